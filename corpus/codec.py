@@ -1,0 +1,334 @@
+"""Cases as text: versioned canonical JSON, safe to read from anyone.
+
+Canonical means: keys sorted, no white space, ASCII; equal cases have equal text, so the text is the identity. The
+published schema is ``corpus/data/case.schema.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any
+
+from shakeout.corpus.case import Case, InputSet, Scalar, Setting, Storage, Values, View
+from shakeout.corpus.program import Arg, Call, Input, InvalidProgram, Name, Program, Ref, Slice, TensorType
+
+__all__ = ["FORMAT", "MalformedCase", "decode", "encode", "from_json", "to_json"]
+
+#: Version of the text; a reader refuses later ones and converts earlier ones.
+FORMAT = 1
+
+#: A case is a few kilobytes; what is larger than this was not written by Shakeout.
+MAX_BYTES = 4 << 20
+#: Most elements of one storage: 256 Mi, far above what a campaign draws.
+MAX_ELEMENTS = 1 << 28
+
+# An operator is a dotted path, or MODULE:ATTRIBUTE for a user's kernel. Whether it may be called is the vocabulary's
+# decision; that it is no other Python text is decided here, because the name is printed into source code.
+_OPERATOR = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*)?", re.ASCII)
+_NAME = re.compile(r"torch\.[a-z][a-z0-9_]*", re.ASCII)
+_KEYWORD = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+_DTYPE = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
+_TARGET = re.compile(r"[A-Za-z_][\w.:-]*", re.ASCII)
+
+
+class MalformedCase(ValueError):
+    """A text that is not a case, or one that this version must not trust or cannot read."""
+
+
+def encode(case: Case) -> str:
+    """The canonical text of a case."""
+    return json.dumps(to_json(case), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def decode(text: str | bytes) -> Case:
+    """Read a case.
+
+    Raises:
+        MalformedCase: with what is wrong and where; never another exception, whatever the text is.
+    """
+    if len(text) > MAX_BYTES:
+        raise MalformedCase(f"the text has {len(text)} bytes; a case has at most {MAX_BYTES}")
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise MalformedCase(f"not JSON: {error}") from None
+    return from_json(data)
+
+
+def to_json(case: Case) -> dict[str, Any]:
+    """A case as plain JSON values."""
+    program, setting = case.program, case.setting
+    return {
+        "format": FORMAT,
+        "program": {
+            "vocabulary": program.vocabulary,
+            "inputs": [{"type": _type(given.type), "role": given.role} for given in program.inputs],
+            "calls": [
+                {
+                    "operator": call.operator,
+                    "args": [_arg(arg) for arg in call.args],
+                    "kwargs": {key: _arg(value) for key, value in call.kwargs},
+                    "results": [None if result is None else _type(result) for result in call.results],
+                    "form": call.form,
+                }
+                for call in program.calls
+            ],
+            "returns": list(program.returns),
+        },
+        "calls": [
+            {
+                "storages": [
+                    {
+                        "dtype": storage.dtype,
+                        "size": storage.size,
+                        "values": _values(storage.values),
+                    }
+                    for storage in inputs.storages
+                ],
+                "views": [
+                    {
+                        "storage": view.storage,
+                        "dtype": view.dtype,
+                        "shape": list(view.shape),
+                        "strides": list(view.strides),
+                        "offset": view.offset,
+                        "requires_grad": view.requires_grad,
+                    }
+                    for view in inputs.views
+                ],
+            }
+            for inputs in case.calls
+        ],
+        "setting": {
+            "target": setting.target,
+            "knobs": {name: _arg(value) for name, value in setting.knobs},
+            "mode": setting.mode,
+            "device": setting.device,
+        },
+    }
+
+
+def from_json(data: object) -> Case:
+    """A case from plain JSON values; raises MalformedCase."""
+    try:
+        version = _get(data, "format", int, "case")
+        if version > FORMAT:
+            raise MalformedCase(
+                f"format {version} is newer than this Shakeout reads (up to {FORMAT}); install a newer Shakeout"
+            )
+        if version < 1:
+            raise MalformedCase(f"format {version} does not exist")
+        return Case(
+            program=_read_program(_get(data, "program", dict, "case")),
+            calls=tuple(
+                _read_inputs(item, f"calls[{number}]")
+                for number, item in enumerate(_get(data, "calls", list, "case"))
+            ),
+            setting=_read_setting(_get(data, "setting", dict, "case")),
+        )
+    except InvalidProgram as error:
+        raise MalformedCase(str(error)) from None
+    except RecursionError:
+        raise MalformedCase("an argument is nested too deeply") from None
+
+
+def _type(type_: TensorType) -> dict[str, Any]:
+    return {"dtype": type_.dtype, "shape": list(type_.shape)}
+
+
+def _values(values: Values) -> dict[str, Any]:
+    if values.kind == "literal":
+        return {"kind": "literal", "items": [_arg(item) for item in values.items]}
+    return {"kind": values.kind, "seed": values.seed, "low": _arg(values.low), "high": _arg(values.high)}
+
+
+def _arg(arg: Arg) -> Any:
+    match arg:
+        case float() if not math.isfinite(arg):
+            return {"float": str(arg)}
+        case None | bool() | int() | float() | str():
+            return arg
+        case complex():
+            return {"complex": [_arg(arg.real), _arg(arg.imag)]}
+        case Ref(index):
+            return {"ref": index}
+        case Name(name):
+            return {"name": name}
+        case Slice(start, stop, step):
+            return {"slice": [_arg(start), _arg(stop), _arg(step)]}
+        case tuple():
+            return [_arg(item) for item in arg]
+        case _ if arg is ...:
+            return {"ellipsis": True}
+    raise InvalidProgram(f"an argument of type {type(arg).__name__} cannot be stored: {arg!r}")
+
+
+def _get(data: object, key: str, kind: type, where: str) -> Any:
+    if not isinstance(data, dict):
+        raise MalformedCase(f"{where}: expected an object, found {_show(data)}")
+    if key not in data:
+        raise MalformedCase(f"{where}: the key {key!r} is missing")
+    value = data[key]
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise MalformedCase(f"{where}.{key}: expected {kind.__name__}, found {_show(value)}")
+    return value
+
+
+def _show(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _text(data: object, key: str, pattern: re.Pattern[str], where: str) -> str:
+    value: str = _get(data, key, str, where)
+    if not pattern.fullmatch(value):
+        raise MalformedCase(f"{where}.{key}: {_show(value)} is not a valid name")
+    return value
+
+
+def _choice(data: object, key: str, allowed: tuple[str, ...], where: str) -> Any:
+    value = _get(data, key, str, where)
+    if value not in allowed:
+        raise MalformedCase(f"{where}.{key}: expected one of {', '.join(allowed)}, found {_show(value)}")
+    return value
+
+
+def _sizes(data: object, key: str, where: str) -> tuple[int, ...]:
+    items = _get(data, key, list, where)
+    for item in items:
+        if not isinstance(item, int) or isinstance(item, bool) or not 0 <= item <= MAX_ELEMENTS:
+            raise MalformedCase(f"{where}.{key}: {_show(item)} is not a size")
+    return tuple(items)
+
+
+def _read_type(data: object, where: str) -> TensorType:
+    return TensorType(_text(data, "dtype", _DTYPE, where), _sizes(data, "shape", where))
+
+
+def _read_program(data: dict[str, Any]) -> Program:
+    inputs = tuple(
+        Input(
+            _read_type(_get(item, "type", dict, f"inputs[{number}]"), f"inputs[{number}].type"),
+            _choice(item, "role", ("input", "parameter"), f"inputs[{number}]"),
+        )
+        for number, item in enumerate(_get(data, "inputs", list, "program"))
+    )
+    calls = []
+    for number, item in enumerate(_get(data, "calls", list, "program")):
+        where = f"program.calls[{number}]"
+        keywords = _get(item, "kwargs", dict, where)
+        for key in keywords:
+            if not _KEYWORD.fullmatch(key):
+                raise MalformedCase(f"{where}.kwargs: {_show(key)} is not a keyword")
+        calls.append(
+            Call(
+                operator=_text(item, "operator", _OPERATOR, where),
+                args=tuple(_read_arg(arg, where) for arg in _get(item, "args", list, where)),
+                kwargs=tuple(sorted((key, _read_arg(value, where)) for key, value in keywords.items())),
+                results=tuple(
+                    None if result is None else _read_type(result, f"{where}.results")
+                    for result in _get(item, "results", list, where)
+                ),
+                form=_choice(item, "form", ("tensor", "sequence", "none"), where),
+            )
+        )
+    returns = _get(data, "returns", list, "program")
+    for value in returns:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise MalformedCase(f"program.returns: {_show(value)} is not a value number")
+    return Program(inputs, tuple(calls), tuple(returns), _text(data, "vocabulary", _DTYPE, "program"))
+
+
+def _read_inputs(data: object, where: str) -> InputSet:
+    storages = []
+    for number, item in enumerate(_get(data, "storages", list, where)):
+        here = f"{where}.storages[{number}]"
+        size = _get(item, "size", int, here)
+        if not 0 <= size <= MAX_ELEMENTS:
+            raise MalformedCase(f"{here}.size: {size} is not between 0 and {MAX_ELEMENTS}")
+        storages.append(
+            Storage(
+                _text(item, "dtype", _DTYPE, here), size, _read_values(_get(item, "values", dict, here), size, here)
+            )
+        )
+    views = []
+    for number, item in enumerate(_get(data, "views", list, where)):
+        here = f"{where}.views[{number}]"
+        offset = _get(item, "offset", int, here)
+        view = View(
+            storage=_get(item, "storage", int, here),
+            dtype=_text(item, "dtype", _DTYPE, here),
+            shape=_sizes(item, "shape", here),
+            strides=_sizes(item, "strides", here),
+            offset=offset,
+            requires_grad=_get(item, "requires_grad", bool, here),
+        )
+        if not 0 <= offset <= MAX_ELEMENTS:
+            raise MalformedCase(f"{here}.offset: {offset} is not an offset")
+        views.append(view)
+    return InputSet(tuple(storages), tuple(views))
+
+
+def _read_values(data: dict[str, Any], size: int, where: str) -> Values:
+    kind = _choice(data, "kind", ("integers", "uniform", "special", "literal"), where)
+    if kind == "literal":
+        items = tuple(_read_arg(item, where) for item in _get(data, "items", list, where))
+        for item in items:
+            if not isinstance(item, bool | int | float | complex):
+                raise MalformedCase(f"{where}.values.items: {_show(item)} is not a number")
+        if len(items) != size:
+            raise MalformedCase(f"{where}.values.items: {len(items)} numbers for a storage of {size}")
+        return Values("literal", items=items)  # type: ignore[arg-type]
+    seed = _get(data, "seed", int, where)
+    bounds = [_read_arg(data.get(key), where) for key in ("low", "high")]
+    for bound in bounds:
+        if not isinstance(bound, int | float) or isinstance(bound, bool) or not math.isfinite(bound):
+            raise MalformedCase(f"{where}.values: the bounds are {_show(bounds)}, expected two finite numbers")
+    if not 0 <= seed < 1 << 31:
+        raise MalformedCase(f"{where}.values.seed: {seed} is not between 0 and 2**31 - 1")
+    return Values(kind, seed, bounds[0], bounds[1])
+
+
+def _read_setting(data: dict[str, Any]) -> Setting:
+    knobs: list[tuple[str, Scalar]] = []
+    for name, value in _get(data, "knobs", dict, "setting").items():
+        scalar = _read_arg(value, "setting.knobs")
+        if not isinstance(scalar, bool | int | float | str | None) or not re.fullmatch(r"[A-Za-z_][\w.]*", name):
+            raise MalformedCase(f"setting.knobs: {_show(name)}: {_show(value)} is not a knob")
+        knobs.append((name, scalar))
+    return Setting(
+        target=_text(data, "target", _TARGET, "setting"),
+        knobs=tuple(sorted(knobs)),
+        mode=_choice(data, "mode", ("inference", "training"), "setting"),
+        device=_choice(data, "device", ("cpu", "cuda"), "setting"),
+    )
+
+
+def _read_arg(data: object, where: str) -> Any:
+    match data:
+        case None | bool() | int() | str():
+            return data
+        case float():
+            # The parser accepts the bare words NaN and Infinity, which are not JSON.
+            if not math.isfinite(data):
+                raise MalformedCase(f"{where}: write {data} as {{'float': '{data}'}}")
+            return data
+        case list():
+            return tuple(_read_arg(item, where) for item in data)
+        case {"float": "nan" | "inf" | "-inf" as text, **rest} if not rest:
+            return float(text)
+        case {"complex": [real, imaginary], **rest} if not rest:
+            parts = _read_arg(real, where), _read_arg(imaginary, where)
+            if all(isinstance(part, int | float) and not isinstance(part, bool) for part in parts):
+                return complex(*parts)
+        case {"ref": int() as index, **rest} if not rest and not isinstance(index, bool):
+            return Ref(index)
+        case {"name": str() as name, **rest} if not rest and _NAME.fullmatch(name):
+            return Name(name)
+        case {"slice": [start, stop, step], **rest} if not rest:
+            return Slice(_read_arg(start, where), _read_arg(stop, where), _read_arg(step, where))
+        case {"ellipsis": True, **rest} if not rest:
+            return ...
+    raise MalformedCase(f"{where}: {_show(data)} is not an argument")

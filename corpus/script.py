@@ -1,0 +1,213 @@
+"""A case as Python source: what the workers execute, and what a report shows.
+
+``body`` is the network and its inputs as functions; a worker executes it as it stands. ``standalone`` adds the few
+functions of ``standalone.py``, the target's preparation and a ``main``, which makes one file that needs torch and the
+target only. It exits 0 (no difference), 1 (difference) or 125 (cannot run), as ``git bisect run`` wants it.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import textwrap
+from collections.abc import Mapping
+from types import FunctionType
+from typing import Any
+
+from shakeout.corpus.case import Case, InputSet, Storage, View, contiguous
+from shakeout.corpus.program import Program
+from shakeout.corpus.vocabularies import vocabulary
+
+__all__ = ["body", "load", "network", "standalone", "value_names"]
+
+INDENT = "    "
+
+
+def value_names(program: Program) -> list[str]:
+    """The variable of each value: ``x`` for inputs, ``p`` for parameters, ``v`` for results."""
+    names = [f"{'p' if given.role == 'parameter' else 'x'}{i}" for i, given in enumerate(program.inputs)]
+    return names + [f"v{i}" for i in range(len(names), len(program.types()))]
+
+
+def network(program: Program) -> str:
+    """The network as source: ``bind(tensors)`` gives the callable, ``arguments(tensors)`` what it is called with."""
+    words = vocabulary(program.vocabulary)
+    names = value_names(program)
+    parameters = [i for i, given in enumerate(program.inputs) if given.role == "parameter"]
+    inputs = [i for i, given in enumerate(program.inputs) if given.role == "input"]
+    lines = []
+    for call, first in zip(program.calls, program.firsts(), strict=True):
+        text = words.expression(call, names)
+        results = [names[first + i] for i in range(len(call.results))]
+        if call.form == "tensor":
+            text = f"{results[0]} = {text}"
+        elif call.form == "sequence":
+            used = [name if result is not None else "_" for name, result in zip(results, call.results, strict=True)]
+            text = f"{', '.join(used)}{',' if len(used) == 1 else ''} = {text}"
+        lines.append(text)
+    returned = [names[i] for i in program.returns]
+    lines.append(f"return ({', '.join(returned)}{',' if len(returned) == 1 else ''})")
+    given = ", ".join(names[i] for i in inputs)
+    extra = words.bindings(program)
+    if not parameters:
+        head = f"def program({', '.join(part for part in (given, *extra) if part)}):\n"
+        text = head + textwrap.indent("\n".join(lines), INDENT)
+        bind = "def bind(tensors):\n    return program"
+    else:
+        owned = [names[i] for i in parameters]
+        text = "class Network(torch.nn.Module):\n"
+        text += f"    def __init__(self, {', '.join(owned)}):\n        super().__init__()\n"
+        for name in owned:
+            text += f"        self.{name} = torch.nn.Parameter({name}, requires_grad={name}.requires_grad)\n"
+        text += f"\n    def forward({', '.join(['self', *([given] if given else []), *extra])}):\n"
+        text += "".join(f"        {name} = self.{name}\n" for name in owned)
+        text += textwrap.indent("\n".join(lines), 2 * INDENT)
+        picked = ", ".join(f"tensors[{i}]" for i in parameters)
+        bind = f"def bind(tensors):\n    return Network({picked})"
+    arguments = ", ".join(f"tensors[{i}]" for i in inputs)
+    return f"{text}\n\n\n{bind}\n\n\ndef arguments(tensors):\n    return [{arguments}]\n"
+
+
+def _dtype(name: str) -> str:
+    return f"torch.{name}"
+
+
+def _filled(storage: Storage, shape: tuple[int, ...], device: str) -> str:
+    """The expression that makes a storage's values in a shape."""
+    values = storage.values
+    on = "" if device == "cpu" else f', device="{device}"'
+    if values.kind == "literal":
+        items = _nested(list(values.items), shape)
+        whole = f"torch.tensor({items}, dtype={_dtype(storage.dtype)}{on})"
+        # Nested empty lists lose the sizes behind the first zero.
+        return f"{whole}.reshape({shape})" if 0 in shape else whole
+    text = f"fill({_dtype(storage.dtype)}, {shape}, {values.kind!r}, {values.seed}, {values.low!r}, {values.high!r})"
+    return text if device == "cpu" else f'{text}.to("{device}")'
+
+
+def _nested(items: list[Any], shape: tuple[int, ...]) -> str:
+    if not shape:
+        return _number(items[0])
+    if len(shape) == 1:
+        return f"[{', '.join(map(_number, items))}]"
+    step = len(items) // shape[0] if shape[0] else 0
+    rows = (_nested(items[i * step : (i + 1) * step], shape[1:]) for i in range(shape[0]))
+    return f"[{', '.join(rows)}]"
+
+
+def _number(item: Any) -> str:
+    if isinstance(item, complex):
+        return f"complex({item.real!r}, {item.imag!r})"
+    return repr(item)
+
+
+def _whole(view: View, storage: Storage, uses: int) -> bool:
+    """Whether an input is its storage, row-major and not shared, so that no window needs to be shown."""
+    size = 1
+    for extent in view.shape:
+        size *= extent
+    return (
+        uses == 1
+        and view.dtype == storage.dtype
+        and view.offset == 0
+        and size == storage.size
+        and view.strides == contiguous(view.shape)
+    )
+
+
+def _inputs(inputs: InputSet, names: list[str], number: int, device: str, training: bool) -> str:
+    uses = [sum(view.storage == i for view in inputs.views) for i in range(len(inputs.storages))]
+    lines = []
+    made: set[int] = set()
+    for view, name in zip(inputs.views, names, strict=True):
+        storage = inputs.storages[view.storage]
+        leaf = training and view.requires_grad
+        if _whole(view, storage, uses[view.storage]):
+            text = _filled(storage, view.shape, device)
+            lines.append(f"{name} = {text}{'.requires_grad_()' if leaf else ''}")
+            continue
+        if view.storage not in made:
+            made.add(view.storage)
+            lines.append(f"s{view.storage} = {_filled(storage, (storage.size,), device)}")
+        text = f"strided(s{view.storage}, {_dtype(view.dtype)}, {view.shape}, {view.strides}, {view.offset})"
+        lines.append(f"{name} = {text}{'.detach().requires_grad_()' if leaf else ''}")
+    lines.append(f"return [{', '.join(names)}]")
+    return f"def inputs_{number}():\n" + textwrap.indent("\n".join(lines), INDENT) + "\n"
+
+
+def body(case: Case) -> str:
+    """The network and the inputs of each call, as source text without imports."""
+    names = value_names(case.program)[: len(case.program.inputs)]
+    training = case.setting.mode == "training"
+    parts = [network(case.program)]
+    for number, inputs in enumerate(case.calls):
+        parts.append(_inputs(inputs, names, number, case.setting.device, training))
+    makers = ", ".join(f"inputs_{i}" for i in range(len(case.calls)))
+    return "\n\n".join(parts) + f"\n\nCALLS = [{makers}]\n"
+
+
+def load(case: Case, text: str | None = None) -> dict[str, Any]:
+    """Execute the body of a case; its namespace, with ``bind``, ``arguments`` and ``CALLS``."""
+    import torch
+
+    from shakeout.corpus import standalone as functions
+
+    namespace: dict[str, Any] = {
+        "torch": torch,
+        "nan": functions.nan,
+        "inf": functions.inf,
+        "fill": functions.fill,
+        "strided": functions.strided,
+        **vocabulary(case.program.vocabulary).namespace(case.program),
+    }
+    source = body(case) if text is None else text
+    exec(compile(source, f"<case {case.id}>", "exec"), namespace)
+    return namespace
+
+
+@functools.cache
+def _source(function: FunctionType) -> str:
+    text = inspect.getsource(function)
+    return text.replace("  # type: ignore[no-untyped-def]", "")
+
+
+def standalone(
+    case: Case, prepare: str, *, tolerances: Mapping[str, tuple[float, float]], title: str = "", limit: float = 0
+) -> str:
+    """One file that shows the difference between eager and the target.
+
+    Args:
+        case: what to run.
+        prepare: source of ``prepare(function)``, from the target; it may define ``UNSUPPORTED``, the exceptions by
+            which the target declines a program, and import what it needs.
+        tolerances: (relative, absolute) by dtype name; exact where a dtype is missing.
+        title: first line of the docstring.
+        limit: seconds after which the run counts as a hang; 0 for no limit. With a limit the target runs in a child
+            process, so that a crash or a hang is a result as well.
+    """
+    from shakeout.corpus import standalone as functions
+
+    uses_fill = any(s.values.kind != "literal" for inputs in case.calls for s in inputs.storages)
+    text = body(case)
+    wanted: list[Any] = [functions.fill] if uses_fill else []
+    wanted += [functions.strided] if "strided(" in text else []
+    wanted += [functions.cotangent] if case.setting.mode == "training" else []
+    wanted += [functions.observe, functions.memory, functions.aliases, functions.run]
+    wanted += [functions.compare, functions.differences]
+    table = "".join(f"    {dtype!r}: {pair!r},\n" for dtype, pair in sorted(tolerances.items()))
+    words = vocabulary(case.program.vocabulary)
+    wanted += [functions.main] + ([functions.isolated] if limit else [])
+    call = f"isolated(prepare, {limit!r})" if limit else "main(prepare)"
+    imports = ["import math", "import sys"] + (["import os", "import subprocess"] if limit else [])
+    parts = [
+        f'"""{title or f"Case {case.id} on {case.setting.target}."}\n\n'
+        'Exit status: 0 no difference, 1 difference, 125 cannot run.\n"""',
+        "\n".join(sorted(imports) + ["", "import torch", *words.imports(case.program)]),
+        "nan, inf = math.nan, math.inf\n"
+        f"# Tolerances by dtype: relative, absolute; exact where a dtype is missing.\nTOLERANCES = {{\n{table}}}",
+        text.rstrip(),
+        prepare.rstrip(),
+        *(_source(function).rstrip() for function in wanted),
+        f'if __name__ == "__main__":\n    sys.exit({call})',
+    ]
+    return "\n\n\n".join(parts) + "\n"

@@ -1,0 +1,180 @@
+"""What a reproducing script needs besides torch; its functions are printed into every script.
+
+The worker imports these very functions, so what runs in a campaign and what runs in a pasted script is one text.
+Keep them short, and independent of everything else in Shakeout: each is printed by ``inspect.getsource``.
+"""
+
+# ruff: noqa: D417
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+
+import torch
+
+nan, inf = math.nan, math.inf
+
+
+def fill(dtype, shape, kind, seed, low, high):  # type: ignore[no-untyped-def]
+    """Values of a counter-based hash (SplitMix64's finaliser): the same numbers on every machine and version."""
+    size = math.prod(shape)
+    h = torch.arange(1, size + 1, dtype=torch.int64) * -7046029254386353131 + seed * 6364136223846793005 % 2**63
+    h = (h ^ (h >> 30)) * -4658895280553007687
+    h = (h ^ (h >> 27)) * -7723592293110705685
+    h = (h ^ (h >> 31)) & 0x7FFFFFFFFFFFFFFF
+    if dtype.is_complex:
+        half = torch.float64 if dtype == torch.complex128 else torch.float32
+        parts = [fill(half, shape, kind, 2 * seed + i, low, high) for i in range(2)]
+        return torch.complex(*parts).to(dtype)
+    if kind == "uniform" or (kind == "special" and dtype.is_floating_point):
+        x = low + (h >> 11).to(torch.float64) * 2.0**-52 * (high - low)
+    else:
+        x = int(low) + h % (int(high) - int(low) + 1)
+    if kind == "special" and dtype != torch.bool:
+        if dtype.is_floating_point:
+            f = torch.finfo(dtype)
+            edges = [nan, inf, -inf, -0.0, 0.0, f.tiny, f.tiny / 4, -f.tiny / 4, f.max, f.min, f.eps, 1.0, -1.0]
+        else:
+            i = torch.iinfo(dtype)
+            edges = [i.min, i.max, i.min + 1, i.max - 1, 0, 1, 2, i.max // 2]
+            edges = [e - 2**64 if e >= 2**63 else e for e in edges]
+        table = torch.tensor(edges, dtype=x.dtype)
+        x = torch.where((h >> 7) % 4 == 0, table[(h >> 20) % len(edges)], x)
+    return x.to(dtype).reshape(shape)
+
+
+def strided(storage, dtype, shape, strides, offset):  # type: ignore[no-untyped-def]
+    """A window on a flat storage."""
+    storage = storage if storage.dtype == dtype else storage.view(dtype)
+    return storage.as_strided(shape, strides, offset)
+
+
+def cotangent(output):  # type: ignore[no-untyped-def]
+    """What is fed into the backward pass: small whole numbers, so that linear gradients stay exact."""
+    ramp = torch.arange(output.numel(), device=output.device) % 5 - 2
+    return ramp.to(output.dtype).reshape(output.shape)
+
+
+def observe(function, arguments, leaves):  # type: ignore[no-untyped-def]
+    """One call: its outputs, and the gradient of each leaf (None where there is none)."""
+    if not leaves:
+        with torch.no_grad():
+            return list(function(*arguments)), []
+    outputs = list(function(*arguments))
+    roots = [o for o in outputs if o.requires_grad]
+    grads = torch.autograd.grad(roots, leaves, [cotangent(o) for o in roots], allow_unused=True) if roots else []
+    return [o.detach() for o in outputs], list(grads)
+
+
+def memory(tensor):  # type: ignore[no-untyped-def]
+    """All of the storage behind a tensor, flat."""
+    return torch.empty(0, dtype=tensor.dtype, device=tensor.device).set_(tensor.detach().untyped_storage())
+
+
+def aliases(tensors, given):  # type: ignore[no-untyped-def]
+    """For each tensor, the first one in ``given + tensors`` whose storage it shares (its own place if none)."""
+    seen = {}
+    owners = [t.untyped_storage().data_ptr() if t.numel() else None for t in [*given, *tensors]]
+    return [i if p is None else seen.setdefault(p, i) for i, p in enumerate(owners)][len(given) :]
+
+
+def run(bind, arguments, calls, prepare):  # type: ignore[no-untyped-def]
+    """Every call of a case through one artefact; what each one showed."""
+    function, seen = None, []
+    for make in calls:
+        tensors = make()
+        if function is None:
+            network = bind(tensors)
+            function = prepare(network)
+            parameters = list(network.parameters()) if isinstance(network, torch.nn.Module) else []
+        given = arguments(tensors)
+        leaves = [t for t in [*given, *parameters] if t.requires_grad]
+        outputs, gradients = observe(function, given, leaves)
+        held = [*given, *parameters]
+        seen.append(
+            {
+                "output": outputs,
+                "gradient": gradients,
+                "input after the call": [memory(t) for t in held],
+                "aliases": aliases(outputs, held),
+                "given": len(held),
+            }
+        )
+    return seen
+
+
+def compare(name, want, got, tolerances):  # type: ignore[no-untyped-def]
+    """How two tensors differ, in words; nothing if they agree."""
+    if (want is None) != (got is None):
+        return [f"{name}: expected {want}, got {got}"]
+    if want is None:
+        return []
+    found = []
+    for what in ("dtype", "shape"):
+        if getattr(want, what) != getattr(got, what):
+            found.append(f"{name}: {what} {getattr(want, what)} expected, {getattr(got, what)} found")
+    steps = [[s for s, n in zip(t.stride(), t.shape) if n > 1] for t in (want, got)]  # noqa: B905
+    if not found and want.numel() and steps[0] != steps[1]:
+        found.append(f"{name}: strides {want.stride()} expected, {got.stride()} found")
+    if found:
+        return found
+    rtol, atol = tolerances.get(str(want.dtype).removeprefix("torch."), (0, 0))
+    want, got = want.detach().cpu(), got.detach().cpu()
+    same = torch.isclose(got, want, rtol=rtol, atol=atol, equal_nan=True)
+    if not same.all():
+        bad = (~same).nonzero().tolist()
+        where = tuple(bad[0])
+        text = f"{name}: {len(bad)} of {same.numel()} elements differ, first at {list(where)}: "
+        found.append(text + f"{want[where].item()} expected, {got[where].item()} found")
+    return found
+
+
+def differences(expected, actual, tolerances):  # type: ignore[no-untyped-def]
+    """Every difference between two runs, in words."""
+    found = []
+    for number, (want, got) in enumerate(zip(expected, actual)):  # noqa: B905
+        prefix = f"call {number}, " if len(expected) > 1 else ""
+        for part in ("output", "gradient", "input after the call"):
+            if len(want[part]) != len(got[part]):
+                found.append(f"{prefix}{part}s: {len(want[part])} expected, {len(got[part])} found")
+            for i, (a, b) in enumerate(zip(want[part], got[part])):  # noqa: B905
+                found += compare(f"{prefix}{part} {i}", a, b, tolerances)
+        for i, (a, b) in enumerate(zip(want["aliases"], got["aliases"])):  # noqa: B905
+            a, b = (x if x < want["given"] else None for x in (a, b))
+            if a != b:
+                found.append(f"{prefix}output {i}: shares memory with input {a} expected, {b} found")
+    return found
+
+
+def main(prepare):  # type: ignore[no-untyped-def]
+    """Run eager, run the target, show the differences."""
+    print("torch", torch.__version__)
+    expected = run(bind, arguments, CALLS, lambda network: network)  # noqa: F821
+    try:
+        actual = run(bind, arguments, CALLS, prepare)  # noqa: F821
+    except UNSUPPORTED as error:  # noqa: F821
+        print(f"declined: {type(error).__name__}: {str(error)[:500]}")
+        return 125
+    except Exception as error:
+        print(f"eager runs, the target raises {type(error).__name__}: {str(error)[:2000]}")
+        return 1
+    found = differences(expected, actual, TOLERANCES)  # noqa: F821
+    print("\n".join(found) or "no difference")
+    return 1 if found else 0
+
+
+def isolated(prepare, limit):  # type: ignore[no-untyped-def]
+    """``main`` in a child process, so that a crash or a hang is a result too."""
+    if "--child" in sys.argv:
+        return main(prepare)
+    try:
+        done = subprocess.run([sys.executable, os.path.abspath(__file__), "--child"], timeout=limit)
+    except subprocess.TimeoutExpired:
+        print(f"no answer within {limit} s")
+        return 1
+    if done.returncode not in (0, 1, 125):
+        print(f"the process died with status {done.returncode}")
+        return 1
+    return done.returncode

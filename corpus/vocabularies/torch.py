@@ -1,0 +1,309 @@
+"""The torch vocabulary: which functions are operators, how they are called, printed and evaluated.
+
+An operator is named by its public qualified name: ``torch.add``, ``torch.nn.functional.pad``,
+``torch.Tensor.add_``, ``torch.ops.aten.relu.default``. A property of a tensor is named like a method
+(``torch.Tensor.mT``). Names come from stored cases, which anybody may have written, so only what PyTorch itself lists
+as overridable on tensors, its operator library and a few factories resolve; ``torch.load`` and ``os.system`` do not.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from shakeout.corpus.program import Arg, Call, Name, Program, Ref, Slice
+
+__all__ = ["UnknownOperator", "argument", "evaluate", "expression", "hazards", "resolve", "widened"]
+
+FACTORIES = frozenset(
+    f"torch.{name}"
+    for name in (
+        "arange empty empty_strided eye full linspace logspace ones scalar_tensor tensor zeros tril_indices "
+        "triu_indices complex polar cartesian_prod block_diag rand randn randint randperm normal range "
+        "bartlett_window blackman_window hamming_window hann_window kaiser_window"
+    ).split()
+)
+
+# Overridable, but not a function of tensors alone: they touch files, Python state, devices or the autograd graph.
+_FORBIDDEN = frozenset(
+    f"torch.Tensor.{name}"
+    for name in (
+        "numpy __array__ __array_wrap__ __dlpack__ __dlpack_device__ __reduce_ex__ __reduce__ __setstate__ "
+        "__deepcopy__ backward register_hook register_post_accumulate_grad_hook share_memory_ set_ data "
+        "storage untyped_storage _typed_storage apply_ map_ map2_ cuda xpu mtia ipu hpu pin_memory record_stream "
+        "tolist item __format__ __repr__ grad requires_grad_ retain_grad module_load _make_subclass as_subclass "
+        "to_sparse to_sparse_csr to_sparse_csc to_sparse_bsr to_sparse_bsc to_sparse_coo to_mkldnn"
+    ).split()
+)
+
+#: Meanings that a case may not depend on, by operator. ``random``: draws from a generator. ``uninitialised``: shows
+#: memory that nobody wrote. ``strides``: the values depend on how the operand lies in memory. ``duplicates``: two
+#: indices may write to one place and the order is not defined. ``ties``: equal keys may come in any order.
+_HAZARDS: dict[str, frozenset[str]] = {
+    "random": frozenset(
+        "bernoulli bernoulli_ cauchy_ exponential_ geometric_ log_normal_ multinomial normal normal_ poisson rand "
+        "rand_like randint randint_like randn randn_like random_ randperm rrelu rrelu_ uniform_ dropout dropout_ "
+        "dropout1d dropout2d dropout3d alpha_dropout alpha_dropout_ feature_alpha_dropout feature_alpha_dropout_ "
+        "feature_dropout feature_dropout_ native_dropout fractional_max_pool2d fractional_max_pool3d "
+        "fractional_max_pool2d_with_indices fractional_max_pool3d_with_indices gumbel_softmax svd_lowrank "
+        "pca_lowrank lobpcg binomial scaled_dot_product_attention multi_head_attention_forward "
+        "_fill_mem_eff_dropout_mask_ _sample_dirichlet _standard_gamma".split()
+    ),
+    "uninitialised": frozenset(
+        "empty empty_like empty_permuted empty_strided new_empty new_empty_strided resize_ resize_as_ "
+        "empty_quantized _empty_affine_quantized resize resize_as".split()
+    ),
+    "strides": frozenset("as_strided as_strided_ as_strided_copy as_strided_scatter is_contiguous stride".split()),
+    "duplicates": frozenset(
+        "scatter scatter_ index_put index_put_ index_copy index_copy_ put put_ index_fill index_fill_ "
+        "_unsafe_index_put __setitem__ masked_scatter masked_scatter_".split()
+    ),
+    "ties": frozenset("sort argsort topk kthvalue mode median nanmedian msort max min cummax cummin".split()),
+}
+
+
+class UnknownOperator(ValueError):
+    """A name that is not an operator of this vocabulary, or not in this version of torch."""
+
+
+def hazards(operator: str) -> frozenset[str]:
+    """The hazards that an operator declares (see ``_HAZARDS``)."""
+    parts = operator.split(".")
+    name = parts[3] if parts[:3] == ["torch", "ops", "aten"] and len(parts) > 3 else parts[-1]
+    return frozenset(hazard for hazard, names in _HAZARDS.items() if name in names)
+
+
+@functools.cache
+def operators() -> Mapping[str, Callable[..., Any]]:
+    """Every function that torch lets a tensor override, by qualified name."""
+    import warnings
+
+    import torch
+    from torch import overrides
+
+    found: dict[str, Callable[..., Any]] = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # listing them touches deprecated attributes
+        for functions in overrides.get_overridable_functions().values():
+            for function in functions:
+                name = overrides.resolve_name(function)
+                if name is None:
+                    continue
+                # A property is listed by its getter or setter.
+                if name.endswith(".__set__"):
+                    continue
+                name = name.removesuffix(".__get__").replace("torch.functional.", "torch.")
+                if name not in _FORBIDDEN:
+                    found[name] = function
+    for name in FACTORIES:
+        found[name] = getattr(torch, name.removeprefix("torch."))
+    return found
+
+
+@functools.cache
+def resolve(operator: str) -> Callable[..., Any]:
+    """The function that an operator names.
+
+    Raises:
+        UnknownOperator: the name is not an operator here.
+    """
+    if operator.startswith("torch.ops.aten."):
+        import torch
+
+        found: Any = torch.ops.aten
+        for part in operator.split(".")[3:]:
+            if part.startswith("__") or not hasattr(found, part):
+                raise UnknownOperator(f"{operator} is not in this version of torch")
+            found = getattr(found, part)
+        return found  # type: ignore[no-any-return]
+    if operator in operators():
+        return operators()[operator]
+    raise UnknownOperator(f"{operator} is not an operator of torch {_version()} that a case may call")
+
+
+def _version() -> str:
+    import torch
+
+    return str(torch.__version__)
+
+
+@functools.cache
+def _is_property(operator: str) -> bool:
+    import torch
+
+    name = operator.removeprefix("torch.Tensor.")
+    return not callable(inspect.getattr_static(torch.Tensor, name, None))
+
+
+# --- values of arguments -----------------------------------------------------------------------------------------
+
+
+@functools.cache
+def constant(name: str) -> Any:
+    """The torch constant behind a name: a dtype, a memory format or a layout."""
+    import torch
+
+    found = getattr(torch, name.removeprefix("torch."), None)
+    if not isinstance(found, torch.dtype | torch.memory_format | torch.layout):
+        raise UnknownOperator(f"{name} is not a dtype, memory format or layout of torch {_version()}")
+    return found
+
+
+def value(arg: Arg, tensors: Sequence[Any]) -> Any:
+    """An argument as Python passes it, given the tensors by number."""
+    match arg:
+        case Ref(index):
+            return tensors[index]
+        case Name(name):
+            return constant(name)
+        case tuple():
+            return tuple(value(item, tensors) for item in arg)
+        case Slice(start, stop, step):
+            return slice(value(start, tensors), value(stop, tensors), value(step, tensors))
+    return arg
+
+
+def call(operation: Call, tensors: Sequence[Any]) -> list[Any]:
+    """Run one call on tensors; its results in order, whatever they are."""
+    function = resolve(operation.operator)
+    args = [value(arg, tensors) for arg in operation.args]
+    kwargs = {key: value(arg, tensors) for key, arg in operation.kwargs}
+    result = function(*args, **kwargs)
+    if operation.form == "tensor":
+        return [result]
+    return list(result) if operation.form == "sequence" else []
+
+
+def evaluate(
+    program: Program, tensors: Sequence[Any], after: Callable[[Call, list[Any]], list[Any]] | None = None
+) -> list[Any]:
+    """Interpret a program, call by call; all its values, by number.
+
+    ``after`` sees each call with its results and returns what takes their place (a rounding emulation, a recorder).
+    Targets never run this: they run the source text.
+    """
+    values: list[Any] = list(tensors)
+    for operation in program.calls:
+        results = call(operation, values)
+        values.extend(results if after is None else after(operation, results))
+    return values
+
+
+# --- source text ---------------------------------------------------------------------------------------------------
+
+
+def argument(arg: Arg, names: Sequence[str]) -> str:
+    """An argument as Python source; ``names`` are the variables by value number."""
+    match arg:
+        case Ref(index):
+            return names[index]
+        case Name(name):
+            return name
+        case tuple():
+            inner = ", ".join(argument(item, names) for item in arg)
+            return f"({inner},)" if len(arg) == 1 else f"({inner})"
+        case Slice():
+            return f"slice({argument(arg.start, names)}, {argument(arg.stop, names)}, {argument(arg.step, names)})"
+        case _ if arg is ...:
+            return "..."
+        case float() if arg != arg or arg in (float("inf"), float("-inf")):
+            return {"nan": "nan", "inf": "inf", "-inf": "-inf"}[str(arg)]
+        case complex():
+            return f"complex({argument(arg.real, names)}, {argument(arg.imag, names)})"
+    return repr(arg)
+
+
+def _index(arg: Arg, names: Sequence[str]) -> str:
+    """An argument between square brackets."""
+    if isinstance(arg, tuple) and arg:
+        return ", ".join(_index(item, names) for item in arg) + ("," if len(arg) == 1 else "")
+    if isinstance(arg, Slice):
+        start, stop, step = (
+            "" if part is None else argument(part, names) for part in (arg.start, arg.stop, arg.step)
+        )
+        return f"{start}:{stop}" + (f":{step}" if step else "")
+    return argument(arg, names)
+
+
+def expression(operation: Call, names: Sequence[str]) -> str:
+    """A call as Python source: an expression, or the statement of an indexed assignment."""
+    operator, args = operation.operator, operation.args
+    if operator == "torch.Tensor.__getitem__" and len(args) == 2:
+        return f"{argument(args[0], names)}[{_index(args[1], names)}]"
+    if operator == "torch.Tensor.__setitem__" and len(args) == 3:
+        return f"{argument(args[0], names)}[{_index(args[1], names)}] = {argument(args[2], names)}"
+    pieces = [argument(arg, names) for arg in args]
+    pieces += [f"{key}={argument(arg, names)}" for key, arg in operation.kwargs]
+    if operator.startswith("torch.Tensor.") and args and isinstance(args[0], Ref):
+        name = operator.removeprefix("torch.Tensor.")
+        if _is_property(operator):
+            return f"{pieces[0]}.{name}"
+        return f"{pieces[0]}.{name}({', '.join(pieces[1:])})"
+    return f"{operator}({', '.join(pieces)})"
+
+
+# --- higher precision -------------------------------------------------------------------------------------------------
+
+_WIDER = {
+    "float16": "float64",
+    "bfloat16": "float64",
+    "float32": "float64",
+    "complex32": "complex128",
+    "complex64": "complex128",
+}
+_WIDER_METHODS = {
+    "torch.Tensor.float": "torch.Tensor.double",
+    "torch.Tensor.half": "torch.Tensor.double",
+    "torch.Tensor.bfloat16": "torch.Tensor.double",
+    "torch.Tensor.cfloat": "torch.Tensor.cdouble",
+    "torch.Tensor.chalf": "torch.Tensor.cdouble",
+}
+
+
+def wider(dtype: str) -> str:
+    """The dtype that a baseline of higher precision uses in place of this one."""
+    return _WIDER.get(dtype, dtype)
+
+
+def widened(program: Program) -> Program:
+    """The same program with every explicit float dtype raised to double precision."""
+    from dataclasses import replace
+
+    def widen(arg: Arg) -> Arg:
+        match arg:
+            case Name(name):
+                return Name("torch." + wider(name.removeprefix("torch.")))
+            case tuple():
+                return tuple(widen(item) for item in arg)
+        return arg
+
+    calls = tuple(
+        replace(
+            operation,
+            operator=_WIDER_METHODS.get(operation.operator, operation.operator),
+            args=tuple(widen(arg) for arg in operation.args),
+            kwargs=tuple((key, widen(arg)) for key, arg in operation.kwargs),
+        )
+        for operation in program.calls
+    )
+    return replace(program, calls=calls)
+
+
+# --- what a program's source needs beside torch ------------------------------------------------------------------------
+
+
+def bindings(program: Program) -> list[str]:
+    """Further parameters of the program function; none in this vocabulary."""
+    return []
+
+
+def namespace(program: Program) -> dict[str, Any]:
+    """Further names that the source uses; none in this vocabulary."""
+    return {}
+
+
+def imports(program: Program) -> list[str]:
+    """Import lines that a script needs beside ``import torch``; none in this vocabulary."""
+    return []
