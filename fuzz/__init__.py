@@ -1,0 +1,1 @@
+"""What users run: campaigns, the gate, minimisation, triage and reports."""

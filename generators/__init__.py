@@ -1,0 +1,1 @@
+"""Make cases: networks grown operator by operator, tensor values, mutations."""

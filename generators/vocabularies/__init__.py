@@ -1,0 +1,1 @@
+"""What to propose next, one module per vocabulary."""

@@ -1,0 +1,1 @@
+"""Judge observations: pass, fail, unknown or infra, never a boolean."""

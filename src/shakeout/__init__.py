@@ -1,0 +1,49 @@
+"""Shakeout shakes the bugs out of deep-learning stacks.
+
+The public names are loaded when they are first used: whoever declares a kernel, or asks ``shakeout --help``,
+does not pay for the rest.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from shakeout.targets.kernels.declare import kernel
+    from shakeout.targets.offload.declare import runtime
+
+    __version__: str
+
+__all__ = ["__version__", "kernel", "runtime"]
+
+_PUBLIC = {
+    "kernel": ("shakeout.targets.kernels.declare", "kernel"),
+    "runtime": ("shakeout.targets.offload.declare", "runtime"),
+}
+
+# Hidden from type checkers, which would otherwise accept any misspelt name.
+if not TYPE_CHECKING:
+
+    def __getattr__(name):
+        if name == "__version__":
+            value = _version()
+        elif name in _PUBLIC:
+            from importlib import import_module
+
+            module, attribute = _PUBLIC[name]
+            value = getattr(import_module(module), attribute)
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("shakeout")
+    except PackageNotFoundError:  # run from a source tree that was never installed
+        return "0+unknown"

@@ -1,0 +1,1 @@
+"""Run cases: the things under test, each behind the same protocol."""

@@ -1,0 +1,1 @@
+"""Single kernels as targets, each beside its reference."""

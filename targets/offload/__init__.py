@@ -1,0 +1,1 @@
+"""Offload runtimes as targets: what they move away must come back bit-equal."""
