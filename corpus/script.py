@@ -178,8 +178,8 @@ def standalone(
 
     Args:
         case: what to run.
-        prepare: source of ``prepare(function)``, from the target; it may define ``UNSUPPORTED``, the exceptions by
-            which the target declines a program, and import what it needs.
+        prepare: source of ``prepare(function)`` and ``declined(error)``, from the target; it may import what it
+            needs.
         tolerances: (relative, absolute) by dtype name; exact where a dtype is missing.
         title: first line of the docstring.
         limit: seconds after which the run counts as a hang; 0 for no limit. With a limit the target runs in a child

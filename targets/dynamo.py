@@ -1,0 +1,110 @@
+"""torch.compile: its graph capture with AOTAutograd alone (``aot_eager``), and with Inductor's code generation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shakeout.corpus.case import Knob, KnobSpace, Setting
+from shakeout.targets.eager import INSTALL_TORCH
+from shakeout.targets.target import module_available
+
+__all__ = ["AOT_EAGER", "INDUCTOR", "TorchCompile"]
+
+_DYNAMIC = Knob("dynamic", (None, True, False), "symbolic sizes: decided by the compiler, always, never")
+
+#: Inductor's switches that change which code it writes. Those that also change the compiler's flags (``cpp.simdlen``,
+#: ``cpp.enable_floating_point_contract_flag``) have few values: each set of flags costs a precompiled header.
+_INDUCTOR = (
+    _DYNAMIC,
+    Knob("freezing", (False, True), "parameters become constants (inference only)"),
+    Knob("epilogue_fusion", (True, False), "fuse pointwise operators into what produces their input"),
+    Knob("pattern_matcher", (True, False), "graph rewrites by pattern"),
+    Knob("max_fusion_size", (64, 1, 4), "largest number of nodes in one fused kernel"),
+    Knob("layout_optimization", (True, False), "channels-last convolutions"),
+    Knob("split_reductions", (True, False), "reductions in two stages"),
+    Knob("constant_and_index_propagation", (True, False), "fold constants and index expressions"),
+    Knob("joint_graph_constant_folding", (True, False), "fold constants before the graph is partitioned"),
+    Knob("use_joint_graph_passes", (True, False), "passes over forward and backward together"),
+    Knob("reorder_for_locality", (True, False), "move operators next to their users"),
+    Knob("allow_buffer_reuse", (True, False), "give freed buffers to later results"),
+    Knob("inplace_buffers", (True, False), "write results over dead operands"),
+    Knob("permute_fusion", (False, True), "fuse permutations into matrix products"),
+    Knob("aggressive_fusion", (False, True), "fuse even where no memory traffic is saved"),
+    Knob("comprehensive_padding", (True, False), "pad strides of intermediates"),
+    Knob("unroll_reductions_threshold", (8, 1), "largest reduction that is unrolled"),
+    Knob("realize_reads_threshold", (4, 1, 32), "reads after which an intermediate is stored"),
+    Knob("cpp.enable_loop_tail_vec", (True, False), "vectorised loop tails"),
+    Knob("cpp.enable_tiling_heuristics", (True, False), "choose tiles by cost"),
+    Knob("cpp.fallback_scatter_reduce_sum", (True, False), "leave scatter-add to the eager kernel"),
+    Knob("cpp.weight_prepack", (True, False), "prepacked weights (with freezing)"),
+    Knob("cpp.simdlen", (None, 1, 256), "vector width in bits; 1 for scalar code"),
+)
+
+# Words by which the compiler says that it does not take a program. What is none of these is a failure.
+_DECLINED = '''def declined(error):
+    """Whether the compiler says that it does not support the program, rather than fails on it."""
+    words = {"Unsupported", "UserError", "UnsupportedFakeTensorException", "DynamicOutputShapeException"}
+    words |= {"DataDependentOutputException", "UnsupportedOperatorException", "GuardOnDataDependentSymNode"}
+    words |= {"UnsupportedMutationAliasingException", "MissingOperatorWithoutDecomp", "NotImplementedError"}
+    while error is not None:
+        text = str(error)
+        if type(error).__name__ in words or ("currently" in text and ("not support" in text or "banned" in text)):
+            return True
+        error = getattr(error, "inner_exception", None) or error.__cause__
+    return False'''
+
+
+@dataclass(frozen=True, slots=True)
+class TorchCompile:
+    """One backend of torch.compile; the whole program must be captured, a graph break counts as unsupported."""
+
+    name: str
+    summary: str
+    space: KnobSpace
+    vocabulary: str = "torch"
+    exact: bool = False
+
+    def knobs(self) -> KnobSpace:
+        """The knobs of this backend."""
+        return self.space
+
+    def unavailable(self) -> str | None:
+        """The install line if torch or the C++ compiler is missing."""
+        import shutil
+
+        if not module_available("torch"):
+            return f"torch is not installed: {INSTALL_TORCH}"
+        if self.name == "inductor" and not (shutil.which("g++") or shutil.which("clang++")):
+            return "no C++ compiler: install g++ (Debian, Ubuntu: apt-get install g++)"
+        return None
+
+    def warm(self) -> None:
+        """Compile one small training step, which loads everything and builds the precompiled header."""
+        import torch
+
+        def network(x: torch.Tensor) -> torch.Tensor:
+            return torch.sin(x) + x.sum(0)
+
+        x = torch.ones(3, 4, requires_grad=True)
+        torch.compile(network, backend=self.name, fullgraph=True)(x).sum().backward()  # type: ignore[no-untyped-call]
+        torch._dynamo.reset()
+
+    def source(self, setting: Setting) -> str:
+        """``torch.compile`` with the setting's knobs."""
+        options = {name: value for name, value in setting.knobs if name != "dynamic"}
+        arguments = [f"backend={self.name!r}", "fullgraph=True"]
+        if setting.knob("dynamic") is not None:
+            arguments.append(f"dynamic={setting.knob('dynamic')!r}")
+        if options:
+            arguments.append(f"options={options!r}")
+        return (
+            "import torch._dynamo\n\n\n"
+            "def prepare(function):\n"
+            "    torch._dynamo.reset()\n"
+            f"    return torch.compile(function, {', '.join(arguments)})\n\n\n"
+            f"{_DECLINED}\n"
+        )
+
+
+AOT_EAGER = TorchCompile("aot_eager", "torch.compile's graph capture and AOTAutograd, run by eager kernels", (_DYNAMIC,))
+INDUCTOR = TorchCompile("inductor", "torch.compile with Inductor's generated code", _INDUCTOR)

@@ -1,0 +1,46 @@
+"""Eager PyTorch: the reference, and as a target the check that equal implementations give no findings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shakeout.corpus.case import KnobSpace, Setting
+from shakeout.targets.target import module_available
+
+__all__ = ["EAGER", "INSTALL_TORCH", "Eager"]
+
+INSTALL_TORCH = "pip install 'torch>=2.11'"
+
+#: A target without a word for "not supported" declines nothing.
+DECLINES_NOTHING = '''def declined(error):
+    """Nothing is unsupported here."""
+    return False'''
+
+
+@dataclass(frozen=True, slots=True)
+class Eager:
+    """The program run by PyTorch as it is written."""
+
+    name: str = "eager"
+    vocabulary: str = "torch"
+    summary: str = "PyTorch without a compiler: the reference, judged against itself"
+    exact: bool = True
+
+    def knobs(self) -> KnobSpace:
+        """None."""
+        return ()
+
+    def unavailable(self) -> str | None:
+        """The install line if torch is missing."""
+        return None if module_available("torch") else f"torch is not installed: {INSTALL_TORCH}"
+
+    def warm(self) -> None:
+        """Import torch."""
+        import torch  # noqa: F401
+
+    def source(self, setting: Setting) -> str:
+        """The identity."""
+        return f"def prepare(function):\n    return function\n\n\n{DECLINES_NOTHING}\n"
+
+
+EAGER = Eager()

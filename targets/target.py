@@ -1,0 +1,117 @@
+"""What a target is, and which ones there are.
+
+A target is told in source text: ``source(setting)`` defines ``prepare(function)``, which compiles or wraps the
+network, and ``declined(error)``, which says whether an exception means "not supported" rather than "broken". The
+worker executes that text and the report prints it, so both run the same thing.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from dataclasses import dataclass
+from typing import Protocol
+
+from shakeout.corpus.case import KnobSpace, Setting
+
+__all__ = ["Target", "UnknownTarget", "module_available", "names", "target"]
+
+
+class UnknownTarget(ValueError):
+    """A name under which no target is registered; the message lists those there are."""
+
+
+class Target(Protocol):
+    """A thing under test.
+
+    Nothing heavy is imported before ``warm`` or the text of ``source`` runs, so that listing targets is quick.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name on the command line."""
+
+    @property
+    def vocabulary(self) -> str:
+        """The vocabulary of the programs it takes."""
+
+    @property
+    def summary(self) -> str:
+        """One line for listings."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether it promises the reference's bits (an offload runtime does, a compiler does not)."""
+
+    def knobs(self) -> KnobSpace:
+        """What a setting may vary here, defaults first."""
+
+    def unavailable(self) -> str | None:
+        """Why it cannot run here, with the line that installs what is missing; None if it can."""
+
+    def warm(self) -> None:
+        """Load and run the thing once, so that the first case costs what the next one does."""
+
+    def source(self, setting: Setting) -> str:
+        """Source text of ``prepare(function)`` and ``declined(error)`` under a setting."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Built:
+    module: str
+    attribute: str
+
+
+_BUILT_IN = {
+    "eager": _Built("shakeout.targets.eager", "EAGER"),
+    "aot_eager": _Built("shakeout.targets.dynamo", "AOT_EAGER"),
+    "inductor": _Built("shakeout.targets.dynamo", "INDUCTOR"),
+    "save_on_cpu": _Built("shakeout.targets.offload.shipped", "SAVE_ON_CPU"),
+    "disk_store": _Built("shakeout.targets.offload.shipped", "DISK_STORE"),
+    "planted": _Built("shakeout.targets.planted", "PLANTED"),
+}
+
+#: Not for campaigns: the self-test's fake, and the reference itself (useful as a check against false positives).
+_HIDDEN = frozenset({"planted"})
+
+
+def names() -> tuple[str, ...]:
+    """Every registered target, built-in ones first."""
+    from importlib.metadata import entry_points
+
+    third_party = sorted(entry.name for entry in entry_points(group="shakeout.targets"))
+    return (*(name for name in _BUILT_IN if name not in _HIDDEN), *third_party)
+
+
+@functools.cache
+def target(name: str) -> Target:
+    """The target of a name: a registered one, or a user's own as ``MODULE:ATTRIBUTE``.
+
+    Raises:
+        UnknownTarget: there is none; the message lists the others.
+    """
+    if name in _BUILT_IN:
+        built = _BUILT_IN[name]
+        return getattr(importlib.import_module(built.module), built.attribute)  # type: ignore[no-any-return]
+    if ":" in name:
+        from shakeout.targets.declared import declared
+
+        return declared(name)
+    from importlib.metadata import entry_points
+
+    for entry in entry_points(group="shakeout.targets", name=name):
+        return entry.load()  # type: ignore[no-any-return]
+    raise UnknownTarget(
+        f"unknown target {name!r}; there are {', '.join(names())}, and your own kernel or offload context as "
+        "MODULE:NAME"
+    )
+
+
+def module_available(module: str) -> bool:
+    """Whether a package is installed, without importing it."""
+    import importlib.util
+
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
