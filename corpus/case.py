@@ -12,7 +12,18 @@ from typing import Literal
 
 from shakeout.corpus.program import InvalidProgram, Program
 
-__all__ = ["Case", "InputSet", "Knob", "KnobSpace", "Scalar", "Setting", "Storage", "Values", "View", "contiguous"]
+__all__ = [
+    "Case",
+    "InputSet",
+    "Knob",
+    "KnobSpace",
+    "Scalar",
+    "Setting",
+    "Storage",
+    "Values",
+    "View",
+    "contiguous",
+]
 
 Scalar = None | bool | int | float | str
 ValueKind = Literal["integers", "uniform", "special", "literal"]

@@ -123,8 +123,7 @@ def from_json(data: object) -> Case:
         return Case(
             program=_read_program(_get(data, "program", dict, "case")),
             calls=tuple(
-                _read_inputs(item, f"calls[{number}]")
-                for number, item in enumerate(_get(data, "calls", list, "case"))
+                _read_inputs(item, f"calls[{number}]") for number, item in enumerate(_get(data, "calls", list, "case"))
             ),
             setting=_read_setting(_get(data, "setting", dict, "case")),
         )
@@ -250,7 +249,9 @@ def _read_inputs(data: object, where: str) -> InputSet:
             raise MalformedCase(f"{here}.size: {size} is not between 0 and {MAX_ELEMENTS}")
         storages.append(
             Storage(
-                _text(item, "dtype", _DTYPE, here), size, _read_values(_get(item, "values", dict, here), size, here)
+                _text(item, "dtype", _DTYPE, here),
+                size,
+                _read_values(_get(item, "values", dict, here), size, here),
             )
         )
     views = []
@@ -280,7 +281,7 @@ def _read_values(data: dict[str, Any], size: int, where: str) -> Values:
                 raise MalformedCase(f"{where}.values.items: {_show(item)} is not a number")
         if len(items) != size:
             raise MalformedCase(f"{where}.values.items: {len(items)} numbers for a storage of {size}")
-        return Values("literal", items=items)  # type: ignore[arg-type]
+        return Values("literal", items=items)
     seed = _get(data, "seed", int, where)
     bounds = [_read_arg(data.get(key), where) for key in ("low", "high")]
     for bound in bounds:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from types import EllipsisType
+from typing import Literal, TypeAlias
 
 __all__ = [
     "Arg",
@@ -74,7 +75,7 @@ class Slice:
 
 
 #: What may stand as an argument. Sequences are tuples; ``...`` is Python's own ellipsis.
-Arg = None | bool | int | float | complex | str | Ref | Name | Slice | tuple["Arg", ...] | type(...)  # type: ignore[valid-type]
+Arg: TypeAlias = "bool | int | float | complex | str | Ref | Name | Slice | tuple[Arg, ...] | EllipsisType | None"
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,12 +167,16 @@ def load(case: Case, text: str | None = None) -> dict[str, Any]:
 
 @functools.cache
 def _source(function: FunctionType) -> str:
-    text = inspect.getsource(function)
-    return text.replace("  # type: ignore[no-untyped-def]", "")
+    return inspect.getsource(function)
 
 
 def standalone(
-    case: Case, prepare: str, *, tolerances: Mapping[str, tuple[float, float]], title: str = "", limit: float = 0
+    case: Case,
+    prepare: str,
+    *,
+    tolerances: Mapping[str, tuple[float, float]],
+    title: str = "",
+    limit: float = 0,
 ) -> str:
     """One file that shows the difference between eager and the target.
 
@@ -202,7 +206,7 @@ def standalone(
     parts = [
         f'"""{title or f"Case {case.id} on {case.setting.target}."}\n\n'
         'Exit status: 0 no difference, 1 difference, 125 cannot run.\n"""',
-        "\n".join(sorted(imports) + ["", "import torch", *words.imports(case.program)]),
+        "\n".join([*sorted(imports), "", "import torch", *words.imports(case.program)]),
         "nan, inf = math.nan, math.inf\n"
         f"# Tolerances by dtype: relative, absolute; exact where a dtype is missing.\nTOLERANCES = {{\n{table}}}",
         text.rstrip(),

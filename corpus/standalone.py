@@ -4,7 +4,6 @@ The worker imports these very functions, so what runs in a campaign and what run
 Keep them short, and independent of everything else in Shakeout: each is printed by ``inspect.getsource``.
 """
 
-# ruff: noqa: D417
 from __future__ import annotations
 
 import math
@@ -17,7 +16,7 @@ import torch
 nan, inf = math.nan, math.inf
 
 
-def fill(dtype, shape, kind, seed, low, high):  # type: ignore[no-untyped-def]
+def fill(dtype, shape, kind, seed, low, high):
     """Values of a counter-based hash (SplitMix64's finaliser): the same numbers on every machine and version."""
     size = math.prod(shape)
     h = torch.arange(1, size + 1, dtype=torch.int64) * -7046029254386353131 + seed * 6364136223846793005 % 2**63
@@ -35,7 +34,21 @@ def fill(dtype, shape, kind, seed, low, high):  # type: ignore[no-untyped-def]
     if kind == "special" and dtype != torch.bool:
         if dtype.is_floating_point:
             f = torch.finfo(dtype)
-            edges = [nan, inf, -inf, -0.0, 0.0, f.tiny, f.tiny / 4, -f.tiny / 4, f.max, f.min, f.eps, 1.0, -1.0]
+            edges = [
+                nan,
+                inf,
+                -inf,
+                -0.0,
+                0.0,
+                f.tiny,
+                f.tiny / 4,
+                -f.tiny / 4,
+                f.max,
+                f.min,
+                f.eps,
+                1.0,
+                -1.0,
+            ]
         else:
             i = torch.iinfo(dtype)
             edges = [i.min, i.max, i.min + 1, i.max - 1, 0, 1, 2, i.max // 2]
@@ -45,19 +58,19 @@ def fill(dtype, shape, kind, seed, low, high):  # type: ignore[no-untyped-def]
     return x.to(dtype).reshape(shape)
 
 
-def strided(storage, dtype, shape, strides, offset):  # type: ignore[no-untyped-def]
+def strided(storage, dtype, shape, strides, offset):
     """A window on a flat storage."""
     storage = storage if storage.dtype == dtype else storage.view(dtype)
     return storage.as_strided(shape, strides, offset)
 
 
-def cotangent(output):  # type: ignore[no-untyped-def]
+def cotangent(output):
     """What is fed into the backward pass: small whole numbers, so that linear gradients stay exact."""
     ramp = torch.arange(output.numel(), device=output.device) % 5 - 2
     return ramp.to(output.dtype).reshape(output.shape)
 
 
-def observe(function, arguments, leaves):  # type: ignore[no-untyped-def]
+def observe(function, arguments, leaves):
     """One call: its outputs, and the gradient of each leaf (None where there is none)."""
     if not leaves:
         with torch.no_grad():
@@ -68,19 +81,19 @@ def observe(function, arguments, leaves):  # type: ignore[no-untyped-def]
     return [o.detach() for o in outputs], list(grads)
 
 
-def memory(tensor):  # type: ignore[no-untyped-def]
+def memory(tensor):
     """All of the storage behind a tensor, flat."""
     return torch.empty(0, dtype=tensor.dtype, device=tensor.device).set_(tensor.detach().untyped_storage())
 
 
-def aliases(tensors, given):  # type: ignore[no-untyped-def]
+def aliases(tensors, given):
     """For each tensor, the first one in ``given + tensors`` whose storage it shares (its own place if none)."""
     seen = {}
     owners = [t.untyped_storage().data_ptr() if t.numel() else None for t in [*given, *tensors]]
     return [i if p is None else seen.setdefault(p, i) for i, p in enumerate(owners)][len(given) :]
 
 
-def run(bind, arguments, calls, prepare):  # type: ignore[no-untyped-def]
+def run(bind, arguments, calls, prepare):
     """Every call of a case through one artefact; what each one showed."""
     function, seen = None, []
     for make in calls:
@@ -105,7 +118,7 @@ def run(bind, arguments, calls, prepare):  # type: ignore[no-untyped-def]
     return seen
 
 
-def compare(name, want, got, tolerances):  # type: ignore[no-untyped-def]
+def compare(name, want, got, tolerances):
     """How two tensors differ, in words; nothing if they agree."""
     if (want is None) != (got is None):
         return [f"{name}: expected {want}, got {got}"]
@@ -115,7 +128,7 @@ def compare(name, want, got, tolerances):  # type: ignore[no-untyped-def]
     for what in ("dtype", "shape"):
         if getattr(want, what) != getattr(got, what):
             found.append(f"{name}: {what} {getattr(want, what)} expected, {getattr(got, what)} found")
-    steps = [[s for s, n in zip(t.stride(), t.shape) if n > 1] for t in (want, got)]  # noqa: B905
+    steps = [[s for s, n in zip(t.stride(), t.shape) if n > 1] for t in (want, got)]
     if not found and want.numel() and steps[0] != steps[1]:
         found.append(f"{name}: strides {want.stride()} expected, {got.stride()} found")
     if found:
@@ -131,41 +144,41 @@ def compare(name, want, got, tolerances):  # type: ignore[no-untyped-def]
     return found
 
 
-def differences(expected, actual, tolerances):  # type: ignore[no-untyped-def]
+def differences(expected, actual, tolerances):
     """Every difference between two runs, in words."""
     found = []
-    for number, (want, got) in enumerate(zip(expected, actual)):  # noqa: B905
+    for number, (want, got) in enumerate(zip(expected, actual)):
         prefix = f"call {number}, " if len(expected) > 1 else ""
         for part in ("output", "gradient", "input after the call"):
             if len(want[part]) != len(got[part]):
                 found.append(f"{prefix}{part}s: {len(want[part])} expected, {len(got[part])} found")
-            for i, (a, b) in enumerate(zip(want[part], got[part])):  # noqa: B905
+            for i, (a, b) in enumerate(zip(want[part], got[part])):
                 found += compare(f"{prefix}{part} {i}", a, b, tolerances)
-        for i, (a, b) in enumerate(zip(want["aliases"], got["aliases"])):  # noqa: B905
+        for i, (a, b) in enumerate(zip(want["aliases"], got["aliases"])):
             a, b = (x if x < want["given"] else None for x in (a, b))
             if a != b:
                 found.append(f"{prefix}output {i}: shares memory with input {a} expected, {b} found")
     return found
 
 
-def main(prepare):  # type: ignore[no-untyped-def]
+def main(prepare):
     """Run eager, run the target, show the differences."""
     print("torch", torch.__version__)
-    expected = run(bind, arguments, CALLS, lambda network: network)  # noqa: F821
+    expected = run(bind, arguments, CALLS, lambda network: network)
     try:
-        actual = run(bind, arguments, CALLS, prepare)  # noqa: F821
+        actual = run(bind, arguments, CALLS, prepare)
     except Exception as error:
-        if declined(error):  # noqa: F821
+        if declined(error):
             print(f"declined: {type(error).__name__}: {str(error)[:500]}")
             return 125
         print(f"eager runs, the target raises {type(error).__name__}: {str(error)[:2000]}")
         return 1
-    found = differences(expected, actual, TOLERANCES)  # noqa: F821
+    found = differences(expected, actual, TOLERANCES)
     print("\n".join(found) or "no difference")
     return 1 if found else 0
 
 
-def isolated(prepare, limit):  # type: ignore[no-untyped-def]
+def isolated(prepare, limit):
     """``main`` in a child process, so that a crash or a hang is a result too."""
     if "--child" in sys.argv:
         return main(prepare)

@@ -106,5 +106,7 @@ class TorchCompile:
         )
 
 
-AOT_EAGER = TorchCompile("aot_eager", "torch.compile's graph capture and AOTAutograd, run by eager kernels", (_DYNAMIC,))
+AOT_EAGER = TorchCompile(
+    "aot_eager", "torch.compile's graph capture and AOTAutograd, run by eager kernels", (_DYNAMIC,)
+)
 INDUCTOR = TorchCompile("inductor", "torch.compile with Inductor's generated code", _INDUCTOR)

@@ -220,9 +220,7 @@ def _index(arg: Arg, names: Sequence[str]) -> str:
     if isinstance(arg, tuple) and arg:
         return ", ".join(_index(item, names) for item in arg) + ("," if len(arg) == 1 else "")
     if isinstance(arg, Slice):
-        start, stop, step = (
-            "" if part is None else argument(part, names) for part in (arg.start, arg.stop, arg.step)
-        )
+        start, stop, step = ("" if part is None else argument(part, names) for part in (arg.start, arg.stop, arg.step))
         return f"{start}:{stop}" + (f":{step}" if step else "")
     return argument(arg, names)
 
@@ -291,7 +289,7 @@ def widened(program: Program) -> Program:
     return replace(program, calls=calls)
 
 
-# --- what a program's source needs beside torch ------------------------------------------------------------------------
+# --- what a program's source needs beside torch ---------------------------------------------------------------------
 
 
 def bindings(program: Program) -> list[str]:

@@ -1,0 +1,88 @@
+"""Observations: all that one run of a case showed.
+
+Tensors stay tensors here and never leave the process; what is stored of them is text made by the oracles.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+__all__ = ["PARTS", "Observation", "Raised", "raised"]
+
+#: Where the tensors of one call are found, in the order in which they are judged.
+PARTS = ("output", "gradient", "input after the call")
+
+# Not resolved: the rooms are imported through links below this directory.
+_PACKAGE = str(Path(__file__).parent.parent) + "/"
+
+Owner = Literal["subject", "shakeout"]
+
+_NOISE = (
+    (re.compile(r"0x[0-9a-f]+"), "ADDRESS"),
+    (re.compile(r"/[^\s'\"]+/([^/\s'\"]+)"), r"\1"),
+    (re.compile(r"-?\d+(\.\d+)?(e[-+]?\d+)?"), "N"),
+    (re.compile(r"\s+"), " "),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """An exception, without the traceback objects that would keep tensors alive.
+
+    Attributes:
+        kind: class name of the innermost cause.
+        message: its text.
+        frames: ``file:function`` of its traceback, outermost first, without paths.
+        declined: the target said that it does not support the program.
+        owner: whose frame raised it.
+    """
+
+    kind: str
+    message: str
+    frames: tuple[str, ...]
+    declined: bool = False
+    owner: Owner = "subject"
+
+    @property
+    def template(self) -> str:
+        """The first line of the message without numbers, addresses and paths: equal for equal causes."""
+        text = next((line for line in self.message.splitlines() if line.strip()), "")
+        for pattern, word in _NOISE:
+            text = pattern.sub(word, text)
+        return text.strip()[:160]
+
+
+def raised(error: BaseException, *, declined: bool) -> Raised:
+    """Describe an exception by its innermost cause."""
+    import traceback
+
+    cause: BaseException = error
+    seen = {id(cause)}
+    while True:
+        inner = getattr(cause, "inner_exception", None) or cause.__cause__
+        if not isinstance(inner, BaseException) or id(inner) in seen:
+            break
+        seen.add(id(inner))
+        cause = inner
+    # The innermost cause may have been re-raised without its own frames; the outer error's then speak for it.
+    stack = traceback.extract_tb(cause.__traceback__) or traceback.extract_tb(error.__traceback__)
+    frames = tuple(f"{frame.filename.rsplit('/', 1)[-1]}:{frame.name}" for frame in stack)
+    ours = bool(stack) and stack[-1].filename.startswith(_PACKAGE)
+    return Raised(type(cause).__name__, str(cause), frames, declined, "shakeout" if ours else "subject")
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One run: what each call of the artefact showed, or the exception that ended it.
+
+    ``calls`` holds the dictionaries of ``standalone.run``: ``output``, ``gradient``, ``input after the call`` (lists of
+    tensors), ``aliases`` and ``given``.
+    """
+
+    calls: Sequence[Mapping[str, Any]] = field(default=())
+    error: Raised | None = None
+    seconds: float = 0.0

@@ -1,0 +1,221 @@
+"""One case from source text to verdicts, inside a worker.
+
+The reference runs first, then the target, both from the same text. Oracles judge what the two runs showed and may ask
+for more runs of the reference; this module answers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from shakeout.corpus import script
+from shakeout.corpus.case import Case
+from shakeout.corpus.observation import PARTS, Observation, raised
+from shakeout.fuzz import runs
+from shakeout.fuzz.signature import signature
+from shakeout.oracles import tolerance
+from shakeout.oracles.difference import pairs, same_values
+from shakeout.oracles.registry import oracles
+from shakeout.oracles.verdict import REFERENCE, SUBJECT, Outcome, Question, Verdict, merge
+from shakeout.targets.target import target
+
+__all__ = ["Result", "Status", "execute", "repro"]
+
+Status = Literal["compared", "unsupported", "undefined", "invalid", "failed", "infra"]
+Phase = Callable[[str], None]
+
+#: An oracle asks at most this often again before its verdict is ``unknown``: once for doubts, once in reserve.
+ROUNDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of one case.
+
+    Attributes:
+        case: its id.
+        target: which target ran it.
+        status: ``compared`` (the target answered), ``unsupported`` (it declined), ``undefined`` (the reference does not
+            agree with itself), ``invalid`` (the reference rejects it), ``failed`` (the target raised) or ``infra``.
+        verdicts: one for each oracle.
+        seconds: by phase.
+        exact: every output, gradient and memory agrees bit for bit.
+        trivial: nothing that could have differed was compared (no output, or none with an element).
+        operators: in the order of the program.
+        reason: why, for ``unsupported`` and ``invalid``.
+        signature: of the first failing verdict.
+    """
+
+    case: str
+    target: str
+    status: Status
+    verdicts: tuple[Verdict, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    exact: bool = False
+    trivial: bool = False
+    operators: tuple[str, ...] = ()
+    reason: str = ""
+    signature: str = ""
+
+    @property
+    def outcome(self) -> Outcome:
+        """The merged verdict."""
+        return merge(verdict.outcome for verdict in self.verdicts)
+
+    @property
+    def failure(self) -> Verdict | None:
+        """The first failing verdict."""
+        return next((verdict for verdict in self.verdicts if verdict.outcome is Outcome.FAIL), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "case": self.case,
+            "target": self.target,
+            "status": self.status,
+            "outcome": str(self.outcome),
+            "verdicts": [verdict.to_json() for verdict in self.verdicts],
+            "seconds": {phase: round(spent, 6) for phase, spent in self.seconds.items()},
+            "exact": self.exact,
+            "trivial": self.trivial,
+            "operators": list(self.operators),
+            "reason": self.reason,
+            "signature": self.signature,
+        }
+
+
+def execute(case: Case, phase: Phase = lambda name: None) -> Result:
+    """Run a case on its target and judge it.
+
+    Args:
+        case: what to run; its setting names the target.
+        phase: told the name of each phase as it begins (``inputs``, ``reference``, ``run``, ``judge``).
+    """
+    clock = _Clock(phase)
+    operators = case.program.operators()
+    run = _Runs(case, clock)
+
+    def result(status: Status, **more: Any) -> Result:
+        return Result(case.id, case.setting.target, status, seconds=clock.stop(), operators=operators, **more)
+
+    reference = run.answer(REFERENCE)
+    if reference.error is not None:
+        return result("invalid", reason=f"{reference.error.kind}: {reference.error.template}")
+    subject = run.answer(SUBJECT)
+    if subject.error is not None and subject.error.declined:
+        return result("unsupported", reason=f"{subject.error.kind}: {subject.error.template}")
+    clock.start("judge")
+    verdicts = tuple(_judge(oracle, case, run) for oracle in oracles(target(case.setting.target).exact))
+    failing = next((verdict for verdict in verdicts if verdict.outcome is Outcome.FAIL), None)
+    status: Status = "compared" if subject.error is None else "failed"
+    if failing is None and any(verdict.symptom == "undefined" for verdict in verdicts):
+        status = "undefined"
+    return result(
+        status,
+        verdicts=verdicts,
+        exact=failing is None and _exact(reference, subject),
+        trivial=_trivial(reference),
+        signature="" if failing is None else signature(case, failing, subject.error),
+    )
+
+
+def repro(case: Case, result: Result | None = None, *, limit: float = 0) -> str:
+    """The script of a case: what the finding says, as a file that shows it."""
+    tolerances = {} if target(case.setting.target).exact else dict(tolerance.TABLE)
+    title = f"Case {case.id} on {case.setting.target}."
+    failing = result.failure if result is not None else None
+    if failing is not None:
+        title = f"{case.setting.target}: {failing.symptom}. {failing.message}".splitlines()[0][:300]
+    source = target(case.setting.target).source(case.setting)
+    return script.standalone(case, source, tolerances=tolerances, title=title.replace("\\", "/"), limit=limit)
+
+
+class _Clock:
+    """Seconds by phase."""
+
+    def __init__(self, phase: Phase) -> None:
+        self._phase = phase
+        self._seconds: dict[str, float] = {}
+        self._current: tuple[str, float] | None = None
+
+    def start(self, name: str) -> None:
+        self.stop()
+        self._phase(name)
+        self._current = (name, time.monotonic())
+
+    def stop(self) -> dict[str, float]:
+        if self._current is not None:
+            name, since = self._current
+            self._seconds[name] = self._seconds.get(name, 0.0) + time.monotonic() - since
+            self._current = None
+        return self._seconds
+
+
+class _Runs:
+    """Answers questions about one case, each once."""
+
+    def __init__(self, case: Case, clock: _Clock) -> None:
+        self.case = case
+        self.answers: dict[Question, Observation] = {}
+        self._clock = clock
+
+    def answer(self, question: Question) -> Observation:
+        if question not in self.answers:
+            self._clock.start({"reference": "reference", "subject": "run"}.get(question.what, "judge"))
+            self.answers[question] = self._run(question)
+            self._clock.start("judge")
+        return self.answers[question]
+
+    def _run(self, question: Question) -> Observation:
+        case = self.case
+        match question.what:
+            case "reference":
+                return runs.observe(script.load(case))
+            case "subject":
+                return runs.observe(script.load(case), target(case.setting.target).source(case.setting))
+            case "baseline":
+                return runs.baseline(case)
+            case "relaid":
+                return runs.relaid(case)
+            case "poisoned":
+                return runs.poisoned(case)
+            case "replica":
+                return runs.replica(case, question.number)
+
+
+def _judge(oracle: Any, case: Case, run: _Runs) -> Verdict:
+    """One oracle's verdict; an oracle that throws, or never has enough, gives ``unknown``."""
+    try:
+        for question in oracle.questions(case):
+            run.answer(question)
+        for _ in range(ROUNDS):
+            said: Verdict | Sequence[Question] = oracle.judge(case, run.answers)
+            if isinstance(said, Verdict):
+                return said
+            for question in said:
+                run.answer(question)
+        return Verdict(oracle.name, Outcome.UNKNOWN, "undecided", f"still asking after {ROUNDS} rounds")
+    except Exception as error:
+        problem = raised(error, declined=False)
+        where = problem.frames[-1] if problem.frames else "?"
+        return Verdict(
+            oracle.name, Outcome.UNKNOWN, "SHAKEOUT-INTERNAL", f"{problem.kind}: {problem.message} at {where}"
+        )
+
+
+def _exact(reference: Observation, subject: Observation) -> bool:
+    """Whether every tensor of the two runs agrees, NaN equal to NaN."""
+    return all(
+        (want is None and got is None)
+        or (want is not None and got is not None and want.shape == got.shape and same_values(want, got))
+        for part in PARTS
+        for _, _, want, got in pairs(part, reference, subject)
+    )
+
+
+def _trivial(reference: Observation) -> bool:
+    """Whether nothing was there to differ: no output with an element, and no memory."""
+    return not any(tensor is not None and tensor.numel() for call in reference.calls for tensor in call["output"])

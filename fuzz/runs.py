@@ -1,0 +1,167 @@
+"""The runs that oracles ask for: the text as it is, in double precision, relaid, poisoned, or with rounding errors."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from shakeout.corpus import script
+from shakeout.corpus.case import Case
+from shakeout.corpus.observation import Observation, raised
+from shakeout.corpus.program import Call
+from shakeout.corpus.vocabularies import vocabulary
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["baseline", "observe", "poisoned", "relaid", "replica"]
+
+#: What a run tells when it could not be made at all: nothing.
+NOTHING = Observation()
+
+
+def observe(
+    namespace: dict[str, Any],
+    source: str | None = None,
+    prepare: Callable[[Any], Any] = lambda network: network,
+) -> Observation:
+    """Run a loaded text: as it is, through ``prepare``, or on the target whose source is given."""
+    from shakeout.corpus.standalone import run
+
+    began = time.monotonic()
+    declined: Callable[[BaseException], bool] = lambda error: False  # noqa: E731
+    try:
+        if source is not None:
+            exec(compile(source, "<target>", "exec"), namespace)
+            prepare, declined = namespace["prepare"], namespace["declined"]
+        calls = run(namespace["bind"], namespace["arguments"], namespace["CALLS"], prepare)
+    except (Exception, SystemExit) as error:
+        return Observation(error=raised(error, declined=declined(error)), seconds=time.monotonic() - began)
+    return Observation(calls, seconds=time.monotonic() - began)
+
+
+def _fed(namespace: dict[str, Any], change: Callable[[list[torch.Tensor]], list[torch.Tensor]]) -> dict[str, Any]:
+    """The same text with its inputs changed on the way in."""
+    makers: list[Callable[[], list[torch.Tensor]]] = namespace["CALLS"]
+    return {**namespace, "CALLS": [functools.partial(_changed, make, change) for make in makers]}
+
+
+def _changed(
+    make: Callable[[], list[torch.Tensor]], change: Callable[[list[torch.Tensor]], list[torch.Tensor]]
+) -> list[torch.Tensor]:
+    return change(make())
+
+
+def relaid(case: Case) -> Observation:
+    """The reference on row-major copies of its inputs; nothing where inputs share memory, which copies would undo."""
+    if any(inputs.shared() for inputs in case.calls):
+        return NOTHING
+    import torch
+
+    def copy(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+        return [
+            t.detach().clone(memory_format=torch.contiguous_format).requires_grad_(t.requires_grad) for t in tensors
+        ]
+
+    return observe(_fed(script.load(case), copy))
+
+
+def poisoned(case: Case) -> Observation:
+    """The reference while fresh memory is filled with NaN, or the largest integer."""
+    import torch
+
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        # PyTorch fills every fresh tensor in this mode (torch.utils.deterministic.fill_uninitialized_memory).
+        return observe(script.load(case))
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+
+
+def baseline(case: Case) -> Observation:
+    """The reference in double precision, on inputs drawn in their own dtype and then widened."""
+    words = vocabulary(case.program.vocabulary)
+    if not hasattr(words, "widened"):
+        return NOTHING
+    for inputs in case.calls:
+        for view in inputs.views:
+            held = inputs.storages[view.storage].dtype
+            if view.dtype != held and (words.wider(view.dtype), words.wider(held)) != (view.dtype, held):
+                return NOTHING  # the bytes of a float are reinterpreted; there is no wider version of that
+
+    def widen(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+        return _widen(tensors, words.wider)
+
+    return observe(_fed(script.load(replace(case, program=words.widened(case.program))), widen))
+
+
+def _widen(tensors: list[torch.Tensor], wider: Callable[[str], str]) -> list[torch.Tensor]:
+    """Wider copies with the same windows on the same shared storages."""
+    import torch
+
+    from shakeout.corpus.standalone import memory, strided
+
+    storages: dict[int, torch.Tensor] = {}
+    wide = []
+    for tensor in tensors:
+        dtype: torch.dtype = getattr(torch, wider(str(tensor.dtype).removeprefix("torch.")))
+        if dtype == tensor.dtype:
+            wide.append(tensor)
+            continue
+        key = tensor.untyped_storage()._cdata
+        if key not in storages:
+            storages[key] = memory(tensor).to(dtype)
+        window = strided(storages[key], dtype, tensor.shape, tensor.stride(), tensor.storage_offset())
+        wide.append(window.detach().requires_grad_(tensor.requires_grad))
+    return wide
+
+
+def replica(case: Case, number: int) -> Observation:
+    """The reference with every freshly computed result moved by at most one unit in the last place, at random."""
+    words = vocabulary(case.program.vocabulary)
+    if not hasattr(words, "evaluate"):
+        return NOTHING
+    import torch
+
+    noise = torch.Generator().manual_seed(number)
+    program = case.program
+
+    def prepare(network: Any) -> Callable[..., list[torch.Tensor]]:
+        def moved(*given: torch.Tensor) -> list[torch.Tensor]:
+            inputs = iter(given)
+            parameters = iter(network.parameters() if isinstance(network, torch.nn.Module) else ())
+            tensors = [next(parameters if one.role == "parameter" else inputs) for one in program.inputs]
+            seen = {t.untyped_storage()._cdata for t in tensors}
+
+            def after(call: Call, results: list[Any]) -> list[Any]:
+                return [_move(result, seen, noise) for result in results]
+
+            values: Sequence[torch.Tensor] = words.evaluate(program, tensors, after)
+            return [values[i] for i in program.returns]
+
+        return moved
+
+    return observe(script.load(case), prepare=prepare)
+
+
+def _move(result: Any, seen: set[int], noise: torch.Generator) -> Any:
+    """A result with rounding errors; views, in-place results and what is not a float stay as they are."""
+    import torch
+
+    if not isinstance(result, torch.Tensor):
+        return result
+    key = result.untyped_storage()._cdata
+    if key in seen or not (result.dtype.is_floating_point or result.dtype.is_complex):
+        return result
+    steps = torch.randint(-1, 2, result.shape, generator=noise)
+    factor = 1.0 + steps.to(torch.float64) * torch.finfo(result.dtype).eps
+    moved = (result * factor.to(result.real.dtype if result.dtype.is_complex else torch.float64)).to(result.dtype)
+    seen.add(moved.untyped_storage()._cdata)
+    return moved

@@ -1,0 +1,41 @@
+"""The first, simple signature of a failure: equal for failures that probably have one cause.
+
+Small programs are told apart by their operators. In larger ones most operators are bystanders; there the operator that
+made the wrong value stands for them, or for an exception its message without numbers.
+"""
+
+from __future__ import annotations
+
+from shakeout.corpus.case import Case
+from shakeout.corpus.observation import Raised
+from shakeout.oracles.verdict import Verdict
+
+__all__ = ["INTERNAL", "SMALL", "signature"]
+
+#: Prefix of failures that are Shakeout's own, so that nobody reports them upstream.
+INTERNAL = "SHAKEOUT-INTERNAL"
+
+#: Programs of at most this many calls are named by all their operators.
+SMALL = 3
+
+
+def signature(case: Case, verdict: Verdict, error: Raised | None) -> str:
+    """Target, oracle, symptom and what is to blame, as one line."""
+    parts = [case.setting.target, verdict.oracle, verdict.symptom]
+    if error is not None and verdict.oracle == "exception":
+        if error.owner == "shakeout":
+            parts.insert(0, INTERNAL)
+        parts += [error.template, *error.frames[-1:]]
+    else:
+        parts.append(_blamed(case, verdict))
+    return " | ".join(parts)
+
+
+def _blamed(case: Case, verdict: Verdict) -> str:
+    program = case.program
+    operators = program.operators()
+    if len(operators) > SMALL and verdict.place.startswith("output "):
+        producer = program.producer(program.returns[int(verdict.place.removeprefix("output "))])
+        if producer is not None:
+            return operators[producer]
+    return "+".join(sorted(set(operators))) if len(operators) <= SMALL else "a network"

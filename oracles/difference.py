@@ -1,0 +1,237 @@
+"""Same values as the reference: outputs, gradients, and what is in the inputs' memory after the call.
+
+A tight comparison comes first and is nearly always the last. Only where it fails does the oracle ask for double
+precision, for replicas moved by rounding errors, and for the runs that show whether the program means anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from shakeout.corpus.case import Case
+from shakeout.corpus.observation import Observation
+from shakeout.oracles import tolerance
+from shakeout.oracles.verdict import REFERENCE, SUBJECT, Answers, Outcome, Question, Verdict
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Difference", "pairs"]
+
+BASELINE = Question("baseline")
+RELAID = Question("relaid")
+POISONED = Question("poisoned")
+AGAIN = Question("subject", 1)
+_DOUBTS = (BASELINE, RELAID, POISONED, AGAIN, *(Question("replica", i) for i in range(tolerance.REPLICAS)))
+
+
+def pairs(
+    part: str, reference: Observation, subject: Observation
+) -> Iterator[tuple[int, int, torch.Tensor | None, torch.Tensor | None]]:
+    """Call number, position, wanted and found tensor of one part, as far as both runs have it."""
+    for number, (want, got) in enumerate(zip(reference.calls, subject.calls, strict=False)):
+        for position, (a, b) in enumerate(zip(want[part], got[part], strict=False)):
+            yield number, position, a, b
+
+
+def _at(observation: Observation, part: str, number: int, position: int, like: torch.Tensor) -> torch.Tensor | None:
+    """The same tensor in another run, if that run got so far and agrees on the shape."""
+    try:
+        found = observation.calls[number][part][position]
+    except IndexError:
+        return None
+    return found if found is not None and found.shape == like.shape else None
+
+
+def _scalar(value: torch.Tensor) -> Any:
+    """An element as JSON; what JSON has no word for becomes text."""
+    item = value.item()
+    if isinstance(item, complex) or (
+        isinstance(item, float) and (item != item or item in (float("inf"), -float("inf")))
+    ):
+        return str(item)
+    return item
+
+
+def _symptom(want: torch.Tensor, got: torch.Tensor) -> str:
+    """The class of a difference between two elements."""
+    import torch
+
+    if not (want.dtype.is_floating_point or want.dtype.is_complex):
+        return "wrong value"
+    if torch.isnan(want) != torch.isnan(got):
+        return "NaN lost" if torch.isnan(want) else "NaN appears"
+    if torch.isinf(want) != torch.isinf(got):
+        return "infinity lost" if torch.isinf(want) else "infinity appears"
+    return "wrong value"
+
+
+def _whereabouts(bad: torch.Tensor) -> str:
+    """Which elements are wrong, as a class: all, one, the last ones, or some."""
+    flat = bad.reshape(-1)
+    count, total = int(flat.sum()), flat.numel()
+    if count == total:
+        return "all"
+    if count == 1:
+        return "one element"
+    return "a tail" if bool(flat[total - count :].all()) else "some"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Compares one part of the observations.
+
+    Attributes:
+        name: ``value``, ``gradient`` or ``mutation``.
+        part: the part it looks at.
+        exact: whether the target promises the reference's bits.
+    """
+
+    name: str
+    part: str
+    exact: bool = False
+
+    def questions(self, case: Case) -> Sequence[Question]:
+        """The two runs."""
+        return (REFERENCE, SUBJECT)
+
+    def judge(self, case: Case, answers: Answers) -> Verdict | Sequence[Question]:
+        """Pass, fail, or unknown where the program's meaning is not defined or too ill-conditioned."""
+        import torch
+
+        reference, subject = answers[REFERENCE], answers[SUBJECT]
+        unstable = 0
+        for number, position, want, got in pairs(self.part, reference, subject):
+            if want is None or got is None:
+                if want is not got:
+                    return self._missing(number, position, want, got)
+                continue
+            if want.dtype != got.dtype or want.shape != got.shape or want.numel() == 0:
+                continue  # the metadata oracle's matter
+            if torch.equal(want, got):
+                continue
+            bad = ~(_bits(want, got) if self.exact else tolerance.within(want, got))
+            if not bad.any():
+                continue
+            if any(question not in answers for question in _DOUBTS):
+                return _DOUBTS
+            if not self.exact:
+                baseline = _at(answers[BASELINE], self.part, number, position, want)
+                found = [
+                    _at(answers[Question("replica", i)], self.part, number, position, want)
+                    for i in range(tolerance.REPLICAS)
+                ]
+                replicas = [replica for replica in found if replica is not None]
+                explained = bad & tolerance.moved(want, got, baseline, replicas)
+                unstable += int(explained.sum())
+                bad = bad & ~explained
+                if not bad.any():
+                    continue
+            undefined = self._undefined(answers, number, position, want, bad)
+            if undefined:
+                return Verdict(self.name, Outcome.UNKNOWN, "undefined", undefined, f"{self.part} {position}")
+            return self._failed(answers, number, position, want, got, bad, unstable)
+        if unstable:
+            return Verdict(
+                self.name,
+                Outcome.UNKNOWN,
+                "unstable",
+                f"{unstable} elements differ by what rounding explains",
+            )
+        return Verdict(self.name, Outcome.PASS)
+
+    def _undefined(self, answers: Answers, number: int, position: int, want: torch.Tensor, bad: torch.Tensor) -> str:
+        """Why the elements are no evidence, if the reference does not agree with itself about them."""
+        for question, reason in (
+            (RELAID, "the reference itself depends on how its inputs lie in memory"),
+            (POISONED, "the reference itself shows uninitialised memory"),
+        ):
+            other = _at(answers[question], self.part, number, position, want)
+            if other is not None and other.dtype == want.dtype and (bad & ~tolerance.within(want, other)).any():
+                return reason
+        return ""
+
+    def _missing(
+        self, number: int, position: int, want: torch.Tensor | None, got: torch.Tensor | None
+    ) -> Verdict | Sequence[Question]:
+        place = f"{self.part} {position}"
+        # A gradient that is all zero and one that is absent say the same, and backends choose freely between them.
+        present = want if want is not None else got
+        if present is not None and not present.any():
+            return Verdict(self.name, Outcome.PASS)
+        symptom = f"{self.part} {'lost' if got is None else 'appears'}"
+        return Verdict(
+            self.name,
+            Outcome.FAIL,
+            symptom,
+            f"{place}: {'expected, but absent' if got is None else 'not expected, but present'}",
+            place,
+            {"call": number},
+        )
+
+    def _failed(
+        self,
+        answers: Answers,
+        number: int,
+        position: int,
+        want: torch.Tensor,
+        got: torch.Tensor,
+        bad: torch.Tensor,
+        unstable: int,
+    ) -> Verdict:
+        index = tuple(int(i) for i in bad.nonzero()[0])
+        symptom = _symptom(want[index], got[index])
+        if self.part == "input after the call":
+            symptom = "wrong mutation"
+        again = _at(answers[AGAIN], self.part, number, position, got)
+        if again is not None and not same_values(again, got):
+            symptom = "nondeterministic"
+        if number and not _fails_first(self.part, answers[REFERENCE], answers[SUBJECT]):
+            symptom += " on a later call"
+        baseline = _at(answers[BASELINE], self.part, number, position, want)
+        evidence: dict[str, Any] = {
+            "call": number,
+            "index": list(index),
+            "expected": _scalar(want[index]),
+            "found": _scalar(got[index]),
+            "double": None if baseline is None else _scalar(baseline[index]),
+            "wrong": int(bad.sum()),
+            "total": want.numel(),
+            "where": _whereabouts(bad),
+            "unstable": unstable,
+            "dtype": str(want.dtype).removeprefix("torch."),
+        }
+        place = f"{self.part} {position}"
+        message = (
+            f"{place}{list(index)}: expected {evidence['expected']}, found {evidence['found']} "
+            f"({evidence['wrong']} of {evidence['total']} elements, {evidence['where']})"
+        )
+        return Verdict(self.name, Outcome.FAIL, symptom, message, place, evidence)
+
+
+def _bits(want: torch.Tensor, got: torch.Tensor) -> torch.Tensor:
+    """Elementwise equality, NaN equal to NaN."""
+    import torch
+
+    same = torch.eq(want, got)
+    if want.dtype.is_floating_point or want.dtype.is_complex:
+        same |= torch.isnan(want) & torch.isnan(got)
+    return same
+
+
+def same_values(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether two tensors of one shape hold the same values, NaN equal to NaN."""
+    return a.dtype == b.dtype and bool(_bits(a, b).all())
+
+
+def _fails_first(part: str, reference: Observation, subject: Observation) -> bool:
+    """Whether the first call is wrong as well."""
+    return any(
+        number == 0
+        and want is not None
+        and got is not None
+        and (want.dtype != got.dtype or want.shape != got.shape or not tolerance.within(want, got).all())
+        for number, _, want, got in pairs(part, reference, subject)
+    )

@@ -1,0 +1,60 @@
+"""Same dtype, shape and strides as the reference, and the same number of results.
+
+Policy: strides of dimensions of size one and of empty tensors carry no meaning; strides of gradients are not
+promised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from shakeout.corpus.case import Case
+from shakeout.oracles.difference import pairs
+from shakeout.oracles.verdict import REFERENCE, SUBJECT, Answers, Outcome, Question, Verdict
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Metadata"]
+
+
+def _steps(tensor: torch.Tensor) -> list[int]:
+    """The strides that matter."""
+    return [step for step, size in zip(tensor.stride(), tensor.shape, strict=True) if size > 1]
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """Compares what is static about outputs and gradients."""
+
+    name: str = "metadata"
+
+    def questions(self, case: Case) -> Sequence[Question]:
+        """The two runs."""
+        return (REFERENCE, SUBJECT)
+
+    def judge(self, case: Case, answers: Answers) -> Verdict | Sequence[Question]:
+        """The first difference."""
+        reference, subject = answers[REFERENCE], answers[SUBJECT]
+        for want_call, got_call in zip(reference.calls, subject.calls, strict=False):
+            if len(want_call["output"]) != len(got_call["output"]):
+                counts = len(want_call["output"]), len(got_call["output"])
+                return self._fail("wrong number of outputs", "outputs", *counts)
+        for part in ("output", "gradient"):
+            for _, position, want, got in pairs(part, reference, subject):
+                if want is None or got is None:
+                    continue
+                place = f"{part} {position}"
+                if want.dtype != got.dtype:
+                    return self._fail("wrong dtype", place, str(want.dtype), str(got.dtype))
+                if want.shape != got.shape:
+                    return self._fail("wrong shape", place, list(want.shape), list(got.shape))
+                if part == "output" and want.numel() and _steps(want) != _steps(got):
+                    return self._fail("wrong strides", place, list(want.stride()), list(got.stride()))
+        return Verdict(self.name, Outcome.PASS)
+
+    def _fail(self, symptom: str, place: str, want: Any, got: Any) -> Verdict:
+        message = f"{place}: {symptom.removeprefix('wrong ')} {want} expected, {got} found"
+        return Verdict(self.name, Outcome.FAIL, symptom, message, place, {"expected": want, "found": got})

@@ -1,0 +1,33 @@
+"""The oracles that judge every case, in the order in which their findings are told."""
+
+from __future__ import annotations
+
+import functools
+
+from shakeout.oracles.aliasing import Aliasing
+from shakeout.oracles.difference import Difference
+from shakeout.oracles.exception import ExceptionParity
+from shakeout.oracles.metadata import Metadata
+from shakeout.oracles.verdict import Oracle
+
+__all__ = ["oracles"]
+
+
+@functools.cache
+def oracles(exact: bool) -> tuple[Oracle, ...]:
+    """Shakeout's own and those registered under ``shakeout.oracles``.
+
+    Args:
+        exact: whether the target promises the reference's bits; then no tolerance applies.
+    """
+    from importlib.metadata import entry_points
+
+    own: tuple[Oracle, ...] = (
+        ExceptionParity(),
+        Metadata(),
+        Difference("value", "output", exact),
+        Difference("gradient", "gradient", exact),
+        Difference("mutation", "input after the call", exact),
+        Aliasing(),
+    )
+    return own + tuple(entry.load() for entry in entry_points(group="shakeout.oracles"))

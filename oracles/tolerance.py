@@ -1,0 +1,95 @@
+"""How far a result may be from the reference's.
+
+The one place that decides. First comparison: the default tolerances of ``torch.testing.assert_close``, by dtype. Where
+that fails, the element is allowed what rounding does to this very program: the spread of replicas of the reference
+whose results were moved by rounding errors, and the reference's own distance from double precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["REPLICAS", "TABLE", "default", "moved", "within"]
+
+#: Relative and absolute tolerance by dtype; a dtype that is missing must agree exactly.
+TABLE: dict[str, tuple[float, float]] = {
+    "float16": (1e-3, 1e-5),
+    "bfloat16": (1.6e-2, 1e-5),
+    "float32": (1.3e-6, 1e-5),
+    "float64": (1e-7, 1e-7),
+    "complex32": (1e-3, 1e-5),
+    "complex64": (1.3e-6, 1e-5),
+    "complex128": (1e-7, 1e-7),
+    "float8_e4m3fn": (0.125, 2.0**-9),
+    "float8_e5m2": (0.25, 2.0**-16),
+    "float8_e4m3fnuz": (0.125, 2.0**-10),
+    "float8_e5m2fnuz": (0.25, 2.0**-17),
+}
+
+#: Replicas per doubtful case. With three signs drawn per element and operator, a decision that one rounding error can
+#: flip stays unflipped in all of them with probability (2/3)**8 < 4 % for a single rounding in one direction; more
+#: replicas cost time only on cases that are already in doubt.
+REPLICAS = 8
+
+#: A reordered sum of n terms errs by up to n roundings where a replica errs by about sqrt(n); 8 covers both the
+#: reductions of a few dozen terms that programs here have and the replicas' small number.
+_SPREADS = 8.0
+
+
+def default(dtype: torch.dtype) -> tuple[float, float]:
+    """The default relative and absolute tolerance of a dtype; (0, 0) demands equality."""
+    return TABLE.get(str(dtype).removeprefix("torch."), (0.0, 0.0))
+
+
+def within(want: torch.Tensor, got: torch.Tensor) -> torch.Tensor:
+    """Which elements agree within the default tolerance; NaN agrees with NaN. Bool, of their common shape."""
+    import torch
+
+    rtol, atol = default(want.dtype)
+    if want.dtype.is_floating_point or want.dtype.is_complex:
+        wide = torch.complex128 if want.dtype.is_complex else torch.float64
+        return torch.isclose(got.to(wide), want.to(wide), rtol=rtol, atol=atol, equal_nan=True)
+    return torch.eq(got, want)
+
+
+def moved(
+    want: torch.Tensor, got: torch.Tensor, baseline: torch.Tensor | None, replicas: Sequence[torch.Tensor]
+) -> torch.Tensor:
+    """Which elements rounding alone explains: bool, of their common shape.
+
+    An element is explained if it is as close to double precision as the reference is, or if it lies within the
+    replicas' spread. A replica that decides differently (another index, NaN instead of a number) explains its element.
+    """
+    import torch
+
+    explained = torch.zeros(want.shape, dtype=torch.bool)
+    if want.dtype.is_floating_point or want.dtype.is_complex:
+        wide = torch.complex128 if want.dtype.is_complex else torch.float64
+        rtol, atol = default(want.dtype)
+        w, g = want.to(wide), got.to(wide)
+        distance = (g - w).abs()
+        allowed = torch.zeros_like(distance)
+        flipped = torch.zeros_like(explained)
+        others = [replica.to(wide) for replica in replicas]
+        for other in others:
+            allowed = torch.maximum(allowed, (other - w).abs().nan_to_num(nan=0.0))
+            flipped |= torch.isfinite(other) != torch.isfinite(w)
+        # NaN compares false, which leaves the element unexplained.
+        scale = torch.where(torch.isfinite(w), w.abs(), 0.0)
+        explained |= (distance <= _SPREADS * allowed + rtol * scale + atol) | flipped
+        if baseline is not None:
+            b = baseline.to(wide)
+            mine, theirs = (w - b).abs(), (g - b).abs()
+            explained |= theirs <= 2 * mine + rtol * b.abs() + atol
+            # The reference overflowed or lost its way where double precision did not, and the target agrees with that.
+            explained |= (
+                torch.isfinite(b) & ~torch.isfinite(w) & torch.isfinite(g) & (theirs <= 8 * rtol * b.abs() + atol)
+            )
+    else:
+        for replica in [*replicas, *([baseline] if baseline is not None else [])]:
+            explained |= torch.ne(replica.to(want.dtype), want)
+    return explained

@@ -1,0 +1,100 @@
+"""Verdicts, and what an oracle is.
+
+An oracle never runs anything. It says which observations it needs (questions), sees them (answers) and judges, or
+asks again. ``fail`` outranks ``unknown``, which outranks ``pass``; ``infra`` stands apart and is never a finding.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from shakeout.corpus.case import Case
+from shakeout.corpus.observation import Observation
+
+__all__ = ["REFERENCE", "SUBJECT", "Answers", "Oracle", "Outcome", "Question", "Verdict", "merge"]
+
+
+class Outcome(enum.StrEnum):
+    """What an oracle says."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    UNKNOWN = "unknown"
+    INFRA = "infra"
+
+
+_RANK = {Outcome.PASS: 0, Outcome.UNKNOWN: 1, Outcome.INFRA: 2, Outcome.FAIL: 3}
+
+
+def merge(outcomes: Iterable[Outcome]) -> Outcome:
+    """The outcome of several: any failure fails, else infrastructure, else doubt."""
+    return max(outcomes, key=_RANK.__getitem__, default=Outcome.PASS)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One observation that an oracle needs.
+
+    ``reference`` and ``subject`` are the two runs; a further ``number`` is one more run from scratch. ``baseline`` is
+    the reference in double precision. ``replica`` is the reference with each result moved by rounding errors, by
+    ``number``. ``relaid`` is the reference on row-major copies of the inputs, and ``poisoned`` the reference while
+    uninitialised memory is filled with NaN: a program whose meaning is defined does not notice either.
+    """
+
+    what: Literal["reference", "subject", "baseline", "replica", "relaid", "poisoned"]
+    number: int = 0
+
+
+REFERENCE = Question("reference")
+SUBJECT = Question("subject")
+
+Answers = Mapping[Question, Observation]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one oracle says of one case.
+
+    Attributes:
+        oracle: its name.
+        outcome: pass, fail, unknown or infra.
+        symptom: the class of the failure, in few words (``wrong value``, ``lost mutation``).
+        message: one line for a person.
+        place: what shows it (``output 1``, ``gradient 0``).
+        evidence: JSON values: expected, found, index, counts.
+    """
+
+    oracle: str
+    outcome: Outcome
+    symptom: str = ""
+    message: str = ""
+    place: str = ""
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "oracle": self.oracle,
+            "outcome": str(self.outcome),
+            "symptom": self.symptom,
+            "message": self.message,
+            "place": self.place,
+            "evidence": dict(self.evidence),
+        }
+
+
+class Oracle(Protocol):
+    """One way of being wrong that is looked for."""
+
+    @property
+    def name(self) -> str:
+        """Its name in verdicts."""
+
+    def questions(self, case: Case) -> Sequence[Question]:
+        """What it needs to begin."""
+
+    def judge(self, case: Case, answers: Answers) -> Verdict | Sequence[Question]:
+        """The verdict, or what else it needs to know."""
