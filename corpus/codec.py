@@ -19,6 +19,9 @@ __all__ = ["FORMAT", "MalformedCase", "decode", "encode", "from_json", "to_json"
 #: Version of the text; a reader refuses later ones and converts earlier ones.
 FORMAT = 1
 
+#: Deepest nesting of an argument; real ones have two or three levels.
+MAX_DEPTH = 32
+
 #: A case is a few kilobytes; what is larger than this was not written by Shakeout.
 MAX_BYTES = 4 << 20
 #: Most elements of one storage: 256 Mi, far above what a campaign draws.
@@ -129,8 +132,6 @@ def from_json(data: object) -> Case:
         )
     except InvalidProgram as error:
         raise MalformedCase(str(error)) from None
-    except RecursionError:
-        raise MalformedCase("an argument is nested too deeply") from None
 
 
 def _type(type_: TensorType) -> dict[str, Any]:
@@ -268,6 +269,11 @@ def _read_inputs(data: object, where: str) -> InputSet:
         )
         if not 0 <= offset <= MAX_ELEMENTS:
             raise MalformedCase(f"{here}.offset: {offset} is not an offset")
+        last = offset + sum(max(n - 1, 0) * step for n, step in zip(view.shape, view.strides, strict=False))
+        held = storages[view.storage] if 0 <= view.storage < len(storages) else None
+        # With another dtype, sizes count in that dtype; torch itself checks the window then.
+        if held is not None and held.dtype == view.dtype and 0 not in view.shape and last >= held.size:
+            raise MalformedCase(f"{here}: the window reaches element {last} of a storage of {held.size}")
         views.append(view)
     return InputSet(tuple(storages), tuple(views))
 
@@ -307,7 +313,9 @@ def _read_setting(data: dict[str, Any]) -> Setting:
     )
 
 
-def _read_arg(data: object, where: str) -> Any:
+def _read_arg(data: object, where: str, depth: int = 0) -> Any:
+    if depth > MAX_DEPTH:
+        raise MalformedCase(f"{where}: an argument is nested more than {MAX_DEPTH} deep")
     match data:
         case None | bool() | int() | str():
             return data
@@ -317,11 +325,11 @@ def _read_arg(data: object, where: str) -> Any:
                 raise MalformedCase(f"{where}: write {data} as {{'float': '{data}'}}")
             return data
         case list():
-            return tuple(_read_arg(item, where) for item in data)
+            return tuple(_read_arg(item, where, depth + 1) for item in data)
         case {"float": "nan" | "inf" | "-inf" as text, **rest} if not rest:
             return float(text)
         case {"complex": [real, imaginary], **rest} if not rest:
-            parts = _read_arg(real, where), _read_arg(imaginary, where)
+            parts = _read_arg(real, where, depth + 1), _read_arg(imaginary, where, depth + 1)
             if all(isinstance(part, int | float) and not isinstance(part, bool) for part in parts):
                 return complex(*parts)
         case {"ref": int() as index, **rest} if not rest and not isinstance(index, bool):
@@ -329,7 +337,7 @@ def _read_arg(data: object, where: str) -> Any:
         case {"name": str() as name, **rest} if not rest and _NAME.fullmatch(name):
             return Name(name)
         case {"slice": [start, stop, step], **rest} if not rest:
-            return Slice(_read_arg(start, where), _read_arg(stop, where), _read_arg(step, where))
+            return Slice(*(_read_arg(part, where, depth + 1) for part in (start, stop, step)))
         case {"ellipsis": True, **rest} if not rest:
             return ...
     raise MalformedCase(f"{where}: {_show(data)} is not an argument")

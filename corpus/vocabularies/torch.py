@@ -225,6 +225,17 @@ def _index(arg: Arg, names: Sequence[str]) -> str:
     return argument(arg, names)
 
 
+#: Methods that are written as signs. In-place ones stay methods: ``x += y`` would bind the name anew.
+_SIGNS = {
+    f"torch.Tensor.__{name}__": sign
+    for name, sign in {
+        "add": "+", "sub": "-", "mul": "*", "truediv": "/", "floordiv": "//", "mod": "%", "pow": "**", "matmul": "@",
+        "and": "&", "or": "|", "xor": "^", "lshift": "<<", "rshift": ">>",
+        "eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=",
+    }.items()
+}  # fmt: skip
+
+
 def expression(operation: Call, names: Sequence[str]) -> str:
     """A call as Python source: an expression, or the statement of an indexed assignment."""
     operator, args = operation.operator, operation.args
@@ -232,6 +243,8 @@ def expression(operation: Call, names: Sequence[str]) -> str:
         return f"{argument(args[0], names)}[{_index(args[1], names)}]"
     if operator == "torch.Tensor.__setitem__" and len(args) == 3:
         return f"{argument(args[0], names)}[{_index(args[1], names)}] = {argument(args[2], names)}"
+    if operator in _SIGNS and len(args) == 2 and not operation.kwargs:
+        return f"{argument(args[0], names)} {_SIGNS[operator]} {argument(args[1], names)}"
     pieces = [argument(arg, names) for arg in args]
     pieces += [f"{key}={argument(arg, names)}" for key, arg in operation.kwargs]
     if operator.startswith("torch.Tensor.") and args and isinstance(args[0], Ref):

@@ -1,0 +1,92 @@
+"""One case from text to verdicts, on real targets."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from shakeout.corpus.capture import capture
+from shakeout.corpus.case import Case, Setting
+from shakeout.fuzz.execute import execute
+from shakeout.oracles.verdict import Outcome
+from shakeout.targets.planted import FAULTS
+
+
+def case(function: Callable, *inputs: torch.Tensor, target: str, mode: str = "inference", **knobs) -> Case:
+    def make() -> list[torch.Tensor]:
+        return [x.detach().clone().requires_grad_(x.requires_grad) for x in inputs]
+
+    return capture(function, make, setting=Setting(target, tuple(sorted(knobs.items())), mode))
+
+
+def network(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    y = x.add_(1)
+    return x * 2, y.T
+
+
+#: Faults that end the process are planted through real workers elsewhere.
+HARMLESS = [fault for fault in FAULTS if fault not in ("abort", "hang", "out of memory")]
+
+
+@pytest.mark.parametrize("fault", HARMLESS)
+def test_planted_faults_are_seen(fault: str) -> None:
+    result = execute(case(network, torch.ones(2, 3), target="planted", fault=fault))
+    assert result.failure is not None
+    assert result.failure.oracle == FAULTS[fault]
+    assert result.signature.startswith("planted | ")
+
+
+@pytest.mark.parametrize("target", ["eager", "planted", "aot_eager"])
+@pytest.mark.parametrize("mode", ["inference", "training"])
+def test_without_a_fault_all_is_quiet(target: str, mode: str) -> None:
+    x = torch.tensor([[1.0, -2.0], [3.0, 0.5]], requires_grad=mode == "training")
+    phases: list[str] = []
+    result = execute_with(phases, case(lambda x: (torch.sin(x) * x, x.mT), x, target=target, mode=mode))
+    assert (result.status, result.outcome, result.exact, result.trivial) == ("compared", Outcome.PASS, True, False)
+    assert phases[:2] == ["reference", "judge"]
+    assert set(result.seconds) >= {"reference", "run", "judge"}
+
+
+def execute_with(phases: list[str], what: Case):
+    return execute(what, phases.append)
+
+
+def test_a_lost_nan_in_inductor() -> None:
+    # Public report: torch.compile turns NaN * 0 into 0 (pytorch 186281).
+    x = torch.tensor([1.0, float("nan"), 2.0])
+    result = execute(case(lambda x: x * 0, x, target="inductor"))
+    if result.failure is None:
+        pytest.skip("fixed in this version of torch")
+    assert result.failure.symptom == "NaN lost"
+    assert result.signature == "inductor | value | NaN lost | torch.Tensor.mul"
+
+
+def test_a_declined_program_is_no_failure() -> None:
+    result = execute(case(lambda x: torch.linalg.lstsq(x, x)[0], torch.eye(3), target="aot_eager"))
+    assert (result.status, result.failure) == ("unsupported", None)
+    assert "DynamicOutputShape" in result.reason
+
+
+def test_a_program_that_the_reference_rejects_is_invalid() -> None:
+    from dataclasses import replace
+
+    good = case(lambda x: x.view(6), torch.ones(2, 3), target="eager")
+    bad_call = replace(good.program.calls[0], args=(good.program.calls[0].args[0], 7))
+    bad = replace(good, program=replace(good.program, calls=(bad_call,)))
+    result = execute(bad)
+    assert result.status == "invalid"
+    assert "RuntimeError" in result.reason
+
+
+def test_a_program_without_meaning_is_told() -> None:
+    # Eager shows the memory that it happened to get; a target that gets other memory is not wrong.
+    result = execute(case(lambda x: torch.empty_like(x), torch.ones(1000), target="planted", fault="wrong value"))
+    assert result.status == "undefined"
+    assert result.failure is None
+
+
+def test_the_result_is_json() -> None:
+    import json
+
+    text = json.dumps(execute(case(network, torch.ones(2, 3), target="planted", fault="wrong value")).to_json())
+    assert '"wrong value"' in text

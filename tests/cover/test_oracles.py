@@ -1,0 +1,203 @@
+"""Each oracle on hand-made observations: what it must see, and what it must not mind."""
+
+import math
+
+import pytest
+import torch
+
+from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View
+from shakeout.corpus.observation import Observation, Raised
+from shakeout.corpus.program import Input, Program, TensorType
+from shakeout.oracles import tolerance
+from shakeout.oracles.aliasing import Aliasing
+from shakeout.oracles.difference import Difference
+from shakeout.oracles.exception import ExceptionParity
+from shakeout.oracles.metadata import Metadata
+from shakeout.oracles.verdict import REFERENCE, SUBJECT, Outcome, Question, Verdict, merge
+
+X = TensorType("float32", (3,))
+CASE = Case(
+    Program((Input(X),), (), (0,)),
+    (InputSet((Storage("float32", 3, Values("integers", 1)),), (View(0, "float32", (3,), (1,)),)),),
+    Setting("inductor"),
+)
+VALUE = Difference("value", "output")
+
+
+def seen(*outputs: torch.Tensor, gradient: tuple = (), memory: tuple = (), aliases: tuple | None = None) -> Observation:
+    owners = tuple(range(len(outputs))) if aliases is None else aliases
+    call = {"output": outputs, "gradient": gradient, "input after the call": memory, "aliases": owners, "given": 0}
+    return Observation([call])
+
+
+def judge(oracle, reference: Observation, subject: Observation, /, **others: Observation):
+    answers = {REFERENCE: reference, SUBJECT: subject}
+    said = oracle.judge(CASE, answers)
+    if isinstance(said, Verdict):
+        return said
+    # Whatever else it asks is answered by the reference, unless told otherwise.
+    for question in said:
+        answers[question] = others.get(question.what, subject if question.what == "subject" else reference)
+    said = oracle.judge(CASE, answers)
+    assert isinstance(said, Verdict)
+    return said
+
+
+def test_equal_runs_pass_without_further_questions() -> None:
+    x = torch.tensor([1.0, math.nan, math.inf])
+    assert VALUE.judge(CASE, {REFERENCE: seen(x), SUBJECT: seen(x.clone())}).outcome is Outcome.PASS
+
+
+@pytest.mark.parametrize(
+    ("want", "got", "symptom"),
+    [
+        ([1.0, 2.0, 3.0], [1.0, 2.0, 3.1], "wrong value"),
+        ([1.0, math.nan, 3.0], [1.0, 0.0, 3.0], "NaN lost"),
+        ([1.0, 2.0, 3.0], [1.0, math.nan, 3.0], "NaN appears"),
+        ([1.0, math.inf, 3.0], [1.0, 3e38, 3.0], "infinity lost"),
+        ([1.0, 2.0, 3.0], [1.0, -math.inf, 3.0], "infinity appears"),
+        ([1.0, math.inf, 3.0], [1.0, -math.inf, 3.0], "wrong value"),
+        ([1, 2, 3], [1, 2, 4], "wrong value"),
+        ([True, False], [True, True], "wrong value"),
+    ],
+)
+def test_one_wrong_element_fails(want: list, got: list, symptom: str) -> None:
+    verdict = judge(VALUE, seen(torch.tensor(want)), seen(torch.tensor(got)))
+    assert (verdict.outcome, verdict.symptom) == (Outcome.FAIL, symptom)
+    assert verdict.evidence["wrong"] == 1
+
+
+def test_one_wrong_element_of_a_million_fails() -> None:
+    want = torch.zeros(1_000_000)
+    got = want.clone()
+    got[-1] = 0.1
+    verdict = judge(VALUE, seen(want), seen(got))
+    assert verdict.outcome is Outcome.FAIL
+    assert verdict.evidence["index"] == [999_999]
+    assert verdict.evidence["where"] == "one element"
+
+
+def test_what_rounding_explains_is_no_failure() -> None:
+    want, got = torch.tensor([1.0]), torch.tensor([1.001])
+    moved = seen(torch.tensor([1.0005]))
+    assert judge(VALUE, seen(want), seen(got), replica=moved).symptom == "unstable"
+    assert judge(VALUE, seen(want), seen(got)).outcome is Outcome.FAIL
+
+
+def test_a_result_as_close_to_double_precision_as_the_reference_is_no_failure() -> None:
+    want, got = torch.tensor([1.0]), torch.tensor([1.02])
+    truth = seen(torch.tensor([1.01], dtype=torch.float64))
+    assert judge(VALUE, seen(want), seen(got), baseline=truth).symptom == "unstable"
+    # An overflow of the reference that double precision does not have.
+    want, got = torch.tensor([math.inf], dtype=torch.float16), torch.tensor([60000.0], dtype=torch.float16)
+    truth = seen(torch.tensor([60000.0], dtype=torch.float64))
+    assert judge(VALUE, seen(want), seen(got), baseline=truth).symptom == "unstable"
+
+
+def test_a_flipped_decision_is_no_failure() -> None:
+    want, got = torch.tensor([3]), torch.tensor([5])
+    assert judge(VALUE, seen(want), seen(got), replica=seen(torch.tensor([5]))).symptom == "unstable"
+
+
+def test_a_program_without_meaning_is_no_evidence() -> None:
+    want, got = torch.tensor([1.0]), torch.tensor([2.0])
+    for what in ("relaid", "poisoned"):
+        verdict = judge(VALUE, seen(want), seen(got), **{what: seen(torch.tensor([7.0]))})
+        assert (verdict.outcome, verdict.symptom) == (Outcome.UNKNOWN, "undefined")
+
+
+def test_an_answer_that_changes_is_nondeterministic() -> None:
+    want, got = torch.tensor([1.0]), torch.tensor([2.0])
+    assert judge(VALUE, seen(want), seen(got), subject=seen(torch.tensor([3.0]))).symptom == "nondeterministic"
+
+
+def test_the_later_call_is_named() -> None:
+    right, wrong = seen(torch.ones(2)).calls[0], seen(torch.zeros(2)).calls[0]
+    verdict = judge(VALUE, Observation([right, right]), Observation([right, wrong]))
+    assert verdict.symptom == "wrong value on a later call"
+    assert verdict.evidence["call"] == 1
+
+
+def test_an_exact_target_may_not_round() -> None:
+    want, got = torch.tensor([1.0]), torch.tensor([1.0 + 2**-23])
+    assert judge(VALUE, seen(want), seen(got)).outcome is Outcome.PASS
+    assert judge(Difference("value", "output", exact=True), seen(want), seen(got)).outcome is Outcome.FAIL
+
+
+def test_gradients_are_compared_by_element_and_presence() -> None:
+    oracle = Difference("gradient", "gradient")
+    one, two = torch.tensor([1.0, 1.0]), torch.tensor([1.0, 2.0])
+    assert judge(oracle, seen(gradient=(one,)), seen(gradient=(two,))).outcome is Outcome.FAIL
+    assert judge(oracle, seen(gradient=(one,)), seen(gradient=(None,))).symptom == "gradient lost"
+    assert judge(oracle, seen(gradient=(None,)), seen(gradient=(one,))).symptom == "gradient appears"
+    assert judge(oracle, seen(gradient=(None,)), seen(gradient=(torch.zeros(2),))).outcome is Outcome.PASS
+    assert judge(oracle, seen(gradient=(None,)), seen(gradient=(None,))).outcome is Outcome.PASS
+
+
+def test_a_lost_mutation_is_seen() -> None:
+    oracle = Difference("mutation", "input after the call")
+    verdict = judge(oracle, seen(memory=(torch.ones(3),)), seen(memory=(torch.zeros(3),)))
+    assert (verdict.outcome, verdict.symptom) == (Outcome.FAIL, "wrong mutation")
+
+
+@pytest.mark.parametrize(
+    ("want", "got", "symptom"),
+    [
+        (torch.ones(2), torch.ones(2, dtype=torch.float64), "wrong dtype"),
+        (torch.ones(2), torch.ones(2, 1), "wrong shape"),
+        (torch.ones(2, 3), torch.ones(3, 2).t(), "wrong strides"),
+        (torch.ones(3).expand(2, 3), torch.ones(2, 3), "wrong strides"),
+        (torch.ones(1, 3), torch.ones(3, 1).t(), ""),
+        (torch.ones(0, 3), torch.ones(3, 0).t(), ""),
+    ],
+)
+def test_metadata(want: torch.Tensor, got: torch.Tensor, symptom: str) -> None:
+    verdict = judge(Metadata(), seen(want), seen(got))
+    assert (verdict.outcome is Outcome.FAIL, verdict.symptom) == (bool(symptom), symptom)
+
+
+def test_the_number_of_outputs() -> None:
+    assert judge(Metadata(), seen(torch.ones(1)), seen()).symptom == "wrong number of outputs"
+
+
+@pytest.mark.parametrize(
+    ("want", "got", "symptom"),
+    [((0,), (2,), "alias lost"), ((2,), (0,), "alias appears"), ((0,), (1,), "wrong alias"), ((3,), (2,), "")],
+)
+def test_aliasing(want: tuple, got: tuple, symptom: str) -> None:
+    def run(owners: tuple) -> Observation:
+        call = dict(seen(torch.ones(1), aliases=owners).calls[0])
+        call["given"] = 2
+        return Observation([call])
+
+    assert judge(Aliasing(), run(want), run(got)).symptom == symptom
+
+
+def test_exceptions() -> None:
+    oracle, fine = ExceptionParity(), seen(torch.ones(1))
+    boom = Raised("LoweringException", "index 17 is out of range at 0x7f00", ("graph.py:run",))
+    verdict = judge(oracle, fine, Observation(error=boom))
+    assert (verdict.outcome, verdict.symptom) == (Outcome.FAIL, "LoweringException")
+    assert verdict.evidence["template"] == "index N is out of range at ADDRESS"
+    declined = Raised("Unsupported", "no", (), declined=True)
+    assert judge(oracle, fine, Observation(error=declined)).outcome is Outcome.UNKNOWN
+    assert judge(oracle, fine, fine).outcome is Outcome.PASS
+
+
+def test_outcomes_merge() -> None:
+    assert merge([]) is Outcome.PASS
+    assert merge([Outcome.PASS, Outcome.UNKNOWN]) is Outcome.UNKNOWN
+    assert merge([Outcome.INFRA, Outcome.UNKNOWN]) is Outcome.INFRA
+    assert merge([Outcome.UNKNOWN, Outcome.FAIL, Outcome.PASS]) is Outcome.FAIL
+
+
+def test_a_dtype_without_tolerance_must_agree() -> None:
+    assert tolerance.default(torch.int8) == (0.0, 0.0)
+    assert not tolerance.within(torch.tensor([1], dtype=torch.uint8), torch.tensor([2], dtype=torch.uint8)).any()
+
+
+def test_questions_are_asked_once_there_is_doubt() -> None:
+    said = VALUE.judge(CASE, {REFERENCE: seen(torch.ones(1)), SUBJECT: seen(torch.zeros(1))})
+    assert not isinstance(said, Verdict)
+    assert {question.what for question in said} == {"baseline", "relaid", "poisoned", "subject", "replica"}
+    assert Question("replica", tolerance.REPLICAS - 1) in said

@@ -1,0 +1,88 @@
+"""The functions that are printed into scripts: the same numbers everywhere, and every difference in words."""
+
+import math
+
+import pytest
+import torch
+
+from shakeout.corpus import standalone
+
+DTYPES = [
+    getattr(torch, name)
+    for name in (
+        "float64 float32 float16 bfloat16 float8_e4m3fn float8_e5m2 complex64 complex128 complex32 "
+        "int64 int32 int16 int8 uint8 uint16 uint32 uint64 bool"
+    ).split()
+]
+
+
+GOLDEN_INTEGERS = [1, 4, 0, 1, 0, -5]
+GOLDEN_UNIFORM = [0.6335790157318115, -0.9643914699554443, 0.49899694323539734, 1.128596544265747]
+
+
+def test_the_numbers_are_fixed() -> None:
+    # Stored cases name a seed, not values: a change here changes the meaning of every one of them.
+    assert standalone.fill(torch.int64, (6,), "integers", 7, -5, 5).tolist() == GOLDEN_INTEGERS
+    assert standalone.fill(torch.float32, (4,), "uniform", 3, -2.0, 2.0).tolist() == GOLDEN_UNIFORM
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("kind", ["integers", "uniform", "special"])
+@pytest.mark.parametrize("shape", [(), (0,), (2, 3), (100,)], ids=str)
+def test_every_dtype_can_be_filled(dtype: torch.dtype, kind: str, shape: tuple[int, ...]) -> None:
+    low, high = (0, 3) if dtype.is_signed is False else (-2, 2)
+    once = standalone.fill(dtype, shape, kind, 5, low, high)
+    again = standalone.fill(dtype, shape, kind, 5, low, high)
+    assert once.dtype == dtype
+    assert once.shape == shape
+    assert once.clone().untyped_storage().tolist() == again.clone().untyped_storage().tolist()
+
+
+def test_values_stay_in_their_range_and_vary() -> None:
+    whole = standalone.fill(torch.int32, (1000,), "integers", 1, -3, 3)
+    assert set(whole.tolist()) == set(range(-3, 4))
+    real = standalone.fill(torch.float64, (1000,), "uniform", 1, 0.25, 0.5)
+    assert real.min() >= 0.25
+    assert real.max() < 0.5
+    assert real.unique().numel() == 1000
+
+
+def test_special_values_are_there() -> None:
+    real = standalone.fill(torch.float16, (400,), "special", 1, -2, 2)
+    assert real.isnan().any()
+    assert real.isposinf().any()
+    assert real.isneginf().any()
+    assert ((real == 0) & real.signbit()).any()
+    assert ((real != 0) & (real.abs() < torch.finfo(torch.float16).tiny)).any()
+    assert real.isfinite().sum() > 250
+    whole = standalone.fill(torch.int8, (200,), "special", 1, -2, 2)
+    assert {-128, 127} <= set(whole.tolist())
+    large = standalone.fill(torch.uint64, (200,), "special", 1, 0, 2)
+    assert 2**64 - 1 in large.tolist()
+
+
+def both(x: torch.Tensor, y: torch.Tensor) -> list[str]:
+    return standalone.compare("output 0", x, y, {"float32": (1e-6, 1e-6)})
+
+
+def test_differences_are_told_in_words() -> None:
+    x = torch.tensor([[1.0, math.nan, 3.0], [4.0, 5.0, 6.0]])
+    assert both(x, x.clone()) == []
+    assert both(x, x + 1e-7) == []
+    assert both(x, x.nan_to_num(0.0)) == ["output 0: 1 of 6 elements differ, first at [0, 1]: nan expected, 0.0 found"]
+    assert "dtype torch.float32 expected, torch.float64 found" in both(x, x.double())[0]
+    assert "shape" in both(x, x[:1])[0]
+    assert "strides (3, 1) expected, (1, 2) found" in both(x, x.t().contiguous().t())[0]
+    # A dimension of size one has no meaningful stride.
+    assert both(x[:1], x.t().contiguous().t()[:1].clone(memory_format=torch.preserve_format).contiguous()) == []
+
+
+def test_which_memory_an_output_shares() -> None:
+    x, y = torch.ones(3), torch.ones(4)
+    assert standalone.aliases([x[1:], y + 1, y.view(2, 2)], [x, y]) == [0, 3, 1]
+    assert standalone.aliases([torch.empty(0), torch.empty(0)], [x]) == [1, 2]
+
+
+def test_memory_shows_what_lies_outside_the_window() -> None:
+    base = torch.arange(6.0)
+    assert standalone.memory(base[1:5:2]).tolist() == base.tolist()
