@@ -97,6 +97,15 @@ def operators() -> Mapping[str, Callable[..., Any]]:
                 name = name.removesuffix(".__get__").replace("torch.functional.", "torch.")
                 if name not in _FORBIDDEN:
                     found[name] = function
+    # PyTorch's list leaves out a few of its own functions: some activations, and in-place forms like torch.sin_.
+    functional = vars(torch.nn.functional)
+    for name, function in functional.items():
+        public = name[0].islower() and not name.startswith(("boolean_", "assert_"))
+        if public and getattr(function, "__module__", "") == "torch.nn.functional":
+            found.setdefault(f"torch.nn.functional.{name}", function)
+    for name in dir(torch._C._VariableFunctions):
+        if name.endswith("_") and not name.startswith("_") and hasattr(torch, name):
+            found.setdefault(f"torch.{name}", getattr(torch, name))
     for name in FACTORIES:
         found[name] = getattr(torch, name.removeprefix("torch."))
     return found
