@@ -1,0 +1,58 @@
+"""Known bugs: minimal cases of public reports, shipped so that the first explained bug does not hang on luck."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from shakeout.corpus import codec
+from shakeout.corpus.case import Case
+
+__all__ = ["DIRECTORY", "KnownBug", "load", "load_all"]
+
+DIRECTORY = Path(__file__).parent / "data" / "known"
+
+
+@dataclass(frozen=True, slots=True)
+class KnownBug:
+    """A public report and the case that shows it.
+
+    Attributes:
+        id: name of its file.
+        title: one line.
+        reference: address of the public report.
+        explanation: what goes wrong, and why where that is known.
+        expected: what the reference gives, in words.
+        observed: what the target gives where the bug is present.
+        case: the minimal case.
+    """
+
+    id: str
+    title: str
+    reference: str
+    explanation: str
+    expected: str
+    observed: str
+    case: Case
+
+
+def load(path: Path) -> KnownBug:
+    """Read one known bug.
+
+    Raises:
+        MalformedCase: the file does not hold one; the message names the file.
+    """
+    try:
+        data = json.loads(path.read_text())
+        words = [data[key] for key in ("title", "reference", "explanation", "expected", "observed")]
+        return KnownBug(path.stem, *words, codec.from_json(data["case"]))
+    except codec.MalformedCase as error:
+        raise codec.MalformedCase(f"{path}: {error}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise codec.MalformedCase(f"{path}: not a known bug: {error}") from None
+
+
+def load_all(directory: Path = DIRECTORY) -> tuple[KnownBug, ...]:
+    """Every known bug of a directory, by name."""
+    return tuple(load(path) for path in sorted(directory.glob("*.json")))
