@@ -14,7 +14,16 @@ from typing import Any
 from shakeout.corpus.case import Case, InputSet, Scalar, Setting, Storage, Values, View
 from shakeout.corpus.program import Arg, Call, Input, InvalidProgram, Name, Program, Ref, Slice, TensorType
 
-__all__ = ["FORMAT", "MalformedCase", "decode", "encode", "from_json", "to_json"]
+__all__ = [
+    "FORMAT",
+    "MalformedCase",
+    "arg_from_json",
+    "arg_to_json",
+    "decode",
+    "encode",
+    "from_json",
+    "to_json",
+]
 
 #: Version of the text; a reader refuses later ones and converts earlier ones.
 FORMAT = 1
@@ -132,6 +141,16 @@ def from_json(data: object) -> Case:
         )
     except InvalidProgram as error:
         raise MalformedCase(str(error)) from None
+
+
+def arg_to_json(arg: Arg) -> Any:
+    """One argument as JSON values."""
+    return _arg(arg)
+
+
+def arg_from_json(data: object, where: str = "argument") -> Any:
+    """One argument from JSON values; raises MalformedCase."""
+    return _read_arg(data, where)
 
 
 def _type(type_: TensorType) -> dict[str, Any]:

@@ -1,0 +1,108 @@
+"""Choices: the only source of randomness, whoever makes them.
+
+Everything that is drawn goes through ``Choices.integer``; the rest is derived from it, so a byte string or Hypothesis
+can stand in for the seeded generator. Low answers should be the simple ones: a string of zeros then draws the
+simplest case, and shrinking towards it means something.
+"""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import TypeVar
+
+__all__ = ["ByteChoices", "Choices", "SeededChoices"]
+
+T = TypeVar("T")
+
+_RESOLUTION = 1 << 16
+
+
+class Choices(ABC):
+    """A stream of decisions. The same stream on the same versions gives the same case."""
+
+    @abstractmethod
+    def integer(self, low: int, high: int) -> int:
+        """A whole number in [low, high], both included.
+
+        Raises:
+            ValueError: the range is empty.
+        """
+
+    def fraction(self) -> float:
+        """A number in [0, 1), a multiple of 2**-16."""
+        return self.integer(0, _RESOLUTION - 1) / _RESOLUTION
+
+    def boolean(self, probability: float) -> bool:
+        """True with this probability; certain answers draw nothing."""
+        if probability <= 0:
+            return False
+        if probability >= 1:
+            return True
+        # Large fractions mean True, so that a string of zeros answers No.
+        return self.fraction() >= 1 - probability
+
+    def pick(self, items: Sequence[T]) -> T:
+        """One of the items, each as likely."""
+        if not items:
+            raise ValueError("nothing to pick from")
+        return items[self.integer(0, len(items) - 1)]
+
+    def weighted(self, pairs: Sequence[tuple[T, float]]) -> T:
+        """One of the items, as likely as its weight says."""
+        sums = []
+        total = 0.0
+        for _, weight in pairs:
+            total += weight
+            sums.append(total)
+        if not total > 0:
+            raise ValueError("no item has a positive weight")
+        return pairs[min(bisect_right(sums, self.fraction() * total), len(pairs) - 1)][0]
+
+
+class SeededChoices(Choices):
+    """Decisions of a generator with a seed; only ``random.Random.random`` is used, which Python keeps stable."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed).random
+
+    def integer(self, low: int, high: int) -> int:
+        """A whole number in [low, high]."""
+        if low > high:
+            raise ValueError(f"no whole number lies between {low} and {high}")
+        return low + int(self._random() * (high - low + 1))
+
+    def fraction(self) -> float:
+        """A number in [0, 1)."""
+        return self._random()
+
+    def pick(self, items: Sequence[T]) -> T:
+        """One of the items, each as likely."""
+        if not items:
+            raise ValueError("nothing to pick from")
+        return items[int(self._random() * len(items))]
+
+
+class ByteChoices(Choices):
+    """Decisions read from a byte string, as a fuzzer that mutates bytes hands them in; zeros once it is used up."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._position = 0
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether more was asked than the bytes hold."""
+        return self._position > len(self._data)
+
+    def integer(self, low: int, high: int) -> int:
+        """A whole number in [low, high], from as many bytes as the range needs."""
+        if low > high:
+            raise ValueError(f"no whole number lies between {low} and {high}")
+        span = high - low + 1
+        width = ((span - 1).bit_length() + 7) // 8
+        taken = self._data[self._position : self._position + width]
+        self._position += width
+        return low + int.from_bytes(taken.ljust(width, b"\0"), "big") % span

@@ -1,0 +1,189 @@
+"""The torch vocabulary's records: bootstrapped once for each version of torch, then read from a cache."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from shakeout.generators.vocabularies.records import Record
+
+__all__ = ["FORMAT", "BootstrapFailed", "Vocabulary", "cache_path", "load_records"]
+
+#: Version of the cached rows; raise it whenever the bootstrap finds something else than before.
+FORMAT = 1
+#: How many operators may crash the bootstrap before that is no longer their fault.
+MAX_CRASHES = 8
+
+Progress = Callable[[str], None]
+Taker = tuple[Record, int]
+
+
+class BootstrapFailed(RuntimeError):
+    """The records could not be collected."""
+
+
+class Vocabulary:
+    """The operators that can be proposed and how each is called.
+
+    Records are read when they are first asked for; nothing else changes, so drawing from one is repeatable.
+    """
+
+    name = "torch"
+
+    def __init__(self, rows: Mapping[str, list[Any]]) -> None:
+        self.operators: tuple[str, ...] = tuple(sorted(rows))
+        self._rows = rows
+        self._records: dict[str, tuple[Record, ...]] = {}
+        self._takers: dict[tuple[str, int], tuple[tuple[Taker, ...], ...]] = {}
+
+    def records(self, operator: str) -> tuple[Record, ...]:
+        """Every record of an operator."""
+        found = self._records.get(operator)
+        if found is None:
+            found = tuple(Record.from_json(operator, row) for row in self._rows[operator])
+            self._records[operator] = found
+        return found
+
+    def takers(self, dtype: str, rank: int) -> tuple[tuple[Taker, ...], ...]:
+        """Where a value of this dtype and rank can go: for each operator that takes one, records with the slot."""
+        key = (dtype, rank)
+        found = self._takers.get(key)
+        if found is None:
+            groups = []
+            for operator in self.operators:
+                group = tuple(
+                    (record, slot)
+                    for record in self.records(operator)
+                    for slot in range(len(record.slots))
+                    if _takes(record, slot, dtype, rank)
+                )
+                if group:
+                    groups.append(group)
+            found = self._takers[key] = tuple(groups)
+        return found
+
+    def warm(self) -> None:
+        """Read every record and index the commonest values now, so that processes forked from here need not."""
+        for dtype in ("float32", "int64", "bool"):
+            for rank in range(5):
+                self.takers(dtype, rank)
+
+
+def _takes(record: Record, number: int, dtype: str, rank: int) -> bool:
+    slot = record.slots[number]
+    if slot.spread.kind not in ("any", "index"):
+        return False
+    if slot.rank != rank and not record.ranks >> rank & 1:
+        return False
+    return dtype in record.dtypes if slot.dtype == "T" else dtype == slot.dtype
+
+
+def cache_path() -> Path:
+    """Where the records of the installed torch are kept: below SHAKEOUT_CACHE, or the user's cache directory."""
+    from importlib.metadata import version
+
+    root = os.environ.get("SHAKEOUT_CACHE")
+    if root:
+        directory = Path(root)
+    else:
+        directory = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shakeout"
+    return directory / f"torch-{version('torch')}-records-{FORMAT}.json.gz"
+
+
+def load_records(progress: Progress | None = None) -> Vocabulary:
+    """The vocabulary of the installed torch, from the cache or, the first time, from torch's own operator samples.
+
+    Args:
+        progress: told in words what is going on, while records are collected.
+
+    Raises:
+        BootstrapFailed: the samples could not be run; the message ends with what the process said.
+    """
+    path = cache_path()
+    rows = _read(path)
+    if rows is None:
+        rows = _bootstrap(path, progress or (lambda text: None))
+    return Vocabulary(rows)
+
+
+def _read(path: Path) -> Mapping[str, list[Any]] | None:
+    """The cached rows, or None where there are none that can be read."""
+    try:
+        rows = json.loads(gzip.decompress(path.read_bytes()))
+        # One record of the many: a file of another format would fail here and not in the middle of a campaign.
+        Record.from_json(name := next(iter(rows)), rows[name][0])
+    except (OSError, EOFError, zlib.error, ValueError, TypeError, KeyError, IndexError, AttributeError, StopIteration):
+        return None
+    return rows  # type: ignore[no-any-return]
+
+
+def _bootstrap(path: Path, progress: Progress) -> Mapping[str, list[Any]]:
+    """Collect in a process of its own; again without an operator that killed it."""
+    skip: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="shakeout-") as directory:
+        fresh = Path(directory) / "records.json.gz"
+        for _ in range(MAX_CRASHES):
+            status, last, said = _collect(fresh, skip, progress)
+            if status == 0:
+                break
+            if status > 0 or not last or last in skip:
+                raise BootstrapFailed(f"collecting operator samples failed with status {status}:\n{said}")
+            skip.append(last)
+            progress(f"{last} crashes and is left out")
+        else:
+            raise BootstrapFailed(f"collecting operator samples crashed {MAX_CRASHES} times, last at {skip[-1]}")
+        data = fresh.read_bytes()
+        rows = _read(fresh)
+    if rows is None:
+        raise BootstrapFailed("collecting operator samples gave no record")
+    # A cache that cannot be written costs the next start some seconds, nothing else.
+    with contextlib.suppress(OSError):
+        _write(path, data)
+    return rows
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    try:
+        with os.fdopen(handle, "wb") as out:
+            out.write(data)
+        os.replace(name, path)
+    except OSError:
+        os.unlink(name)
+        raise
+
+
+def _collect(path: Path, skip: list[str], progress: Progress) -> tuple[int, str, str]:
+    """Run the bootstrap; its exit status, the operator it was at, and the end of what it printed as errors."""
+    import shakeout
+
+    source = str(Path(shakeout.__file__).parent.parent)
+    environment = dict(os.environ, OMP_NUM_THREADS="1", PYTHONHASHSEED="0")
+    environment["PYTHONPATH"] = os.pathsep.join([source, *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, "-m", "shakeout.generators.vocabularies.bootstrap", str(path), *skip]
+    last = ""
+    with tempfile.TemporaryFile() as errors:
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=errors, env=environment, text=True, cwd=path.parent
+        ) as child:
+            assert child.stdout is not None
+            for line in child.stdout:
+                try:
+                    last, done, total = json.loads(line)
+                except ValueError:
+                    continue  # an operator that prints
+                if done % 25 == 0:
+                    progress(f"operator samples: {done} of {total}")
+        errors.seek(0)
+        said = errors.read().decode(errors="replace")[-2000:]
+    return child.returncode, last, said
