@@ -71,7 +71,7 @@ def _record(function: Callable[..., Any], inputs: Sequence[torch.Tensor]) -> tup
     import torch
     from torch.overrides import TorchFunctionMode
 
-    names = {id(f): name for name, f in reversed(words.operators().items())}
+    names = {id(f): name for name, f in reversed(list(words.operators().items()))}
     numbers = {id(tensor): number for number, tensor in enumerate(inputs)}
     held: list[Any] = list(inputs)  # an id is taken again once its object is gone
     recorded: list[Call] = []

@@ -45,8 +45,8 @@ def load(path: Path) -> KnownBug:
     """
     try:
         data = json.loads(path.read_text())
-        words = [data[key] for key in ("title", "reference", "explanation", "expected", "observed")]
-        return KnownBug(path.stem, *words, codec.from_json(data["case"]))
+        words = {key: str(data[key]) for key in ("title", "reference", "explanation", "expected", "observed")}
+        return KnownBug(id=path.stem, **words, case=codec.from_json(data["case"]))
     except codec.MalformedCase as error:
         raise codec.MalformedCase(f"{path}: {error}") from None
     except (ValueError, KeyError, TypeError) as error:

@@ -21,7 +21,7 @@ _BEFORE = {
     "exception": 'raise RuntimeError("planted fault")',
     "abort": "os.abort()",
     "hang": "time.sleep(3600)",
-    "out of memory": "hoard = [b'x' * (1 << 28) for _ in iter(int, 1)]",
+    "out of memory": "hoard = [b'x' * (1 << 26) for _ in iter(int, 1)]",
 }
 
 #: Every fault that the self-test plants, and by which oracle it must be seen.
