@@ -1,0 +1,581 @@
+"""The campaign's SQLite file: totals, ledger, findings and bugs, and which jobs were handed out.
+
+One process writes (the campaign's supervisor), any number read. Write-ahead logging with ``synchronous=NORMAL``: what
+was committed survives the death of the process, and of the machine up to the last checkpoint. No connection crosses a
+fork.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import TracebackType
+from typing import Any, cast
+
+__all__ = [
+    "NAME",
+    "STATES",
+    "VERSION",
+    "Bug",
+    "Database",
+    "DatabaseError",
+    "Finding",
+    "Flight",
+    "Known",
+    "LedgerRow",
+    "MalformedDatabase",
+    "NewerDatabase",
+    "Totals",
+    "UnknownBug",
+    "UnusableDatabase",
+]
+
+#: File name in a campaign's directory.
+NAME = "shakeout.sqlite"
+
+#: Version of the tables, in ``PRAGMA user_version``.
+VERSION = 1
+
+#: "SHKO", in the header of the file: told apart from other programs' databases.
+APPLICATION = 0x53484B4F
+
+#: A bug's life in this file, from weakest to strongest evidence. ``internal`` is Shakeout's own failure.
+STATES = ("new", "flaky", "history", "confirmed", "known", "internal")
+
+#: Cases kept in full for one bug; further ones are counted. A frequent bug would otherwise fill the file.
+KEPT = 10
+
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE totals (
+    target TEXT PRIMARY KEY, {totals}
+) WITHOUT ROWID;
+CREATE TABLE phases (
+    target TEXT NOT NULL, phase TEXT NOT NULL, seconds REAL NOT NULL, PRIMARY KEY (target, phase)
+) WITHOUT ROWID;
+CREATE TABLE ledger (
+    target TEXT NOT NULL, operator TEXT NOT NULL, {ledger}, PRIMARY KEY (target, operator)
+) WITHOUT ROWID;
+CREATE TABLE reasons (
+    target TEXT NOT NULL, status TEXT NOT NULL, reason TEXT NOT NULL, count INTEGER NOT NULL,
+    PRIMARY KEY (target, status, reason)
+) WITHOUT ROWID;
+CREATE TABLE bugs (
+    id TEXT PRIMARY KEY, signature TEXT NOT NULL UNIQUE, title TEXT NOT NULL, target TEXT NOT NULL,
+    oracle TEXT NOT NULL, symptom TEXT NOT NULL, state TEXT NOT NULL, k INTEGER NOT NULL, n INTEGER NOT NULL,
+    count INTEGER NOT NULL, first_seen REAL NOT NULL, last_seen REAL NOT NULL, first_index INTEGER NOT NULL,
+    known TEXT NOT NULL, note TEXT NOT NULL
+);
+CREATE TABLE findings (
+    id INTEGER PRIMARY KEY, bug TEXT NOT NULL REFERENCES bugs (id), job INTEGER NOT NULL, case_id TEXT NOT NULL,
+    case_json TEXT NOT NULL, result_json TEXT NOT NULL, script TEXT NOT NULL, history TEXT NOT NULL,
+    seen REAL NOT NULL, state TEXT NOT NULL, k INTEGER NOT NULL, n INTEGER NOT NULL
+);
+CREATE INDEX findings_by_bug ON findings (bug);
+CREATE TABLE known (
+    id TEXT PRIMARY KEY, title TEXT NOT NULL, reference TEXT NOT NULL, state TEXT NOT NULL, reason TEXT NOT NULL,
+    signature TEXT NOT NULL, target TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE flights (job INTEGER PRIMARY KEY, text TEXT NOT NULL, attempts INTEGER NOT NULL);
+"""
+
+
+class DatabaseError(Exception):
+    """The campaign's database cannot be used."""
+
+
+class MalformedDatabase(DatabaseError):
+    """The file is damaged, or it is not a database of Shakeout."""
+
+
+class NewerDatabase(DatabaseError):
+    """A later version of Shakeout wrote the file."""
+
+
+class UnusableDatabase(DatabaseError):
+    """The file cannot be opened or written: a full disk, a read-only place, missing rights."""
+
+
+class UnknownBug(KeyError):
+    """There is no bug of that id; the message lists those there are."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """How many cases of one target came how far.
+
+    ``generated`` cases are handed out and answered; ``valid`` ones the reference accepts; ``executed`` ones the target
+    ran; ``compared`` ones it answered and were judged; ``nontrivial`` ones had an element to compare; ``exact`` ones
+    agreed bit for bit. The others count what stopped a case on its way. ``seconds`` is time in workers.
+    """
+
+    generated: int = 0
+    valid: int = 0
+    executed: int = 0
+    compared: int = 0
+    nontrivial: int = 0
+    exact: int = 0
+    unknown: int = 0
+    unsupported: int = 0
+    undefined: int = 0
+    invalid: int = 0
+    failed: int = 0
+    infra: int = 0
+    findings: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: Totals) -> Totals:
+        return Totals(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRow:
+    """How many cases with one operator came how far on one target; ``fed``: with another operator's result."""
+
+    target: str
+    operator: str
+    generated: int = 0
+    valid: int = 0
+    executed: int = 0
+    compared: int = 0
+    nontrivial: int = 0
+    exact: int = 0
+    unsupported: int = 0
+    fed: int = 0
+
+
+_TOTALS = tuple(f.name for f in fields(Totals))
+_LEDGER = tuple(f.name for f in fields(LedgerRow))[2:]
+
+
+@dataclass(frozen=True, slots=True)
+class Bug:
+    """Findings that share one signature.
+
+    Attributes:
+        id: ``SH-`` and the first hexadecimal digits of the signature's hash.
+        signature: what they share.
+        title: one line.
+        target, oracle, symptom: of the first finding.
+        state: one of STATES.
+        k, n: in how many of how many fresh processes the best finding failed.
+        count: cases that showed it.
+        first_seen, last_seen: seconds since 1970.
+        first_index: the first job that showed it.
+        known: id of the shipped known bug that has this signature, or empty.
+        note: one line about the confirmation.
+    """
+
+    id: str
+    signature: str
+    title: str
+    target: str
+    oracle: str
+    symptom: str
+    state: str
+    k: int
+    n: int
+    count: int
+    first_seen: float
+    last_seen: float
+    first_index: int
+    known: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One case that failed, as it is stored.
+
+    ``result`` is the JSON of the worker's result, ``history`` the jobs that ran before it in the same worker.
+    """
+
+    id: int
+    bug: str
+    job: int
+    case_id: str
+    case_json: str
+    result: Mapping[str, Any]
+    script: str
+    history: tuple[int, ...]
+    seen: float
+    state: str
+    k: int
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """A job that was handed out and not answered when the campaign ended; ``attempts`` counts how often."""
+
+    job: int
+    text: str
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What became of a shipped known bug when it was replayed last."""
+
+    id: str
+    title: str
+    reference: str
+    state: str
+    reason: str
+    signature: str
+    target: str
+
+
+class Database:
+    """One campaign's database. Open it with ``create``, ``open`` or ``read``."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self._connection = connection
+
+    @classmethod
+    def create(cls, path: Path, meta: Mapping[str, Any] | None = None) -> Database:
+        """A new file with empty tables.
+
+        Raises:
+            UnusableDatabase: it exists already, or cannot be written.
+        """
+        if path.exists():
+            raise UnusableDatabase(f"{path} exists already; resume that campaign, or choose another directory")
+        with _explained(path):
+            # The tables appear whole under their final name, so a death in between leaves no half-made file there.
+            draft = path.with_name(path.name + ".new")
+            draft.unlink(missing_ok=True)
+            connection = sqlite3.connect(draft, isolation_level=None)
+            connection.execute(f"PRAGMA application_id={APPLICATION}")
+            counts = ", ".join(f"{name} {'REAL' if name == 'seconds' else 'INTEGER'} NOT NULL" for name in _TOTALS)
+            ledger = ", ".join(f"{name} INTEGER NOT NULL" for name in _LEDGER)
+            connection.executescript(f"BEGIN;{_SCHEMA.format(totals=counts, ledger=ledger)}COMMIT;")
+            rows = [(key, json.dumps(value)) for key, value in {"next": 0, "spent": 0.0, **(meta or {})}.items()]
+            connection.executemany("INSERT INTO meta VALUES (?, ?)", rows)
+            connection.execute(f"PRAGMA user_version={VERSION}")
+            connection.close()
+            draft.rename(path)
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: Path) -> Database:
+        """An existing file, to write to it.
+
+        Raises:
+            MalformedDatabase, NewerDatabase, UnusableDatabase: with what to do about it.
+        """
+        with _explained(path):
+            _check_present(path)
+            connection = sqlite3.connect(path, isolation_level=None, timeout=10)
+            try:
+                _check_version(path, connection)
+                if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+                    raise MalformedDatabase(f"{path} is damaged; start a new campaign in another directory")
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute("PRAGMA synchronous=NORMAL")
+                connection.execute("PRAGMA foreign_keys=ON")
+            except BaseException:
+                connection.close()
+                raise
+        return cls(path, connection)
+
+    @classmethod
+    def read(cls, path: Path) -> Database:
+        """An existing file, only to read; also while a campaign writes to it."""
+        with _explained(path):
+            _check_present(path)
+            connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10)
+            try:
+                _check_version(path, connection)
+            except sqlite3.OperationalError:
+                # Without write access to the directory, the log's shared memory cannot be made; nobody writes then.
+                connection.close()
+                connection = sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)
+                _check_version(path, connection)
+        return cls(path, connection)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    def meta(self, key: str, default: Any = None) -> Any:
+        """A value of the table ``meta``: ``plan``, ``next`` (the first job never handed out), ``spent`` (seconds)."""
+        rows = self._rows("SELECT value FROM meta WHERE key = ?", key)
+        return json.loads(rows[0][0]) if rows else default
+
+    def totals(self) -> dict[str, Totals]:
+        """Counts by target."""
+        rows = self._rows(f"SELECT target, {', '.join(_TOTALS)} FROM totals ORDER BY target")
+        return {row[0]: Totals(*row[1:]) for row in rows}
+
+    def phases(self) -> dict[str, dict[str, float]]:
+        """Seconds in workers by target and phase."""
+        found: dict[str, dict[str, float]] = {}
+        for target, phase, seconds in self._rows("SELECT target, phase, seconds FROM phases ORDER BY target, phase"):
+            found.setdefault(target, {})[phase] = seconds
+        return found
+
+    def ledger(self) -> list[LedgerRow]:
+        """Counts by target and operator."""
+        rows = self._rows(f"SELECT target, operator, {', '.join(_LEDGER)} FROM ledger ORDER BY target, operator")
+        return [LedgerRow(*row) for row in rows]
+
+    def reasons(self, status: str) -> list[tuple[str, str, int]]:
+        """Why cases were ``unsupported``, ``invalid`` or ``infra``: target, reason and count, most frequent first."""
+        query = "SELECT target, reason, count FROM reasons WHERE status = ? ORDER BY count DESC, target, reason"
+        return [(target, reason, count) for target, reason, count in self._rows(query, status)]
+
+    def bugs(self) -> list[Bug]:
+        """Every bug, in the order in which they were first seen."""
+        return [_bug(row) for row in self._rows(f"SELECT {_BUG} FROM bugs ORDER BY first_seen, id")]
+
+    def bug(self, id_: str) -> Bug:
+        """One bug, by id or by an unambiguous beginning of it, with or without ``SH-``.
+
+        Raises:
+            UnknownBug: there is none, or there are several.
+        """
+        wanted = id_.upper().removeprefix("SH-").lower()
+        known = self.bugs()
+        found = [bug for bug in known if bug.id.removeprefix("SH-").startswith(wanted)] if wanted else []
+        exact = [bug for bug in found if bug.id.removeprefix("SH-") == wanted]
+        if len(exact or found) == 1:
+            return (exact or found)[0]
+        listed = ", ".join(bug.id for bug in known[:20]) or "none"
+        raise UnknownBug(f"{'several bugs begin' if found else 'no bug begins'} with {id_!r}; there are: {listed}")
+
+    def bug_of(self, signature: str) -> Bug | None:
+        """The bug of a signature."""
+        rows = self._rows(f"SELECT {_BUG} FROM bugs WHERE signature = ?", signature)
+        return _bug(rows[0]) if rows else None
+
+    def findings(self, bug: str) -> list[Finding]:
+        """The stored findings of a bug, oldest first."""
+        names = "id, bug, job, case_id, case_json, result_json, script, history, seen, state, k, n"
+        found = []
+        for row in self._rows(f"SELECT {names} FROM findings WHERE bug = ? ORDER BY id", bug):
+            values = dict(zip(names.split(", "), row, strict=True))
+            values["result"] = json.loads(values.pop("result_json"))
+            values["history"] = tuple(json.loads(values["history"]))
+            found.append(Finding(**values))
+        return found
+
+    def states(self) -> dict[str, int]:
+        """Number of bugs by state."""
+        return dict(self._rows("SELECT state, COUNT(*) FROM bugs GROUP BY state"))
+
+    def known(self) -> list[Known]:
+        """What became of the shipped known bugs."""
+        query = "SELECT id, title, reference, state, reason, signature, target FROM known ORDER BY id"
+        return [Known(*row) for row in self._rows(query)]
+
+    def flights(self) -> list[Flight]:
+        """Jobs handed out and never answered."""
+        return [Flight(*row) for row in self._rows("SELECT job, text, attempts FROM flights ORDER BY job")]
+
+    # --- writing ----------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All writes inside are committed together, or none."""
+        with _explained(self.path):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+
+    def set_meta(self, **values: Any) -> None:
+        """Set values of the table ``meta``."""
+        rows = [(key, json.dumps(value)) for key, value in values.items()]
+        self._many("INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", rows)
+
+    def hand_out(self, job: int, text: str) -> None:
+        """Note that a job is in flight, and that it is not new any more."""
+        query = "INSERT INTO flights VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET attempts = attempts + 1"
+        self._many(query, [(job, text)])
+        # The value is JSON, and a whole number's JSON is its digits.
+        query = "UPDATE meta SET value = MAX(CAST(value AS INTEGER), ?) WHERE key = 'next'"
+        self._many(query, [(job + 1,)])
+
+    def land(self, job: int) -> None:
+        """Note that a job was answered."""
+        self._many("DELETE FROM flights WHERE job = ?", [(job,)])
+
+    def add(
+        self,
+        target: str,
+        counts: Totals,
+        *,
+        operators: Iterable[str] = (),
+        fed: Iterable[str] = (),
+        phases: Mapping[str, float] | None = None,
+        status: str = "",
+        reason: str = "",
+    ) -> None:
+        """Add one case to totals, ledger and reasons."""
+        names = ", ".join(_TOTALS)
+        update = ", ".join(f"{name} = {name} + excluded.{name}" for name in _TOTALS)
+        values = [getattr(counts, name) for name in _TOTALS]
+        marks = ", ".join("?" * len(_TOTALS))
+        self._many(
+            f"INSERT INTO totals (target, {names}) VALUES (?, {marks}) ON CONFLICT DO UPDATE SET {update}",
+            [(target, *values)],
+        )
+        fed = set(fed)
+        row = [getattr(counts, name) for name in _LEDGER[:-1]]
+        update = ", ".join(f"{name} = {name} + excluded.{name}" for name in _LEDGER)
+        marks = ", ".join("?" * len(_LEDGER))
+        self._many(
+            f"INSERT INTO ledger VALUES (?, ?, {marks}) ON CONFLICT DO UPDATE SET {update}",
+            [(target, operator, *row, int(operator in fed)) for operator in sorted(set(operators))],
+        )
+        self._many(
+            "INSERT INTO phases VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET seconds = seconds + excluded.seconds",
+            [(target, phase, seconds) for phase, seconds in (phases or {}).items()],
+        )
+        if reason:
+            query = "INSERT INTO reasons VALUES (?, ?, ?, 1) ON CONFLICT DO UPDATE SET count = count + 1"
+            self._many(query, [(target, status, reason[:200])])
+
+    def add_finding(
+        self,
+        *,
+        signature: str,
+        title: str,
+        target: str,
+        oracle: str,
+        symptom: str,
+        job: int,
+        case_id: str,
+        case_json: str,
+        result: Mapping[str, Any],
+        script: str = "",
+        history: Sequence[int] = (),
+        state: str = "new",
+        known: str = "",
+    ) -> tuple[Bug, int | None]:
+        """Store a finding under its signature; the bug, and the finding's number if the case was kept in full."""
+        now = time.time()
+        bug = self.bug_of(signature)
+        if bug is None:
+            row = (self._fresh_id(signature), signature, title, target, oracle, symptom, state, 0, 0, 1, now, now)
+            marks = ", ".join("?" * 15)
+            self._many(f"INSERT INTO bugs ({_BUG}) VALUES ({marks})", [(*row, job, known, "")])
+        else:
+            self._many("UPDATE bugs SET count = count + 1, last_seen = ? WHERE id = ?", [(now, bug.id)])
+        bug = self.bug_of(signature)
+        assert bug is not None
+        kept = self._rows("SELECT COUNT(*), SUM(case_id = ?) FROM findings WHERE bug = ?", case_id, bug.id)[0]
+        if kept[0] >= KEPT or (kept[1] and case_id):
+            return bug, None
+        cursor = self._connection.execute(
+            "INSERT INTO findings (bug, job, case_id, case_json, result_json, script, history, seen, state, k, n)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0)",
+            (bug.id, job, case_id, case_json, json.dumps(result), script, json.dumps(list(history)), now, state),
+        )
+        return bug, cursor.lastrowid
+
+    def set_script(self, finding: int, script: str) -> None:
+        """Store the script of a finding, where the worker that found it died before it could send one."""
+        self._many("UPDATE findings SET script = ? WHERE id = ?", [(script, finding)])
+
+    def judge(self, finding: int, *, state: str, k: int, n: int, note: str = "") -> Bug:
+        """Store what became of a finding in fresh processes; its bug takes the strongest state of its findings."""
+        self._many("UPDATE findings SET state = ?, k = ?, n = ? WHERE id = ?", [(state, k, n, finding)])
+        (bug_id,) = self._rows("SELECT bug FROM findings WHERE id = ?", finding)[0]
+        bug = self.bug(bug_id)
+        if bug.n == 0 or STATES.index(state) > STATES.index(bug.state):
+            query = "UPDATE bugs SET state = ?, k = ?, n = ?, note = ? WHERE id = ?"
+            self._many(query, [(state, k, n, note, bug_id)])
+        return self.bug(bug_id)
+
+    def set_known(self, row: Known) -> None:
+        """Store what became of a shipped known bug."""
+        values = tuple(getattr(row, f.name) for f in fields(row))
+        self._many("INSERT OR REPLACE INTO known VALUES (?, ?, ?, ?, ?, ?, ?)", [values])
+
+    # --- inside -----------------------------------------------------------------------------------------------------
+
+    def _rows(self, query: str, *values: Any) -> list[Any]:
+        with _explained(self.path):
+            return self._connection.execute(query, values).fetchall()
+
+    def _many(self, query: str, rows: Iterable[Sequence[Any]]) -> None:
+        with _explained(self.path):
+            self._connection.executemany(query, rows)
+
+    def _fresh_id(self, signature: str) -> str:
+        digest = hashlib.sha256(signature.encode()).hexdigest()
+        taken = {row[0] for row in self._rows("SELECT id FROM bugs")}
+        for length in range(4, len(digest)):
+            if (found := f"SH-{digest[:length]}") not in taken:
+                return found
+        raise AssertionError("two signatures with one SHA-256")
+
+
+_BUG = ", ".join(f.name for f in fields(Bug))
+
+
+def _bug(row: Sequence[Any]) -> Bug:
+    return Bug(*row)
+
+
+def _check_present(path: Path) -> None:
+    if not path.exists():
+        raise UnusableDatabase(f"{path} does not exist; is {path.parent} the directory of a campaign?")
+
+
+def _check_version(path: Path, connection: sqlite3.Connection) -> None:
+    version = cast(int, connection.execute("PRAGMA user_version").fetchone()[0])
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    if application != APPLICATION or version < 1:
+        raise MalformedDatabase(f"{path} is not a database of Shakeout")
+    if version > VERSION:
+        raise NewerDatabase(
+            f"{path} was written by a newer Shakeout (tables of version {version}, this one knows {VERSION}); "
+            "install a newer Shakeout"
+        )
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """SQLite's errors as ours, in words that say what to do."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        text = str(error)
+        if "full" in text:
+            raise UnusableDatabase(f"{path}: the disk is full; free some space and resume") from None
+        if "readonly" in text or "read-only" in text or "unable to open" in text:
+            raise UnusableDatabase(f"{path} cannot be written ({text}); check the rights of its directory") from None
+        if "malformed" in text or "no such" in text:
+            raise MalformedDatabase(f"{path} is damaged ({text}); start a new campaign elsewhere") from None
+        raise UnusableDatabase(f"{path}: {text}") from None
+    except sqlite3.DatabaseError as error:
+        raise MalformedDatabase(f"{path} is damaged ({error}); start a new campaign in another directory") from None
+    except OSError as error:
+        raise UnusableDatabase(f"{path} cannot be used: {error.strerror or error}") from None

@@ -1,0 +1,275 @@
+"""What happens in a campaign, as typed events: one append-only log for every report, and listeners for the display."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, TypeAlias
+
+from shakeout.corpus.database import Totals
+
+__all__ = [
+    "CaseDone",
+    "Confirmed",
+    "Event",
+    "EventLog",
+    "FindingSeen",
+    "Finished",
+    "KnownReplayed",
+    "Listener",
+    "Notice",
+    "Progress",
+    "SelfTested",
+    "Started",
+    "Warming",
+    "WorkerDied",
+    "read_log",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened; ``to_json`` names the kind under ``event``."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {"event": type(self).__name__, **dataclasses.asdict(self)}
+
+
+Listener: TypeAlias = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Started(Event):
+    """The campaign begins, or goes on.
+
+    Attributes:
+        directory: where it is kept.
+        targets: what is tested.
+        workers: how many processes run cases.
+        seconds: time budget of this run; None for no limit.
+        cases: number of cases after which it ends; None for no limit.
+        seed: of the campaign.
+        resumed: whether the directory existed.
+        next_index: the first case that was never handed out.
+        versions: what is installed, by name.
+    """
+
+    directory: str
+    targets: tuple[str, ...]
+    workers: int
+    seconds: float | None
+    cases: int | None
+    seed: int
+    resumed: bool = False
+    next_index: int = 0
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Warming(Event):
+    """One step of the cold start began (``done`` false) or ended after ``seconds``."""
+
+    step: str
+    seconds: float = 0.0
+    done: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SelfTested(Event):
+    """One planted fault went through the pipeline; ``message`` says what was seen instead where it was missed."""
+
+    fault: str
+    seen: bool
+    seconds: float = 0.0
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownReplayed(Event):
+    """A shipped known bug was replayed: it is still there, it is fixed, or it could not run (``reason``)."""
+
+    id: str
+    title: str
+    reference: str
+    state: Literal["still there", "fixed", "not run"]
+    reason: str = ""
+    target: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class CaseDone(Event):
+    """One case is finished.
+
+    Attributes:
+        index: the job's number.
+        target: what was tested.
+        status: of the result: compared, unsupported, undefined, invalid, failed, infra.
+        outcome: pass, fail, unknown or infra.
+        seconds: all phases together.
+        operators: number of calls in the program.
+        exact: bit-equal throughout.
+        trivial: nothing that could have differed was compared.
+        worker: number of the worker.
+        case: id of the case, empty if it died while growing.
+        phases: seconds by phase.
+        reason: why it is unsupported, invalid or infra.
+    """
+
+    index: int
+    target: str
+    status: str
+    outcome: str
+    seconds: float
+    operators: int
+    exact: bool = False
+    trivial: bool = False
+    worker: int = 0
+    case: str = ""
+    phases: Mapping[str, float] = field(default_factory=dict)
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FindingSeen(Event):
+    """A case failed. ``new``: its signature was not seen before in this campaign, and it is no known bug."""
+
+    bug: str
+    title: str
+    target: str
+    symptom: str
+    new: bool
+    index: int
+    signature: str = ""
+    known: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed(Event):
+    """A bug was tried in fresh processes: it failed in k of n, and so it is confirmed, history or flaky."""
+
+    bug: str
+    k: int
+    n: int
+    state: str
+    title: str = ""
+    target: str = ""
+    symptom: str = ""
+    directory: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDied(Event):
+    """A worker ended otherwise than asked; ``seconds`` is how long until its successor was ready."""
+
+    worker: int
+    reason: str
+    index: int | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Notice(Event):
+    """Something a person should know: the zygote was restarted, a target could not be loaded, a disk is filling."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress(Event):
+    """Sent about every second, and not logged.
+
+    Attributes:
+        stage: ``fuzzing``, or ``confirming`` when the time is over and findings are still being tried.
+        elapsed: seconds of this run.
+        remaining: seconds until the budget ends; None without one.
+        totals: by target, since the campaign began.
+        limits: the time limit of one case by target, in seconds.
+        bugs: number of bugs by state.
+        confirming: the bug that is being tried in fresh processes now, if any.
+    """
+
+    stage: Literal["fuzzing", "confirming"]
+    elapsed: float
+    remaining: float | None
+    totals: Mapping[str, Totals]
+    limits: Mapping[str, float] = field(default_factory=dict)
+    bugs: Mapping[str, int] = field(default_factory=dict)
+    confirming: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished(Event):
+    """The campaign ended; it can be resumed.
+
+    Attributes:
+        reason: ``time``, ``cases``, ``interrupted`` or ``error``.
+        seconds: of this run, warm-up included.
+        totals: by target, since the campaign began.
+        bugs: number of bugs by state.
+        new: bugs of this run that were confirmed, or kept as history findings.
+        message: the error, where there was one.
+    """
+
+    reason: Literal["time", "cases", "interrupted", "error"]
+    seconds: float
+    totals: Mapping[str, Totals]
+    bugs: Mapping[str, int] = field(default_factory=dict)
+    new: tuple[str, ...] = ()
+    message: str = ""
+
+
+class EventLog:
+    """The log of a campaign: one JSON object on each line, with the time in seconds since 1970.
+
+    Each event is one write of one line, so what was logged survives the death of the process.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        size = os.fstat(self._file).st_size
+        # A line that was cut off by a full disk must not swallow the next one.
+        if size and path.read_bytes()[-1:] != b"\n":
+            os.write(self._file, b"\n")
+
+    def __call__(self, event: Event) -> None:
+        """Append an event; progress is for displays and is left out."""
+        if isinstance(event, Progress):
+            return
+        line = json.dumps({"time": round(time.time(), 3), **event.to_json()}, separators=(",", ":")) + "\n"
+        data = line.encode()
+        written = os.write(self._file, data)
+        if written < len(data):
+            # A partial write means a full disk or a file size limit; the next write says which.
+            os.write(self._file, data[written:])
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
+    def __enter__(self) -> EventLog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read_log(path: Path) -> Iterator[dict[str, Any]]:
+    """The logged events as JSON values, oldest first; lines that were cut off are passed over."""
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(event, dict):
+                yield event
