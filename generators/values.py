@@ -212,8 +212,8 @@ class Palette:
         low, high = round(low, 4), round(high, 4)
         return Values("special" if kind == "special" else "uniform", self._seed, low, max(high, low + 0.0625))
 
-    def given(self, dtype: str, shape: tuple[int, ...], spread: Spread, *, writable: bool, plain: bool) -> Given:
-        """A fresh input.
+    def given(self, dtype: str, shape: tuple[int, ...], spread: Spread, *, writable: bool, plain: bool) -> Given | None:
+        """A fresh input, or None where there are no values such as the slot needs.
 
         Args:
             dtype: its dtype.
@@ -226,19 +226,19 @@ class Palette:
         literal = self._literal(dtype, shape, spread, size)
         if literal is not None:
             return Given(dtype, shape, row_major(len(shape)), Values("literal", items=literal), dtype)
+        if spread.kind in ("distinct", "sorted", "definite") and size:
+            return None
         layout = row_major(len(shape))
         stored = dtype
         if not plain and self.choices.boolean(self.odd):
             layout = fresh_layout(self.choices, shape, writable=writable)
             if spread.low is None and self.choices.boolean(0.1):
-                stored = self._reinterpreted(dtype, layout)
+                stored = self._reinterpreted(dtype)
         return Given(dtype, shape, layout, self.values(stored, spread, size), stored)
 
-    def _reinterpreted(self, dtype: str, layout: Layout) -> str:
+    def _reinterpreted(self, dtype: str) -> str:
         found = [stored for view, stored in REINTERPRETED if view == dtype]
-        if not found or (layout.offset and dtype != "uint8"):
-            return dtype
-        return self.choices.pick(found)
+        return self.choices.pick(found) if found else dtype
 
     def _literal(self, dtype: str, shape: tuple[int, ...], spread: Spread, size: int) -> tuple[float, ...] | None:
         """The elements themselves, where the slot needs what no range can say."""

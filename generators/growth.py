@@ -1,0 +1,664 @@
+"""Growth: proposals run at once on real tensors; what torch takes and what means something becomes part of a program."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from shakeout.corpus import standalone
+from shakeout.corpus.codec import arg_to_json
+from shakeout.corpus.program import Arg, Form, Name, Ref
+from shakeout.corpus.vocabularies import torch as words
+from shakeout.generators import views
+from shakeout.generators.choices import Choices
+from shakeout.generators.definedness import Traits, after, before, ordinary, traits, undefined_results
+from shakeout.generators.values import DTYPES, NAMES, Given, Palette, row_major, tensor_of
+from shakeout.generators.vocabularies.records import Record, Spread
+
+__all__ = ["Growth", "Habits", "Rejected", "Step", "perform"]
+
+#: Elements of one value, and of all values of a case: small tensors show the same bugs sooner.
+MAX_ELEMENTS = 1 << 12
+MAX_TOTAL = 1 << 17
+
+#: Sizes at which compilers change their mind: around powers of two, vector widths and their tails.
+LATTICE = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65)
+#: Above the thresholds of blocking, parallelising and split reductions.
+LARGE = (1023, 1024, 1025, 2047, 4095, 4096, 4097, 5000, 8193, 16385, 33000)
+
+_MIXED = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "uint8", "bool", "int8", "int16", "complex64")
+
+
+class Rejected(Exception):
+    """A proposal that is dropped; the text is the reason, one of a few."""
+
+
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """How a case is drawn: probabilities and limits.
+
+    Attributes:
+        reuse: an operand is an existing value, if one fits.
+        resize: a free size is not the recorded one.
+        zero: a free size is 0.
+        large: one size is above the thresholds of ``LARGE``.
+        mutate: an attribute is not the recorded one.
+        share: a fresh input is a window on another input's storage.
+        mix: an operand has another dtype than the rest.
+        number: a Python number stands where a tensor was recorded.
+        parameter: a fresh floating-point input is a parameter of the network.
+        derive: a fresh operand is a view or a constant, made by a call of its own.
+        training: floating-point inputs are leaves.
+        special: NaN and infinities are wanted.
+    """
+
+    reuse: float = 0.5
+    resize: float = 0.3
+    zero: float = 0.02
+    large: bool = False
+    mutate: float = 0.15
+    share: float = 0.0
+    mix: float = 0.05
+    number: float = 0.05
+    parameter: float = 0.0
+    derive: float = 0.0
+    training: bool = False
+    special: bool = False
+
+
+@dataclass(slots=True)
+class Step:
+    """One accepted call; operands and results are numbers of values.
+
+    Attributes:
+        operator: qualified name.
+        function: what it resolves to.
+        args: positional arguments with ``Ref`` to values.
+        kwargs: keyword arguments.
+        operands: the values it uses.
+        written: those that it writes to.
+        kind: traits of the operator.
+        form: of its result.
+        first: number of its first result.
+        types: dtype and shape of each result, None where it has no defined tensor.
+    """
+
+    operator: str
+    function: Callable[..., Any]
+    args: tuple[Arg, ...]
+    kwargs: tuple[tuple[str, Arg], ...]
+    operands: tuple[int, ...]
+    written: tuple[int, ...]
+    kind: Traits
+    form: Form
+    first: int
+    types: tuple[tuple[str, tuple[int, ...]] | None, ...]
+
+
+def _value(arg: Arg, tensors: Sequence[torch.Tensor]) -> Any:
+    # The commonest kinds first; words.value tells them all apart, more slowly.
+    kind = type(arg)
+    if kind is Ref:
+        return tensors[arg.index]
+    if kind is int or kind is float or kind is bool or arg is None or kind is str:
+        return arg
+    if kind is tuple:
+        return tuple([_value(item, tensors) for item in arg])
+    return words.value(arg, tensors)
+
+
+def perform(
+    function: Callable[..., Any],
+    args: tuple[Arg, ...],
+    kwargs: tuple[tuple[str, Arg], ...],
+    tensors: Sequence[torch.Tensor],
+) -> tuple[Form, list[Any]]:
+    """Run one call; its form and its results.
+
+    Raises:
+        Rejected: torch rejects it, or the result is not made of plain tensors.
+    """
+    try:
+        result = function(
+            *[_value(arg, tensors) for arg in args], **{key: _value(value, tensors) for key, value in kwargs}
+        )
+    except Exception as error:
+        raise Rejected("torch rejects it") from error
+    if isinstance(result, torch.Tensor):
+        return "tensor", [result]
+    if result is None:
+        return "none", []
+    if isinstance(result, list | tuple):
+        results = list(result)
+        if 0 < len(results) <= 32 and all(item is None or isinstance(item, torch.Tensor | int) for item in results):
+            return "sequence", results
+    raise Rejected("its result is no tensor")
+
+
+class Growth:
+    """A program while it grows: its inputs, its calls, and every value as a real tensor."""
+
+    def __init__(
+        self,
+        choices: Choices,
+        palette: Palette,
+        habits: Habits,
+        before_call: Callable[[str], None] | None = None,
+        avoid: frozenset[str] = frozenset(),
+    ) -> None:
+        self.choices, self.palette, self.habits = choices, palette, habits
+        self.before_call, self.avoid = before_call, avoid
+        self.inputs: list[tuple[int, Given]] = []  # with the number of the value
+        self.storages: list[torch.Tensor | None] = []
+        self.steps: list[Step] = []
+        self.tensors: list[torch.Tensor] = []
+        self.dtypes: list[str] = []
+        self.shapes: list[tuple[int, ...]] = []
+        self.made: list[int] = []  # the step that made a value, -1 for inputs
+        self.uses: list[int] = []
+        self.dead: set[int] = set()
+        self.by_type: dict[tuple[str, tuple[int, ...]], list[int]] = {}
+        self.protected: set[int] = set()
+        self.rejected: Counter[str] = Counter()
+        self.total = 0
+        self.deriving = 0
+
+    # --- values --------------------------------------------------------------------------------------------------
+
+    def _add(self, tensor: torch.Tensor | None, dtype: str, shape: tuple[int, ...], step: int) -> int:
+        number = len(self.tensors)
+        self.tensors.append(tensor)  # type: ignore[arg-type]
+        self.dtypes.append(dtype)
+        self.shapes.append(shape)
+        self.made.append(step)
+        self.uses.append(0)
+        if tensor is None:
+            self.dead.add(number)
+        else:
+            self.by_type.setdefault((dtype, shape), []).append(number)
+            self.total += tensor.numel()
+        return number
+
+    def _rollback(self, values: int, steps: int, inputs: int) -> None:
+        while len(self.tensors) > values:
+            tensor = self.tensors.pop()
+            key = (self.dtypes.pop(), self.shapes.pop())
+            self.made.pop()
+            self.uses.pop()
+            if tensor is None:
+                self.dead.discard(len(self.tensors))
+            else:
+                self.by_type[key].pop()
+                self.total -= tensor.numel()
+        while len(self.inputs) > inputs:
+            _, given = self.inputs.pop()
+            storage = self.storages.pop()
+            if given.requires_grad and storage is not None:
+                # Another tensor may get this address, and what is drawn must not hang on addresses.
+                self.protected.discard(storage.untyped_storage().data_ptr())
+        for step in self.steps[steps:]:
+            for operand in step.operands:
+                if operand < values:
+                    self.uses[operand] -= 1
+        del self.steps[steps:]
+
+    def usable(self) -> list[int]:
+        """Values that may be used, in order."""
+        dead = self.dead
+        return [number for number in range(len(self.tensors)) if number not in dead] if dead else list(
+            range(len(self.tensors))
+        )
+
+    def writable(self, number: int) -> bool:
+        """Whether a value may be written to: it is no leaf, no view of one, and no two elements share a place."""
+        return self.tensors[number].untyped_storage().data_ptr() not in self.protected
+
+    # --- operands ------------------------------------------------------------------------------------------------
+
+    def _holds(self, number: int, spread: Spread) -> bool:
+        """Whether a value is such as a slot needs."""
+        if spread.kind != "any" and spread.kind != "index":
+            return False
+        if spread.low is None or spread.high is None:
+            return True
+        tensor = self.tensors[number]
+        if tensor.dtype == torch.bool or tensor.is_complex() or not tensor.numel():
+            return True
+        if spread.kind == "any" and self.habits.special:
+            return True
+        if tensor.dtype.itemsize == 1 and tensor.is_floating_point():
+            return False
+        least, most = torch.aminmax(tensor) if tensor.dtype not in _UNORDERED else torch.aminmax(tensor.double())
+        if spread.kind == "index":
+            return spread.low <= least.item() and most.item() <= spread.high
+        # The bounds were seen, not stated: what matters is their sign and whether they are those of a unit.
+        high = spread.high if spread.high <= 1 else math.inf
+        return (spread.low if spread.low < 0 else 0) <= least.item() and most.item() <= high
+
+    def _fresh(self, dtype: str, shape: tuple[int, ...], spread: Spread, *, writable: bool, plain: bool) -> int:
+        """A new input, or a view or constant made for the purpose."""
+        choices, habits = self.choices, self.habits
+        if math.prod(shape) > (MAX_ELEMENTS if not habits.large else 1 << 16):
+            raise Rejected("too large")
+        if spread.kind == "any" and spread.low is None and not plain and self.deriving > 0:
+            if choices.boolean(habits.derive):
+                made = self._derived(dtype, shape)
+                if made is not None:
+                    return made
+        if plain or not choices.boolean(habits.share):
+            given = self.palette.given(dtype, shape, spread, writable=writable, plain=plain)
+        else:
+            given = self._sharing(dtype, shape) or self.palette.given(
+                dtype, shape, spread, writable=writable, plain=plain
+            )
+        if given is None:
+            raise Rejected("no such values")
+        wide = DTYPES[dtype].is_floating_point or DTYPES[dtype].is_complex
+        leaf = habits.training and not writable and wide and choices.boolean(0.85)
+        parameter = wide and choices.boolean(habits.parameter)
+        if leaf or parameter:
+            given = Given(
+                given.dtype, given.shape, given.layout, given.values, given.storage_dtype, given.shares, given.window,
+                parameter, leaf,
+            )  # fmt: skip
+        return self._give(given)
+
+    def _give(self, given: Given) -> int:
+        if given.shares is None:
+            storage = given.storage()
+            flat = tensor_of(storage)
+            self.storages.append(flat)
+        else:
+            base = self.storages[given.shares]
+            assert base is not None
+            flat = base
+            self.storages.append(None)
+        view = given.view(0)
+        tensor = flat
+        if (
+            given.window is not None
+            or given.storage_dtype != given.dtype
+            or view.offset
+            or view.shape != (flat.shape[0],)
+            or view.strides != (1,)
+        ):
+            tensor = standalone.strided(flat, DTYPES[given.dtype], view.shape, view.strides, view.offset)
+        if given.requires_grad:
+            self.protected.add(flat.untyped_storage().data_ptr())
+        number = self._add(tensor, given.dtype, given.shape, -1)
+        self.inputs.append((number, given))
+        return number
+
+    def _sharing(self, dtype: str, shape: tuple[int, ...]) -> Given | None:
+        """A window on the storage of an earlier input."""
+        found = [
+            (i, given)
+            for i, (_, given) in enumerate(self.inputs)
+            if given.storage_dtype == dtype and given.shares is None and given.values.kind != "literal"
+        ]
+        if not found or 0 in shape:
+            return None
+        owner, base = self.choices.pick(found)
+        flat = self.storages[owner]
+        assert flat is not None
+        layout = row_major(len(shape))
+        if len(shape) >= 2 and self.choices.boolean(0.4):
+            layout = type(layout)((*layout.order[:-2], layout.order[-1], layout.order[-2]), layout.steps, layout.padding)
+        strides, size = layout.place(shape)
+        room = flat.numel() - size
+        if room < 0:
+            return None
+        offset = self.choices.integer(0, min(room, 4))
+        return Given(dtype, shape, None, base.values, dtype, owner, (strides, offset))
+
+    def _derived(self, dtype: str, shape: tuple[int, ...]) -> int | None:
+        marks = len(self.tensors), len(self.steps), len(self.inputs)
+        self.deriving -= 1
+        if self.choices.boolean(0.25) and dtype in _MIXED:
+            record = views.constant(self.choices, shape, dtype)
+        else:
+            record = views.derivation(self.choices, shape)
+        try:
+            self._place(record, dtype, None)
+        except Rejected:
+            self._rollback(*marks)
+            return None
+        number = len(self.tensors) - 1
+        if self.shapes[number] != shape or self.dtypes[number] != dtype:
+            self._rollback(*marks)
+            return None
+        return number
+
+    def _sizes(self, record: Record) -> list[int]:
+        """A size for each class: recorded, or another where that is free."""
+        habits, choices = self.habits, self.choices
+        sizes = list(record.sizes)
+        changed = False
+        for number, free in enumerate(record.free):
+            if free and choices.boolean(habits.resize):
+                sizes[number] = 0 if choices.boolean(habits.zero) else choices.pick(LATTICE)
+                changed = True
+        if habits.large and any(record.free):
+            number = choices.pick([i for i, free in enumerate(record.free) if free])
+            for other, free in enumerate(record.free):
+                if free:
+                    sizes[other] = min(sizes[other], 3)
+            sizes[number] = choices.pick(LARGE)
+        elif changed:
+            # Keep the largest operand small: shrink what was drawn large, largest first.
+            for slot in record.slots:
+                while math.prod(sizes[c] for c in slot.classes) > MAX_ELEMENTS:
+                    sizes[max((c for c in slot.classes), key=lambda c: sizes[c])] //= 4
+        return sizes
+
+    def _shapes(self, record: Record, focus: tuple[int, int] | None) -> list[tuple[int, ...]]:
+        """A shape for each slot, fitting the focused value in its slot."""
+        slots, choices = record.slots, self.choices
+        if focus is None:
+            if record.ranks and choices.boolean(self.habits.resize):
+                rank = choices.pick([r for r in range(6) if record.ranks >> r & 1])
+                shape = tuple(
+                    0 if choices.boolean(self.habits.zero) else choices.pick(LATTICE[: 17 if rank < 3 else 6])
+                    for _ in range(rank)
+                )
+                if self.habits.large and rank:
+                    shape = (*(min(size, 2) for size in shape[:-1]), choices.pick(LARGE))
+                if math.prod(shape) > MAX_ELEMENTS and not self.habits.large:
+                    shape = tuple(min(size, 9) for size in shape)
+                return self._broadcast(record, [shape] * len(slots), -1)
+            sizes = self._sizes(record)
+            return [tuple([sizes[c] for c in slot.classes]) for slot in slots]
+        value, place = focus
+        shape = self.shapes[value]
+        if record.ranks >> len(shape) & 1:
+            return self._broadcast(record, [shape] * len(slots), place)
+        sizes = list(record.sizes)
+        fixed: set[int] = set()
+        for number, size in zip(slots[place].classes, shape, strict=True):
+            if sizes[number] != size:
+                if number in fixed or not record.free[number]:
+                    raise Rejected("sizes do not fit")
+                sizes[number] = size
+            fixed.add(number)
+        return [tuple([sizes[c] for c in slot.classes]) for slot in slots]
+
+    def _broadcast(self, record: Record, shapes: list[tuple[int, ...]], keep: int) -> list[tuple[int, ...]]:
+        """Make some operands smaller, where the record allows it."""
+        if not record.broadcasts:
+            return shapes
+        choices = self.choices
+        for number in range(0 if record.broadcasts & 2 and not record.mutates else 1, len(shapes)):
+            if number == keep or not choices.boolean(0.3):
+                continue
+            shape = shapes[number]
+            shape = shape[choices.integer(0, len(shape)) :]
+            shapes[number] = tuple(1 if choices.boolean(0.3) else size for size in shape)
+        return shapes
+
+    def _operands(
+        self, record: Record, dtype: str, focus: tuple[int, int] | None
+    ) -> tuple[list[int], dict[int, bool | int | float]]:
+        """Values for the slots; for some slots a Python number instead."""
+        choices, habits = self.choices, self.habits
+        plain = traits(record.operator).plain
+        numbers: list[int] = []
+        scalars: dict[int, bool | int | float] = {}
+        shapes = self._shapes(record, focus)
+        for place, slot in enumerate(record.slots):
+            if focus is not None and place == focus[1]:
+                numbers.append(focus[0])
+                continue
+            wanted = slot.dtype
+            if wanted == "T":
+                wanted = dtype
+                if place and len(record.slots) > 1 and record.dtypes:
+                    if choices.boolean(habits.mix):
+                        wanted = choices.pick(_MIXED)
+                    elif choices.boolean(habits.number) and place not in record.mutates:
+                        scalars[place] = choices.pick((1, 2, 0, -1, 0.5, 2.0, True))
+                        numbers.append(-1)
+                        continue
+            elif wanted == "R":
+                wanted = _REAL.get(dtype, dtype)
+            writes = place in record.mutates
+            shape = shapes[place]
+            found = -1
+            if not plain and choices.boolean(habits.reuse):
+                for candidate in self._matching(wanted, shape):
+                    if candidate in self.dead or (writes and not self.writable(candidate)):
+                        continue
+                    if self._holds(candidate, slot.spread):
+                        found = candidate
+                    break
+            if found < 0:
+                found = self._fresh(wanted, shape, slot.spread, writable=writes, plain=plain)
+            numbers.append(found)
+        return numbers, scalars
+
+    def _matching(self, dtype: str, shape: tuple[int, ...]) -> list[int]:
+        """Up to three values of this type, in drawn order."""
+        known = self.by_type.get((dtype, shape))
+        if not known:
+            return []
+        if len(known) == 1:
+            return known[:]
+        start = self.choices.integer(0, len(known) - 1)
+        return [known[(start + i) % len(known)] for i in range(min(3, len(known)))]
+
+    # --- calls ---------------------------------------------------------------------------------------------------
+
+    def place(self, record: Record, dtype: str, focus: tuple[int, int] | None = None, mutate: bool = False) -> bool:
+        """Propose a call and keep it if torch takes it and it means something.
+
+        Args:
+            record: what to call.
+            dtype: what ``T`` is.
+            focus: a value and the slot that it is to go to.
+            mutate: change one attribute.
+        """
+        if record.operator in self.avoid:
+            return False
+        marks = len(self.tensors), len(self.steps), len(self.inputs)
+        try:
+            self._place(record, dtype, focus, mutate)
+        except Rejected as reason:
+            self.rejected[str(reason)] += 1
+            self._rollback(*marks)
+            return False
+        return True
+
+    def _place(self, record: Record, dtype: str, focus: tuple[int, int] | None, mutate: bool = False) -> None:
+        if focus is not None and focus[1] in record.mutates and not self.writable(focus[0]):
+            raise Rejected("writes to a leaf")
+        numbers, scalars = self._operands(record, dtype, focus)
+        args, kwargs = _bound(record, numbers, scalars)
+        if mutate and not record.draws:
+            args, kwargs = mutated(self.choices, record.operator, args, kwargs)
+        operands = tuple(number for number in numbers if number >= 0)
+        written = tuple(numbers[place] for place in record.mutates if numbers[place] >= 0)
+        self._run(record.operator, args, kwargs, operands, written)
+
+    def _run(
+        self,
+        operator: str,
+        args: tuple[Arg, ...],
+        kwargs: tuple[tuple[str, Arg], ...],
+        operands: tuple[int, ...],
+        written: tuple[int, ...],
+    ) -> None:
+        kind, tensors = traits(operator), self.tensors
+        used = [tensors[number] for number in operands]
+        targets = [tensors[number] for number in written]
+        reason = before(kind, used, targets, args, kwargs)
+        if reason is not None:
+            raise Rejected(reason)
+        if self.before_call is not None:
+            self.before_call(_described(operator, args, kwargs, operands, self.dtypes, self.shapes))
+        held: list[tuple[torch.Tensor, torch.Tensor]] = []
+        arena: Sequence[torch.Tensor] = tensors
+        if targets:
+            for target in targets:
+                memory = standalone.memory(target)
+                held.append((memory, memory.clone()))
+            if kind.reshapes:
+                # The call changes the sizes of the very object that it is given: give it another one.
+                arena = list(tensors)
+                for number in written:
+                    arena[number] = tensors[number].view_as(tensors[number])
+        function = words.resolve(operator)
+        try:
+            form, results = perform(function, args, kwargs, arena)
+            types, fresh = self._checked(kind, used, targets, results)
+        except Rejected:
+            for memory, before_ in held:
+                memory.copy_(before_)
+            raise
+        number = len(self.steps)
+        first = len(tensors)
+        for type_, tensor in zip(types, fresh, strict=True):
+            if type_ is None:
+                self._add(None, "", (), number)
+            else:
+                self._add(tensor, type_[0], type_[1], number)
+        for operand in operands:
+            self.uses[operand] += 1
+        if kind.reshapes:
+            self.dead.update(written)
+        self.steps.append(
+            Step(operator, function, args, kwargs, operands, written, kind, form, first, tuple(types))
+        )
+
+    def _checked(
+        self, kind: Traits, used: Sequence[torch.Tensor], targets: Sequence[torch.Tensor], results: list[Any]
+    ) -> tuple[list[tuple[str, tuple[int, ...]] | None], list[torch.Tensor | None]]:
+        """The type of each result; raises Rejected if one is not such as a program may hold."""
+        reason = after(used, targets, results)
+        if reason is not None:
+            raise Rejected(reason)
+        undefined = undefined_results(kind, used, results, self.habits.training)
+        if undefined is None:
+            raise Rejected("equal elements make it ambiguous")
+        types: list[tuple[str, tuple[int, ...]] | None] = []
+        fresh: list[torch.Tensor | None] = []
+        limit = MAX_ELEMENTS * 4 if not self.habits.large else 1 << 18
+        total = self.total
+        for position, tensor in enumerate(results):
+            if not isinstance(tensor, torch.Tensor) or position in undefined:
+                types.append(None)
+                fresh.append(None)
+                continue
+            dtype = NAMES.get(tensor.dtype)
+            if dtype is None or tensor.layout != torch.strided or tensor.is_quantized:
+                raise Rejected("its result is no plain tensor")
+            size = tensor.numel()
+            total += size
+            if size > limit or total > (MAX_TOTAL if not self.habits.large else 1 << 20):
+                raise Rejected("too large")
+            if not self.habits.special and not ordinary(tensor):
+                raise Rejected("not finite")
+            types.append((dtype, tuple(tensor.shape)))
+            fresh.append(tensor)
+        if results and not any(type_ is not None for type_ in types):
+            raise Rejected("nothing of its result is defined")
+        if not self.habits.special:
+            for tensor in targets:
+                if not ordinary(tensor):
+                    raise Rejected("not finite")
+        return types, fresh
+
+
+_UNORDERED = (torch.uint16, torch.uint32, torch.uint64)
+_REAL = {"complex64": "float32", "complex128": "float64", "complex32": "float16"}
+
+
+def _bound(
+    record: Record, numbers: Sequence[int], scalars: Mapping[int, bool | int | float]
+) -> tuple[tuple[Arg, ...], tuple[tuple[str, Arg], ...]]:
+    """The record's arguments with its slots replaced by values."""
+
+    def bind(arg: Arg) -> Arg:
+        kind = type(arg)
+        if kind is Ref:
+            place = arg.index
+            return scalars[place] if place in scalars else Ref(numbers[place])
+        if kind is tuple:
+            return tuple([bind(item) for item in arg])
+        return arg
+
+    args = tuple([bind(arg) for arg in record.args])
+    return args, tuple([(key, bind(value)) for key, value in record.kwargs])
+
+
+def mutated(
+    choices: Choices, operator: str, args: tuple[Arg, ...], kwargs: tuple[tuple[str, Arg], ...]
+) -> tuple[tuple[Arg, ...], tuple[tuple[str, Arg], ...]]:
+    """The same arguments with one attribute changed."""
+    functional = operator.startswith("torch.nn.functional.")
+    paths: list[tuple[tuple[int | str, ...], Arg]] = []
+
+    def walk(arg: Arg, path: tuple[int | str, ...]) -> None:
+        if isinstance(arg, tuple):
+            for position, item in enumerate(arg):
+                walk(item, (*path, position))
+        elif isinstance(arg, bool):
+            # Among the positional flags of functionals is inplace, which would write unannounced.
+            if not functional or path[0] == "":
+                paths.append((path, arg))
+        elif isinstance(arg, int | float) or (isinstance(arg, Name) and arg.name.removeprefix("torch.") in DTYPES):
+            paths.append((path, arg))
+
+    for position, arg in enumerate(args):
+        walk(arg, (position,))
+    for key, value in kwargs:
+        if key not in ("inplace", "sorted", "training", "train"):
+            walk(value, ("", key))
+    if not paths:
+        return args, kwargs
+    path, old = choices.pick(paths)
+    new: Arg
+    if isinstance(old, bool):
+        new = not old
+    elif isinstance(old, int):
+        new = choices.pick((old + 1, old - 1, 0, 1, -1, 2, -old, 3))
+    elif isinstance(old, float):
+        new = choices.pick((0.0, 1.0, -1.0, 0.5, 2.0, -0.0, old * 2, -old))
+    else:
+        new = Name(f"torch.{choices.pick(_MIXED)}")
+
+    def put(arg: Arg, rest: tuple[int | str, ...]) -> Arg:
+        if not rest:
+            return new
+        assert isinstance(arg, tuple) and isinstance(rest[0], int)
+        return (*arg[: rest[0]], put(arg[rest[0]], rest[1:]), *arg[rest[0] + 1 :])
+
+    if path[0] == "":
+        return args, tuple((key, put(value, path[2:]) if key == path[1] else value) for key, value in kwargs)
+    result = put(args, path)
+    assert isinstance(result, tuple)
+    return result, kwargs
+
+
+def _described(
+    operator: str,
+    args: tuple[Arg, ...],
+    kwargs: tuple[tuple[str, Arg], ...],
+    operands: Sequence[int],
+    dtypes: Sequence[str],
+    shapes: Sequence[tuple[int, ...]],
+) -> str:
+    """A call as one line of JSON, for whoever wants to know what crashed."""
+    return json.dumps(
+        {
+            "operator": operator,
+            "args": [arg_to_json(arg) for arg in args],
+            "kwargs": {key: arg_to_json(value) for key, value in kwargs},
+            "operands": {str(number): [dtypes[number], list(shapes[number])] for number in operands},
+        },
+        sort_keys=True,
+    )

@@ -1,0 +1,170 @@
+"""Input sets of a grown program: the one it was grown on, others with other values, others with other sizes.
+
+A further set belongs to a case only if the reference accepts it: the program is run again on it, with the same
+questions about what is defined as while it grew.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from shakeout.corpus import standalone
+from shakeout.corpus.case import InputSet
+from shakeout.generators.choices import Choices
+from shakeout.generators.definedness import after, before, ordinary, undefined_results
+from shakeout.generators.growth import Rejected, Step, perform
+from shakeout.generators.values import DTYPES, Given, tensor_of
+
+__all__ = ["Failed", "input_set", "repeated", "replay", "resized", "tensors_of"]
+
+#: Elements of one input of a set with other sizes.
+MAX_ELEMENTS = 1 << 14
+
+
+class Failed(Exception):
+    """A replay that the reference does not accept; ``step`` is the number of the call, None for the backward pass."""
+
+    def __init__(self, step: int | None, reason: str) -> None:
+        super().__init__(reason)
+        self.step = step
+
+
+def input_set(inputs: Sequence[Given]) -> InputSet:
+    """The recipe of the tensors; a shared storage is listed once."""
+    storages = []
+    numbers: dict[int, int] = {}
+    for number, given in enumerate(inputs):
+        if given.shares is None:
+            numbers[number] = len(storages)
+            storages.append(given.storage())
+    views = []
+    for number, given in enumerate(inputs):
+        owner = number if given.shares is None else given.shares
+        views.append(given.view(numbers[owner]))
+    return InputSet(tuple(storages), tuple(views))
+
+
+def tensors_of(inputs: InputSet, training: bool) -> list[torch.Tensor]:
+    """The tensors that a recipe describes, as the source text of a case makes them."""
+    storages = [tensor_of(storage) for storage in inputs.storages]
+    tensors = []
+    for view in inputs.views:
+        tensor = standalone.strided(
+            storages[view.storage], DTYPES[view.dtype], view.shape, view.strides, view.offset
+        )
+        if training and view.requires_grad:
+            tensor = tensor.detach().requires_grad_()
+        tensors.append(tensor)
+    return tensors
+
+
+def replay(
+    steps: Sequence[Step],
+    inputs: InputSet,
+    *,
+    special: bool,
+    returns: Sequence[int],
+    training: bool,
+    same_types: bool,
+) -> None:
+    """Run a program on a set of inputs, with its backward pass in training.
+
+    Raises:
+        Failed: torch rejects a call, a result is not defined, not finite where that is not wanted, or of another type
+            than before where ``same_types`` asks for the same.
+    """
+    values = tensors_of(inputs, training)
+    leaves = [tensor for tensor in values if tensor.requires_grad] if training else []
+    with torch.set_grad_enabled(bool(leaves)):
+        for number, step in enumerate(steps):
+            _again(number, step, values, special, training, same_types)
+        if leaves:
+            _backward([values[i] for i in returns], leaves, special)
+
+
+def _again(
+    number: int, step: Step, values: list[torch.Tensor], special: bool, training: bool, same_types: bool
+) -> None:
+    used = [values[i] for i in step.operands]
+    targets = [values[i] for i in step.written]
+    if not training or step.written or not step.kind.quiet:
+        reason = before(step.kind, used, targets, step.args, step.kwargs)
+        if reason is not None:
+            raise Failed(number, reason)
+    try:
+        form, results = perform(step.function, step.args, step.kwargs, values)
+    except Rejected as error:
+        raise Failed(number, str(error)) from error
+    if form != step.form or len(results) != len(step.types):
+        raise Failed(number, "another number of results")
+    with torch.no_grad():
+        reason = after(used, targets, results)
+        undefined = undefined_results(step.kind, used, results, training)
+        if reason is not None or undefined is None:
+            raise Failed(number, reason or "ambiguous")
+        for position, (tensor, type_) in enumerate(zip(results, step.types, strict=True)):
+            if type_ is None:
+                continue
+            if position in undefined or not isinstance(tensor, torch.Tensor):
+                raise Failed(number, "a result is not defined")
+            if same_types and (tensor.dtype != DTYPES[type_[0]] or tensor.shape != type_[1]):
+                raise Failed(number, "a result of another type")
+            if tensor.numel() > 8 * MAX_ELEMENTS and not same_types:
+                raise Failed(number, "too large")
+            if not special and not ordinary(tensor):
+                raise Failed(number, "not finite")
+    values.extend(results)
+
+
+def _backward(outputs: Sequence[torch.Tensor], leaves: Sequence[torch.Tensor], special: bool) -> None:
+    roots = [output for output in outputs if output.requires_grad]
+    if not roots:
+        raise Failed(None, "no result depends on a leaf")
+    try:
+        cotangents = [standalone.cotangent(root) for root in roots]
+        gradients = torch.autograd.grad(roots, leaves, cotangents, allow_unused=True)
+    except Exception as error:
+        raise Failed(None, "torch rejects the backward pass") from error
+    found = [gradient for gradient in gradients if gradient is not None]
+    if not found or (not special and not all(ordinary(gradient) for gradient in found)):
+        raise Failed(None, "a gradient is not finite")
+    if any(gradient.layout != torch.strided for gradient in found):
+        raise Failed(None, "a gradient is no plain tensor")
+
+
+def repeated(choices: Choices, inputs: Sequence[Given]) -> list[Given]:
+    """The same inputs with other values; parameters keep theirs, because the network is made once."""
+    shift = choices.integer(1, 1 << 16)
+    return [
+        given
+        if given.values.kind == "literal" or given.parameter
+        else replace(given, values=replace(given.values, seed=(given.values.seed + shift) % (1 << 31)))
+        for given in inputs
+    ]
+
+
+def resized(choices: Choices, inputs: Sequence[Given]) -> list[Given] | None:
+    """The same inputs with one size changed wherever it occurs, or None where that is not possible."""
+    if any(given.shares is not None for given in inputs):
+        return None
+    sizes = sorted({size for given in inputs if not given.parameter for size in given.shape if size > 1})
+    if not sizes:
+        return None
+    old = choices.pick(sizes)
+    new = choices.pick([size for size in (old + 1, old + 2, old - 1, 2 * old, old + 7, 16, 17) if size not in (old, 1)])
+    changed = []
+    for given in inputs:
+        if given.parameter:
+            changed.append(given)
+            continue
+        shape = tuple(new if size == old else size for size in given.shape)
+        if shape != given.shape and given.values.kind == "literal":
+            return None
+        if math.prod(shape) > MAX_ELEMENTS:
+            return None
+        changed.append(replace(given, shape=shape))
+    return changed

@@ -1,0 +1,453 @@
+"""Grows programs, operator by operator, on real tensors; every program is valid by construction.
+
+Two styles. ``small`` programs of one to three operators cross operator, record, dtype, layout, alias, value, attribute
+and size, every operator as likely as every other. A ``network`` has ten operators or more, most of which take what
+another operator produced.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
+
+from shakeout.corpus.case import InputSet, Mode
+from shakeout.corpus.program import Arg, Call, Input, Program, Ref, Slice, TensorType
+from shakeout.generators import views
+from shakeout.generators.choices import Choices
+from shakeout.generators.growth import Growth, Habits, Step
+from shakeout.generators.inputsets import Failed, input_set, repeated, replay, resized
+from shakeout.generators.values import Given, Palette
+from shakeout.generators.vocabularies.records import Record, Slot
+from shakeout.generators.vocabularies.torch import Vocabulary
+
+__all__ = ["Grown", "Recipe", "grow"]
+
+Style = Literal["small", "network"]
+ValuesKind = Literal["integers", "uniform", "special"]
+
+#: A prime that no vocabulary's size is a multiple of, so that successive indices visit all operators in mixed order.
+STRIDE = 7919
+#: Proposals for each operator that is wanted, before a network is left as short as it is.
+PATIENCE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What is asked for; what is None is drawn.
+
+    Attributes:
+        style: ``small`` or ``network``.
+        operators: how many.
+        mode: ``inference`` or ``training``; a case whose backward pass is rejected becomes inference all the same.
+        dynamic: further input sets with other sizes.
+        repeat: a further input set with other values.
+        values: kind of the inputs.
+        index: number of the case; small programs then visit every operator in turn.
+        avoid: operators that are left out.
+    """
+
+    style: Style | None = None
+    operators: int | None = None
+    mode: Mode | None = None
+    dynamic: bool | None = None
+    repeat: bool | None = None
+    values: ValuesKind | None = None
+    index: int | None = None
+    avoid: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        if self.operators is not None and not 1 <= self.operators <= 1000:
+            raise ValueError(f"a recipe asks for 1 to 1000 operators, not {self.operators}")
+
+
+@dataclass(frozen=True, slots=True)
+class Grown:
+    """A program that the reference accepts, with its inputs.
+
+    Attributes:
+        program: the program.
+        calls: its input sets; the first is the one it was grown on.
+        mode: ``training`` only if the backward pass ran as well.
+        style: how it was grown.
+        exact: every input is made of small whole numbers.
+        dynamic: the further input sets have other sizes.
+        fed: the operators that took another operator's result, once for each call.
+        proposed: how many calls were tried.
+        rejected: how many of them were dropped, by reason.
+    """
+
+    program: Program
+    calls: tuple[InputSet, ...]
+    mode: Mode
+    style: Style
+    exact: bool
+    dynamic: bool
+    fed: tuple[str, ...]
+    proposed: int
+    rejected: Mapping[str, int] = field(default_factory=dict)
+
+
+def grow(
+    choices: Choices,
+    recipe: Recipe,
+    vocabulary: Vocabulary,
+    before_call: Callable[[str], None] | None = None,
+) -> Grown:
+    """Grow one program.
+
+    Args:
+        choices: makes every decision; the same choices and versions give the same program.
+        recipe: what is asked for.
+        vocabulary: operators and their records.
+        before_call: told of each call, as a line of JSON, before it runs, so that a crash can be explained.
+    """
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        style: Style = recipe.style or ("small" if choices.boolean(0.55) else "network")
+        growth = _growth(choices, recipe, style, before_call)
+        if style == "small":
+            _small(growth, recipe, vocabulary)
+        else:
+            _network(growth, recipe, vocabulary)
+        if not growth.steps:
+            growth.deriving = 0
+            growth.habits = Habits()
+            growth.place(_FALLBACK, "float32")
+        return _finished(growth, recipe, style)
+
+
+_FALLBACK = Record("torch.neg", (Ref(0),), (), (Slot("T", (0,)),), (3,), (False,), ("float32",))
+
+
+def _growth(
+    choices: Choices, recipe: Recipe, style: Style, before_call: Callable[[str], None] | None
+) -> Growth:
+    """An empty program and how it will be drawn."""
+    small = style == "small"
+    kind = recipe.values or choices.weighted(_VALUES)
+    training = recipe.mode == "training" or (recipe.mode is None and choices.boolean(0.3))
+    habits = Habits(
+        reuse=0.25 if small else 0.6,
+        resize=choices.pick((0.0, 0.3, 0.7)),
+        zero=choices.pick((0.0, 0.0, 0.0, 0.1)),
+        large=small and choices.boolean(0.03),
+        mutate=choices.pick((0.0, 0.3, 0.6)) if small else 0.08,
+        share=choices.pick((0.0, 0.0, 0.0, 0.4)),
+        mix=choices.pick((0.0, 0.0, 0.3)) if small else 0.04,
+        number=choices.pick((0.0, 0.0, 0.3)) if small else 0.04,
+        parameter=choices.pick((0.0, 0.4)) if training or not small else 0.0,
+        derive=0.8 if small else 0.1,
+        training=training,
+        special=kind == "special",
+    )
+    palette = Palette(choices, kind, choices.pick((0.0, 0.4, 0.8)))
+    return Growth(choices, palette, habits, before_call, recipe.avoid)
+
+
+_VALUES: tuple[tuple[ValuesKind, float], ...] = (("integers", 0.4), ("uniform", 0.35), ("special", 0.25))
+
+
+# --- styles ----------------------------------------------------------------------------------------------------------
+
+
+def _small(growth: Growth, recipe: Recipe, vocabulary: Vocabulary) -> None:
+    """One operator crossed with everything, with a view or a constant before it or something after it."""
+    choices = growth.choices
+    count = recipe.operators or choices.weighted(((1, 0.3), (2, 0.35), (3, 0.35)))
+    growth.deriving = choices.integer(0, count - 1)
+    for attempt in range(10):
+        if _main(growth, recipe, vocabulary, attempt):
+            break
+    growth.deriving = 0
+    for _ in range(4 * count):
+        if len(growth.steps) >= count:
+            break
+        _follow(growth, vocabulary, _tip(growth), 0.45)
+
+
+def _main(growth: Growth, recipe: Recipe, vocabulary: Vocabulary, attempt: int) -> bool:
+    choices = growth.choices
+    if choices.boolean(0.12):
+        return _formed(growth)
+    # Another record of the operator that is due before another operator.
+    if recipe.index is None or attempt >= 6:
+        operator = choices.pick(vocabulary.operators)
+    else:
+        operator = vocabulary.operators[recipe.index * STRIDE % len(vocabulary.operators)]
+    record = choices.pick(vocabulary.records(operator))
+    dtype = choices.pick(record.dtypes) if record.dtypes else "float32"
+    return growth.place(record, dtype, mutate=attempt < 5 and choices.boolean(growth.habits.mutate))
+
+
+def _formed(growth: Growth) -> bool:
+    """A view, an indexed assignment or a cast of a fresh input."""
+    choices = growth.choices
+    dtype = choices.pick(_DTYPES)
+    if choices.boolean(0.06):
+        return growth.place(views.strided_window(choices), dtype)
+    shape = tuple(choices.pick(_SMALL_SIZES) for _ in range(choices.integer(0, 4)))
+    record = views.proposal(choices, shape, dtype)
+    return record is not None and growth.place(record, dtype)
+
+
+_DTYPES = (
+    *("float32", "float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool"),
+    *("complex64", "complex128"),
+)
+_SMALL_SIZES = (2, 3, 4, 1, 5, 8, 7, 9, 16, 17)
+
+
+def _network(growth: Growth, recipe: Recipe, vocabulary: Vocabulary) -> None:
+    """Operators one after the other, each mostly on what is already there."""
+    choices = growth.choices
+    count = recipe.operators or choices.weighted(((10, 0.5), (14, 0.25), (20, 0.15), (40, 0.08), (100, 0.02)))
+    growth.deriving = count
+    for _ in range(PATIENCE * count):
+        if len(growth.steps) >= count:
+            break
+        if not growth.steps or choices.boolean(0.12):
+            operator = choices.pick(vocabulary.operators)
+            record = choices.pick(vocabulary.records(operator))
+            dtype = _dtype(growth, record)
+            growth.place(record, dtype, mutate=choices.boolean(growth.habits.mutate))
+        else:
+            _follow(growth, vocabulary, _tip(growth), 0.25)
+
+
+def _dtype(growth: Growth, record: Record) -> str:
+    """A dtype that the record takes, rather one that is there."""
+    if not record.dtypes:
+        return "float32"
+    choices = growth.choices
+    if growth.dtypes and choices.boolean(0.6):
+        present = growth.dtypes[choices.integer(0, len(growth.dtypes) - 1)]
+        if present in record.dtypes:
+            return present
+    return choices.pick(record.dtypes)
+
+
+def _tip(growth: Growth) -> int:
+    """A value to go on from: rather a recent one, rather one that nobody uses yet."""
+    choices = growth.choices
+    known = len(growth.tensors)
+    for _ in range(4):
+        number = known - 1 - choices.integer(0, min(known, 6) - 1) if choices.boolean(0.65) else choices.integer(0, known - 1)
+        if number not in growth.dead and (growth.uses[number] == 0 or choices.boolean(0.4)):
+            return number
+    usable = growth.usable()
+    return choices.pick(usable) if usable else -1
+
+
+def _follow(growth: Growth, vocabulary: Vocabulary, value: int, formed: float) -> bool:
+    """An operator on a value."""
+    if value < 0:
+        return False
+    choices = growth.choices
+    dtype, shape = growth.dtypes[value], growth.shapes[value]
+    if choices.boolean(formed):
+        record = views.proposal(choices, shape, dtype)
+        return record is not None and growth.place(record, dtype, (value, 0))
+    takers = vocabulary.takers(dtype, len(shape))
+    if not takers:
+        return False
+    record, slot = choices.pick(choices.pick(takers))
+    main = dtype if record.slots[slot].dtype == "T" else _dtype(growth, record)
+    return growth.place(record, main, (value, slot), mutate=choices.boolean(growth.habits.mutate))
+
+
+# --- from growth to program ------------------------------------------------------------------------------------------
+
+
+@functools.lru_cache(1 << 14)
+def _type(dtype: str, shape: tuple[int, ...]) -> TensorType:
+    return TensorType(dtype, shape)
+
+
+def _finished(growth: Growth, recipe: Recipe, style: Style) -> Grown:
+    choices = growth.choices
+    inputs, steps, returns = _numbered(growth)
+    training = growth.habits.training and any(given.requires_grad for given in inputs)
+    if training:
+        training, steps, returns = _trained(growth, inputs, steps, returns)
+    if not training:
+        inputs = [replace(given, requires_grad=False) if given.requires_grad else given for given in inputs]
+    sets = [input_set(inputs)]
+    dynamic = False
+    if recipe.dynamic or (recipe.dynamic is None and choices.boolean(0.12)):
+        sets += _further(growth, steps, returns, inputs, training, 2, sizes=True)
+        dynamic = len(sets) > 1
+    if recipe.repeat or (recipe.repeat is None and not dynamic and choices.boolean(0.12)):
+        sets += _further(growth, steps, returns, inputs, training, 1, sizes=False)
+    made = {step.first + i for step in steps for i in range(len(step.types))}
+    program = Program(
+        tuple(Input(_type(given.dtype, given.shape), "parameter" if given.parameter else "input") for given in inputs),
+        tuple(
+            Call(
+                step.operator,
+                step.args,
+                tuple(sorted(step.kwargs)) if len(step.kwargs) > 1 else step.kwargs,
+                tuple([None if type_ is None else _type(*type_) for type_ in step.types]),
+                step.form,
+            )
+            for step in steps
+        ),
+        tuple(returns),
+    )
+    return Grown(
+        program=program,
+        calls=tuple(sets),
+        mode="training" if training else "inference",
+        style=style,
+        exact=growth.palette.kind == "integers" and all(given.values.kind != "uniform" for given in inputs),
+        dynamic=dynamic,
+        fed=tuple(step.operator for step in steps if any(operand in made for operand in step.operands)),
+        proposed=len(growth.steps) + sum(growth.rejected.values()),
+        rejected=dict(sorted(growth.rejected.items())),
+    )
+
+
+def _numbered(growth: Growth) -> tuple[list[Given], list[Step], list[int]]:
+    """Inputs first, then results: the numbers of a program. While growing, values have the order of their making."""
+    inputs = [given for _, given in growth.inputs]
+    numbers = {old: new for new, (old, _) in enumerate(growth.inputs)}
+    for number, made in enumerate(growth.made):
+        if made >= 0:
+            numbers[number] = len(numbers)
+    steps = [_renumbered(step, numbers) for step in growth.steps]
+    return inputs, steps, [numbers[number] for number in _returned(growth)]
+
+
+def _renumbered(step: Step, numbers: Mapping[int, int]) -> Step:
+    return Step(
+        step.operator,
+        step.function,
+        tuple([_moved(arg, numbers) for arg in step.args]),
+        tuple([(key, _moved(value, numbers)) for key, value in step.kwargs]),
+        tuple([numbers[operand] for operand in step.operands]),
+        tuple([numbers[operand] for operand in step.written]),
+        step.kind,
+        step.form,
+        numbers.get(step.first, step.first),
+        step.types,
+    )
+
+
+def _moved(arg: Arg, numbers: Mapping[int, int]) -> Arg:
+    kind = type(arg)
+    if kind is Ref:
+        return Ref(numbers[arg.index])
+    if kind is tuple:
+        return tuple([_moved(item, numbers) for item in arg])
+    if kind is Slice:
+        return Slice(_moved(arg.start, numbers), _moved(arg.stop, numbers), _moved(arg.step, numbers))
+    return arg
+
+
+def _returned(growth: Growth) -> list[int]:
+    """What the program returns: what nobody used, and some of the rest, views and inputs among them."""
+    choices = growth.choices
+    dead_code = choices.boolean(0.04)
+    returned = []
+    candidates = growth.usable()
+    for number in candidates:
+        if growth.made[number] < 0:
+            wanted = choices.boolean(0.03)
+        elif growth.uses[number] == 0:
+            wanted = not (dead_code and choices.boolean(0.5))
+        else:
+            wanted = choices.boolean(0.15)
+        if wanted:
+            returned.append(number)
+    if not returned and candidates:
+        returned.append(candidates[-1])
+    return returned
+
+
+def _trained(
+    growth: Growth, inputs: list[Given], steps: list[Step], returns: list[int]
+) -> tuple[bool, list[Step], list[int]]:
+    """Run forward and backward; a call that autograd does not take is left out, with all that needs it."""
+    first = input_set(inputs)
+    for _ in range(3):
+        if not steps or not returns:
+            break
+        try:
+            replay(steps, first, special=growth.habits.special, returns=returns, training=True, same_types=True)
+        except Failed as failure:
+            growth.rejected[f"training: {failure}"] += 1
+            culprit = failure.step
+            if culprit is None:
+                writers = [number for number, step in enumerate(steps) if step.written]
+                if not writers or str(failure) != "torch rejects the backward pass":
+                    break
+                culprit = writers[-1]
+            steps, returns = _without(len(inputs), steps, returns, culprit)
+        else:
+            return True, steps, returns
+    inputs_, steps, returns = _numbered(growth)
+    return False, steps, returns
+
+
+def _without(count: int, steps: list[Step], returns: list[int], culprit: int) -> tuple[list[Step], list[int]]:
+    """The program without one call and all that depends on it."""
+    gone: set[int] = set()
+    numbers = {number: number for number in range(count)}
+    kept = []
+    for number, step in enumerate(steps):
+        results = range(step.first, step.first + len(step.types))
+        if number == culprit or not gone.isdisjoint(step.operands):
+            gone.update(results)
+            continue
+        for result in results:
+            numbers[result] = len(numbers)
+        kept.append(_renumbered(step, numbers))
+    left = [numbers[number] for number in returns if number not in gone]
+    if not left and kept:
+        last = kept[-1]
+        left = [last.first + i for i, type_ in enumerate(last.types) if type_ is not None][:1]
+    return kept, left
+
+
+def _further(
+    growth: Growth,
+    steps: list[Step],
+    returns: list[int],
+    inputs: list[Given],
+    training: bool,
+    wanted: int,
+    *,
+    sizes: bool,
+) -> list[InputSet]:
+    """Further input sets that the reference accepts."""
+    found: list[InputSet] = []
+    if any(given.parameter for given in inputs) and (
+        any(step.written for step in steps) or any(given.shares is not None for given in inputs)
+    ):
+        return found  # a parameter keeps what the call before left in it, and nothing here would know
+    for _ in range(3 * wanted):
+        if len(found) == wanted:
+            break
+        changed = resized(growth.choices, inputs) if sizes else repeated(growth.choices, inputs)
+        if changed is None:
+            continue
+        given = input_set(changed)
+        if given in found:
+            continue
+        try:
+            replay(
+                steps,
+                given,
+                special=growth.habits.special,
+                returns=returns,
+                training=training,
+                same_types=not sizes,
+            )
+        except Failed:
+            continue
+        found.append(given)
+    return found
