@@ -1,0 +1,208 @@
+"""A campaign as text: the summary, the report in Markdown, one bug. All of it is read from database and event log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from shakeout.corpus import codec, script
+from shakeout.corpus.case import Case
+from shakeout.corpus.database import NAME, Bug, Database, LedgerRow, Totals
+from shakeout.fuzz.environment import describe
+
+__all__ = ["REPORT", "bug_lines", "ordinary", "summary", "write_report"]
+
+#: File name in a campaign's directory.
+REPORT = "report.md"
+
+#: dtypes that most users' programs are made of; a vendor looks at these first.
+_ORDINARY = frozenset(("float32", "int64", "bool", "float16", "bfloat16", "int32", "float64"))
+
+
+def summary(totals: dict[str, Totals], states: dict[str, int]) -> str:
+    """One line on how a campaign went."""
+    whole = sum(totals.values(), Totals())
+    new = states.get("confirmed", 0) + states.get("history", 0)
+    parts = [
+        f"{whole.compared:,} compared",
+        f"{whole.exact:,} bit-exact",
+        f"{new} new bug{'' if new == 1 else 's'}",
+        f"{states.get('flaky', 0)} flaky",
+        f"{states.get('internal', 0)} internal",
+    ]
+    if states.get("new"):
+        parts.append(f"{states['new']} not yet confirmed")
+    return ", ".join(parts)
+
+
+def write_report(directory: Path) -> Path:
+    """Write ``report.md`` of a campaign anew."""
+    with Database.read(directory / NAME) as database:
+        text = "\n".join(_report(directory, database)) + "\n"
+    path = directory / REPORT
+    draft = path.with_name(REPORT + ".part")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
+    return path
+
+
+def _report(directory: Path, database: Database) -> Iterator[str]:
+    totals, states = database.totals(), database.states()
+    yield f"# Campaign {directory.name}"
+    yield ""
+    yield summary(totals, states) + f"; {float(database.meta('spent', 0.0)):.0f} s of fuzzing."
+    yield ""
+    yield "## Ledger"
+    yield ""
+    yield "How far the cases came, by target: grown, accepted by the reference, run by the target, compared,"
+    yield "compared on something that could have differed, equal bit for bit."
+    yield ""
+    names = ("generated", "valid", "executed", "compared", "nontrivial", "exact")
+    others = ("unknown", "unsupported", "undefined", "invalid", "failed", "infra", "findings")
+    yield from _table(
+        ["target", *names, *others],
+        [[target, *(getattr(row, name) for name in (*names, *others))] for target, row in totals.items()],
+    )
+    yield ""
+    yield "## Bugs"
+    yield ""
+    bugs = [bug for bug in database.bugs() if bug.state not in ("internal", "known")]
+    if not bugs:
+        yield "None."
+    for bug in sorted(bugs, key=lambda bug: (bug.state not in ("confirmed", "history"), bug.first_seen)):
+        yield f"### {bug.id} {bug.title}"
+        yield ""
+        yield "```"
+        yield from bug_lines(directory, database, bug)
+        yield "```"
+        yield ""
+    if known := database.known():
+        yield "## Known bugs"
+        yield ""
+        yield from _table(["state", "title", "reference"], [[row.state, row.title, row.reference] for row in known])
+        yield ""
+    for status in ("unsupported", "infra"):
+        if reasons := database.reasons(status):
+            yield f"## Why {status}"
+            yield ""
+            yield from _table(
+                ["target", "count", "reason"], [[t, count, reason[:120]] for t, reason, count in reasons[:30]]
+            )
+            yield ""
+    yield from _operators(database.ledger())
+    yield "## Environment"
+    yield ""
+    facts = describe()
+    yield from (f"- {name}: {value}" for name, value in facts.items() if name != "packages")
+    yield from (f"- {name} {version}" for name, version in facts["packages"].items())
+    yield ""
+    yield "The newest releases: NOT checked."
+
+
+def _operators(rows: Sequence[LedgerRow]) -> Iterator[str]:
+    by_name: dict[str, list[LedgerRow]] = {}
+    for row in rows:
+        by_name.setdefault(row.operator, []).append(row)
+    fed = sum(any(row.fed for row in found) for found in by_name.values())
+    yield "## Operators"
+    yield ""
+    yield f"{len(by_name)} operators, {fed} of them also fed by another operator's result."
+    yield ""
+    yield "<details><summary>By operator</summary>"
+    yield ""
+    table = [
+        [row.operator, row.target, row.generated, row.compared, row.nontrivial, row.unsupported, row.fed]
+        for found in by_name.values()
+        for row in found
+    ]
+    yield from _table(["operator", "target", "generated", "compared", "nontrivial", "unsupported", "fed"], table)
+    yield ""
+    yield "</details>"
+    yield ""
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> Iterator[str]:
+    yield "| " + " | ".join(head) + " |"
+    yield "|" + "---|" * len(head)
+    for row in rows:
+        yield "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in row) + " |"
+
+
+def bug_lines(directory: Path, database: Database, bug: Bug) -> Iterator[str]:
+    """One bug for a person: program, what was expected and found, the setting, what to do next."""
+    yield f"{bug.id}  {bug.title}"
+    findings = database.findings(bug.id)
+    best = max(findings, key=lambda finding: (finding.k, -len(finding.case_json)), default=None)
+    if best is not None:
+        yield from _finding(bug, best.case_json, best.result)
+    fresh = f"{bug.k} of {bug.n} fresh processes" if bug.n else "not tried in a fresh process yet"
+    yield f"  state     {bug.state}: {fresh}; seen {bug.count} time{'' if bug.count == 1 else 's'}" + (
+        f"; {bug.note}" if bug.note else ""
+    )
+    yield f"  first     case {bug.first_index}, {time.strftime('%Y-%m-%d %H:%M', time.localtime(bug.first_seen))}"
+    if bug.known:
+        yield f"  known     {bug.known}"
+    yield "  newest    NOT checked on a newer release"
+    yield f"  next      shakeout replay {bug.id} · python {directory / bug.id / 'repro.py'}"
+
+
+def _finding(bug: Bug, case_json: str, result: Any) -> Iterator[str]:
+    try:
+        case = codec.decode(case_json)
+    except codec.MalformedCase:
+        # It died before there was a case: what is known is the job, or the calls that were tried.
+        yield f"  while growing: {case_json[:500]}"
+        return
+    lines = script.network(case.program).split("\n\n\ndef bind")[0].splitlines()
+    yield "  program   " + lines[0]
+    yield from ("            " + line for line in lines[1:])
+    for name, given, view in zip(
+        script.value_names(case.program), case.program.inputs, case.calls[0].views, strict=False
+    ):
+        layout = "" if view.strides == _contiguous(view.shape) and view.offset == 0 else f", strides {view.strides}"
+        layout += f", offset {view.offset}" if view.offset else ""
+        yield f"  {name:<9} {given.type}{layout}"
+    failing = next((verdict for verdict in result.get("verdicts", ()) if verdict["outcome"] == "fail"), None)
+    if failing is not None:
+        yield from _evidence(bug, failing)
+    knobs = ", ".join(f"{name}={value!r}" for name, value in case.setting.knobs) or "default"
+    yield f"  setting   {case.setting.mode}, {knobs:<34} ordinary: {ordinary(case)}"
+
+
+def _contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
+    from shakeout.corpus.case import contiguous
+
+    return contiguous(shape)
+
+
+def _evidence(bug: Bug, failing: Any) -> Iterator[str]:
+    evidence = failing["evidence"]
+    if "expected" in evidence:
+        where = failing["place"] + (str(evidence["index"]) if evidence.get("index") is not None else "")
+        double = evidence.get("double")
+        agrees = f"   (double precision: {double})" if double is not None else ""
+        yield f"  expected  {where} = {evidence['expected']}{agrees}"
+        yield f"  {bug.target:<9} {where} = {evidence['found']}"
+        if "wrong" in evidence:
+            yield f"  wrong     {evidence['wrong']} of {evidence['total']} elements, {evidence['where']}"
+    else:
+        lines = failing["message"].splitlines() or [failing["symptom"]]
+        yield f"  {bug.oracle:<9} {lines[0][:300]}"
+
+
+def ordinary(case: Case) -> str:
+    """Whether a program looks like what people write: ``yes``, or what is unusual about it."""
+    unusual = []
+    if len(case.program.calls) > 10:
+        unusual.append(f"{len(case.program.calls)} operators")
+    dtypes = {view.dtype for view in case.calls[0].views} - _ORDINARY
+    unusual += sorted(dtypes)
+    if case.setting.knobs:
+        unusual.append("knobs")
+    if any(storage.values.kind == "special" for inputs in case.calls for storage in inputs.storages):
+        unusual.append("special values")
+    if any(0 in view.shape for view in case.calls[0].views):
+        unusual.append("empty inputs")
+    return "yes" if not unusual else "no (" + ", ".join(unusual) + ")"
