@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
 
     parser = argparse.ArgumentParser(
         prog="shakeout",
-        description="Shakes the bugs out of deep-learning stacks: grows networks, runs them, compares with eager PyTorch.",
+        description="Shakes the bugs out of deep-learning stacks: grows networks and compares with eager PyTorch.",
         epilog="Start with: shakeout run --minutes 5",
     )
     parser.add_argument("--version", action="version", version=f"shakeout {__version__}")
