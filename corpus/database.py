@@ -397,7 +397,10 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All writes inside are committed together, or none."""
+        """All writes inside are committed together, or none; one inside another is part of it."""
+        if self._connection.in_transaction:
+            yield
+            return
         with _explained(self.path):
             self._connection.execute("BEGIN IMMEDIATE")
             try:

@@ -1,0 +1,646 @@
+"""A campaign: self-test, known bugs, then cases until the time is up; resumable, and never losing what it has found."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import itertools
+import os
+import shutil
+import signal
+import string
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import IO, Any
+
+from shakeout.corpus.codec import encode
+from shakeout.corpus.database import NAME, Database, DatabaseError, Known, Totals
+from shakeout.corpus.known import DIRECTORY as KNOWN
+from shakeout.corpus.known import KnownBug, load_all
+from shakeout.fuzz import config as configuration
+from shakeout.fuzz import events, schedule
+from shakeout.fuzz.confirm import RUNS
+from shakeout.fuzz.environment import describe
+from shakeout.fuzz.investigation import Investigation
+from shakeout.fuzz.losses import lost
+from shakeout.fuzz.protocol import Job
+from shakeout.fuzz.selftest import NO_FAULT, selftest
+from shakeout.fuzz.signature import INTERNAL
+from shakeout.fuzz.supervisor import Answer, Crew, Interrupted, Limits, Loss
+from shakeout.fuzz.timing import LEAST, TimeLimits
+
+__all__ = ["Campaign", "DirectoryUnusable", "SelfTestFailed", "next_directory"]
+
+#: A job that was in hand when the campaign, the zygote or its worker was killed from outside is given once more.
+ATTEMPTS = 2
+
+#: Seconds between two looks at the clock, the disk and the display.
+BEAT = 1.0
+
+#: Seconds that cases in hand may still take when the time is over.
+LAST_CASES = 5.0
+
+#: Seconds that confirmations may still take after that; they then have all the cores.
+GRACE = 90.0
+
+#: Bytes that must be free on the disk: compilers write some megabytes for each case, and it should not be the database
+#: that meets the end of it first.
+LEAST_FREE = 64 << 20
+
+#: Known bugs are given indices from here downwards.
+KNOWN_INDEX = -2_000
+
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_RIGHTS = {errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+class SelfTestFailed(Exception):
+    """Planted faults were missed; the message names them."""
+
+
+class DirectoryUnusable(Exception):
+    """The campaign's directory cannot be written, is full, in use, or another campaign's; says what to do."""
+
+
+def next_directory(root: Path, day: date | None = None) -> Path:
+    """A directory for a new campaign: the date with the first letter that is free, ``runs/2026-11-23a``."""
+    stem = (day or date.today()).isoformat()
+    words = ("".join(letters) for n in (1, 2) for letters in itertools.product(string.ascii_lowercase, repeat=n))
+    for word in words:
+        if not (path := root / f"{stem}{word}").exists():
+            return path
+    raise DirectoryUnusable(f"{root} has too many campaigns of {stem}; choose another directory")
+
+
+class Campaign:
+    """The campaign of one directory: a context manager, of which ``run`` is called once.
+
+    Entering it makes or opens the directory and locks it; leaving it ends every process.
+
+    Args:
+        config: what is asked for.
+        directory: a new one, or that of a campaign, which then goes on.
+        listeners: told of each event. One that raises is not told again.
+        maker: module that turns jobs into cases.
+        known: folder of known bugs that are replayed first; None for none.
+        confirmations: fresh processes in which a finding is tried.
+        recycle: cases after which a worker is replaced.
+    """
+
+    def __init__(
+        self,
+        config: configuration.Config,
+        directory: Path,
+        listeners: Sequence[events.Listener] = (),
+        *,
+        maker: str = "shakeout.fuzz.compose",
+        known: Path | None = KNOWN,
+        confirmations: int = RUNS,
+        recycle: int = 150,
+    ) -> None:
+        self.config = config
+        self.directory = directory
+        self.resumed = False
+        self._listeners = list(listeners)
+        self._maker = maker
+        self._known = known
+        self._confirmations = confirmations
+        self._recycle = recycle
+        self._stopped = False
+        self._began = time.monotonic()
+        self._beaten = 0.0
+        self._totals: dict[str, Totals] = {}
+        self._times = TimeLimits(config.time_limit)
+        self._attempts: Counter[int] = Counter()
+        self._again: deque[Job] = deque()
+        self._handed: list[Job] = []
+        self._grown_twice: dict[int, Answer] = {}
+        self._open = contextlib.ExitStack()
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Campaign:
+        with contextlib.ExitStack() as stack:
+            with _explained(self.directory):
+                self.directory.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(_locked(self.directory))
+                self._check_disk()
+                # What a killed campaign left running writes there at most.
+                for name in ("cache", "slots"):
+                    shutil.rmtree(self.directory / name, ignore_errors=True)
+                self.database = stack.enter_context(self._open_database())
+                self._log = stack.enter_context(events.EventLog(self.directory / "events.jsonl"))
+                configuration.write(self.config, self.directory / "campaign.toml")
+            self.crew = Crew(
+                self.directory,
+                self.config.targets,
+                self.config.workers,
+                tell=self._tell,
+                maker=self._maker,
+                recycle=self._recycle,
+            )
+            stack.callback(self.crew.stop)
+            self.investigation = Investigation(
+                self.database,
+                self.directory,
+                self.crew,
+                self._tell,
+                memory=self.config.memory_limit,
+                runs=self._confirmations,
+            )
+            stack.callback(self.investigation.stop)
+            self._open = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+    def stop(self) -> None:
+        """End soon and cleanly; safe in a signal handler."""
+        self._stopped = True
+
+    def run(self) -> events.Finished:
+        """Everything, in order. Ctrl-C and SIGTERM end it cleanly while it runs in the main thread.
+
+        Raises:
+            SelfTestFailed: a planted fault was missed.
+            ZygoteBroken: a target could not be loaded.
+            DirectoryUnusable, DatabaseError: the disk is full, or the directory cannot be written any more.
+        """
+        self._began = time.monotonic()
+        with _explained(self.directory), self._signals():
+            try:
+                reason = self._run()
+            except Interrupted:
+                reason = "interrupted"
+            except (OSError, DatabaseError) as error:
+                self._listeners_only(self._finished("error", str(error)))
+                raise
+            finished = self._finished(reason)
+            self._tell(finished)
+        return finished
+
+    def _run(self) -> str:
+        self._totals = self.database.totals()
+        self._tell(
+            events.Started(
+                directory=str(self.directory),
+                targets=self.config.targets,
+                workers=self.config.workers,
+                seconds=self.config.seconds,
+                cases=self.config.cases,
+                seed=self.config.seed,
+                resumed=self.resumed,
+                next_index=self.database.meta("next", 0),
+                versions={"shakeout": str(describe()["shakeout"]), **describe()["packages"]},
+            )
+        )
+        self.crew.start(lambda: self._stopped)
+        if missed := selftest(self.crew, self._tell, lambda: self._stopped):
+            what = ", ".join("a false alarm where there was no fault" if one == NO_FAULT else one for one in missed)
+            raise SelfTestFailed(f"the self-test missed: {what}; the campaign would miss bugs, so it does not start")
+        self.replay_known()
+        self.crew.idle()
+        reason = self._fuzz()
+        self.crew.abandon()
+        return reason
+
+    # --- known bugs -------------------------------------------------------------------------------------------------
+
+    def replay_known(self) -> None:
+        """Run each shipped known bug once, and tell which the installed versions still have."""
+        bugs = {} if self._known is None else dict(enumerate(load_all(self._known)))
+        todo = deque(number for number, bug in bugs.items() if bug.case.setting.target in self.config.targets)
+        for bug in bugs.values():
+            if bug.case.setting.target not in self.config.targets:
+                self._known_is(bug, "not run", f"{bug.case.setting.target} is not tested")
+        waiting = set(todo)
+        tries: Counter[int] = Counter()
+
+        def next_job() -> Job | None:
+            if not todo:
+                return None
+            number = todo.popleft()
+            case = bugs[number].case
+            return Job(index=KNOWN_INDEX - number, target=case.setting.target, case=encode(case))
+
+        while waiting and not self._stopped:
+            for answer in self.crew.step(next_job, self._limits):
+                number = KNOWN_INDEX - answer.job.index
+                if number not in waiting:
+                    continue
+                tries[number] += 1
+                if answer.loss is not None and answer.loss.kind == "interrupted" and tries[number] < ATTEMPTS:
+                    todo.append(number)
+                    continue
+                waiting.discard(number)
+                self._known_answered(bugs[number], answer)
+
+    def _known_answered(self, bug: KnownBug, answer: Answer) -> None:
+        result = _result(answer)
+        seconds = answer.loss.seconds if answer.loss is not None else answer.message["seconds"]
+        if result["signature"]:
+            self.investigation.known[result["signature"]] = bug.id
+            self._known_is(bug, "still there", "", result["signature"], seconds)
+        elif result["status"] == "compared":
+            self._known_is(bug, "fixed", "", "", seconds)
+        else:
+            self._known_is(bug, "not run", result["reason"] or result["status"], "", seconds)
+
+    def _known_is(self, bug: KnownBug, state: Any, reason: str, signature: str = "", seconds: float = 0.0) -> None:
+        target = bug.case.setting.target
+        with self.database.transaction():
+            self.database.set_known(Known(bug.id, bug.title, bug.reference, state, reason, signature, target))
+        self._tell(
+            events.KnownReplayed(bug.id, bug.title, bug.reference, state, reason, target, round(float(seconds), 3))
+        )
+
+    # --- cases ------------------------------------------------------------------------------------------------------
+
+    def _fuzz(self) -> str:
+        """Cases until the time is over, then what is left to confirm; the reason for the end."""
+        self._take_up()
+        spent = float(self.database.meta("spent", 0.0))
+        began = time.monotonic()
+        budget = self.config.seconds
+        if budget is not None and spent < budget:
+            budget -= spent
+        deadline = None if budget is None else began + budget
+        reason = ""
+        until = 0.0
+        while True:
+            now = time.monotonic()
+            if not reason:
+                reason = self._over(now, deadline)
+                until = now + LAST_CASES
+            if reason == "interrupted" or (reason == "time" and now > until):
+                break
+            if reason and not self.crew.busy and not self._again:
+                break
+            self._turn(give=not reason)
+            if self._stopped:
+                reason = "interrupted"
+            self._beat("fuzzing", began, deadline, spent)
+        return self._settle(reason, began, deadline, spent)
+
+    def _settle(self, reason: str, began: float, deadline: float | None, spent: float) -> str:
+        """Let confirmations come to an end, for a while."""
+        fuzzed = time.monotonic() - began
+        with self.database.transaction():
+            self.database.set_meta(spent=spent + fuzzed)
+        if reason != "interrupted":
+            self.crew.abandon()
+        until = time.monotonic() + GRACE
+        while self.investigation.busy and not self._stopped and time.monotonic() < until:
+            self._turn(give=False, at_once=self.config.workers)
+            self._beat("confirming", began, deadline, None)
+        return reason
+
+    def _turn(self, *, give: bool, at_once: int = 1) -> None:
+        """One round: hand out, collect, write down, confirm."""
+        answers = self.crew.step(self._next if give else self._next_side, self._limits)
+        if answers or self._handed:
+            with self.database.transaction():
+                for job in self._handed:
+                    self.database.hand_out(job.index, "")
+                self._handed.clear()
+                for answer in answers:
+                    self._record(answer)
+        self.investigation.poll(at_once)
+
+    def _over(self, now: float, deadline: float | None) -> str:
+        if self._stopped:
+            return "interrupted"
+        if deadline is not None and now >= deadline:
+            return "time"
+        if self.config.cases is not None and self._index >= self.config.cases and not self._again:
+            return "cases"
+        return ""
+
+    def _take_up(self) -> None:
+        """Go on where the campaign ended: what was in hand comes first, but not what has ended it twice."""
+        self._index = int(self.database.meta("next", 0))
+        for flight in self.database.flights():
+            if flight.attempts < ATTEMPTS:
+                self._again.append(schedule.job(self.config, flight.job))
+                continue
+            job = schedule.job(self.config, flight.job)
+            with self.database.transaction():
+                self._count(job, {**_NOTHING, "status": "infra", "reason": "in hand when the campaign died, twice"}, {})
+        self.investigation.reopen(lambda index: schedule.job(self.config, index))
+
+    def _next_side(self) -> Job | None:
+        return self.investigation.jobs.popleft() if self.investigation.jobs else None
+
+    def _next(self) -> Job | None:
+        """The next job, or None if there is none at the moment."""
+        if (side := self._next_side()) is not None:
+            return side
+        if self._stopped:
+            return None
+        if self._again:
+            job = self._again.popleft()
+        elif self.config.cases is not None and self._index >= self.config.cases:
+            return None
+        else:
+            job = schedule.job(self.config, self._index)
+            self._index += 1
+        self._handed.append(job)
+        return job
+
+    def _limits(self, job: Job) -> Limits:
+        seconds = self._times.limit(job.target) * (1 + len(job.before))
+        return Limits(seconds, self.config.memory_limit, min(LEAST, seconds))
+
+    # --- answers ----------------------------------------------------------------------------------------------------
+
+    def _record(self, answer: Answer) -> None:
+        """Write down what came of a job; inside a transaction."""
+        job = answer.job
+        if self.investigation.answered(answer) or job.index < 0:
+            return
+        if answer.loss is not None:
+            self._lost(answer, answer.loss)
+            return
+        if "internal" in answer.message:
+            self._internal(answer)
+            return
+        message = answer.message
+        result = message["result"]
+        self._times.add(job.target, message["seconds"])
+        self._count(job, result, message, answer.worker)
+        if result["signature"]:
+            self.investigation.found(job, result, message["case"], message["script"], answer.history)
+        if (crashed := self._grown_twice.pop(job.index, None)) is not None:
+            # It crashed while growing, and did not when each call was written down.
+            assert crashed.loss is not None
+            found = lost(replace(crashed.job, traced=True), _traced(crashed.loss, "growing")).result
+            self.investigation.found(crashed.job, found, "", "", crashed.history)
+
+    def _lost(self, answer: Answer, loss: Loss) -> None:
+        """A worker ended with a case in hand: that is what the case showed."""
+        job = answer.job
+        if loss.kind == "interrupted":
+            self._attempts[job.index] += 1
+            if self._attempts[job.index] < ATTEMPTS:
+                self._again.append(job)
+                return
+            loss = replace(loss, kind="crash")
+        found = lost(job, loss)
+        if found.growing and not job.traced:
+            self._grown_twice[job.index] = answer
+            self._again.append(replace(job, traced=True, fresh=True))
+            return
+        self._grown_twice.pop(job.index, None)
+        self._times.add(job.target, loss.seconds)
+        self._count(job, found.result, {}, answer.worker, loss.seconds)
+        if found.result["signature"]:
+            case = encode(found.case) if found.case is not None else ""
+            self.investigation.found(job, found.result, case, "", answer.history)
+
+    def _internal(self, answer: Answer) -> None:
+        """A defect of ours: told apart, and never shown as a bug of the target."""
+        message = answer.message
+        lines = [line.strip() for line in message["traceback"].strip().splitlines()]
+        places = [line for line in lines if line.startswith("File ")]
+        place = places[-1].rpartition("/")[2].replace('"', "") if places else ""
+        reason = message["internal"].splitlines()[0][:200]
+        verdict = {"oracle": "internal", "outcome": "fail", "symptom": INTERNAL, "message": reason, "place": place}
+        result = {
+            **_NOTHING,
+            "target": answer.job.target,
+            "status": "infra",
+            "outcome": "infra",
+            "reason": reason,
+            "verdicts": [{**verdict, "evidence": {"traceback": message["traceback"]}}],
+            "signature": f"{INTERNAL} | {reason.removeprefix(INTERNAL).strip()} | {place}",
+        }
+        self._count(answer.job, result, {}, answer.worker, message["seconds"])
+        self.investigation.found(answer.job, result, "", "", answer.history)
+
+    def _count(
+        self,
+        job: Job,
+        result: Mapping[str, Any],
+        message: Mapping[str, Any],
+        worker: int = 0,
+        seconds: float | None = None,
+    ) -> None:
+        """One case in totals, ledger and log."""
+        spent = float(message.get("seconds", 0.0) if seconds is None else seconds)
+        counts = _counts(result, spent)
+        phases = dict(result["seconds"])
+        # What transport, text and bookkeeping took in the worker, beside the phases.
+        phases["harness"] = max(spent - sum(phases.values()), 0.0)
+        self.database.land(job.index)
+        self.database.add(
+            job.target,
+            counts,
+            operators=result["operators"],
+            fed=message.get("fed", ()),
+            phases=phases,
+            status=result["status"],
+            reason=result["reason"],
+        )
+        self._totals[job.target] = self._totals.get(job.target, Totals()) + counts
+        self._tell(
+            events.CaseDone(
+                index=job.index,
+                target=job.target,
+                status=result["status"],
+                outcome=result["outcome"],
+                seconds=round(spent, 6),
+                operators=len(result["operators"]),
+                exact=result["exact"],
+                trivial=result["trivial"],
+                worker=worker,
+                case=result["case"],
+                phases=result["seconds"],
+                reason=result["reason"],
+            )
+        )
+
+    # --- telling ----------------------------------------------------------------------------------------------------
+
+    def _beat(self, stage: Any, began: float, deadline: float | None, spent: float | None) -> None:
+        now = time.monotonic()
+        if now - self._beaten < BEAT:
+            return
+        self._beaten = now
+        self._check_disk()
+        if spent is not None:
+            with self.database.transaction():
+                self.database.set_meta(spent=spent + now - began)
+        self._tell(
+            events.Progress(
+                stage=stage,
+                elapsed=now - began,
+                remaining=None if deadline is None else max(deadline - now, 0.0),
+                totals=dict(self._totals),
+                limits={name: self._times.limit(name) for name in self.config.targets},
+                bugs=self.database.states(),
+                confirming=self.investigation.current,
+            )
+        )
+
+    def _finished(self, reason: Any, message: str = "") -> events.Finished:
+        bugs: dict[str, int] = {}
+        with contextlib.suppress(DatabaseError):
+            bugs = self.database.states()
+        seconds = round(time.monotonic() - self._began, 3)
+        return events.Finished(reason, seconds, self._totals, bugs, tuple(self.investigation.confirmed), message)
+
+    def _tell(self, event: events.Event) -> None:
+        self._log(event)
+        self._listeners_only(event)
+
+    def _listeners_only(self, event: events.Event) -> None:
+        for listener in list(self._listeners):
+            try:
+                listener(event)
+            except Exception as error:
+                # What shows a campaign must not end it.
+                self._listeners.remove(listener)
+                self._log(events.Notice(f"a listener failed and is not told any more: {error!r}"))
+
+    # --- the directory ----------------------------------------------------------------------------------------------
+
+    def _open_database(self) -> Database:
+        path = self.directory / NAME
+        identity = {
+            "targets": list(self.config.targets),
+            "seed": self.config.seed,
+            "device": self.config.device,
+            "mode": self.config.mode,
+            "knobs": dict(self.config.knobs),
+        }
+        if not path.exists():
+            return Database.create(path, {"identity": identity})
+        database = Database.open(path)
+        stored = database.meta("identity", identity)
+        if changed := sorted(key for key, value in identity.items() if stored.get(key) != value):
+            database.close()
+            raise DirectoryUnusable(
+                f"{self.directory} holds a campaign with other {', '.join(changed)}; choose another directory"
+            )
+        self.resumed = True
+        return database
+
+    def _check_disk(self) -> None:
+        free = shutil.disk_usage(self.directory).free
+        if free < LEAST_FREE:
+            raise DirectoryUnusable(
+                f"the disk of {self.directory} is full: {free >> 20} MiB are free, {LEAST_FREE >> 20} MiB are needed; "
+                "free some space, then resume"
+            )
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            self.stop()
+            # A second Ctrl-C does not wait.
+            signal.signal(number, signal.SIG_DFL if number != signal.SIGINT else signal.default_int_handler)
+
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+_NOTHING: dict[str, Any] = {
+    "case": "",
+    "target": "",
+    "status": "infra",
+    "outcome": "infra",
+    "verdicts": [],
+    "seconds": {},
+    "exact": False,
+    "trivial": False,
+    "operators": [],
+    "reason": "",
+    "signature": "",
+}
+
+
+def _result(answer: Answer) -> Mapping[str, Any]:
+    """The result of any answer."""
+    if answer.loss is not None:
+        return lost(answer.job, answer.loss).result
+    if "internal" in answer.message:
+        return {**_NOTHING, "reason": answer.message["internal"]}
+    result: Mapping[str, Any] = answer.message["result"]
+    return result
+
+
+def _traced(loss: Loss, line: str) -> Loss:
+    """A loss as if its slot held one line of a trace."""
+    state = replace(loss.state, kind="trace", text=f"\n{line}")
+    return replace(loss, state=state)
+
+
+def _counts(result: Mapping[str, Any], seconds: float) -> Totals:
+    """How far one case came."""
+    status = result["status"]
+    compared = status == "compared"
+    return Totals(
+        generated=1,
+        valid=int(status not in ("invalid", "infra")),
+        executed=int(status in ("compared", "failed", "undefined")),
+        compared=int(compared),
+        nontrivial=int(compared and not result["trivial"]),
+        exact=int(compared and result["exact"]),
+        unknown=int(result["outcome"] == "unknown"),
+        unsupported=int(status == "unsupported"),
+        undefined=int(status == "undefined"),
+        invalid=int(status == "invalid"),
+        failed=int(status == "failed"),
+        infra=int(status == "infra"),
+        findings=int(bool(result["signature"])),
+        seconds=seconds,
+    )
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[IO[str]]:
+    """Nobody else works in the directory; the lock ends with the process, however that ends."""
+    with (directory / "lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DirectoryUnusable(
+                f"another Shakeout works in {directory}; wait for it, or choose another directory"
+            ) from None
+        yield file
+
+
+@contextlib.contextmanager
+def _explained(directory: Path) -> Iterator[None]:
+    """The system's errors in words that say what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _DISK:
+            raise DirectoryUnusable(f"the disk of {directory} is full; free some space, then resume") from None
+        if error.errno in _RIGHTS:
+            raise DirectoryUnusable(
+                f"{error.filename or directory} cannot be written ({os.strerror(error.errno or 0)}); "
+                "check its rights, or choose another directory"
+            ) from None
+        if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EIO):
+            raise DirectoryUnusable(f"{directory} cannot be used: {os.strerror(error.errno)}") from None
+        raise

@@ -1,0 +1,68 @@
+"""From a job to a case: a program is grown from the job's seed, and the target's knobs are drawn from it as well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from shakeout.corpus.case import Case, Scalar, Setting
+from shakeout.fuzz.protocol import Job
+
+if TYPE_CHECKING:
+    from shakeout.generators.vocabularies.torch import Vocabulary
+
+__all__ = ["Made", "compose", "prepare"]
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A case, and what its making showed.
+
+    Attributes:
+        case: the case.
+        fed: operators that took another operator's result.
+        proposed: calls that were tried.
+        rejected: how many of them were dropped, by reason.
+    """
+
+    case: Case
+    fed: tuple[str, ...] = ()
+    proposed: int = 0
+    rejected: Mapping[str, int] = field(default_factory=dict)
+
+
+_loaded: list[Vocabulary] = []
+
+
+def prepare(say: Callable[[str], None]) -> None:
+    """Load what ``compose`` needs; once, in the zygote, before any fork."""
+    import shakeout.generators.network  # noqa: F401
+    from shakeout.generators.vocabularies.torch import load_records
+
+    if not _loaded:
+        _loaded.append(load_records(say))
+
+
+def compose(job: Job, before_call: Callable[[str], None] | None = None) -> Made:
+    """The case of a job.
+
+    Args:
+        job: with a seed; the same job on the same versions gives the same case.
+        before_call: told of each call of an operator before it runs.
+    """
+    from shakeout.generators.choices import SeededChoices
+    from shakeout.generators.network import Recipe, grow
+    from shakeout.targets.target import target
+
+    prepare(lambda text: None)
+    choices = SeededChoices(job.seed)
+    grown = grow(choices, Recipe(**job.recipe), _loaded[0], before_call)
+    knobs: dict[str, Scalar] = dict(job.knobs)
+    free = [knob for knob in target(job.target).knobs() if knob.name not in knobs and len(knob.values) > 1]
+    if free and choices.boolean(job.knob_share):
+        for _ in range(choices.integer(1, 2)):
+            knob = choices.pick(free)
+            knobs[knob.name] = choices.pick(knob.values[1:])
+    setting = Setting(job.target, tuple(sorted(knobs.items())), grown.mode, job.device)
+    return Made(Case(grown.program, grown.calls, setting), grown.fed, grown.proposed, grown.rejected)

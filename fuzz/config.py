@@ -1,0 +1,173 @@
+"""What a campaign is asked to do: defaults, then ``campaign.toml``, then flags; every mistake names its key."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Config", "ConfigError", "read", "write"]
+
+
+class ConfigError(ValueError):
+    """A key that does not exist or a value that does not fit; the message names the key."""
+
+
+def _memory() -> int:
+    """Default limit for one worker: 4 GiB, or its fair share of the machine if that is less."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return int(min(4 << 30, total // (_cores() + 1)))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A campaign's configuration.
+
+    Attributes:
+        targets: what is tested.
+        seconds: of fuzzing; None for no limit.
+        cases: how many; None for no limit.
+        workers: processes that run cases.
+        seed: the campaign's.
+        device: ``cpu`` or ``cuda``.
+        mode: ``inference`` or ``training`` for all cases; None for both.
+        memory_limit: bytes resident for one worker.
+        time_limit: seconds for one case; None to derive it.
+        knobs: pinned for every case, by name.
+    """
+
+    targets: tuple[str, ...] = ("inductor", "aot_eager")
+    seconds: float | None = 300.0
+    cases: int | None = None
+    workers: int = field(default_factory=_cores)
+    seed: int = 0
+    device: str = "cpu"
+    mode: str | None = None
+    memory_limit: int = field(default_factory=_memory)
+    time_limit: float | None = None
+    knobs: tuple[tuple[str, Any], ...] = ()
+
+
+#: Where each field stands in the file: table, key, and what a value must be.
+_KEYS: dict[tuple[str, str], tuple[str, str]] = {
+    ("campaign", "targets"): ("targets", "a list of target names"),
+    ("campaign", "seed"): ("seed", "a whole number, 0 or more"),
+    ("campaign", "device"): ("device", '"cpu" or "cuda"'),
+    ("campaign", "mode"): ("mode", '"inference" or "training"'),
+    ("budget", "minutes"): ("seconds", "a positive number"),
+    ("budget", "cases"): ("cases", "a positive whole number"),
+    ("workers", "count"): ("workers", "a positive whole number"),
+    ("workers", "memory_mib"): ("memory_limit", "a whole number, 256 or more"),
+    ("workers", "seconds_per_case"): ("time_limit", "a positive number"),
+}
+
+
+def check(name: str, value: Any) -> Any:
+    """A value in the form that ``Config`` holds it; raises ValueError if it does not fit the field."""
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    match name:
+        case "targets":
+            if isinstance(value, list | tuple) and value and all(isinstance(item, str) and item for item in value):
+                return tuple(dict.fromkeys(value))
+        case "seed":
+            if whole and value >= 0:
+                return value
+        case "device":
+            if value in ("cpu", "cuda"):
+                return value
+        case "mode":
+            if value in ("inference", "training"):
+                return value
+        case "seconds":
+            if number and value > 0:
+                return float(value) * 60
+        case "time_limit":
+            if number and value > 0:
+                return float(value)
+        case "cases" | "workers":
+            if whole and value > 0:
+                return value
+        case "memory_limit":
+            if whole and value >= 256:
+                return value << 20
+    raise ValueError
+
+
+def read(path: Path, base: Config | None = None) -> Config:
+    """The configuration of a file on top of ``base``.
+
+    Raises:
+        ConfigError: the file cannot be read, is no TOML, or a key is wrong; the message names file and key.
+    """
+    base = Config() if base is None else base
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from None
+    changes: dict[str, Any] = {}
+    tables = {table for table, _ in _KEYS} | {"knobs"}
+    for table, entries in data.items():
+        if table not in tables:
+            raise ConfigError(f"{path}: [{table}] is not known{_meant(table, tables)}")
+        if not isinstance(entries, Mapping):
+            raise ConfigError(f"{path}: {table}: expected a table, found {entries!r}")
+        if table == "knobs":
+            changes["knobs"] = tuple(sorted((str(name), value) for name, value in entries.items()))
+            continue
+        for key, value in entries.items():
+            if (table, key) not in _KEYS:
+                known = {name for owner, name in _KEYS if owner == table}
+                raise ConfigError(f"{path}: [{table}] {key} is not known{_meant(key, known)}")
+            name, wanted = _KEYS[table, key]
+            try:
+                changes[name] = check(name, value)
+            except ValueError:
+                raise ConfigError(f"{path}: [{table}] {key}: expected {wanted}, found {value!r}") from None
+    # A file that limits the cases and says nothing of the time means the cases.
+    if "cases" in changes and "seconds" not in changes:
+        changes["seconds"] = None
+    return replace(base, **changes)
+
+
+def _meant(word: str, known: set[str]) -> str:
+    close = difflib.get_close_matches(word, known, 1)
+    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(sorted(known))}"
+
+
+def write(config: Config, path: Path) -> None:
+    """The effective configuration as a file that ``read`` gives back."""
+    lines: list[str] = []
+    tables = list(dict.fromkeys(table for table, _ in _KEYS))
+    values = {item.name: getattr(config, item.name) for item in fields(config)}
+    if values["seconds"] is not None:
+        values["seconds"] /= 60
+    values["memory_limit"] >>= 20
+    for table in tables:
+        entries = [(key, values[name]) for (owner, key), (name, _) in _KEYS.items() if owner == table]
+        lines += [f"[{table}]", *(f"{key} = {_toml(value)}" for key, value in entries if value is not None), ""]
+    if config.knobs:
+        lines += ["[knobs]", *(f"{_toml(name)} = {_toml(value)}" for name, value in config.knobs), ""]
+    path.write_text("\n".join(lines), encoding="utf-8")
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+    return repr(value)

@@ -1,0 +1,326 @@
+"""What is done about a finding: it is stored under its signature, and tried again until its state is known.
+
+First its script runs in fresh processes. If it never fails there, the case runs in a fresh worker, alone, then behind
+the cases that its worker had run before it: what fails only so is a *history* finding (a stale guard, a cache, leaked
+state), and what does not fail at all is flaky.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from shakeout.corpus.database import Bug, Database, Finding
+from shakeout.fuzz import events
+from shakeout.fuzz.confirm import RUNS, Confirmation
+from shakeout.fuzz.folder import OUTPUT, SCRIPT, write_finding, write_sequence, write_text
+from shakeout.fuzz.losses import lost
+from shakeout.fuzz.protocol import Job
+from shakeout.fuzz.signature import INTERNAL
+from shakeout.fuzz.supervisor import Answer, Crew
+
+__all__ = ["Investigation"]
+
+#: Cases of one bug that are tried: a second one if the first did not fail again. More would cost time that other
+#: findings need, and two that do not reproduce say enough.
+TRIED = 2
+
+#: Side jobs count down from here: scripts, and cases that run again.
+FIRST_INDEX = -1_000_000
+
+#: A side job is given so often if its worker is killed from outside.
+ATTEMPTS = 3
+
+#: Seconds after which a script takes a run for a hang: a cold start of torch and a cold compilation, several times.
+SCRIPT_SECONDS = 60.0
+
+Step = Job | Confirmation
+
+
+@dataclass(slots=True)
+class _Inquiry:
+    """One finding on its way; ``waiting`` is what it waits for."""
+
+    bug: str
+    steps: Generator[Step, Answer | None, None]
+    waiting: Step | None = None
+    attempts: Counter[int] = field(default_factory=Counter)
+
+
+class Investigation:
+    """The findings of one campaign."""
+
+    def __init__(
+        self,
+        database: Database,
+        directory: Path,
+        crew: Crew,
+        tell: events.Listener,
+        *,
+        memory: int,
+        runs: int = RUNS,
+    ) -> None:
+        #: Jobs for the crew, which come before any other.
+        self.jobs: deque[Job] = deque()
+        #: Id of the shipped known bug that has a signature.
+        self.known: dict[str, str] = {}
+        #: Bugs that were confirmed, or kept as history findings, in this run.
+        self.confirmed: list[str] = []
+        self._database = database
+        self._directory = directory
+        self._crew = crew
+        self._tell = tell
+        self._memory = memory
+        self._runs = runs
+        self._queue: deque[_Inquiry] = deque()
+        self._active: list[_Inquiry] = []
+        self._tried: Counter[str] = Counter()
+        self._serial = FIRST_INDEX
+
+    # --- findings come in -------------------------------------------------------------------------------------------
+
+    def found(self, job: Job, result: Mapping[str, Any], case: str, script: str, history: Sequence[Job]) -> None:
+        """Store a finding, and have it tried if its bug is not settled; inside a transaction of the database.
+
+        Args:
+            job: which showed it.
+            result: with a signature and a failing verdict.
+            case: its text; empty if it crashed while growing.
+            script: its script; empty if its worker died.
+            history: jobs that the same worker had run before.
+        """
+        signature = result["signature"]
+        verdict = next(verdict for verdict in result["verdicts"] if verdict["outcome"] == "fail")
+        known = self.known.get(signature, "")
+        internal = signature.startswith(INTERNAL)
+        result = {**result, "job": job.to_json()}
+        bug, number = self._database.add_finding(
+            signature=signature,
+            title=f"{result['target']}: {verdict['symptom']}. {verdict['message']}".splitlines()[0][:200],
+            target=result["target"],
+            oracle=verdict["oracle"],
+            symptom=verdict["symptom"],
+            job=job.index,
+            case_id=result["case"],
+            case_json=case,
+            result=result,
+            script=script,
+            history=[earlier.index for earlier in history],
+            state="internal" if internal else "known" if known else "new",
+            known=known,
+        )
+        first = bug.count == 1
+        new = first and not known and not internal
+        self._tell(
+            events.FindingSeen(bug.id, bug.title, bug.target, bug.symptom, new, job.index, bug.signature, bug.known)
+        )
+        if number is None:
+            return
+        if first:
+            self._write(bug, case, script, result)
+        if bug.state in ("new", "flaky"):
+            self._open(bug.id, number, job, result, case, script, tuple(history))
+
+    def reopen(self, job_of: Callable[[int], Job]) -> None:
+        """Try what an earlier run of the campaign had no time to try."""
+        for bug in self._database.bugs():
+            stored = self._database.findings(bug.id)
+            self._tried[bug.id] = sum(finding.n > 0 for finding in stored)
+            if bug.state == "new" and stored and not self._tried[bug.id]:
+                self._take_up(stored[0], job_of)
+
+    def _take_up(self, finding: Finding, job_of: Callable[[int], Job]) -> None:
+        result = dict(finding.result)
+        job = Job.from_json(result["job"])
+        history = tuple(job_of(index) for index in finding.history if index >= 0)
+        self._open(finding.bug, finding.id, job, result, finding.case_json, finding.script, history)
+
+    def _open(
+        self,
+        bug: str,
+        number: int,
+        job: Job,
+        result: Mapping[str, Any],
+        case: str,
+        script: str,
+        history: tuple[Job, ...],
+    ) -> None:
+        busy = any(inquiry.bug == bug for inquiry in (*self._queue, *self._active))
+        if busy or self._tried[bug] >= TRIED:
+            return
+        self._tried[bug] += 1
+        if case:
+            steps = self._with_case(bug, number, job, result, case, script, history)
+        else:
+            steps = self._without_case(bug, number, job, result, history)
+        self._queue.append(_Inquiry(bug, steps))
+
+    # --- findings are tried -----------------------------------------------------------------------------------------
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is still to be tried."""
+        return bool(self._queue or self._active)
+
+    @property
+    def current(self) -> str:
+        """The bugs that are being tried."""
+        return ", ".join(inquiry.bug for inquiry in self._active)
+
+    def poll(self, at_once: int) -> None:
+        """Move on; at most so many findings are tried at once."""
+        while self._queue and len(self._active) < at_once:
+            inquiry = self._queue.popleft()
+            self._active.append(inquiry)
+            self._move(inquiry, None)
+        width = max(at_once // max(len(self._active), 1), 1)
+        for inquiry in list(self._active):
+            if isinstance(inquiry.waiting, Confirmation) and inquiry.waiting.poll(width):
+                self._move(inquiry, None)
+
+    def answered(self, answer: Answer) -> bool:
+        """Take the answer of a side job; False if it is somebody else's."""
+        for inquiry in self._active:
+            job = inquiry.waiting
+            if isinstance(job, Job) and job.index == answer.job.index:
+                inquiry.attempts[job.index] += 1
+                again = answer.loss is not None and answer.loss.kind == "interrupted"
+                if again and inquiry.attempts[job.index] < ATTEMPTS:
+                    self.jobs.append(job)
+                else:
+                    self._move(inquiry, answer)
+                return True
+        return answer.job.index <= FIRST_INDEX
+
+    def stop(self) -> None:
+        """End what is running; what is not settled stays new and is tried when the campaign goes on."""
+        for inquiry in self._active:
+            if isinstance(inquiry.waiting, Confirmation):
+                inquiry.waiting.stop()
+            inquiry.steps.close()
+        self._active.clear()
+        self._queue.clear()
+        self.jobs.clear()
+
+    def _move(self, inquiry: _Inquiry, answer: Answer | None) -> None:
+        try:
+            inquiry.waiting = inquiry.steps.send(answer)
+        except StopIteration:
+            self._active.remove(inquiry)
+            return
+        if isinstance(inquiry.waiting, Job):
+            self.jobs.append(inquiry.waiting)
+
+    def _with_case(
+        self,
+        bug: str,
+        number: int,
+        job: Job,
+        result: Mapping[str, Any],
+        case: str,
+        script: str,
+        history: tuple[Job, ...],
+    ) -> Generator[Step, Answer | None, None]:
+        """Fresh processes, then a fresh worker, then the recorded sequence."""
+        target = result["target"]
+        if not script:
+            answer = yield Job(index=self._index(), target=target, case=case, script_limit=SCRIPT_SECONDS)
+            script = answer.message.get("script", "") if answer is not None else ""
+            if script:
+                self._database.set_script(number, script)
+        k = n = 0
+        blocked = "" if script else "it has no script; "
+        if script:
+            self._write(self._database.bug(bug), case, script, result)
+            confirmation = self._confirmation(bug, number)
+            yield confirmation
+            k, n = confirmation.failed, confirmation.tried
+            write_text(self._directory / bug / OUTPUT, confirmation.output)
+            if confirmation.confirmed:
+                self._settle(number, "confirmed", k, n, f"{k} of {n} fresh processes")
+                return
+            if k:
+                self._settle(number, "flaky", k, n, f"only {k} of {n} fresh processes")
+                return
+            blocked = "its script could not run; " if "cannot run" in confirmation.outcomes else ""
+        again = Job(index=self._index(), target=target, case=case, seed=job.seed, fresh=True)
+        answer = yield again
+        if answer is not None and _same(answer, result):
+            note = f"{blocked}not in a fresh process, but in a fresh worker: one thread, and a compiler that is warm"
+            self._settle(number, "history", k, n, note)
+            return
+        yield from self._sequence(bug, number, replace(again, index=self._index()), result, case, history, (k, n))
+
+    def _without_case(
+        self, bug: str, number: int, job: Job, result: Mapping[str, Any], history: tuple[Job, ...]
+    ) -> Generator[Step, Answer | None, None]:
+        """It crashed while growing: there is only the job to run again."""
+        k = 0
+        for _ in range(self._runs):
+            answer = yield replace(job, index=self._index(), traced=True, fresh=True)
+            k += answer is not None and _same(answer, result)
+        if k:
+            state = "confirmed" if k == self._runs else "flaky"
+            self._settle(number, state, k, self._runs, f"{k} of {self._runs} fresh workers, while growing")
+            return
+        again = replace(job, index=self._index(), traced=True)
+        yield from self._sequence(bug, number, again, result, "", history, (0, self._runs))
+
+    def _sequence(
+        self,
+        bug: str,
+        number: int,
+        job: Job,
+        result: Mapping[str, Any],
+        case: str,
+        history: tuple[Job, ...],
+        seen: tuple[int, int],
+    ) -> Generator[Step, Answer | None, None]:
+        """Behind the jobs that ran before it."""
+        if history:
+            answer = yield replace(job, before=history, fresh=False)
+            if answer is not None and _same(answer, result):
+                write_sequence(self._directory / bug, [*answer.message.get("sequence", ()), *filter(None, [case])])
+                self._settle(number, "history", *seen, f"only behind the {len(history)} cases that ran before it")
+                return
+        self._settle(number, "flaky", *seen, "it did not fail again")
+
+    def _settle(self, number: int, state: str, k: int, n: int, note: str) -> None:
+        with self._database.transaction():
+            bug = self._database.judge(number, state=state, k=k, n=max(n, 1), note=note)
+        if bug.state in ("confirmed", "history") and bug.id not in self.confirmed:
+            self.confirmed.append(bug.id)
+        folder = str(self._directory / bug.id)
+        self._tell(events.Confirmed(bug.id, k, n, state, bug.title, bug.target, bug.symptom, folder))
+
+    def _confirmation(self, bug: str, number: int) -> Confirmation:
+        cache = self._directory / "cache"
+        return Confirmation(
+            bug,
+            number,
+            self._directory / bug / SCRIPT,
+            cache / f"confirm-{bug}",
+            headers=self._crew.headers,
+            temporary=cache / "tmp",
+            memory=self._memory,
+            runs=self._runs,
+        )
+
+    def _write(self, bug: Bug, case: str, script: str, result: Mapping[str, Any]) -> None:
+        write_finding(self._directory / bug.id, case=case, script=script, result=result)
+
+    def _index(self) -> int:
+        self._serial -= 1
+        return self._serial
+
+
+def _same(answer: Answer, result: Mapping[str, Any]) -> bool:
+    """Whether an answer shows the same failure."""
+    if answer.loss is not None:
+        if answer.loss.kind == "interrupted":
+            return False
+        return bool(lost(answer.job, answer.loss).result["signature"] == result["signature"])
+    return bool(answer.message.get("result", {}).get("signature") == result["signature"])

@@ -1,0 +1,116 @@
+"""The self-test: eight planted faults, through real workers; each must be seen before a campaign may start."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+
+from shakeout.corpus import codec
+from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View
+from shakeout.corpus.program import Call, Input, Program, Ref, TensorType
+from shakeout.fuzz import events
+from shakeout.fuzz.protocol import Job
+from shakeout.fuzz.supervisor import Answer, Crew, Limits
+from shakeout.targets.planted import FAULTS
+
+__all__ = ["NO_FAULT", "selftest"]
+
+#: The control: without a fault nothing may be seen.
+NO_FAULT = "no fault"
+
+#: A hang is planted as an hour's sleep, and what is not a hang takes milliseconds; but a machine that is busy with
+#: other things may need seconds to fill the memory of the planted blow-up, which must not look like a hang.
+SECONDS = 3.0
+
+#: The planted blow-up grows without end, so a small limit shows it as well as a large one.
+BYTES = 512 << 20
+
+#: Far below the indices of anything else.
+FIRST_INDEX = -1_000
+
+#: Each fault is given so often if its worker is killed from outside meanwhile.
+TRIES = 3
+
+
+def case(fault: str) -> Case:
+    """A small network that changes its input in place, with a fault."""
+    matrix = TensorType("float32", (2, 3))
+    program = Program(
+        (Input(matrix),),
+        (Call("torch.Tensor.add_", (Ref(0), 1), (), (matrix,)), Call("torch.mul", (Ref(0), 2), (), (matrix,))),
+        (2, 1),
+    )
+    inputs = InputSet((Storage("float32", 6, Values("integers", 5, -4, 4)),), (View(0, "float32", (2, 3), (3, 1)),))
+    knobs = () if fault == NO_FAULT else (("fault", fault),)
+    return Case(program, (inputs,), Setting("planted", knobs))
+
+
+def selftest(
+    crew: Crew, tell: events.Listener = lambda event: None, stop: Callable[[], bool] = lambda: False
+) -> list[str]:
+    """Plant each fault.
+
+    Args:
+        crew: started, with nothing in hand.
+        tell: told of each fault as it is seen or missed.
+        stop: asked now and then whether to give up.
+
+    Returns:
+        The faults that were missed, and ``NO_FAULT`` if something was seen where there is none.
+    """
+    wanted = {NO_FAULT: "", **FAULTS}
+    # The hang takes longest, so it begins first.
+    order = ["hang", *(fault for fault in wanted if fault != "hang")]
+    todo = deque(
+        Job(index=FIRST_INDEX - number, target="planted", case=codec.encode(case(fault)))
+        for number, fault in enumerate(order)
+    )
+    tries = dict.fromkeys(range(len(order)), 0)
+    waiting = set(order)
+    missed = []
+    give_up = time.monotonic() + 30 + 2 * SECONDS
+
+    def limits(job: Job) -> Limits:
+        return Limits(SECONDS, BYTES, SECONDS)
+
+    while waiting and time.monotonic() < give_up and not stop():
+        for answer in crew.step(lambda: todo.popleft() if todo else None, limits):
+            number = FIRST_INDEX - answer.job.index
+            if not 0 <= number < len(order):
+                continue
+            tries[number] += 1
+            if answer.loss is not None and answer.loss.kind == "interrupted" and tries[number] < TRIES:
+                todo.append(replace(answer.job))
+                continue
+            fault = order[number]
+            seen, message = _seen(answer)
+            waiting.discard(fault)
+            if seen != wanted[fault]:
+                missed.append(fault)
+                message = f"expected {wanted[fault] or 'nothing'}, saw {seen or 'nothing'}; {message}".rstrip("; ")
+            tell(events.SelfTested(fault, seen == wanted[fault], _seconds(answer), message))
+    crew.abandon()
+    if stop():
+        return missed
+    for fault in sorted(waiting):
+        tell(events.SelfTested(fault, False, 0.0, "no answer"))
+    return [*missed, *sorted(waiting)]
+
+
+def _seen(answer: Answer) -> tuple[str, str]:
+    """Which oracle saw something, and what."""
+    if answer.loss is not None:
+        return answer.loss.kind, answer.loss.symptom
+    if "internal" in answer.message:
+        return "internal", answer.message["internal"]
+    result = answer.message["result"]
+    for verdict in result["verdicts"]:
+        if verdict["outcome"] == "fail":
+            return verdict["oracle"], verdict["message"]
+    return ("", "") if result["status"] == "compared" else (result["status"], result["reason"])
+
+
+def _seconds(answer: Answer) -> float:
+    return round(float(answer.loss.seconds if answer.loss is not None else answer.message["seconds"]), 3)

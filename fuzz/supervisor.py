@@ -1,0 +1,558 @@
+"""The supervisor's crew: one zygote, its workers, what they work at, and how they die.
+
+It imports no compiler. ``step`` hands out jobs, collects answers, and watches times and memory. A worker that died,
+hung or grew too large is replaced, and the loss of its job is an answer as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from shakeout.fuzz import events
+from shakeout.fuzz.headers import Headers
+from shakeout.fuzz.protocol import Channel, Control, Disconnected, Job
+from shakeout.fuzz.slot import SlotState, Watch
+from shakeout.fuzz.worker import LOG, TELL_STACK, resident
+from shakeout.fuzz.zygote import ENVIRONMENT
+
+__all__ = ["Answer", "Crew", "Interrupted", "Limits", "Loss", "ZygoteBroken", "family"]
+
+#: Seconds between looks at times and memory: a hang or a blow-up is noticed at most so much late. Memory is written
+#: at some 3 GB/s, so a blow-up overshoots its limit by 150 MB.
+TICK = 0.05
+
+#: How often the zygote may die before anything was answered in between.
+ZYGOTE_DEATHS = 3
+
+#: Seconds for a worker that hangs to print its stack before it is killed.
+STACK_SECONDS = 0.1
+
+#: A worker that grew so much, in bytes, without a case in hand is replaced.
+GROWTH = 1 << 30
+
+#: Bytes of a dead worker's output that are kept.
+TAIL = 8000
+
+
+class ZygoteBroken(Exception):
+    """The zygote could not load or warm a target, or dies again and again; the message is its last words."""
+
+
+class Interrupted(Exception):
+    """A stop was asked for during the cold start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one job may use.
+
+    Attributes:
+        seconds: from the start of the job to its answer.
+        bytes: resident memory of the worker and its children, beyond what a fresh worker holds.
+        early: seconds for growing, and for the reference's run: no target is involved yet.
+    """
+
+    seconds: float
+    bytes: int
+    early: float = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A worker that did not answer.
+
+    Attributes:
+        kind: ``crash`` (a signal or an exit), ``hang``, ``memory``, or ``interrupted``: killed from outside, by the
+            zygote's death or somebody's ``kill -9``.
+        symptom: the signal's name, the exit status, the limit.
+        state: its slot, with the job or the case in it.
+        seconds: since the job began.
+        output: the end of what it printed: assertions, and Python's stack.
+    """
+
+    kind: Literal["crash", "hang", "memory", "interrupted"]
+    symptom: str
+    state: SlotState
+    seconds: float
+    output: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of a job: the worker's message, or its loss.
+
+    Attributes:
+        job: the job.
+        worker: number of the worker's seat.
+        message: what the worker sent; empty if it was lost.
+        loss: how it was lost.
+        history: jobs that the same worker had finished before, in order.
+    """
+
+    job: Job
+    worker: int
+    message: Mapping[str, Any] = field(default_factory=dict)
+    loss: Loss | None = None
+    history: tuple[Job, ...] = ()
+
+
+@dataclass(slots=True)
+class _Seat:
+    """One place at the table; the worker that sits there changes."""
+
+    number: int
+    name: str = ""
+    channel: Channel | None = None
+    watch: Watch | None = None
+    pid: int = 0
+    resident: int = 0
+    ready: bool = False
+    job: Job | None = None
+    given: float = 0.0
+    pending: Job | None = None
+    history: list[Job] = field(default_factory=list)
+    killed: tuple[Literal["hang", "memory"], str] | None = None
+    leaving: bool = False
+    mute: float = 0.0
+    empty_since: float = 0.0
+    reason: str = ""
+    index: int | None = None
+
+
+class Crew:
+    """Runs jobs on some workers, all files below one directory.
+
+    Start it from the thread that uses it: the zygote dies with the thread that started it.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        targets: Sequence[str],
+        workers: int,
+        *,
+        tell: events.Listener = lambda event: None,
+        maker: str = "shakeout.fuzz.compose",
+        recycle: int = 150,
+    ) -> None:
+        self.directory = directory
+        self.headers = Headers(directory / "cache" / "tmp")
+        #: Seconds that the last fork took in the zygote, and until a dead worker's successor was ready.
+        self.fork_seconds = 0.0
+        self.replace_seconds = 0.0
+        self._targets = list(targets)
+        self._seats = [_Seat(number) for number in range(1, workers + 1)]
+        self._tell = tell
+        self._maker = maker
+        self._recycle = recycle
+        self._selector = selectors.DefaultSelector()
+        self._zygote: subprocess.Popen[bytes] | None = None
+        self._control: Control | None = None
+        self._serial = 0
+        self._deaths = 0
+        self._answers: deque[Answer] = deque()
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    def start(self, stop: Callable[[], bool] = lambda: False) -> None:
+        """Start the zygote, wait until it is warm, and fork the workers.
+
+        Args:
+            stop: asked now and then whether to give up.
+
+        Raises:
+            ZygoteBroken: it could not load or warm a target.
+            Interrupted: ``stop`` said so.
+        """
+        cache = self.directory / "cache"
+        (cache / "tmp").mkdir(parents=True, exist_ok=True)
+        (self.directory / "slots").mkdir(exist_ok=True)
+        self.headers.fetch()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        environment = {
+            **os.environ,
+            **ENVIRONMENT,
+            "TMPDIR": str((cache / "tmp").absolute()),
+            "TORCHINDUCTOR_CACHE_DIR": str((cache / "zygote").absolute()),
+        }
+        with (self.directory / "zygote.log").open("wb") as log:
+            self._zygote = subprocess.Popen(
+                # -P: a file of the working directory must not hide a module of the standard library.
+                [sys.executable, "-P", "-m", "shakeout.fuzz.zygote", str(theirs.fileno()), str(os.getpid())],
+                pass_fds=[theirs.fileno()],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        theirs.close()
+        self._control = Control(ours)
+        self._selector.register(self._control, selectors.EVENT_READ, None)
+        try:
+            self._control.send({"targets": self._targets, "maker": self._maker})
+            self._await_warm(stop)
+        except Disconnected:
+            self._drop_zygote()
+            raise ZygoteBroken(self._last_words()) from None
+        except BaseException:
+            self._drop_zygote()
+            raise
+        self.headers.keep()
+        for seat in self._seats:
+            self._fork(seat)
+
+    def stop(self) -> None:
+        """Kill everything, and remove what was only for running."""
+        for seat in self._seats:
+            self._kill(seat)
+            self._clear(seat)
+        self._drop_zygote()
+        self._selector.close()
+        for name in ("cache", "slots"):
+            shutil.rmtree(self.directory / name, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            log = self.directory / "zygote.log"
+            if log.stat().st_size == 0:
+                log.unlink()
+
+    def _await_warm(self, stop: Callable[[], bool]) -> None:
+        assert self._control is not None
+        while True:
+            if stop():
+                raise Interrupted
+            if not self._selector.select(0.2):
+                continue
+            message, _ = self._control.receive()
+            if "warming" in message:
+                seconds = message.get("seconds", 0.0)
+                self._tell(events.Warming(message["warming"], seconds, done="seconds" in message))
+            elif "broken" in message:
+                raise ZygoteBroken(message["broken"])
+            elif "ready" in message:
+                if message["ready"] > 1:
+                    text = f"the zygote has {message['ready']} threads; a worker forked from it may hang"
+                    self._tell(events.Notice(text))
+                return
+
+    def _drop_zygote(self) -> None:
+        if self._control is not None:
+            self._forget(self._control)
+            self._control.close()
+            self._control = None
+        if self._zygote is not None:
+            # Its compiler, if it is warming, is in its session and not worth waiting for.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._zygote.pid, signal.SIGKILL)
+            self._zygote.kill()
+            self._zygote.wait()
+            self._zygote = None
+
+    def _last_words(self) -> str:
+        with contextlib.suppress(OSError):
+            if text := (self.directory / "zygote.log").read_text(errors="replace").strip():
+                return text[-4000:]
+        return "the process that loads the targets died without a word"
+
+    # --- work -------------------------------------------------------------------------------------------------------
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job is in hand."""
+        return any(seat.job is not None or seat.pending is not None for seat in self._seats)
+
+    @property
+    def running(self) -> tuple[Job, ...]:
+        """The jobs in hand."""
+        jobs = (job for seat in self._seats for job in (seat.job, seat.pending))
+        return tuple(job for job in jobs if job is not None)
+
+    def step(
+        self, next_job: Callable[[], Job | None], limits: Callable[[Job], Limits], timeout: float = TICK
+    ) -> list[Answer]:
+        """Hand out jobs, wait until something happens or ``timeout`` is over, and give what was answered.
+
+        Args:
+            next_job: the next job, or None if there is none at the moment.
+            limits: what a job may use.
+            timeout: seconds.
+
+        Raises:
+            ZygoteBroken: the zygote died, and cannot be started again.
+        """
+        for seat in self._seats:
+            self._employ(seat, next_job)
+        for key, _ in self._selector.select(min(timeout, TICK)):
+            if key.data is None:
+                self._listen()
+            else:
+                self._collect(key.data)
+                # At once, before the answers are written down: a worker that waits is time lost.
+                self._employ(key.data, next_job)
+        self._watch(limits)
+        answers = list(self._answers)
+        self._answers.clear()
+        return answers
+
+    def idle(self) -> None:
+        """Replace every worker by a fresh one; only between jobs."""
+        for seat in self._seats:
+            if seat.job is None and seat.history:
+                self._dismiss(seat)
+
+    def abandon(self) -> tuple[Job, ...]:
+        """Kill the workers that have a job in hand; the jobs."""
+        jobs = self.running
+        for seat in self._seats:
+            if seat.job is not None or seat.pending is not None:
+                self._kill(seat)
+                seat.job = seat.pending = None
+                seat.leaving, seat.ready = True, False
+        return jobs
+
+    def _employ(self, seat: _Seat, next_job: Callable[[], Job | None]) -> None:
+        if not seat.ready or seat.job is not None or seat.leaving:
+            return
+        job, seat.pending = seat.pending or next_job(), None
+        if job is None:
+            return
+        if (job.fresh or job.before) and seat.history:
+            seat.pending = job
+            self._dismiss(seat)
+            return
+        assert seat.channel is not None
+        seat.job, seat.given = job, time.monotonic()
+        # If it just died, its death comes with the next look.
+        with contextlib.suppress(Disconnected):
+            seat.channel.send(job.to_json())
+
+    def _collect(self, seat: _Seat) -> None:
+        assert seat.channel is not None
+        try:
+            messages = seat.channel.receive()
+        except Disconnected:
+            self._forget(seat.channel)
+            seat.ready, seat.mute = False, time.monotonic()
+            return
+        for message in messages:
+            self._take(seat, message)
+
+    def _take(self, seat: _Seat, message: Mapping[str, Any]) -> None:
+        """One message of a worker."""
+        if "index" not in message:
+            seat.ready, seat.resident = True, message["resident"]
+            if seat.empty_since:
+                self.replace_seconds = time.monotonic() - seat.empty_since
+                if seat.reason:
+                    self._tell(events.WorkerDied(seat.number, seat.reason, seat.index, round(self.replace_seconds, 4)))
+            seat.empty_since, seat.reason, seat.index = 0.0, "", None
+            return
+        job = seat.job
+        if job is None or job.index != message["index"]:
+            return
+        seat.job = None
+        self._deaths = 0
+        self._answers.append(Answer(job, seat.number, message, None, tuple(seat.history)))
+        seat.history.append(job)
+        grown = message["resident"] - seat.resident
+        if len(seat.history) >= self._recycle or grown > GROWTH or job.fresh or job.before:
+            self._dismiss(seat)
+
+    def _watch(self, limits: Callable[[Job], Limits]) -> None:
+        """End what takes too long or too much."""
+        now = time.monotonic()
+        for seat in self._seats:
+            if seat.mute and now - seat.mute > 1:
+                # It closed its channel and lives on.
+                seat.mute = 0.0
+                self._kill(seat)
+            if seat.job is None or not seat.pid or seat.killed or seat.watch is None:
+                continue
+            limit = limits(seat.job)
+            state = seat.watch.look()
+            early = state.job == seat.job.index and state.phase in ("grow", "reference")
+            if now - seat.given > limit.seconds:
+                self._punish(seat, "hang", f"no answer within {limit.seconds:.3g} s")
+            elif early and now - state.since > limit.early and not seat.job.before:
+                self._punish(seat, "hang", f"no answer within {limit.early:.3g} s")
+            elif (used := family(seat.pid) - seat.resident) > limit.bytes:
+                text = f"{used >> 20} MiB beyond a fresh worker, limit {limit.bytes >> 20} MiB"
+                self._punish(seat, "memory", text)
+
+    def _punish(self, seat: _Seat, kind: Literal["hang", "memory"], symptom: str) -> None:
+        seat.killed = (kind, symptom)
+        if kind == "hang":
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(seat.pid, TELL_STACK)
+                time.sleep(STACK_SECONDS)
+        self._kill(seat)
+
+    # --- births and deaths ------------------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        assert self._control is not None
+        try:
+            message, _ = self._control.receive()
+        except Disconnected:
+            self._zygote_died()
+            return
+        if "forked" in message:
+            self.fork_seconds = message["seconds"]
+            for seat in self._seats:
+                if seat.name == message["name"]:
+                    seat.pid = message["forked"]
+        elif "dead" in message:
+            for seat in self._seats:
+                if seat.pid == message["dead"]:
+                    self._bury(seat, message["status"])
+
+    def _bury(self, seat: _Seat, status: int) -> None:
+        """A worker is dead: what it last said still counts, its job is lost, and another takes its seat."""
+        assert seat.channel is not None
+        seat.pid = 0
+        for message in seat.channel.drain():
+            self._take(seat, message)
+        died = not seat.leaving
+        seat.empty_since = time.monotonic()
+        if died:
+            kind, symptom = _death(status, seat.killed)
+            seat.reason = f"{kind}: {symptom}"
+            if seat.job is not None:
+                self._lose(seat, kind, symptom)
+        self._clear(seat)
+        self._fork(seat)
+
+    def _lose(self, seat: _Seat, kind: Literal["crash", "hang", "memory", "interrupted"], symptom: str) -> None:
+        job = seat.job
+        assert job is not None
+        assert seat.watch is not None
+        state = seat.watch.read()
+        if state.job != job.index or not state.phase:
+            # It died before it saw the job.
+            state = SlotState(job.index, seat.given, "start", seat.given)
+        seconds = time.monotonic() - seat.given
+        self.headers.distrust(seconds)
+        loss = Loss(kind, symptom, state, seconds, self._output(seat))
+        seat.job, seat.index = None, job.index
+        self._answers.append(Answer(job, seat.number, {}, loss, tuple(seat.history)))
+
+    def _zygote_died(self) -> None:
+        """The workers die with their zygote; their jobs come back, and another zygote is started."""
+        self._deaths += 1
+        for seat in self._seats:
+            self._kill(seat)
+            if seat.channel is not None:
+                for message in seat.channel.drain():
+                    self._take(seat, message)
+            if seat.job is not None:
+                self._lose(seat, "interrupted", "the zygote died")
+            self._clear(seat)
+        self._drop_zygote()
+        if self._deaths >= ZYGOTE_DEATHS:
+            raise ZygoteBroken(f"the process that forks the workers died {self._deaths} times: {self._last_words()}")
+        self._tell(events.Notice("the process that forks the workers died; starting another"))
+        self.start()
+
+    def _fork(self, seat: _Seat) -> None:
+        if self._control is None:
+            return
+        self._serial += 1
+        seat.name = f"worker-{seat.number}-{self._serial}"
+        slot = self.directory / "slots" / seat.name
+        seat.watch = Watch(slot)
+        ours, theirs = socket.socketpair()
+        seat.channel = Channel(ours)
+        self._selector.register(seat.channel, selectors.EVENT_READ, seat)
+        home = self.directory / "cache" / seat.name
+        request = {"name": seat.name, "slot": str(slot.absolute()), "home": str(home.absolute())}
+        with contextlib.suppress(Disconnected):  # the zygote's death comes with the next look
+            self._control.send(request, (theirs.fileno(),))
+        theirs.close()
+
+    def _dismiss(self, seat: _Seat) -> None:
+        """Replace a worker that did nothing wrong; it has no job in hand, so a kill loses nothing."""
+        seat.leaving, seat.ready = True, False
+        self._kill(seat)
+
+    def _kill(self, seat: _Seat) -> None:
+        """The worker, and with it its group: a compiler that it started."""
+        if not seat.pid:
+            return
+        if seat.job is not None:
+            self.headers.distrust(time.monotonic() - seat.given)
+        for kill in (os.killpg, os.kill):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                kill(seat.pid, signal.SIGKILL)
+
+    def _clear(self, seat: _Seat) -> None:
+        """Forget a dead worker."""
+        if seat.channel is not None:
+            self._forget(seat.channel)
+            seat.channel.close()
+            seat.channel = None
+        if seat.watch is not None:
+            seat.watch.close()
+            seat.watch = None
+        if seat.name:
+            with contextlib.suppress(OSError):
+                (self.directory / "slots" / seat.name).unlink()
+            shutil.rmtree(self.directory / "cache" / seat.name, ignore_errors=True)
+        seat.pid, seat.name, seat.ready, seat.leaving = 0, "", False, False
+        seat.killed, seat.mute, seat.resident = None, 0.0, 0
+        seat.history = []
+
+    def _forget(self, end: Channel | Control) -> None:
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(end)
+
+    def _output(self, seat: _Seat) -> str:
+        try:
+            with (self.directory / "cache" / seat.name / LOG).open("rb") as file:
+                file.seek(0, os.SEEK_END)
+                file.seek(max(file.tell() - TAIL, 0))
+                return file.read().decode("utf-8", "replace").replace("\0", "").strip()
+        except OSError:
+            return ""
+
+
+def _death(
+    status: int, killed: tuple[Literal["hang", "memory"], str] | None
+) -> tuple[Literal["crash", "hang", "memory", "interrupted"], str]:
+    """Kind and symptom of a death, from the exit status as ``os.waitstatus_to_exitcode`` gives it."""
+    if killed is not None:
+        return killed
+    if status == -signal.SIGKILL:
+        # Nobody can do that to itself by accident: the kernel was out of memory, or somebody killed it.
+        return "interrupted", "SIGKILL"
+    if status < 0:
+        try:
+            return "crash", signal.Signals(-status).name
+        except ValueError:
+            return "crash", f"signal {-status}"
+    return "crash", f"exit status {status}"
+
+
+def family(pid: int) -> int:
+    """Bytes of memory that a process and its descendants hold now."""
+    total, pending = 0, [pid]
+    while pending:
+        one = pending.pop()
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            total += resident(one)
+            for task in os.listdir(f"/proc/{one}/task"):
+                with open(f"/proc/{one}/task/{task}/children", "rb") as file:
+                    pending += map(int, file.read().split())
+    return total

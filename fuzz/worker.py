@@ -1,0 +1,198 @@
+"""A worker: takes jobs from the supervisor, makes cases, runs them and sends back what came of it.
+
+Forked from the zygote. What it is about to do stands in its slot first, so whatever happens to it is an observation.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import gc
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shakeout.corpus import codec
+from shakeout.corpus.case import Case
+from shakeout.fuzz.protocol import Channel, Disconnected, Job
+from shakeout.fuzz.signature import INTERNAL
+from shakeout.fuzz.slot import Slot
+
+if TYPE_CHECKING:
+    from shakeout.fuzz.execute import Result
+
+__all__ = ["LOG", "TELL_STACK", "load", "main", "resident"]
+
+#: A worker's file for what it and its compilers print; it starts anew with each job.
+LOG = "output.log"
+
+#: On this signal a worker prints its Python stack; the supervisor sends it before it ends a worker that hangs.
+TELL_STACK = signal.SIGUSR1
+
+#: Files that compilers wrote are deleted once so many cases have run: some 20 files a case with Inductor.
+PRUNE_EVERY = 20
+
+#: With less room on the disk than this, a failure is the disk's.
+LEAST_FREE = 32 << 20
+
+
+def load() -> None:
+    """Import what every job needs; in the zygote, before any fork."""
+    import shakeout.fuzz.execute  # noqa: F401
+    from shakeout.targets.target import target
+
+    target("planted").warm()
+
+
+def main(sock: socket.socket, slot_path: Path, home: Path, maker: str) -> None:
+    """Serve jobs until the supervisor hangs up.
+
+    Args:
+        sock: one end of the worker's channel.
+        slot_path: its slot, where nothing is yet.
+        home: its directory; what the compilers write goes there.
+        maker: module whose ``compose`` turns a job into a case.
+    """
+    _settle(home)
+    worker = _Worker(Channel(sock), Slot(slot_path), home, maker)
+    worker.channel.send({"resident": resident(os.getpid()), "began": time.monotonic()})
+    with contextlib.suppress(Disconnected):
+        while True:
+            for message in worker.channel.receive():
+                worker.serve(Job.from_json(message))
+    worker.slot.close()
+
+
+def resident(pid: int) -> int:
+    """Bytes of memory that a process holds now."""
+    with open(f"/proc/{pid}/statm", "rb") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+def _settle(home: Path) -> None:
+    """A place of its own for everything that this process and its compilers write."""
+    temporary = home / "tmp"
+    temporary.mkdir(parents=True, exist_ok=True)
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(home / "inductor")
+    os.environ["TMPDIR"] = str(temporary)
+    tempfile.tempdir = str(temporary)
+    file = os.open(home / LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(file)
+    sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+    # A crash is told by the signal and by the stack; writing a core of a gigabyte would only take time.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    faulthandler.enable(all_threads=False)
+    faulthandler.register(TELL_STACK, all_threads=False)
+    # If the machine runs out of memory, the kernel shall take a worker and not the supervisor.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500")
+
+
+class _Worker:
+    def __init__(self, channel: Channel, slot: Slot, home: Path, maker: str) -> None:
+        from importlib import import_module
+
+        self.channel = channel
+        self.slot = slot
+        self._home = home
+        self._compose = import_module(maker).compose
+        self._done = 0
+
+    def serve(self, job: Job) -> None:
+        """One job, and the answer to it."""
+        began = time.monotonic()
+        with contextlib.suppress(OSError):
+            os.ftruncate(1, 0)
+        self.slot.begin(job.index, json.dumps(job.to_json()))
+        answer = self._answer(job)
+        answer |= {"index": job.index, "seconds": time.monotonic() - began, "resident": resident(os.getpid())}
+        self.channel.send(answer)
+        self.slot.end()
+        self._done += 1
+        if self._done % PRUNE_EVERY == 0:
+            self._prune()
+
+    def _answer(self, job: Job) -> dict[str, Any]:
+        """What came of a job; an error of our own is an answer too."""
+        try:
+            if job.script_limit:
+                from shakeout.fuzz.execute import repro
+
+                return {"script": repro(codec.decode(job.case), limit=job.script_limit)}
+            sequence = [self._case(earlier) for earlier in job.before]
+            answer = self._case(job)
+            if sequence:
+                answer["sequence"] = [one["text"] for one in sequence if one.get("text")]
+            answer.pop("text", None)
+            return answer
+        except MemoryError:
+            return {"internal": f"{INTERNAL} MemoryError", "traceback": traceback.format_exc()}
+        except Exception as error:
+            return {"internal": f"{INTERNAL} {type(error).__name__}: {error}", "traceback": traceback.format_exc()}
+
+    def _case(self, job: Job) -> dict[str, Any]:
+        """Make a case and run it."""
+        import torch
+
+        from shakeout.fuzz.execute import execute
+
+        # What follows from random states of the process would differ between a first run and a replay.
+        random.seed(job.seed)
+        torch.manual_seed(job.seed & 0x7FFFFFFFFFFFFFFF)
+        grown: dict[str, Any] = {}
+        began = time.monotonic()
+        if job.case:
+            case = codec.decode(job.case)
+        else:
+            self.slot.phase("grow")
+            made = self._compose(job, self.slot.trace if job.traced else None)
+            case = made.case
+            grown = {"fed": sorted(set(made.fed)), "proposed": made.proposed, "rejected": dict(made.rejected)}
+        text = codec.encode(case)
+        self.slot.case(text)
+        spent = time.monotonic() - began
+        result = execute(case, self.slot.phase)
+        data = result.to_json()
+        data["seconds"] = {"grow": round(spent, 6), **data["seconds"]}
+        answer = {"result": data, "text": text, **grown}
+        if result.failure is not None:
+            self._explain(case, result, answer)
+        return answer
+
+    def _explain(self, case: Case, result: Result, answer: dict[str, Any]) -> None:
+        """What a failing case needs: its text and its script; unless the disk is to blame."""
+        from shakeout.fuzz.execute import repro
+
+        try:
+            free = shutil.disk_usage(self._home).free
+        except OSError:
+            free = 0
+        if free < LEAST_FREE:
+            answer["result"] |= {"status": "infra", "outcome": "infra", "signature": "", "reason": "the disk is full"}
+            return
+        answer["case"] = answer["text"]
+        answer["script"] = repro(case, result)
+
+    def _prune(self) -> None:
+        """Delete what compilers wrote for finished cases; what is loaded stays loaded."""
+        for name in ("inductor", "tmp"):
+            for path in sorted((self._home / name).glob("*")):
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    with contextlib.suppress(OSError):
+                        path.unlink()
+        gc.collect()

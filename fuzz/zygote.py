@@ -1,0 +1,163 @@
+"""The zygote: imports the targets, warms each by running one case, and forks workers on request.
+
+It has one thread and never opens a parallel region: forking after a multi-threaded operator deadlocks. A worker that it
+forks is ready after some 25 ms, and its first case costs no more than its next.
+
+``python -m shakeout.fuzz.zygote FD PARENT``; FD is one end of the control socket, PARENT the supervisor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from shakeout.fuzz.protocol import Control, Disconnected, die_with_parent
+
+__all__ = ["ENVIRONMENT", "main"]
+
+#: Set before torch is imported. One thread everywhere; no processes of Inductor's own; each case compiled anew rather
+#: than taken from a cache; and sets of names in the same order in every process, so that a seed means one case.
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "TORCHINDUCTOR_COMPILE_THREADS": "1",
+    "TORCHINDUCTOR_FX_GRAPH_CACHE": "0",
+    "TORCHINDUCTOR_AUTOGRAD_CACHE": "0",
+    "TORCHINDUCTOR_AUTOTUNE_REMOTE_CACHE": "0",
+    "PYTHONHASHSEED": "0",
+}
+
+
+def main() -> None:
+    """Serve until the supervisor hangs up or dies."""
+    descriptor, parent = map(int, sys.argv[1:])
+    die_with_parent(parent)
+    # Ctrl-C is for the supervisor, which decides what happens to us.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # A user's own target is found from the working directory, behind everything that is installed.
+    sys.path.append(os.getcwd())
+    supervisor = Control(socket.socket(fileno=descriptor))
+    with contextlib.suppress(Disconnected):
+        request, _ = supervisor.receive()
+        try:
+            _warm(supervisor, request["targets"], request["maker"])
+        except Exception:
+            supervisor.send({"broken": traceback.format_exc()[-20_000:]})
+            raise SystemExit(1) from None
+        supervisor.send({"ready": len(os.listdir("/proc/self/task"))})
+        _serve(supervisor, request["maker"])
+
+
+def _warm(supervisor: Control, targets: list[str], maker: str) -> None:
+    """Load and run everything once, telling what it is at."""
+
+    def step(name: str, work: Callable[[], object]) -> None:
+        supervisor.send({"warming": name})
+        began = time.monotonic()
+        work()
+        supervisor.send({"warming": name, "seconds": round(time.monotonic() - began, 3)})
+
+    from importlib import import_module
+
+    from shakeout.targets.target import target
+
+    def load() -> None:
+        import torch
+
+        torch.set_num_threads(1)
+        import_module("shakeout.fuzz.worker").load()
+
+    def prepare() -> None:
+        import_module(maker).prepare(lambda name: supervisor.send({"warming": name}))
+
+    step("loading torch", load)
+    step("loading the operators", prepare)
+    for name in targets:
+        step(f"warming {name}", target(name).warm)
+    # What is alive now stays alive in every worker: the collector need not look at it, and its pages stay shared.
+    gc.collect()
+    gc.freeze()
+
+
+def _serve(supervisor: Control, maker: str) -> None:
+    """Fork on request, and tell who died of what."""
+    told, wake = socket.socketpair()
+    for end in (told, wake):
+        end.setblocking(False)
+    signal.signal(signal.SIGCHLD, lambda number, frame: None)
+    signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
+    while True:
+        ready, _, _ = select.select([supervisor.fileno(), told.fileno()], [], [])
+        if told.fileno() in ready:
+            with contextlib.suppress(BlockingIOError):
+                told.recv(4096)
+            _reap(supervisor)
+        if supervisor.fileno() in ready:
+            request, files = supervisor.receive()
+            _fork(supervisor, request, files[0], maker, (told, wake))
+
+
+def _fork(
+    supervisor: Control, request: dict[str, Any], file: int, maker: str, inherited: tuple[socket.socket, ...]
+) -> None:
+    parent = os.getpid()
+    began = time.monotonic()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            # Before anything else: whoever kills this worker kills its group, and so its compiler.
+            os.setpgid(0, 0)
+            die_with_parent(parent)
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            supervisor.close()
+            for end in inherited:
+                end.close()
+            from shakeout.fuzz import worker
+
+            worker.main(socket.socket(fileno=file), Path(request["slot"]), Path(request["home"]), maker)
+            status = 0
+        except BaseException:
+            with contextlib.suppress(BaseException):
+                traceback.print_exc()
+        finally:
+            # Not sys.exit: nothing of the zygote's may run in its child.
+            os._exit(status)
+    with contextlib.suppress(OSError):
+        os.setpgid(pid, pid)
+    os.close(file)
+    supervisor.send({"forked": pid, "name": request["name"], "seconds": time.monotonic() - began})
+
+
+def _reap(supervisor: Control) -> None:
+    while True:
+        try:
+            dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        if dead is None:
+            return
+        # As long as it is not reaped its number is nobody else's: now its children can be killed by their group.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(dead.si_pid, signal.SIGKILL)
+        _, status, usage = os.wait4(dead.si_pid, 0)
+        supervisor.send(
+            {"dead": dead.si_pid, "status": os.waitstatus_to_exitcode(status), "peak": usage.ru_maxrss << 10}
+        )
+
+
+if __name__ == "__main__":
+    main()
