@@ -45,13 +45,15 @@ _PLACES = frozenset("argmax argmin argsort".split())
 _RESHAPES = frozenset("t_ transpose_ squeeze_ unsqueeze_ swapaxes_ swapdims_ as_strided_ resize_ swapaxes_".split())
 # Make as many elements as an operand's largest element says.
 _COUNTS = frozenset("bincount one_hot repeat_interleave".split())
+# Compute as many terms as an operand says.
+_LOOPS = frozenset("polygamma polygamma_ matrix_power".split())
 _ORDER_OPTION = frozenset("unique topk".split())
 
 
 class Traits:
     """What has to be looked at for an operator, precomputed."""
 
-    __slots__ = ("ambiguous", "counts", "division", "places", "plain", "quiet", "random", "reshapes", "shift", "ties")
+    __slots__ = ("ambiguous", "counts", "division", "loops", "places", "plain", "quiet", "random", "reshapes", "shift", "ties")
 
     def __init__(self, operator: str) -> None:
         last = operator.rpartition(".")[2]
@@ -63,10 +65,11 @@ class Traits:
         self.plain = "strides" in hazards
         self.reshapes = last in _RESHAPES
         self.counts = last in _COUNTS
+        self.loops = "polynomial" in last or last in _LOOPS
         self.ambiguous = _AMBIGUOUS.get(last, frozenset()) if last in _AMBIGUOUS else frozenset()
         self.random = "random" in hazards
         named = last in _ORDER_OPTION
-        flags = (self.division, self.shift, self.ties, self.random, self.counts, named)
+        flags = (self.division, self.shift, self.ties, self.random, self.counts, self.loops, named)
         self.quiet = not any(flags) and self.ambiguous == frozenset()
 
 
@@ -113,6 +116,12 @@ def before(
                 return "shifts by less than 0 or by the width"
     if kind.counts and any(not _wide(t) and not in_range(t, -1, 4096) for t in operands):
         return "would need too much memory"
+    if kind.loops:
+        degrees = operands[1:] if len(operands) > 1 else ()
+        if any(not t.is_complex() and not in_range(t, -64, 64) for t in degrees) or any(
+            isinstance(arg, int | float) and not -64 <= arg <= 64 for arg in args
+        ):
+            return "would need too much time"
     if dict(kwargs).get("sorted") is False:
         return "the order is not defined"
     return None
@@ -141,7 +150,7 @@ def after(
         high = float(bounds.max) if bounds.bits < 32 else float(bounds.max // 2)
         low = float(bounds.min) if bounds.bits < 32 else float(bounds.min // 2)
         for tensor in floats:
-            if not in_range(torch.view_as_real(tensor) if tensor.is_complex() else tensor, low - 0.5, high + 0.5):
+            if not in_range(_parts(tensor), low - 0.5, high + 0.5):
                 return "a float becomes a whole number that cannot hold it"
     return None
 
@@ -195,6 +204,11 @@ def in_range(tensor: torch.Tensor, low: float, high: float) -> bool:
         tensor = tensor.to(torch.float64)
     least, most = torch.aminmax(tensor)
     return low <= least.item() and most.item() <= high
+
+
+def _parts(tensor: torch.Tensor) -> torch.Tensor:
+    """Real and imaginary parts as one real tensor."""
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
 
 
 def _wide(tensor: torch.Tensor) -> bool:
@@ -259,7 +273,7 @@ def ordinary(tensor: torch.Tensor) -> bool:
         total = tensor.float().abs().amax().item()
         return total < 3e4
     if dtype.is_complex:
-        tensor = torch.view_as_real(tensor.resolve_conj() if tensor.is_conj() else tensor)
+        tensor = _parts(tensor)
         if dtype.itemsize == 4:
             tensor = tensor.float()
     return math.isfinite(total := tensor.sum().item()) and abs(total) < 1e15

@@ -495,7 +495,10 @@ class Growth:
         kind, tensors = traits(operator), self.tensors
         used = [tensors[number] for number in operands]
         targets = [tensors[number] for number in written]
-        reason = before(kind, used, targets, args, kwargs)
+        try:
+            reason = before(kind, used, targets, args, kwargs)
+        except (RuntimeError, TypeError, IndexError) as error:
+            raise Rejected("cannot be checked") from error
         if reason is not None:
             raise Rejected(reason)
         if self.before_call is not None:
@@ -515,10 +518,12 @@ class Growth:
         try:
             form, results = perform(function, args, kwargs, arena)
             types, fresh = self._checked(kind, used, targets, results)
-        except Rejected:
-            for memory, before_ in held:
-                memory.copy_(before_)
-            raise
+        except (Rejected, RuntimeError, TypeError, IndexError) as error:
+            for memory, saved in held:
+                memory.copy_(saved)
+            if isinstance(error, Rejected):
+                raise
+            raise Rejected("cannot be checked") from error
         number = len(self.steps)
         first = len(tensors)
         for type_, tensor in zip(types, fresh, strict=True):

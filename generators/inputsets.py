@@ -7,8 +7,9 @@ questions about what is defined as while it grew.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 import torch
 
@@ -23,6 +24,8 @@ __all__ = ["Failed", "input_set", "repeated", "replay", "resized", "tensors_of"]
 
 #: Elements of one input of a set with other sizes.
 MAX_ELEMENTS = 1 << 14
+
+_NONE: Mapping[int, torch.Tensor | None] = MappingProxyType({})
 
 
 class Failed(Exception):
@@ -70,20 +73,51 @@ def replay(
     returns: Sequence[int],
     training: bool,
     same_types: bool,
-) -> None:
+    parameters: Mapping[int, torch.Tensor | None] = _NONE,
+) -> dict[int, torch.Tensor | None]:
     """Run a program on a set of inputs, with its backward pass in training.
+
+    Args:
+        steps: the calls.
+        inputs: what it is run on.
+        special: NaN and infinities are wanted.
+        returns: the values that are returned.
+        training: run the backward pass as well.
+        same_types: every result has to be of the type that it had before.
+        parameters: for each input that is a parameter, what the call before left in it; None for what ``inputs`` says.
+
+    Returns:
+        The parameters after the step that a training call ends with (``standalone.run``).
 
     Raises:
         Failed: torch rejects a call, a result is not defined, not finite where that is not wanted, or of another type
             than before where ``same_types`` asks for the same.
     """
     values = tensors_of(inputs, training)
+    with torch.no_grad():
+        for number, held in parameters.items():
+            if held is not None:
+                values[number].copy_(held)
     leaves = [tensor for tensor in values if tensor.requires_grad] if training else []
+    left = dict(parameters)
     with torch.set_grad_enabled(bool(leaves)):
         for number, step in enumerate(steps):
             _again(number, step, values, special, training, same_types)
         if leaves:
-            _backward([values[i] for i in returns], leaves, special)
+            gradients = _backward([values[i] for i in returns], leaves, special)
+            for number in parameters:
+                left[number] = _stepped(values[number], leaves, gradients)
+    return left
+
+
+def _stepped(
+    parameter: torch.Tensor, leaves: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor | None]
+) -> torch.Tensor | None:
+    """A parameter after its step, or None if it takes none."""
+    for leaf, gradient in zip(leaves, gradients, strict=True):
+        if leaf is parameter and gradient is not None and leaf.dtype.itemsize > 1 and 0 not in leaf.stride():
+            return leaf.detach() - 0.5 * gradient
+    return None
 
 
 def _again(
@@ -120,7 +154,9 @@ def _again(
     values.extend(results)
 
 
-def _backward(outputs: Sequence[torch.Tensor], leaves: Sequence[torch.Tensor], special: bool) -> None:
+def _backward(
+    outputs: Sequence[torch.Tensor], leaves: Sequence[torch.Tensor], special: bool
+) -> Sequence[torch.Tensor | None]:
     roots = [output for output in outputs if output.requires_grad]
     if not roots:
         raise Failed(None, "no result depends on a leaf")
@@ -134,6 +170,7 @@ def _backward(outputs: Sequence[torch.Tensor], leaves: Sequence[torch.Tensor], s
         raise Failed(None, "a gradient is not finite")
     if any(gradient.layout != torch.strided for gradient in found):
         raise Failed(None, "a gradient is no plain tensor")
+    return gradients
 
 
 def repeated(choices: Choices, inputs: Sequence[Given]) -> list[Given]:

@@ -429,6 +429,11 @@ def _further(
         any(step.written for step in steps) or any(given.shares is not None for given in inputs)
     ):
         return found  # a parameter keeps what the call before left in it, and nothing here would know
+    # A parameter that takes a step is another one in the next call.
+    left: dict[int, torch.Tensor | None] = {number: None for number, given in enumerate(inputs) if given.parameter}
+    again = functools.partial(replay, steps, special=growth.habits.special, returns=returns, training=training)
+    if left and training:
+        left = again(input_set(inputs), same_types=True, parameters=left)
     for _ in range(3 * wanted):
         if len(found) == wanted:
             break
@@ -439,14 +444,7 @@ def _further(
         if given in found:
             continue
         try:
-            replay(
-                steps,
-                given,
-                special=growth.habits.special,
-                returns=returns,
-                training=training,
-                same_types=not sizes,
-            )
+            left = again(given, same_types=not sizes, parameters=left)
         except Failed:
             continue
         found.append(given)

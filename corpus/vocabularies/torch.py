@@ -227,7 +227,9 @@ def argument(arg: Arg, names: Sequence[str]) -> str:
 def _index(arg: Arg, names: Sequence[str]) -> str:
     """An argument between square brackets."""
     if isinstance(arg, tuple) and arg:
-        return ", ".join(_index(item, names) for item in arg) + ("," if len(arg) == 1 else "")
+        # A tuple within is one index, a sequence of places; only the outermost stands without its parentheses.
+        inner = (argument(item, names) if isinstance(item, tuple) else _index(item, names) for item in arg)
+        return ", ".join(inner) + ("," if len(arg) == 1 else "")
     if isinstance(arg, Slice):
         start, stop, step = ("" if part is None else argument(part, names) for part in (arg.start, arg.stop, arg.step))
         return f"{start}:{stop}" + (f":{step}" if step else "")

@@ -48,6 +48,11 @@ _DUNDERS = {
     "rshift": "bitwise_right_shift", "truediv": "div", "div": "div", "floordiv": "floor_divide", "mod": "remainder",
     "invert": "bitwise_not",
 }  # fmt: skip
+# Draw random numbers, and have attributes with which they do not.
+_SOMETIMES = frozenset(
+    "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout feature_dropout native_dropout rrelu "
+    "scaled_dot_product_attention multi_head_attention_forward".split()
+)
 # Entries that are Python functions over many operators, all of which have entries of their own.
 _COMPOSITE = ("masked.", "signal.windows.", "pca_lowrank", "svd_lowrank", "lobpcg")
 # Operators that are undefined on an operand that is not ascending; elsewhere ascending samples are an accident.
@@ -255,7 +260,10 @@ def _trace(info: Any, dtype: torch.dtype, recorder: _Recorder, limit: int | None
 
 def _usable(name: str) -> bool:
     last = name.rpartition(".")[2]
-    if "uninitialised" in words.hazards(name) or (last.startswith("_") and not last.startswith("__")):
+    hazards = words.hazards(name)
+    if "random" in hazards and last.rstrip("_") not in _SOMETIMES:
+        return False
+    if "uninitialised" in hazards or (last.startswith("_") and not last.startswith("__")):
         return False
     return not last.startswith(_PRIVATE_KERNELS) and "name" not in last and not last.startswith("max_unpool")
 

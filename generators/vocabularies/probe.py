@@ -204,6 +204,8 @@ class _Trial:
             return False
         if not torch.equal(state, torch.get_rng_state()):
             return False
+        if "random" in words.hazards(record.operator) and not any(0 not in shape for shape in shapes):
+            return False  # nothing is drawn for no elements
         pairs = zip(tensors, versions, strict=True)
         self.mutates = tuple(i for i, (tensor, version) in enumerate(pairs) if tensor._version != version)
         owned = {tensor.untyped_storage().data_ptr() for tensor in tensors if tensor.numel()}

@@ -43,7 +43,7 @@ class Vocabulary:
         self.operators: tuple[str, ...] = tuple(sorted(rows))
         self._rows = rows
         self._records: dict[str, tuple[Record, ...]] = {}
-        self._takers: dict[tuple[str, int], tuple[tuple[Taker, ...], ...]] = {}
+        self._takers: dict[int, dict[str, tuple[tuple[Taker, ...], ...]]] = {}
 
     def records(self, operator: str) -> tuple[Record, ...]:
         """Every record of an operator."""
@@ -55,36 +55,33 @@ class Vocabulary:
 
     def takers(self, dtype: str, rank: int) -> tuple[tuple[Taker, ...], ...]:
         """Where a value of this dtype and rank can go: for each operator that takes one, records with the slot."""
-        key = (dtype, rank)
-        found = self._takers.get(key)
+        found = self._takers.get(rank)
         if found is None:
-            groups = []
-            for operator in self.operators:
-                group = tuple(
-                    (record, slot)
-                    for record in self.records(operator)
-                    for slot in range(len(record.slots))
-                    if _takes(record, slot, dtype, rank)
-                )
-                if group:
-                    groups.append(group)
-            found = self._takers[key] = tuple(groups)
-        return found
+            found = self._takers[rank] = self._indexed(rank)
+        return found.get(dtype, ())
+
+    def _indexed(self, rank: int) -> dict[str, tuple[tuple[Taker, ...], ...]]:
+        """The takers of every dtype at one rank."""
+        groups: dict[str, list[tuple[Taker, ...]]] = {}
+        for operator in self.operators:
+            group: dict[str, list[Taker]] = {}
+            for record in self.records(operator):
+                for number, slot in enumerate(record.slots):
+                    if slot.spread.kind not in ("any", "index"):
+                        continue
+                    if slot.rank != rank and not record.ranks >> rank & 1:
+                        continue
+                    taker = (record, number)
+                    for dtype in record.dtypes if slot.dtype == "T" else (slot.dtype,):
+                        group.setdefault(dtype, []).append(taker)
+            for dtype, takers in group.items():
+                groups.setdefault(dtype, []).append(tuple(takers))
+        return {dtype: tuple(found) for dtype, found in groups.items()}
 
     def warm(self) -> None:
-        """Read every record and index the commonest values now, so that processes forked from here need not."""
-        for dtype in ("float32", "int64", "bool"):
-            for rank in range(5):
-                self.takers(dtype, rank)
-
-
-def _takes(record: Record, number: int, dtype: str, rank: int) -> bool:
-    slot = record.slots[number]
-    if slot.spread.kind not in ("any", "index"):
-        return False
-    if slot.rank != rank and not record.ranks >> rank & 1:
-        return False
-    return dtype in record.dtypes if slot.dtype == "T" else dtype == slot.dtype
+        """Read and index every record now, so that processes forked from here need not."""
+        for rank in range(6):
+            self.takers("float32", rank)
 
 
 def cache_path() -> Path:
