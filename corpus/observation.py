@@ -9,17 +9,23 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from subprocess import CalledProcessError
 from typing import Any, Literal
 
 __all__ = ["PARTS", "Observation", "Raised", "raised"]
 
 #: Where the tensors of one call are found, in the order in which they are judged.
-PARTS = ("output", "gradient", "input after the call")
+PARTS = ("output", "gradient", "input after the call", "random state")
 
 # Not resolved: the rooms are imported through links below this directory.
 _PACKAGE = str(Path(__file__).parent.parent) + "/"
 
 Owner = Literal["subject", "shakeout"]
+
+_TELLING = (
+    re.compile(r"(?:fatal )?(error: .*)"),
+    re.compile(r": (got \w+\(.*)"),
+)
 
 _NOISE = (
     (re.compile(r"0x[0-9a-f]+"), "ADDRESS"),
@@ -49,8 +55,13 @@ class Raised:
 
     @property
     def template(self) -> str:
-        """The first line of the message without numbers, addresses and paths: equal for equal causes."""
-        text = next((line for line in self.message.splitlines() if line.strip()), "")
+        """The telling line of the message without numbers, addresses and paths: equal for equal causes.
+
+        That is the first error of a C++ compiler or the exception that graph capture quotes, else the first line.
+        """
+        lines = [line for line in self.message.splitlines() if line.strip()]
+        told = (match[1] for line in lines for pattern in _TELLING if (match := pattern.search(line)))
+        text = next(told, lines[0] if lines else "")
         for pattern, word in _NOISE:
             text = pattern.sub(word, text)
         return text.strip()[:160]
@@ -64,7 +75,8 @@ def raised(error: BaseException, *, declined: bool) -> Raised:
     seen = {id(cause)}
     while True:
         inner = getattr(cause, "inner_exception", None) or cause.__cause__
-        if not isinstance(inner, BaseException) or id(inner) in seen:
+        # That a compiler's process failed says less than the error that quotes what it printed.
+        if not isinstance(inner, BaseException) or isinstance(inner, CalledProcessError) or id(inner) in seen:
             break
         seen.add(id(inner))
         cause = inner
@@ -79,8 +91,8 @@ def raised(error: BaseException, *, declined: bool) -> Raised:
 class Observation:
     """One run: what each call of the artefact showed, or the exception that ended it.
 
-    ``calls`` holds the dictionaries of ``standalone.run``: ``output``, ``gradient``, ``input after the call`` (lists of
-    tensors), ``aliases`` and ``given``.
+    ``calls`` holds the dictionaries of ``standalone.run``: ``output``, ``gradient``, ``input after the call`` and
+    ``random state`` (lists of tensors), ``aliases`` and ``given``.
     """
 
     calls: Sequence[Mapping[str, Any]] = field(default=())

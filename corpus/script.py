@@ -202,7 +202,7 @@ def standalone(
     words = vocabulary(case.program.vocabulary)
     wanted += [functions.main] + ([functions.isolated] if limit else [])
     call = f"isolated(prepare, {limit!r})" if limit else "main(prepare)"
-    imports = ["import math", "import sys"] + (["import os", "import subprocess"] if limit else [])
+    imports = ["import contextlib", "import math", "import sys"] + (["import os", "import subprocess"] if limit else [])
     parts = [
         f'"""{title or f"Case {case.id} on {case.setting.target}."}\n\n'
         'Exit status: 0 no difference, 1 difference, 125 cannot run.\n"""',

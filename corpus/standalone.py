@@ -6,6 +6,7 @@ Keep them short, and independent of everything else in Shakeout: each is printed
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import subprocess
@@ -77,7 +78,9 @@ def observe(function, arguments, leaves):
             return list(function(*arguments)), []
     outputs = list(function(*arguments))
     roots = [o for o in outputs if o.requires_grad]
-    grads = torch.autograd.grad(roots, leaves, [cotangent(o) for o in roots], allow_unused=True) if roots else []
+    grads = [None] * len(leaves)
+    if roots:
+        grads = torch.autograd.grad(roots, leaves, [cotangent(o) for o in roots], allow_unused=True)
     return [o.detach() for o in outputs], list(grads)
 
 
@@ -104,13 +107,21 @@ def run(bind, arguments, calls, prepare):
             parameters = list(network.parameters()) if isinstance(network, torch.nn.Module) else []
         given = arguments(tensors)
         leaves = [t for t in [*given, *parameters] if t.requires_grad]
-        outputs, gradients = observe(function, given, leaves)
+        torch.default_generator.manual_seed(0)
+        with getattr(function, "around", contextlib.nullcontext)():
+            outputs, gradients = observe(function, given, leaves)
+        state = torch.default_generator.get_state()
+        with torch.no_grad():
+            for p, g in zip(leaves, gradients):  # parameters take a step, so that the next call sees others
+                if isinstance(p, torch.nn.Parameter) and g is not None and p.dtype.itemsize > 1 and 0 not in p.stride():
+                    p.sub_(g, alpha=0.5)
         held = [*given, *parameters]
         seen.append(
             {
                 "output": outputs,
                 "gradient": gradients,
-                "input after the call": [memory(t) for t in held],
+                "input after the call": [memory(t).clone() for t in held],
+                "random state": [state],
                 "aliases": aliases(outputs, held),
                 "given": len(held),
             }
@@ -120,10 +131,10 @@ def run(bind, arguments, calls, prepare):
 
 def compare(name, want, got, tolerances):
     """How two tensors differ, in words; nothing if they agree."""
-    if (want is None) != (got is None):
-        return [f"{name}: expected {want}, got {got}"]
-    if want is None:
-        return []
+    if want is None or got is None:  # a gradient that is absent and one that is zero say the same
+        present = got if want is None else want
+        absent = "expected" if want is None else "found"
+        return [f"{name}: none {absent}"] if present is not None and present.any() else []
     found = []
     for what in ("dtype", "shape"):
         if getattr(want, what) != getattr(got, what):
@@ -149,7 +160,7 @@ def differences(expected, actual, tolerances):
     found = []
     for number, (want, got) in enumerate(zip(expected, actual)):
         prefix = f"call {number}, " if len(expected) > 1 else ""
-        for part in ("output", "gradient", "input after the call"):
+        for part in ("output", "gradient", "input after the call", "random state"):
             if len(want[part]) != len(got[part]):
                 found.append(f"{prefix}{part}s: {len(want[part])} expected, {len(got[part])} found")
             for i, (a, b) in enumerate(zip(want[part], got[part])):

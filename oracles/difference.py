@@ -1,4 +1,4 @@
-"""Same values as the reference: outputs, gradients, and what is in the inputs' memory after the call.
+"""Same values as the reference: outputs, gradients, the inputs' memory after the call, and the random state.
 
 A tight comparison comes first and is nearly always the last. Only where it fails does the oracle ask for double
 precision, for replicas moved by rounding errors, and for the runs that show whether the program means anything.
@@ -84,7 +84,7 @@ class Difference:
     """Compares one part of the observations.
 
     Attributes:
-        name: ``value``, ``gradient`` or ``mutation``.
+        name: ``value``, ``gradient``, ``mutation`` or ``randomness``.
         part: the part it looks at.
         exact: whether the target promises the reference's bits.
     """
@@ -110,6 +110,7 @@ class Difference:
                 continue
             if want.dtype != got.dtype or want.shape != got.shape or want.numel() == 0:
                 continue  # the metadata oracle's matter
+            want, got = _comparable(want), _comparable(got)
             if torch.equal(want, got):
                 continue
             bad = ~(_bits(want, got) if self.exact else tolerance.within(want, got))
@@ -185,6 +186,8 @@ class Difference:
         symptom = _symptom(want[index], got[index])
         if self.part == "input after the call":
             symptom = "wrong mutation"
+        if self.part == "random state":
+            symptom = "random state differs"
         again = _at(answers[AGAIN], self.part, number, position, got)
         if again is not None and not same_values(again, got):
             symptom = "nondeterministic"
@@ -211,10 +214,18 @@ class Difference:
         return Verdict(self.name, Outcome.FAIL, symptom, message, place, evidence)
 
 
+def _comparable(tensor: torch.Tensor) -> torch.Tensor:
+    """The same numbers in a dtype that can be compared; torch compares no two half-precision complex numbers."""
+    import torch
+
+    return tensor.to(torch.complex64) if tensor.dtype == torch.complex32 else tensor
+
+
 def _bits(want: torch.Tensor, got: torch.Tensor) -> torch.Tensor:
     """Elementwise equality, NaN equal to NaN."""
     import torch
 
+    want, got = _comparable(want), _comparable(got)
     same = torch.eq(want, got)
     if want.dtype.is_floating_point or want.dtype.is_complex:
         same |= torch.isnan(want) & torch.isnan(got)

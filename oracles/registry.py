@@ -28,6 +28,7 @@ def oracles(exact: bool) -> tuple[Oracle, ...]:
         Difference("value", "output", exact),
         Difference("gradient", "gradient", exact),
         Difference("mutation", "input after the call", exact),
+        Difference("randomness", "random state", exact=True),
         Aliasing(),
     )
     return own + tuple(entry.load() for entry in entry_points(group="shakeout.oracles"))

@@ -140,6 +140,20 @@ def test_a_lost_mutation_is_seen() -> None:
     assert (verdict.outcome, verdict.symptom) == (Outcome.FAIL, "wrong mutation")
 
 
+def test_half_precision_complex_numbers_are_compared() -> None:
+    x = torch.tensor([1 + 2j, 3j], dtype=torch.complex64).to(torch.complex32)
+    assert VALUE.judge(CASE, {REFERENCE: seen(x), SUBJECT: seen(x.clone())}).outcome is Outcome.PASS
+    assert judge(VALUE, seen(x), seen(-x)).outcome is Outcome.FAIL
+
+
+def test_the_random_state_must_agree() -> None:
+    oracle = Difference("randomness", "random state", exact=True)
+    state = torch.arange(4, dtype=torch.uint8)
+    reference, subject = ({**seen().calls[0], "random state": [s]} for s in (state, state + 1))
+    verdict = judge(oracle, Observation([reference]), Observation([subject]))
+    assert (verdict.outcome, verdict.symptom) == (Outcome.FAIL, "random state differs")
+
+
 @pytest.mark.parametrize(
     ("want", "got", "symptom"),
     [

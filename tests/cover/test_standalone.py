@@ -86,3 +86,70 @@ def test_which_memory_an_output_shares() -> None:
 def test_memory_shows_what_lies_outside_the_window() -> None:
     base = torch.arange(6.0)
     assert standalone.memory(base[1:5:2]).tolist() == base.tolist()
+
+
+class Linear(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.p = torch.nn.Parameter(torch.tensor([2.0, 3.0]))
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        return [x * self.p]
+
+
+def run(prepare, calls: int = 2) -> list[dict]:
+    makers = [lambda: [torch.tensor([4.0, 2.0], requires_grad=True)]] * calls
+    return standalone.run(lambda tensors: Linear(), lambda tensors: tensors, makers, prepare)
+
+
+def test_parameters_take_a_step_and_inputs_do_not() -> None:
+    first, second = run(lambda network: network)
+    # The cotangent of two elements is (-2, -1): the gradient of p is (-8, -2), and p moves by minus half of it.
+    assert [memory.tolist() for memory in first["input after the call"]] == [[4.0, 2.0], [6.0, 4.0]]
+    assert [x.tolist() for x in first["output"]] == [[8.0, 6.0]]
+    assert [x.tolist() for x in second["output"]] == [[24.0, 8.0]]
+
+
+def test_a_context_lies_around_forward_and_backward() -> None:
+    told: list[str] = []
+
+    class Around:
+        def __enter__(self) -> None:
+            told.append("enter")
+
+        def __exit__(self, *error: object) -> None:
+            told.append("exit")
+
+    def prepare(network):
+        def inside(x: torch.Tensor) -> list[torch.Tensor]:
+            told.append("forward")
+            x.register_hook(lambda gradient: told.append("backward"))
+            return network(x)
+
+        inside.around = Around
+        return inside
+
+    run(prepare)
+    assert told == ["enter", "forward", "backward", "exit"] * 2
+
+
+def test_the_random_state_is_seen_and_starts_anew_with_each_call() -> None:
+    def drawing(network):
+        return lambda x: [network(x)[0] + torch.rand(2)]
+
+    quiet, drawn = run(lambda network: network), run(drawing)
+    assert torch.equal(quiet[0]["random state"][0], quiet[1]["random state"][0])
+    found = standalone.differences(quiet, drawn, {"float32": (0.0, 2.0)})
+    assert [line.partition(":")[0] for line in found] == ["call 0, random state 0", "call 1, random state 0"]
+
+
+def test_a_target_that_forgets_gradients_is_seen() -> None:
+    want = run(lambda network: network, 1)
+    got = run(lambda network: lambda x: [y.detach() for y in network(x)], 1)
+    assert standalone.differences(want, got, {}) == [
+        "gradient 0: none found",
+        "gradient 1: none found",
+        "input after the call 1: 2 of 2 elements differ, first at [0]: 6.0 expected, 2.0 found",
+    ]
+    # No gradient and one of nothing but zeros are the same.
+    assert standalone.compare("gradient 0", None, torch.zeros(2), {}) == []
