@@ -136,7 +136,7 @@ class Campaign:
                 for name in ("cache", "slots"):
                     shutil.rmtree(self.directory / name, ignore_errors=True)
                 self.database = stack.enter_context(self._open_database())
-                self._log = stack.enter_context(events.EventLog(self.directory / "events.jsonl"))
+                self._log = stack.enter_context(events.EventLog(self.directory / events.LOG))
                 configuration.write(self.config, self.directory / "campaign.toml")
             self.crew = Crew(
                 self.directory,

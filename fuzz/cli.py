@@ -268,10 +268,13 @@ def _campaign(config: Any, directory: Path, *, plain: bool) -> int:
 
     console = Console(highlight=False)
     try:
-        with Display(console, live=console.is_terminal and not plain) as display:
-            outcome = Campaign(config, directory, [display]).run()
+        with (
+            Display(console, live=console.is_terminal and not plain) as display,
+            Campaign(config, directory, [display]) as campaign,
+        ):
+            outcome = campaign.run()
     except SelfTestFailed as error:
-        raise Mistake(f"{error}; no campaign was started (see: shakeout doctor)", Exit.INFRASTRUCTURE) from None
+        raise Mistake(f"{error} (see: shakeout doctor)", Exit.INFRASTRUCTURE) from None
     except ZygoteBroken as error:
         raise Mistake(f"the targets could not be loaded:\n{error}", Exit.INFRASTRUCTURE) from None
     except DirectoryUnusable as error:
@@ -318,13 +321,20 @@ def _existing(directory: Path | None) -> Path:
 
 def _interrupted(directory: Path) -> bool:
     """Whether a campaign ended before its time."""
-    from shakeout.corpus.database import NAME, Database
+    return _ending(directory) not in ("time", "cases")
 
-    try:
-        with Database.read(directory / NAME) as database:
-            return database.meta("finished") not in ("time", "cases")
-    except Exception:
-        return False
+
+def _ending(directory: Path) -> str:
+    """Why a campaign ended when it ran last; empty if it did not say, because it runs or was killed."""
+    from shakeout.fuzz.events import LOG, read_log
+
+    ended = ""
+    if (directory / LOG).exists():
+        for event in read_log(directory / LOG):
+            ended = (
+                str(event["reason"]) if event["event"] == "Finished" else "" if event["event"] == "Started" else ended
+            )
+    return ended
 
 
 # --- looking --------------------------------------------------------------------------------------------
@@ -339,7 +349,7 @@ def _status(options: argparse.Namespace) -> int:
     directory = _existing(options.directory)
     with Database.read(directory / NAME) as database:
         totals, states, spent = database.totals(), database.states(), float(database.meta("spent", 0.0))
-        ended = database.meta("finished")
+    ended = _ending(directory)
     if options.json:
         rows = {name: asdict(row) for name, row in totals.items()}
         _print_json({"directory": str(directory), "totals": rows, "bugs": states, "seconds": spent, "finished": ended})
@@ -476,16 +486,26 @@ def _operators(options: argparse.Namespace) -> int:
 
 
 def _selftest(options: argparse.Namespace) -> int:
-    from shakeout.fuzz.selftest import NO_FAULT, standalone
+    from shakeout.fuzz import events
+    from shakeout.fuzz.selftest import selftest
+    from shakeout.fuzz.supervisor import Crew, ZygoteBroken
+
+    def tell(event: events.Event) -> None:
+        if isinstance(event, events.Warming) and not event.done:
+            print(f"        {event.step}", flush=True)
+        elif isinstance(event, events.SelfTested):
+            print(f"{'ok' if event.seen else 'MISSED':<8}{event.fault}  {event.message}".rstrip(), flush=True)
 
     with tempfile.TemporaryDirectory(prefix="shakeout-") as scratch:
-        results = standalone(Path(scratch), lambda step: print(f"  {step}", flush=True))
-    for fault, seen in results.items():
-        if fault == NO_FAULT:
-            print(f"{'quiet' if seen else 'FALSE ALARM':<12}{fault}")
-        else:
-            print(f"{'seen' if seen else 'MISSED':<12}{fault}")
-    if not all(results.values()):
+        crew = Crew(Path(scratch), (), 2, tell=tell)
+        try:
+            crew.start()
+            missed = selftest(crew, tell)
+        except ZygoteBroken as error:
+            raise Mistake(f"torch could not be loaded:\n{error}", Exit.INFRASTRUCTURE) from None
+        finally:
+            crew.stop()
+    if missed:
         raise Mistake("the self-test failed: Shakeout cannot be trusted here", Exit.INFRASTRUCTURE)
     return Exit.OK
 

@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias
 from shakeout.corpus.database import Totals
 
 __all__ = [
+    "LOG",
     "CaseDone",
     "Confirmed",
     "Event",
@@ -31,6 +32,10 @@ __all__ = [
     "WorkerDied",
     "read_log",
 ]
+
+
+#: File name in a campaign's directory.
+LOG = "events.jsonl"
 
 
 @dataclass(frozen=True, slots=True)

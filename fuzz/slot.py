@@ -147,7 +147,11 @@ def _read(file: int) -> SlotState:
     if len(head) < _HEADER.size:
         return _state(head)
     length = _HEADER.unpack(head)[4]
-    return _state(head, os.pread(file, length, _TEXT))
+    text = os.pread(file, length, _TEXT)
+    if os.pread(file, 8, 0) != head[:8]:
+        # Another text was written meanwhile.
+        return _state(head)
+    return _state(head, text)
 
 
 def _state(head: bytes, text: bytes | None = None) -> SlotState:
