@@ -16,7 +16,7 @@ import torch
 from shakeout.corpus.program import Arg
 from shakeout.corpus.vocabularies import torch as words
 
-__all__ = ["Traits", "after", "before", "disjoint", "in_range", "ordinary", "overlaps_itself", "traits", "undefined_results"]
+__all__ = ["Traits", "after", "before", "disjoint", "in_range", "meaningful", "ordinary", "overlaps_itself", "traits", "undefined_results"]
 
 _DIVISIONS = frozenset(
     "div div_ divide divide_ floor_divide floor_divide_ true_divide remainder remainder_ fmod fmod_ __floordiv__ "
@@ -26,19 +26,19 @@ _SHIFTS = frozenset(
     "bitwise_left_shift bitwise_left_shift_ bitwise_right_shift bitwise_right_shift_ __lshift__ __ilshift__ "
     "__rlshift__ __rshift__ __irshift__ __rrshift__ ldexp ldexp_".split()
 )
-# Results that are only unique up to a sign, a phase or an order, by position; None stands for all of them.
-_AMBIGUOUS: dict[str, frozenset[int] | None] = {
+# Results that are only unique up to a sign, a phase or an order, by position.
+_AMBIGUOUS = {
     "svd": frozenset((0, 2)),
     "eigh": frozenset((1,)),
-    "symeig": frozenset((1,)),
-    "eig": None,
-    "eigvals": None,
-    "qr": None,
-    "geqrf": None,
     "lstsq": frozenset((1, 2, 3)),
-    "ldl_factor": None,
-    "ldl_factor_ex": None,
 }
+# The same of all their results.
+_MEANINGLESS = frozenset("eig eigvals qr geqrf ldl_factor ldl_factor_ex ldl_solve lobpcg".split())
+# LAPACK's iterations may not end, or crash, on what is not a number.
+_FINITE = frozenset(
+    "svd svdvals eigh eigvalsh lstsq pinv pinverse matrix_rank cond matrix_norm norm nuclear_norm cov corrcoef "
+    "matrix_exp vector_norm".split()
+)
 # Which of several equal elements is meant is not promised: the guide for reports says not to compare these.
 _PLACES = frozenset("argmax argmin argsort".split())
 # Change the sizes of their operand itself, not only its elements.
@@ -46,6 +46,8 @@ _RESHAPES = frozenset("t_ transpose_ squeeze_ unsqueeze_ swapaxes_ swapdims_ as_
 # Make as many elements as an operand's largest element says.
 _COUNTS = frozenset("bincount one_hot repeat_interleave".split())
 # Compute as many terms as an operand says.
+# Take places of rows, counted from 1, that LAPACK does not check.
+_PIVOTS = frozenset("lu_solve lu_unpack ldl_solve".split())
 _LOOPS = frozenset("polygamma polygamma_ matrix_power".split())
 _ORDER_OPTION = frozenset("unique topk".split())
 
@@ -53,7 +55,7 @@ _ORDER_OPTION = frozenset("unique topk".split())
 class Traits:
     """What has to be looked at for an operator, precomputed."""
 
-    __slots__ = ("ambiguous", "counts", "division", "loops", "places", "plain", "quiet", "random", "reshapes", "shift", "ties")
+    __slots__ = ("ambiguous", "counts", "division", "finite", "loops", "pivots", "places", "plain", "quiet", "random", "reshapes", "shift", "ties")
 
     def __init__(self, operator: str) -> None:
         last = operator.rpartition(".")[2]
@@ -65,12 +67,19 @@ class Traits:
         self.plain = "strides" in hazards
         self.reshapes = last in _RESHAPES
         self.counts = last in _COUNTS
+        self.pivots = last in _PIVOTS
         self.loops = "polynomial" in last or last in _LOOPS
-        self.ambiguous = _AMBIGUOUS.get(last, frozenset()) if last in _AMBIGUOUS else frozenset()
+        self.ambiguous = _AMBIGUOUS.get(last, frozenset())
+        self.finite = last in _FINITE and ("linalg" in operator or last in ("svd", "pinverse", "matrix_exp", "norm"))
         self.random = "random" in hazards
         named = last in _ORDER_OPTION
-        flags = (self.division, self.shift, self.ties, self.random, self.counts, self.loops, named)
-        self.quiet = not any(flags) and self.ambiguous == frozenset()
+        flags = (self.division, self.shift, self.ties, self.random, self.counts, self.loops, self.finite, self.pivots, named)
+        self.quiet = not any(flags) and not self.ambiguous
+
+
+def meaningful(operator: str) -> bool:
+    """Whether some result of an operator is determined by its operands."""
+    return operator.rpartition(".")[2].rstrip("_") not in _MEANINGLESS
 
 
 @functools.cache
@@ -116,6 +125,14 @@ def before(
                 return "shifts by less than 0 or by the width"
     if kind.counts and any(not _wide(t) and not in_range(t, -1, 4096) for t in operands):
         return "would need too much memory"
+    if kind.finite and not all(bool(t.isfinite().all()) for t in operands):
+        return "not finite"
+    if kind.pivots:
+        matrices = [t for t in operands if _wide(t) and t.dim() >= 2]
+        for pivots in (t for t in operands if not _wide(t)):
+            fits = [t for t in matrices if (*t.shape[:-2], min(t.shape[-2:])) == tuple(pivots.shape)]
+            if not fits or not in_range(pivots, 1, min(min(t.shape[-2:]) for t in fits)):
+                return "a place that does not exist"
     if kind.loops:
         degrees = operands[1:] if len(operands) > 1 else ()
         if any(not t.is_complex() and not in_range(t, -64, 64) for t in degrees) or any(
@@ -162,11 +179,7 @@ def undefined_results(
     if kind.quiet:
         return frozenset()
     found: set[int] = set()
-    if kind.ambiguous is None:
-        if any(isinstance(t, torch.Tensor) and t.numel() for t in results):
-            return None
-    else:
-        found |= kind.ambiguous
+    found |= kind.ambiguous
     if kind.ties and len(operands) and _has_ties(operands[0]):
         if training:
             return None  # the gradient goes to one of the equal elements

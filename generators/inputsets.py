@@ -16,9 +16,9 @@ import torch
 from shakeout.corpus import standalone
 from shakeout.corpus.case import InputSet
 from shakeout.generators.choices import Choices
-from shakeout.generators.definedness import after, before, ordinary, undefined_results
+from shakeout.generators.definedness import after, before, ordinary, overlaps_itself, undefined_results
 from shakeout.generators.growth import Rejected, Step, perform
-from shakeout.generators.values import DTYPES, Given, tensor_of
+from shakeout.generators.values import DTYPES, SEEDS, Given, tensor_of
 
 __all__ = ["Failed", "input_set", "repeated", "replay", "resized", "tensors_of"]
 
@@ -56,9 +56,7 @@ def tensors_of(inputs: InputSet, training: bool) -> list[torch.Tensor]:
     storages = [tensor_of(storage) for storage in inputs.storages]
     tensors = []
     for view in inputs.views:
-        tensor = standalone.strided(
-            storages[view.storage], DTYPES[view.dtype], view.shape, view.strides, view.offset
-        )
+        tensor = standalone.strided(storages[view.storage], DTYPES[view.dtype], view.shape, view.strides, view.offset)
         if training and view.requires_grad:
             tensor = tensor.detach().requires_grad_()
         tensors.append(tensor)
@@ -96,7 +94,8 @@ def replay(
     values = tensors_of(inputs, training)
     with torch.no_grad():
         for number, held in parameters.items():
-            if held is not None:
+            # One whose elements share a place takes no step.
+            if held is not None and not overlaps_itself(values[number]):
                 values[number].copy_(held)
     leaves = [tensor for tensor in values if tensor.requires_grad] if training else []
     left = dict(parameters)
@@ -112,12 +111,12 @@ def replay(
 
 def _stepped(
     parameter: torch.Tensor, leaves: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor | None]
-) -> torch.Tensor | None:
-    """A parameter after its step, or None if it takes none."""
+) -> torch.Tensor:
+    """A parameter after its step, if it takes one."""
     for leaf, gradient in zip(leaves, gradients, strict=True):
         if leaf is parameter and gradient is not None and leaf.dtype.itemsize > 1 and 0 not in leaf.stride():
             return leaf.detach() - 0.5 * gradient
-    return None
+    return parameter.detach()
 
 
 def _again(
@@ -175,7 +174,7 @@ def _backward(
 
 def repeated(choices: Choices, inputs: Sequence[Given]) -> list[Given]:
     """The same inputs with other values; parameters keep theirs, because the network is made once."""
-    shift = choices.integer(1, 1 << 16)
+    shift = SEEDS * choices.integer(1, 3)
     return [
         given
         if given.values.kind == "literal" or given.parameter

@@ -156,18 +156,28 @@ class Given:
         return View(storage, self.dtype, self.shape, strides, offset, self.requires_grad)
 
 
-@functools.lru_cache(4096)
-def _filled(storage: Storage) -> torch.Tensor:
-    values = storage.values
-    dtype = DTYPES[storage.dtype]
-    if values.kind == "literal":
-        return torch.tensor(values.items, dtype=dtype)
-    return standalone.fill(dtype, (storage.size,), values.kind, values.seed, values.low, values.high)  # type: ignore[no-any-return]
+#: Elements of a remembered stream of values; most storages are shorter.
+PREFIX = 256
+#: Seeds that a case starts from. Few, so that streams are met again; the values still differ by kind, range and dtype.
+SEEDS = 64
+
+
+@functools.lru_cache(1 << 13)
+def _stream(dtype: str, kind: str, seed: int, low: float, high: float) -> torch.Tensor:
+    """The first values of a stream; ``fill`` counts elements, so a shorter storage holds a prefix of them."""
+    return standalone.fill(DTYPES[dtype], (PREFIX,), kind, seed, low, high)  # type: ignore[no-any-return]
 
 
 def tensor_of(storage: Storage) -> torch.Tensor:
     """The storage's elements as a new flat tensor."""
-    return _filled(storage).clone() if storage.size <= 4096 else _filled.__wrapped__(storage)
+    values = storage.values
+    if values.kind == "literal":
+        return torch.tensor(values.items, dtype=DTYPES[storage.dtype])
+    if storage.size <= PREFIX:
+        stream = _stream(storage.dtype, values.kind, values.seed, values.low, values.high)
+        return stream[: storage.size].clone()
+    fill = standalone.fill(DTYPES[storage.dtype], (storage.size,), values.kind, values.seed, values.low, values.high)
+    return fill  # type: ignore[no-any-return]
 
 
 class Palette:
@@ -182,7 +192,7 @@ class Palette:
 
     def __init__(self, choices: Choices, kind: str, odd: float) -> None:
         self.choices, self.kind, self.odd = choices, kind, odd
-        self._seed = choices.integer(0, 1 << 24)
+        self._seed = choices.integer(0, SEEDS - 1)
         self._reach = choices.pick((2, 3, 1, 4, 9))
 
     def values(self, dtype: str, spread: Spread, size: int) -> Values:

@@ -261,7 +261,8 @@ def _cast(choices: Choices, shape: Shape, dtype: str) -> Record | None:
             # Bytes other than 0 and 1 are no booleans; wide floats made of other bytes are seldom ordinary.
             if name not in ("bool", dtype) and (other == width or (shape and (shape[-1] * width) % other == 0))
         ]
-        return _record("torch.Tensor.view", (Ref(0), Name(f"torch.{choices.pick(others)}")), shape)
+        if others:
+            return _record("torch.Tensor.view", (Ref(0), Name(f"torch.{choices.pick(others)}")), shape)
     kwargs: Kwargs = (("copy", True),) if choices.boolean(0.15) else ()
     return _record("torch.Tensor.to", (Ref(0), Name(f"torch.{choices.pick(CASTS)}")), shape, kwargs, view=False)
 

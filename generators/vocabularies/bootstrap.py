@@ -23,6 +23,7 @@ from torch.overrides import TorchFunctionMode, resolve_name
 
 from shakeout.corpus.program import Arg, Name, Ref, Slice
 from shakeout.corpus.vocabularies import torch as words
+from shakeout.generators.definedness import meaningful
 from shakeout.generators.vocabularies.probe import Draft, DraftSlot, probe, retype
 from shakeout.generators.vocabularies.records import Record, Slot, Spread
 
@@ -57,7 +58,8 @@ _SOMETIMES = frozenset(
 _COMPOSITE = ("masked.", "signal.windows.", "pca_lowrank", "svd_lowrank", "lobpcg")
 # Operators that are undefined on an operand that is not ascending; elsewhere ascending samples are an accident.
 _ORDERED = frozenset("searchsorted bucketize histogram histogramdd embedding_bag".split())
-_PRIVATE_KERNELS = ("fbgemm", "cudnn", "miopen", "mkldnn", "quantize", "fake_quantize", "fused_", "q_", "sparse")
+# What is behind public functions: some check nothing, and read or write past the end of what does not fit.
+_PRIVATE_KERNELS = ("native_", "batch_norm_", "fbgemm", "cudnn", "miopen", "mkldnn", "quantize", "fake_quantize", "fused_", "q_", "sparse")
 
 
 class Unrecordable(Exception):
@@ -263,7 +265,7 @@ def _usable(name: str) -> bool:
     hazards = words.hazards(name)
     if "random" in hazards and last.rstrip("_") not in _SOMETIMES:
         return False
-    if "uninitialised" in hazards or (last.startswith("_") and not last.startswith("__")):
+    if not meaningful(name) or "uninitialised" in hazards or (last.startswith("_") and not last.startswith("__")):
         return False
     return not last.startswith(_PRIVATE_KERNELS) and "name" not in last and not last.startswith("max_unpool")
 
