@@ -390,16 +390,9 @@ def _bugs(options: argparse.Namespace) -> int:
     if not bugs:
         print(f"no bugs in {directory}")
         return Exit.OK
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, header_style="bold")
-    for name in ("id", "target", "symptom", "state", "fresh", "seen", "title"):
-        table.add_column(name, no_wrap=name != "title")
     for bug in bugs:
         fresh = f"{bug.k}/{bug.n}" if bug.n else "-"
-        table.add_row(bug.id, bug.target, bug.symptom, bug.state, fresh, str(bug.count), bug.title)
-    Console(highlight=False).print(table)
+        print(f"{bug.id:<9} {bug.state:<10} {fresh:>4}  seen {bug.count:<4} {bug.title[:160]}")
     return Exit.OK
 
 

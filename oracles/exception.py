@@ -35,7 +35,7 @@ class ExceptionParity:
             self.name,
             Outcome.FAIL,
             error.kind,
-            f"{error.kind}: {error.message.strip()[:500]}",
+            f"{error.kind}: {error.template}\n{error.message.strip()[:2000]}",
             "the run",
             {"template": error.template, "frames": list(error.frames[-3:]), "owner": error.owner},
         )

@@ -38,6 +38,9 @@ _FORBIDDEN = frozenset(
     ).split()
 )
 
+# Steps of PyTorch's own graph transformations, which happen to be visible.
+_FORBIDDEN |= {"torch.slice_inverse", "torch.Tensor.slice_inverse"}
+
 #: Meanings that a case may not depend on, by operator. ``random``: draws from a generator. ``uninitialised``: shows
 #: memory that nobody wrote. ``strides``: the values depend on how the operand lies in memory. ``duplicates``: two
 #: indices may write to one place and the order is not defined. ``ties``: equal keys may come in any order.
