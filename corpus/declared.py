@@ -1,0 +1,224 @@
+"""What a user declared: found by ``MODULE:NAME``, and the only thing of a user's that a stored case may call.
+
+A case may come from anybody, so its text must not decide what runs here. A module is imported only if its source
+mentions Shakeout, and of what is in it only an object made by one of the decorators is ever called.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import functools
+import importlib
+import inspect
+import keyword
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any, NamedTuple
+
+__all__ = ["Declared", "Example", "Kernel", "NotDeclared", "find", "import_lines", "local_name"]
+
+_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
+
+_AS_KERNEL = "put @shakeout.kernel(reference=...) above it, as the outermost decorator"
+_AS_RUNTIME = "put @shakeout.runtime above it, as the outermost decorator"
+
+
+class NotDeclared(ValueError):
+    """A name behind which there is nothing that a user declared; the message says what to do."""
+
+
+class Declared:
+    """What the decorators make; nothing else is called on behalf of a stored case."""
+
+
+class Example(NamedTuple):
+    """One call that a kernel accepts."""
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+
+class Kernel(Declared):
+    """A function beside its reference; called, it is the function.
+
+    Attributes:
+        function: the kernel itself.
+        reference: a callable that takes the same arguments and is right.
+        examples: calls that both accept, made on first use.
+        strides: whether results must lie in memory as the reference's do.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        reference: Callable[..., Any],
+        make_examples: Callable[[], tuple[Example, ...]],
+        strides: bool,
+    ) -> None:
+        # Not the dictionary: that of a custom operator holds the operator's own state.
+        functools.update_wrapper(self, function, updated=())
+        self.function = function
+        self.reference = reference
+        self.strides = strides
+        self._make_examples = make_examples
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the kernel."""
+        return self.function(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        # So that @my_kernel.register_fake and the like go on working on a declared custom operator.
+        if name == "function":
+            raise AttributeError(name)
+        return getattr(self.function, name)
+
+    def __repr__(self) -> str:
+        return f"<shakeout.kernel {self.function!r}>"
+
+    @functools.cached_property
+    def examples(self) -> tuple[Example, ...]:
+        """The example calls; raises RuntimeError where the user's function that makes them fails."""
+        try:
+            return self._make_examples()
+        except Exception as error:
+            raise RuntimeError(f"making the examples of {self!r} fails: {type(error).__name__}: {error}") from error
+
+
+@functools.cache
+def find(name: str) -> Declared:
+    """What is declared as ``MODULE:NAME``.
+
+    Raises:
+        NotDeclared: with what is missing and what to do about it.
+    """
+    module_name, attribute = _split(name)
+    module = sys.modules.get(module_name) or _imported(module_name, attribute)
+    if not hasattr(module, attribute):
+        raise NotDeclared(f"{module_name} has no {attribute!r}{_others(module)}")
+    found = getattr(module, attribute)
+    if not isinstance(found, Declared):
+        raise NotDeclared(f"{name} is not declared for Shakeout: {_advice(found)}")
+    return found
+
+
+def _split(name: str) -> tuple[str, str]:
+    module, _, attribute = name.partition(":")
+    words = [*module.split("."), attribute]
+    if not _MODULE.fullmatch(module) or not _MODULE.fullmatch(attribute) or "." in attribute:
+        raise NotDeclared(f"{name!r} is not of the form MODULE:NAME, as mypackage.kernels:my_conv2d is")
+    if any(map(keyword.iskeyword, words)):
+        raise NotDeclared(f"{name!r} contains a keyword of Python")
+    return module, attribute
+
+
+def _imported(name: str, attribute: str) -> ModuleType:
+    """The module, imported only if its source mentions Shakeout."""
+    # The one place where the user's working directory becomes importable: behind all that is installed.
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())
+    importlib.invalidate_caches()
+    try:
+        spec = _spec(name)
+        source = None if spec is None or spec.loader is None else _source(spec)
+    except Exception as error:
+        raise NotDeclared(f"{name} cannot be read: {type(error).__name__}: {error}") from error
+    if spec is None:
+        raise NotDeclared(
+            f"there is no module {name}, neither in the working directory ({os.getcwd()}) nor among what is installed"
+        )
+    if source is None or "shakeout" not in source:
+        raise NotDeclared(f"{name}:{attribute} is not declared for Shakeout: {_advice_unread(source or '', attribute)}")
+    try:
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as error:
+        raise NotDeclared(f"importing {name} fails: {type(error).__name__}: {error}") from error
+
+
+def _spec(name: str) -> ModuleSpec | None:
+    """Where a module lies; unlike ``importlib.util.find_spec`` this imports no parent package."""
+    path = None
+    spec = None
+    known = ""
+    for part in name.split("."):
+        if known and path is None:
+            return None  # what should hold it is no package
+        known = f"{known}.{part}" if known else part
+        finders = (finder.find_spec(known, path) for finder in sys.meta_path if hasattr(finder, "find_spec"))
+        spec = next((found for found in finders if found is not None), None)
+        if spec is None:
+            return None
+        path = spec.submodule_search_locations
+    return spec
+
+
+def _source(spec: ModuleSpec) -> str | None:
+    read = getattr(spec.loader, "get_source", None)
+    return None if read is None else read(spec.name)
+
+
+def _others(module: ModuleType) -> str:
+    declared = sorted(name for name, value in vars(module).items() if isinstance(value, Declared))
+    return f"; declared there: {', '.join(declared)}" if declared else "; nothing is declared there"
+
+
+def _advice(found: object) -> str:
+    """Which decorator an object wants."""
+    inner = inspect.unwrap(found) if callable(found) else found
+    if inspect.isgeneratorfunction(inner) or (inspect.isclass(inner) and hasattr(inner, "__enter__")):
+        return f"it makes context managers, so {_AS_RUNTIME}"
+    if inspect.isfunction(inner) or type(inner).__name__ in ("CustomOpDef", "OpOverload", "OpOverloadPacket"):
+        return f"it is a function; if it is a kernel, {_AS_KERNEL}; if it makes context managers, {_AS_RUNTIME}"
+    return f"it is a {type(found).__name__}, and neither a kernel nor a function that makes context managers"
+
+
+def _advice_unread(source: str, attribute: str) -> str:
+    """Which decorator a definition wants, in a module that was not imported."""
+    try:
+        tree = ast.parse(source)
+    except SyntaxError as error:
+        return f"its module has a syntax error in line {error.lineno}"
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name == attribute:
+            return f"if it is a context manager, {_AS_RUNTIME}"
+        if isinstance(node, ast.FunctionDef) and node.name == attribute:
+            if any(isinstance(part, ast.Yield) for part in ast.walk(node)):
+                return f"it makes context managers, so {_AS_RUNTIME}"
+            return f"it is a function; if it is a kernel, {_AS_KERNEL}; if it makes context managers, {_AS_RUNTIME}"
+    return (
+        "its module does not mention shakeout and was not imported; name the module that holds the "
+        "@shakeout.kernel(reference=...) or @shakeout.runtime"
+    )
+
+
+# --- in source text ---------------------------------------------------------------------------------------------------
+
+_TAKEN = frozenset(
+    "torch math sys os subprocess contextlib nan inf bind arguments program Network CALLS TOLERANCES prepare declined "
+    "tensors self network".split()
+)
+
+
+def local_name(name: str) -> str:
+    """The name by which source text calls it: its own, unless a script needs that one for something else."""
+    from shakeout.corpus import standalone
+
+    attribute = _split(name)[1]
+    taken = attribute in _TAKEN or hasattr(standalone, attribute) or hasattr(builtins, attribute)
+    if taken or re.fullmatch(r"[xpvs]\d+|inputs_\d+", attribute):
+        return f"{attribute}_declared"
+    return attribute
+
+
+def import_lines(name: str) -> list[str]:
+    """The lines that bring it into a script, which is run in the directory that the campaign ran in."""
+    module, attribute = _split(name)
+    local = local_name(name)
+    return [
+        'sys.path.append("")  # modules of the working directory',
+        f"from {module} import {attribute}" + (f" as {local}" if local != attribute else ""),
+    ]

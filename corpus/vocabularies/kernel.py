@@ -1,0 +1,172 @@
+"""The kernel vocabulary: a user's kernels, named ``MODULE:NAME``, among the operators of torch.
+
+What a kernel means is what its declared reference does. The source text of a program takes each kernel as a further
+parameter that is the reference unless told otherwise; a target hands in the kernel itself.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from shakeout.corpus.declared import Kernel, NotDeclared, find, import_lines, local_name
+from shakeout.corpus.program import Call, InvalidProgram, Program
+from shakeout.corpus.vocabularies import torch as plain
+from shakeout.corpus.vocabularies.torch import UnknownOperator, argument, value, widened, wider
+
+__all__ = [
+    "UnknownOperator",
+    "argument",
+    "bindings",
+    "call",
+    "evaluate",
+    "expression",
+    "hazards",
+    "imports",
+    "kernel",
+    "meaning",
+    "namespace",
+    "operators",
+    "resolve",
+    "value",
+    "widened",
+    "wider",
+]
+
+operators = plain.operators
+
+
+def kernel(operator: str) -> Kernel:
+    """The declared kernel behind ``MODULE:NAME``.
+
+    Raises:
+        UnknownOperator: there is none.
+    """
+    try:
+        found = find(operator)
+    except NotDeclared as error:
+        raise UnknownOperator(str(error)) from error
+    if not isinstance(found, Kernel):
+        raise UnknownOperator(f"{operator} is declared, but not as a kernel")
+    return found
+
+
+@functools.cache
+def resolve(operator: str) -> Callable[..., Any]:
+    """What an operator means: for a kernel its reference, for the rest the operator of torch.
+
+    Raises:
+        UnknownOperator: the name is not an operator here.
+    """
+    if ":" not in operator:
+        return plain.resolve(operator)
+    declared = kernel(operator)
+    return declared.reference if declared.strides else functools.partial(_relaid, declared.reference)
+
+
+def _relaid(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """The results of a call, each row-major: of a kernel that promises no strides."""
+    result = function(*args, **kwargs)
+    return [item.contiguous() for item in result] if isinstance(result, list | tuple) else result.contiguous()
+
+
+@functools.cache
+def meaning(operator: str) -> str:
+    """The operator of torch that a kernel's reference is, or the name itself."""
+    if ":" not in operator:
+        return operator
+    reference = kernel(operator).reference
+    return next((name for name, function in operators().items() if function is reference), operator)
+
+
+def hazards(operator: str) -> frozenset[str]:
+    """The hazards that an operator, or the operator of torch behind a kernel, declares."""
+    name = meaning(operator)
+    return frozenset() if ":" in name else plain.hazards(name)
+
+
+def call(operation: Call, tensors: Sequence[Any]) -> list[Any]:
+    """Run one call on tensors, a kernel's by its reference; its results in order."""
+    if ":" not in operation.operator:
+        return plain.call(operation, tensors)
+    args = [value(arg, tensors) for arg in operation.args]
+    kwargs = {key: value(arg, tensors) for key, arg in operation.kwargs}
+    result = resolve(operation.operator)(*args, **kwargs)
+    if operation.form == "tensor":
+        return [result]
+    return list(result) if operation.form == "sequence" else []
+
+
+def evaluate(
+    program: Program, tensors: Sequence[Any], after: Callable[[Call, list[Any]], list[Any]] | None = None
+) -> list[Any]:
+    """Interpret a program, call by call; all its values, by number.
+
+    ``after`` sees each call with its results and returns what takes their place. A reference may be made of many
+    operators of torch; ``after`` then sees the result of each of them as well, because each of them rounds.
+    """
+    values: list[Any] = list(tensors)
+    for operation in program.calls:
+        if after is not None and ":" in operation.operator and ":" in meaning(operation.operator):
+            with _inside(operation, after):
+                results = call(operation, values)
+        else:
+            results = call(operation, values)
+        values.extend(results if after is None else after(operation, results))
+    return values
+
+
+def _inside(operation: Call, after: Callable[[Call, list[Any]], list[Any]]) -> Any:
+    """A mode in which every function of torch has its result replaced by ``after``."""
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class Inside(TorchFunctionMode):
+        def __torch_function__(
+            self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        ) -> Any:
+            result = func(*args, **(kwargs or {}))
+            return after(operation, [result])[0] if type(result) is torch.Tensor else result
+
+    return Inside()
+
+
+def expression(operation: Call, names: Sequence[str]) -> str:
+    """A call as Python source."""
+    if ":" not in operation.operator:
+        return plain.expression(operation, names)
+    pieces = [argument(arg, names) for arg in operation.args]
+    pieces += [f"{key}={argument(arg, names)}" for key, arg in operation.kwargs]
+    text = f"{local_name(operation.operator)}({', '.join(pieces)})"
+    if kernel(operation.operator).strides:
+        return text
+    return f"{text}.contiguous()" if operation.form == "tensor" else f"[one.contiguous() for one in {text}]"
+
+
+# --- what a program's source needs beside torch -----------------------------------------------------------------------
+
+
+def _kernels(program: Program) -> dict[str, str]:
+    """The kernels that a program calls, by the name that its text calls them by."""
+    found: dict[str, str] = {}
+    for operator in program.operators():
+        if ":" in operator and found.setdefault(local_name(operator), operator) != operator:
+            raise InvalidProgram(f"{operator} and {found[local_name(operator)]} have one name in one program")
+    return found
+
+
+def bindings(program: Program) -> list[str]:
+    """A further parameter of the program function for each kernel."""
+    return [f"{name}={name}.reference" for name in _kernels(program)]
+
+
+def namespace(program: Program) -> dict[str, Any]:
+    """The kernels by name."""
+    return {name: kernel(operator) for name, operator in _kernels(program).items()}
+
+
+def imports(program: Program) -> list[str]:
+    """The import of each kernel."""
+    lines = [line for operator in _kernels(program).values() for line in import_lines(operator)]
+    return list(dict.fromkeys(lines))

@@ -1,0 +1,29 @@
+"""A user's own kernel or runtime as a target, named ``MODULE:NAME``."""
+
+from __future__ import annotations
+
+from shakeout.corpus.declared import Kernel, NotDeclared, find
+from shakeout.targets.kernels.user import UserKernel
+from shakeout.targets.offload.declare import Runtime
+from shakeout.targets.offload.runtime import RuntimeTarget, user_runtime
+from shakeout.targets.target import UnknownTarget
+
+__all__ = ["declared"]
+
+
+def declared(name: str) -> UserKernel | RuntimeTarget:
+    """The target that a user declared; imports the user's module.
+
+    Raises:
+        UnknownTarget: there is no such module or name, or it is not declared; the message says what to do.
+    """
+    try:
+        found = find(name)
+    except NotDeclared as error:
+        raise UnknownTarget(str(error)) from error
+    match found:
+        case Kernel():
+            return UserKernel(name)
+        case Runtime():
+            return user_runtime(name)
+    raise UnknownTarget(f"{name} is a {type(found).__name__}, which is no target")

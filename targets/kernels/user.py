@@ -1,0 +1,95 @@
+"""A user's kernel as a target: generated programs call it where the reference calls what it is compared with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shakeout.corpus.case import Knob, KnobSpace, Setting
+from shakeout.corpus.declared import Kernel, import_lines, local_name
+from shakeout.corpus.vocabularies import kernel as words
+from shakeout.targets.eager import INSTALL_TORCH
+from shakeout.targets.target import module_available
+
+__all__ = ["UserKernel"]
+
+#: What torch.library.opcheck looks at; as one knob value each, so that every failure has a signature of its own.
+OPCHECKS = ("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
+
+_DECLINED = '''def declined(error):
+    """Whether the kernel says that it does not support this, or has no backward pass."""
+    return isinstance(error, NotImplementedError) or "no autograd formula was registered" in str(error)'''
+
+
+@dataclass(frozen=True, slots=True)
+class UserKernel:
+    """The kernel declared as ``MODULE:NAME``."""
+
+    name: str
+    vocabulary: str = "kernel"
+    exact: bool = False
+
+    @property
+    def kernel(self) -> Kernel:
+        """The declared kernel."""
+        return words.kernel(self.name)
+
+    @property
+    def summary(self) -> str:
+        """What is compared with what."""
+        meaning = words.meaning(self.name)
+        reference = self.kernel.reference
+        return f"your kernel, against {getattr(reference, '__name__', reference) if ':' in meaning else meaning}"
+
+    def knobs(self) -> KnobSpace:
+        """For a custom operator, which check of ``torch.library.opcheck`` runs before each call."""
+        if not _is_custom_operator(self.kernel.function):
+            return ()
+        return (Knob("opcheck", ("off", *OPCHECKS), "a check of torch.library.opcheck before each call"),)
+
+    def unavailable(self) -> str | None:
+        """Why nothing can be generated for it."""
+        if not module_available("torch"):
+            return f"torch is not installed: {INSTALL_TORCH}"
+        if ":" in words.meaning(self.name) and not self.kernel.examples:
+            return (
+                "its reference is no operator of torch, so nothing is known about its arguments: "
+                "declare it with @shakeout.kernel(reference=..., examples=[(x, w), ...])"
+            )
+        return None
+
+    def warm(self) -> None:
+        """Import the module that holds it."""
+        words.resolve(self.name)
+
+    def source(self, setting: Setting) -> str:
+        """The kernel in the place of its reference."""
+        local = local_name(self.name)
+        lines = ["import sys", "", *import_lines(self.name), "", ""]
+        check = setting.knob("opcheck", "off")
+        if check == "off":
+            called = local
+        else:
+            called = "checked"
+            lines += [
+                "def checked(*args, **kwargs):",
+                "    given = [a.detach().requires_grad_(a.requires_grad) if torch.is_tensor(a) else a for a in args]",
+                f"    torch.library.opcheck({local}.function, tuple(given), kwargs, test_utils={check!r})",
+                f"    return {local}(*args, **kwargs)",
+                "",
+                "",
+            ]
+        lines += [
+            "def prepare(network):",
+            f"    return lambda *arguments: network(*arguments, {local}={called})",
+            "",
+            "",
+            _DECLINED,
+        ]
+        return "\n".join(lines) + "\n"
+
+
+def _is_custom_operator(function: object) -> bool:
+    from torch._library.custom_ops import CustomOpDef
+    from torch._ops import OpOverload, OpOverloadPacket
+
+    return isinstance(function, CustomOpDef | OpOverload | OpOverloadPacket)
