@@ -1,0 +1,173 @@
+"""The command line: every mistake is one clear line with its own exit status, and looking is quick."""
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shakeout.corpus.database import NAME, Database
+from shakeout.fuzz import cli
+from shakeout.fuzz.exits import Exit
+
+COMMANDS = ["run", "resume", "status", "bugs", "replay", "targets", "operators", "selftest", "doctor"]
+
+
+def run(capsys: pytest.CaptureFixture, *arguments: str) -> tuple[int, str, str]:
+    try:
+        status = cli.main(arguments)
+    except SystemExit as error:
+        status = int(error.code or 0)
+    out, err = capsys.readouterr()
+    assert "Traceback" not in out + err
+    return status, out, err
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def campaign(directory: Path) -> Path:
+    directory.mkdir(parents=True)
+    Database.create(directory / NAME).close()
+    return directory
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_explains_itself_with_an_example(capsys: pytest.CaptureFixture, command: str) -> None:
+    status, out, _ = run(capsys, command, "--help")
+    assert status == 0
+    assert f"example:\n  shakeout {command}" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["frobnicate"], "invalid choice"),
+        (["run", "--minutes", "five"], "invalid float value"),
+        (["run", "--minutes", "0"], "--minutes: expected a positive number, found 0"),
+        (["run", "--workers", "-1"], "--workers: expected a positive whole number"),
+        (["run", "--memory-limit", "1"], "--memory-limit"),
+        (["run", "--target", "inducter"], "unknown target 'inducter'; there are eager, aot_eager, inductor"),
+        (["run", "--knob", "simdlen"], "--knob: expected NAME=VALUE"),
+        (["run", "--knob", "cpp.simdlem=1"], "did you mean cpp.simdlen?"),
+        (["run", "--knob", "cpp.simdlen=7"], "cpp.simdlen takes None, 1, 256; found 7"),
+        (["run", "--config", "none.toml"], "none.toml: cannot be read"),
+        (["bugs", "shew", "SH-1"], "expected nothing or 'show ID'"),
+        (["replay", "nothing"], "no file, no bug's id"),
+    ],
+)
+def test_wrong_usage(capsys: pytest.CaptureFixture, arguments: list[str], words: str) -> None:
+    status, _, err = run(capsys, *arguments)
+    assert status == Exit.USAGE
+    assert words in err
+
+
+def test_a_missing_package_is_told_with_the_line_that_installs_it(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shakeout.targets.dynamo.module_available", lambda name: False)
+    status, _, err = run(capsys, "run", "--target", "aot_eager")
+    assert status == Exit.USAGE
+    assert "target aot_eager cannot run here: torch is not installed: pip install" in err
+
+
+def test_without_a_campaign(capsys: pytest.CaptureFixture) -> None:
+    for command in ("status", "bugs", "operators", "resume"):
+        status, _, err = run(capsys, command)
+        assert status == Exit.DIRECTORY
+        assert "shakeout run" in err
+
+
+def test_a_directory_that_is_no_campaign(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+    status, _, err = run(capsys, "status", str(tmp_path))
+    assert status == Exit.DIRECTORY
+    assert "not a campaign's directory" in err
+
+
+@pytest.mark.parametrize("command", ["status", "operators", "resume"])
+def test_a_damaged_database(capsys: pytest.CaptureFixture, command: str) -> None:
+    directory = campaign(Path("runs/broken"))
+    (directory / "campaign.toml").write_text("")
+    (directory / NAME).write_bytes(b"this is no database, and long enough to be looked at" * 40)
+    status, _, err = run(capsys, command, str(directory))
+    assert status == Exit.DIRECTORY
+    assert NAME in err
+
+
+@pytest.mark.parametrize("command", ["status", "resume"])
+def test_a_campaign_of_a_newer_version(capsys: pytest.CaptureFixture, command: str) -> None:
+    directory = campaign(Path("runs/newer"))
+    (directory / "campaign.toml").write_text("")
+    with sqlite3.connect(directory / NAME) as connection:
+        connection.execute("PRAGMA user_version=99")
+    status, _, err = run(capsys, command, str(directory))
+    assert status == Exit.DIRECTORY
+    assert "newer" in err
+
+
+def test_a_place_that_cannot_be_written(capsys: pytest.CaptureFixture) -> None:
+    # A file stands where the directory would be; that stops root as well.
+    Path("file").write_text("")
+    status, _, err = run(capsys, "run", "--directory", "file/campaign", "--plain")
+    assert status == Exit.DIRECTORY
+    assert "file" in err
+
+
+def test_an_unknown_bug(capsys: pytest.CaptureFixture) -> None:
+    campaign(Path("runs/one"))
+    status, _, err = run(capsys, "bugs", "show", "SH-0000")
+    assert status == Exit.USAGE
+    assert "SH-0000" in err
+
+
+def test_an_empty_campaign_can_be_looked_at(capsys: pytest.CaptureFixture) -> None:
+    campaign(Path("runs/one"))
+    assert run(capsys, "bugs")[:2] == (0, "no bugs in runs/one\n")
+    assert json.loads(run(capsys, "bugs", "--json")[1]) == []
+    assert json.loads(run(capsys, "status", "--json")[1])["directory"] == "runs/one"
+    assert "0 operators" in run(capsys, "operators")[1]
+    assert "0 compared" in run(capsys, "status")[1]
+
+
+def test_a_hostile_case_is_refused(capsys: pytest.CaptureFixture) -> None:
+    Path("case.json").write_text('{"format": 1, "program": "__import__(\'os\').system(\'true\')"}')
+    status, _, err = run(capsys, "replay", "case.json")
+    assert status == Exit.USAGE
+    assert "case.json: case.program: expected dict" in err
+
+
+def test_the_targets_are_listed(capsys: pytest.CaptureFixture) -> None:
+    names = {one["name"] for one in json.loads(run(capsys, "targets", "--json")[1])}
+    assert {"eager", "aot_eager", "inductor"} <= names
+    assert "cpp.simdlen" in run(capsys, "targets", "--knobs")[1]
+
+
+def test_the_doctor_looks_at_this_machine(capsys: pytest.CaptureFixture) -> None:
+    _, out, _ = run(capsys, "doctor", "--json")
+    states = {check["name"]: check["state"] for check in json.loads(out)}
+    assert states["python"] == states["torch"] == "ok"
+    assert "C++ compiler" in states
+
+
+def test_our_own_defects_are_marked(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(directory: Path) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr("shakeout.fuzz.doctor.checks", broken)
+    status, _, err = run(capsys, "doctor")
+    assert status == Exit.INTERNAL
+    assert err.startswith("SHAKEOUT-INTERNAL RuntimeError: a defect")
+    log = Path(err.strip().rpartition(" ")[2])
+    assert "Traceback" in log.read_text()
+    log.unlink()
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    command = f"{sys.executable} -m shakeout targets --knobs | head -n 1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, env=os.environ)
+    assert "Traceback" not in done.stderr
