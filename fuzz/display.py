@@ -100,11 +100,12 @@ class Display:
             self._say(f"      going on with {event.directory} at case {event.next_index:,}")
 
     def _warming(self, step: str) -> None:
-        self._step = step
         if self._live is not None:
             self._live.update(Spinner("dots", Text(f" cold start: {step}")))
-        else:
+        # A step that counts would fill the page.
+        elif step.partition(":")[0] != self._step:
             self._say(f"      cold start: {step}")
+        self._step = step.partition(":")[0]
 
     def _tested(self, event: events.SelfTested) -> None:
         if event.fault == "no fault":
