@@ -83,9 +83,12 @@ def _warm(supervisor: Control, targets: list[str], maker: str) -> None:
         import_module(maker).prepare(lambda name: supervisor.send({"warming": name}))
 
     step("loading torch", load)
-    step("loading the operators", prepare)
+    making = import_module(maker)
+    if hasattr(making, "begin"):
+        making.begin()
     for name in targets:
         step(f"warming {name}", target(name).warm)
+    step("loading the operators", prepare)
     # What is alive now stays alive in every worker: the collector need not look at it, and its pages stay shared.
     gc.collect()
     gc.freeze()
