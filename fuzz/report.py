@@ -139,7 +139,7 @@ def bug_lines(directory: Path, database: Database, bug: Bug) -> Iterator[str]:
         yield from _finding(bug, best.case_json, best.result)
     fresh = f"{bug.k} of {bug.n} fresh processes" if bug.n else "not tried in a fresh process yet"
     yield f"  state     {bug.state}: {fresh}; seen {bug.count} time{'' if bug.count == 1 else 's'}" + (
-        f"; {bug.note}" if bug.note else ""
+        f"; {bug.note}" if bug.note and bug.note != fresh else ""
     )
     yield f"  first     case {bug.first_index}, {time.strftime('%Y-%m-%d %H:%M', time.localtime(bug.first_seen))}"
     if bug.known:

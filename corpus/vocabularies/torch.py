@@ -40,6 +40,12 @@ _FORBIDDEN = frozenset(
 
 # Steps of PyTorch's own graph transformations, which happen to be visible.
 _FORBIDDEN |= {"torch.slice_inverse", "torch.Tensor.slice_inverse"}
+# Views that autograd does not know to be views: by their contract nothing may be written to them or their base.
+_FORBIDDEN |= {
+    f"{owner}.{name}"
+    for owner in ("torch", "torch.Tensor")
+    for name in ("unsafe_chunk", "unsafe_split", "unsafe_split_with_sizes")
+}
 
 #: Meanings that a case may not depend on, by operator. ``random``: draws from a generator. ``uninitialised``: shows
 #: memory that nobody wrote. ``strides``: the values depend on how the operand lies in memory. ``duplicates``: two
