@@ -52,6 +52,8 @@ def stock_environment(cache: Path, temporary: Path) -> dict[str, str]:
         "TMPDIR": str(temporary.absolute()),
         "TORCHINDUCTOR_CACHE_DIR": str(cache.absolute()),
         "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1",
+        # One process compiles instead of a pool, each of which would import torch first; what it compiles is the same.
+        "TORCHINDUCTOR_COMPILE_THREADS": "1",
     }
 
 
