@@ -581,4 +581,4 @@ def _explained(path: Path) -> Iterator[None]:
     except sqlite3.DatabaseError as error:
         raise MalformedDatabase(f"{path} is damaged ({error}); start a new campaign in another directory") from None
     except OSError as error:
-        raise UnusableDatabase(f"{path} cannot be used: {error.strerror or error}") from None
+        raise UnusableDatabase(f"{path} cannot be written: {error.strerror or error}") from None

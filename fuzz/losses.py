@@ -135,8 +135,8 @@ def _said(output: str) -> str:
         "corruption",
         "free()",
         "malloc",
-        "Fatal Python error",
-        "Sanitizer",
+        "fatal python error",
+        "sanitizer",
     )
     lines = [line.strip() for line in output.splitlines()]
-    return next((line[:200] for line in lines if any(word in line for word in words)), "")
+    return next((line[:200] for line in lines if any(word in line.lower() for word in words)), "")

@@ -1,7 +1,11 @@
 """What every test shares."""
 
 import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 # Before any test imports torch: its threads would fight those of the other pytest workers for the same cores.
@@ -11,3 +15,26 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # pays for imports and compilation, and pytest-timeout bounds the test as a whole.
 settings.register_profile("shakeout", deadline=None)
 settings.load_profile("shakeout")
+
+
+def _mounted(path: Path, *options: str) -> Iterator[Path]:
+    path.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", *options, "tmpfs", str(path)], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"needs the right to mount a file system: {done.stderr.strip()}")
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of half a megabyte."""
+    yield from _mounted(tmp_path / "disk", "-o", "size=512k")
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, which a test may fill or make read-only."""
+    yield from _mounted(tmp_path / "disk", "-o", "size=256m")

@@ -1,0 +1,66 @@
+"""The event log: whole lines, whatever happens to the writer."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from shakeout.corpus.database import Totals
+from shakeout.fuzz import events
+
+SAMPLES = [
+    events.Started("runs/x", ("inductor",), 2, 300.0, None, 0, versions={"torch": "2.13.0"}),
+    events.Warming("loading torch"),
+    events.SelfTested("hang", True, 3.0),
+    events.KnownReplayed("mul", "x * 0", "https://example.org", "still there"),
+    events.CaseDone(0, "inductor", "compared", "pass", 0.5, 3, True, phases={"run": 0.4}),
+    events.FindingSeen("SH-1234", "title", "inductor", "NaN lost", True, 0),
+    events.Confirmed("SH-1234", 3, 3, "confirmed"),
+    events.WorkerDied(1, "crash: SIGSEGV", 4, 0.03),
+    events.Notice("something"),
+    events.Finished("time", 300.0, {"inductor": Totals(generated=1)}, {"confirmed": 1}, ("SH-1234",)),
+]
+
+
+def test_every_event_is_logged_and_read(tmp_path: Path) -> None:
+    with events.EventLog(tmp_path / "events.jsonl") as log:
+        for event in SAMPLES:
+            log(event)
+        log(events.Progress("fuzzing", 1.0, 299.0, {"inductor": Totals()}))
+    read = list(events.read_log(tmp_path / "events.jsonl"))
+    assert [line["event"] for line in read] == [type(event).__name__ for event in SAMPLES]
+    assert read[0] == {"time": read[0]["time"], **json.loads(json.dumps(SAMPLES[0].to_json()))}
+    assert read[-1]["totals"]["inductor"]["generated"] == 1
+
+
+def test_every_kind_of_event_has_a_sample() -> None:
+    kinds = {kind for kind in vars(events).values() if isinstance(kind, type) and issubclass(kind, events.Event)}
+    kinds -= {events.Event, events.Progress}
+    assert kinds == {type(event) for event in SAMPLES}
+
+
+def test_a_line_that_was_cut_off_harms_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_text('{"event":"Notice","message":"one"}\n{"event":"Not')
+    with events.EventLog(path) as log:
+        log(events.Notice("two"))
+    assert [line["message"] for line in events.read_log(path)] == ["one", "two"]
+
+
+def test_a_full_disk_is_an_error(small_disk: Path) -> None:
+    def fill() -> None:
+        with events.EventLog(small_disk / "events.jsonl") as log:
+            for _ in range(10_000):
+                log(events.Notice("x" * 1000))
+
+    with pytest.raises(OSError, match="No space left"):
+        fill()
+    lines = (small_disk / "events.jsonl").read_bytes().split(b"\n")
+    assert all(json.loads(line)["message"] == "x" * 1000 for line in lines[:-1])
+
+
+def test_a_read_only_place_is_an_error(disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    with pytest.raises(OSError, match="Read-only"):
+        events.EventLog(disk / "events.jsonl")
