@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from shakeout.corpus.program import Arg
-from shakeout.corpus.vocabularies import torch as words
+from shakeout.corpus.vocabularies import kernel as words
 
 __all__ = ["Traits", "after", "before", "disjoint", "in_range", "meaningful", "ordinary", "overlaps_itself", "traits", "undefined_results"]
 
@@ -36,8 +36,10 @@ _AMBIGUOUS = {
 _MEANINGLESS = frozenset("eig eigvals qr geqrf ldl_factor ldl_factor_ex ldl_solve lobpcg".split())
 # LAPACK's iterations may not end, or crash, on what is not a number.
 _FINITE = frozenset(
-    "svd svdvals eigh eigvalsh lstsq pinv pinverse matrix_rank cond matrix_norm norm nuclear_norm cov corrcoef "
-    "matrix_exp vector_norm".split()
+    "svd svdvals eigh eigvalsh lstsq pinv pinverse matrix_rank cond matrix_norm norm nuclear_norm matrix_exp inverse "
+    "inv inv_ex det slogdet logdet cholesky cholesky_ex cholesky_inverse cholesky_solve lu_factor lu_factor_ex "
+    "lu_solve lu_unpack lu solve solve_ex solve_triangular triangular_solve tensorinv tensorsolve householder_product "
+    "orgqr ormqr matrix_power".split()
 )
 # Which of several equal elements is meant is not promised: the guide for reports says not to compare these.
 _PLACES = frozenset("argmax argmin argsort".split())
@@ -58,6 +60,7 @@ class Traits:
     __slots__ = ("ambiguous", "counts", "division", "finite", "loops", "pivots", "places", "plain", "quiet", "random", "reshapes", "shift", "ties")
 
     def __init__(self, operator: str) -> None:
+        operator = words.meaning(operator)
         last = operator.rpartition(".")[2]
         hazards = words.hazards(operator)
         self.division = last in _DIVISIONS
@@ -70,7 +73,7 @@ class Traits:
         self.pivots = last in _PIVOTS
         self.loops = "polynomial" in last or last in _LOOPS
         self.ambiguous = _AMBIGUOUS.get(last, frozenset())
-        self.finite = last in _FINITE and ("linalg" in operator or last in ("svd", "pinverse", "matrix_exp", "norm"))
+        self.finite = last in _FINITE
         self.random = "random" in hazards
         named = last in _ORDER_OPTION
         flags = (self.division, self.shift, self.ties, self.random, self.counts, self.loops, self.finite, self.pivots, named)

@@ -14,7 +14,7 @@ import torch
 from shakeout.corpus import standalone
 from shakeout.corpus.codec import arg_to_json
 from shakeout.corpus.program import Arg, Form, Name, Ref
-from shakeout.corpus.vocabularies import torch as words
+from shakeout.corpus.vocabularies import kernel as words
 from shakeout.generators import views
 from shakeout.generators.choices import Choices
 from shakeout.generators.definedness import Traits, after, before, ordinary, traits, undefined_results
@@ -417,7 +417,8 @@ class Growth:
             wanted = slot.dtype
             if wanted == "T":
                 wanted = dtype
-                if place and len(record.slots) > 1 and record.dtypes:
+                # A user's kernel may well take tensors of one dtype and nothing else.
+                if place and len(record.slots) > 1 and record.dtypes and ":" not in record.operator:
                     if choices.boolean(habits.mix):
                         wanted = choices.pick(_MIXED)
                     elif choices.boolean(habits.number) and place not in record.mutates:
@@ -462,8 +463,10 @@ class Growth:
             focus: a value and the slot that it is to go to.
             mutate: change one attribute.
         """
-        if record.operator in self.avoid:
+        if record.operator in self.avoid or (self.habits.training and not record.grad):
             return False
+        if self.habits.training and record.mutates and not self.choices.boolean(0.4):
+            return False  # many a backward pass needs what would be overwritten
         marks = len(self.tensors), len(self.steps), len(self.inputs)
         try:
             self._place(record, dtype, focus, mutate)
@@ -604,7 +607,7 @@ def mutated(
     choices: Choices, operator: str, args: tuple[Arg, ...], kwargs: tuple[tuple[str, Arg], ...]
 ) -> tuple[tuple[Arg, ...], tuple[tuple[str, Arg], ...]]:
     """The same arguments with one attribute changed."""
-    functional = operator.startswith("torch.nn.functional.")
+    functional = words.meaning(operator).startswith("torch.nn.functional.")
     paths: list[tuple[tuple[int | str, ...], Arg]] = []
 
     def walk(arg: Arg, path: tuple[int | str, ...]) -> None:

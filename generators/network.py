@@ -118,7 +118,7 @@ def grow(
             growth.deriving = 0
             growth.habits = Habits()
             growth.place(_FALLBACK, "float32")
-        return _finished(growth, recipe, style)
+        return _finished(growth, recipe, style, vocabulary.name)
 
 
 _FALLBACK = Record("torch.neg", (Ref(0),), (), (Slot("T", (0,)),), (3,), (False,), ("float32",))
@@ -235,7 +235,7 @@ def _tip(growth: Growth) -> int:
     """A value to go on from: rather a recent one, rather one that nobody uses yet."""
     choices = growth.choices
     known = len(growth.tensors)
-    for _ in range(4):
+    for _ in range(4 if known else 0):
         number = known - 1 - choices.integer(0, min(known, 6) - 1) if choices.boolean(0.65) else choices.integer(0, known - 1)
         if number not in growth.dead and (growth.uses[number] == 0 or choices.boolean(0.4)):
             return number
@@ -268,7 +268,7 @@ def _type(dtype: str, shape: tuple[int, ...]) -> TensorType:
     return TensorType(dtype, shape)
 
 
-def _finished(growth: Growth, recipe: Recipe, style: Style) -> Grown:
+def _finished(growth: Growth, recipe: Recipe, style: Style, vocabulary: str) -> Grown:
     choices = growth.choices
     inputs, steps, returns = _numbered(growth)
     training = growth.habits.training and any(given.requires_grad for given in inputs)
@@ -297,6 +297,7 @@ def _finished(growth: Growth, recipe: Recipe, style: Style) -> Grown:
             for step in steps
         ),
         tuple(returns),
+        vocabulary,
     )
     return Grown(
         program=program,
@@ -373,7 +374,7 @@ def _trained(
 ) -> tuple[bool, list[Step], list[int]]:
     """Run forward and backward; a call that autograd does not take is left out, with all that needs it."""
     first = input_set(inputs)
-    for _ in range(3):
+    for _ in range(2):
         if not steps or not returns:
             break
         try:

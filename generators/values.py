@@ -159,7 +159,7 @@ class Given:
 #: Elements of a remembered stream of values; most storages are shorter.
 PREFIX = 256
 #: Seeds that a case starts from. Few, so that streams are met again; the values still differ by kind, range and dtype.
-SEEDS = 64
+SEEDS = 32
 
 
 @functools.lru_cache(1 << 13)
@@ -193,7 +193,7 @@ class Palette:
     def __init__(self, choices: Choices, kind: str, odd: float) -> None:
         self.choices, self.kind, self.odd = choices, kind, odd
         self._seed = choices.integer(0, SEEDS - 1)
-        self._reach = choices.pick((2, 3, 1, 4, 9))
+        self._reach = choices.pick((2, 3, 1, 4))
 
     def values(self, dtype: str, spread: Spread, size: int) -> Values:
         """What to fill a storage of ``size`` elements with."""
@@ -203,7 +203,7 @@ class Palette:
         low: float = -self._reach
         high: float = self._reach
         if spread.low is not None and spread.high is not None:
-            low, high = spread.low, min(spread.high, spread.low + 8)
+            low, high = _inner(spread.low, min(spread.high, spread.low + 8))
             if spread.kind == "any" and kind == "special" and self.choices.boolean(0.5):
                 kind = "uniform"
         if dtype == "bool":
@@ -272,6 +272,13 @@ class Palette:
         if spread.kind == "definite" and size <= 256 and len(shape) >= 2:
             return definite(choices, shape)
         return None
+
+
+@functools.lru_cache(4096)
+def _inner(low: float, high: float) -> tuple[float, float]:
+    """Quarters within observed bounds: readable, and few, so that streams of values are met again."""
+    least, most = math.ceil(4 * low) / 4, math.floor(4 * high) / 4
+    return (least, most) if least < most else (low, high)
 
 
 def distinct(choices: Choices, low: int, high: int, size: int) -> tuple[int, ...] | None:

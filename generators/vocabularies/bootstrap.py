@@ -13,13 +13,14 @@ import itertools
 import json
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode, resolve_name
+from torch.utils import _pytree as pytree
 
 from shakeout.corpus.program import Arg, Name, Ref, Slice
 from shakeout.corpus.vocabularies import torch as words
@@ -27,7 +28,7 @@ from shakeout.generators.definedness import meaningful
 from shakeout.generators.vocabularies.probe import Draft, DraftSlot, probe, retype
 from shakeout.generators.vocabularies.records import Record, Slot, Spread
 
-__all__ = ["collect", "main"]
+__all__ = ["collect", "main", "records_of_examples"]
 
 #: Records kept of one structure (kinds of arguments, ranks, dtypes), and of one operator: what is beyond says the same.
 PER_STRUCTURE = 3
@@ -130,10 +131,11 @@ class _Recorder(TorchFunctionMode):
         name = self.names(func)
         if name is not None:
             with contextlib.suppress(Unrecordable):
-                self._record(name, args, kwargs or {})
+                self.record(name, args, kwargs or {})
         return func(*args, **(kwargs or {}))
 
-    def _record(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def record(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Write down one call; raises Unrecordable."""
         tensors: list[torch.Tensor] = []
         stored = tuple(self._argument(arg, tensors) for arg in args)
         keywords = []
@@ -267,7 +269,7 @@ def _usable(name: str) -> bool:
         return False
     if not meaningful(name) or "uninitialised" in hazards or (last.startswith("_") and not last.startswith("__")):
         return False
-    return not last.startswith(_PRIVATE_KERNELS) and "name" not in last and not last.startswith("max_unpool")
+    return not last.startswith(_PRIVATE_KERNELS) and "name" not in last and not last.startswith("max_unpool") and last != "detach_"
 
 
 def collect(progress: Callable[[str, int, int], None], skip: frozenset[str] = frozenset()) -> dict[str, list[Record]]:
@@ -277,9 +279,9 @@ def collect(progress: Callable[[str, int, int], None], skip: frozenset[str] = fr
         progress: told the name of what comes next, how many are done, and of how many.
         skip: names (as told to ``progress``) that are left out because they crash.
     """
+    recorder = _Recorder(_names())  # before op_db adds to what there is
     from torch.testing._internal.common_methods_invocations import op_db
 
-    recorder = _Recorder(_names())
     found: dict[str, list[Record]] = {}
     families: dict[str, set[str]] = {}
     for done, info in enumerate(op_db):
@@ -334,6 +336,29 @@ def _probed(
         record = probe(draft, _spreads(draft, seen), dtypes)
         if record is not None and (record.args, record.kwargs, record.slots) not in have:
             records.append(record)
+    return records
+
+
+def records_of_examples(
+    operator: str, calls: Sequence[tuple[Sequence[Any], Mapping[str, Any]]], dtypes: Sequence[str]
+) -> list[Record]:
+    """The records that example calls of an operator give; what a case cannot hold is left out.
+
+    Args:
+        operator: what is called.
+        calls: arguments and keyword arguments of each.
+        dtypes: those that the main operand is tried at.
+    """
+    records: list[Record] = []
+    for args, kwargs in calls:
+        recorder = _Recorder(lambda function: None)
+        tensors = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        # What is computed with, rather than an index or a mask.
+        wide = [tensor for tensor in tensors if tensor.is_floating_point() or tensor.is_complex()]
+        recorder.main = next((tensor.dtype for tensor in (*wide, *tensors)), torch.float32)
+        with contextlib.suppress(Unrecordable):
+            recorder.record(operator, args, kwargs)
+        records += _probed(recorder.drafts.get(operator, {}), recorder.seen, dtypes, records)
     return records
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from shakeout.corpus.program import Arg
-from shakeout.corpus.vocabularies import torch as words
+from shakeout.corpus.vocabularies import kernel as words
 from shakeout.generators.vocabularies.records import Record, Slot, Spread
 
 __all__ = ["Draft", "DraftSlot", "probe", "retype"]
@@ -139,6 +139,7 @@ def probe(draft: Draft, spreads: Sequence[Spread], dtypes: Sequence[str]) -> Rec
         ranks=ranks,
         broadcasts=broadcasts,
         draws="random" in words.hazards(record.operator),
+        grad=trial.differentiates(shapes),
     )
 
 
@@ -164,6 +165,7 @@ def retype(source: Record, operator: str) -> Record | None:
         ranks=ranks,
         broadcasts=broadcasts,
         draws=draws,
+        grad=trial.differentiates(shapes),
     )
 
 
@@ -213,6 +215,30 @@ class _Trial:
             isinstance(item, torch.Tensor) and item.numel() > 0 and item.untyped_storage().data_ptr() in owned
             for item in results
         )
+        return True
+
+
+    def differentiates(self, shapes: Sequence[tuple[int, ...]]) -> bool:
+        """Whether the call runs on leaves, and backwards if its result depends on them."""
+        record = self.record
+        tensors = self._operands(shapes)
+        leaves = []
+        with torch.enable_grad():
+            for number, tensor in enumerate(tensors):
+                if tensor.is_floating_point() or tensor.is_complex():
+                    leaves.append(tensor.requires_grad_())
+                    if number in self.mutates:
+                        tensors[number] = tensor.clone()  # a leaf may not be written to
+            results = _run(record.operator, record.args, record.kwargs, tensors)
+            if results is None:
+                return False
+            roots = [item for item in results if isinstance(item, torch.Tensor) and item.requires_grad]
+            if not roots:
+                return True
+            try:
+                torch.autograd.grad(roots, leaves, [torch.ones_like(root) for root in roots], allow_unused=True)
+            except RuntimeError:
+                return False
         return True
 
 

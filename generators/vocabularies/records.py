@@ -71,6 +71,7 @@ class Record:
         view: a result shares memory with a slot.
         ranks: bit ``r`` is set if all slots may together have another shape of rank ``r``.
         broadcasts: the later slots may be smaller (1), the first may be smaller as well (2).
+        grad: autograd takes the call, or has nothing to do with it.
         draws: the operator can draw random numbers; with these very attributes it does not.
     """
 
@@ -86,6 +87,7 @@ class Record:
     ranks: int = 0
     broadcasts: int = 0
     draws: bool = False
+    grad: bool = True
 
     def shape(self, slot: int) -> tuple[int, ...]:
         """The recorded shape of a slot."""
@@ -108,12 +110,13 @@ class Record:
             self.ranks,
             self.broadcasts,
             int(self.draws),
+            int(self.grad),
         ]
 
     @staticmethod
     def from_json(operator: str, row: list[Any]) -> Record:
         """Read a row; raises ValueError, TypeError or KeyError where it is none."""
-        args, kwargs, slots, sizes, free, dtypes, mutates, view, ranks, broadcasts, draws = row
+        args, kwargs, slots, sizes, free, dtypes, mutates, view, ranks, broadcasts, draws, grad = row
         return Record(
             operator=operator,
             args=tuple(map(arg_from_json, args)),
@@ -130,4 +133,5 @@ class Record:
             ranks=ranks,
             broadcasts=broadcasts,
             draws=bool(draws),
+            grad=bool(grad),
         )
