@@ -1,6 +1,6 @@
 """The first, simple signature of a failure: equal for failures that probably have one cause.
 
-Small programs are told apart by their operators. In larger ones most operators are bystanders; there the operator that
+Small programs are told apart by their operators, and programs around a user's kernel by the dtypes that it is given. In larger ones most operators are bystanders; there the operator that
 made the wrong value stands for them, or for an exception its message without numbers.
 """
 
@@ -34,8 +34,19 @@ def signature(case: Case, verdict: Verdict, error: Raised | None) -> str:
 def _blamed(case: Case, verdict: Verdict) -> str:
     program = case.program
     operators = program.operators()
+    if case.setting.target in operators:
+        return _dtypes(case)  # a user's kernel is tested, and nothing around it
     if len(operators) > SMALL and verdict.place.startswith("output "):
         producer = program.producer(program.returns[int(verdict.place.removeprefix("output "))])
         if producer is not None:
             return operators[producer]
     return "+".join(sorted(set(operators))) if len(operators) <= SMALL else "a network"
+
+
+def _dtypes(case: Case) -> str:
+    """What the kernel under test is given: a dtype, if it is one in all calls."""
+    types = case.program.types()
+    calls = [call for call in case.program.calls if call.operator == case.setting.target]
+    given = [types[call.operands()[0]] for call in calls if call.operands()]
+    found = {type_.dtype for type_ in given if type_ is not None}
+    return found.pop() if len(found) == 1 else "several dtypes"

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from shakeout.corpus.capture import capture
-from shakeout.corpus.case import Case, Setting
+from shakeout.corpus.case import Case, Mode, Setting
 from shakeout.fuzz.execute import execute
 from shakeout.oracles.verdict import Outcome
 from shakeout.targets.planted import FAULTS
 
 
-def case(function: Callable, *inputs: torch.Tensor, target: str, mode: str = "inference", **knobs) -> Case:
+def case(function: Callable, *inputs: torch.Tensor, target: str, mode: Mode = "inference", **knobs) -> Case:
     def make() -> list[torch.Tensor]:
         return [x.detach().clone().requires_grad_(x.requires_grad) for x in inputs]
 
@@ -38,7 +38,7 @@ def test_planted_faults_are_seen(fault: str) -> None:
 
 @pytest.mark.parametrize("target", ["eager", "planted", "aot_eager"])
 @pytest.mark.parametrize("mode", ["inference", "training"])
-def test_without_a_fault_all_is_quiet(target: str, mode: str) -> None:
+def test_without_a_fault_all_is_quiet(target: str, mode: Mode) -> None:
     x = torch.tensor([[1.0, -2.0], [3.0, 0.5]], requires_grad=mode == "training")
     phases: list[str] = []
     result = execute_with(phases, case(lambda x: (torch.sin(x) * x, x.mT), x, target=target, mode=mode))

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from shakeout.corpus import codec
-from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View
+from shakeout.corpus.case import Case, InputSet, Setting, Storage, ValueKind, Values, View
 from shakeout.corpus.program import Call, Input, Program, Ref, TensorType
 from shakeout.fuzz.report import ordinary
 
 
-def case(dtype: str = "float32", kind: str = "integers", **setting) -> Case:
+def case(dtype: str = "float32", kind: ValueKind = "integers", **setting) -> Case:
     x = TensorType(dtype, (2, 3))
     program = Program((Input(x),), (Call("torch.mul", (Ref(0), 2), (), (x,)),), (1,))
     inputs = InputSet((Storage(dtype, 6, Values(kind, 1)),), (View(0, dtype, (2, 3), (3, 1)),))

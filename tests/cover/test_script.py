@@ -10,11 +10,11 @@ import torch
 
 from shakeout.corpus import script
 from shakeout.corpus.capture import capture
-from shakeout.corpus.case import Case, Setting
+from shakeout.corpus.case import Case, Mode, Setting
 from shakeout.fuzz.execute import repro
 
 
-def case(function: Callable, *inputs: torch.Tensor, target: str = "eager", mode: str = "inference", **knobs) -> Case:
+def case(function: Callable, *inputs: torch.Tensor, target: str = "eager", mode: Mode = "inference", **knobs) -> Case:
     def make() -> list[torch.Tensor]:
         return [x.detach().clone().requires_grad_(x.requires_grad) for x in inputs]
 
@@ -60,7 +60,7 @@ def test_a_single_result_of_a_sequence_and_a_position_without_tensor() -> None:
 
 
 @pytest.mark.parametrize("mode", ["inference", "training"])
-def test_exit_status_without_difference(tmp_path: Path, mode: str) -> None:
+def test_exit_status_without_difference(tmp_path: Path, mode: Mode) -> None:
     x = torch.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=mode == "training")
     status, output = run(repro(case(lambda x: x * x, x, mode=mode)), tmp_path / "repro.py")
     assert (status, "no difference" in output) == (0, True), output
