@@ -71,13 +71,20 @@ def compose(job: Job, before_call: Callable[[str], None] | None = None) -> Made:
     """
     from shakeout.generators.choices import SeededChoices
     from shakeout.generators.network import Recipe, grow
+    from shakeout.generators.vocabularies.kernel import grow_around, kernel_vocabulary
     from shakeout.targets.target import target
 
     prepare(lambda text: None)
     choices = SeededChoices(job.seed)
-    grown = grow(choices, Recipe(**job.recipe), _loaded[0], before_call)
+    subject = target(job.target)
+    # A runtime is asked about what backward finds, unless somebody asks for something else.
+    recipe = Recipe(**{"mode": getattr(subject, "mode", None), **job.recipe})
+    if subject.vocabulary == "kernel":
+        grown = grow_around(choices, recipe, kernel_vocabulary(job.target, _loaded[0]), before_call)
+    else:
+        grown = grow(choices, recipe, _loaded[0], before_call)
     knobs: dict[str, Scalar] = dict(job.knobs)
-    free = [knob for knob in target(job.target).knobs() if knob.name not in knobs and len(knob.values) > 1]
+    free = [knob for knob in subject.knobs() if knob.name not in knobs and len(knob.values) > 1]
     if free and choices.boolean(job.knob_share):
         for _ in range(choices.integer(1, 2)):
             knob = choices.pick(free)

@@ -1,7 +1,8 @@
 """The first, simple signature of a failure: equal for failures that probably have one cause.
 
-Small programs are told apart by their operators, and programs around a user's kernel by the dtypes that it is given. In larger ones most operators are bystanders; there the operator that
-made the wrong value stands for them, or for an exception its message without numbers.
+Small programs are told apart by their operators. In larger ones most operators are bystanders; there the operator that
+made the wrong value stands for them, or for an exception its message without numbers. Around a user's kernel all are
+bystanders; there the dtype that it is given tells failures apart.
 """
 
 from __future__ import annotations

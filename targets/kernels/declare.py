@@ -38,7 +38,7 @@ def kernel(
     Example:
         >>> @shakeout.kernel(reference=torch.nn.functional.relu)
         ... def my_relu(x):
-        ...     return x.clamp(min=0)
+        ...     return torch.where(x > 0, x, x.clamp(max=0) * 0)
     """
     if function is not None:
         raise TypeError(

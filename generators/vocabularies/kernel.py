@@ -1,0 +1,167 @@
+"""What to propose for a user's kernel: its own calls, among the operators of torch that feed it and use its results.
+
+The structure of its arguments comes from the records of the operator that is its reference, as far as they fit the
+kernel's signature, and from example calls. Sizes, dtypes, layouts, values and attributes are varied as for every other
+operator, and every proposal is run by the reference.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from shakeout.corpus.declared import Kernel
+from shakeout.corpus.program import Arg, references
+from shakeout.corpus.vocabularies import kernel as words
+from shakeout.generators.choices import Choices
+from shakeout.generators.network import Grown, Recipe, grow
+from shakeout.generators.values import DTYPES
+from shakeout.generators.vocabularies.bootstrap import records_of_examples
+from shakeout.generators.vocabularies.probe import retype
+from shakeout.generators.vocabularies.records import Record
+from shakeout.generators.vocabularies.torch import Taker, Vocabulary
+
+__all__ = ["KernelVocabulary", "NothingKnown", "grow_around", "kernel_vocabulary"]
+
+#: Of the calls that take an existing value, this share (1 in ...) are the kernel's.
+SHARE = 3
+#: Programs that are grown until one calls the kernel. One in eight small ones starts without it, and a call that is
+#: rejected for its drawn sizes leaves others; eight in a row without any call were never seen.
+ATTEMPTS = 24
+
+
+class NothingKnown(ValueError):
+    """No way to call a kernel is known that its reference accepts."""
+
+
+class KernelVocabulary(Vocabulary):
+    """One kernel, and the operators of torch around it."""
+
+    name = "kernel"
+
+    def __init__(self, operator: str, records: tuple[Record, ...], around: Vocabulary) -> None:
+        super().__init__({operator: []})
+        self._records[operator] = records
+        self._around = around
+
+    def takers(self, dtype: str, rank: int) -> tuple[tuple[Taker, ...], ...]:
+        """Where a value of this dtype and rank can go; the kernel comes often."""
+        others = self._around.takers(dtype, rank)
+        return others + super().takers(dtype, rank) * (len(others) // SHARE + 1)
+
+
+@functools.lru_cache(maxsize=64)
+def kernel_vocabulary(operator: str, around: Vocabulary) -> KernelVocabulary:
+    """The vocabulary of a declared kernel.
+
+    Args:
+        operator: ``MODULE:NAME``.
+        around: the torch vocabulary.
+
+    Raises:
+        NothingKnown: neither its reference nor its examples give a call that the reference accepts.
+    """
+    declared = words.kernel(operator)
+    examples = [(example.args, example.kwargs) for example in declared.examples]
+    records = records_of_examples(operator, examples, list(DTYPES))
+    for name in _names(declared.reference):
+        if name in around.operators:
+            records += [
+                record for record in _adapted(declared, operator, around.records(name)) if record not in records
+            ]
+    if not records:
+        known = "none of its example calls runs" if examples else "it has no example calls"
+        raise NothingKnown(
+            f"{operator}: {known}, and no recorded call of the reference {words.meaning(operator)!r} fits its "
+            "signature; declare it with @shakeout.kernel(reference=..., examples=[(x, w), ...]) and calls that the "
+            "reference accepts"
+        )
+    return KernelVocabulary(operator, tuple(records), around)
+
+
+def _names(reference: Callable[..., Any]) -> list[str]:
+    """Every name that torch has for the reference."""
+    return [name for name, function in words.operators().items() if function is reference]
+
+
+def _adapted(declared: Kernel, operator: str, records: tuple[Record, ...]) -> list[Record]:
+    """The reference's records, cut down to what the kernel's signature takes and tried again."""
+    signature = _signature(declared.function)
+    found = []
+    for record in records:
+        fitting = record if signature is None else _fitting(record, signature)
+        again = None if fitting is None else retype(fitting, operator)
+        if again is not None and again not in found:
+            found.append(again)
+    return found
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
+    """What arguments a kernel takes, or None where it does not say."""
+    inner = getattr(function, "_init_fn", function)  # of a custom operator of torch.library
+    schema = getattr(inner, "_schema", None)
+    if schema is not None:
+        kind = inspect.Parameter
+        return inspect.Signature(
+            [
+                kind(
+                    one.name,
+                    kind.KEYWORD_ONLY if one.kwarg_only else kind.POSITIONAL_OR_KEYWORD,
+                    default=one.default_value if one.has_default_value() else kind.empty,
+                )
+                for one in schema.arguments
+            ]
+        )
+    try:
+        return inspect.signature(inner)
+    except (TypeError, ValueError):
+        return None
+
+
+def _fitting(record: Record, signature: inspect.Signature) -> Record | None:
+    """The record without arguments that the signature lacks; None if that loses a tensor or one is missing."""
+    kinds = [one.kind for one in signature.parameters.values()]
+    kind = inspect.Parameter
+    args, kwargs = record.args, record.kwargs
+    if kind.VAR_POSITIONAL not in kinds:
+        count = sum(one in (kind.POSITIONAL_ONLY, kind.POSITIONAL_OR_KEYWORD) for one in kinds)
+        args = args[:count]
+    if kind.VAR_KEYWORD not in kinds:
+        kwargs = tuple((key, value) for key, value in kwargs if key in signature.parameters)
+    if _tensors(args, kwargs) != _tensors(record.args, record.kwargs):
+        return None
+    try:
+        signature.bind(*args, **dict(kwargs))
+    except TypeError:
+        return None
+    return replace(record, args=args, kwargs=kwargs)
+
+
+def _tensors(args: tuple[Arg, ...], kwargs: tuple[tuple[str, Arg], ...]) -> list[int]:
+    return sorted(references((*args, *(value for _, value in kwargs))))
+
+
+def grow_around(
+    choices: Choices,
+    recipe: Recipe,
+    vocabulary: KernelVocabulary,
+    before_call: Callable[[str], None] | None = None,
+) -> Grown:
+    """Grow a program that calls the kernel; see ``network.grow``.
+
+    Raises:
+        NothingKnown: no call of the kernel was accepted by its reference.
+    """
+    rejected: Mapping[str, int] = {}
+    for _ in range(ATTEMPTS):
+        grown = grow(choices, recipe, vocabulary, before_call)
+        if vocabulary.operators[0] in grown.program.operators():
+            return grown
+        rejected = grown.rejected
+    reasons = ", ".join(f"{reason} ({count})" for reason, count in rejected.items()) or "no reason"
+    raise NothingKnown(
+        f"{vocabulary.operators[0]}: its reference rejected every call of {ATTEMPTS} programs: {reasons}"
+    )
