@@ -66,9 +66,7 @@ def cases(draw: st.DrawFn) -> Case:
         draw(st.sampled_from(["inference", "training"])),
     )
     roles = draw(st.lists(st.sampled_from(["input", "parameter"]), min_size=len(inputs), max_size=len(inputs)))
-    program = Program(
-        tuple(Input(t, r) for t, r in zip(inputs, roles, strict=True)), tuple(calls), (draw(st.integers(0, count - 1)),)
-    )
+    program = Program(tuple(map(Input, inputs, roles)), tuple(calls), (draw(st.integers(0, count - 1)),))
     return Case(program, (InputSet(tuple(storages), tuple(views)),), setting)
 
 

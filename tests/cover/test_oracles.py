@@ -45,7 +45,9 @@ def judge(oracle, reference: Observation, subject: Observation, /, **others: Obs
 
 def test_equal_runs_pass_without_further_questions() -> None:
     x = torch.tensor([1.0, math.nan, math.inf])
-    assert VALUE.judge(CASE, {REFERENCE: seen(x), SUBJECT: seen(x.clone())}).outcome is Outcome.PASS
+    said = VALUE.judge(CASE, {REFERENCE: seen(x), SUBJECT: seen(x.clone())})
+    assert isinstance(said, Verdict)
+    assert said.outcome is Outcome.PASS
 
 
 @pytest.mark.parametrize(
@@ -142,7 +144,7 @@ def test_a_lost_mutation_is_seen() -> None:
 
 def test_half_precision_complex_numbers_are_compared() -> None:
     x = torch.tensor([1 + 2j, 3j], dtype=torch.complex64).to(torch.complex32)
-    assert VALUE.judge(CASE, {REFERENCE: seen(x), SUBJECT: seen(x.clone())}).outcome is Outcome.PASS
+    assert judge(VALUE, seen(x), seen(x.clone())).outcome is Outcome.PASS
     assert judge(VALUE, seen(x), seen(-x)).outcome is Outcome.FAIL
 
 

@@ -126,7 +126,7 @@ def test_a_context_lies_around_forward_and_backward() -> None:
             x.register_hook(lambda gradient: told.append("backward"))
             return network(x)
 
-        inside.around = Around
+        inside.around = Around  # type: ignore[attr-defined]
         return inside
 
     run(prepare)
