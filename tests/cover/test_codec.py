@@ -11,7 +11,7 @@ from hypothesis import given, settings
 
 from shakeout.corpus import codec
 from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View, contiguous
-from shakeout.corpus.program import Call, Input, Name, Program, Ref, Slice, TensorType
+from shakeout.corpus.program import Call, Input, Name, Program, Ref, Role, Slice, TensorType
 
 SCHEMA = json.loads((Path(codec.__file__).parent / "data" / "case.schema.json").read_text())
 
@@ -65,7 +65,7 @@ def cases(draw: st.DrawFn) -> Case:
         tuple(sorted(draw(st.dictionaries(st.sampled_from(["dynamic", "cpp.simdlen"]), SCALARS)).items())),
         draw(st.sampled_from(["inference", "training"])),
     )
-    roles = draw(st.lists(st.sampled_from(["input", "parameter"]), min_size=len(inputs), max_size=len(inputs)))
+    roles: list[Role] = draw(st.lists(st.sampled_from(["input", "parameter"]), min_size=len(inputs), max_size=len(inputs)))
     program = Program(tuple(map(Input, inputs, roles)), tuple(calls), (draw(st.integers(0, count - 1)),))
     return Case(program, (InputSet(tuple(storages), tuple(views)),), setting)
 

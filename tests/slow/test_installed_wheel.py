@@ -1,6 +1,5 @@
 """The wheel, installed beside a repository that has folders named like our rooms, disturbs neither."""
 
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -155,9 +154,6 @@ def test_the_repository_keeps_its_own_names(environment, repository):
     assert "2 passed" in output, output
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("shakeout.fuzz.cli") is None, reason="there is no command line yet"
-)
 def test_a_campaign_runs_on_the_repositorys_kernel(environment, repository):
     command = environment / "bin" / "shakeout"
     run([command, "run", "--target", "mykernels.kernels:my_relu", "--minutes", "0.2"], cwd=repository)
