@@ -108,6 +108,8 @@ class Display:
         self._step = step.partition(":")[0]
 
     def _tested(self, event: events.SelfTested) -> None:
+        if not event.seen:
+            self._say(f"      self-test: {event.fault}: {event.message}", style="bold red")
         if event.fault == "no fault":
             return
         self._faults[0] += 1
