@@ -119,6 +119,8 @@ class Display:
 
     def _replayed(self, event: events.KnownReplayed) -> None:
         self._end_of_selftest()
+        if event.reason.endswith("is not tested"):
+            return  # a bug of another target is none of this campaign's business
         self._known[event.state] += 1
         if event.state == "still there":
             self._say(f"      still there  {event.title}  {event.reference}", style="dim")
@@ -139,7 +141,9 @@ class Display:
                 text = f"known bugs: {total} replayed, {known['still there']} still in your versions"
                 text += f", {known['fixed']} fixed"
                 text += f", {known['not run']} not run" if known["not run"] else ""
-                self._done("[3/3]", text)
+            else:
+                text = "known bugs: none of these targets"
+            self._done("[3/3]", text)
             self._say(f"      {self._header}")
             self._header = ""
 
