@@ -2,7 +2,7 @@
 
 Small programs are told apart by their operators. In larger ones most operators are bystanders; there the operator that
 made the wrong value stands for them, or for an exception its message without numbers. Around a user's kernel all are
-bystanders; there the dtype that it is given tells failures apart.
+bystanders; there the dtype that it is given tells failures apart. Inside a runtime every operator is one.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from shakeout.corpus.case import Case
 from shakeout.corpus.observation import Raised
 from shakeout.oracles.verdict import Verdict
+from shakeout.targets.target import target
 
 __all__ = ["INTERNAL", "SMALL", "signature"]
 
@@ -37,6 +38,8 @@ def _blamed(case: Case, verdict: Verdict) -> str:
     operators = program.operators()
     if case.setting.target in operators:
         return _dtypes(case)  # a user's kernel is tested, and nothing around it
+    if target(case.setting.target).exact:
+        return "any network"  # a runtime is tested, and nothing that runs in it
     if len(operators) > SMALL and verdict.place.startswith("output "):
         producer = program.producer(program.returns[int(verdict.place.removeprefix("output "))])
         if producer is not None:
