@@ -59,7 +59,7 @@ def test_examples_may_be_made_when_they_are_needed() -> None:
 
 def test_examples_that_cannot_be_made_say_so() -> None:
     kernel = shakeout.kernel(reference=double, examples=lambda: X.no_such_thing)(double)
-    with pytest.raises(RuntimeError, match="making the examples of .*double.* fails: AttributeError"):
+    with pytest.raises(RuntimeError, match=r"making the examples of .*double.* fails: AttributeError"):
         _ = kernel.examples
 
 
@@ -161,12 +161,11 @@ def test_what_is_no_runtime_is_refused(given, words: str) -> None:
 
 
 def test_a_function_that_makes_something_else_is_told_when_it_is_called() -> None:
+    @shakeout.runtime
+    def wrong() -> int:
+        return 3
+
     with pytest.raises(TypeError, match=r"wrong\(\) made a int, expected a context manager"):
-
-        @shakeout.runtime
-        def wrong() -> int:
-            return 3
-
         wrong()
 
 
@@ -250,13 +249,19 @@ def test_a_declared_name_is_a_target(package: Path) -> None:
         ("mine.kernels:", "not of the form MODULE:NAME"),
         ("mine.kernels:a.b", "not of the form MODULE:NAME"),
         ("mine.import:f", "contains a keyword"),
-        ("no_such_package.kernels:f", r"no module no_such_package.kernels, neither in the working directory \(.*\) nor"),
+        (
+            "no_such_package.kernels:f",
+            r"no module no_such_package.kernels, neither in the working directory \(.*\) nor",
+        ),
         ("mine.missing:f", "no module mine.missing"),
         ("mine.kernels.deeper:f", "no module mine.kernels.deeper"),
         ("mine.broken:f", "importing mine.broken fails: ModuleNotFoundError: No module named 'no_such_module_here'"),
         ("mine.wrong:f", "importing mine.wrong fails: SyntaxError"),
         ("mine.kernels:missing", "mine.kernels has no 'missing'; declared there: around, my_relu"),
-        ("mine.kernels:plain", r"is not declared for Shakeout: .*a kernel, put @shakeout.kernel\(reference=...\) above"),
+        (
+            "mine.kernels:plain",
+            r"is not declared for Shakeout: .*a kernel, put @shakeout.kernel\(reference=...\) above",
+        ),
         ("mine.kernels:context", "it makes context managers, so put @shakeout.runtime above"),
         ("mine.kernels:Context", "it makes context managers, so put @shakeout.runtime above"),
         ("mine.kernels:number", "it is a int, and neither a kernel nor"),
