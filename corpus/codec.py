@@ -164,6 +164,11 @@ def _values(values: Values) -> dict[str, Any]:
 
 
 def _arg(arg: Arg) -> Any:
+    kind = type(arg)
+    if kind is int or kind is str or kind is bool:  # by far the commonest
+        return arg
+    if kind is Ref:
+        return {"ref": arg.index}
     match arg:
         case float() if not math.isfinite(arg):
             return {"float": str(arg)}

@@ -106,7 +106,16 @@ class Call:
 
     def operands(self) -> tuple[int, ...]:
         """The values it uses, in order of appearance, with repetition."""
-        return tuple(references((*self.args, *(value for _, value in self.kwargs))))
+        found: list[int] = []
+        for arg in self.args:
+            # Plain references and plain numbers are nearly all there is.
+            if type(arg) is Ref:
+                found.append(arg.index)
+            elif type(arg) is tuple or type(arg) is Slice:
+                found.extend(references(arg))
+        for _, value in self.kwargs:
+            found.extend(references(value))
+        return tuple(found)
 
 
 def references(arg: Arg) -> Iterator[int]:

@@ -78,6 +78,10 @@ class SeededChoices(Choices):
         """A number in [0, 1)."""
         return self._random()
 
+    def boolean(self, probability: float) -> bool:
+        """True with this probability; certain answers draw nothing."""
+        return probability > 0 and (probability >= 1 or self._random() >= 1 - probability)
+
     def pick(self, items: Sequence[T]) -> T:
         """One of the items, each as likely."""
         if not items:

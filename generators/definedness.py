@@ -57,7 +57,7 @@ _ORDER_OPTION = frozenset("unique topk".split())
 class Traits:
     """What has to be looked at for an operator, precomputed."""
 
-    __slots__ = ("ambiguous", "counts", "division", "finite", "loops", "pivots", "places", "plain", "quiet", "random", "reshapes", "shift", "ties")
+    __slots__ = ("ambiguous", "counts", "division", "finite", "loops", "pairs", "pivots", "places", "plain", "quiet", "random", "reshapes", "shift", "ties")
 
     def __init__(self, operator: str) -> None:
         operator = words.meaning(operator)
@@ -70,13 +70,14 @@ class Traits:
         self.plain = "strides" in hazards
         self.reshapes = last in _RESHAPES
         self.counts = last in _COUNTS
+        self.pairs = last in ("combinations", "cartesian_prod")
         self.pivots = last in _PIVOTS
         self.loops = "polynomial" in last or last in _LOOPS
         self.ambiguous = _AMBIGUOUS.get(last, frozenset())
         self.finite = last in _FINITE
         self.random = "random" in hazards
         named = last in _ORDER_OPTION
-        flags = (self.division, self.shift, self.ties, self.random, self.counts, self.loops, self.finite, self.pivots, named)
+        flags = (self.division, self.shift, self.ties, self.random, self.counts, self.loops, self.finite, self.pivots, self.pairs, named)
         self.quiet = not any(flags) and not self.ambiguous
 
 
@@ -126,6 +127,8 @@ def before(
                 return "shifts by less than 0 or by the width"
             if any(not 0 <= number < bits for number in numbers) and len(operands) == 1:
                 return "shifts by less than 0 or by the width"
+    if kind.pairs and any(t.numel() > 12 for t in operands):
+        return "would need too much memory"
     if kind.counts and any(not _wide(t) and not in_range(t, -1, 4096) for t in operands):
         return "would need too much memory"
     if kind.finite and not all(bool(t.isfinite().all()) for t in operands):

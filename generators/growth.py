@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from shakeout.corpus import standalone
+from shakeout.corpus.case import InputSet, Storage, View
 from shakeout.corpus.codec import arg_to_json
 from shakeout.corpus.program import Arg, Form, Name, Ref
 from shakeout.corpus.vocabularies import kernel as words
@@ -21,7 +22,14 @@ from shakeout.generators.definedness import Traits, after, before, ordinary, tra
 from shakeout.generators.values import DTYPES, NAMES, Given, Palette, row_major, tensor_of
 from shakeout.generators.vocabularies.records import Record, Spread
 
-__all__ = ["Growth", "Habits", "Rejected", "Step", "perform"]
+__all__ = ["Growth", "Habits", "Rejected", "Step", "perform", "reference"]
+
+_REFS = tuple(Ref(number) for number in range(1024))
+
+
+def reference(number: int) -> Ref:
+    """``Ref(number)``; the small ones exist already."""
+    return _REFS[number] if number < 1024 else Ref(number)
 
 #: Elements of one value, and of all values of a case: small tensors show the same bugs sooner.
 MAX_ELEMENTS = 1 << 12
@@ -141,6 +149,32 @@ def perform(
     raise Rejected("its result is no tensor")
 
 
+class _Saved:
+    """What a tensor and its whole memory were before a call that writes to it."""
+
+    __slots__ = ("bytes", "content", "memory", "shape", "strides", "tensor")
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.tensor, self.shape, self.strides = tensor, tensor.shape, tensor.stride()
+        self.memory = standalone.memory(tensor)
+        self.content = self.memory.clone()
+        self.bytes = tensor.untyped_storage().nbytes()
+
+    def resized(self) -> bool:
+        """Whether the tensor has another shape now."""
+        return self.tensor.shape != self.shape or self.tensor.stride() != self.strides
+
+    def restore(self) -> None:
+        """Undo whatever was done; every other view of the memory sees it too."""
+        tensor = self.tensor
+        if self.resized():
+            # Some in-place operators resize their operand before they find out that they cannot do their work.
+            storage = tensor.untyped_storage()
+            tensor.set_(storage, tensor.storage_offset(), self.shape, self.strides)  # type: ignore[call-overload]
+            storage.resize_(self.bytes)
+        self.memory.copy_(self.content)
+
+
 class Growth:
     """A program while it grows: its inputs, its calls, and every value as a real tensor."""
 
@@ -155,6 +189,7 @@ class Growth:
         self.choices, self.palette, self.habits = choices, palette, habits
         self.before_call, self.avoid = before_call, avoid
         self.inputs: list[tuple[int, Given]] = []  # with the number of the value
+        self.windows: list[tuple[Storage | None, View]] = []
         self.storages: list[torch.Tensor | None] = []
         self.steps: list[Step] = []
         self.tensors: list[torch.Tensor] = []
@@ -198,6 +233,7 @@ class Growth:
                 self.total -= tensor.numel()
         while len(self.inputs) > inputs:
             _, given = self.inputs.pop()
+            self.windows.pop()
             storage = self.storages.pop()
             if given.requires_grad and storage is not None:
                 # Another tensor may get this address, and what is drawn must not hang on addresses.
@@ -270,16 +306,19 @@ class Growth:
         return self._give(given)
 
     def _give(self, given: Given) -> int:
+        storage: Storage | None = None
         if given.shares is None:
             storage = given.storage()
             flat = tensor_of(storage)
             self.storages.append(flat)
+            view = given.view(len(self.storages) - self.storages.count(None) - 1)
         else:
             base = self.storages[given.shares]
             assert base is not None
             flat = base
             self.storages.append(None)
-        view = given.view(0)
+            view = given.view(self.windows[given.shares][1].storage)
+        self.windows.append((storage, view))
         tensor = flat
         if (
             given.window is not None
@@ -294,6 +333,13 @@ class Growth:
         number = self._add(tensor, given.dtype, given.shape, -1)
         self.inputs.append((number, given))
         return number
+
+    def input_set(self) -> InputSet:
+        """The recipe of the inputs as they are."""
+        return InputSet(
+            tuple([storage for storage, _ in self.windows if storage is not None]),
+            tuple([view for _, view in self.windows]),
+        )
 
     def _sharing(self, dtype: str, shape: tuple[int, ...]) -> Given | None:
         """A window on the storage of an earlier input."""
@@ -506,12 +552,10 @@ class Growth:
             raise Rejected(reason)
         if self.before_call is not None:
             self.before_call(_described(operator, args, kwargs, operands, self.dtypes, self.shapes))
-        held: list[tuple[torch.Tensor, torch.Tensor]] = []
+        held: list[_Saved] = []
         arena: Sequence[torch.Tensor] = tensors
         if targets:
-            for target in targets:
-                memory = standalone.memory(target)
-                held.append((memory, memory.clone()))
+            held = [_Saved(target) for target in targets]
             if kind.reshapes:
                 # The call changes the sizes of the very object that it is given: give it another one.
                 arena = list(tensors)
@@ -521,9 +565,11 @@ class Growth:
         try:
             form, results = perform(function, args, kwargs, arena)
             types, fresh = self._checked(kind, used, targets, results)
+            if not kind.reshapes and any(saved.resized() for saved in held):
+                raise Rejected("it resizes its operand")
         except (Rejected, RuntimeError, TypeError, IndexError) as error:
-            for memory, saved in held:
-                memory.copy_(saved)
+            for saved in held:
+                saved.restore()
             if isinstance(error, Rejected):
                 raise
             raise Rejected("cannot be checked") from error
@@ -538,6 +584,10 @@ class Growth:
             self.uses[operand] += 1
         if kind.reshapes:
             self.dead.update(written)
+        if ":" in operator and self.habits.training:
+            # A user's kernel may keep for its backward pass what its reference does not keep.
+            kept = [*used, *(tensor for tensor in fresh if tensor is not None)]
+            self.protected.update(tensor.untyped_storage().data_ptr() for tensor in kept)
         self.steps.append(
             Step(operator, function, args, kwargs, operands, written, kind, form, first, tuple(types))
         )
@@ -594,7 +644,7 @@ def _bound(
         kind = type(arg)
         if kind is Ref:
             place = arg.index
-            return scalars[place] if place in scalars else Ref(numbers[place])
+            return scalars[place] if place in scalars else reference(numbers[place])
         if kind is tuple:
             return tuple([bind(item) for item in arg])
         return arg

@@ -19,7 +19,7 @@ from shakeout.corpus.case import InputSet, Mode
 from shakeout.corpus.program import Arg, Call, Input, Program, Ref, Slice, TensorType
 from shakeout.generators import views
 from shakeout.generators.choices import Choices
-from shakeout.generators.growth import Growth, Habits, Step
+from shakeout.generators.growth import Growth, Habits, Step, reference
 from shakeout.generators.inputsets import Failed, input_set, repeated, replay, resized
 from shakeout.generators.values import Given, Palette
 from shakeout.generators.vocabularies.records import Record, Slot
@@ -274,9 +274,11 @@ def _finished(growth: Growth, recipe: Recipe, style: Style, vocabulary: str) -> 
     training = growth.habits.training and any(given.requires_grad for given in inputs)
     if training:
         training, steps, returns = _trained(growth, inputs, steps, returns)
-    if not training:
+    if growth.habits.training and not training:
         inputs = [replace(given, requires_grad=False) if given.requires_grad else given for given in inputs]
-    sets = [input_set(inputs)]
+        sets = [input_set(inputs)]
+    else:
+        sets = [growth.input_set()]
     dynamic = False
     if recipe.dynamic or (recipe.dynamic is None and choices.boolean(0.12)):
         sets += _further(growth, steps, returns, inputs, training, 2, sizes=True)
@@ -341,7 +343,7 @@ def _renumbered(step: Step, numbers: Mapping[int, int]) -> Step:
 def _moved(arg: Arg, numbers: Mapping[int, int]) -> Arg:
     kind = type(arg)
     if kind is Ref:
-        return Ref(numbers[arg.index])
+        return reference(numbers[arg.index])
     if kind is tuple:
         return tuple([_moved(item, numbers) for item in arg])
     if kind is Slice:
