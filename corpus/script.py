@@ -191,26 +191,29 @@ def standalone(
     """
     from shakeout.corpus import standalone as functions
 
-    uses_fill = any(s.values.kind != "literal" for inputs in case.calls for s in inputs.storages)
     text = body(case)
-    wanted: list[Any] = [functions.fill] if uses_fill else []
+    words = vocabulary(case.program.vocabulary)
+    fills = "fill(" in text
+    wanted: list[Any] = [functions.fill] if fills else []
     wanted += [functions.strided] if "strided(" in text else []
     wanted += [functions.cotangent] if case.setting.mode == "training" else []
     wanted += [functions.observe, functions.memory, functions.aliases, functions.run]
-    wanted += [functions.compare, functions.differences]
-    table = "".join(f"    {dtype!r}: {pair!r},\n" for dtype, pair in sorted(tolerances.items()))
-    words = vocabulary(case.program.vocabulary)
-    wanted += [functions.main] + ([functions.isolated] if limit else [])
+    wanted += [functions.compare, functions.differences, functions.main]
+    wanted += [functions.isolated] if limit else []
+    imports = ["contextlib", "math", "sys"] + (["os", "subprocess"] if limit else [])
+    occurring = {type_.dtype for type_ in case.program.types() if type_ is not None}
+    table = {dtype: pair for dtype, pair in sorted(tolerances.items()) if dtype in occurring}
     call = f"isolated(prepare, {limit!r})" if limit else "main(prepare)"
-    imports = ["import contextlib", "import math", "import sys"] + (["import os", "import subprocess"] if limit else [])
+    # What a reader looks for comes first: the program, its inputs, how the target is called.
     parts = [
         f'"""{title or f"Case {case.id} on {case.setting.target}."}\n\n'
         'Exit status: 0 no difference, 1 difference, 125 cannot run.\n"""',
-        "\n".join([*sorted(imports), "", "import torch", *words.imports(case.program)]),
-        "nan, inf = math.nan, math.inf\n"
-        f"# Tolerances by dtype: relative, absolute; exact where a dtype is missing.\nTOLERANCES = {{\n{table}}}",
+        "\n".join([*(f"import {name}" for name in sorted(imports)), "", "import torch", *words.imports(case.program)]),
         text.rstrip(),
         prepare.rstrip(),
+        "nan, inf = math.nan, math.inf\n"
+        "# Relative and absolute tolerance by dtype; a dtype that is missing must agree exactly.\n"
+        f"TOLERANCES = {table!r}",
         *(_source(function).rstrip() for function in wanted),
         f'if __name__ == "__main__":\n    sys.exit({call})',
     ]

@@ -98,9 +98,8 @@ class TorchCompile:
         if options:
             arguments.append(f"options={options!r}")
         return (
-            "import torch._dynamo\n\n\n"
             "def prepare(function):\n"
-            "    torch._dynamo.reset()\n"
+            "    torch.compiler.reset()\n"
             f"    return torch.compile(function, {', '.join(arguments)})\n\n\n"
             f"{_DECLINED}\n"
         )
