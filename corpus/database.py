@@ -571,8 +571,11 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except sqlite3.OperationalError as error:
         text = str(error)
-        if "full" in text:
-            raise UnusableDatabase(f"{path}: the disk is full; free some space and resume") from None
+        # SQLite tells a limit of the file's size, and a full quota, as an error of input and output.
+        if "full" in text or "disk I/O error" in text:
+            raise UnusableDatabase(
+                f"{path}: the disk is full, or broken ({text}); free some space and resume"
+            ) from None
         if "readonly" in text or "read-only" in text or "unable to open" in text:
             raise UnusableDatabase(f"{path} cannot be written ({text}); check the rights of its directory") from None
         if "malformed" in text or "no such" in text:

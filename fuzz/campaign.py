@@ -38,8 +38,11 @@ from shakeout.fuzz.timing import LEAST, TimeLimits
 
 __all__ = ["Campaign", "DirectoryUnusable", "SelfTestFailed", "next_directory"]
 
-#: A job that was in hand when the campaign, the zygote or its worker was killed from outside is given once more.
+#: A job that was in hand when its worker or the zygote was killed from outside is given once more; then it is taken
+#: for the cause. One that was in hand each time the campaign itself died is given up sooner or later, but blamed for
+#: nothing: a campaign dies of many things.
 ATTEMPTS = 2
+FLIGHTS = 3
 
 #: Seconds between two looks at the clock, the disk and the display.
 BEAT = 1.0
@@ -121,6 +124,7 @@ class Campaign:
         self._attempts: Counter[int] = Counter()
         self._again: deque[Job] = deque()
         self._handed: list[Job] = []
+        self._untold: deque[events.Event] = deque()
         self._grown_twice: dict[int, Answer] = {}
         self._open = contextlib.ExitStack()
 
@@ -151,7 +155,7 @@ class Campaign:
                 self.database,
                 self.directory,
                 self.crew,
-                self._tell,
+                self._untold.append,
                 memory=self.config.memory_limit,
                 runs=self._confirmations,
             )
@@ -182,7 +186,7 @@ class Campaign:
                 reason = self._run()
             except Interrupted:
                 reason = "interrupted"
-            except (OSError, DatabaseError) as error:
+            except (OSError, DatabaseError, DirectoryUnusable) as error:
                 self._listeners_only(self._finished("error", str(error)))
                 raise
             finished = self._finished(reason)
@@ -316,6 +320,9 @@ class Campaign:
                 for answer in answers:
                     self._record(answer)
         self.investigation.poll(at_once)
+        # What is told was committed.
+        while self._untold:
+            self._tell(self._untold.popleft())
 
     def _over(self, now: float, deadline: float | None) -> str:
         if self._stopped:
@@ -327,15 +334,19 @@ class Campaign:
         return ""
 
     def _take_up(self) -> None:
-        """Go on where the campaign ended: what was in hand comes first, but not what has ended it twice."""
+        """Go on where the campaign ended: what was in hand comes first, but not what may have ended it."""
         self._index = int(self.database.meta("next", 0))
         for flight in self.database.flights():
-            if flight.attempts < ATTEMPTS:
+            if flight.attempts < FLIGHTS:
                 self._again.append(schedule.job(self.config, flight.job))
                 continue
             job = schedule.job(self.config, flight.job)
             with self.database.transaction():
-                self._count(job, {**_NOTHING, "status": "infra", "reason": "in hand when the campaign died, twice"}, {})
+                self._count(
+                    job,
+                    {**_NOTHING, "status": "infra", "reason": f"in hand {FLIGHTS} times when the campaign died"},
+                    {},
+                )
         self.investigation.reopen(lambda index: schedule.job(self.config, index))
 
     def _next_side(self) -> Job | None:
@@ -452,7 +463,7 @@ class Campaign:
             reason=result["reason"],
         )
         self._totals[job.target] = self._totals.get(job.target, Totals()) + counts
-        self._tell(
+        self._untold.append(
             events.CaseDone(
                 index=job.index,
                 target=job.target,

@@ -124,7 +124,7 @@ class _Seat:
     given: float = 0.0
     pending: Job | None = None
     history: list[Job] = field(default_factory=list)
-    killed: tuple[Literal["hang", "memory"], str] | None = None
+    killed: tuple[Literal["crash", "hang", "memory"], str] | None = None
     leaving: bool = False
     mute: float = 0.0
     empty_since: float = 0.0
@@ -163,6 +163,7 @@ class Crew:
         self._control: Control | None = None
         self._serial = 0
         self._deaths = 0
+        self._stop: Callable[[], bool] = lambda: False
         self._answers: deque[Answer] = deque()
 
     # --- life -------------------------------------------------------------------------------------------------------
@@ -174,9 +175,24 @@ class Crew:
             stop: asked now and then whether to give up.
 
         Raises:
-            ZygoteBroken: it could not load or warm a target.
+            ZygoteBroken: it could not load or warm a target, or it dies again and again.
             Interrupted: ``stop`` said so.
         """
+        self._stop = stop
+        while True:
+            try:
+                self._start(stop)
+                return
+            except Disconnected:
+                self._drop_zygote()
+                self._deaths += 1
+                self._check_deaths()
+                self._tell(events.Notice("the process that loads the targets was killed; starting another"))
+            except BaseException:
+                self._drop_zygote()
+                raise
+
+    def _start(self, stop: Callable[[], bool]) -> None:
         cache = self.directory / "cache"
         (cache / "tmp").mkdir(parents=True, exist_ok=True)
         (self.directory / "slots").mkdir(exist_ok=True)
@@ -202,15 +218,8 @@ class Crew:
         theirs.close()
         self._control = Control(ours)
         self._selector.register(self._control, selectors.EVENT_READ, None)
-        try:
-            self._control.send({"targets": self._targets, "maker": self._maker})
-            self._await_warm(stop)
-        except Disconnected:
-            self._drop_zygote()
-            raise ZygoteBroken(self._last_words()) from None
-        except BaseException:
-            self._drop_zygote()
-            raise
+        self._control.send({"targets": self._targets, "maker": self._maker})
+        self._await_warm(stop)
         self.headers.keep()
         for seat in self._seats:
             self._fork(seat)
@@ -261,11 +270,17 @@ class Crew:
             self._zygote.wait()
             self._zygote = None
 
+    def _check_deaths(self) -> None:
+        if self._deaths >= ZYGOTE_DEATHS:
+            raise ZygoteBroken(
+                f"the process that loads the targets died {self._deaths} times in a row: {self._last_words()}"
+            )
+
     def _last_words(self) -> str:
         with contextlib.suppress(OSError):
             if text := (self.directory / "zygote.log").read_text(errors="replace").strip():
                 return text[-4000:]
-        return "the process that loads the targets died without a word"
+        return "it said nothing"
 
     # --- work -------------------------------------------------------------------------------------------------------
 
@@ -378,6 +393,7 @@ class Crew:
             if seat.mute and now - seat.mute > 1:
                 # It closed its channel and lives on.
                 seat.mute = 0.0
+                seat.killed = ("crash", "its channel was closed")
                 self._kill(seat)
             if seat.job is None or not seat.pid or seat.killed or seat.watch is None:
                 continue
@@ -461,10 +477,9 @@ class Crew:
                 self._lose(seat, "interrupted", "the zygote died")
             self._clear(seat)
         self._drop_zygote()
-        if self._deaths >= ZYGOTE_DEATHS:
-            raise ZygoteBroken(f"the process that forks the workers died {self._deaths} times: {self._last_words()}")
+        self._check_deaths()
         self._tell(events.Notice("the process that forks the workers died; starting another"))
-        self.start()
+        self.start(self._stop)
 
     def _fork(self, seat: _Seat) -> None:
         if self._control is None:
@@ -529,7 +544,7 @@ class Crew:
 
 
 def _death(
-    status: int, killed: tuple[Literal["hang", "memory"], str] | None
+    status: int, killed: tuple[Literal["crash", "hang", "memory"], str] | None
 ) -> tuple[Literal["crash", "hang", "memory", "interrupted"], str]:
     """Kind and symptom of a death, from the exit status as ``os.waitstatus_to_exitcode`` gives it."""
     if killed is not None:

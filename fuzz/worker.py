@@ -47,11 +47,15 @@ LEAST_FREE = 32 << 20
 
 
 def load() -> None:
-    """Import what every job needs; in the zygote, before any fork."""
-    import shakeout.fuzz.execute  # noqa: F401
-    from shakeout.targets.target import target
+    """Import what every job needs; in the zygote, before any fork.
 
-    target("planted").warm()
+    A case that fails goes through every oracle and every kind of run, which load some hundreds of modules, in seconds.
+    """
+    from shakeout.fuzz.execute import execute, repro
+    from shakeout.fuzz.selftest import case
+
+    failing = case("wrong value")
+    repro(failing, execute(failing))
 
 
 def main(sock: socket.socket, slot_path: Path, home: Path, maker: str) -> None:

@@ -21,7 +21,7 @@ def test_a_job_follows_from_seed_and_index() -> None:
 def test_seeds_have_all_their_bits() -> None:
     seeds = [schedule.seed_of(0, index) for index in range(1000)]
     assert len(set(seeds)) == 1000
-    assert 0 <= min(seeds)
+    assert min(seeds) >= 0
     assert 2**63 < max(seeds) < 2**64
 
 

@@ -1,0 +1,557 @@
+"""The engine under fire: workers, zygote and supervisor that die at any moment, and disks that are full."""
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from shakeout.corpus.codec import decode
+from shakeout.corpus.database import Database, MalformedDatabase, NewerDatabase, UnusableDatabase
+from shakeout.fuzz import events
+from shakeout.fuzz.campaign import Campaign, DirectoryUnusable, SelfTestFailed
+from shakeout.fuzz.config import Config
+from shakeout.fuzz.supervisor import ZygoteBroken
+
+pytestmark = pytest.mark.slow
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch, tmp_path: Path) -> None:
+    path = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
+    monkeypatch.setenv("PYTHONPATH", path)
+    monkeypatch.setenv("SHAKEOUT_CACHE", str(tmp_path / "store"))
+    monkeypatch.setenv("MARK", str(tmp_path / "mark"))
+
+
+@pytest.fixture
+def no_selftest(monkeypatch) -> None:
+    monkeypatch.setattr("shakeout.fuzz.campaign.selftest", lambda crew, tell, stop: [])
+
+
+@pytest.fixture
+def untried(monkeypatch) -> None:
+    """Findings are stored and not tried again."""
+    monkeypatch.setattr("shakeout.fuzz.investigation.TRIED", 0)
+
+
+class Fuzzing:
+    """One campaign on hostile cases, with all that it told."""
+
+    def __init__(self, directory: Path, monkeypatch, faults: dict[int, str] | None = None, **config) -> None:
+        monkeypatch.setenv("HOSTILE", json.dumps({str(index): fault for index, fault in (faults or {}).items()}))
+        values = {"targets": ("hostile",), "seconds": None, "cases": 20, "workers": 2, "time_limit": 3.0}
+        self.config = Config(**{**values, "memory_limit": 400 << 20, **config})
+        self.directory = directory
+        self.events: list[events.Event] = []
+        self.hooks: list[Callable[[Campaign, events.Event], None]] = []
+        self.options: dict = {}
+
+    def run(self) -> events.Finished:
+        def hear(event: events.Event) -> None:
+            self.events.append(event)
+            for hook in self.hooks:
+                hook(campaign, event)
+
+        options = {"maker": "hostile_cases", "known": None, "confirmations": 1, **self.options}
+        with Campaign(self.config, self.directory, [hear], **options) as campaign:
+            return campaign.run()
+
+    def of(self, kind: type) -> list:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def done(self) -> dict[int, events.CaseDone]:
+        found = {}
+        for event in self.of(events.CaseDone):
+            assert event.index not in found, f"case {event.index} was counted twice"
+            found[event.index] = event
+        return found
+
+    @property
+    def database(self) -> Database:
+        return Database.read(self.directory / "shakeout.sqlite")
+
+
+def processes(directory: Path) -> list[int]:
+    """Processes that work below a directory: its zygote and workers are told by their environment."""
+    mark = f"TMPDIR={directory.absolute()}".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                alive = (entry / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+                if alive and mark in (entry / "environ").read_bytes():
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+    return found
+
+
+def gone(directory: Path, seconds: float = 10.0) -> bool:
+    until = time.monotonic() + seconds
+    while processes(directory) and time.monotonic() < until:
+        time.sleep(0.05)
+    return not processes(directory)
+
+
+# --- cases that end their worker -------------------------------------------------------------------------------------
+
+WAYS = {
+    1: ("segmentation fault", "crash", "SIGSEGV"),
+    3: ("exit", "crash", "exit status 3"),
+    4: ("abort", "crash", "SIGABRT"),
+    6: ("kill", "crash", "SIGKILL"),
+    7: ("hang with a child", "hang", "hang"),
+    9: ("out of memory", "memory", "memory"),
+    10: ("blow-up in a child", "memory", "memory"),
+    12: ("close files", "crash", "its channel was closed"),
+}
+
+
+@pytest.mark.usefixtures("no_selftest", "untried")
+def test_every_way_to_die_is_an_observation(tmp_path: Path, monkeypatch) -> None:
+    faults = {index: way[0] for index, way in WAYS.items()} | {13: "sys.exit", 14: "chatter", 15: "leak"}
+    fuzzing = Fuzzing(tmp_path / "run", monkeypatch, faults)
+    finished = fuzzing.run()
+    assert finished.reason == "cases"
+    done = fuzzing.done()
+    assert set(done) == set(range(20))
+    for index, event in done.items():
+        assert event.status == ("failed" if index in {*WAYS, 13} else "compared"), (index, event)
+    bugs = {bug.id: bug for bug in fuzzing.database.bugs()}
+    found = {finding.job: finding for bug in bugs for finding in fuzzing.database.findings(bug)}
+    for index, (_, oracle, symptom) in WAYS.items():
+        bug = bugs[found[index].bug]
+        assert (bug.oracle, bug.symptom) == (oracle, symptom), WAYS[index]
+        assert decode(found[index].case_json).id == found[index].case_id == done[index].case
+        folder = fuzzing.directory / bug.id
+        assert json.loads((folder / "result.json").read_text())["signature"] == bug.signature
+        assert decode((folder / "case.json").read_text())
+    # A sys.exit in the target is an exception, and no death.
+    assert bugs[found[13].bug].oracle == "exception"
+    for died in fuzzing.of(events.WorkerDied):
+        assert died.seconds < 1.0
+    (verdict,) = found[7].result["verdicts"]
+    assert "File" in verdict["evidence"]["output"], "the stack of a hang is told"
+    assert gone(fuzzing.directory)
+    assert {path.name for path in fuzzing.directory.iterdir()} >= {"campaign.toml", "events.jsonl", "shakeout.sqlite"}
+    assert not (fuzzing.directory / "cache").exists()
+
+
+@pytest.mark.usefixtures("no_selftest")
+def test_crashes_while_growing(tmp_path: Path, monkeypatch) -> None:
+    faults = {
+        2: "grow: segmentation fault",
+        4: "grow: exit",
+        6: "grow: hang",
+        8: "grow: exception",
+        9: "grow: once",
+        11: "grow: sys.exit",
+    }
+    fuzzing = Fuzzing(tmp_path / "run", monkeypatch, faults)
+    fuzzing.run()
+    done = fuzzing.done()
+    assert set(done) == set(range(20))
+    assert {index for index, event in done.items() if event.status != "compared"} == {2, 4, 6, 8, 11}
+    bugs = {bug.first_index: bug for bug in fuzzing.database.bugs()}
+    assert set(bugs) == {2, 4, 8, 9, 11}
+    assert bugs[2].signature == "eager | crash | SIGSEGV | torch.bincount"
+    assert [bugs[index].state for index in (2, 4, 8, 9)] == ["confirmed", "confirmed", "internal", "flaky"]
+    assert bugs[8].signature.startswith("SHAKEOUT-INTERNAL | RuntimeError: the generator is broken | hostile_cases.py")
+    # A slow generator is no bug of anybody else.
+    assert (done[6].status, done[6].reason) == ("invalid", "grow: hang")
+
+
+# --- findings --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("no_selftest")
+@pytest.mark.parametrize("fault", ["wrong", "abort", "exit"])
+def test_what_fails_in_fresh_processes_is_confirmed(tmp_path: Path, monkeypatch, fault: str) -> None:
+    fuzzing = Fuzzing(tmp_path / "run", monkeypatch, {2: fault}, cases=4)
+    finished = fuzzing.run()
+    (bug,) = fuzzing.database.bugs()
+    assert (bug.state, bug.k, bug.n, finished.new) == ("confirmed", 1, 1, (bug.id,))
+    (seen,) = fuzzing.of(events.FindingSeen)
+    (confirmed,) = fuzzing.of(events.Confirmed)
+    assert (seen.bug, seen.new, confirmed.bug, confirmed.state) == (bug.id, True, bug.id, "confirmed")
+    folder = Path(confirmed.directory)
+    assert {path.name for path in folder.iterdir()} == {
+        *("case.json", "environment.json", "output.txt", "repro.py", "result.json")
+    }
+    # The script shows it to anybody, without us.
+    plain = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    assert subprocess.run([sys.executable, str(folder / "repro.py")], env=plain, timeout=100).returncode == 1
+
+
+@pytest.mark.usefixtures("no_selftest")
+@pytest.mark.parametrize(
+    ("faults", "state", "note"),
+    [
+        ({5: "remember", 6: "recall"}, "history", "only behind the 6 cases"),
+        ({6: "wrong in workers"}, "history", "in a fresh worker"),
+        ({6: "wrong once"}, "flaky", "did not fail again"),
+    ],
+)
+def test_what_does_not_fail_in_a_fresh_process(tmp_path: Path, monkeypatch, faults, state: str, note: str) -> None:
+    fuzzing = Fuzzing(tmp_path / "run", monkeypatch, faults, workers=1, cases=8)
+    finished = fuzzing.run()
+    (bug,) = fuzzing.database.bugs()
+    assert (bug.state, bug.k, bug.n, bug.first_index) == (state, 0, 1, 6)
+    assert note in bug.note
+    assert finished.new == ((bug.id,) if state == "history" else ())
+    sequence = fuzzing.directory / bug.id / "sequence.jsonl"
+    if "only behind" in note:
+        cases = [decode(line) for line in sequence.read_text().splitlines()]
+        assert len(cases) == 7
+        assert cases[5].setting.knob("fault") == "remember"
+    else:
+        assert not sequence.exists()
+
+
+@pytest.mark.usefixtures("no_selftest")
+def test_what_was_not_tried_is_tried_when_the_campaign_goes_on(tmp_path: Path, monkeypatch) -> None:
+    first = Fuzzing(tmp_path / "run", monkeypatch, {2: "wrong"}, cases=4)
+    first.hooks.append(lambda campaign, event: campaign.stop() if isinstance(event, events.FindingSeen) else None)
+    assert first.run().reason == "interrupted"
+    assert [bug.state for bug in first.database.bugs()] == ["new"]
+    second = Fuzzing(tmp_path / "run", monkeypatch, {2: "wrong"}, cases=4)
+    assert second.run().reason == "cases"
+    assert [(bug.state, bug.count) for bug in second.database.bugs()] == [("confirmed", 1)]
+    assert second.of(events.Started)[0].resumed
+
+
+# --- processes that are killed ---------------------------------------------------------------------------------------
+
+
+def kill_often(directory: Path, pick: Callable[[list[int]], list[int]], times: int, stop: threading.Event) -> list[int]:
+    """Kill some process now and then."""
+    dice = random.Random(7)
+    killed: list[int] = []
+    while not stop.wait(dice.uniform(0.05, 0.6)) and len(killed) < times:
+        chosen = pick(processes(directory))
+        if chosen:
+            victim = dice.choice(chosen)
+            try:
+                os.kill(victim, signal.SIGKILL)
+                killed.append(victim)
+            except ProcessLookupError:
+                continue
+    return killed
+
+
+def is_zygote(pid: int) -> bool:
+    # A worker has the zygote's command line, but it leads a group in a session that is not its own.
+    try:
+        return os.getsid(pid) == pid
+    except ProcessLookupError:
+        return False
+
+
+def under_fire(fuzzing: Fuzzing, pick: Callable[[list[int]], list[int]], times: int) -> tuple[events.Finished, int]:
+    stop = threading.Event()
+    killed: list[int] = []
+    begun = threading.Event()
+    fuzzing.hooks.append(lambda campaign, event: begun.set() if isinstance(event, events.CaseDone) else None)
+
+    def fire() -> None:
+        begun.wait(120)
+        killed.extend(kill_often(fuzzing.directory, pick, times, stop))
+
+    thread = threading.Thread(target=fire)
+    thread.start()
+    try:
+        return fuzzing.run(), len(killed)
+    finally:
+        stop.set()
+        thread.join()
+
+
+@pytest.mark.usefixtures("no_selftest", "untried")
+def test_workers_killed_at_any_moment(tmp_path: Path, monkeypatch) -> None:
+    fuzzing = Fuzzing(tmp_path / "run", monkeypatch, {5: "wrong", **dict.fromkeys(range(20, 60), "slow")}, cases=60)
+    finished, killed = under_fire(fuzzing, lambda pids: [pid for pid in pids if not is_zygote(pid)], 12)
+    assert killed >= 5
+    assert finished.reason == "cases"
+    # A case whose worker was killed once is run again; one that was there twice is taken for the killer.
+    assert set(fuzzing.done()) == set(range(60))
+    assert all(bug.first_index == 5 or bug.symptom == "SIGKILL" for bug in fuzzing.database.bugs())
+    assert all(died.seconds < 1.0 for died in fuzzing.of(events.WorkerDied))
+    assert gone(fuzzing.directory)
+
+
+@pytest.mark.usefixtures("no_selftest", "untried")
+def test_the_zygote_killed_again_and_again(tmp_path: Path, monkeypatch) -> None:
+    fuzzing = Fuzzing(tmp_path / "run", monkeypatch, dict.fromkeys(range(60), "slow"), cases=60)
+    finished, killed = under_fire(fuzzing, lambda pids: [pid for pid in pids if is_zygote(pid)], 2)
+    assert killed == 2
+    assert finished.reason == "cases"
+    assert set(fuzzing.done()) == set(range(60))
+    assert len(fuzzing.of(events.Notice)) == 2
+    assert gone(fuzzing.directory)
+
+
+def test_a_zygote_that_never_lives_is_told(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("HOSTILE_WARM", "no module named hostility; pip install hostility")
+    with pytest.raises(ZygoteBroken, match="pip install hostility"):
+        Fuzzing(tmp_path / "run", monkeypatch).run()
+    assert gone(tmp_path / "run")
+
+
+RUN = """
+import json, sys
+from pathlib import Path
+from shakeout.fuzz import campaign, investigation
+from shakeout.fuzz.config import Config
+campaign.selftest = lambda crew, tell, stop: []
+investigation.TRIED = 0
+def tell(event):
+    print(json.dumps(event.to_json()), flush=True)
+config = Config(targets=("hostile",), seconds=None, cases=int(sys.argv[2]), workers=2, time_limit=3.0,
+                memory_limit=400 << 20)
+with campaign.Campaign(config, Path(sys.argv[1]), [tell], maker="hostile_cases", known=None) as one:
+    one.run()
+"""
+
+
+def start(directory: Path, cases: int) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", RUN, str(directory), str(cases)], stdout=subprocess.PIPE, text=True, bufsize=1
+    )
+
+
+def lines(process: subprocess.Popen[str]) -> Iterator[dict]:
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.endswith("\n"):
+            yield json.loads(line)
+
+
+def test_the_supervisor_killed_at_any_moment_loses_at_most_what_is_in_hand(tmp_path: Path, monkeypatch) -> None:
+    directory = tmp_path / "run"
+    monkeypatch.setenv("HOSTILE", json.dumps({"7": "wrong", "11": "abort"}))
+    dice = random.Random(3)
+    answered: set[int] = set()
+    for after in (3, 17, 31):
+        process = start(directory, 2000)
+        seen = 0
+        began = 0.0
+        for event in lines(process):
+            if event["event"] == "CaseDone":
+                assert event["index"] not in answered, "a case that was answered is not run again"
+                answered.add(event["index"])
+                seen += 1
+                began = began or time.monotonic()
+            # The first time at once, later when the case with a finding, which takes longest, had its time.
+            if seen >= after and (after == 3 or time.monotonic() - began > 0.5):
+                break
+        time.sleep(dice.uniform(0, 0.01))
+        process.kill()
+        # What it told before it died counts as well.
+        for event in lines(process):
+            if event["event"] == "CaseDone":
+                answered.add(event["index"])
+        process.wait()
+        assert gone(directory), "zygote and workers die with their supervisor"
+        with Database.open(directory / "shakeout.sqlite") as database:
+            counted = sum(total.generated for total in database.totals().values())
+            # A commit and its telling are two steps, and each of two workers has one case in hand.
+            assert len(answered) - 2 <= counted <= len(answered) + 2
+            assert len(database.flights()) <= 4
+            answered |= _answered(directory)
+    process = start(directory, len(answered) + 30)
+    finished = [event for event in lines(process) if event["event"] == "Finished"]
+    assert process.wait() == 0
+    assert finished[0]["reason"] == "cases"
+    with Database.read(directory / "shakeout.sqlite") as database:
+        assert database.flights() == []
+        assert {bug.first_index for bug in database.bugs()} == {7, 11}
+    everything = list(_indices(directory))
+    assert set(everything) == set(range(max(everything) + 1))
+
+
+def _indices(directory: Path) -> Iterator[int]:
+    for event in events.read_log(directory / "events.jsonl"):
+        if event["event"] == "CaseDone":
+            yield event["index"]
+
+
+def _answered(directory: Path) -> set[int]:
+    return set(_indices(directory))
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_cleanly_and_it_goes_on(tmp_path: Path, monkeypatch, how: signal.Signals) -> None:
+    directory = tmp_path / "run"
+    monkeypatch.setenv("HOSTILE", json.dumps(dict.fromkeys(map(str, range(100)), "slow")))
+    process = start(directory, 100)
+    told = []
+    for event in lines(process):
+        told.append(event)
+        if event["event"] == "CaseDone" and len(told) > 6:
+            process.send_signal(how)
+            how = signal.SIGCONT
+    assert process.wait(30) == 0
+    assert told[-1]["event"] == "Finished"
+    assert told[-1]["reason"] == "interrupted"
+    assert gone(directory)
+    monkeypatch.setenv("HOSTILE", "{}")
+    again = [event["index"] for event in lines(start(directory, 12)) if event["event"] == "CaseDone"]
+    before = [event["index"] for event in told if event["event"] == "CaseDone"]
+    assert sorted(before + again) == list(range(12))
+
+
+@pytest.mark.usefixtures("no_selftest", "untried")
+def test_a_signal_during_the_cold_start(tmp_path: Path, monkeypatch) -> None:
+    fuzzing = Fuzzing(tmp_path / "run", monkeypatch)
+    fuzzing.hooks.append(lambda campaign, event: campaign.stop() if isinstance(event, events.Warming) else None)
+    began = time.monotonic()
+    assert fuzzing.run().reason == "interrupted"
+    assert time.monotonic() - began < 3
+    assert gone(fuzzing.directory)
+
+
+# --- the self-test ---------------------------------------------------------------------------------------------------
+
+
+def test_the_selftest_sees_all_eight_and_a_quiet_one(tmp_path: Path, monkeypatch) -> None:
+    fuzzing = Fuzzing(tmp_path / "run", monkeypatch, cases=1)
+    fuzzing.run()
+    tested = fuzzing.of(events.SelfTested)
+    assert len(tested) == 9
+    assert [event for event in tested if not event.seen] == []
+    assert {event.fault for event in tested} >= {"hang", "no fault", "out of memory"}
+
+
+def test_a_blind_oracle_stops_the_campaign(tmp_path: Path, monkeypatch) -> None:
+    # As if the oracle of crashes were expected to see a wrong value, and did not.
+    monkeypatch.setattr("shakeout.fuzz.selftest.FAULTS", {"wrong value": "crash", "abort": "crash"})
+    fuzzing = Fuzzing(tmp_path / "run", monkeypatch, cases=1)
+    with pytest.raises(SelfTestFailed, match="missed: wrong value; the campaign would miss bugs"):
+        fuzzing.run()
+    assert fuzzing.of(events.CaseDone) == []
+    missed = [event for event in fuzzing.of(events.SelfTested) if not event.seen]
+    assert "expected crash, saw value" in missed[0].message
+
+
+# --- directories -----------------------------------------------------------------------------------------------------
+
+
+def test_two_campaigns_do_not_share_a_directory(tmp_path: Path, monkeypatch) -> None:
+    fuzzing = Fuzzing(tmp_path / "run", monkeypatch)
+    with (
+        Campaign(fuzzing.config, fuzzing.directory, maker="hostile_cases"),
+        pytest.raises(DirectoryUnusable, match="another Shakeout works in"),
+        Campaign(fuzzing.config, fuzzing.directory),
+    ):
+        pass
+
+
+def test_another_configuration_does_not_go_on(tmp_path: Path, monkeypatch) -> None:
+    fuzzing = Fuzzing(tmp_path / "run", monkeypatch)
+    with Campaign(fuzzing.config, fuzzing.directory):
+        pass
+    other = Fuzzing(tmp_path / "run", monkeypatch, seed=9, targets=("eager",))
+    with (
+        pytest.raises(DirectoryUnusable, match="holds a campaign with other seed, targets"),
+        Campaign(other.config, other.directory),
+    ):
+        pass
+
+
+def test_damaged_and_newer_databases_are_told(tmp_path: Path, monkeypatch) -> None:
+    import sqlite3
+
+    fuzzing = Fuzzing(tmp_path / "run", monkeypatch)
+    with Campaign(fuzzing.config, fuzzing.directory):
+        pass
+    path = fuzzing.directory / "shakeout.sqlite"
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version = 9")
+    connection.close()
+    with pytest.raises(NewerDatabase, match="install a newer Shakeout"), Campaign(fuzzing.config, fuzzing.directory):
+        pass
+    path.write_bytes(b"rubbish" * 1000)
+    with pytest.raises(MalformedDatabase, match="damaged"), Campaign(fuzzing.config, fuzzing.directory):
+        pass
+
+
+def test_a_read_only_directory_is_told(disk: Path, monkeypatch) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    with (
+        pytest.raises(DirectoryUnusable, match="cannot be written"),
+        Campaign(Fuzzing(disk / "run", monkeypatch).config, disk / "run"),
+    ):
+        pass
+
+
+def test_a_full_disk_is_told_before_the_start(small_disk: Path, monkeypatch) -> None:
+    with (
+        pytest.raises(DirectoryUnusable, match="is full"),
+        Campaign(Fuzzing(small_disk / "run", monkeypatch).config, small_disk / "run"),
+    ):
+        pass
+
+
+@pytest.mark.usefixtures("no_selftest", "untried")
+@pytest.mark.parametrize("left", [20 << 20, 0])
+def test_a_disk_that_fills_up_ends_the_campaign_and_loses_nothing(disk: Path, monkeypatch, left: int) -> None:
+    fuzzing = Fuzzing(disk / "run", monkeypatch, dict.fromkeys(range(3, 1000), "slow"), cases=1000)
+
+    def fill(campaign: Campaign, event: events.Event) -> None:
+        if isinstance(event, events.CaseDone) and event.index == 5:
+            free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
+            with (disk / "ballast").open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, max(free - left, 1))
+
+    fuzzing.hooks.append(fill)
+    with pytest.raises((DirectoryUnusable, UnusableDatabase), match="full"):
+        fuzzing.run()
+    assert gone(fuzzing.directory)
+    assert fuzzing.of(events.Finished)[-1].reason == "error"
+    (disk / "ballast").unlink()
+    told = set(fuzzing.done())
+    monkeypatch.setenv("HOSTILE", "{}")
+    again = Fuzzing(disk / "run", monkeypatch, cases=12)
+    assert again.run().reason == "cases"
+    # At most the cases in hand were told and not written down.
+    assert len(told & set(again.done())) <= 2
+    assert told | set(again.done()) >= set(range(12))
+
+
+def test_a_file_size_limit_is_told(tmp_path: Path) -> None:
+    text = RUN.replace(
+        "import json, sys", "import json, sys, resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", text, str(tmp_path / "run"), "5"], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 1
+    assert re.search(r"(DirectoryUnusable|UnusableDatabase): .*full", done.stderr)
+
+
+# --- listeners -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("no_selftest", "untried")
+def test_a_listener_that_fails_does_not_end_the_campaign(tmp_path: Path, monkeypatch) -> None:
+    fuzzing = Fuzzing(tmp_path / "run", monkeypatch, cases=3)
+
+    def broken(campaign: Campaign, event: events.Event) -> None:
+        raise RuntimeError("the display is broken")
+
+    fuzzing.hooks.append(broken)
+    assert fuzzing.run().reason == "cases"
+    log = list(events.read_log(fuzzing.directory / "events.jsonl"))
+    assert any("the display is broken" in event.get("message", "") for event in log)
+    assert log[-1]["event"] == "Finished"
