@@ -164,10 +164,9 @@ def _values(values: Values) -> dict[str, Any]:
 
 
 def _arg(arg: Arg) -> Any:
-    kind = type(arg)
-    if kind is int or kind is str or kind is bool:  # by far the commonest
+    if type(arg) is int or type(arg) is str or type(arg) is bool:  # by far the commonest
         return arg
-    if kind is Ref:
+    if type(arg) is Ref:
         return {"ref": arg.index}
     match arg:
         case float() if not math.isfinite(arg):

@@ -16,7 +16,18 @@ import torch
 from shakeout.corpus.program import Arg
 from shakeout.corpus.vocabularies import kernel as words
 
-__all__ = ["Traits", "after", "before", "disjoint", "in_range", "meaningful", "ordinary", "overlaps_itself", "traits", "undefined_results"]
+__all__ = [
+    "Traits",
+    "after",
+    "before",
+    "disjoint",
+    "in_range",
+    "meaningful",
+    "ordinary",
+    "overlaps_itself",
+    "traits",
+    "undefined_results",
+]
 
 _DIVISIONS = frozenset(
     "div div_ divide divide_ floor_divide floor_divide_ true_divide remainder remainder_ fmod fmod_ __floordiv__ "
@@ -57,7 +68,22 @@ _ORDER_OPTION = frozenset("unique topk".split())
 class Traits:
     """What has to be looked at for an operator, precomputed."""
 
-    __slots__ = ("ambiguous", "counts", "division", "finite", "loops", "pairs", "pivots", "places", "plain", "quiet", "random", "reshapes", "shift", "ties")
+    __slots__ = (
+        "ambiguous",
+        "counts",
+        "division",
+        "finite",
+        "loops",
+        "pairs",
+        "pivots",
+        "places",
+        "plain",
+        "quiet",
+        "random",
+        "reshapes",
+        "shift",
+        "ties",
+    )
 
     def __init__(self, operator: str) -> None:
         operator = words.meaning(operator)
@@ -77,7 +103,18 @@ class Traits:
         self.finite = last in _FINITE
         self.random = "random" in hazards
         named = last in _ORDER_OPTION
-        flags = (self.division, self.shift, self.ties, self.random, self.counts, self.loops, self.finite, self.pivots, self.pairs, named)
+        flags = (
+            self.division,
+            self.shift,
+            self.ties,
+            self.random,
+            self.counts,
+            self.loops,
+            self.finite,
+            self.pivots,
+            self.pairs,
+            named,
+        )
         self.quiet = not any(flags) and not self.ambiguous
 
 
@@ -160,9 +197,7 @@ def after(
     The operands have to be as they were before the call; nothing is asked about those that it wrote to.
     """
     whole = [
-        t.dtype
-        for t in (*results, *written)
-        if isinstance(t, torch.Tensor) and not _wide(t) and t.dtype != torch.bool
+        t.dtype for t in (*results, *written) if isinstance(t, torch.Tensor) and not _wide(t) and t.dtype != torch.bool
     ]
     if not whole:
         return None
@@ -257,8 +292,8 @@ def overlaps_itself(tensor: torch.Tensor) -> bool:
 
 def _bytes(tensor: torch.Tensor) -> tuple[int, int]:
     width = tensor.dtype.itemsize
-    start = tensor.storage_offset() * width
-    reach = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    start = int(tensor.storage_offset()) * width
+    reach = sum((size - 1) * int(stride) for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
     return start, start + (reach + 1) * width
 
 
@@ -277,9 +312,9 @@ def disjoint(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 
 def _places(tensor: torch.Tensor) -> set[int]:
-    places = [tensor.storage_offset()]
+    places = [int(tensor.storage_offset())]
     for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
-        places = [place + i * stride for place in places for i in range(size)]
+        places = [place + i * int(stride) for place in places for i in range(size)]
     return set(places)
 
 

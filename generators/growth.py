@@ -1,4 +1,4 @@
-"""Growth: proposals run at once on real tensors; what torch takes and what means something becomes part of a program."""
+"""Growth: proposals run at once on real tensors; what torch takes and what means something joins the program."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ _REFS = tuple(Ref(number) for number in range(1024))
 def reference(number: int) -> Ref:
     """``Ref(number)``; the small ones exist already."""
     return _REFS[number] if number < 1024 else Ref(number)
+
 
 #: Elements of one value, and of all values of a case: small tensors show the same bugs sooner.
 MAX_ELEMENTS = 1 << 12
@@ -111,12 +112,11 @@ class Step:
 
 def _value(arg: Arg, tensors: Sequence[torch.Tensor]) -> Any:
     # The commonest kinds first; words.value tells them all apart, more slowly.
-    kind = type(arg)
-    if kind is Ref:
+    if type(arg) is Ref:
         return tensors[arg.index]
-    if kind is int or kind is float or kind is bool or arg is None or kind is str:
+    if type(arg) is int or type(arg) is float or type(arg) is bool or arg is None or type(arg) is str:
         return arg
-    if kind is tuple:
+    if type(arg) is tuple:
         return tuple([_value(item, tensors) for item in arg])
     return words.value(arg, tensors)
 
@@ -170,7 +170,7 @@ class _Saved:
         if self.resized():
             # Some in-place operators resize their operand before they find out that they cannot do their work.
             storage = tensor.untyped_storage()
-            tensor.set_(storage, tensor.storage_offset(), self.shape, self.strides)  # type: ignore[call-overload]
+            tensor.set_(storage, tensor.storage_offset(), self.shape, self.strides)
             storage.resize_(self.bytes)
         self.memory.copy_(self.content)
 
@@ -247,8 +247,10 @@ class Growth:
     def usable(self) -> list[int]:
         """Values that may be used, in order."""
         dead = self.dead
-        return [number for number in range(len(self.tensors)) if number not in dead] if dead else list(
-            range(len(self.tensors))
+        return (
+            [number for number in range(len(self.tensors)) if number not in dead]
+            if dead
+            else list(range(len(self.tensors)))
         )
 
     def writable(self, number: int) -> bool:
@@ -282,11 +284,11 @@ class Growth:
         choices, habits = self.choices, self.habits
         if math.prod(shape) > (MAX_ELEMENTS if not habits.large else 1 << 16):
             raise Rejected("too large")
-        if spread.kind == "any" and spread.low is None and not plain and self.deriving > 0:
-            if choices.boolean(habits.derive):
-                made = self._derived(dtype, shape)
-                if made is not None:
-                    return made
+        anything = spread.kind == "any" and spread.low is None and not plain
+        if anything and self.deriving > 0 and choices.boolean(habits.derive):
+            made = self._derived(dtype, shape)
+            if made is not None:
+                return made
         if plain or not choices.boolean(habits.share):
             given = self.palette.given(dtype, shape, spread, writable=writable, plain=plain)
         else:
@@ -355,7 +357,9 @@ class Growth:
         assert flat is not None
         layout = row_major(len(shape))
         if len(shape) >= 2 and self.choices.boolean(0.4):
-            layout = type(layout)((*layout.order[:-2], layout.order[-1], layout.order[-2]), layout.steps, layout.padding)
+            layout = type(layout)(
+                (*layout.order[:-2], layout.order[-1], layout.order[-2]), layout.steps, layout.padding
+            )
         strides, size = layout.place(shape)
         room = flat.numel() - size
         if room < 0:
@@ -588,9 +592,7 @@ class Growth:
             # A user's kernel may keep for its backward pass what its reference does not keep.
             kept = [*used, *(tensor for tensor in fresh if tensor is not None)]
             self.protected.update(tensor.untyped_storage().data_ptr() for tensor in kept)
-        self.steps.append(
-            Step(operator, function, args, kwargs, operands, written, kind, form, first, tuple(types))
-        )
+        self.steps.append(Step(operator, function, args, kwargs, operands, written, kind, form, first, tuple(types)))
 
     def _checked(
         self, kind: Traits, used: Sequence[torch.Tensor], targets: Sequence[torch.Tensor], results: list[Any]
@@ -641,11 +643,10 @@ def _bound(
     """The record's arguments with its slots replaced by values."""
 
     def bind(arg: Arg) -> Arg:
-        kind = type(arg)
-        if kind is Ref:
+        if type(arg) is Ref:
             place = arg.index
             return scalars[place] if place in scalars else reference(numbers[place])
-        if kind is tuple:
+        if type(arg) is tuple:
             return tuple([bind(item) for item in arg])
         return arg
 
@@ -692,7 +693,8 @@ def mutated(
     def put(arg: Arg, rest: tuple[int | str, ...]) -> Arg:
         if not rest:
             return new
-        assert isinstance(arg, tuple) and isinstance(rest[0], int)
+        assert isinstance(arg, tuple)
+        assert isinstance(rest[0], int)
         return (*arg[: rest[0]], put(arg[rest[0]], rest[1:]), *arg[rest[0] + 1 :])
 
     if path[0] == "":

@@ -14,7 +14,7 @@ from types import MappingProxyType
 import torch
 
 from shakeout.corpus import standalone
-from shakeout.corpus.case import InputSet
+from shakeout.corpus.case import InputSet, Storage
 from shakeout.generators.choices import Choices
 from shakeout.generators.definedness import after, before, ordinary, overlaps_itself, undefined_results
 from shakeout.generators.growth import Rejected, Step, perform
@@ -38,7 +38,7 @@ class Failed(Exception):
 
 def input_set(inputs: Sequence[Given]) -> InputSet:
     """The recipe of the tensors; a shared storage is listed once."""
-    storages = []
+    storages: list[Storage] = []
     numbers: dict[int, int] = {}
     for number, given in enumerate(inputs):
         if given.shares is None:

@@ -124,12 +124,10 @@ def grow(
 _FALLBACK = Record("torch.neg", (Ref(0),), (), (Slot("T", (0,)),), (3,), (False,), ("float32",))
 
 
-def _growth(
-    choices: Choices, recipe: Recipe, style: Style, before_call: Callable[[str], None] | None
-) -> Growth:
+def _growth(choices: Choices, recipe: Recipe, style: Style, before_call: Callable[[str], None] | None) -> Growth:
     """An empty program and how it will be drawn."""
     small = style == "small"
-    kind = recipe.values or choices.weighted(_VALUES)
+    kind: ValuesKind = choices.weighted(_VALUES) if recipe.values is None else recipe.values
     training = recipe.mode == "training" or (recipe.mode is None and choices.boolean(0.3))
     habits = Habits(
         reuse=0.25 if small else 0.6,
@@ -236,7 +234,11 @@ def _tip(growth: Growth) -> int:
     choices = growth.choices
     known = len(growth.tensors)
     for _ in range(4 if known else 0):
-        number = known - 1 - choices.integer(0, min(known, 6) - 1) if choices.boolean(0.65) else choices.integer(0, known - 1)
+        number = (
+            known - 1 - choices.integer(0, min(known, 6) - 1)
+            if choices.boolean(0.65)
+            else choices.integer(0, known - 1)
+        )
         if number not in growth.dead and (growth.uses[number] == 0 or choices.boolean(0.4)):
             return number
     usable = growth.usable()
@@ -341,12 +343,11 @@ def _renumbered(step: Step, numbers: Mapping[int, int]) -> Step:
 
 
 def _moved(arg: Arg, numbers: Mapping[int, int]) -> Arg:
-    kind = type(arg)
-    if kind is Ref:
+    if type(arg) is Ref:
         return reference(numbers[arg.index])
-    if kind is tuple:
+    if type(arg) is tuple:
         return tuple([_moved(item, numbers) for item in arg])
-    if kind is Slice:
+    if type(arg) is Slice:
         return Slice(_moved(arg.start, numbers), _moved(arg.stop, numbers), _moved(arg.step, numbers))
     return arg
 
@@ -392,7 +393,7 @@ def _trained(
             steps, returns = _without(len(inputs), steps, returns, culprit)
         else:
             return True, steps, returns
-    inputs_, steps, returns = _numbered(growth)
+    _, steps, returns = _numbered(growth)
     return False, steps, returns
 
 

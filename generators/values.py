@@ -165,7 +165,7 @@ SEEDS = 32
 @functools.lru_cache(1 << 13)
 def _stream(dtype: str, kind: str, seed: int, low: float, high: float) -> torch.Tensor:
     """The first values of a stream; ``fill`` counts elements, so a shorter storage holds a prefix of them."""
-    return standalone.fill(DTYPES[dtype], (PREFIX,), kind, seed, low, high)  # type: ignore[no-any-return]
+    return standalone.fill(DTYPES[dtype], (PREFIX,), kind, seed, low, high)
 
 
 def tensor_of(storage: Storage) -> torch.Tensor:
@@ -176,8 +176,7 @@ def tensor_of(storage: Storage) -> torch.Tensor:
     if storage.size <= PREFIX:
         stream = _stream(storage.dtype, values.kind, values.seed, values.low, values.high)
         return stream[: storage.size].clone()
-    fill = standalone.fill(DTYPES[storage.dtype], (storage.size,), values.kind, values.seed, values.low, values.high)
-    return fill  # type: ignore[no-any-return]
+    return standalone.fill(DTYPES[storage.dtype], (storage.size,), values.kind, values.seed, values.low, values.high)
 
 
 class Palette:
@@ -282,7 +281,7 @@ def _inner(low: float, high: float) -> tuple[float, float]:
 
 
 def distinct(choices: Choices, low: int, high: int, size: int) -> tuple[int, ...] | None:
-    """``size`` whole numbers of [low, high] that all differ, as indices do that must not meet; None if too few exist."""
+    """``size`` whole numbers of [low, high] that all differ, as indices that must not meet; None if too few exist."""
     low = max(low, 0)  # -1 and the last index are one place
     pool = list(range(low, high + 1))
     if size > len(pool) or size > 256:

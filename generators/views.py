@@ -282,9 +282,7 @@ def _number(choices: Choices, shape: Shape, dtype: str) -> Record | None:
     name = choices.pick(("add", "sub", "mul", "add", "mul", "div", "pow", "maximum", "where", "eq", "lt"))
     number = choices.pick((1, 2, 0, -1, 3, 0.5, 1.5, True))
     if name == "where":
-        return _record(
-            "torch.where", (Ref(1), Ref(0), number), shape, extras=(("bool", shape, Spread()),), view=False
-        )
+        return _record("torch.where", (Ref(1), Ref(0), number), shape, extras=(("bool", shape, Spread()),), view=False)
     if name == "maximum":
         return _record("torch.clamp", (Ref(0), number), shape, view=False)
     if name in ("add", "sub", "mul", "div") and choices.boolean(0.45):

@@ -60,7 +60,19 @@ _COMPOSITE = ("masked.", "signal.windows.", "pca_lowrank", "svd_lowrank", "lobpc
 # Operators that are undefined on an operand that is not ascending; elsewhere ascending samples are an accident.
 _ORDERED = frozenset("searchsorted bucketize histogram histogramdd embedding_bag".split())
 # What is behind public functions: some check nothing, and read or write past the end of what does not fit.
-_PRIVATE_KERNELS = ("native_", "batch_norm_", "fbgemm", "cudnn", "miopen", "mkldnn", "quantize", "fake_quantize", "fused_", "q_", "sparse")
+_PRIVATE_KERNELS = (
+    "native_",
+    "batch_norm_",
+    "fbgemm",
+    "cudnn",
+    "miopen",
+    "mkldnn",
+    "quantize",
+    "fake_quantize",
+    "fused_",
+    "q_",
+    "sparse",
+)
 
 
 class Unrecordable(Exception):
@@ -153,11 +165,9 @@ class _Recorder(TorchFunctionMode):
         self.operators.append(name)
         draft = Draft(name, stored, tuple(keywords), slots, self.main)
         kept = self.drafts.setdefault(name, {}).setdefault(structure(draft), [])
-        if len(kept) < PER_STRUCTURE and all(_shapes(other) != _shapes(draft) for other in kept):
-            kept.append(draft)
-        elif len(kept) < PER_STRUCTURE and all(
-            (other.args, other.kwargs) != (draft.args, draft.kwargs) for other in kept
-        ):
+        new_shapes = all(_shapes(other) != _shapes(draft) for other in kept)
+        new_arguments = all((other.args, other.kwargs) != (draft.args, draft.kwargs) for other in kept)
+        if len(kept) < PER_STRUCTURE and (new_shapes or new_arguments):
             kept.append(draft)
 
     def _slot(self, tensor: torch.Tensor) -> DraftSlot:
@@ -225,11 +235,11 @@ def _name(dtype: torch.dtype) -> str:
 
 def _names() -> Callable[[Any], str | None]:
     known = words.operators()
-    functions = {id(function): name for name, function in reversed(known.items())}
+    functions: dict[int, str] = {id(function): name for name, function in reversed(list(known.items()))}
     getters: dict[Any, str | None] = {}
 
     def find(function: Any) -> str | None:
-        name = functions.get(id(function))
+        name: str | None = functions.get(id(function))
         if name is not None:
             return name
         owner = getattr(function, "__self__", None)
@@ -238,7 +248,8 @@ def _names() -> Callable[[Any], str | None]:
         if owner not in getters:
             text = (resolve_name(function) or "").removesuffix(".__get__")
             getters[owner] = text if text in known else None
-        return getters[owner]
+        found: str | None = getters[owner]
+        return found
 
     return find
 
@@ -269,7 +280,12 @@ def _usable(name: str) -> bool:
         return False
     if not meaningful(name) or "uninitialised" in hazards or (last.startswith("_") and not last.startswith("__")):
         return False
-    return not last.startswith(_PRIVATE_KERNELS) and "name" not in last and not last.startswith("max_unpool") and last != "detach_"
+    return (
+        not last.startswith(_PRIVATE_KERNELS)
+        and "name" not in last
+        and not last.startswith("max_unpool")
+        and last != "detach_"
+    )
 
 
 def collect(progress: Callable[[str, int, int], None], skip: frozenset[str] = frozenset()) -> dict[str, list[Record]]:
@@ -289,7 +305,7 @@ def collect(progress: Callable[[str, int, int], None], skip: frozenset[str] = fr
         if title in skip or info.name.startswith(_COMPOSITE):
             continue
         progress(title, done, len(op_db))
-        supported = {_name(dtype) for dtype in info.supported_dtypes("cpu")}
+        supported = {_name(dtype) for dtype in info.supported_dtypes("cpu")}  # type: ignore[no-untyped-call]
         first = next((name for name in _MAIN if name in supported), None)
         if first is None:
             continue
@@ -463,7 +479,7 @@ def main(argv: Sequence[str]) -> int:
     from torch.testing._internal.opinfo import core
 
     for module in (common_utils, core):
-        module.extract_test_fn = _no_test
+        module.extract_test_fn = _no_test  # type: ignore[attr-defined]
 
     def progress(name: str, done: int, total: int) -> None:
         print(json.dumps([name, done, total]), flush=True)

@@ -1,4 +1,4 @@
-"""Finds out by trying what may be varied about a recorded call: sizes, ranks, dtypes; and what it does to its operands."""
+"""Finds out by trying what may be varied about a recorded call: sizes, ranks, dtypes; and what it writes to."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def operand(slot: str, shape: tuple[int, ...], spread: Spread, main: torch.dtype
         eye = 4 * torch.eye(shape[-1], dtype=torch.float64) + 0.5
         return eye.expand(shape).contiguous().to(dtype)
     if spread.kind in ("index", "distinct"):
-        low, high = int(spread.low or 0), int(spread.high or 0)
-        steps = torch.arange(size, dtype=torch.int64) % (high - low + 1) + low
+        least, last = int(spread.low or 0), int(spread.high or 0)
+        steps = torch.arange(size, dtype=torch.int64) % (last - least + 1) + least
         return steps.to(dtype).reshape(shape)
     # Values that do not repeat soon, positive and away from the edges of domains.
     low, high = -1.5, 1.7
@@ -87,7 +87,9 @@ def _run(
     """The result of a call, or None if torch rejects it or it is no tensor."""
     try:
         function = words.resolve(operator)
-        result = function(*(words.value(arg, tensors) for arg in args), **{k: words.value(v, tensors) for k, v in kwargs})
+        result = function(
+            *(words.value(arg, tensors) for arg in args), **{k: words.value(v, tensors) for k, v in kwargs}
+        )
     except Exception:
         return None
     if result is None:
@@ -216,7 +218,6 @@ class _Trial:
             for item in results
         )
         return True
-
 
     def differentiates(self, shapes: Sequence[tuple[int, ...]]) -> bool:
         """Whether the call runs on leaves, and backwards if its result depends on them."""

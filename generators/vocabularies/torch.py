@@ -96,10 +96,8 @@ def cache_path() -> Path:
     from importlib.metadata import version
 
     root = os.environ.get("SHAKEOUT_CACHE")
-    if root:
-        directory = Path(root)
-    else:
-        directory = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shakeout"
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    directory = Path(root) if root else home / "shakeout"
     return directory / f"torch-{version('torch')}-records-{FORMAT}.json.gz"
 
 

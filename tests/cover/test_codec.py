@@ -65,7 +65,9 @@ def cases(draw: st.DrawFn) -> Case:
         tuple(sorted(draw(st.dictionaries(st.sampled_from(["dynamic", "cpp.simdlen"]), SCALARS)).items())),
         draw(st.sampled_from(["inference", "training"])),
     )
-    roles: list[Role] = draw(st.lists(st.sampled_from(["input", "parameter"]), min_size=len(inputs), max_size=len(inputs)))
+    roles: list[Role] = draw(
+        st.lists(st.sampled_from(["input", "parameter"]), min_size=len(inputs), max_size=len(inputs))
+    )
     program = Program(tuple(map(Input, inputs, roles)), tuple(calls), (draw(st.integers(0, count - 1)),))
     return Case(program, (InputSet(tuple(storages), tuple(views)),), setting)
 
