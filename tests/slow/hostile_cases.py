@@ -43,6 +43,9 @@ FAULTS = {
 }
 
 
+OPERATORS = {"recall": "torch.add", "wrong in workers": "torch.sub", "wrong once": "torch.div"}
+
+
 @dataclass(frozen=True)
 class Hostile:
     name: str = "hostile"
@@ -87,8 +90,12 @@ def compose(job: Job, before_call=None) -> Made:
     made: Case = case("none")
     # Each job's case is another one, by the seed of its values.
     storage = made.calls[0].storages[0]
-    values = replace(storage.values, seed=job.index % 1000 + 1)
+    values = replace(storage.values, seed=job.recipe["index"] % 1000 + 1)
     calls = (replace(made.calls[0], storages=(replace(storage, values=values),)),)
+    # Signatures have the operators in them: faults that are told apart by their history get an operator each.
+    operator = OPERATORS.get(fault, "torch.mul")
+    last = replace(made.program.calls[1], operator=operator)
+    made = replace(made, program=replace(made.program, calls=(made.program.calls[0], last)))
     knobs = () if fault == "none" else (("fault", fault),)
     name = "planted" if fault in ("abort", "hang", "out of memory") else job.target
     return Made(Case(made.program, calls, Setting(name, knobs)), ("torch.mul",))
