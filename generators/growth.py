@@ -191,6 +191,7 @@ class Growth:
         self.inputs: list[tuple[int, Given]] = []  # with the number of the value
         self.windows: list[tuple[Storage | None, View]] = []
         self.storages: list[torch.Tensor | None] = []
+        self.owned = 0  # how many of the storages are an input's own
         self.steps: list[Step] = []
         self.tensors: list[torch.Tensor] = []
         self.dtypes: list[str] = []
@@ -235,6 +236,7 @@ class Growth:
             _, given = self.inputs.pop()
             self.windows.pop()
             storage = self.storages.pop()
+            self.owned -= storage is not None
             if given.requires_grad and storage is not None:
                 # Another tensor may get this address, and what is drawn must not hang on addresses.
                 self.protected.discard(storage.untyped_storage().data_ptr())
@@ -313,7 +315,8 @@ class Growth:
             storage = given.storage()
             flat = tensor_of(storage)
             self.storages.append(flat)
-            view = given.view(len(self.storages) - self.storages.count(None) - 1)
+            view = given.view(self.owned)
+            self.owned += 1
         else:
             base = self.storages[given.shares]
             assert base is not None
@@ -587,7 +590,9 @@ class Growth:
         for operand in operands:
             self.uses[operand] += 1
         if kind.reshapes:
-            self.dead.update(written)
+            # Several values may be one object: an in-place call, or one that had nothing to do, returns its operand.
+            changed = [tensors[number] for number in written]
+            self.dead.update(n for n in range(first) if any(tensors[n] is tensor for tensor in changed))
         if ":" in operator and self.habits.training:
             # A user's kernel may keep for its backward pass what its reference does not keep.
             kept = [*used, *(tensor for tensor in fresh if tensor is not None)]
