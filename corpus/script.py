@@ -175,6 +175,7 @@ def standalone(
     prepare: str,
     *,
     tolerances: Mapping[str, tuple[float, float]],
+    exact: bool = False,
     title: str = "",
     limit: float = 0,
 ) -> str:
@@ -185,6 +186,7 @@ def standalone(
         prepare: source of ``prepare(function)`` and ``declined(error)``, from the target; it may import what it
             needs.
         tolerances: (relative, absolute) by dtype name; exact where a dtype is missing.
+        exact: the target promises to leave the random state as eager leaves it.
         title: first line of the docstring.
         limit: seconds after which the run counts as a hang; 0 for no limit. With a limit the target runs in a child
             process, so that a crash or a hang is a result as well.
@@ -213,7 +215,9 @@ def standalone(
         prepare.rstrip(),
         "nan, inf = math.nan, math.inf\n"
         "# Relative and absolute tolerance by dtype; a dtype that is missing must agree exactly.\n"
-        f"TOLERANCES = {table!r}",
+        f"TOLERANCES = {table!r}\n"
+        "# Whether the random state must agree as well.\n"
+        f"EXACT = {exact!r}",
         *(_source(function).rstrip() for function in wanted),
         f'if __name__ == "__main__":\n    sys.exit({call})',
     ]

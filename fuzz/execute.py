@@ -124,13 +124,20 @@ def execute(case: Case, phase: Phase = lambda name: None) -> Result:
 
 def repro(case: Case, result: Result | None = None, *, limit: float = 0) -> str:
     """The script of a case: what the finding says, as a file that shows it."""
-    tolerances = {} if target(case.setting.target).exact else dict(tolerance.TABLE)
+    subject = target(case.setting.target)
+    tolerances = {} if subject.exact else dict(tolerance.TABLE)
     title = f"Case {case.id} on {case.setting.target}."
     failing = result.failure if result is not None else None
     if failing is not None:
         title = f"{case.setting.target}: {failing.symptom}. {failing.message}".splitlines()[0][:300]
-    source = target(case.setting.target).source(case.setting)
-    return script.standalone(case, source, tolerances=tolerances, title=title.replace("\\", "/"), limit=limit)
+    return script.standalone(
+        case,
+        subject.source(case.setting),
+        tolerances=tolerances,
+        exact=subject.exact,
+        title=title.replace("\\", "/"),
+        limit=limit,
+    )
 
 
 class _Clock:

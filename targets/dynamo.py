@@ -46,9 +46,10 @@ _DECLINED = '''def declined(error):
     words = {"Unsupported", "UserError", "UnsupportedFakeTensorException", "DynamicOutputShapeException"}
     words |= {"DataDependentOutputException", "UnsupportedOperatorException", "GuardOnDataDependentSymNode"}
     words |= {"UnsupportedMutationAliasingException", "MissingOperatorWithoutDecomp", "NotImplementedError"}
+    said = ("does not currently support", "currently banned", "currently not allowed", "does not yet handle")
+    said += ("is banned in compile",)
     while error is not None:
-        text = str(error)
-        if type(error).__name__ in words or ("currently" in text and ("not support" in text or "banned" in text)):
+        if type(error).__name__ in words or any(part in str(error) for part in said):
             return True
         error = getattr(error, "inner_exception", None) or error.__cause__
     return False'''

@@ -90,3 +90,26 @@ def test_the_result_is_json() -> None:
 
     text = json.dumps(execute(case(network, torch.ones(2, 3), target="planted", fault="wrong value")).to_json())
     assert '"wrong value"' in text
+
+
+def test_refusals_are_told_from_failures() -> None:
+    # In training, AOTAutograd says that it does not take a change of a leaf's view chain through as_strided.
+    from shakeout.targets.dynamo import AOT_EAGER
+
+    namespace: dict = {}
+    exec(AOT_EAGER.source(Setting("aot_eager")), {"torch": torch}, namespace)
+    declined = namespace["declined"]
+    assert declined(RuntimeError("a mutation of an as_strided() view; this behavior is banned in compile."))
+    assert declined(AssertionError("aot_autograd() does not yet handle non-differentiable view input mutations."))
+    assert declined(NotImplementedError("no meta kernel"))
+    assert not declined(RuntimeError("index 3 is out of range"))
+    assert not declined(AssertionError("wrong number of dimensions"))
+
+
+def test_a_compiler_may_draw_in_another_order() -> None:
+    # Dropping everything needs no random numbers; eager draws them all the same.
+    def network(x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.dropout(x, p=1.0)
+
+    result = execute(case(network, torch.ones(5), target="aot_eager"))
+    assert (result.status, result.failure) == ("compared", None)
