@@ -141,7 +141,7 @@ def replica(case: Case, number: int) -> Observation:
             seen = {t.untyped_storage()._cdata for t in tensors}
 
             def after(call: Call, results: list[Any]) -> list[Any]:
-                return [_move(result, seen, noise) for result in results]
+                return [_move(call.operator, result, seen, noise) for result in results]
 
             values: Sequence[torch.Tensor] = words.evaluate(program, tensors, after)
             return [values[i] for i in program.returns]
@@ -151,17 +151,27 @@ def replica(case: Case, number: int) -> Observation:
     return observe(script.load(case), prepare=prepare)
 
 
-def _move(result: Any, seen: set[int], noise: torch.Generator) -> Any:
-    """A result with rounding errors; views, in-place results and what is not a float stay as they are."""
+def _move(operator: str, result: Any, seen: set[int], noise: torch.Generator) -> Any:
+    """A result with rounding errors, and with another NaN for NaN; views and what is not a float stay as they are."""
     import torch
 
-    if not isinstance(result, torch.Tensor):
+    if not isinstance(result, torch.Tensor) or not (result.dtype.is_floating_point or result.dtype.is_complex):
         return result
+    last = operator.rpartition(".")[2]
+    in_place = (last.endswith("_") and not last.endswith("__")) or last.startswith("__i")
     key = result.untyped_storage()._cdata
-    if key in seen or not (result.dtype.is_floating_point or result.dtype.is_complex):
+    if key in seen and not in_place:
         return result
     steps = torch.randint(-1, 2, result.shape, generator=noise)
     factor = 1.0 + steps.to(torch.float64) * torch.finfo(result.dtype).eps
     moved = (result * factor.to(result.real.dtype if result.dtype.is_complex else torch.float64)).to(result.dtype)
+    if result.dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        # Which NaN an operator gives is nobody's promise; a program that reads its bits depends on it.
+        other = torch.full((), -1, dtype=getattr(torch, f"int{8 * result.element_size()}")).view(result.dtype)
+        moved = torch.where(torch.isnan(moved), other, moved)
+    if in_place:
+        # Past autograd's version counter: the value that it saved is the one that was moved.
+        result.data.copy_(moved)
+        return result
     seen.add(moved.untyped_storage()._cdata)
     return moved
