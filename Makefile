@@ -21,7 +21,7 @@ fuzz: $(STAMP) ## fuzz for five minutes (FUZZ_ARGS='...' for something else)
 	@$(BIN)/shakeout run $(FUZZ_ARGS)
 
 test: $(STAMP) ## run the tests
-	$(BIN)/python -m pytest -n 2 -m "not benchmark" tests
+	$(BIN)/python -m pytest -n 2 tests
 
 lint: $(STAMP) ## style and formatting
 	$(BIN)/ruff check .
@@ -35,7 +35,7 @@ layers: $(STAMP) ## check that imports between rooms point one way
 	$(BIN)/lint-imports
 
 bench: $(STAMP) ## measure
-	$(BIN)/python -m pytest -m benchmark tests
+	@for file in tests/benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 check: lint types layers test ## all of lint, types, layers and test
 
