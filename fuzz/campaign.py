@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
-import itertools
-import os
 import shutil
 import signal
-import string
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import date
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import IO, Any
+from typing import Any
 
 from shakeout.corpus.codec import encode
 from shakeout.corpus.database import NAME, Database, DatabaseError, Known, Totals
@@ -27,13 +21,14 @@ from shakeout.corpus.known import KnownBug, load_all
 from shakeout.fuzz import config as configuration
 from shakeout.fuzz import events, schedule
 from shakeout.fuzz.confirm import RUNS
+from shakeout.fuzz.directory import DirectoryUnusable, check_disk, explained, locked, next_directory
 from shakeout.fuzz.environment import describe
 from shakeout.fuzz.investigation import Investigation
 from shakeout.fuzz.losses import lost
 from shakeout.fuzz.protocol import Job
 from shakeout.fuzz.selftest import NO_FAULT, selftest
-from shakeout.fuzz.signature import INTERNAL
 from shakeout.fuzz.supervisor import Answer, Crew, Interrupted, Limits, Loss
+from shakeout.fuzz.tally import abandoned, counts, internal, result_of, traced
 from shakeout.fuzz.timing import LEAST, TimeLimits
 
 __all__ = ["Campaign", "DirectoryUnusable", "SelfTestFailed", "next_directory"]
@@ -53,33 +48,12 @@ LAST_CASES = 5.0
 #: Seconds that confirmations may still take after that; they then have all the cores.
 GRACE = 90.0
 
-#: Bytes that must be free on the disk: compilers write some megabytes for each case, and it should not be the database
-#: that meets the end of it first.
-LEAST_FREE = 64 << 20
-
 #: Known bugs are given indices from here downwards.
 KNOWN_INDEX = -2_000
-
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_RIGHTS = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 class SelfTestFailed(Exception):
     """Planted faults were missed; the message names them."""
-
-
-class DirectoryUnusable(Exception):
-    """The campaign's directory cannot be written, is full, in use, or another campaign's; says what to do."""
-
-
-def next_directory(root: Path, day: date | None = None) -> Path:
-    """A directory for a new campaign: the date with the first letter that is free, ``runs/2026-11-23a``."""
-    stem = (day or date.today()).isoformat()
-    words = ("".join(letters) for n in (1, 2) for letters in itertools.product(string.ascii_lowercase, repeat=n))
-    for word in words:
-        if not (path := root / f"{stem}{word}").exists():
-            return path
-    raise DirectoryUnusable(f"{root} has too many campaigns of {stem}; choose another directory")
 
 
 class Campaign:
@@ -132,10 +106,10 @@ class Campaign:
 
     def __enter__(self) -> Campaign:
         with contextlib.ExitStack() as stack:
-            with _explained(self.directory):
+            with explained(self.directory):
                 self.directory.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(_locked(self.directory))
-                self._check_disk()
+                stack.enter_context(locked(self.directory))
+                check_disk(self.directory)
                 # What a killed campaign left running writes there at most.
                 for name in ("cache", "slots"):
                     shutil.rmtree(self.directory / name, ignore_errors=True)
@@ -181,7 +155,7 @@ class Campaign:
             DirectoryUnusable, DatabaseError: the disk is full, or the directory cannot be written any more.
         """
         self._began = time.monotonic()
-        with _explained(self.directory), self._signals():
+        with explained(self.directory), self._signals():
             try:
                 reason = self._run()
             except Interrupted:
@@ -250,7 +224,7 @@ class Campaign:
                 self._known_answered(bugs[number], answer)
 
     def _known_answered(self, bug: KnownBug, answer: Answer) -> None:
-        result = _result(answer)
+        result = result_of(answer)
         seconds = answer.loss.seconds if answer.loss is not None else answer.message["seconds"]
         if result["signature"]:
             self.investigation.known[result["signature"]] = bug.id
@@ -344,7 +318,7 @@ class Campaign:
             with self.database.transaction():
                 self._count(
                     job,
-                    {**_NOTHING, "status": "infra", "reason": f"in hand {FLIGHTS} times when the campaign died"},
+                    abandoned(f"in hand {FLIGHTS} times when the campaign died"),
                     {},
                 )
         self.investigation.reopen(lambda index: schedule.job(self.config, index))
@@ -394,7 +368,7 @@ class Campaign:
         if (crashed := self._grown_twice.pop(job.index, None)) is not None:
             # It crashed while growing, and did not when each call was written down.
             assert crashed.loss is not None
-            found = lost(replace(crashed.job, traced=True), _traced(crashed.loss, "growing")).result
+            found = lost(replace(crashed.job, traced=True), traced(crashed.loss, "growing")).result
             self.investigation.found(crashed.job, found, "", "", crashed.history)
 
     def _lost(self, answer: Answer, loss: Loss) -> None:
@@ -419,23 +393,9 @@ class Campaign:
             self.investigation.found(job, found.result, case, "", answer.history)
 
     def _internal(self, answer: Answer) -> None:
-        """A defect of ours: told apart, and never shown as a bug of the target."""
-        message = answer.message
-        lines = [line.strip() for line in message["traceback"].strip().splitlines()]
-        places = [line for line in lines if line.startswith("File ")]
-        place = places[-1].rpartition("/")[2].replace('"', "") if places else ""
-        reason = message["internal"].splitlines()[0][:200]
-        verdict = {"oracle": "internal", "outcome": "fail", "symptom": INTERNAL, "message": reason, "place": place}
-        result = {
-            **_NOTHING,
-            "target": answer.job.target,
-            "status": "infra",
-            "outcome": "infra",
-            "reason": reason,
-            "verdicts": [{**verdict, "evidence": {"traceback": message["traceback"]}}],
-            "signature": f"{INTERNAL} | {reason.removeprefix(INTERNAL).strip()} | {place}",
-        }
-        self._count(answer.job, result, {}, answer.worker, message["seconds"])
+        """A defect of ours."""
+        result = internal(answer)
+        self._count(answer.job, result, {}, answer.worker, answer.message["seconds"])
         self.investigation.found(answer.job, result, "", "", answer.history)
 
     def _count(
@@ -448,21 +408,21 @@ class Campaign:
     ) -> None:
         """One case in totals, ledger and log."""
         spent = float(message.get("seconds", 0.0) if seconds is None else seconds)
-        counts = _counts(result, spent)
+        tallied = counts(result, spent)
         phases = dict(result["seconds"])
         # What transport, text and bookkeeping took in the worker, beside the phases.
         phases["harness"] = max(spent - sum(phases.values()), 0.0)
         self.database.land(job.index)
         self.database.add(
             job.target,
-            counts,
+            tallied,
             operators=result["operators"],
             fed=message.get("fed", ()),
             phases=phases,
             status=result["status"],
             reason=result["reason"],
         )
-        self._totals[job.target] = self._totals.get(job.target, Totals()) + counts
+        self._totals[job.target] = self._totals.get(job.target, Totals()) + tallied
         self._untold.append(
             events.CaseDone(
                 index=job.index,
@@ -487,7 +447,7 @@ class Campaign:
         if now - self._beaten < BEAT:
             return
         self._beaten = now
-        self._check_disk()
+        check_disk(self.directory)
         if spent is not None:
             with self.database.transaction():
                 self.database.set_meta(spent=spent + now - began)
@@ -546,14 +506,6 @@ class Campaign:
         self.resumed = True
         return database
 
-    def _check_disk(self) -> None:
-        free = shutil.disk_usage(self.directory).free
-        if free < LEAST_FREE:
-            raise DirectoryUnusable(
-                f"the disk of {self.directory} is full: {free >> 20} MiB are free, {LEAST_FREE >> 20} MiB are needed; "
-                "free some space, then resume"
-            )
-
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
         if threading.current_thread() is not threading.main_thread():
@@ -571,87 +523,3 @@ class Campaign:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-_NOTHING: dict[str, Any] = {
-    "case": "",
-    "target": "",
-    "status": "infra",
-    "outcome": "infra",
-    "verdicts": [],
-    "seconds": {},
-    "exact": False,
-    "trivial": False,
-    "operators": [],
-    "reason": "",
-    "signature": "",
-}
-
-
-def _result(answer: Answer) -> Mapping[str, Any]:
-    """The result of any answer."""
-    if answer.loss is not None:
-        return lost(answer.job, answer.loss).result
-    if "internal" in answer.message:
-        return {**_NOTHING, "reason": answer.message["internal"]}
-    result: Mapping[str, Any] = answer.message["result"]
-    return result
-
-
-def _traced(loss: Loss, line: str) -> Loss:
-    """A loss as if its slot held one line of a trace."""
-    state = replace(loss.state, kind="trace", text=f"\n{line}")
-    return replace(loss, state=state)
-
-
-def _counts(result: Mapping[str, Any], seconds: float) -> Totals:
-    """How far one case came."""
-    status = result["status"]
-    compared = status == "compared"
-    return Totals(
-        generated=1,
-        valid=int(status not in ("invalid", "infra")),
-        executed=int(status in ("compared", "failed", "undefined")),
-        compared=int(compared),
-        nontrivial=int(compared and not result["trivial"]),
-        exact=int(compared and result["exact"]),
-        unknown=int(result["outcome"] == "unknown"),
-        unsupported=int(status == "unsupported"),
-        undefined=int(status == "undefined"),
-        invalid=int(status == "invalid"),
-        failed=int(status == "failed"),
-        infra=int(status == "infra"),
-        findings=int(bool(result["signature"])),
-        seconds=seconds,
-    )
-
-
-@contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[IO[str]]:
-    """Nobody else works in the directory; the lock ends with the process, however that ends."""
-    with (directory / "lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DirectoryUnusable(
-                f"another Shakeout works in {directory}; wait for it, or choose another directory"
-            ) from None
-        yield file
-
-
-@contextlib.contextmanager
-def _explained(directory: Path) -> Iterator[None]:
-    """The system's errors in words that say what to do."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _DISK:
-            raise DirectoryUnusable(f"the disk of {directory} is full; free some space, then resume") from None
-        if error.errno in _RIGHTS:
-            raise DirectoryUnusable(
-                f"{error.filename or directory} cannot be written ({os.strerror(error.errno or 0)}); "
-                "check its rights, or choose another directory"
-            ) from None
-        if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EIO):
-            raise DirectoryUnusable(f"{directory} cannot be used: {os.strerror(error.errno)}") from None
-        raise

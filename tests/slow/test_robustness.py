@@ -121,7 +121,8 @@ WAYS = {
 @pytest.mark.usefixtures("no_selftest", "untried")
 def test_every_way_to_die_is_an_observation(tmp_path: Path, monkeypatch) -> None:
     faults = {index: way[0] for index, way in WAYS.items()} | {13: "sys.exit", 14: "chatter", 15: "leak"}
-    fuzzing = Fuzzing(tmp_path / "run", monkeypatch, faults)
+    # On a busy machine a child needs seconds to start and to take the memory that is too much.
+    fuzzing = Fuzzing(tmp_path / "run", monkeypatch, faults, time_limit=8.0)
     finished = fuzzing.run()
     assert finished.reason == "cases"
     done = fuzzing.done()
@@ -523,6 +524,24 @@ def test_a_file_size_limit_is_told(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert re.search(r"(DirectoryUnusable|UnusableDatabase): .*full", done.stderr)
+
+
+# --- determinism -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("no_selftest", "untried")
+def test_the_same_seed_gives_the_same_cases_with_any_number_of_workers(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.delenv("SHAKEOUT_CACHE")  # the operators are collected once for each user, in half a minute
+    found = []
+    for workers in (1, 2):
+        fuzzing = Fuzzing(
+            tmp_path / str(workers), monkeypatch, targets=("eager",), cases=40, workers=workers, time_limit=20.0, seed=5
+        )
+        fuzzing.options["maker"] = "shakeout.fuzz.compose"
+        fuzzing.run()
+        found.append({index: event.case for index, event in fuzzing.done().items()})
+    assert found[0] == found[1]
+    assert len(set(found[0].values())) == 40
 
 
 # --- listeners -------------------------------------------------------------------------------------------------------

@@ -1,0 +1,47 @@
+"""A campaign's directory: names, and the system's errors in words."""
+
+import errno
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from shakeout.fuzz.directory import DirectoryUnusable, explained, locked, next_directory
+
+DAY = date(2026, 11, 23)
+
+
+def test_names_follow_each_other(tmp_path: Path) -> None:
+    assert next_directory(tmp_path / "runs", DAY).name == "2026-11-23a"
+    for letter in "abcdefghijklmnopqrstuvwxyz":
+        path = next_directory(tmp_path, DAY)
+        assert path.name == f"2026-11-23{letter}"
+        path.mkdir()
+    assert next_directory(tmp_path, DAY).name == "2026-11-23aa"
+
+
+def test_a_lock_ends_with_its_holder(tmp_path: Path) -> None:
+    with locked(tmp_path), pytest.raises(DirectoryUnusable, match="wait for it"), locked(tmp_path):
+        pass
+    with locked(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENOSPC, "is full; free some space"),
+        (errno.EDQUOT, "is full"),
+        (errno.EROFS, "cannot be written .*choose another directory"),
+        (errno.EACCES, "check its rights"),
+        (errno.ENOTDIR, "cannot be used"),
+    ],
+)
+def test_errors_in_words(tmp_path: Path, number: int, words: str) -> None:
+    with pytest.raises(DirectoryUnusable, match=words), explained(tmp_path):
+        raise OSError(number, "words of the system")
+
+
+def test_other_errors_stay_what_they_are(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="interrupted"), explained(tmp_path):
+        raise OSError(errno.EINTR, "interrupted")
