@@ -164,7 +164,9 @@ def _move(operator: str, result: Any, seen: set[int], noise: torch.Generator) ->
         return result
     steps = torch.randint(-1, 2, result.shape, generator=noise)
     factor = 1.0 + steps.to(torch.float64) * torch.finfo(result.dtype).eps
-    moved = (result * factor.to(result.real.dtype if result.dtype.is_complex else torch.float64)).to(result.dtype)
+    # Eight-bit floats are not multiplied by anything.
+    wide = result.to(torch.float64) if result.dtype.itemsize == 1 else result
+    moved = (wide * factor.to(result.real.dtype if result.dtype.is_complex else torch.float64)).to(result.dtype)
     if result.dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
         # Which NaN an operator gives is nobody's promise; a program that reads its bits depends on it.
         other = torch.full((), -1, dtype=getattr(torch, f"int{8 * result.element_size()}")).view(result.dtype)

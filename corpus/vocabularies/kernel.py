@@ -6,6 +6,7 @@ parameter that is the reference unless told otherwise; a target hands in the ker
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -103,18 +104,35 @@ def evaluate(
 ) -> list[Any]:
     """Interpret a program, call by call; all its values, by number.
 
-    ``after`` sees each call with its results and returns what takes their place. A reference may be made of many
-    operators of torch; ``after`` then sees the result of each of them as well, because each of them rounds.
+    ``after`` sees each call with its results and returns what takes their place. Of a kernel it also sees copies of the
+    operands: a kernel may add up in another order, and how much that moves a sum that cancels, only its terms tell.
+    Where the reference is made of many operators of torch, ``after`` sees the result of each of them as well.
     """
     values: list[Any] = list(tensors)
     for operation in program.calls:
-        if after is not None and ":" in operation.operator and ":" in meaning(operation.operator):
-            with _inside(operation, after):
-                results = call(operation, values)
+        if after is None:
+            values.extend(call(operation, values))
+        elif ":" not in operation.operator:
+            values.extend(after(operation, call(operation, values)))
         else:
-            results = call(operation, values)
-        values.extend(results if after is None else after(operation, results))
+            values.extend(after(operation, _rounded(operation, values, after)))
     return values
+
+
+def _rounded(operation: Call, values: list[Any], after: Callable[[Call, list[Any]], list[Any]]) -> list[Any]:
+    """A kernel's results with ``after`` applied to its operands and inside of it."""
+    composed = ":" in meaning(operation.operator)
+
+    def run(given: Sequence[Any]) -> list[Any]:
+        with _inside(operation, after) if composed else contextlib.nullcontext():
+            return call(operation, given)
+
+    moved = {number: after(operation, [values[number].clone()])[0] for number in set(operation.operands())}
+    versions = {number: tensor._version for number, tensor in moved.items()}
+    results = run([moved.get(number, tensor) for number, tensor in enumerate(values)])
+    if any(moved[number]._version != version for number, version in versions.items()):
+        return run(values)  # it writes to its operands, and has to write to the real ones
+    return results
 
 
 def _inside(operation: Call, after: Callable[[Call, list[Any]], list[Any]]) -> Any:

@@ -1,8 +1,8 @@
 """What to propose for a user's kernel: its own calls, among the operators of torch that feed it and use its results.
 
-The structure of its arguments comes from the records of the operator that is its reference, as far as they fit the
-kernel's signature, and from example calls. Sizes, dtypes, layouts, values and attributes are varied as for every other
-operator, and every proposal is run by the reference.
+The structure of its arguments comes from example calls, where there are any, else from the records of the operator that
+is its reference, as far as they fit the kernel's signature. Sizes, dtypes, layouts, values and attributes are varied as
+for every other operator, and every proposal is run by the reference.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ def kernel_vocabulary(operator: str, around: Vocabulary) -> KernelVocabulary:
     declared = words.kernel(operator)
     examples = [(example.args, example.kwargs) for example in declared.examples]
     records = records_of_examples(operator, examples, list(DTYPES))
-    for name in _names(declared.reference):
+    # Whoever gives examples says what the kernel is for; the reference may well take more.
+    for name in _names(declared.reference) if not examples else ():
         if name in around.operators:
             records += [
                 record for record in _adapted(declared, operator, around.records(name)) if record not in records

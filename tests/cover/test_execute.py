@@ -127,3 +127,12 @@ def test_the_bits_of_nan_are_nobodys_promise() -> None:
     moved = runs.replica(one, 0)
     assert plain.calls[0]["output"][0][0] != moved.calls[0]["output"][0][0]
     assert abs(int(plain.calls[0]["output"][0][1]) - int(moved.calls[0]["output"][0][1])) <= 1
+
+
+def test_replicas_pass_through_eight_bit_floats() -> None:
+    from shakeout.fuzz import runs
+
+    made = case(lambda x: (x.to(torch.float8_e4m3fn), x.exp()), torch.ones(64), target="eager")
+    (want,), (got,) = runs.observe(script.load(made)).calls, runs.replica(made, 0).calls
+    assert got["output"][0].dtype == torch.float8_e4m3fn
+    assert not torch.equal(want["output"][1], got["output"][1])

@@ -204,8 +204,8 @@ def test_rounding_errors_are_emulated_inside_a_reference() -> None:
         return results
 
     words.evaluate(case("run", (3, 4), results=2).program, [torch.ones(3, 4)], after)
-    # torch.mul; softmax, mul and add inside; the two results of the whole.
-    assert len(seen) == 6
+    # torch.mul; the kernel's operand; softmax, mul and add inside of it; its two results.
+    assert len(seen) == 7
 
 
 def test_only_what_is_declared_is_called(tmp_path: Path) -> None:

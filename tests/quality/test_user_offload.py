@@ -1,0 +1,123 @@
+"""An offload context with a planted error, a view restored without its offset, is found in under a minute; the shipped
+ones change no bit of several hundred networks."""
+
+import importlib
+import sys
+import textwrap
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from shakeout.corpus.case import Case
+from shakeout.corpus.declared import find
+from shakeout.fuzz.compose import compose
+from shakeout.fuzz.execute import execute, repro
+from shakeout.fuzz.protocol import Job
+from shakeout.fuzz.schedule import seed_of
+from shakeout.targets.target import target
+
+pytestmark = [pytest.mark.quality, pytest.mark.filterwarnings("ignore::UserWarning")]  # torch about odd arguments
+
+MODULE = "shakeout_quality_offload"
+TEXT = """
+    import torch
+
+    import shakeout
+
+
+    def copied(tensor, offset):
+        held = tensor.untyped_storage().clone(), tensor.dtype, offset, tensor.shape, tensor.stride()
+        return *held, tensor.is_conj(), tensor.is_neg()
+
+
+    def restored(held):
+        storage, dtype, offset, shape, strides, conjugate, negative = held
+        tensor = torch.empty(0, dtype=dtype).set_(storage, offset, shape, strides)
+        tensor = tensor.conj() if conjugate else tensor
+        return torch._neg_view(tensor) if negative else tensor
+
+
+    @shakeout.runtime
+    def forgets_offsets():
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: copied(t, 0), restored):
+            yield
+
+
+    @shakeout.runtime
+    def keeps_offsets():
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: copied(t, t.storage_offset()), restored):
+            yield
+
+
+    @shakeout.runtime
+    def draws():
+        yield torch.rand(1)
+
+
+    @shakeout.runtime
+    class Rounds:
+        def __init__(self):
+            self.hooks = torch.autograd.graph.saved_tensors_hooks(self.pack, lambda held: held)
+
+        def pack(self, tensor):
+            return tensor.bfloat16().to(tensor.dtype) if tensor.dtype == torch.float32 else tensor
+
+        def __enter__(self):
+            self.hooks.__enter__()
+
+        def __exit__(self, *error):
+            self.hooks.__exit__(*error)
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def contexts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    directory = tmp_path_factory.mktemp("offload")
+    (directory / f"{MODULE}.py").write_text(textwrap.dedent(TEXT).lstrip())
+    sys.path.append(str(directory))
+    importlib.import_module(MODULE)
+    yield
+    sys.path.remove(str(directory))
+    del sys.modules[MODULE]
+    find.cache_clear()
+    target.cache_clear()
+
+
+def cases(name: str, count: int) -> Iterator[Case]:
+    for index in range(count):
+        seed = seed_of(1, index)
+        yield compose(
+            Job(index=index, target=name, seed=seed, recipe={"index": index}, knobs={}, knob_share=0.15, device="cpu")
+        ).case
+
+
+@pytest.mark.parametrize(
+    ("name", "oracle"), [("forgets_offsets", "gradient"), ("Rounds", "gradient"), ("draws", "randomness")]
+)
+def test_a_planted_error_is_found(name: str, oracle: str) -> None:
+    next(cases("eager", 1))  # loads the operators
+    began = time.monotonic()
+    for number, case in enumerate(cases(f"{MODULE}:{name}", 1000)):
+        result = execute(case)
+        if result.failure is not None and result.failure.oracle == oracle:
+            assert time.monotonic() - began < 60, number
+            assert result.signature.endswith(" | any network")
+            return
+    pytest.fail("not found in 1000 cases")
+
+
+@pytest.mark.parametrize("name", ["save_on_cpu", "disk_store", f"{MODULE}:keeps_offsets"])
+def test_a_right_context_changes_no_bit(name: str) -> None:
+    seen: Counter[str] = Counter()
+    for case in cases(name, 400):
+        result = execute(case)
+        assert result.failure is None, (result.signature, result.failure.message, repro(case, result))
+        assert result.status == "compared", (result.status, result.reason, repro(case, result))
+        assert result.exact, repro(case, result)
+        seen[case.setting.mode] += 1
+        seen["two calls"] += len(case.calls) > 1
+        seen["parameters"] += any(one.role == "parameter" for one in case.program.inputs)
+    assert seen["training"] > 150, seen
+    assert min(seen["two calls"], seen["parameters"]) > 20, seen
