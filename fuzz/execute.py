@@ -15,7 +15,7 @@ from shakeout.corpus import script
 from shakeout.corpus.case import Case
 from shakeout.corpus.observation import PARTS, Observation, raised
 from shakeout.fuzz import runs
-from shakeout.fuzz.signature import signature
+from shakeout.fuzz.signature import signature, title
 from shakeout.oracles import tolerance
 from shakeout.oracles.difference import pairs, same_values
 from shakeout.oracles.registry import oracles
@@ -126,16 +126,17 @@ def repro(case: Case, result: Result | None = None, *, limit: float = 0) -> str:
     """The script of a case: what the finding says, as a file that shows it."""
     subject = target(case.setting.target)
     tolerances = {} if subject.exact else dict(tolerance.TABLE)
-    title = f"Case {case.id} on {case.setting.target}."
     failing = result.failure if result is not None else None
-    if failing is not None:
-        title = f"{case.setting.target}: {failing.symptom}. {failing.message}".splitlines()[0][:300]
+    if failing is None:
+        headline = f"Case {case.id} on {case.setting.target}."
+    else:
+        headline = title(case.setting.target, failing.symptom, failing.message)
     return script.standalone(
         case,
         subject.source(case.setting),
         tolerances=tolerances,
         exact=subject.exact,
-        title=title.replace("\\", "/"),
+        title=headline.replace("\\", "/"),
         limit=limit,
     )
 

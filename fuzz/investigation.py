@@ -19,7 +19,7 @@ from shakeout.fuzz.confirm import RUNS, Confirmation
 from shakeout.fuzz.folder import OUTPUT, SCRIPT, write_finding, write_sequence, write_text
 from shakeout.fuzz.losses import lost
 from shakeout.fuzz.protocol import Job
-from shakeout.fuzz.signature import INTERNAL
+from shakeout.fuzz.signature import INTERNAL, title
 from shakeout.fuzz.supervisor import Answer, Crew
 
 __all__ = ["Investigation"]
@@ -99,7 +99,7 @@ class Investigation:
         result = {**result, "job": job.to_json()}
         bug, number = self._database.add_finding(
             signature=signature,
-            title=f"{result['target']}: {verdict['symptom']}. {verdict['message']}".splitlines()[0][:200],
+            title=title(result["target"], verdict["symptom"], verdict["message"]),
             target=result["target"],
             oracle=verdict["oracle"],
             symptom=verdict["symptom"],

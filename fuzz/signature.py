@@ -12,7 +12,7 @@ from shakeout.corpus.observation import Raised
 from shakeout.oracles.verdict import Verdict
 from shakeout.targets.target import target
 
-__all__ = ["INTERNAL", "SMALL", "signature"]
+__all__ = ["INTERNAL", "SMALL", "signature", "title"]
 
 #: Prefix of failures that are Shakeout's own, so that nobody reports them upstream.
 INTERNAL = "SHAKEOUT-INTERNAL"
@@ -31,6 +31,12 @@ def signature(case: Case, verdict: Verdict, error: Raised | None) -> str:
     else:
         parts.append(_blamed(case, verdict))
     return " | ".join(parts)
+
+
+def title(target: str, symptom: str, message: str) -> str:
+    """One line for a finding. An exception's message begins with its class, which is the symptom too."""
+    text = message if message.startswith(symptom) else f"{symptom}. {message}"
+    return f"{target}: {text}".splitlines()[0][:200]
 
 
 def _blamed(case: Case, verdict: Verdict) -> str:
