@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
-import gc
 import json
 import os
 import random
@@ -199,4 +198,3 @@ class _Worker:
                 else:
                     with contextlib.suppress(OSError):
                         path.unlink()
-        gc.collect()
