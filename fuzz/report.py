@@ -145,15 +145,23 @@ def bug_lines(directory: Path, database: Database, bug: Bug) -> Iterator[str]:
     if bug.known:
         yield f"  known     {bug.known}"
     yield "  newest    NOT checked on a newer release"
-    yield f"  next      shakeout replay {bug.id} · python {directory / bug.id / 'repro.py'}"
+    script = directory / bug.id / "repro.py"
+    yield (
+        f"  next      shakeout replay {bug.id} · python {script}"
+        if script.exists()
+        else (f"  next      shakeout run with the campaign's seed grows case {bug.first_index} again")
+    )
 
 
 def _finding(bug: Bug, case_json: str, result: Any) -> Iterator[str]:
     try:
         case = codec.decode(case_json)
     except codec.MalformedCase:
-        # It died before there was a case: what is known is the job, or the calls that were tried.
-        yield f"  while growing: {case_json[:500]}"
+        # It died before there was a case: what is known is the last call that was tried, and what the process said.
+        for verdict in result.get("verdicts", ()):
+            evidence = verdict["evidence"]
+            yield f"  growing   last call: {evidence.get('call', 'unknown')}"
+            yield from ("            " + line for line in str(evidence.get("output", "")).splitlines()[:8])
         return
     lines = script.network(case.program).split("\n\n\ndef bind")[0].splitlines()
     yield "  program   " + lines[0]
