@@ -26,6 +26,12 @@ FACTORIES = frozenset(
     ).split()
 )
 
+# Public functions of tensors that torch does not list as overridable.
+_UNLISTED = (
+    "torch.mm torch.as_strided torch.fill torch.segment_reduce torch.Tensor.new_zeros torch.Tensor.new_ones "
+    "torch.Tensor.new_full torch.Tensor.unflatten"
+).split()
+
 # Overridable, but not a function of tensors alone: they touch files, Python state, devices or the autograd graph.
 _FORBIDDEN = frozenset(
     f"torch.Tensor.{name}"
@@ -117,6 +123,11 @@ def operators() -> Mapping[str, Callable[..., Any]]:
             found.setdefault(f"torch.{name}", getattr(torch, name))
     for name in FACTORIES:
         found[name] = getattr(torch, name.removeprefix("torch."))
+    for name in _UNLISTED:
+        owner = torch.Tensor if name.startswith("torch.Tensor.") else torch
+        if hasattr(owner, name.rpartition(".")[2]):
+            found[name] = getattr(owner, name.rpartition(".")[2])
+    found.pop("torch.spmm", None)  # torch.mm under a name that nobody uses
     return found
 
 

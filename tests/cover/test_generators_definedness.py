@@ -1,0 +1,139 @@
+"""Which calls mean nothing although eager runs them."""
+
+import pytest
+import torch
+
+from shakeout.generators.definedness import (
+    after,
+    before,
+    disjoint,
+    meaningful,
+    ordinary,
+    overlaps_itself,
+    traits,
+    undefined_results,
+)
+
+X = torch.arange(12.0)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "answer"),
+    [
+        (X, False),
+        (X.view(3, 4).T, False),
+        (X.view(3, 4)[:, ::2], False),
+        (X[:1].expand(3), True),
+        (X.as_strided((3, 3), (1, 1)), True),
+        (X.as_strided((2, 3), (3, 1)), False),
+        (X.as_strided((2, 3), (2, 1)), True),
+        (X[:0].expand(3, 0), False),
+        (X[0].expand(1), False),
+    ],
+)
+def test_tensors_with_two_elements_in_one_place(tensor: torch.Tensor, answer: bool) -> None:
+    assert overlaps_itself(tensor) is answer
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "answer"),
+    [
+        (X[:3], X[3:], True),
+        (X[:4], X[3:], False),
+        (X[::2], X[1::2], True),
+        (X[::2], X[::3], False),
+        (X, X.clone(), True),
+        (X, X, False),
+        (X[:0], X, True),
+        (X.view(torch.int32)[:2], X[2:], True),
+        (X.view(torch.int16)[:2], X[1:], True),
+    ],
+)
+def test_tensors_without_a_common_place(one: torch.Tensor, other: torch.Tensor, answer: bool) -> None:
+    assert disjoint(one, other) is answer
+    assert disjoint(other, one) is answer
+
+
+def asked(operator: str, *operands: torch.Tensor, args: tuple = (), kwargs: dict | None = None) -> str | None:
+    written = operands[:1] if operator.endswith("_") else ()
+    return before(traits(operator), operands, written, args, tuple((kwargs or {}).items()))
+
+
+I32 = torch.tensor([-(2**31), 5, 7], dtype=torch.int32)
+
+
+@pytest.mark.parametrize(
+    ("operator", "operands", "args", "allowed"),
+    [
+        ("torch.Tensor.add_", (X[:1].expand(4), X[4:8]), (), False),
+        ("torch.Tensor.add_", (X[:4], X[1:5]), (), False),
+        ("torch.Tensor.add_", (X[:4], X[4:8]), (), True),
+        ("torch.floor_divide", (I32, -torch.ones_like(I32)), (), False),
+        ("torch.remainder", (I32,), (-1,), False),
+        ("torch.floor_divide", (I32[1:], -torch.ones_like(I32)[1:]), (), True),
+        ("torch.Tensor.__lshift__", (I32[1:], torch.tensor([1, 32], dtype=torch.int32)), (), False),
+        ("torch.bitwise_right_shift", (I32[1:], torch.tensor([1, -1], dtype=torch.int32)), (), False),
+        ("torch.bitwise_left_shift", (I32[1:], torch.tensor([1, 31], dtype=torch.int32)), (), True),
+        ("torch.bitwise_left_shift", (I32,), (40,), False),
+        ("torch.bincount", (torch.tensor([1 << 40]),), (), False),
+        ("torch.special.hermite_polynomial_h", (X, torch.tensor(1e9)), (), False),
+        ("torch.linalg.svdvals", (torch.tensor([[float("nan")]]),), (), False),
+        ("torch.lu_unpack", (torch.ones(3, 3), torch.tensor([1, 2, 4], dtype=torch.int32)), (), False),
+        ("torch.lu_unpack", (torch.ones(3, 3), torch.tensor([1, 2, 3], dtype=torch.int32)), (), True),
+    ],
+)
+def test_calls_that_must_not_be_made(operator: str, operands: tuple, args: tuple, allowed: bool) -> None:
+    assert (asked(operator, *operands, args=args) is None) is allowed
+
+
+def test_an_order_that_is_not_asked_for_is_not_defined() -> None:
+    assert asked("torch.topk", X, args=(2,)) is None
+    assert asked("torch.topk", X, args=(2,), kwargs={"sorted": False}) is not None
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype", "defined"),
+    [
+        ([1.5, -2.0], torch.int8, True),
+        ([200.0], torch.int8, False),
+        ([-1.0], torch.uint8, False),
+        ([float("nan")], torch.int64, False),
+        ([float("inf")], torch.int32, False),
+        ([3e9], torch.int32, False),
+        ([float("inf")], torch.bool, True),
+        ([1e30], torch.float16, True),
+    ],
+)
+def test_floats_that_become_whole_numbers_have_to_fit(values: list[float], dtype: torch.dtype, defined: bool) -> None:
+    result = torch.zeros(len(values), dtype=dtype)
+    assert (after([torch.tensor(values)], [], [result]) is None) is defined
+    assert (after([torch.tensor(values)], [result], []) is None) is defined
+
+
+def test_places_of_equal_elements_are_not_defined() -> None:
+    ties, clear = torch.tensor([1.0, 2.0, 2.0]), torch.tensor([1.0, 3.0, 2.0])
+    for operator in ("torch.max", "torch.sort", "torch.Tensor.kthvalue"):
+        results = [ties, torch.tensor([0, 1, 2])]
+        assert undefined_results(traits(operator), [ties], results, False) == {1}
+        assert undefined_results(traits(operator), [clear], results, False) == set()
+        assert undefined_results(traits(operator), [ties], results, True) is None
+    assert undefined_results(traits("torch.argmax"), [ties], [torch.tensor(1)], False) == {0}
+    whole = torch.tensor([1, 2, 2])
+    assert undefined_results(traits("torch.max"), [whole], [torch.tensor(2)], False) == set()
+    assert undefined_results(traits("torch.argsort"), [whole], [whole], False) == {0}
+    assert undefined_results(traits("torch.add"), [ties], [ties], True) == set()
+
+
+def test_factors_that_are_unique_up_to_a_sign_are_not_compared() -> None:
+    matrix = torch.ones(2, 2)
+    assert undefined_results(traits("torch.linalg.svd"), [matrix], [matrix] * 3, False) == {0, 2}
+    assert not meaningful("torch.linalg.eig")
+    assert meaningful("torch.linalg.eigvalsh")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.complex64, torch.float8_e5m2, torch.bfloat16])
+def test_ordinary_tensors_are_finite(dtype: torch.dtype) -> None:
+    assert ordinary(torch.tensor([1.0, -2.0]).to(dtype))
+    assert ordinary(torch.zeros(0, dtype=dtype))
+    assert not ordinary(torch.tensor([1.0, float("nan")]).to(dtype))
+    assert not ordinary(torch.tensor([1.0, float("inf")]).to(dtype))

@@ -1,0 +1,297 @@
+"""Grown programs: valid, defined, repeatable; and what a proposal that is dropped leaves behind."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from shakeout.corpus import codec, script, standalone
+from shakeout.corpus.case import Case, Setting, Values
+from shakeout.corpus.program import Ref
+from shakeout.generators.choices import ByteChoices, SeededChoices
+from shakeout.generators.growth import Growth, Habits
+from shakeout.generators.inputsets import input_set, tensors_of
+from shakeout.generators.network import Grown, Recipe, grow
+from shakeout.generators.values import Given, Palette, row_major
+from shakeout.generators.vocabularies.records import Record, Slot
+from shakeout.generators.vocabularies.torch import Vocabulary, load_records
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # torch has something to say about many programs
+
+
+@pytest.fixture(scope="module")
+def vocabulary() -> Vocabulary:
+    return load_records()
+
+
+def case(grown: Grown) -> Case:
+    return Case(grown.program, grown.calls, Setting("eager", (), grown.mode))
+
+
+def reference(grown: Grown) -> list[dict]:
+    namespace = script.load(case(grown))
+    return standalone.run(namespace["bind"], namespace["arguments"], namespace["CALLS"], lambda network: network)
+
+
+def content(tensor: torch.Tensor | None) -> bytes:
+    """Its elements, bit by bit."""
+    if tensor is None:
+        return b"none"
+    flat = torch.empty(tensor.numel(), dtype=tensor.dtype).copy_(tensor.detach().flatten())
+    return bytes(flat.view(torch.uint8).tolist())
+
+
+@pytest.mark.parametrize("style", ["small", "network"])
+def test_the_reference_accepts_every_case_and_agrees_with_itself(vocabulary: Vocabulary, style: str) -> None:
+    for seed in range(150):
+        grown = grow(SeededChoices(seed), Recipe(style=style, index=seed), vocabulary)
+        first, second = reference(grown), reference(grown)
+        types = grown.program.types()
+        for value, output in zip(grown.program.returns, first[0]["output"], strict=True):
+            type_ = types[value]
+            assert type_ is not None
+            assert (type_.dtype, type_.shape) == (str(output.dtype).removeprefix("torch."), tuple(output.shape))
+        for one, other in zip(first, second, strict=True):
+            for part in ("output", "gradient", "input after the call"):
+                assert list(map(content, one[part])) == list(map(content, other[part])), (seed, part)
+
+
+def test_a_case_survives_storage(vocabulary: Vocabulary) -> None:
+    for seed in range(80):
+        grown = grow(SeededChoices(seed), Recipe(), vocabulary)
+        assert codec.decode(codec.encode(case(grown))) == case(grown)
+
+
+PROCESS = """
+import sys, torch
+from shakeout.corpus import codec
+from shakeout.corpus.case import Case, Setting
+from shakeout.generators.choices import SeededChoices
+from shakeout.generators.network import Recipe, grow
+from shakeout.generators.vocabularies.torch import load_records
+vocabulary = load_records()
+seeds = list(range(60))
+for seed in seeds if sys.argv[1] == "up" else seeds[::-1]:
+    grown = grow(SeededChoices(seed), Recipe(index=seed), vocabulary)
+    print(seed, codec.encode(Case(grown.program, grown.calls, Setting("eager", (), grown.mode))))
+"""
+
+
+def test_the_same_seed_gives_the_same_text_in_every_process_and_order() -> None:
+    texts = []
+    for order, hash_seed in (("up", "1"), ("down", "2")):
+        environment = dict(os.environ, PYTHONHASHSEED=hash_seed)
+        done = subprocess.run(
+            [sys.executable, "-c", PROCESS, order], env=environment, capture_output=True, text=True, check=True
+        )
+        texts.append(sorted(done.stdout.splitlines()))
+    assert len(texts[0]) == 60
+    assert texts[0] == texts[1]
+
+
+def test_growing_tells_of_each_call_before_it_runs(vocabulary: Vocabulary) -> None:
+    told: list[str] = []
+    grown = grow(SeededChoices(4), Recipe(style="network", operators=12), vocabulary, told.append)
+    operators = [json.loads(line)["operator"] for line in told]
+    assert set(grown.program.operators()) <= set(operators)
+    assert all("\n" not in line for line in told)
+    # Being watched changes nothing.
+    assert grow(SeededChoices(4), Recipe(style="network", operators=12), vocabulary) == grown
+
+
+def test_a_recipe_is_followed(vocabulary: Vocabulary) -> None:
+    for seed in range(25):
+        small = grow(SeededChoices(seed), Recipe(style="small", values="integers", mode="inference"), vocabulary)
+        assert small.style == "small"
+        assert 1 <= len(small.program.calls) <= 3
+        assert small.mode == "inference"
+        assert all(s.values.kind in ("integers", "uniform", "literal") for s in small.calls[0].storages)
+    long = grow(SeededChoices(1), Recipe(style="network", operators=60, mode="inference"), vocabulary)
+    assert 55 <= len(long.program.calls) <= 60
+    avoided = frozenset(name for name in vocabulary.operators if "add" in name)
+    grown = grow(SeededChoices(1), Recipe(style="network", operators=40, avoid=avoided), vocabulary)
+    assert avoided.isdisjoint(grown.program.operators())
+    with pytest.raises(ValueError, match="1 to 1000"):
+        Recipe(operators=0)
+
+
+def test_an_index_visits_every_operator(vocabulary: Vocabulary) -> None:
+    met = {
+        name
+        for index in range(len(vocabulary.operators))
+        for name in grow(
+            SeededChoices(index), Recipe(style="small", operators=1, index=index), vocabulary
+        ).program.operators()
+    }
+    assert len(met) > 0.8 * len(vocabulary.operators)
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff" * 4000, bytes(range(256)) * 20])
+def test_any_bytes_give_a_program(vocabulary: Vocabulary, data: bytes) -> None:
+    grown = grow(ByteChoices(data), Recipe(), vocabulary)
+    assert grown.program.calls
+    reference(grown)
+
+
+def test_further_inputs_have_other_sizes_or_other_values(vocabulary: Vocabulary) -> None:
+    dynamic = repeated = 0
+    for seed in range(60):
+        grown = grow(SeededChoices(seed), Recipe(style="small", dynamic=True), vocabulary)
+        if grown.dynamic:
+            dynamic += 1
+            shapes = [tuple(view.shape for view in inputs.views) for inputs in grown.calls]
+            assert len(set(shapes)) == len(shapes)
+            reference(grown)
+        grown = grow(SeededChoices(seed), Recipe(style="small", repeat=True, dynamic=False), vocabulary)
+        if len(grown.calls) > 1:
+            repeated += 1
+            assert [view.shape for view in grown.calls[0].views] == [view.shape for view in grown.calls[1].views]
+    assert dynamic > 20
+    assert repeated > 30
+
+
+def test_training_has_gradients_and_spares_its_leaves(vocabulary: Vocabulary) -> None:
+    trained = 0
+    for seed in range(60):
+        grown = grow(SeededChoices(seed), Recipe(mode="training", values="uniform"), vocabulary)
+        leaves = [view for view in grown.calls[0].views if view.requires_grad]
+        assert bool(leaves) == (grown.mode == "training")
+        if grown.mode == "training":
+            trained += 1
+            assert any(gradient is not None for gradient in reference(grown)[0]["gradient"])
+    assert trained > 25
+
+
+# --- one proposal ----------------------------------------------------------------------------------------------------
+
+
+def growth(**habits: float) -> Growth:
+    choices = SeededChoices(0)
+    return Growth(choices, Palette(choices, "integers", 0.0), Habits(resize=0.0, mix=0.0, number=0.0, **habits))
+
+
+def give(grown: Growth, *shape: int, dtype: str = "float32") -> int:
+    return grown._give(Given(dtype, shape, row_major(len(shape)), Values("integers", 3, -3, 3), dtype))
+
+
+def record(operator: str, *shapes: tuple[int, ...], args: tuple = (), mutates: tuple[int, ...] = ()) -> Record:
+    sizes = tuple(size for shape in shapes for size in shape)
+    slots, at = [], 0
+    for shape in shapes:
+        slots.append(Slot("T", tuple(range(at, at + len(shape)))))
+        at += len(shape)
+    arguments = (*(Ref(i) for i in range(len(shapes))), *args)
+    return Record(operator, arguments, (), tuple(slots), sizes, (False,) * at, ("float32",), mutates)
+
+
+def snapshot(grown: Growth) -> tuple:
+    return (
+        [tensor.tolist() for tensor in grown.tensors],
+        list(grown.shapes),
+        list(grown.uses),
+        {key: list(numbers) for key, numbers in grown.by_type.items() if numbers},
+        len(grown.inputs),
+        grown.total,
+        grown.owned,
+    )
+
+
+@pytest.mark.parametrize(
+    ("dropped", "reason"),
+    [
+        (record("torch.Tensor.log_", (4,), mutates=(0,)), "not finite"),
+        (record("torch.Tensor.addbmm_", (4,), (5, 5, 5), (5, 5, 10), mutates=(0,)), "torch rejects it"),
+        (record("torch.Tensor.copy_", (4,), (3,), mutates=(0,)), "torch rejects it"),
+        (record("torch.add", (4,), (3,)), "torch rejects it"),
+        (record("torch.Tensor.tolist", (4,)), None),
+    ],
+)
+def test_a_dropped_proposal_leaves_nothing_behind(dropped: Record, reason: str | None) -> None:
+    with torch.no_grad():
+        grown = growth(reuse=0.0)
+        value = give(grown, 4)
+        assert grown.place(record("torch.Tensor.view", (4,), args=((2, 2),)), "float32", (value, 0))
+        before = snapshot(grown)
+        if reason is None:
+            with pytest.raises(ValueError, match="not an operator"):
+                grown.place(dropped, "float32", (value, 0))
+            return
+        assert not grown.place(dropped, "float32", (value, 0))
+        assert snapshot(grown) == before
+        assert grown.rejected == {reason: 1}
+
+
+def test_a_write_is_seen_by_every_view() -> None:
+    with torch.no_grad():
+        grown = growth(reuse=0.0)
+        value = give(grown, 4)
+        grown.place(record("torch.Tensor.view", (4,), args=((2, 2),)), "float32", (value, 0))
+        assert grown.place(record("torch.Tensor.fill_", (2, 2), args=(7,), mutates=(0,)), "float32", (1, 0))
+        assert grown.tensors[0].tolist() == [7.0] * 4
+
+
+def test_an_operand_that_changes_its_own_sizes_is_not_used_again() -> None:
+    with torch.no_grad():
+        grown = growth(reuse=0.0)
+        value = give(grown, 2, 3)
+        grown.place(record("torch.Tensor.contiguous", (2, 3)), "float32", (value, 0))
+        assert grown.tensors[0] is grown.tensors[1]
+        assert grown.place(record("torch.Tensor.t_", (2, 3), mutates=(0,)), "float32", (1, 0))
+        assert grown.dead == {0, 1}
+        assert grown.shapes == [(2, 3), (2, 3), (3, 2)]
+
+
+def test_a_leaf_is_not_written_to() -> None:
+    with torch.no_grad():
+        grown = growth(reuse=0.0)
+        leaf = grown._give(
+            Given("float32", (4,), row_major(1), Values("integers", 3, -3, 3), "float32", requires_grad=True)
+        )
+        grown.place(record("torch.Tensor.view", (4,), args=((2, 2),)), "float32", (leaf, 0))
+        for value, shape in ((0, (4,)), (1, (2, 2))):
+            assert not grown.place(record("torch.Tensor.zero_", shape, mutates=(0,)), "float32", (value, 0))
+
+
+def test_the_stored_recipe_gives_the_very_tensors(vocabulary: Vocabulary) -> None:
+    seen = 0
+    for seed in range(60):
+        grown = grow(SeededChoices(seed), Recipe(style="small"), vocabulary)
+        namespace = script.load(case(grown))
+        for number, make in enumerate(namespace["CALLS"]):
+            ours = tensors_of(grown.calls[number], grown.mode == "training")
+            for mine, printed in zip(ours, make(), strict=True):
+                assert mine.dtype == printed.dtype
+                assert mine.stride() == printed.stride()
+                assert mine.storage_offset() == printed.storage_offset()
+                assert content(mine) == content(printed)
+                seen += mine.numel()
+    assert seen > 500
+
+
+def test_shared_storages_are_listed_once() -> None:
+    with torch.no_grad():
+        grown = growth()
+        give(grown, 8)
+        grown._give(Given("float32", (3,), None, Values("integers", 3, -3, 3), "float32", 0, ((2,), 1)))
+        give(grown, 2)
+        inputs = input_set([given for _, given in grown.inputs])
+    assert inputs == grown.input_set()
+    assert [view.storage for view in inputs.views] == [0, 0, 1]
+    assert inputs.shared()
+    one, two, _ = tensors_of(inputs, training=False)
+    assert two.tolist() == one[1:7:2].tolist()
+
+
+def test_written_down_before_it_crashes(tmp_path: Path, vocabulary: Vocabulary) -> None:
+    """What a worker does: the last line on disk names the call in flight."""
+    path = tmp_path / "call"
+
+    def note(line: str) -> None:
+        path.write_text(line)
+
+    grow(SeededChoices(9), Recipe(style="small"), vocabulary, note)
+    assert json.loads(path.read_text())["operator"].startswith("torch.")
