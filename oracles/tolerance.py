@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["REPLICAS", "TABLE", "default", "moved", "within"]
+__all__ = ["REPLICAS", "REPLICAS_TO_FAIL", "TABLE", "default", "moved", "within"]
 
 #: Relative and absolute tolerance by dtype; a dtype that is missing must agree exactly.
 TABLE: dict[str, tuple[float, float]] = {
@@ -34,6 +34,10 @@ TABLE: dict[str, tuple[float, float]] = {
 #: flip stays unflipped in all of them with probability (2/3)**8 < 4 % for a single rounding in one direction; more
 #: replicas cost time only on cases that are already in doubt.
 REPLICAS = 8
+
+#: Replicas before a failure is told. Where a hundred decisions hang on a rounding error, 4 % of them are some; with 32
+#: replicas such a decision stays unflipped with probability (2/3)**32, two in a million.
+REPLICAS_TO_FAIL = 32
 
 #: A reordered sum of n terms errs by up to n roundings where a replica errs by about sqrt(n); 8 covers both the
 #: reductions of a few dozen terms that programs here have and the replicas' small number.

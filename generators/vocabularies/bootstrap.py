@@ -42,6 +42,7 @@ _PLAIN_DTYPES = (
     *("float32", "float64", "float16", "bfloat16", "complex64", "bool"),
     *("uint8", "int8", "int16", "int32", "int64"),
 )
+_WIDE = ("float", "bfloat", "complex")
 _MAIN = ("float32", "complex64", "int32", "int64", "bool", "float64")
 
 # Dunder methods by the operator whose records they take; the reflected and in-place ones as well.
@@ -363,7 +364,8 @@ def records_of_examples(
     Args:
         operator: what is called.
         calls: arguments and keyword arguments of each.
-        dtypes: those that the main operand is tried at.
+        dtypes: those that the main operand is tried at, as far as they are of the example's kind: floating-point and
+            complex ones, or whole numbers.
     """
     records: list[Record] = []
     for args, kwargs in calls:
@@ -374,7 +376,8 @@ def records_of_examples(
         recorder.main = next((tensor.dtype for tensor in (*wide, *tensors)), torch.float32)
         with contextlib.suppress(Unrecordable):
             recorder.record(operator, args, kwargs)
-        records += _probed(recorder.drafts.get(operator, {}), recorder.seen, dtypes, records)
+        alike = [dtype for dtype in dtypes if dtype.startswith(_WIDE) == _name(recorder.main).startswith(_WIDE)]
+        records += _probed(recorder.drafts.get(operator, {}), recorder.seen, alike, records)
     return records
 
 

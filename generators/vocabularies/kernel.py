@@ -28,6 +28,13 @@ __all__ = ["KernelVocabulary", "NothingKnown", "grow_around", "kernel_vocabulary
 
 #: Of the calls that take an existing value, this share (1 in ...) are the kernel's.
 SHARE = 3
+#: The sizes of their results follow from the values of their operands. Where the kernel rounds otherwise than its
+#: reference, as it may, they would have other sizes.
+_SIZED_BY_VALUES = (
+    *("unique", "unique_consecutive", "nonzero", "nonzero_numpy", "argwhere", "masked_select", "bincount"),
+    *("repeat_interleave", "one_hot", "histogramdd"),
+)
+
 #: Programs that are grown until one calls the kernel. One in eight small ones starts without it, and a call that is
 #: rejected for its drawn sizes leaves others; eight in a row without any call were never seen.
 ATTEMPTS = 24
@@ -46,6 +53,11 @@ class KernelVocabulary(Vocabulary):
         super().__init__({operator: []})
         self._records[operator] = records
         self._around = around
+
+    @property
+    def around(self) -> tuple[str, ...]:
+        """The operators that may stand beside the kernel."""
+        return self._around.operators
 
     def takers(self, dtype: str, rank: int) -> tuple[tuple[Taker, ...], ...]:
         """Where a value of this dtype and rank can go; the kernel comes often."""
@@ -157,6 +169,8 @@ def grow_around(
         NothingKnown: no call of the kernel was accepted by its reference.
     """
     rejected: Mapping[str, int] = {}
+    sized = {name for name in vocabulary.around if name.rpartition(".")[2] in _SIZED_BY_VALUES}
+    recipe = replace(recipe, avoid=recipe.avoid | sized)
     for _ in range(ATTEMPTS):
         grown = grow(choices, recipe, vocabulary, before_call)
         if vocabulary.operators[0] in grown.program.operators():

@@ -29,8 +29,8 @@ def kernel(
         reference: takes the same arguments and is right: an operator of torch, or any function of tensors.
         examples: calls that both accept, or a function that makes them. Each is a tuple of arguments, or a pair of
             such a tuple and a dictionary of keyword arguments. Generated calls have their structure, with other sizes,
-            dtypes, layouts, values and attributes. Without examples the structure is that of any call of the
-            reference, which then has to be an operator of torch.
+            layouts, values, attributes, and dtypes of the same kind (whole numbers, or not). Without examples the
+            structure is that of any call of the reference, which then has to be an operator of torch.
         strides: whether results must lie in memory as the reference's do. With False they are made row-major on both
             sides before anything looks at them.
 

@@ -8,6 +8,7 @@ import torch
 from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View
 from shakeout.corpus.observation import Observation, Raised
 from shakeout.corpus.program import Input, Program, TensorType
+from shakeout.fuzz.execute import ROUNDS
 from shakeout.oracles import tolerance
 from shakeout.oracles.aliasing import Aliasing
 from shakeout.oracles.difference import Difference
@@ -33,12 +34,13 @@ def seen(*outputs: torch.Tensor, gradient: tuple = (), memory: tuple = (), alias
 def judge(oracle, reference: Observation, subject: Observation, /, **others: Observation):
     answers = {REFERENCE: reference, SUBJECT: subject}
     said = oracle.judge(CASE, answers)
-    if isinstance(said, Verdict):
-        return said
-    # Whatever else it asks is answered by the reference, unless told otherwise.
-    for question in said:
-        answers[question] = others.get(question.what, subject if question.what == "subject" else reference)
-    said = oracle.judge(CASE, answers)
+    for _ in range(ROUNDS - 1):
+        if isinstance(said, Verdict):
+            break
+        # Whatever else it asks is answered by the reference, unless told otherwise.
+        for question in said:
+            answers[question] = others.get(question.what, subject if question.what == "subject" else reference)
+        said = oracle.judge(CASE, answers)
     assert isinstance(said, Verdict)
     return said
 
@@ -217,3 +219,17 @@ def test_questions_are_asked_once_there_is_doubt() -> None:
     assert not isinstance(said, Verdict)
     assert {question.what for question in said} == {"baseline", "relaid", "poisoned", "subject", "replica"}
     assert Question("replica", tolerance.REPLICAS - 1) in said
+
+
+def test_a_decision_is_flipped_often_before_a_failure_is_told() -> None:
+    want, got = torch.tensor([True]), torch.tensor([False])
+    answers = {REFERENCE: seen(want), SUBJECT: seen(got)}
+    for _ in range(ROUNDS):
+        said = VALUE.judge(CASE, answers)
+        if isinstance(said, Verdict):
+            break
+        for question in said:
+            last = question.what == "replica" and question.number == tolerance.REPLICAS_TO_FAIL - 1
+            answers[question] = seen(got) if last or question.what == "subject" else seen(want)
+    assert isinstance(said, Verdict)
+    assert (said.outcome, said.symptom) == (Outcome.UNKNOWN, "unstable")

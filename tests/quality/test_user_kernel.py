@@ -46,8 +46,8 @@ TEXT = """
 
     @shakeout.kernel(reference=F.conv2d, strides=False, examples=images)
     def only_images(x, w, bias=None, stride=1, padding=0):
-        if x.dim() != 4 or 0 in x.shape + w.shape or not (x.is_floating_point() or x.is_complex()):
-            raise NotImplementedError("batches of images, floating-point")
+        if x.dim() != 4 or 0 in x.shape + w.shape:
+            raise NotImplementedError("batches of images")
         y = w.flatten(1) @ F.unfold(x, w.shape[2:], padding=padding, stride=stride)
         y = y if bias is None else y + bias[:, None]
         y = y.unflatten(2, [(n + 2 * padding - k) // stride + 1 for n, k in zip(x.shape[2:], w.shape[2:])])
@@ -147,7 +147,7 @@ def test_a_planted_error_is_found(name: str, dtype: str, tmp_path: Path) -> None
     assert found, status
     assert found[0] < 60
     # Examples keep away what the kernel declines, though its reference takes it.
-    assert status["compared"] > 300, status
+    assert status["compared"] > 250, status
     assert not status["invalid"]
 
 
