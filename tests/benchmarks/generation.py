@@ -41,12 +41,13 @@ def once(seed: int, recipe: Recipe, vocabulary: Vocabulary) -> tuple[int, dict[s
 
 def speed(vocabulary: Vocabulary, recipe: Recipe, programs: int) -> str:
     """One line: operators per second, and microseconds per program by part."""
-    operators, spent = 0, Counter[str]()
+    operators = 0
+    spent: dict[str, float] = {}
     for seed in range(programs):
         rounds = [once(seed, recipe, vocabulary) for _ in range(ROUNDS)]
         operators += rounds[0][0]
         for part in rounds[0][1]:
-            spent[part] += min(seconds[part] for _, seconds in rounds)
+            spent[part] = spent.get(part, 0.0) + min(seconds[part] for _, seconds in rounds)
     total = sum(spent.values())
     parts = ", ".join(f"{part} {1e6 * seconds / programs:.0f}" for part, seconds in spent.items())
     return f"{operators / total:7.0f} operators/s  ({operators / programs:.1f} per program; us per program: {parts})"
