@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from shakeout.corpus.case import Case, Scalar, Setting
 from shakeout.fuzz.protocol import Job
@@ -33,6 +33,10 @@ class Made:
     proposed: int = 0
     rejected: Mapping[str, int] = field(default_factory=dict)
 
+
+#: The first cases of a user's own target are small: whatever is wrong with it in general is first shown by a program of
+#: one operator, which its author can read.
+SIMPLE_FIRST = 64
 
 _loaded: list[Vocabulary] = []
 _collecting: list[subprocess.Popen[bytes]] = []
@@ -78,7 +82,10 @@ def compose(job: Job, before_call: Callable[[str], None] | None = None) -> Made:
     choices = SeededChoices(job.seed)
     subject = target(job.target)
     # A runtime is asked about what backward finds, unless somebody asks for something else.
-    recipe = Recipe(**{"mode": getattr(subject, "mode", None), **job.recipe})
+    wish: dict[str, Any] = {"mode": getattr(subject, "mode", None)}
+    if ":" in job.target and 0 <= job.index < SIMPLE_FIRST:
+        wish |= {"style": "small", "operators": 1 if job.index < SIMPLE_FIRST // 2 else None}
+    recipe = Recipe(**{**wish, **job.recipe})
     if subject.vocabulary == "kernel":
         grown = grow_around(choices, recipe, kernel_vocabulary(job.target, _loaded[0]), before_call)
     else:

@@ -187,4 +187,4 @@ def namespace(program: Program) -> dict[str, Any]:
 def imports(program: Program) -> list[str]:
     """The import of each kernel."""
     lines = [line for operator in _kernels(program).values() for line in import_lines(operator)]
-    return list(dict.fromkeys(lines))
+    return ["", *dict.fromkeys(lines)] if lines else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shakeout.corpus.case import Knob, KnobSpace, Setting
-from shakeout.corpus.declared import Kernel, import_lines, local_name
+from shakeout.corpus.declared import Kernel, local_name
 from shakeout.corpus.vocabularies import kernel as words
 from shakeout.targets.eager import INSTALL_TORCH
 from shakeout.targets.target import module_available
@@ -62,9 +62,9 @@ class UserKernel:
         words.resolve(self.name)
 
     def source(self, setting: Setting) -> str:
-        """The kernel in the place of its reference."""
+        """The kernel, which the program's own text imports, in the place of its reference."""
         local = local_name(self.name)
-        lines = ["import sys", "", *import_lines(self.name), "", ""]
+        lines = []
         check = setting.knob("opcheck", "off")
         if check == "off":
             called = local
