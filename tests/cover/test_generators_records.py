@@ -72,7 +72,12 @@ def test_collected_once_then_read(cache: Path, monkeypatch: pytest.MonkeyPatch) 
     assert [path.name for path in cache.parent.iterdir()] == [cache.name]
 
 
-@pytest.mark.parametrize("content", [b"", b"garbage", gzip.compress(b"[]"), gzip.compress(b'{"torch.add": [[1]]}')])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"garbage", gzip.compress(b"[]"), gzip.compress(b'{"torch.add": [[1]]}')],
+    # The compressed text holds the time; test processes must agree on the names.
+    ids=["empty", "garbage", "no operators", "no records"],
+)
 def test_a_cache_that_cannot_be_read_is_made_again(
     cache: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:
