@@ -12,6 +12,7 @@ import torch
 
 from shakeout.corpus.program import Arg
 from shakeout.corpus.vocabularies import kernel as words
+from shakeout.generators.definedness import before, traits
 from shakeout.generators.vocabularies.records import Record, Slot, Spread
 
 __all__ = ["Draft", "DraftSlot", "probe", "retype"]
@@ -85,6 +86,10 @@ def _run(
     tensors: Sequence[torch.Tensor],
 ) -> Any:
     """The result of a call, or None if torch rejects it or it is no tensor."""
+    # Torch does not check pivots: with sizes that do not fit, it would write past its operands, and the heap would
+    # decide what is found out about this operator and the next.
+    if (kind := traits(operator)).pivots and before(kind, tensors, (), args, kwargs) is not None:
+        return None
     try:
         function = words.resolve(operator)
         result = function(

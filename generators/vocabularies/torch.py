@@ -21,7 +21,7 @@ from shakeout.generators.vocabularies.records import Record
 __all__ = ["FORMAT", "BootstrapFailed", "Vocabulary", "cache_path", "load_records"]
 
 #: Version of the cached rows; raise it whenever the bootstrap finds something else than before.
-FORMAT = 5
+FORMAT = 6
 #: How many operators may crash the bootstrap before that is no longer their fault.
 MAX_CRASHES = 8
 

@@ -137,3 +137,16 @@ def test_ordinary_tensors_are_finite(dtype: torch.dtype) -> None:
     assert ordinary(torch.zeros(0, dtype=dtype))
     assert not ordinary(torch.tensor([1.0, float("nan")]).to(dtype))
     assert not ordinary(torch.tensor([1.0, float("inf")]).to(dtype))
+
+
+def test_what_does_not_check_its_bounds_is_not_run_past_them() -> None:
+    # torch would write past the matrix here, and the heap would decide what the probe finds out.
+    from shakeout.corpus.vocabularies import torch as words
+    from shakeout.generators.vocabularies import probe
+
+    arguments = (Ref(0), Ref(1))
+    good = [torch.eye(3), torch.tensor([1, 2, 3], dtype=torch.int32)]
+    assert probe._run("torch.lu_unpack", arguments, (), good) is not None
+    bad = [torch.eye(3), torch.tensor([1, 2, 7], dtype=torch.int32)]
+    assert probe._run("torch.lu_unpack", arguments, (), bad) is None
+    assert "torch.segment_reduce" not in words.operators()
