@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from shakeout.corpus.program import Ref
+from shakeout.corpus.vocabularies import torch as words
 from shakeout.generators.definedness import (
     after,
     before,
@@ -13,6 +15,7 @@ from shakeout.generators.definedness import (
     traits,
     undefined_results,
 )
+from shakeout.generators.vocabularies import probe
 
 X = torch.arange(12.0)
 
@@ -141,9 +144,6 @@ def test_ordinary_tensors_are_finite(dtype: torch.dtype) -> None:
 
 def test_what_does_not_check_its_bounds_is_not_run_past_them() -> None:
     # torch would write past the matrix here, and the heap would decide what the probe finds out.
-    from shakeout.corpus.vocabularies import torch as words
-    from shakeout.generators.vocabularies import probe
-
     arguments = (Ref(0), Ref(1))
     good = [torch.eye(3), torch.tensor([1, 2, 3], dtype=torch.int32)]
     assert probe._run("torch.lu_unpack", arguments, (), good) is not None
