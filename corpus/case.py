@@ -17,6 +17,7 @@ __all__ = [
     "InputSet",
     "Knob",
     "KnobSpace",
+    "Promise",
     "Scalar",
     "Setting",
     "Storage",
@@ -28,6 +29,10 @@ __all__ = [
 Scalar = None | bool | int | float | str
 ValueKind = Literal["integers", "uniform", "special", "literal"]
 Mode = Literal["inference", "training"]
+
+#: What a target promises beside equal meaning: ``bits`` (the reference's very bits, random state included; an offload
+#: runtime does, a compiler does not) and ``layout`` (the strides of its outputs, and which of them share memory).
+Promise = Literal["bits", "layout"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ class Raised:
         frames: ``file:function`` of its traceback, outermost first, without paths.
         declined: the target said that it does not support the program.
         owner: whose frame raised it.
+        stage: of the target, where it names one (``torch.export``).
     """
 
     kind: str
@@ -52,6 +53,7 @@ class Raised:
     frames: tuple[str, ...]
     declined: bool = False
     owner: Owner = "subject"
+    stage: str = ""
 
     @property
     def template(self) -> str:
@@ -84,7 +86,8 @@ def raised(error: BaseException, *, declined: bool) -> Raised:
     stack = traceback.extract_tb(cause.__traceback__) or traceback.extract_tb(error.__traceback__)
     frames = tuple(f"{frame.filename.rsplit('/', 1)[-1]}:{frame.name}" for frame in stack)
     ours = bool(stack) and stack[-1].filename.startswith(_PACKAGE)
-    return Raised(type(cause).__name__, str(cause), frames, declined, "shakeout" if ours else "subject")
+    stage = str(getattr(error, "stage", getattr(cause, "stage", "")))
+    return Raised(type(cause).__name__, str(cause), frames, declined, "shakeout" if ours else "subject", stage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +95,10 @@ class Observation:
     """One run: what each call of the artefact showed, or the exception that ended it.
 
     ``calls`` holds the dictionaries of ``standalone.run``: ``output``, ``gradient``, ``input after the call`` and
-    ``random state`` (lists of tensors), ``aliases`` and ``given``.
+    ``random state`` (lists of tensors), ``aliases`` and ``given``. ``spent`` is seconds by stage of the target.
     """
 
     calls: Sequence[Mapping[str, Any]] = field(default=())
     error: Raised | None = None
     seconds: float = 0.0
+    spent: Mapping[str, float] = field(default_factory=dict)

@@ -10,11 +10,11 @@ from __future__ import annotations
 import functools
 import inspect
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from types import FunctionType
 from typing import Any
 
-from shakeout.corpus.case import Case, InputSet, Storage, View, contiguous
+from shakeout.corpus.case import Case, InputSet, Promise, Storage, View, contiguous
 from shakeout.corpus.program import Program
 from shakeout.corpus.vocabularies import vocabulary
 
@@ -175,7 +175,8 @@ def standalone(
     prepare: str,
     *,
     tolerances: Mapping[str, tuple[float, float]],
-    exact: bool = False,
+    promises: Collection[Promise] = frozenset({"layout"}),
+    packages: Sequence[str] = (),
     title: str = "",
     limit: float = 0,
 ) -> str:
@@ -186,7 +187,8 @@ def standalone(
         prepare: source of ``prepare(function)`` and ``declined(error)``, from the target; it may import what it
             needs.
         tolerances: (relative, absolute) by dtype name; exact where a dtype is missing.
-        exact: the target promises to leave the random state as eager leaves it.
+        promises: what the target promises beside equal meaning.
+        packages: distributions beside torch whose versions are shown.
         title: first line of the docstring.
         limit: seconds after which the run counts as a hang; 0 for no limit. With a limit the target runs in a child
             process, so that a crash or a hang is a result as well.
@@ -202,10 +204,11 @@ def standalone(
     wanted += [functions.observe, functions.memory, functions.aliases, functions.run]
     wanted += [functions.compare, functions.differences, functions.main]
     wanted += [functions.isolated] if limit else []
-    imports = ["contextlib", "math", "sys"] + (["os", "subprocess"] if limit else [])
+    imports = ["contextlib", "importlib.metadata", "math", "sys"] + (["os", "subprocess"] if limit else [])
     occurring = {type_.dtype for type_ in case.program.types() if type_ is not None}
     table = {dtype: pair for dtype, pair in sorted(tolerances.items()) if dtype in occurring}
-    call = f"isolated(prepare, {limit!r})" if limit else "main(prepare)"
+    stages = ", STAGES" if "STAGES" in prepare else ""
+    call = f"isolated(prepare, {limit!r}{stages})" if limit else f"main(prepare{stages})"
     # What a reader looks for comes first: the program, its inputs, how the target is called.
     parts = [
         f'"""{title or f"Case {case.id} on {case.setting.target}."}\n\n'
@@ -216,8 +219,9 @@ def standalone(
         "nan, inf = math.nan, math.inf\n"
         "# Relative and absolute tolerance by dtype; a dtype that is missing must agree exactly.\n"
         f"TOLERANCES = {table!r}\n"
-        "# Whether the random state must agree as well.\n"
-        f"EXACT = {exact!r}",
+        f"PACKAGES = {['torch', *packages]!r}\n"
+        "# What must agree beside the meaning: layout means strides and shared memory, bits the random state too.\n"
+        f"PROMISES = {sorted(promises)!r}",
         *(_source(function).rstrip() for function in wanted),
         f'if __name__ == "__main__":\n    sys.exit({call})',
     ]

@@ -7,6 +7,7 @@ Keep them short, and independent of everything else in Shakeout: each is printed
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import math
 import os
 import subprocess
@@ -129,7 +130,7 @@ def run(bind, arguments, calls, prepare):
     return seen
 
 
-def compare(name, want, got, tolerances):
+def compare(name, want, got, tolerances, strides=True):
     """How two tensors differ, in words; nothing if they agree."""
     if want is None or got is None:  # a gradient that is absent and one that is zero say the same
         present = got if want is None else want
@@ -140,7 +141,7 @@ def compare(name, want, got, tolerances):
         if getattr(want, what) != getattr(got, what):
             found.append(f"{name}: {what} {getattr(want, what)} expected, {getattr(got, what)} found")
     steps = [[s for s, n in zip(t.stride(), t.shape) if n > 1] for t in (want, got)]
-    if not found and want.numel() and steps[0] != steps[1]:
+    if strides and not found and want.numel() and steps[0] != steps[1]:
         found.append(f"{name}: strides {want.stride()} expected, {got.stride()} found")
     if found:
         return found
@@ -155,26 +156,27 @@ def compare(name, want, got, tolerances):
     return found
 
 
-def differences(expected, actual, tolerances, exact):
+def differences(expected, actual, tolerances, promises):
     """Every difference between two runs, in words."""
     found = []
     for number, (want, got) in enumerate(zip(expected, actual)):
         prefix = f"call {number}, " if len(expected) > 1 else ""
-        for part in ("output", "gradient", "input after the call") + ("random state",) * exact:
+        for part in ("output", "gradient", "input after the call") + ("random state",) * ("bits" in promises):
             if len(want[part]) != len(got[part]):
                 found.append(f"{prefix}{part}s: {len(want[part])} expected, {len(got[part])} found")
             for i, (a, b) in enumerate(zip(want[part], got[part])):
-                found += compare(f"{prefix}{part} {i}", a, b, tolerances)
-        for i, (a, b) in enumerate(zip(want["aliases"], got["aliases"])):
+                found += compare(f"{prefix}{part} {i}", a, b, tolerances, part == "output" and "layout" in promises)
+        owners = zip(want["aliases"], got["aliases"]) if "layout" in promises else ()
+        for i, (a, b) in enumerate(owners):
             a, b = (x if x < want["given"] else None for x in (a, b))
             if a != b:
                 found.append(f"{prefix}output {i}: shares memory with input {a} expected, {b} found")
     return found
 
 
-def main(prepare):
-    """Run eager, run the target, show the differences."""
-    print("torch", torch.__version__)
+def main(prepare, stages=()):
+    """Run eager, run the target, show the differences, and the first of its stages that shows one."""
+    print(", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES))
     expected = run(bind, arguments, CALLS, lambda network: network)
     try:
         actual = run(bind, arguments, CALLS, prepare)
@@ -182,17 +184,21 @@ def main(prepare):
         if declined(error):
             print(f"declined: {type(error).__name__}: {str(error)[:500]}")
             return 125
-        print(f"eager runs, the target raises {type(error).__name__}: {str(error)[:2000]}")
+        where = f" in {error.stage}" if hasattr(error, "stage") else ""
+        print(f"eager runs, the target raises {type(error).__name__}{where}: {str(error)[:2000]}")
         return 1
-    found = differences(expected, actual, TOLERANCES, EXACT)
+    found = differences(expected, actual, TOLERANCES, PROMISES)
     print("\n".join(found) or "no difference")
+    for name, form in stages if found else ():
+        wrong = differences(expected, run(bind, arguments, CALLS, lambda network: form), TOLERANCES, ())  # noqa: B023
+        print(f"{name}: {wrong[0] if wrong else 'no difference'}")
     return 1 if found else 0
 
 
-def isolated(prepare, limit):
+def isolated(prepare, limit, stages=()):
     """``main`` in a child process, so that a crash or a hang is a result too."""
     if "--child" in sys.argv:
-        return main(prepare)
+        return main(prepare, stages)
     try:
         done = subprocess.run([sys.executable, os.path.abspath(__file__), "--child"], timeout=limit)
     except subprocess.TimeoutExpired:

@@ -1,6 +1,6 @@
 """Types of ``standalone.py``, whose text goes into scripts and stays free of annotations."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -33,12 +33,17 @@ def compare(
     want: torch.Tensor | None,
     got: torch.Tensor | None,
     tolerances: Mapping[str, tuple[float, float]],
+    strides: bool = True,
 ) -> list[str]: ...
 def differences(
     expected: Sequence[Mapping[str, Any]],
     actual: Sequence[Mapping[str, Any]],
     tolerances: Mapping[str, tuple[float, float]],
-    exact: bool,
+    promises: Collection[str],
 ) -> list[str]: ...
-def main(prepare: Callable[[Any], Callable[..., Any]]) -> int: ...
-def isolated(prepare: Callable[[Any], Callable[..., Any]], limit: float) -> int: ...
+def main(
+    prepare: Callable[[Any], Callable[..., Any]], stages: Sequence[tuple[str, Callable[..., Any]]] = ()
+) -> int: ...
+def isolated(
+    prepare: Callable[[Any], Callable[..., Any]], limit: float, stages: Sequence[tuple[str, Callable[..., Any]]] = ()
+) -> int: ...

@@ -412,7 +412,8 @@ class Campaign:
         phases = dict(result["seconds"])
         # What transport, text and bookkeeping took in the worker, beside the phases.
         phases["harness"] = max(spent - sum(phases.values()), 0.0)
-        self.database.land(job.index)
+        if not message.get("partial"):
+            self.database.land(job.index)
         self.database.add(
             job.target,
             tallied,

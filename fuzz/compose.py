@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from shakeout.corpus.case import Case, Scalar, Setting
+from shakeout.corpus.case import Case, KnobSpace, Scalar, Setting
 from shakeout.fuzz.protocol import Job
 
 if TYPE_CHECKING:
+    from shakeout.generators.choices import Choices
     from shakeout.generators.vocabularies.torch import Vocabulary
 
 __all__ = ["Made", "compose", "prepare"]
@@ -23,12 +24,14 @@ class Made:
 
     Attributes:
         case: the case.
+        further: settings under which the same program is tried as well.
         fed: operators that took another operator's result.
         proposed: calls that were tried.
         rejected: how many of them were dropped, by reason.
     """
 
     case: Case
+    further: tuple[Setting, ...] = ()
     fed: tuple[str, ...] = ()
     proposed: int = 0
     rejected: Mapping[str, int] = field(default_factory=dict)
@@ -82,7 +85,7 @@ def compose(job: Job, before_call: Callable[[str], None] | None = None) -> Made:
     choices = SeededChoices(job.seed)
     subject = target(job.target)
     # A runtime is asked about what backward finds, unless somebody asks for something else.
-    wish: dict[str, Any] = {"mode": getattr(subject, "mode", None)}
+    wish: dict[str, Any] = {"mode": subject.mode}
     if ":" in job.target and 0 <= job.index < SIMPLE_FIRST:
         wish |= {"style": "small", "operators": 1 if job.index < SIMPLE_FIRST // 2 else None}
     recipe = Recipe(**{**wish, **job.recipe})
@@ -90,11 +93,29 @@ def compose(job: Job, before_call: Callable[[str], None] | None = None) -> Made:
         grown = grow_around(choices, recipe, kernel_vocabulary(job.target, _loaded[0]), before_call)
     else:
         grown = grow(choices, recipe, _loaded[0], before_call)
-    knobs: dict[str, Scalar] = dict(job.knobs)
-    free = [knob for knob in subject.knobs() if knob.name not in knobs and len(knob.values) > 1]
-    if free and choices.boolean(job.knob_share):
-        for _ in range(choices.integer(1, 2)):
-            knob = choices.pick(free)
-            knobs[knob.name] = choices.pick(knob.values[1:])
-    setting = Setting(job.target, tuple(sorted(knobs.items())), grown.mode, job.device)
-    return Made(Case(grown.program, grown.calls, setting), grown.fed, grown.proposed, grown.rejected)
+    settings = [
+        Setting(job.target, knobs, grown.mode, job.device)
+        for knobs in _knobs(choices, subject.knobs(), job.knobs, job.knob_share, subject.settings)
+    ]
+    case = Case(grown.program, grown.calls, settings[0])
+    return Made(case, tuple(settings[1:]), grown.fed, grown.proposed, grown.rejected)
+
+
+def _knobs(
+    choices: Choices, space: KnobSpace, pinned: Mapping[str, Scalar], share: float, wanted: int
+) -> list[tuple[tuple[str, Scalar], ...]]:
+    """Up to so many different settings of the knobs; where there are several, the first is the default one."""
+    free = [knob for knob in space if knob.name not in pinned and len(knob.values) > 1]
+    found: list[tuple[tuple[str, Scalar], ...]] = []
+    for attempt in range(2 * wanted):
+        knobs = dict(pinned)
+        if free and (attempt > 0 or (wanted == 1 and choices.boolean(share))):
+            for _ in range(choices.integer(1, 2 if wanted == 1 else 3)):
+                knob = choices.pick(free)
+                knobs[knob.name] = choices.pick(knob.values[1:])
+        setting = tuple(sorted(knobs.items()))
+        if setting not in found:
+            found.append(setting)
+        if len(found) == wanted:
+            break
+    return found

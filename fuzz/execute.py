@@ -22,13 +22,21 @@ from shakeout.oracles.registry import oracles
 from shakeout.oracles.verdict import REFERENCE, SUBJECT, Outcome, Question, Verdict, merge
 from shakeout.targets.target import target
 
-__all__ = ["Result", "Status", "execute", "repro"]
+__all__ = ["Result", "Shared", "Status", "execute", "repro"]
 
 Status = Literal["compared", "unsupported", "undefined", "invalid", "failed", "infra"]
 Phase = Callable[[str], None]
 
 #: An oracle asks at most this often again before its verdict is ``unknown``: once for doubts, once in reserve.
 ROUNDS = 3
+
+
+@dataclass(slots=True)
+class Shared:
+    """What the settings of one program have in common: how the reference runs, and what the target kept."""
+
+    answers: dict[Question, Observation] = field(default_factory=dict)
+    kept: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +55,7 @@ class Result:
         operators: in the order of the program.
         reason: why, for ``unsupported`` and ``invalid``.
         signature: of the first failing verdict.
+        stage: of a target that works in stages, the one that raised, or the first that gives other values.
     """
 
     case: str
@@ -59,6 +68,7 @@ class Result:
     operators: tuple[str, ...] = ()
     reason: str = ""
     signature: str = ""
+    stage: str = ""
 
     @property
     def outcome(self) -> Outcome:
@@ -84,19 +94,21 @@ class Result:
             "operators": list(self.operators),
             "reason": self.reason,
             "signature": self.signature,
+            "stage": self.stage,
         }
 
 
-def execute(case: Case, phase: Phase = lambda name: None) -> Result:
+def execute(case: Case, phase: Phase = lambda name: None, shared: Shared | None = None) -> Result:
     """Run a case on its target and judge it.
 
     Args:
         case: what to run; its setting names the target.
         phase: told the name of each phase as it begins (``inputs``, ``reference``, ``run``, ``judge``).
+        shared: from other settings of the same program, inputs, mode and device.
     """
     clock = _Clock(phase)
     operators = case.program.operators()
-    run = _Runs(case, clock)
+    run = _Runs(case, clock, shared or Shared())
 
     def result(status: Status, **more: Any) -> Result:
         return Result(case.id, case.setting.target, status, seconds=clock.stop(), operators=operators, **more)
@@ -106,36 +118,44 @@ def execute(case: Case, phase: Phase = lambda name: None) -> Result:
         return result("invalid", reason=f"{reference.error.kind}: {reference.error.template}")
     subject = run.answer(SUBJECT)
     if subject.error is not None and subject.error.declined:
-        return result("unsupported", reason=f"{subject.error.kind}: {subject.error.template}")
+        return result(
+            "unsupported", reason=f"{subject.error.kind}: {subject.error.template}", stage=subject.error.stage
+        )
     clock.start("judge")
-    verdicts = tuple(_judge(oracle, case, run) for oracle in oracles(target(case.setting.target).exact))
+    verdicts = tuple(_judge(oracle, case, run) for oracle in oracles(target(case.setting.target).promises))
     failing = next((verdict for verdict in verdicts if verdict.outcome is Outcome.FAIL), None)
     status: Status = "compared" if subject.error is None else "failed"
     if failing is None and any(verdict.symptom == "undefined" for verdict in verdicts):
         status = "undefined"
+    stage = ""
+    if failing is not None:
+        stage = subject.error.stage if subject.error is not None else run.first_wrong()
     return result(
         status,
         verdicts=verdicts,
         exact=failing is None and _exact(reference, subject),
         trivial=_trivial(reference),
-        signature="" if failing is None else signature(case, failing, subject.error),
+        signature="" if failing is None else signature(case, failing, subject.error, stage),
+        stage=stage,
     )
 
 
 def repro(case: Case, result: Result | None = None, *, limit: float = 0) -> str:
     """The script of a case: what the finding says, as a file that shows it."""
     subject = target(case.setting.target)
-    tolerances = {} if subject.exact else dict(tolerance.TABLE)
+    tolerances = {} if "bits" in subject.promises else dict(tolerance.TABLE)
     failing = result.failure if result is not None else None
     if failing is None:
         headline = f"Case {case.id} on {case.setting.target}."
     else:
-        headline = title(case.setting.target, failing.symptom, failing.message)
+        assert result is not None
+        headline = title(case.setting.target, failing.symptom, failing.message, result.stage)
     return script.standalone(
         case,
         subject.source(case.setting),
         tolerances=tolerances,
-        exact=subject.exact,
+        promises=subject.promises,
+        packages=subject.packages,
         title=headline.replace("\\", "/"),
         limit=limit,
     )
@@ -154,6 +174,13 @@ class _Clock:
         self._phase(name)
         self._current = (name, time.monotonic())
 
+    def add(self, name: str, seconds: float) -> None:
+        """Seconds that belong to a part of the current phase."""
+        assert self._current is not None
+        phase, since = self._current
+        self._current = (phase, since + seconds)
+        self._seconds[name] = self._seconds.get(name, 0.0) + seconds
+
     def stop(self) -> dict[str, float]:
         if self._current is not None:
             name, since = self._current
@@ -165,15 +192,19 @@ class _Clock:
 class _Runs:
     """Answers questions about one case, each once."""
 
-    def __init__(self, case: Case, clock: _Clock) -> None:
+    def __init__(self, case: Case, clock: _Clock, shared: Shared) -> None:
         self.case = case
-        self.answers: dict[Question, Observation] = {}
+        self.answers: dict[Question, Observation] = dict(shared.answers)
         self._clock = clock
+        self._shared = shared
+        self._stages: Sequence[tuple[str, Callable[..., Any]]] = ()
 
     def answer(self, question: Question) -> Observation:
         if question not in self.answers:
             self._clock.start({"reference": "reference", "subject": "run"}.get(question.what, "judge"))
             self.answers[question] = self._run(question)
+            if question.what != "subject":
+                self._shared.answers[question] = self.answers[question]
             self._clock.start("judge")
         return self.answers[question]
 
@@ -183,7 +214,7 @@ class _Runs:
             case "reference":
                 return runs.observe(script.load(case))
             case "subject":
-                return runs.observe(script.load(case), target(case.setting.target).source(case.setting))
+                return self._subject(first=question == SUBJECT)
             case "baseline":
                 return runs.baseline(case)
             case "relaid":
@@ -192,6 +223,32 @@ class _Runs:
                 return runs.poisoned(case)
             case "replica":
                 return runs.replica(case, question.number)
+
+    def _subject(self, *, first: bool) -> Observation:
+        """The target; only the first run may use what other settings kept."""
+        case, namespace = self.case, script.load(self.case)
+        source = target(case.setting.target).source(case.setting)
+        seen = runs.observe(namespace, source, kept=self._shared.kept if first else None)
+        if first:
+            self._stages = namespace.get("STAGES", ())
+            for stage, seconds in seen.spent.items():
+                self._clock.add(stage, seconds)
+        return seen
+
+    def first_wrong(self) -> str:
+        """The first intermediate form of the program whose values differ from the reference's; the last is the target.
+
+        Compared as in the script that is reported, because that is where a reader sees it.
+        """
+        from shakeout.corpus.standalone import differences
+
+        want = self.answers[REFERENCE].calls
+        tolerances = dict(tolerance.TABLE)
+        for name, form in self._stages:
+            seen = runs.observe(script.load(self.case), prepare=lambda network: form)  # noqa: B023
+            if seen.error is None and differences(want, seen.calls, tolerances, ()):
+                return name
+        return self.case.setting.target if self._stages else ""
 
 
 def _judge(oracle: Any, case: Case, run: _Runs) -> Verdict:

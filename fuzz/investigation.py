@@ -99,7 +99,7 @@ class Investigation:
         result = {**result, "job": job.to_json()}
         bug, number = self._database.add_finding(
             signature=signature,
-            title=title(result["target"], verdict["symptom"], verdict["message"]),
+            title=title(result["target"], verdict["symptom"], verdict["message"], result["stage"]),
             target=result["target"],
             oracle=verdict["oracle"],
             symptom=verdict["symptom"],

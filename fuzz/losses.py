@@ -103,6 +103,7 @@ def _empty(case: str, target: str, status: str, operators: list[str]) -> dict[st
         "operators": operators,
         "reason": "",
         "signature": "",
+        "stage": "",
     }
 
 

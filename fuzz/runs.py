@@ -27,8 +27,12 @@ def observe(
     namespace: dict[str, Any],
     source: str | None = None,
     prepare: Callable[[Any], Any] = lambda network: network,
+    kept: dict[str, Any] | None = None,
 ) -> Observation:
-    """Run a loaded text: as it is, through ``prepare``, or on the target whose source is given."""
+    """Run a loaded text: as it is, through ``prepare``, or on the target whose source is given.
+
+    ``kept`` is what that target may use again of another setting of the program, and where it leaves such things.
+    """
     from shakeout.corpus.standalone import run
 
     began = time.monotonic()
@@ -37,10 +41,13 @@ def observe(
         if source is not None:
             exec(compile(source, "<target>", "exec"), namespace)
             prepare, declined = namespace["prepare"], namespace["declined"]
+            if kept is not None and "KEPT" in namespace:
+                namespace["KEPT"] = kept
         calls = run(namespace["bind"], namespace["arguments"], namespace["CALLS"], prepare)
     except (Exception, SystemExit) as error:
-        return Observation(error=raised(error, declined=declined(error)), seconds=time.monotonic() - began)
-    return Observation(calls, seconds=time.monotonic() - began)
+        told = raised(error, declined=declined(error))
+        return Observation((), told, time.monotonic() - began, dict(namespace.get("SPENT", {})))
+    return Observation(calls, None, time.monotonic() - began, dict(namespace.get("SPENT", {})))
 
 
 def _fed(namespace: dict[str, Any], change: Callable[[list[torch.Tensor]], list[torch.Tensor]]) -> dict[str, Any]:

@@ -21,9 +21,10 @@ INTERNAL = "SHAKEOUT-INTERNAL"
 SMALL = 3
 
 
-def signature(case: Case, verdict: Verdict, error: Raised | None) -> str:
-    """Target, oracle, symptom and what is to blame, as one line."""
-    parts = [case.setting.target, verdict.oracle, verdict.symptom]
+def signature(case: Case, verdict: Verdict, error: Raised | None, stage: str = "") -> str:
+    """Target, stage, oracle, symptom and what is to blame, as one line."""
+    parts = [case.setting.target, *([stage] if stage not in ("", case.setting.target) else [])]
+    parts += [verdict.oracle, verdict.symptom]
     if error is not None and verdict.oracle == "exception":
         if error.owner == "shakeout":
             parts.insert(0, INTERNAL)
@@ -33,10 +34,11 @@ def signature(case: Case, verdict: Verdict, error: Raised | None) -> str:
     return " | ".join(parts)
 
 
-def title(target: str, symptom: str, message: str) -> str:
+def title(target: str, symptom: str, message: str, stage: str = "") -> str:
     """One line for a finding. An exception's message begins with its class, which is the symptom too."""
     text = message if message.startswith(symptom) else f"{symptom}. {message}"
-    return f"{target}: {text}".splitlines()[0][:200]
+    where = f"{target} ({stage})" if stage not in ("", target) else target
+    return f"{where}: {text}".splitlines()[0][:200]
 
 
 def _blamed(case: Case, verdict: Verdict) -> str:
@@ -44,7 +46,7 @@ def _blamed(case: Case, verdict: Verdict) -> str:
     operators = program.operators()
     if case.setting.target in operators:
         return _dtypes(case)  # a user's kernel is tested, and nothing around it
-    if target(case.setting.target).exact:
+    if "bits" in target(case.setting.target).promises:
         return "any network"  # a runtime is tested, and nothing that runs in it
     if len(operators) > SMALL and verdict.place.startswith("output "):
         producer = program.producer(program.returns[int(verdict.place.removeprefix("output "))])

@@ -378,9 +378,12 @@ class Crew:
         job = seat.job
         if job is None or job.index != message["index"]:
             return
-        seat.job = None
         self._deaths = 0
         self._answers.append(Answer(job, seat.number, message, None, tuple(seat.history)))
+        if message.get("partial"):
+            seat.given = time.monotonic()  # the time limit is for one setting
+            return
+        seat.job = None
         seat.history.append(job)
         grown = message["resident"] - seat.resident
         if len(seat.history) >= self._recycle or grown > GROWTH or job.fresh or job.before:

@@ -25,6 +25,7 @@ NOTHING: dict[str, Any] = {
     "operators": [],
     "reason": "",
     "signature": "",
+    "stage": "",
 }
 
 

@@ -18,6 +18,8 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,37 +122,39 @@ class _Worker:
         with contextlib.suppress(OSError):
             os.ftruncate(1, 0)
         self.slot.begin(job.index, json.dumps(job.to_json()))
-        answer = self._answer(job)
-        answer |= {"index": job.index, "seconds": time.monotonic() - began, "resident": resident(os.getpid())}
-        self.channel.send(answer)
+        for answer in self._answers(job):
+            answer |= {"index": job.index, "seconds": time.monotonic() - began, "resident": resident(os.getpid())}
+            self.channel.send(answer)
+            began = time.monotonic()
         self.slot.end()
         self._done += 1
         if self._done % PRUNE_EVERY == 0:
             self._prune()
 
-    def _answer(self, job: Job) -> dict[str, Any]:
-        """What came of a job; an error of our own is an answer too."""
+    def _answers(self, job: Job) -> Iterator[dict[str, Any]]:
+        """What came of a job, one answer for each setting; an error of our own is an answer too."""
         try:
             if job.script_limit:
                 from shakeout.fuzz.execute import repro
 
-                return {"script": repro(codec.decode(job.case), limit=job.script_limit)}
-            sequence = [self._case(earlier) for earlier in job.before]
-            answer = self._case(job)
-            if sequence:
-                answer["sequence"] = [one["text"] for one in sequence if one.get("text")]
-            answer.pop("text", None)
-            return answer
+                yield {"script": repro(codec.decode(job.case), limit=job.script_limit)}
+                return
+            sequence = [answer["text"] for earlier in job.before for answer in self._cases(earlier)]
+            for answer in self._cases(job):
+                if sequence:
+                    answer["sequence"] = sequence
+                del answer["text"]
+                yield answer
         except MemoryError:
-            return {"internal": f"{INTERNAL} MemoryError", "traceback": traceback.format_exc()}
+            yield {"internal": f"{INTERNAL} MemoryError", "traceback": traceback.format_exc()}
         except Exception as error:
-            return {"internal": f"{INTERNAL} {type(error).__name__}: {error}", "traceback": traceback.format_exc()}
+            yield {"internal": f"{INTERNAL} {type(error).__name__}: {error}", "traceback": traceback.format_exc()}
 
-    def _case(self, job: Job) -> dict[str, Any]:
-        """Make a case and run it."""
+    def _cases(self, job: Job) -> Iterator[dict[str, Any]]:
+        """Make a case, and run it under each of its settings; every answer but the last is marked ``partial``."""
         import torch
 
-        from shakeout.fuzz.execute import execute
+        from shakeout.fuzz.execute import Shared, execute
 
         # What follows from random states of the process would differ between a first run and a replay.
         random.seed(job.seed)
@@ -158,22 +162,32 @@ class _Worker:
         grown: dict[str, Any] = {}
         began = time.monotonic()
         if job.case:
-            case = codec.decode(job.case)
+            cases = [codec.decode(job.case)]
         else:
             self.slot.phase("grow")
             made = self._compose(job, self.slot.trace if job.traced else None)
-            case = made.case
+            cases = [made.case, *(replace(made.case, setting=setting) for setting in made.further)]
             grown = {"fed": sorted(set(made.fed)), "proposed": made.proposed, "rejected": dict(made.rejected)}
-        text = codec.encode(case)
-        self.slot.case(text)
-        spent = time.monotonic() - began
-        result = execute(case, self.slot.phase)
-        data = result.to_json()
-        data["seconds"] = {"grow": round(spent, 6), **data["seconds"]}
-        answer = {"result": data, "text": text, **grown}
-        if result.failure is not None:
-            self._explain(case, result, answer)
-        return answer
+        shared = Shared()
+        for number, case in enumerate(cases):
+            text = codec.encode(case)
+            self.slot.case(text)
+            spent = time.monotonic() - began
+            result = execute(case, self.slot.phase, shared)
+            data = result.to_json()
+            data["seconds"] = {"grow": round(spent, 6), **data["seconds"]}
+            answer = {"result": data, "text": text, **grown}
+            if result.failure is not None:
+                self._explain(case, result, answer)
+            # What is not taken under the default setting is not taken under the others, each time at full price.
+            hopeless = number == 0 and result.status in ("invalid", "unsupported", "failed")
+            last = hopeless or number + 1 == len(cases)
+            if not last:
+                answer["partial"] = True
+            yield answer
+            if last:
+                break
+            began = time.monotonic()
 
     def _explain(self, case: Case, result: Result, answer: dict[str, Any]) -> None:
         """What a failing case needs: its text and its script; unless the disk is to blame."""

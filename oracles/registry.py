@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+from shakeout.corpus.case import Promise
 from shakeout.oracles.aliasing import Aliasing
 from shakeout.oracles.difference import Difference
 from shakeout.oracles.exception import ExceptionParity
@@ -14,22 +15,25 @@ __all__ = ["oracles"]
 
 
 @functools.cache
-def oracles(exact: bool) -> tuple[Oracle, ...]:
+def oracles(promises: frozenset[Promise]) -> tuple[Oracle, ...]:
     """Shakeout's own and those registered under ``shakeout.oracles``.
 
     Args:
-        exact: whether the target promises the reference's bits; then no tolerance applies.
+        promises: of the target. With ``bits`` no tolerance applies; without ``layout`` neither strides nor shared
+            memory are compared.
     """
     from importlib.metadata import entry_points
 
+    exact = "bits" in promises
     own: tuple[Oracle, ...] = (
         ExceptionParity(),
-        Metadata(),
+        Metadata(strides="layout" in promises),
         Difference("value", "output", exact),
         Difference("gradient", "gradient", exact),
         Difference("mutation", "input after the call", exact),
-        Aliasing(),
     )
+    if "layout" in promises:
+        own = (*own, Aliasing())
     if exact:
         # A compiler may draw from the generator in another order; what only stores tensors may not touch it.
         own = (*own, Difference("randomness", "random state", exact=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shakeout.corpus.case import Knob, KnobSpace, Setting
+from shakeout.corpus.case import Knob, KnobSpace, Mode, Promise, Setting
 from shakeout.targets.eager import INSTALL_TORCH
 from shakeout.targets.target import module_available
 
@@ -63,7 +63,10 @@ class TorchCompile:
     summary: str
     space: KnobSpace
     vocabulary: str = "torch"
-    exact: bool = False
+    promises: frozenset[Promise] = frozenset({"layout"})
+    packages: tuple[str, ...] = ()
+    settings: int = 1
+    mode: Mode | None = None
 
     def knobs(self) -> KnobSpace:
         """The knobs of this backend."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shakeout.corpus.case import KnobSpace, Setting
+from shakeout.corpus.case import KnobSpace, Mode, Promise, Setting
 from shakeout.targets.target import module_available
 
 __all__ = ["EAGER", "INSTALL_TORCH", "Eager"]
@@ -24,7 +24,10 @@ class Eager:
     name: str = "eager"
     vocabulary: str = "torch"
     summary: str = "PyTorch without a compiler: the reference, judged against itself"
-    exact: bool = True
+    promises: frozenset[Promise] = frozenset({"bits", "layout"})
+    packages: tuple[str, ...] = ()
+    settings: int = 1
+    mode: Mode | None = None
 
     def knobs(self) -> KnobSpace:
         """None."""

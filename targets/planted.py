@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from dataclasses import dataclass
 
-from shakeout.corpus.case import Knob, KnobSpace, Setting
+from shakeout.corpus.case import Knob, KnobSpace, Mode, Promise, Setting
 from shakeout.targets.eager import DECLINES_NOTHING
 
 __all__ = ["FAULTS", "PLANTED", "Planted"]
@@ -44,7 +44,10 @@ class Planted:
     name: str = "planted"
     vocabulary: str = "torch"
     summary: str = "eager PyTorch with a planted fault, for the self-test"
-    exact: bool = False
+    promises: frozenset[Promise] = frozenset({"layout"})
+    packages: tuple[str, ...] = ()
+    settings: int = 1
+    mode: Mode | None = None
 
     def knobs(self) -> KnobSpace:
         """The fault."""

@@ -12,7 +12,7 @@ import importlib
 from dataclasses import dataclass
 from typing import Protocol
 
-from shakeout.corpus.case import KnobSpace, Setting
+from shakeout.corpus.case import KnobSpace, Mode, Promise, Setting
 
 __all__ = ["Target", "UnknownTarget", "module_available", "names", "target"]
 
@@ -40,8 +40,20 @@ class Target(Protocol):
         """One line for listings."""
 
     @property
-    def exact(self) -> bool:
-        """Whether it promises the reference's bits (an offload runtime does, a compiler does not)."""
+    def promises(self) -> frozenset[Promise]:
+        """What it promises beside equal meaning."""
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Distributions beside torch that make up what is tested; reports name their versions."""
+
+    @property
+    def settings(self) -> int:
+        """Settings that are tried on one program, where preparing the program costs more than a setting."""
+
+    @property
+    def mode(self) -> Mode | None:
+        """How cases are made for it, if nobody asks for something else."""
 
     def knobs(self) -> KnobSpace:
         """What a setting may vary here, defaults first."""
@@ -66,6 +78,7 @@ _BUILT_IN = {
     "eager": _Built("shakeout.targets.eager", "EAGER"),
     "aot_eager": _Built("shakeout.targets.dynamo", "AOT_EAGER"),
     "inductor": _Built("shakeout.targets.dynamo", "INDUCTOR"),
+    "export": _Built("shakeout.targets.export", "EXPORT"),
     "save_on_cpu": _Built("shakeout.targets.offload.shipped", "SAVE_ON_CPU"),
     "disk_store": _Built("shakeout.targets.offload.shipped", "DISK_STORE"),
     "planted": _Built("shakeout.targets.planted", "PLANTED"),

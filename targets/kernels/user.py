@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shakeout.corpus.case import Knob, KnobSpace, Setting
+from shakeout.corpus.case import Knob, KnobSpace, Mode, Promise, Setting
 from shakeout.corpus.declared import Kernel, local_name
 from shakeout.corpus.vocabularies import kernel as words
 from shakeout.targets.eager import INSTALL_TORCH
@@ -26,7 +26,10 @@ class UserKernel:
 
     name: str
     vocabulary: str = "kernel"
-    exact: bool = False
+    promises: frozenset[Promise] = frozenset({"layout"})
+    packages: tuple[str, ...] = ()
+    settings: int = 1
+    mode: Mode | None = None
 
     @property
     def kernel(self) -> Kernel:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from shakeout.corpus.case import KnobSpace, Setting
+from shakeout.corpus.case import KnobSpace, Mode, Promise, Setting
 from shakeout.corpus.declared import import_lines, local_name
 from shakeout.targets.eager import DECLINES_NOTHING, INSTALL_TORCH
 from shakeout.targets.target import module_available
@@ -32,8 +32,10 @@ class RuntimeTarget:
     around: Around
     space: KnobSpace = ()
     vocabulary: str = "torch"
-    exact: bool = True
-    mode: str = "training"
+    promises: frozenset[Promise] = frozenset({"bits", "layout"})
+    packages: tuple[str, ...] = ()
+    settings: int = 1
+    mode: Mode | None = "training"
 
     def knobs(self) -> KnobSpace:
         """Its knobs."""

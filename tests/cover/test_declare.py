@@ -233,11 +233,11 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_a_declared_name_is_a_target(package: Path) -> None:
     kernel, runtime = target("mine.kernels:my_relu"), declared("mine.kernels:around")
     assert isinstance(kernel, UserKernel)
-    assert (kernel.name, kernel.vocabulary, kernel.exact) == ("mine.kernels:my_relu", "kernel", False)
+    assert (kernel.name, kernel.vocabulary, kernel.promises) == ("mine.kernels:my_relu", "kernel", {"layout"})
     assert kernel.summary == "your kernel, against torch.relu"
     assert (kernel.unavailable(), kernel.knobs()) == (None, ())
     assert isinstance(runtime, RuntimeTarget)
-    assert (runtime.vocabulary, runtime.exact, runtime.unavailable()) == ("torch", True, None)
+    assert (runtime.vocabulary, runtime.promises, runtime.unavailable()) == ("torch", {"bits", "layout"}, None)
     kernel.warm()
     runtime.warm()
 

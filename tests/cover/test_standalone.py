@@ -139,14 +139,14 @@ def test_the_random_state_is_seen_and_starts_anew_with_each_call() -> None:
 
     quiet, drawn = run(lambda network: network), run(drawing)
     assert torch.equal(quiet[0]["random state"][0], quiet[1]["random state"][0])
-    found = standalone.differences(quiet, drawn, {"float32": (0.0, 2.0)}, True)
+    found = standalone.differences(quiet, drawn, {"float32": (0.0, 2.0)}, {"bits"})
     assert [line.partition(":")[0] for line in found] == ["call 0, random state 0", "call 1, random state 0"]
 
 
 def test_a_target_that_forgets_gradients_is_seen() -> None:
     want = run(lambda network: network, 1)
     got = run(lambda network: lambda x: [y.detach() for y in network(x)], 1)
-    assert standalone.differences(want, got, {}, False) == [
+    assert standalone.differences(want, got, {}, {"layout"}) == [
         "gradient 0: none found",
         "gradient 1: none found",
         "input after the call 1: 2 of 2 elements differ, first at [0]: 6.0 expected, 2.0 found",

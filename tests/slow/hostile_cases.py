@@ -51,7 +51,10 @@ class Hostile:
     name: str = "hostile"
     vocabulary: str = "torch"
     summary: str = "for tests"
-    exact: bool = False
+    promises: frozenset[str] = frozenset({"layout"})
+    packages: tuple[str, ...] = ()
+    settings: int = 1
+    mode: None = None
 
     def knobs(self) -> KnobSpace:
         return (Knob("fault", ("none", *FAULTS)),)
@@ -96,9 +99,11 @@ def compose(job: Job, before_call=None) -> Made:
     operator = OPERATORS.get(fault, "torch.mul")
     last = replace(made.program.calls[1], operator=operator)
     made = replace(made, program=replace(made.program, calls=(made.program.calls[0], last)))
-    knobs = () if fault == "none" else (("fault", fault),)
+    faults = fault.removeprefix("settings: ").split(", ")
+    settings = [Setting(job.target, () if one == "none" else (("fault", one),)) for one in faults]
     name = "planted" if fault in ("abort", "hang", "out of memory") else job.target
-    return Made(Case(made.program, calls, Setting(name, knobs)), ("torch.mul",))
+    settings[0] = replace(settings[0], target=name)
+    return Made(Case(made.program, calls, settings[0]), tuple(settings[1:]), ("torch.mul",))
 
 
 def _grow(fault: str, *, traced: bool) -> None:

@@ -119,6 +119,26 @@ WAYS = {
 
 
 @pytest.mark.usefixtures("no_selftest", "untried")
+def test_each_setting_of_a_program_is_a_case(tmp_path: Path, monkeypatch) -> None:
+    faults = {
+        1: "settings: none, wrong, slow, none",
+        2: "settings: none, slow, segmentation fault, wrong",
+        3: "settings: sys.exit, none",  # what fails under the first setting is not tried under the others
+    }
+    fuzzing = Fuzzing(tmp_path / "run", monkeypatch, faults, cases=5, time_limit=3.0)
+    assert fuzzing.run().reason == "cases"
+    done: dict[int, list[str]] = {}
+    for event in fuzzing.of(events.CaseDone):
+        done.setdefault(event.index, []).append(event.status)
+    compared = "compared"
+    assert done == {0: [compared], 1: [compared] * 4, 2: [compared] * 2 + ["failed"], 3: ["failed"], 4: [compared]}
+    with fuzzing.database as database:
+        assert sorted(bug.symptom for bug in database.bugs()) == ["SIGSEGV", "SystemExit", "wrong value"]
+        assert database.flights() == []
+        assert sum(total.generated for total in database.totals().values()) == 10
+
+
+@pytest.mark.usefixtures("no_selftest", "untried")
 def test_every_way_to_die_is_an_observation(tmp_path: Path, monkeypatch) -> None:
     faults = {index: way[0] for index, way in WAYS.items()} | {13: "sys.exit", 14: "chatter", 15: "leak"}
     # On a busy machine a child needs seconds to start and to take the memory that is too much.

@@ -1,0 +1,95 @@
+"""torch.export: the exported program, run by eager kernels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shakeout.corpus.case import Knob, KnobSpace, Mode, Promise, Setting
+from shakeout.targets.eager import INSTALL_TORCH
+from shakeout.targets.printed import staged
+from shakeout.targets.target import module_available
+
+__all__ = ["EXPORT", "Export"]
+
+_KNOBS = (
+    Knob("decompositions", ("none", "functional", "core_aten"), "rewrite into fewer operators, without writes"),
+    Knob("strict", (False, True), "trace Python with Dynamo instead of running it"),
+    Knob("reload", (False, True), "save the program and load it again"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """``torch.export.export`` and its module; nothing is compiled."""
+
+    name: str = "export"
+    vocabulary: str = "torch"
+    summary: str = "torch.export's program, run by eager kernels"
+    promises: frozenset[Promise] = frozenset()
+    packages: tuple[str, ...] = ()
+    settings: int = 1
+    mode: Mode | None = None
+
+    def knobs(self) -> KnobSpace:
+        """How the program is exported, and what happens to it before it runs."""
+        return _KNOBS
+
+    def unavailable(self) -> str | None:
+        """The install line if torch is missing."""
+        return None if module_available("torch") else f"torch is not installed: {INSTALL_TORCH}"
+
+    def warm(self) -> None:
+        """Export one small network, with and without decompositions."""
+        import torch
+
+        for knobs in ((), (("decompositions", "core_aten"),)):
+            namespace: dict[str, object] = {"torch": torch}
+            exec(self.source(Setting(self.name, knobs)), namespace)
+            x = torch.ones(3)
+            namespace |= {"CALLS": [lambda: [torch.ones(3)]], "arguments": lambda tensors: tensors}
+            prepare = namespace["prepare"]
+            assert callable(prepare)
+            prepare(lambda x: (torch.sin(x),))(x)
+
+    def source(self, setting: Setting) -> str:
+        """Export at the first call, and run the module from then on."""
+        steps = []
+        match setting.knob("decompositions", "none"):
+            case "functional":
+                steps = ['with stage("decompositions"):', "    program = program.run_decompositions({})"]
+            case "core_aten":
+                steps = ['with stage("decompositions"):', "    program = program.run_decompositions()"]
+        if setting.knob("reload"):
+            if setting.mode == "training":
+                steps += [
+                    "if program.state_dict:",
+                    '    raise Declined("a program that was loaded has parameters of its own")',
+                ]
+            steps += [
+                'with stage("save and load"):',
+                "    buffer = io.BytesIO()",
+                "    torch.export.save(program, buffer)",
+                "    buffer.seek(0)",
+                "    program = torch.export.load(buffer)",
+            ]
+        lines = [
+            "def prepare(function):",
+            "    made = []",
+            "",
+            "    def run(*given):",
+            "        if not made:",
+            f"            program = exported(function, given, strict={bool(setting.knob('strict'))})",
+            *(f"            {step}" for step in steps),
+            "            made.append(program.module())",
+            '        with stage("run"):',
+            "            return made[0](*given)",
+            "",
+            "    return run",
+            "",
+            "",
+            "declined = export_declined",
+        ]
+        return staged("\n".join(lines), imports=["import io"] if setting.knob("reload") else [])
+
+
+EXPORT = Export()

@@ -1,0 +1,35 @@
+"""Puts the text of a target together from real functions, so that what is printed is also linted and tested."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+__all__ = ["staged"]
+
+#: Where the functions of ``staged.py`` leave what others may want to see.
+_STATE = """KEPT = {}  # what other settings of the same program may use again
+SPENT = {}  # seconds by stage
+STAGES = []  # intermediate forms of the program that can be run: name, function of the same arguments"""
+
+
+@functools.cache
+def _source(function: Callable[..., Any]) -> str:
+    return inspect.getsource(function).rstrip()
+
+
+def staged(body: str, *functions: Callable[..., Any], imports: Sequence[str] = ()) -> str:
+    """The text of a target that works in stages.
+
+    Args:
+        body: the target's own ``prepare`` and ``declined``.
+        functions: what it uses of the targets' printed functions, in order.
+        imports: lines of import that it needs beside torch.
+    """
+    from shakeout.targets.staged import Declined, Exportable, export_declined, exported, functional, stage, varying
+
+    shared = (Declined, stage, Exportable, varying, exported, functional, export_declined)
+    head = "\n".join(sorted({"import contextlib", "import time", *imports}))
+    return "\n\n\n".join([head, _STATE, *map(_source, (*shared, *functions)), body.rstrip()]) + "\n"
