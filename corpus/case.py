@@ -161,7 +161,7 @@ class Case:
     program: Program
     calls: tuple[InputSet, ...]
     setting: Setting
-    _id: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
+    _memo: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.calls:
@@ -173,13 +173,20 @@ class Case:
                 )
 
     @property
-    def id(self) -> str:
-        """Content address: the first 16 hexadecimal digits of the SHA-256 of the canonical text."""
-        if not self._id:
+    def text(self) -> str:
+        """The canonical text (``codec.encode``)."""
+        if "text" not in self._memo:
             from shakeout.corpus.codec import encode
 
-            self._id.append(hashlib.sha256(encode(self).encode()).hexdigest()[:16])
-        return self._id[0]
+            self._memo["text"] = encode(self)
+        return self._memo["text"]
+
+    @property
+    def id(self) -> str:
+        """Content address: the first 16 hexadecimal digits of the SHA-256 of the canonical text."""
+        if "id" not in self._memo:
+            self._memo["id"] = hashlib.sha256(self.text.encode()).hexdigest()[:16]
+        return self._memo["id"]
 
     def on(self, target: str, knobs: tuple[tuple[str, Scalar], ...] = ()) -> Case:
         """The same program and inputs on another target."""

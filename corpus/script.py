@@ -151,12 +151,13 @@ def load(case: Case, text: str | None = None) -> dict[str, Any]:
     import torch
 
     from shakeout.corpus import standalone as functions
+    from shakeout.corpus.streams import filled
 
     namespace: dict[str, Any] = {
         "torch": torch,
         "nan": functions.nan,
         "inf": functions.inf,
-        "fill": functions.fill,
+        "fill": filled,  # the same values, sooner
         "strided": functions.strided,
         **vocabulary(case.program.vocabulary).namespace(case.program),
     }
@@ -201,7 +202,8 @@ def standalone(
     wanted: list[Any] = [functions.fill] if fills else []
     wanted += [functions.strided] if "strided(" in text else []
     wanted += [functions.cotangent] if case.setting.mode == "training" else []
-    wanted += [functions.observe, functions.memory, functions.aliases, functions.run]
+    wanted += [functions.observe, functions.memory, functions.aliases]
+    wanted += [functions.step, functions.shown, functions.run]
     wanted += [functions.compare, functions.differences, functions.main]
     wanted += [functions.isolated] if limit else []
     imports = ["contextlib", "importlib.metadata", "math", "sys"] + (["os", "subprocess"] if limit else [])

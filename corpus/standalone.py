@@ -97,6 +97,27 @@ def aliases(tensors, given):
     return [i if p is None else seen.setdefault(p, i) for i, p in enumerate(owners)][len(given) :]
 
 
+def step(parameters, leaves, gradients):
+    """Parameters take a step, so that the next call sees others."""
+    with torch.no_grad():
+        for leaf, gradient in zip(leaves, gradients):
+            moves = gradient is not None and leaf.dtype.itemsize > 1 and 0 not in leaf.stride()
+            if moves and any(leaf is parameter for parameter in parameters):
+                leaf.sub_(gradient, alpha=0.5)
+
+
+def shown(outputs, gradients, held, state):
+    """All that one call showed; ``held`` is what it was given."""
+    return {
+        "output": outputs,
+        "gradient": gradients,
+        "input after the call": [memory(t).clone() for t in held],
+        "random state": [state],
+        "aliases": aliases(outputs, held),
+        "given": len(held),
+    }
+
+
 def run(bind, arguments, calls, prepare):
     """Every call of a case through one artefact; what each one showed."""
     function, seen = None, []
@@ -112,21 +133,8 @@ def run(bind, arguments, calls, prepare):
         with getattr(function, "around", contextlib.nullcontext)():
             outputs, gradients = observe(function, given, leaves)
         state = torch.default_generator.get_state()
-        with torch.no_grad():
-            for p, g in zip(leaves, gradients):  # parameters take a step, so that the next call sees others
-                if isinstance(p, torch.nn.Parameter) and g is not None and p.dtype.itemsize > 1 and 0 not in p.stride():
-                    p.sub_(g, alpha=0.5)
-        held = [*given, *parameters]
-        seen.append(
-            {
-                "output": outputs,
-                "gradient": gradients,
-                "input after the call": [memory(t).clone() for t in held],
-                "random state": [state],
-                "aliases": aliases(outputs, held),
-                "given": len(held),
-            }
-        )
+        step(parameters, leaves, gradients)
+        seen.append(shown(outputs, gradients, [*given, *parameters], state))
     return seen
 
 

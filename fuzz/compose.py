@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from shakeout.corpus.case import Case, KnobSpace, Scalar, Setting
+from shakeout.corpus.observation import Observation
 from shakeout.fuzz.protocol import Job
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Made:
         fed: operators that took another operator's result.
         proposed: calls that were tried.
         rejected: how many of them were dropped, by reason.
+        reference: what the reference showed meanwhile.
     """
 
     case: Case
@@ -35,6 +37,7 @@ class Made:
     fed: tuple[str, ...] = ()
     proposed: int = 0
     rejected: Mapping[str, int] = field(default_factory=dict)
+    reference: Observation | None = None
 
 
 #: The first cases of a user's own target are small: whatever is wrong with it in general is first shown by a program of
@@ -98,7 +101,7 @@ def compose(job: Job, before_call: Callable[[str], None] | None = None) -> Made:
         for knobs in _knobs(choices, subject.knobs(), job.knobs, job.knob_share, subject.settings)
     ]
     case = Case(grown.program, grown.calls, settings[0])
-    return Made(case, tuple(settings[1:]), grown.fed, grown.proposed, grown.rejected)
+    return Made(case, tuple(settings[1:]), grown.fed, grown.proposed, grown.rejected, grown.reference)
 
 
 def _knobs(

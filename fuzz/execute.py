@@ -33,8 +33,16 @@ ROUNDS = 3
 
 @dataclass(slots=True)
 class Shared:
-    """What the settings of one program have in common: how the reference runs, and what the target kept."""
+    """What the settings of one program have in common.
 
+    Attributes:
+        grown: what the reference showed while the program grew. It settles the cases in which the target agrees bit for
+            bit; in all others the reference runs the same text as the target before anything is judged.
+        answers: of the reference.
+        kept: what the target can use again.
+    """
+
+    grown: Observation | None = None
     answers: dict[Question, Observation] = field(default_factory=dict)
     kept: dict[str, Any] = field(default_factory=dict)
 
@@ -113,6 +121,11 @@ def execute(case: Case, phase: Phase = lambda name: None, shared: Shared | None 
     def result(status: Status, **more: Any) -> Result:
         return Result(case.id, case.setting.target, status, seconds=clock.stop(), operators=operators, **more)
 
+    if run.grown_agrees():
+        verdicts = run.judged()
+        if all(verdict.outcome is Outcome.PASS for verdict in verdicts):
+            return result("compared", verdicts=verdicts, exact=True, trivial=_trivial(run.answer(REFERENCE)))
+        run.distrust()
     reference = run.answer(REFERENCE)
     if reference.error is not None:
         return result("invalid", reason=f"{reference.error.kind}: {reference.error.template}")
@@ -121,8 +134,7 @@ def execute(case: Case, phase: Phase = lambda name: None, shared: Shared | None 
         return result(
             "unsupported", reason=f"{subject.error.kind}: {subject.error.template}", stage=subject.error.stage
         )
-    clock.start("judge")
-    verdicts = tuple(_judge(oracle, case, run) for oracle in oracles(target(case.setting.target).promises))
+    verdicts = run.judged()
     failing = next((verdict for verdict in verdicts if verdict.outcome is Outcome.FAIL), None)
     status: Status = "compared" if subject.error is None else "failed"
     if failing is None and any(verdict.symptom == "undefined" for verdict in verdicts):
@@ -207,6 +219,27 @@ class _Runs:
                 self._shared.answers[question] = self.answers[question]
             self._clock.start("judge")
         return self.answers[question]
+
+    def grown_agrees(self) -> bool:
+        """Whether the target shows, bit for bit, what the reference showed while the program grew."""
+        grown = self._shared.grown
+        if grown is None or REFERENCE in self.answers:
+            return False
+        self.answers[REFERENCE] = grown
+        subject = self.answer(SUBJECT)
+        if subject.error is None and len(subject.calls) == len(grown.calls) and _exact(grown, subject):
+            return True
+        self.distrust()
+        return False
+
+    def distrust(self) -> None:
+        """Have the reference run from the text."""
+        del self.answers[REFERENCE]
+
+    def judged(self) -> tuple[Verdict, ...]:
+        """What every oracle says."""
+        self._clock.start("judge")
+        return tuple(_judge(oracle, self.case, self) for oracle in oracles(target(self.case.setting.target).promises))
 
     def _run(self, question: Question) -> Observation:
         case = self.case

@@ -161,16 +161,18 @@ class _Worker:
         torch.manual_seed(job.seed & 0x7FFFFFFFFFFFFFFF)
         grown: dict[str, Any] = {}
         began = time.monotonic()
+        reference = None
         if job.case:
             cases = [codec.decode(job.case)]
         else:
             self.slot.phase("grow")
             made = self._compose(job, self.slot.trace if job.traced else None)
+            reference = made.reference
             cases = [made.case, *(replace(made.case, setting=setting) for setting in made.further)]
             grown = {"fed": sorted(set(made.fed)), "proposed": made.proposed, "rejected": dict(made.rejected)}
-        shared = Shared()
+        shared = Shared(grown=reference)
         for number, case in enumerate(cases):
-            text = codec.encode(case)
+            text = case.text
             self.slot.case(text)
             spent = time.monotonic() - began
             result = execute(case, self.slot.phase, shared)

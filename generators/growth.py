@@ -204,6 +204,7 @@ class Growth:
         self.rejected: Counter[str] = Counter()
         self.total = 0
         self.deriving = 0
+        self.spoilt = False  # a dropped call wrote where it should not: values are not what the program says
 
     # --- values --------------------------------------------------------------------------------------------------
 
@@ -569,14 +570,19 @@ class Growth:
                 for number in written:
                     arena[number] = tensors[number].view_as(tensors[number])
         function = words.resolve(operator)
+        versions = [] if targets else [tensor._version for tensor in used]
         try:
             form, results = perform(function, args, kwargs, arena)
+            if versions and versions != [tensor._version for tensor in used]:
+                raise Rejected("it writes to an operand without saying so")
             types, fresh = self._checked(kind, used, targets, results)
             if not kind.reshapes and any(saved.resized() for saved in held):
                 raise Rejected("it resizes its operand")
         except (Rejected, RuntimeError, TypeError, IndexError) as error:
             for saved in held:
                 saved.restore()
+            if versions and versions != [tensor._version for tensor in used]:
+                self.spoilt = True
             if isinstance(error, Rejected):
                 raise
             raise Rejected("cannot be checked") from error

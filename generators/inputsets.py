@@ -6,10 +6,12 @@ questions about what is defined as while it grew.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
+from typing import Any
 
 import torch
 
@@ -20,7 +22,7 @@ from shakeout.generators.definedness import after, before, ordinary, overlaps_it
 from shakeout.generators.growth import Rejected, Step, perform
 from shakeout.generators.values import DTYPES, SEEDS, Given, tensor_of
 
-__all__ = ["Failed", "input_set", "repeated", "replay", "resized", "tensors_of"]
+__all__ = ["Failed", "input_set", "repeated", "replay", "resized", "tensors_of", "untouched"]
 
 #: Elements of one input of a set with other sizes.
 MAX_ELEMENTS = 1 << 14
@@ -72,7 +74,7 @@ def replay(
     training: bool,
     same_types: bool,
     parameters: Mapping[int, torch.Tensor | None] = _NONE,
-) -> dict[int, torch.Tensor | None]:
+) -> tuple[dict[str, Any], dict[int, torch.Tensor | None]]:
     """Run a program on a set of inputs, with its backward pass in training.
 
     Args:
@@ -82,10 +84,10 @@ def replay(
         returns: the values that are returned.
         training: run the backward pass as well.
         same_types: every result has to be of the type that it had before.
-        parameters: for each input that is a parameter, what the call before left in it; None for what ``inputs`` says.
+        parameters: for each input that is one, in order, what the call before left in it; None for the drawn values.
 
     Returns:
-        The parameters after the step that a training call ends with (``standalone.run``).
+        What ``standalone.run`` would show of the call, and the parameters after the step that it ends with.
 
     Raises:
         Failed: torch rejects a call, a result is not defined, not finite where that is not wanted, or of another type
@@ -97,26 +99,27 @@ def replay(
             # One whose elements share a place takes no step.
             if held is not None and not overlaps_itself(values[number]):
                 values[number].copy_(held)
-    leaves = [tensor for tensor in values if tensor.requires_grad] if training else []
-    left = dict(parameters)
+    count = len(inputs.views)
+    given = [values[number] for number in range(count) if number not in parameters]
+    owned = [values[number] for number in parameters]
+    leaves = [tensor for tensor in [*given, *owned] if tensor.requires_grad] if training else []
     with torch.set_grad_enabled(bool(leaves)):
         for number, step in enumerate(steps):
             _again(number, step, values, special, training, same_types)
-        if leaves:
-            gradients = _backward([values[i] for i in returns], leaves, special)
-            for number in parameters:
-                left[number] = _stepped(values[number], leaves, gradients)
-    return left
+    outputs = [values[i] for i in returns]
+    gradients: list[torch.Tensor | None] = []
+    if leaves:
+        gradients = _backward(outputs, leaves, special)
+        standalone.step(owned, leaves, gradients)
+        outputs = [output.detach() for output in outputs]
+    shown = standalone.shown(outputs, gradients, [*given, *owned], untouched())
+    return shown, {number: values[number].detach() for number in parameters}
 
 
-def _stepped(
-    parameter: torch.Tensor, leaves: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor | None]
-) -> torch.Tensor:
-    """A parameter after its step, if it takes one."""
-    for leaf, gradient in zip(leaves, gradients, strict=True):
-        if leaf is parameter and gradient is not None and leaf.dtype.itemsize > 1 and 0 not in leaf.stride():
-            return leaf.detach() - 0.5 * gradient
-    return parameter.detach()
+@functools.cache
+def untouched() -> torch.Tensor:
+    """The random state that a call starts with, and, as nothing that is grown draws from it, ends with."""
+    return torch.Generator().manual_seed(0).get_state()
 
 
 def _again(
@@ -155,7 +158,7 @@ def _again(
 
 def _backward(
     outputs: Sequence[torch.Tensor], leaves: Sequence[torch.Tensor], special: bool
-) -> Sequence[torch.Tensor | None]:
+) -> list[torch.Tensor | None]:
     roots = [output for output in outputs if output.requires_grad]
     if not roots:
         raise Failed(None, "no result depends on a leaf")
@@ -169,7 +172,7 @@ def _backward(
         raise Failed(None, "a gradient is not finite")
     if any(gradient.layout != torch.strided for gradient in found):
         raise Failed(None, "a gradient is no plain tensor")
-    return gradients
+    return list(gradients)
 
 
 def repeated(choices: Choices, inputs: Sequence[Given]) -> list[Given]:

@@ -11,16 +11,18 @@ import functools
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
+from shakeout.corpus import standalone
 from shakeout.corpus.case import InputSet, Mode
+from shakeout.corpus.observation import Observation
 from shakeout.corpus.program import Arg, Call, Input, Program, Ref, Slice, TensorType
 from shakeout.generators import views
 from shakeout.generators.choices import Choices
 from shakeout.generators.growth import Growth, Habits, Step, reference
-from shakeout.generators.inputsets import Failed, input_set, repeated, replay, resized
+from shakeout.generators.inputsets import Failed, input_set, repeated, replay, resized, untouched
 from shakeout.generators.values import Given, Palette
 from shakeout.generators.vocabularies.records import Record, Slot
 from shakeout.generators.vocabularies.torch import Vocabulary
@@ -79,6 +81,7 @@ class Grown:
         fed: the operators that took another operator's result, once for each call.
         proposed: how many calls were tried.
         rejected: how many of them were dropped, by reason.
+        reference: what the reference showed of each call while the program grew; None if that is not what it shows.
     """
 
     program: Program
@@ -90,6 +93,7 @@ class Grown:
     fed: tuple[str, ...]
     proposed: int
     rejected: Mapping[str, int] = field(default_factory=dict)
+    reference: Observation | None = field(default=None, compare=False, repr=False)
 
 
 def grow(
@@ -272,10 +276,15 @@ def _type(dtype: str, shape: tuple[int, ...]) -> TensorType:
 
 def _finished(growth: Growth, recipe: Recipe, style: Style, vocabulary: str) -> Grown:
     choices = growth.choices
-    inputs, steps, returns = _numbered(growth)
+    inputs, steps, returned = _numbered(growth)
     training = growth.habits.training and any(given.requires_grad for given in inputs)
+    calls: list[dict[str, Any]] = []
+    returns = returned
     if training:
-        training, steps, returns = _trained(growth, inputs, steps, returns)
+        calls, steps, returns = _trained(growth, inputs, steps, returned)
+        training = bool(calls)
+    if not training:
+        calls.append(_seen(growth, inputs, returns))
     if growth.habits.training and not training:
         inputs = [replace(given, requires_grad=False) if given.requires_grad else given for given in inputs]
         sets = [input_set(inputs)]
@@ -283,10 +292,13 @@ def _finished(growth: Growth, recipe: Recipe, style: Style, vocabulary: str) -> 
         sets = [growth.input_set()]
     dynamic = False
     if recipe.dynamic or (recipe.dynamic is None and choices.boolean(0.12)):
-        sets += _further(growth, steps, returns, inputs, training, 2, sizes=True)
+        sets += _further(growth, steps, returns, inputs, training, 2, calls, sizes=True)
         dynamic = len(sets) > 1
     if recipe.repeat or (recipe.repeat is None and not dynamic and choices.boolean(0.12)):
-        sets += _further(growth, steps, returns, inputs, training, 1, sizes=False)
+        sets += _further(growth, steps, returns, inputs, training, 1, calls, sizes=False)
+    # An output of the first call that is a view of a parameter shows the step that the second one ends with.
+    stepped = training and len(calls) > 1 and any(given.parameter for given in inputs)
+    known = not stepped and (training or not growth.spoilt)
     made = {step.first + i for step in steps for i in range(len(step.types))}
     program = Program(
         tuple(Input(_type(given.dtype, given.shape), "parameter" if given.parameter else "input") for given in inputs),
@@ -313,7 +325,16 @@ def _finished(growth: Growth, recipe: Recipe, style: Style, vocabulary: str) -> 
         fed=tuple(step.operator for step in steps if any(operand in made for operand in step.operands)),
         proposed=len(growth.steps) + sum(growth.rejected.values()),
         rejected=dict(sorted(growth.rejected.items())),
+        reference=Observation(calls) if known else None,
     )
+
+
+def _seen(growth: Growth, inputs: list[Given], returns: list[int]) -> dict[str, Any]:
+    """What the reference showed while the program grew, as ``standalone.run`` tells it."""
+    held = [growth.tensors[number] for number, given in growth.inputs if not given.parameter]
+    held += [growth.tensors[number] for number, given in growth.inputs if given.parameter]
+    old = [number for number, _ in growth.inputs] + [n for n, made in enumerate(growth.made) if made >= 0]
+    return standalone.shown([growth.tensors[old[number]] for number in returns], [], held, untouched())
 
 
 def _numbered(growth: Growth) -> tuple[list[Given], list[Step], list[int]]:
@@ -374,14 +395,21 @@ def _returned(growth: Growth) -> list[int]:
 
 def _trained(
     growth: Growth, inputs: list[Given], steps: list[Step], returns: list[int]
-) -> tuple[bool, list[Step], list[int]]:
-    """Run forward and backward; a call that autograd does not take is left out, with all that needs it."""
+) -> tuple[list[dict[str, Any]], list[Step], list[int]]:
+    """Run forward and backward; a call that autograd does not take is left out, with all that needs it.
+
+    Gives what the one call showed, or nothing where there is no backward pass.
+    """
     first = input_set(inputs)
+    parameters: dict[int, torch.Tensor | None] = {n: None for n, given in enumerate(inputs) if given.parameter}
     for _ in range(2):
         if not steps or not returns:
             break
         try:
-            replay(steps, first, special=growth.habits.special, returns=returns, training=True, same_types=True)
+            shown, _ = replay(
+                steps, first, special=growth.habits.special, returns=returns, training=True, same_types=True,
+                parameters=parameters,
+            )  # fmt: skip
         except Failed as failure:
             growth.rejected[f"training: {failure}"] += 1
             culprit = failure.step
@@ -392,9 +420,9 @@ def _trained(
                 culprit = writers[-1]
             steps, returns = _without(len(inputs), steps, returns, culprit)
         else:
-            return True, steps, returns
+            return [shown], steps, returns
     _, steps, returns = _numbered(growth)
-    return False, steps, returns
+    return [], steps, returns
 
 
 def _without(count: int, steps: list[Step], returns: list[int], culprit: int) -> tuple[list[Step], list[int]]:
@@ -424,10 +452,11 @@ def _further(
     inputs: list[Given],
     training: bool,
     wanted: int,
+    calls: list[dict[str, Any]],
     *,
     sizes: bool,
 ) -> list[InputSet]:
-    """Further input sets that the reference accepts."""
+    """Further input sets that the reference accepts; what it shows of them is added to ``calls``."""
     found: list[InputSet] = []
     if any(given.parameter for given in inputs) and (
         any(step.written for step in steps) or any(given.shares is not None for given in inputs)
@@ -437,7 +466,7 @@ def _further(
     left: dict[int, torch.Tensor | None] = {number: None for number, given in enumerate(inputs) if given.parameter}
     again = functools.partial(replay, steps, special=growth.habits.special, returns=returns, training=training)
     if left and training:
-        left = again(input_set(inputs), same_types=True, parameters=left)
+        _, left = again(input_set(inputs), same_types=True, parameters=left)
     for _ in range(3 * wanted):
         if len(found) == wanted:
             break
@@ -448,8 +477,9 @@ def _further(
         if given in found:
             continue
         try:
-            left = again(given, same_types=not sizes, parameters=left)
+            shown, left = again(given, same_types=not sizes, parameters=left)
         except Failed:
             continue
+        calls.append(shown)
         found.append(given)
     return found

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from shakeout.corpus import standalone
 from shakeout.corpus.case import Storage, Values, View
+from shakeout.corpus.streams import filled
 from shakeout.generators.choices import Choices
 from shakeout.generators.vocabularies.records import Spread
 
@@ -156,16 +156,8 @@ class Given:
         return View(storage, self.dtype, self.shape, strides, offset, self.requires_grad)
 
 
-#: Elements of a remembered stream of values; most storages are shorter.
-PREFIX = 256
 #: Seeds that a case starts from. Few, so that streams are met again; the values still differ by kind, range and dtype.
 SEEDS = 32
-
-
-@functools.lru_cache(1 << 13)
-def _stream(dtype: str, size: int, kind: str, seed: int, low: float, high: float) -> torch.Tensor:
-    """The first values of a stream; ``fill`` counts elements, so a shorter storage holds a prefix of them."""
-    return standalone.fill(DTYPES[dtype], (size,), kind, seed, low, high)
 
 
 def tensor_of(storage: Storage) -> torch.Tensor:
@@ -173,12 +165,7 @@ def tensor_of(storage: Storage) -> torch.Tensor:
     values = storage.values
     if values.kind == "literal":
         return torch.tensor(values.items, dtype=DTYPES[storage.dtype])
-    if storage.size <= PREFIX:
-        # A NaN gets other bits in the tail of a vector loop than before it, and a view as integers shows them.
-        size = storage.size if values.kind == "special" else PREFIX
-        stream = _stream(storage.dtype, size, values.kind, values.seed, values.low, values.high)
-        return stream[: storage.size].clone()
-    return standalone.fill(DTYPES[storage.dtype], (storage.size,), values.kind, values.seed, values.low, values.high)
+    return filled(DTYPES[storage.dtype], (storage.size,), values.kind, values.seed, values.low, values.high)
 
 
 class Palette:

@@ -8,8 +8,11 @@ import torch
 from shakeout.corpus import script
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Mode, Setting
+from shakeout.corpus.standalone import differences
 from shakeout.fuzz import runs
-from shakeout.fuzz.execute import execute
+from shakeout.fuzz.compose import compose
+from shakeout.fuzz.execute import Shared, execute
+from shakeout.fuzz.protocol import Job
 from shakeout.oracles.verdict import Outcome
 from shakeout.targets.planted import FAULTS
 
@@ -136,3 +139,41 @@ def test_replicas_pass_through_eight_bit_floats() -> None:
     (want,), (got,) = runs.observe(script.load(made)).calls, runs.replica(made, 0).calls
     assert got["output"][0].dtype == torch.float8_e4m3fn
     assert not torch.equal(want["output"][1], got["output"][1])
+
+
+# --- what the reference showed while the program grew ----------------------------------------------------------------
+
+
+def test_growing_shows_what_the_text_shows() -> None:
+    settings = set()
+    for seed in range(150):
+        made = compose(Job(index=seed, target="eager", seed=seed, recipe={"index": seed}))
+        told, grown = runs.observe(script.load(made.case)), made.reference
+        if grown is None:
+            continue  # eager wrote where it should not, and the call was dropped
+        assert len(told.calls) == len(grown.calls) == len(made.case.calls)
+        assert not differences(told.calls, grown.calls, {}, ("bits", "layout")), made.case.program.operators()
+        settings.add((made.case.setting.mode, len(made.case.calls)))
+    assert {("training", 1), ("training", 2), ("inference", 1), ("inference", 3)} <= settings
+
+
+def test_a_target_that_agrees_with_what_was_grown_needs_no_other_run_of_the_reference() -> None:
+    one = case(network, torch.ones(2, 3), target="eager")
+    grown = runs.observe(script.load(one))
+    result = execute(one, shared=Shared(grown=grown))
+    assert (result.status, result.outcome, result.exact) == ("compared", Outcome.PASS, True)
+    assert "reference" not in result.seconds
+
+
+@pytest.mark.parametrize("target", ["eager", "planted"])
+def test_nothing_is_blamed_on_a_target_because_of_what_was_grown(target: str) -> None:
+    one = case(network, torch.ones(2, 3), target=target)
+    for wrong in (torch.zeros(2, 3), torch.ones(3, 2).T):
+        grown = runs.observe(script.load(one))
+        grown.calls[0]["output"][0] = wrong
+        result = execute(one, shared=Shared(grown=grown))
+        assert (result.status, result.outcome) == ("compared", Outcome.PASS)
+        assert "reference" in result.seconds
+    grown = runs.observe(script.load(one))
+    grown.calls[0]["aliases"][1] = 7
+    assert execute(one, shared=Shared(grown=grown)).outcome is Outcome.PASS

@@ -17,7 +17,7 @@ from shakeout.generators.growth import Growth, Habits
 from shakeout.generators.inputsets import input_set, tensors_of
 from shakeout.generators.network import Grown, Recipe, grow
 from shakeout.generators.values import Given, Palette, row_major
-from shakeout.generators.vocabularies.records import Record, Slot
+from shakeout.generators.vocabularies.records import Record, Slot, Spread
 from shakeout.generators.vocabularies.torch import Vocabulary, load_records
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # torch has something to say about many programs
@@ -295,3 +295,19 @@ def test_written_down_before_it_crashes(tmp_path: Path, vocabulary: Vocabulary) 
 
     grow(SeededChoices(9), Recipe(style="small"), vocabulary, note)
     assert json.loads(path.read_text())["operator"].startswith("torch.")
+
+
+def test_a_call_that_writes_unannounced_is_dropped_and_spoils_what_was_seen() -> None:
+    # torch.cov of one observation with weights subtracts the mean from its very operand.
+    x = torch.tensor([0.5])
+    torch.cov(x, fweights=torch.tensor([1]))
+    if x.item() == 0.5:
+        pytest.skip("this torch leaves the operand alone")
+    growth = Growth(SeededChoices(1), Palette(SeededChoices(1), "uniform", 0.0), Habits(resize=0.0))
+    record = Record(
+        "torch.cov", (Ref(0),), (("fweights", Ref(1)),),
+        (Slot("T", (0,)), Slot("int64", (0,), Spread("any", 1, 1))), (1,), (False,), ("float32",),
+    )  # fmt: skip
+    assert not growth.place(record, "float32")
+    assert growth.spoilt
+    assert growth.rejected == {"it writes to an operand without saying so": 1}
