@@ -25,9 +25,10 @@ from shakeout.fuzz.directory import DirectoryUnusable, check_disk, explained, lo
 from shakeout.fuzz.environment import describe
 from shakeout.fuzz.investigation import Investigation
 from shakeout.fuzz.losses import lost
+from shakeout.fuzz.nursery import Interrupted
 from shakeout.fuzz.protocol import Job
 from shakeout.fuzz.selftest import NO_FAULT, selftest
-from shakeout.fuzz.supervisor import Answer, Crew, Interrupted, Limits, Loss
+from shakeout.fuzz.supervisor import Answer, Crew, Limits, Loss
 from shakeout.fuzz.tally import abandoned, counts, internal, result_of, traced
 from shakeout.fuzz.timing import LEAST, TimeLimits
 
@@ -182,12 +183,13 @@ class Campaign:
                 versions={"shakeout": str(describe()["shakeout"]), **describe()["packages"]},
             )
         )
-        self.crew.start(lambda: self._stopped)
+        self.crew.start(lambda: self._stopped, complete=False)
         if missed := selftest(self.crew, self._tell, lambda: self._stopped):
             what = ", ".join("a false alarm where there was no fault" if one == NO_FAULT else one for one in missed)
             raise SelfTestFailed(f"the self-test missed: {what}; the campaign would miss bugs, so it does not start")
+        self.crew.warm()
         self.replay_known()
-        self.crew.idle()
+        self.crew.prepare()
         reason = self._fuzz()
         self.crew.abandon()
         return reason

@@ -263,8 +263,8 @@ def _campaign(config: Any, directory: Path, *, plain: bool) -> int:
 
     from shakeout.fuzz.campaign import Campaign, DirectoryUnusable, SelfTestFailed
     from shakeout.fuzz.display import Display
+    from shakeout.fuzz.nursery import ZygoteBroken
     from shakeout.fuzz.report import summary, write_report
-    from shakeout.fuzz.supervisor import ZygoteBroken
 
     console = Console(highlight=False)
     try:
@@ -480,8 +480,9 @@ def _operators(options: argparse.Namespace) -> int:
 
 def _selftest(options: argparse.Namespace) -> int:
     from shakeout.fuzz import events
+    from shakeout.fuzz.nursery import ZygoteBroken
     from shakeout.fuzz.selftest import selftest
-    from shakeout.fuzz.supervisor import Crew, ZygoteBroken
+    from shakeout.fuzz.supervisor import Crew
 
     def tell(event: events.Event) -> None:
         if isinstance(event, events.Warming) and not event.done:
@@ -492,7 +493,7 @@ def _selftest(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="shakeout-") as scratch:
         crew = Crew(Path(scratch), (), 2, tell=tell)
         try:
-            crew.start()
+            crew.start(complete=False)
             missed = selftest(crew, tell)
         except ZygoteBroken as error:
             raise Mistake(f"torch could not be loaded:\n{error}", Exit.INFRASTRUCTURE) from None

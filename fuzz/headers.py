@@ -44,6 +44,10 @@ class Headers:
             for path in self._store.glob("*"):
                 _link(path, self.directory / path.name)
 
+    def present(self) -> bool:
+        """Whether there is one already."""
+        return any(path.name.endswith((".gch", ".pch")) for path in self._built())
+
     def keep(self) -> None:
         """Link what was built into the store, and delete there what is old.
 

@@ -12,8 +12,6 @@ import selectors
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -22,20 +20,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from shakeout.fuzz import events
-from shakeout.fuzz.headers import Headers
-from shakeout.fuzz.protocol import Channel, Control, Disconnected, Job
+from shakeout.fuzz.nursery import SLOW, Nursery
+from shakeout.fuzz.protocol import Channel, Disconnected, Job
 from shakeout.fuzz.slot import SlotState, Watch
 from shakeout.fuzz.worker import LOG, TELL_STACK, resident
-from shakeout.fuzz.zygote import ENVIRONMENT
 
-__all__ = ["Answer", "Crew", "Interrupted", "Limits", "Loss", "ZygoteBroken", "family"]
+__all__ = ["Answer", "Crew", "Limits", "Loss", "family"]
 
 #: Seconds between looks at times and memory: a hang or a blow-up is noticed at most so much late. Memory is written
 #: at some 3 GB/s, so a blow-up overshoots its limit by 150 MB.
 TICK = 0.05
-
-#: How often the zygote may die before anything was answered in between.
-ZYGOTE_DEATHS = 3
 
 #: Seconds for a worker that hangs to print its stack before it is killed.
 STACK_SECONDS = 0.1
@@ -45,14 +39,6 @@ GROWTH = 1 << 30
 
 #: Bytes of a dead worker's output that are kept.
 TAIL = 8000
-
-
-class ZygoteBroken(Exception):
-    """The zygote could not load or warm a target, or dies again and again; the message is its last words."""
-
-
-class Interrupted(Exception):
-    """A stop was asked for during the cold start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,78 +135,71 @@ class Crew:
         recycle: int = 150,
     ) -> None:
         self.directory = directory
-        self.headers = Headers(directory / "cache" / "tmp")
+        self._nursery = Nursery(directory, maker, tell)
+        self.headers = self._nursery.headers
         #: Seconds that the last fork took in the zygote, and until a dead worker's successor was ready.
         self.fork_seconds = 0.0
         self.replace_seconds = 0.0
         self._targets = list(targets)
         self._seats = [_Seat(number) for number in range(1, workers + 1)]
         self._tell = tell
-        self._maker = maker
         self._recycle = recycle
         self._selector = selectors.DefaultSelector()
-        self._zygote: subprocess.Popen[bytes] | None = None
-        self._control: Control | None = None
         self._serial = 0
-        self._deaths = 0
-        self._stop: Callable[[], bool] = lambda: False
         self._answers: deque[Answer] = deque()
 
     # --- life -------------------------------------------------------------------------------------------------------
 
-    def start(self, stop: Callable[[], bool] = lambda: False) -> None:
-        """Start the zygote, wait until it is warm, and fork the workers.
+    def start(self, stop: Callable[[], bool] = lambda: False, *, complete: bool = True) -> None:
+        """Start the zygote and fork the workers.
 
         Args:
             stop: asked now and then whether to give up.
+            complete: with all targets warm and the maker prepared. Without, only torch is loaded, which is enough for
+                targets that were not named; ``warm`` and ``prepare`` do the rest.
 
         Raises:
             ZygoteBroken: it could not load or warm a target, or it dies again and again.
             Interrupted: ``stop`` said so.
         """
-        self._stop = stop
-        while True:
-            try:
-                self._start(stop)
-                return
-            except Disconnected:
-                self._drop_zygote()
-                self._deaths += 1
-                self._check_deaths()
-                self._tell(events.Notice("the process that loads the targets was killed; starting another"))
-            except BaseException:
-                self._drop_zygote()
-                raise
+        (self.directory / "slots").mkdir(parents=True, exist_ok=True)
+        self._nursery.start(stop, [name for name in self._targets if name in SLOW])
+        self._occupy()
+        if complete:
+            self.warm()
+            self.prepare()
 
-    def _start(self, stop: Callable[[], bool]) -> None:
-        cache = self.directory / "cache"
-        (cache / "tmp").mkdir(parents=True, exist_ok=True)
-        (self.directory / "slots").mkdir(exist_ok=True)
-        self.headers.fetch()
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        environment = {
-            **os.environ,
-            **ENVIRONMENT,
-            "TMPDIR": str((cache / "tmp").absolute()),
-            "TORCHINDUCTOR_CACHE_DIR": str((cache / "zygote").absolute()),
-        }
-        with (self.directory / "zygote.log").open("wb") as log:
-            self._zygote = subprocess.Popen(
-                # -P: a file of the working directory must not hide a module of the standard library.
-                [sys.executable, "-P", "-m", "shakeout.fuzz.zygote", str(theirs.fileno()), str(os.getpid())],
-                pass_fds=[theirs.fileno()],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        theirs.close()
-        self._control = Control(ours)
-        self._selector.register(self._control, selectors.EVENT_READ, None)
-        self._control.send({"targets": self._targets, "maker": self._maker})
-        self._await_warm(stop)
+    def warm(self) -> None:
+        """Warm every target, with fresh workers afterwards; raises like ``start``."""
+        self._vacate()
+        quick = [name for name in self._targets if name not in SLOW]
+        for name in quick:
+            self._nursery.stage({"warm": name})
+        # Now a core is free for what the maker needs.
+        self._nursery.await_builder()
+        self._nursery.stage({"begin": ""})
+        for name in self._targets:
+            if name in SLOW:
+                self._nursery.stage({"warm": name})
         self.headers.keep()
+        self._occupy()
+
+    def prepare(self) -> None:
+        """Have the maker load what it needs, with fresh workers afterwards; raises like ``start``."""
+        self._vacate()
+        self._nursery.stage({"prepare": ""})
+        self._occupy()
+
+    def _vacate(self) -> None:
+        """End every worker; none of them has a job in hand."""
+        for seat in self._seats:
+            self._kill(seat)
+            self._clear(seat)
+        self._selector.unregister(self._nursery)
+
+    def _occupy(self) -> None:
+        """Listen to the zygote, and have it fork a worker for each seat."""
+        self._selector.register(self._nursery, selectors.EVENT_READ, None)
         for seat in self._seats:
             self._fork(seat)
 
@@ -229,58 +208,10 @@ class Crew:
         for seat in self._seats:
             self._kill(seat)
             self._clear(seat)
-        self._drop_zygote()
+        self._nursery.close()
         self._selector.close()
         for name in ("cache", "slots"):
             shutil.rmtree(self.directory / name, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            log = self.directory / "zygote.log"
-            if log.stat().st_size == 0:
-                log.unlink()
-
-    def _await_warm(self, stop: Callable[[], bool]) -> None:
-        assert self._control is not None
-        while True:
-            if stop():
-                raise Interrupted
-            if not self._selector.select(0.2):
-                continue
-            message, _ = self._control.receive()
-            if "warming" in message:
-                seconds = message.get("seconds", 0.0)
-                self._tell(events.Warming(message["warming"], seconds, done="seconds" in message))
-            elif "broken" in message:
-                raise ZygoteBroken(message["broken"])
-            elif "ready" in message:
-                if message["ready"] > 1:
-                    text = f"the zygote has {message['ready']} threads; a worker forked from it may hang"
-                    self._tell(events.Notice(text))
-                return
-
-    def _drop_zygote(self) -> None:
-        if self._control is not None:
-            self._forget(self._control)
-            self._control.close()
-            self._control = None
-        if self._zygote is not None:
-            # Its compiler, if it is warming, is in its session and not worth waiting for.
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._zygote.pid, signal.SIGKILL)
-            self._zygote.kill()
-            self._zygote.wait()
-            self._zygote = None
-
-    def _check_deaths(self) -> None:
-        if self._deaths >= ZYGOTE_DEATHS:
-            raise ZygoteBroken(
-                f"the process that loads the targets died {self._deaths} times in a row: {self._last_words()}"
-            )
-
-    def _last_words(self) -> str:
-        with contextlib.suppress(OSError):
-            if text := (self.directory / "zygote.log").read_text(errors="replace").strip():
-                return text[-4000:]
-        return "it said nothing"
 
     # --- work -------------------------------------------------------------------------------------------------------
 
@@ -321,12 +252,6 @@ class Crew:
         answers = list(self._answers)
         self._answers.clear()
         return answers
-
-    def idle(self) -> None:
-        """Replace every worker by a fresh one; only between jobs."""
-        for seat in self._seats:
-            if seat.job is None and seat.history:
-                self._dismiss(seat)
 
     def abandon(self) -> tuple[Job, ...]:
         """Kill the workers that have a job in hand; the jobs."""
@@ -378,7 +303,7 @@ class Crew:
         job = seat.job
         if job is None or job.index != message["index"]:
             return
-        self._deaths = 0
+        self._nursery.deaths = 0
         self._answers.append(Answer(job, seat.number, message, None, tuple(seat.history)))
         if message.get("partial"):
             seat.given = time.monotonic()  # the time limit is for one setting
@@ -422,9 +347,8 @@ class Crew:
     # --- births and deaths ------------------------------------------------------------------------------------------
 
     def _listen(self) -> None:
-        assert self._control is not None
         try:
-            message, _ = self._control.receive()
+            message = self._nursery.receive()
         except Disconnected:
             self._zygote_died()
             return
@@ -470,7 +394,6 @@ class Crew:
 
     def _zygote_died(self) -> None:
         """The workers die with their zygote; their jobs come back, and another zygote is started."""
-        self._deaths += 1
         for seat in self._seats:
             self._kill(seat)
             if seat.channel is not None:
@@ -479,13 +402,13 @@ class Crew:
             if seat.job is not None:
                 self._lose(seat, "interrupted", "the zygote died")
             self._clear(seat)
-        self._drop_zygote()
-        self._check_deaths()
-        self._tell(events.Notice("the process that forks the workers died; starting another"))
-        self.start(self._stop)
+        self._selector.unregister(self._nursery)
+        self._nursery.died()
+        self._nursery.restart()
+        self._occupy()
 
     def _fork(self, seat: _Seat) -> None:
-        if self._control is None:
+        if not self._nursery.alive:
             return
         self._serial += 1
         seat.name = f"worker-{seat.number}-{self._serial}"
@@ -496,8 +419,7 @@ class Crew:
         self._selector.register(seat.channel, selectors.EVENT_READ, seat)
         home = self.directory / "cache" / seat.name
         request = {"name": seat.name, "slot": str(slot.absolute()), "home": str(home.absolute())}
-        with contextlib.suppress(Disconnected):  # the zygote's death comes with the next look
-            self._control.send(request, (theirs.fileno(),))
+        self._nursery.fork(request, theirs.fileno())
         theirs.close()
 
     def _dismiss(self, seat: _Seat) -> None:
@@ -532,7 +454,7 @@ class Crew:
         seat.killed, seat.mute, seat.resident = None, 0.0, 0
         seat.history = []
 
-    def _forget(self, end: Channel | Control) -> None:
+    def _forget(self, end: Channel) -> None:
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(end)
 

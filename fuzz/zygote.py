@@ -3,12 +3,14 @@
 It has one thread and never opens a parallel region: forking after a multi-threaded operator deadlocks. A worker that it
 forks is ready after some 25 ms, and its first case costs no more than its next.
 
-``python -m shakeout.fuzz.zygote FD PARENT``; FD is one end of the control socket, PARENT the supervisor.
+``python -m shakeout.fuzz.zygote FD PARENT MAKER``; FD is one end of the control socket, PARENT the supervisor, MAKER
+the module that turns jobs into cases. It loads torch at once; what else it loads it is told, stage by stage.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import os
 import select
@@ -18,6 +20,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +44,7 @@ ENVIRONMENT = {
 
 def main() -> None:
     """Serve until the supervisor hangs up or dies."""
-    descriptor, parent = map(int, sys.argv[1:])
+    descriptor, parent, maker = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     die_with_parent(parent)
     # Ctrl-C is for the supervisor, which decides what happens to us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -50,48 +53,58 @@ def main() -> None:
     sys.path.append(os.getcwd())
     supervisor = Control(socket.socket(fileno=descriptor))
     with contextlib.suppress(Disconnected):
-        request, _ = supervisor.receive()
-        try:
-            _warm(supervisor, request["targets"], request["maker"])
-        except Exception:
-            supervisor.send({"broken": traceback.format_exc()[-20_000:]})
-            raise SystemExit(1) from None
-        supervisor.send({"ready": len(os.listdir("/proc/self/task"))})
-        _serve(supervisor, request["maker"])
+        _stage(supervisor, lambda: _step(supervisor, "loading torch", functools.partial(_load, maker)))
+        _serve(supervisor, maker)
 
 
-def _warm(supervisor: Control, targets: list[str], maker: str) -> None:
-    """Load and run everything once, telling what it is at."""
-
-    def step(name: str, work: Callable[[], object]) -> None:
-        supervisor.send({"warming": name})
-        began = time.monotonic()
+def _stage(supervisor: Control, work: Callable[[], object]) -> None:
+    """Do one thing more before the next fork, and say that it is done, or why not."""
+    try:
         work()
-        supervisor.send({"warming": name, "seconds": round(time.monotonic() - began, 3)})
+        # What is alive now stays alive in every worker: the collector need not look at it, and its pages stay shared.
+        gc.collect()
+        gc.freeze()
+    except Exception:
+        supervisor.send({"broken": traceback.format_exc()[-20_000:]})
+        raise SystemExit(1) from None
+    supervisor.send({"ready": len(os.listdir("/proc/self/task"))})
 
-    from importlib import import_module
 
+def _step(supervisor: Control, name: str, work: Callable[[], object]) -> None:
+    """Something that takes its time: tell when it begins and when it ends."""
+    supervisor.send({"warming": name})
+    began = time.monotonic()
+    work()
+    supervisor.send({"warming": name, "seconds": round(time.monotonic() - began, 3)})
+
+
+def _load(maker: str) -> None:
+    import torch
+
+    from shakeout.fuzz.worker import load
+
+    torch.set_num_threads(1)
+    load()
+    import_module(maker)
+
+
+def _warm(supervisor: Control, name: str) -> None:
     from shakeout.targets.target import target
 
-    def load() -> None:
-        import torch
+    _step(supervisor, f"warming {name}", target(name).warm)
 
-        torch.set_num_threads(1)
-        import_module("shakeout.fuzz.worker").load()
 
-    def prepare() -> None:
-        import_module(maker).prepare(lambda name: supervisor.send({"warming": name}))
-
-    step("loading torch", load)
+def _begin(maker: str) -> None:
     making = import_module(maker)
     if hasattr(making, "begin"):
         making.begin()
-    for name in targets:
-        step(f"warming {name}", target(name).warm)
-    step("loading the operators", prepare)
-    # What is alive now stays alive in every worker: the collector need not look at it, and its pages stay shared.
-    gc.collect()
-    gc.freeze()
+
+
+def _prepare(supervisor: Control, maker: str) -> None:
+    def say(text: str) -> None:
+        supervisor.send({"warming": text})
+
+    _step(supervisor, "loading the operators", lambda: import_module(maker).prepare(say))
 
 
 def _serve(supervisor: Control, maker: str) -> None:
@@ -109,7 +122,14 @@ def _serve(supervisor: Control, maker: str) -> None:
             _reap(supervisor)
         if supervisor.fileno() in ready:
             request, files = supervisor.receive()
-            _fork(supervisor, request, files[0], maker, (told, wake))
+            if "fork" in request:
+                _fork(supervisor, request["fork"], files[0], maker, (told, wake))
+            elif "warm" in request:
+                _stage(supervisor, functools.partial(_warm, supervisor, request["warm"]))
+            elif "begin" in request:
+                _stage(supervisor, functools.partial(_begin, maker))
+            else:
+                _stage(supervisor, functools.partial(_prepare, supervisor, maker))
 
 
 def _fork(

@@ -19,7 +19,7 @@ from shakeout.corpus.database import Database, MalformedDatabase, NewerDatabase,
 from shakeout.fuzz import events
 from shakeout.fuzz.campaign import Campaign, DirectoryUnusable, SelfTestFailed
 from shakeout.fuzz.config import Config
-from shakeout.fuzz.supervisor import ZygoteBroken
+from shakeout.fuzz.nursery import ZygoteBroken
 
 pytestmark = pytest.mark.slow
 
