@@ -100,6 +100,10 @@ class Display:
             self._say(f"      going on with {event.directory} at case {event.next_index:,}")
 
     def _warming(self, step: str) -> None:
+        # What is told only at its end is over when something else begins.
+        if any(self._known.values()):
+            self._end_of_known()
+        self._end_of_selftest()
         if self._live is not None:
             self._live.update(Spinner("dots", Text(f" cold start: {step}")))
         # A step that counts would fill the page.

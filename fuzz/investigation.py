@@ -252,6 +252,10 @@ class Investigation:
             note = f"{blocked}not in a fresh process, but in a fresh worker: one thread, and a compiler that is warm"
             self._settle(number, "history", k, n, note)
             return
+        if _place(result) == "grow":
+            # The case is what ran last; what led there is in the job.
+            yield from self._without_case(bug, number, job, result, history)
+            return
         yield from self._sequence(bug, number, replace(again, index=self._index()), result, case, history, (k, n))
 
     def _without_case(
@@ -315,6 +319,10 @@ class Investigation:
     def _index(self) -> int:
         self._serial -= 1
         return self._serial
+
+
+def _place(result: Mapping[str, Any]) -> str:
+    return str(next((verdict["place"] for verdict in result["verdicts"] if verdict["outcome"] == "fail"), ""))
 
 
 def _same(answer: Answer, result: Mapping[str, Any]) -> bool:

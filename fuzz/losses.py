@@ -61,7 +61,9 @@ def _without_case(job: Job, loss: Loss, phase: str) -> Lost:
     # Only the last call can be the one that crashed; the ones before it are what led there.
     result = _failed("", REFERENCE, loss, phase, [], _operator(lines[-1]))
     result["verdicts"][0]["evidence"]["call"] = lines[-1][:2000]
-    return Lost(result, None)
+    if (told := _told(lines[-1])) is not None:
+        result |= {"case": told.id, "operators": list(told.program.operators())}
+    return Lost(result, told)
 
 
 def _failed(case: str, target: str, loss: Loss, phase: str, operators: list[str], blamed: str) -> dict[str, Any]:
@@ -111,6 +113,14 @@ def _case(text: str) -> Case | None:
     try:
         return codec.decode(text)
     except codec.MalformedCase:
+        return None
+
+
+def _told(line: str) -> Case | None:
+    """The case that a traced run would have been."""
+    try:
+        return codec.from_json(json.loads(line)["case"])
+    except (ValueError, KeyError, TypeError):
         return None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +12,6 @@ import torch
 
 from shakeout.corpus import standalone
 from shakeout.corpus.case import InputSet, Storage, View
-from shakeout.corpus.codec import arg_to_json
 from shakeout.corpus.program import Arg, Form, Name, Ref
 from shakeout.corpus.vocabularies import kernel as words
 from shakeout.generators import views
@@ -183,11 +181,12 @@ class Growth:
         choices: Choices,
         palette: Palette,
         habits: Habits,
-        before_call: Callable[[str], None] | None = None,
         avoid: frozenset[str] = frozenset(),
     ) -> None:
         self.choices, self.palette, self.habits = choices, palette, habits
-        self.before_call, self.avoid = before_call, avoid
+        self.avoid = avoid
+        #: Told of each call before it runs; its results are not known yet.
+        self.before_call: Callable[[Step], None] | None = None
         self.inputs: list[tuple[int, Given]] = []  # with the number of the value
         self.windows: list[tuple[Storage | None, View]] = []
         self.storages: list[torch.Tensor | None] = []
@@ -559,7 +558,9 @@ class Growth:
         if reason is not None:
             raise Rejected(reason)
         if self.before_call is not None:
-            self.before_call(_described(operator, args, kwargs, operands, self.dtypes, self.shapes))
+            self.before_call(
+                Step(operator, words.resolve(operator), args, kwargs, operands, written, kind, "tensor", 0, (None,))
+            )
         held: list[_Saved] = []
         arena: Sequence[torch.Tensor] = tensors
         if targets:
@@ -713,23 +714,3 @@ def mutated(
     result = put(args, path)
     assert isinstance(result, tuple)
     return result, kwargs
-
-
-def _described(
-    operator: str,
-    args: tuple[Arg, ...],
-    kwargs: tuple[tuple[str, Arg], ...],
-    operands: Sequence[int],
-    dtypes: Sequence[str],
-    shapes: Sequence[tuple[int, ...]],
-) -> str:
-    """A call as one line of JSON, for whoever wants to know what crashed."""
-    return json.dumps(
-        {
-            "operator": operator,
-            "args": [arg_to_json(arg) for arg in args],
-            "kwargs": {key: arg_to_json(value) for key, value in kwargs},
-            "operands": {str(number): [dtypes[number], list(shapes[number])] for number in operands},
-        },
-        sort_keys=True,
-    )

@@ -8,15 +8,17 @@ another operator produced.
 from __future__ import annotations
 
 import functools
+import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
 
 from shakeout.corpus import standalone
-from shakeout.corpus.case import InputSet, Mode
+from shakeout.corpus.case import Case, InputSet, Mode, Setting
+from shakeout.corpus.codec import to_json
 from shakeout.corpus.observation import Observation
 from shakeout.corpus.program import Arg, Call, Input, Program, Ref, Slice, TensorType
 from shakeout.generators import views
@@ -108,12 +110,17 @@ def grow(
         choices: makes every decision; the same choices and versions give the same program.
         recipe: what is asked for.
         vocabulary: operators and their records.
-        before_call: told of each call, as a line of JSON, before it runs, so that a crash can be explained.
+        before_call: told of each run of a call or a program before it happens, as a line of JSON with the case that it
+            would be, so that a crash leaves a case behind.
     """
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         style: Style = recipe.style or ("small" if choices.boolean(0.55) else "network")
-        growth = _growth(choices, recipe, style, before_call)
+        growth = _growth(choices, recipe, style)
+        tell: Tell | None = None
+        if before_call is not None:
+            tell = functools.partial(_told, before_call)
+            growth.before_call = lambda step: tell(step.operator, lambda: _so_far(growth, step, vocabulary.name))
         if style == "small":
             _small(growth, recipe, vocabulary)
         else:
@@ -122,13 +129,13 @@ def grow(
             growth.deriving = 0
             growth.habits = Habits()
             growth.place(_FALLBACK, "float32")
-        return _finished(growth, recipe, style, vocabulary.name)
+        return _finished(growth, recipe, style, vocabulary.name, tell)
 
 
 _FALLBACK = Record("torch.neg", (Ref(0),), (), (Slot("T", (0,)),), (3,), (False,), ("float32",))
 
 
-def _growth(choices: Choices, recipe: Recipe, style: Style, before_call: Callable[[str], None] | None) -> Growth:
+def _growth(choices: Choices, recipe: Recipe, style: Style) -> Growth:
     """An empty program and how it will be drawn."""
     small = style == "small"
     kind: ValuesKind = choices.weighted(_VALUES) if recipe.values is None else recipe.values
@@ -148,7 +155,7 @@ def _growth(choices: Choices, recipe: Recipe, style: Style, before_call: Callabl
         special=kind == "special",
     )
     palette = Palette(choices, kind, choices.pick((0.0, 0.4, 0.8)))
-    return Growth(choices, palette, habits, before_call, recipe.avoid)
+    return Growth(choices, palette, habits, recipe.avoid)
 
 
 _VALUES: tuple[tuple[ValuesKind, float], ...] = (("integers", 0.4), ("uniform", 0.35), ("special", 0.25))
@@ -274,33 +281,16 @@ def _type(dtype: str, shape: tuple[int, ...]) -> TensorType:
     return TensorType(dtype, shape)
 
 
-def _finished(growth: Growth, recipe: Recipe, style: Style, vocabulary: str) -> Grown:
-    choices = growth.choices
-    inputs, steps, returned = _numbered(growth)
-    training = growth.habits.training and any(given.requires_grad for given in inputs)
-    calls: list[dict[str, Any]] = []
-    returns = returned
-    if training:
-        calls, steps, returns = _trained(growth, inputs, steps, returned)
-        training = bool(calls)
-    if not training:
-        calls.append(_seen(growth, inputs, returns))
-    if growth.habits.training and not training:
-        inputs = [replace(given, requires_grad=False) if given.requires_grad else given for given in inputs]
-        sets = [input_set(inputs)]
-    else:
-        sets = [growth.input_set()]
-    dynamic = False
-    if recipe.dynamic or (recipe.dynamic is None and choices.boolean(0.12)):
-        sets += _further(growth, steps, returns, inputs, training, 2, calls, sizes=True)
-        dynamic = len(sets) > 1
-    if recipe.repeat or (recipe.repeat is None and not dynamic and choices.boolean(0.12)):
-        sets += _further(growth, steps, returns, inputs, training, 1, calls, sizes=False)
-    # An output of the first call that is a view of a parameter shows the step that the second one ends with.
-    stepped = training and len(calls) > 1 and any(given.parameter for given in inputs)
-    known = not stepped and (training or not growth.spoilt)
-    made = {step.first + i for step in steps for i in range(len(step.types))}
-    program = Program(
+#: Told of a run by what it runs, and by the case that it would be.
+Tell = Callable[[str, Callable[[], Case]], None]
+
+
+def _told(before_call: Callable[[str], None], operator: str, case: Callable[[], Case]) -> None:
+    before_call(json.dumps({"operator": operator, "case": to_json(case())}, sort_keys=True))
+
+
+def _program(inputs: Sequence[Given], steps: Sequence[Step], returns: Sequence[int], vocabulary: str) -> Program:
+    return Program(
         tuple(Input(_type(given.dtype, given.shape), "parameter" if given.parameter else "input") for given in inputs),
         tuple(
             Call(
@@ -315,10 +305,57 @@ def _finished(growth: Growth, recipe: Recipe, style: Style, vocabulary: str) -> 
         tuple(returns),
         vocabulary,
     )
+
+
+def _so_far(growth: Growth, step: Step, vocabulary: str) -> Case:
+    """What was grown, with one call more, whose results nobody knows."""
+    inputs, steps, numbers = _renumbered_all(growth)
+    last = replace(step, first=len(growth.tensors))
+    steps.append(_renumbered(last, {**numbers, last.first: len(numbers)}))
+    live = [numbers[number] for number in growth.usable()]
+    return Case(_program(inputs, steps, live[:1], vocabulary), (growth.input_set(),), Setting("eager"))
+
+
+def _finished(growth: Growth, recipe: Recipe, style: Style, vocabulary: str, tell: Tell | None) -> Grown:
+    choices = growth.choices
+    inputs, steps, returned = _numbered(growth)
+    training = growth.habits.training and any(given.requires_grad for given in inputs)
+    calls: list[dict[str, Any]] = []
+    returns = returned
+    if training:
+        calls, steps, returns = _trained(growth, inputs, steps, returned, vocabulary, tell)
+        training = bool(calls)
+    if not training:
+        calls.append(_seen(growth, inputs, returns))
+    if growth.habits.training and not training:
+        inputs = [replace(given, requires_grad=False) if given.requires_grad else given for given in inputs]
+        sets = [input_set(inputs)]
+    else:
+        sets = [growth.input_set()]
+    program = _program(inputs, steps, returns, vocabulary)
+    mode: Mode = "training" if training else "inference"
+    dynamic = False
+    again = functools.partial(_further, growth, steps, returns, inputs, training, calls)
+    if tell is not None:
+        again = functools.partial(
+            again,
+            before=lambda given: tell(
+                "other inputs", lambda: Case(program, (*sets, given), Setting("eager", (), mode))
+            ),
+        )
+    if recipe.dynamic or (recipe.dynamic is None and choices.boolean(0.12)):
+        sets += again(2, sizes=True)
+        dynamic = len(sets) > 1
+    if recipe.repeat or (recipe.repeat is None and not dynamic and choices.boolean(0.12)):
+        sets += again(1, sizes=False)
+    # An output of the first call that is a view of a parameter shows the step that the second one ends with.
+    stepped = training and len(calls) > 1 and any(given.parameter for given in inputs)
+    known = not stepped and (training or not growth.spoilt)
+    made = {step.first + i for step in steps for i in range(len(step.types))}
     return Grown(
         program=program,
         calls=tuple(sets),
-        mode="training" if training else "inference",
+        mode=mode,
         style=style,
         exact=growth.palette.kind == "integers" and all(given.values.kind != "uniform" for given in inputs),
         dynamic=dynamic,
@@ -339,13 +376,17 @@ def _seen(growth: Growth, inputs: list[Given], returns: list[int]) -> dict[str, 
 
 def _numbered(growth: Growth) -> tuple[list[Given], list[Step], list[int]]:
     """Inputs first, then results: the numbers of a program. While growing, values have the order of their making."""
+    inputs, steps, numbers = _renumbered_all(growth)
+    return inputs, steps, [numbers[number] for number in _returned(growth)]
+
+
+def _renumbered_all(growth: Growth) -> tuple[list[Given], list[Step], dict[int, int]]:
     inputs = [given for _, given in growth.inputs]
     numbers = {old: new for new, (old, _) in enumerate(growth.inputs)}
     for number, made in enumerate(growth.made):
         if made >= 0:
             numbers[number] = len(numbers)
-    steps = [_renumbered(step, numbers) for step in growth.steps]
-    return inputs, steps, [numbers[number] for number in _returned(growth)]
+    return inputs, [_renumbered(step, numbers) for step in growth.steps], numbers
 
 
 def _renumbered(step: Step, numbers: Mapping[int, int]) -> Step:
@@ -394,7 +435,12 @@ def _returned(growth: Growth) -> list[int]:
 
 
 def _trained(
-    growth: Growth, inputs: list[Given], steps: list[Step], returns: list[int]
+    growth: Growth,
+    inputs: list[Given],
+    steps: list[Step],
+    returns: list[int],
+    vocabulary: str,
+    tell: Tell | None,
 ) -> tuple[list[dict[str, Any]], list[Step], list[int]]:
     """Run forward and backward; a call that autograd does not take is left out, with all that needs it.
 
@@ -405,6 +451,9 @@ def _trained(
     for _ in range(2):
         if not steps or not returns:
             break
+        if tell is not None:
+            program = _program(inputs, steps, returns, vocabulary)
+            tell("backward", lambda: Case(program, (first,), Setting("eager", (), "training")))  # noqa: B023
         try:
             shown, _ = replay(
                 steps, first, special=growth.habits.special, returns=returns, training=True, same_types=True,
@@ -451,10 +500,11 @@ def _further(
     returns: list[int],
     inputs: list[Given],
     training: bool,
-    wanted: int,
     calls: list[dict[str, Any]],
+    wanted: int,
     *,
     sizes: bool,
+    before: Callable[[InputSet], None] = lambda given: None,
 ) -> list[InputSet]:
     """Further input sets that the reference accepts; what it shows of them is added to ``calls``."""
     found: list[InputSet] = []
@@ -476,6 +526,7 @@ def _further(
         given = input_set(changed)
         if given in found:
             continue
+        before(given)
         try:
             shown, left = again(given, same_types=not sizes, parameters=left)
         except Failed:

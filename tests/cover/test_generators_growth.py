@@ -293,7 +293,8 @@ def test_written_down_before_it_crashes(tmp_path: Path, vocabulary: Vocabulary) 
     def note(line: str) -> None:
         path.write_text(line)
 
-    grow(SeededChoices(9), Recipe(style="small"), vocabulary, note)
+    recipe = Recipe(style="small", mode="inference", dynamic=False, repeat=False)
+    grow(SeededChoices(9), recipe, vocabulary, note)
     assert json.loads(path.read_text())["operator"].startswith("torch.")
 
 
@@ -311,3 +312,24 @@ def test_a_call_that_writes_unannounced_is_dropped_and_spoils_what_was_seen() ->
     assert not growth.place(record, "float32")
     assert growth.spoilt
     assert growth.rejected == {"it writes to an operand without saying so": 1}
+
+
+def test_each_run_is_told_as_a_case_before_it_happens(vocabulary: Vocabulary) -> None:
+    kinds = set()
+    for seed in range(12):
+        lines: list[str] = []
+        recipe = Recipe(style="network", mode="training", repeat=True)
+        grown = grow(SeededChoices(seed), recipe, vocabulary, lines.append)
+        assert grow(SeededChoices(seed), recipe, vocabulary) == grown
+        told = [json.loads(line) for line in lines]
+        kinds |= {one["operator"] for one in told}
+        for one in told:
+            made = codec.from_json(one["case"])
+            if one["operator"] in ("backward", "other inputs"):
+                assert made.setting.mode == "training" or grown.mode == "inference"
+            else:
+                assert made.program.operators()[-1] == one["operator"]
+        if grown.mode == "training" and len(grown.calls) > 1:
+            # The last one is the whole case.
+            assert codec.from_json(told[-1]["case"]) == case(grown)
+    assert {"backward", "other inputs"} < kinds

@@ -1,8 +1,10 @@
 """Losses as results: a crash belongs to whoever was running."""
 
+import json
+
 import pytest
 
-from shakeout.corpus.codec import encode
+from shakeout.corpus.codec import encode, to_json
 from shakeout.fuzz.losses import lost
 from shakeout.fuzz.protocol import Job
 from shakeout.fuzz.selftest import case
@@ -57,6 +59,14 @@ def test_a_crash_while_growing_is_traced_first() -> None:
     assert (found.growing, found.case) == (False, None)
     assert found.result["signature"] == "eager | crash | SIGSEGV | torch.bincount"
     assert found.result["verdicts"][0]["evidence"]["call"].startswith('{"operator": "torch.bincount"')
+
+
+def test_a_crash_while_growing_leaves_the_case_that_it_would_have_been() -> None:
+    line = json.dumps({"operator": "backward", "case": to_json(CASE.on("eager"))})
+    found = lost(JOB, loss("crash", "grow", f'{{"index": 4}}\n{{"operator": "torch.add"}}\n{line}', "trace"))
+    assert found.case == CASE.on("eager")
+    assert (found.result["case"], found.result["operators"]) == (found.case.id, ["torch.Tensor.add_", "torch.mul"])
+    assert found.result["signature"] == "eager | crash | SIGSEGV | backward"
 
 
 def test_judging_that_takes_too_long_is_ours() -> None:
