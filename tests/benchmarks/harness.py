@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -20,7 +21,8 @@ def measure(target: str, seconds: float) -> str:
     """One line for a target: cases a minute, and the share of each phase in the time between first and last case."""
     phases: Counter[str] = Counter()
     cases = 0
-    times: list[float] = []
+    begins: list[float] = []
+    ends: list[float] = []
 
     def listen(event: events.Event) -> None:
         nonlocal cases
@@ -28,15 +30,16 @@ def measure(target: str, seconds: float) -> str:
             case events.CaseDone():
                 cases += 1
                 phases.update(event.phases)
-            case events.Progress(stage="fuzzing"):
-                times.append(event.elapsed)
+                ends.append(time.monotonic())
+            case events.Progress(stage="fuzzing") if not begins:
+                begins.append(time.monotonic() - event.elapsed)
 
     with tempfile.TemporaryDirectory(prefix="shakeout-bench-") as scratch:
         config = Config(targets=(target,), seconds=seconds, workers=1)
         # Nothing is confirmed: those processes would share the core.
         with Campaign(config, Path(scratch) / "campaign", [listen], known=None, confirmations=0) as campaign:
             campaign.run()
-    elapsed = max(times, default=seconds)
+    elapsed = ends[-1] - begins[0]
     spent = sum(phases.values())
     shares = ", ".join(f"{name} {100 * took / elapsed:.1f} %" for name, took in phases.most_common())
     own = max(0.0, 100 * (elapsed - spent) / elapsed)
