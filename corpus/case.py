@@ -31,8 +31,9 @@ ValueKind = Literal["integers", "uniform", "special", "literal"]
 Mode = Literal["inference", "training"]
 
 #: What a target promises beside equal meaning: ``bits`` (the reference's very bits, random state included; an offload
-#: runtime does, a compiler does not) and ``layout`` (the strides of its outputs, and which of them share memory).
-Promise = Literal["bits", "layout"]
+#: runtime does, a compiler does not), ``layout`` (the strides of its outputs, and which of them share memory) and
+#: ``writes`` (it takes programs that write to their inputs).
+Promise = Literal["bits", "layout", "writes"]
 
 
 @dataclass(frozen=True, slots=True)

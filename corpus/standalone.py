@@ -198,8 +198,11 @@ def main(prepare, stages=()):
     found = differences(expected, actual, TOLERANCES, PROMISES)
     print("\n".join(found) or "no difference")
     for name, form in stages if found else ():
-        wrong = differences(expected, run(bind, arguments, CALLS, lambda network: form), TOLERANCES, ())  # noqa: B023
-        print(f"{name}: {wrong[0] if wrong else 'no difference'}")
+        try:
+            wrong = differences(expected, run(bind, arguments, CALLS, lambda network: form), TOLERANCES, ())  # noqa: B023
+            print(f"{name}: {wrong[0] if wrong else 'no difference'}")
+        except Exception as error:
+            print(f"{name}: cannot be run: {type(error).__name__}: {str(error)[:200]}")
     return 1 if found else 0
 
 

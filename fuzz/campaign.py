@@ -25,7 +25,7 @@ from shakeout.fuzz.directory import DirectoryUnusable, check_disk, explained, lo
 from shakeout.fuzz.environment import describe
 from shakeout.fuzz.investigation import Investigation
 from shakeout.fuzz.losses import lost
-from shakeout.fuzz.nursery import Interrupted
+from shakeout.fuzz.nursery import Interrupted, ZygoteBroken
 from shakeout.fuzz.protocol import Job
 from shakeout.fuzz.selftest import NO_FAULT, selftest
 from shakeout.fuzz.supervisor import Answer, Crew, Limits, Loss
@@ -84,6 +84,7 @@ class Campaign:
         recycle: int = 150,
     ) -> None:
         self.config = config
+        self._active = config  # without the targets that turn out not to work
         self.directory = directory
         self.resumed = False
         self._listeners = list(listeners)
@@ -100,6 +101,7 @@ class Campaign:
         self._again: deque[Job] = deque()
         self._handed: list[Job] = []
         self._untold: deque[events.Event] = deque()
+        self._left: set[tuple[str, str]] = set()
         self._grown_twice: dict[int, Answer] = {}
         self._open = contextlib.ExitStack()
 
@@ -187,21 +189,31 @@ class Campaign:
         if missed := selftest(self.crew, self._tell, lambda: self._stopped):
             what = ", ".join("a false alarm where there was no fault" if one == NO_FAULT else one for one in missed)
             raise SelfTestFailed(f"the self-test missed: {what}; the campaign would miss bugs, so it does not start")
-        self.crew.warm()
+        self._leave_out(self.crew.warm())
         self.replay_known()
         self.crew.prepare()
         reason = self._fuzz()
         self.crew.abandon()
         return reason
 
+    def _leave_out(self, broken: Mapping[str, str]) -> None:
+        """Go on without the targets that cannot be used here, as long as there is another one."""
+        left = tuple(name for name in self.config.targets if name not in broken)
+        if not left:
+            raise ZygoteBroken("\n".join(f"{name}: {text}" for name, text in broken.items()))
+        self._active = replace(self.config, targets=left)
+        for name, text in broken.items():
+            lines = text.strip().splitlines() or ["it said nothing"]
+            self._tell(events.Notice(f"{name} cannot be used and is left out: {lines[-1][:300]}"))
+
     # --- known bugs -------------------------------------------------------------------------------------------------
 
     def replay_known(self) -> None:
         """Run each shipped known bug once, and tell which the installed versions still have."""
         bugs = {} if self._known is None else dict(enumerate(load_all(self._known)))
-        todo = deque(number for number, bug in bugs.items() if bug.case.setting.target in self.config.targets)
+        todo = deque(number for number, bug in bugs.items() if bug.case.setting.target in self._active.targets)
         for bug in bugs.values():
-            if bug.case.setting.target not in self.config.targets:
+            if bug.case.setting.target not in self._active.targets:
                 self._known_is(bug, "not run", f"{bug.case.setting.target} is not tested")
         waiting = set(todo)
         tries: Counter[int] = Counter()
@@ -314,16 +326,16 @@ class Campaign:
         self._index = int(self.database.meta("next", 0))
         for flight in self.database.flights():
             if flight.attempts < FLIGHTS:
-                self._again.append(schedule.job(self.config, flight.job))
+                self._again.append(schedule.job(self._active, flight.job))
                 continue
-            job = schedule.job(self.config, flight.job)
+            job = schedule.job(self._active, flight.job)
             with self.database.transaction():
                 self._count(
                     job,
                     abandoned(f"in hand {FLIGHTS} times when the campaign died"),
                     {},
                 )
-        self.investigation.reopen(lambda index: schedule.job(self.config, index))
+        self.investigation.reopen(lambda index: schedule.job(self._active, index))
 
     def _next_side(self) -> Job | None:
         return self.investigation.jobs.popleft() if self.investigation.jobs else None
@@ -339,7 +351,7 @@ class Campaign:
         elif self.config.cases is not None and self._index >= self.config.cases:
             return None
         else:
-            job = schedule.job(self.config, self._index)
+            job = schedule.job(self._active, self._index)
             self._index += 1
         self._handed.append(job)
         return job
@@ -365,6 +377,7 @@ class Campaign:
         result = message["result"]
         self._times.add(job.target, message["seconds"])
         self._count(job, result, message, answer.worker)
+        self._notice_left(job.target, result["left"])
         if result["signature"]:
             self.investigation.found(job, result, message["case"], message["script"], answer.history)
         if (crashed := self._grown_twice.pop(job.index, None)) is not None:
@@ -372,6 +385,13 @@ class Campaign:
             assert crashed.loss is not None
             found = lost(replace(crashed.job, traced=True), traced(crashed.loss, "growing")).result
             self.investigation.found(crashed.job, found, "", "", crashed.history)
+
+    def _notice_left(self, target: str, left: Sequence[str]) -> None:
+        """Tell once what a target leaves behind in its process."""
+        for what in left:
+            if (target, what) not in self._left:
+                self._left.add((target, what))
+                self._untold.append(events.Notice(f"{target} left {what} behind; each time it is put right"))
 
     def _lost(self, answer: Answer, loss: Loss) -> None:
         """A worker ended with a case in hand: that is what the case showed."""
@@ -495,6 +515,7 @@ class Campaign:
             "seed": self.config.seed,
             "device": self.config.device,
             "mode": self.config.mode,
+            "operators": self.config.operators,
             "knobs": dict(self.config.knobs),
         }
         if not path.exists():

@@ -10,12 +10,16 @@ import sqlite3
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shakeout.fuzz.exits import Exit
+
+if TYPE_CHECKING:
+    from shakeout.corpus.database import LedgerRow
+    from shakeout.corpus.support import Support
 
 __all__ = ["main"]
 
@@ -109,13 +113,16 @@ def _parser() -> argparse.ArgumentParser:
     run = add(
         "run", _run, "run a campaign, or go on with the last one if it was interrupted", "shakeout run --minutes 5"
     )
-    run.add_argument("--target", action="append", metavar="NAME", help="what to test; may be repeated (see: targets)")
+    run.add_argument(
+        "--target", action="append", metavar="NAME", help="what to test; may be repeated (default: installed compilers)"
+    )
     run.add_argument("--minutes", type=float, help="how long to fuzz (default 5)")
     run.add_argument("--cases", type=int, help="stop after so many cases")
     run.add_argument("--workers", type=int, help="processes (default: one for each core)")
     run.add_argument("--seed", type=int, help="of the campaign (default 0)")
     run.add_argument("--device", choices=("cpu", "cuda"), help="where the tensors are (default cpu)")
     run.add_argument("--mode", choices=("inference", "training"), help="only such cases (default: both)")
+    run.add_argument("--operators", type=int, metavar="N", help="of each program (default: all sizes)")
     run.add_argument("--knob", action="append", metavar="NAME=VALUE", help="pin a knob of the targets; may be repeated")
     run.add_argument("--memory-limit", type=int, metavar="MIB", help="resident memory that a case may take")
     run.add_argument("--time-limit", type=float, metavar="SECONDS", help="for one case (default: derived as it goes)")
@@ -147,9 +154,17 @@ def _parser() -> argparse.ArgumentParser:
     targets.add_argument("--knobs", action="store_true", help="show what each lets a setting vary")
     targets.add_argument("--json", action="store_true", help="for programs")
 
-    operators = add("operators", _operators, "list operators and how far cases with them came", "shakeout operators")
+    operators = add(
+        "operators",
+        _operators,
+        "list operators: how far a campaign's cases with them came, or what a target takes",
+        "shakeout operators --target onnxruntime",
+    )
     operators.add_argument("directory", type=Path, nargs="?", help="campaign (default: the newest below runs/)")
-    operators.add_argument("--target", metavar="NAME", help="only this target")
+    operators.add_argument("--target", metavar="NAME", help="only this target; without a campaign, what it takes")
+    operators.add_argument(
+        "--write", type=Path, metavar="FILE", help="what the target takes, from a campaign with --operators 1"
+    )
     operators.add_argument("--json", action="store_true", help="for programs")
 
     add("selftest", _selftest, "plant eight faults and see that each is found", "shakeout selftest")
@@ -175,6 +190,7 @@ def _config(options: argparse.Namespace) -> Any:
         "seed": ("--seed", options.seed, "a whole number, 0 or more"),
         "device": ("--device", options.device, "cpu or cuda"),
         "mode": ("--mode", options.mode, "inference or training"),
+        "operators": ("--operators", options.operators, "a whole number, 1 to 1000"),
         "memory_limit": ("--memory-limit", options.memory_limit, "MiB, 256 or more"),
         "time_limit": ("--time-limit", options.time_limit, "a positive number"),
     }
@@ -460,11 +476,16 @@ def _targets(options: argparse.Namespace) -> int:
 def _operators(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
+    from shakeout.corpus import support
     from shakeout.corpus.database import NAME, Database
 
+    if options.directory is None and options.target is not None and (table := support.load(options.target)):
+        return _takes(options.target, table, as_json=options.json)
     directory = _existing(options.directory)
     with Database.read(directory / NAME) as database:
         rows = [row for row in database.ledger() if options.target in (None, row.target)]
+    if options.write is not None:
+        return _write_table(options, rows)
     if options.json:
         _print_json([asdict(row) for row in rows])
         return Exit.OK
@@ -475,6 +496,34 @@ def _operators(options: argparse.Namespace) -> int:
     operators = {row.operator for row in rows}
     fed = {row.operator for row in rows if row.fed}
     print(f"{len(operators)} operators, {len(fed)} of them also fed by another operator's result")
+    return Exit.OK
+
+
+def _takes(target: str, table: Mapping[str, Support], *, as_json: bool) -> int:
+    """What a target takes, as it was measured with programs of one operator."""
+    from dataclasses import asdict
+
+    if as_json:
+        _print_json({operator: asdict(row) for operator, row in table.items()})
+        return Exit.OK
+    print(f"{'operator':<56} {'compared':>9} {'unsupported':>11} {'failed':>7}")
+    for operator, row in sorted(table.items()):
+        print(f"{operator:<56} {row.compared:>9} {row.unsupported:>11} {row.failed:>7}")
+    taken = sum(not row.declined for row in table.values())
+    print(f"{target} takes {taken} of {len(table)} operators, measured one operator at a time")
+    return Exit.OK
+
+
+def _write_table(options: argparse.Namespace, rows: Sequence[LedgerRow]) -> int:
+    from shakeout.corpus.support import measured
+    from shakeout.fuzz.environment import describe
+
+    if options.target is None:
+        raise Mistake("--write: say of which target with --target")
+    try:
+        options.write.write_text(measured(options.target, rows, describe()["packages"]), encoding="utf-8")
+    except OSError as error:
+        raise Mistake(f"--write: {options.write}: {error.strerror}", Exit.DIRECTORY) from None
     return Exit.OK
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from shakeout.corpus.case import Case, KnobSpace, Scalar, Setting
 from shakeout.corpus.observation import Observation
+from shakeout.corpus.support import declined
 from shakeout.fuzz.protocol import Job
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ class Made:
 #: The first cases of a user's own target are small: whatever is wrong with it in general is first shown by a program of
 #: one operator, which its author can read.
 SIMPLE_FIRST = 64
+
+#: Share of cases that are grown as if the target took everything: what it takes changes with versions and dtypes.
+EXPLORE = 0.15
 
 _loaded: list[Vocabulary] = []
 _collecting: list[subprocess.Popen[bytes]] = []
@@ -91,6 +95,8 @@ def compose(job: Job, before_call: Callable[[str], None] | None = None) -> Made:
     wish: dict[str, Any] = {"mode": subject.mode}
     if ":" in job.target and 0 <= job.index < SIMPLE_FIRST:
         wish |= {"style": "small", "operators": 1 if job.index < SIMPLE_FIRST // 2 else None}
+    if not choices.boolean(EXPLORE):
+        wish |= {"avoid": declined(job.target), "writes": "writes" in subject.promises}
     recipe = Recipe(**{**wish, **job.recipe})
     if subject.vocabulary == "kernel":
         grown = grow_around(choices, recipe, kernel_vocabulary(job.target, _loaded[0]), before_call)

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from shakeout.targets.target import compilers
+
 __all__ = ["Config", "ConfigError", "read", "write"]
 
 
@@ -33,25 +35,27 @@ class Config:
     """A campaign's configuration.
 
     Attributes:
-        targets: what is tested.
+        targets: what is tested; every compiler that is installed, if nobody says.
         seconds: of fuzzing; None for no limit.
         cases: how many; None for no limit.
         workers: processes that run cases.
         seed: the campaign's.
         device: ``cpu`` or ``cuda``.
         mode: ``inference`` or ``training`` for all cases; None for both.
+        operators: of each program; None for all sizes.
         memory_limit: bytes resident for one worker.
         time_limit: seconds for one case; None to derive it.
         knobs: pinned for every case, by name.
     """
 
-    targets: tuple[str, ...] = ("inductor", "aot_eager")
+    targets: tuple[str, ...] = field(default_factory=compilers)
     seconds: float | None = 300.0
     cases: int | None = None
     workers: int = field(default_factory=_cores)
     seed: int = 0
     device: str = "cpu"
     mode: str | None = None
+    operators: int | None = None
     memory_limit: int = field(default_factory=_memory)
     time_limit: float | None = None
     knobs: tuple[tuple[str, Any], ...] = ()
@@ -63,6 +67,7 @@ _KEYS: dict[tuple[str, str], tuple[str, str]] = {
     ("campaign", "seed"): ("seed", "a whole number, 0 or more"),
     ("campaign", "device"): ("device", '"cpu" or "cuda"'),
     ("campaign", "mode"): ("mode", '"inference" or "training"'),
+    ("campaign", "operators"): ("operators", "a whole number, 1 to 1000"),
     ("budget", "minutes"): ("seconds", "a positive number"),
     ("budget", "cases"): ("cases", "a positive whole number"),
     ("workers", "count"): ("workers", "a positive whole number"),
@@ -96,6 +101,9 @@ def check(name: str, value: Any) -> Any:
                 return float(value)
         case "cases" | "workers":
             if whole and value > 0:
+                return value
+        case "operators":
+            if whole and 1 <= value <= 1000:
                 return value
         case "memory_limit":
             if whole and value >= 256:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from shakeout.corpus import script
 from shakeout.corpus.case import Case
 from shakeout.corpus.observation import PARTS, Observation, raised
-from shakeout.fuzz import runs
+from shakeout.fuzz import conduct, runs
 from shakeout.fuzz.signature import signature, title
 from shakeout.oracles import tolerance
 from shakeout.oracles.difference import pairs, same_values
@@ -64,6 +64,7 @@ class Result:
         reason: why, for ``unsupported`` and ``invalid``.
         signature: of the first failing verdict.
         stage: of a target that works in stages, the one that raised, or the first that gives other values.
+        left: what the target left behind in the process, in words.
     """
 
     case: str
@@ -77,6 +78,7 @@ class Result:
     reason: str = ""
     signature: str = ""
     stage: str = ""
+    left: tuple[str, ...] = ()
 
     @property
     def outcome(self) -> Outcome:
@@ -103,6 +105,7 @@ class Result:
             "reason": self.reason,
             "signature": self.signature,
             "stage": self.stage,
+            "left": list(self.left),
         }
 
 
@@ -119,7 +122,8 @@ def execute(case: Case, phase: Phase = lambda name: None, shared: Shared | None 
     run = _Runs(case, clock, shared or Shared())
 
     def result(status: Status, **more: Any) -> Result:
-        return Result(case.id, case.setting.target, status, seconds=clock.stop(), operators=operators, **more)
+        common: dict[str, Any] = {"seconds": clock.stop(), "operators": operators, "left": run.left}
+        return Result(case.id, case.setting.target, status, **common, **more)
 
     if run.grown_agrees():
         verdicts = run.judged()
@@ -209,6 +213,7 @@ class _Runs:
         self.answers: dict[Question, Observation] = dict(shared.answers)
         self._clock = clock
         self._shared = shared
+        self.left: tuple[str, ...] = ()
         self._stages: Sequence[tuple[str, Callable[..., Any]]] = ()
 
     def answer(self, question: Question) -> Observation:
@@ -261,7 +266,9 @@ class _Runs:
         """The target; only the first run may use what other settings kept."""
         case, namespace = self.case, script.load(self.case)
         source = target(case.setting.target).source(case.setting)
+        before = conduct.look()
         seen = runs.observe(namespace, source, kept=self._shared.kept if first else None)
+        self.left = tuple(dict.fromkeys((*self.left, *before.mend())))
         if first:
             self._stages = namespace.get("STAGES", ())
             for stage, seconds in seen.spent.items():

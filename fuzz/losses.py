@@ -106,6 +106,7 @@ def _empty(case: str, target: str, status: str, operators: list[str]) -> dict[st
         "reason": "",
         "signature": "",
         "stage": "",
+        "left": [],
     }
 
 

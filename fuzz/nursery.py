@@ -19,10 +19,12 @@ from shakeout.fuzz.headers import Headers
 from shakeout.fuzz.protocol import Control, Disconnected
 from shakeout.fuzz.zygote import ENVIRONMENT
 
-__all__ = ["SLOW", "Interrupted", "Nursery", "ZygoteBroken"]
+__all__ = ["SLOW", "Interrupted", "Nursery", "StageFailed", "ZygoteBroken"]
 
-#: How often the zygote may die before anything was answered in between.
-DEATHS = 3
+#: How often the zygote may die before anything was answered in between, and how often while it loads one target: once
+#: somebody may have killed it, twice it is the target.
+DEATHS = 4
+TRIES = 2
 
 
 #: Targets that leave files when they are warmed which every later process uses (Inductor its precompiled header), and
@@ -32,6 +34,10 @@ SLOW = frozenset({"inductor"})
 
 class ZygoteBroken(Exception):
     """The zygote could not load or warm a target; the message is its traceback, or its last words."""
+
+
+class StageFailed(ZygoteBroken):
+    """The zygote lives, but could not do one thing that it was asked for; the message is the traceback."""
 
 
 class Interrupted(Exception):
@@ -88,6 +94,9 @@ class Nursery:
             try:
                 self._start()
                 return
+            except StageFailed as error:
+                self.drop()
+                raise ZygoteBroken(str(error)) from None
             except Disconnected:
                 self.drop()
                 self._count_death("the process that loads the targets was killed; starting another")
@@ -99,18 +108,26 @@ class Nursery:
         """Have the zygote do one thing more: ``{"warm": target}``, ``{"begin": ""}`` or ``{"prepare": ""}``.
 
         Raises:
+            StageFailed: it cannot; everything else still works.
             ZygoteBroken, Interrupted: as ``start``.
         """
-        self._stages.append(message)
-        try:
-            self._do(message)
-        except Disconnected:
-            self.drop()
-            self._count_death("the process that loads the targets was killed; starting another")
-            self.restart()
-        except BaseException:
-            self.drop()
-            raise
+        for _ in range(TRIES):
+            try:
+                self._do(message)
+            except Disconnected:
+                self.drop()
+                self._count_death("the process that loads the targets died; starting another")
+                self.restart()
+            except StageFailed:
+                raise
+            except BaseException:
+                self.drop()
+                raise
+            else:
+                self._stages.append(message)
+                return
+        self.deaths = 0
+        raise StageFailed(f"the process that loads it died {TRIES} times: {self._last_words()}")
 
     def await_builder(self) -> None:
         """Wait until the files of slow targets are there, however that went; the zygote makes what is missing."""
@@ -218,7 +235,7 @@ class Nursery:
                 seconds = message.get("seconds", 0.0)
                 self._tell(events.Warming(message["warming"], seconds, done="seconds" in message))
             elif "broken" in message:
-                raise ZygoteBroken(message["broken"])
+                raise StageFailed(message["broken"])
             elif "ready" in message:
                 if message["ready"] > 1:
                     text = f"the zygote has {message['ready']} threads; a worker forked from it may hang"

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 from shakeout.fuzz.config import Config
 from shakeout.fuzz.protocol import Job
+from shakeout.fuzz.signature import SMALL
 
 __all__ = ["KNOB_SHARE", "job", "seed_of", "turns"]
 
-#: Turns in which the targets come round. An Inductor case takes ten times as long as one that is only captured; with
-#: one turn to two, Inductor still gets most of the time, and the quick ones more than half of the cases.
-_TURNS = {"inductor": 1}
+#: Turns in which the targets come round. A compiler takes ten times as long as graph capture alone; with one turn
+#: to two, compilers still get most of the time, and the quick ones many of the cases.
+_TURNS = {"inductor": 1, "onnxruntime": 1, "openvino": 1, "tvm": 1}
 _QUICK = 2
 
 #: Share of cases with knobs off their defaults. Most of the bugs that people report need none.
@@ -33,12 +35,14 @@ def turns(targets: tuple[str, ...]) -> tuple[str, ...]:
 def job(config: Config, index: int) -> Job:
     """Job number ``index`` of a campaign."""
     circle = turns(config.targets)
-    mode = {"mode": config.mode} if config.mode else {}
+    wish: dict[str, Any] = {"mode": config.mode} if config.mode else {}
+    if config.operators:
+        wish |= {"operators": config.operators, "style": "small" if config.operators <= SMALL else "network"}
     return Job(
         index=index,
         target=circle[index % len(circle)],
         seed=seed_of(config.seed, index),
-        recipe={"index": index, **mode},
+        recipe={"index": index, **wish},
         knobs=dict(config.knobs),
         knob_share=KNOB_SHARE,
         device=config.device,

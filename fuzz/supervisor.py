@@ -14,13 +14,13 @@ import signal
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from shakeout.fuzz import events
-from shakeout.fuzz.nursery import SLOW, Nursery
+from shakeout.fuzz.nursery import SLOW, Nursery, StageFailed
 from shakeout.fuzz.protocol import Channel, Disconnected, Job
 from shakeout.fuzz.slot import SlotState, Watch
 from shakeout.fuzz.worker import LOG, TELL_STACK, resident
@@ -169,20 +169,30 @@ class Crew:
             self.warm()
             self.prepare()
 
-    def warm(self) -> None:
-        """Warm every target, with fresh workers afterwards; raises like ``start``."""
+    def warm(self) -> dict[str, str]:
+        """Warm every target, with fresh workers afterwards; raises like ``start``.
+
+        Returns:
+            The targets that cannot be used, and why.
+        """
         self._vacate()
-        quick = [name for name in self._targets if name not in SLOW]
-        for name in quick:
-            self._nursery.stage({"warm": name})
+        broken: dict[str, str] = {}
+
+        def load(names: Iterable[str]) -> None:
+            for name in names:
+                try:
+                    self._nursery.stage({"warm": name})
+                except StageFailed as error:
+                    broken[name] = str(error)
+
+        load(name for name in self._targets if name not in SLOW)
         # Now a core is free for what the maker needs.
         self._nursery.await_builder()
         self._nursery.stage({"begin": ""})
-        for name in self._targets:
-            if name in SLOW:
-                self._nursery.stage({"warm": name})
+        load(name for name in self._targets if name in SLOW)
         self.headers.keep()
         self._occupy()
+        return broken
 
     def prepare(self) -> None:
         """Have the maker load what it needs, with fresh workers afterwards; raises like ``start``."""
@@ -311,7 +321,7 @@ class Crew:
         seat.job = None
         seat.history.append(job)
         grown = message["resident"] - seat.resident
-        if len(seat.history) >= self._recycle or grown > GROWTH or job.fresh or job.before:
+        if message.get("spent") or len(seat.history) >= self._recycle or grown > GROWTH or job.fresh or job.before:
             self._dismiss(seat)
 
     def _watch(self, limits: Callable[[Job], Limits]) -> None:

@@ -26,6 +26,7 @@ NOTHING: dict[str, Any] = {
     "reason": "",
     "signature": "",
     "stage": "",
+    "left": [],
 }
 
 

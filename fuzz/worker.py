@@ -154,6 +154,7 @@ class _Worker:
         """Make a case, and run it under each of its settings; every answer but the last is marked ``partial``."""
         import torch
 
+        from shakeout.fuzz.conduct import THREADS
         from shakeout.fuzz.execute import Shared, execute
 
         # What follows from random states of the process would differ between a first run and a replay.
@@ -181,6 +182,8 @@ class _Worker:
             answer = {"result": data, "text": text, **grown}
             if result.failure is not None:
                 self._explain(case, result, answer)
+            if len(os.listdir("/proc/self/task")) > THREADS:
+                answer["spent"] = True  # a leak of threads is not mended; another worker has none
             # What is not taken under the default setting is not taken under the others, each time at full price.
             hopeless = number == 0 and result.status in ("invalid", "unsupported", "failed")
             last = hopeless or number + 1 == len(cases)

@@ -61,12 +61,12 @@ def _stage(supervisor: Control, work: Callable[[], object]) -> None:
     """Do one thing more before the next fork, and say that it is done, or why not."""
     try:
         work()
-        # What is alive now stays alive in every worker: the collector need not look at it, and its pages stay shared.
-        gc.collect()
-        gc.freeze()
     except Exception:
         supervisor.send({"broken": traceback.format_exc()[-20_000:]})
-        raise SystemExit(1) from None
+        return
+    # What is alive now stays alive in every worker: the collector need not look at it, and its pages stay shared.
+    gc.collect()
+    gc.freeze()
     supervisor.send({"ready": len(os.listdir("/proc/self/task"))})
 
 

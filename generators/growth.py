@@ -63,6 +63,7 @@ class Habits:
         derive: a fresh operand is a view or a constant, made by a call of its own.
         training: floating-point inputs are leaves.
         special: NaN and infinities are wanted.
+        writes: inputs may be written to.
     """
 
     reuse: float = 0.5
@@ -77,6 +78,7 @@ class Habits:
     derive: float = 0.0
     training: bool = False
     special: bool = False
+    writes: bool = True
 
 
 @dataclass(slots=True)
@@ -233,11 +235,11 @@ class Growth:
                 self.by_type[key].pop()
                 self.total -= tensor.numel()
         while len(self.inputs) > inputs:
-            _, given = self.inputs.pop()
+            self.inputs.pop()
             self.windows.pop()
             storage = self.storages.pop()
             self.owned -= storage is not None
-            if given.requires_grad and storage is not None:
+            if storage is not None:
                 # Another tensor may get this address, and what is drawn must not hang on addresses.
                 self.protected.discard(storage.untyped_storage().data_ptr())
         for step in self.steps[steps:]:
@@ -333,7 +335,7 @@ class Growth:
             or view.strides != (1,)
         ):
             tensor = standalone.strided(flat, DTYPES[given.dtype], view.shape, view.strides, view.offset)
-        if given.requires_grad:
+        if given.requires_grad or not self.habits.writes:
             self.protected.add(flat.untyped_storage().data_ptr())
         number = self._add(tensor, given.dtype, given.shape, -1)
         self.inputs.append((number, given))
@@ -490,6 +492,8 @@ class Growth:
                     if self._holds(candidate, slot.spread):
                         found = candidate
                     break
+            if found < 0 and writes and not habits.writes:
+                raise Rejected("writes to an input")
             if found < 0:
                 found = self._fresh(wanted, shape, slot.spread, writable=writes, plain=plain)
             numbers.append(found)

@@ -53,6 +53,7 @@ class Recipe:
         values: kind of the inputs.
         index: number of the case; small programs then visit every operator in turn.
         avoid: operators that are left out.
+        writes: whether inputs may be written to.
     """
 
     style: Style | None = None
@@ -63,6 +64,7 @@ class Recipe:
     values: ValuesKind | None = None
     index: int | None = None
     avoid: frozenset[str] = frozenset()
+    writes: bool = True
 
     def __post_init__(self) -> None:
         if self.operators is not None and not 1 <= self.operators <= 1000:
@@ -153,6 +155,7 @@ def _growth(choices: Choices, recipe: Recipe, style: Style) -> Growth:
         derive=0.8 if small else 0.1,
         training=training,
         special=kind == "special",
+        writes=recipe.writes,
     )
     palette = Palette(choices, kind, choices.pick((0.0, 0.4, 0.8)))
     return Growth(choices, palette, habits, recipe.avoid)

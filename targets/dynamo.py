@@ -63,7 +63,7 @@ class TorchCompile:
     summary: str
     space: KnobSpace
     vocabulary: str = "torch"
-    promises: frozenset[Promise] = frozenset({"layout"})
+    promises: frozenset[Promise] = frozenset({"layout", "writes"})
     packages: tuple[str, ...] = ()
     settings: int = 1
     mode: Mode | None = None

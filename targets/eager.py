@@ -24,7 +24,7 @@ class Eager:
     name: str = "eager"
     vocabulary: str = "torch"
     summary: str = "PyTorch without a compiler: the reference, judged against itself"
-    promises: frozenset[Promise] = frozenset({"bits", "layout"})
+    promises: frozenset[Promise] = frozenset({"bits", "layout", "writes"})
     packages: tuple[str, ...] = ()
     settings: int = 1
     mode: Mode | None = None

@@ -25,7 +25,7 @@ class Export:
     name: str = "export"
     vocabulary: str = "torch"
     summary: str = "torch.export's program, run by eager kernels"
-    promises: frozenset[Promise] = frozenset()
+    promises: frozenset[Promise] = frozenset({"writes"})
     packages: tuple[str, ...] = ()
     settings: int = 1
     mode: Mode | None = None

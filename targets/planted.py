@@ -44,7 +44,7 @@ class Planted:
     name: str = "planted"
     vocabulary: str = "torch"
     summary: str = "eager PyTorch with a planted fault, for the self-test"
-    promises: frozenset[Promise] = frozenset({"layout"})
+    promises: frozenset[Promise] = frozenset({"layout", "writes"})
     packages: tuple[str, ...] = ()
     settings: int = 1
     mode: Mode | None = None

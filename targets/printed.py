@@ -31,5 +31,5 @@ def staged(body: str, *functions: Callable[..., Any], imports: Sequence[str] = (
     from shakeout.targets.staged import Declined, Exportable, export_declined, exported, functional, stage, varying
 
     shared = (Declined, stage, Exportable, varying, exported, functional, export_declined)
-    head = "\n".join(sorted({"import contextlib", "import time", *imports}))
+    head = "\n".join(sorted({"import contextlib", "import time", "import warnings", *imports}))
     return "\n\n\n".join([head, _STATE, *map(_source, (*shared, *functions)), body.rstrip()]) + "\n"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+import warnings
 
 import torch
 
@@ -69,7 +70,8 @@ def exported(function, given, strict=False):
 def functional(program):
     """The exported program without writes; one that writes to its inputs is declined."""
     if "functional" not in KEPT:
-        with stage("torch.export"):
+        with stage("torch.export"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             KEPT["functional"] = program.run_decompositions({})
     signature = KEPT["functional"].graph_signature
     written = [*signature.user_inputs_to_mutate.values(), *signature.buffers_to_mutate.values()]

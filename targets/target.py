@@ -14,7 +14,7 @@ from typing import Protocol
 
 from shakeout.corpus.case import KnobSpace, Mode, Promise, Setting
 
-__all__ = ["Target", "UnknownTarget", "module_available", "names", "target"]
+__all__ = ["Target", "UnknownTarget", "compilers", "module_available", "names", "target"]
 
 
 class UnknownTarget(ValueError):
@@ -79,6 +79,7 @@ _BUILT_IN = {
     "aot_eager": _Built("shakeout.targets.dynamo", "AOT_EAGER"),
     "inductor": _Built("shakeout.targets.dynamo", "INDUCTOR"),
     "export": _Built("shakeout.targets.export", "EXPORT"),
+    "onnxruntime": _Built("shakeout.targets.onnxruntime", "ONNXRUNTIME"),
     "save_on_cpu": _Built("shakeout.targets.offload.shipped", "SAVE_ON_CPU"),
     "disk_store": _Built("shakeout.targets.offload.shipped", "DISK_STORE"),
     "planted": _Built("shakeout.targets.planted", "PLANTED"),
@@ -94,6 +95,15 @@ def names() -> tuple[str, ...]:
 
     third_party = sorted(entry.name for entry in entry_points(group="shakeout.targets"))
     return (*(name for name in _BUILT_IN if name not in _HIDDEN), *third_party)
+
+
+#: What a campaign tests if nobody says: what compiles whole networks.
+_COMPILERS = ("inductor", "aot_eager", "export", "onnxruntime", "openvino", "tvm")
+
+
+def compilers() -> tuple[str, ...]:
+    """The compilers that can run here."""
+    return tuple(name for name in _COMPILERS if name in _BUILT_IN and target(name).unavailable() is None)
 
 
 @functools.cache

@@ -26,7 +26,7 @@ class UserKernel:
 
     name: str
     vocabulary: str = "kernel"
-    promises: frozenset[Promise] = frozenset({"layout"})
+    promises: frozenset[Promise] = frozenset({"layout", "writes"})
     packages: tuple[str, ...] = ()
     settings: int = 1
     mode: Mode | None = None

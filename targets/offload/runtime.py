@@ -32,7 +32,7 @@ class RuntimeTarget:
     around: Around
     space: KnobSpace = ()
     vocabulary: str = "torch"
-    promises: frozenset[Promise] = frozenset({"bits", "layout"})
+    promises: frozenset[Promise] = frozenset({"bits", "layout", "writes"})
     packages: tuple[str, ...] = ()
     settings: int = 1
     mode: Mode | None = "training"

@@ -233,11 +233,15 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_a_declared_name_is_a_target(package: Path) -> None:
     kernel, runtime = target("mine.kernels:my_relu"), declared("mine.kernels:around")
     assert isinstance(kernel, UserKernel)
-    assert (kernel.name, kernel.vocabulary, kernel.promises) == ("mine.kernels:my_relu", "kernel", {"layout"})
+    assert (kernel.name, kernel.vocabulary, kernel.promises) == ("mine.kernels:my_relu", "kernel", {"layout", "writes"})
     assert kernel.summary == "your kernel, against torch.relu"
     assert (kernel.unavailable(), kernel.knobs()) == (None, ())
     assert isinstance(runtime, RuntimeTarget)
-    assert (runtime.vocabulary, runtime.promises, runtime.unavailable()) == ("torch", {"bits", "layout"}, None)
+    assert (runtime.vocabulary, runtime.promises, runtime.unavailable()) == (
+        "torch",
+        {"bits", "layout", "writes"},
+        None,
+    )
     kernel.warm()
     runtime.warm()
 

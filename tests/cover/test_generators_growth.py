@@ -333,3 +333,17 @@ def test_each_run_is_told_as_a_case_before_it_happens(vocabulary: Vocabulary) ->
             # The last one is the whole case.
             assert codec.from_json(told[-1]["case"]) == case(grown)
     assert {"backward", "other inputs"} < kinds
+
+
+def test_inputs_are_not_written_to_where_that_is_not_wanted(vocabulary: Vocabulary) -> None:
+    in_place = 0
+    for seed in range(60):
+        grown = grow(SeededChoices(seed), Recipe(mode="inference", writes=False), vocabulary)
+        in_place += any(call.operator.endswith("_") for call in grown.program.calls)
+        for inputs, seen in zip(grown.calls, reference(grown), strict=True):
+            roles = [given.role for given in grown.program.inputs]
+            tensors = zip(tensors_of(inputs, training=False), roles, strict=True)
+            given = [tensor for tensor, _ in sorted(tensors, key=lambda pair: pair[1] == "parameter")]
+            for one, after in zip(given, seen["input after the call"], strict=True):
+                assert content(standalone.memory(one)) == content(after), grown.program.operators()
+    assert in_place > 5

@@ -224,7 +224,11 @@ def training_case(name: str) -> Case:
 @pytest.mark.parametrize("name", ["save_on_cpu", "disk_store"])
 def test_shipped_runtimes_change_nothing(name: str) -> None:
     subject = target(name)
-    assert (subject.promises, subject.vocabulary, subject.unavailable()) == ({"bits", "layout"}, "torch", None)
+    assert (subject.promises, subject.vocabulary, subject.unavailable()) == (
+        {"bits", "layout", "writes"},
+        "torch",
+        None,
+    )
     subject.warm()
     result = execute(training_case(name))
     assert (result.status, result.outcome, result.exact) == ("compared", Outcome.PASS, True)

@@ -30,6 +30,11 @@ FAULTS = {
     "chatter": "[print('x' * 10000) for _ in range(10000)]",
     "slow": "time.sleep(0.5)",
     "leak": "LEAKED.append(b'x' * (200 << 20))",
+    "flush": "torch.set_flush_denormal(True)",
+    "rounding": "ctypes.CDLL(None).fesetround(0x800)",
+    "locale": "import locale; locale.setlocale(locale.LC_ALL, 'C')",
+    "half": "torch.set_default_dtype(torch.float64)",
+    "threads": "[threading.Thread(target=time.sleep, args=(3600,), daemon=True).start() for _ in range(250)]",
     # Only behind another case in the same process.
     "remember": "os.environ['REMEMBERED'] = '1'",
     "recall": "outputs[0] += 1 if os.environ.get('REMEMBERED') else 0",
@@ -51,7 +56,7 @@ class Hostile:
     name: str = "hostile"
     vocabulary: str = "torch"
     summary: str = "for tests"
-    promises: frozenset[str] = frozenset({"layout"})
+    promises: frozenset[str] = frozenset({"layout", "writes"})
     packages: tuple[str, ...] = ()
     settings: int = 1
     mode: None = None
@@ -63,12 +68,14 @@ class Hostile:
         return None
 
     def warm(self) -> None:
+        if os.environ.get("HOSTILE_WARM") == "abort":
+            os.abort()
         if os.environ.get("HOSTILE_WARM"):
             raise ImportError(os.environ["HOSTILE_WARM"])
 
     def source(self, setting: Setting) -> str:
         return (
-            "import ctypes, os, subprocess, sys, time\n\nLEAKED = []\n\n\ndef prepare(function):\n"
+            "import ctypes, os, subprocess, sys, threading, time\n\nLEAKED = []\n\n\ndef prepare(function):\n"
             "    def faulty(*arguments):\n        outputs = list(function(*arguments))\n"
             f"        {FAULTS.get(str(setting.knob('fault', 'none')), 'pass')}\n        return outputs\n\n"
             f"    return faulty\n\n\n{DECLINES_NOTHING}\n"

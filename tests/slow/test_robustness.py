@@ -314,6 +314,30 @@ def test_a_zygote_that_never_lives_is_told(tmp_path: Path, monkeypatch) -> None:
     assert gone(tmp_path / "run")
 
 
+@pytest.mark.usefixtures("no_selftest")
+@pytest.mark.parametrize(("how", "said"), [("no module named hostility", "hostility"), ("abort", "died 2 times")])
+def test_a_target_that_cannot_be_loaded_is_left_out(tmp_path: Path, monkeypatch, how: str, said: str) -> None:
+    monkeypatch.setenv("HOSTILE_WARM", how)
+    fuzzing = Fuzzing(tmp_path / "run", monkeypatch, targets=("hostile", "eager"), cases=6)
+    assert fuzzing.run().reason == "cases"
+    notices = [event.message for event in fuzzing.of(events.Notice)]
+    assert any(text.startswith("hostile cannot be used and is left out") and said in text for text in notices), notices
+    assert {event.target for event in fuzzing.done().values()} == {"eager"}
+
+
+@pytest.mark.usefixtures("no_selftest")
+def test_what_a_target_leaves_behind_is_put_right_and_told(tmp_path: Path, monkeypatch) -> None:
+    faults = {1: "flush", 3: "rounding", 4: "half", 6: "threads", 8: "flush", 10: "locale"}
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    fuzzing = Fuzzing(tmp_path / "run", monkeypatch, faults, workers=1, cases=14)
+    assert fuzzing.run().reason == "cases"
+    assert {event.status for event in fuzzing.done().values()} == {"compared"}
+    assert {event.outcome for event in fuzzing.done().values()} == {"pass"}
+    notices = [event.message for event in fuzzing.of(events.Notice) if event.message.startswith("hostile left ")]
+    for what in ("subnormal numbers flushed to zero", "another rounding mode", "default dtype", "200 threads or more"):
+        assert sum(what in text for text in notices) == 1, (what, notices)
+
+
 RUN = """
 import json, sys
 from pathlib import Path

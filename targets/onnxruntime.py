@@ -1,0 +1,196 @@
+"""ONNX Runtime on the CPU, by way of torch.onnx's exporter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shakeout.corpus.case import Knob, KnobSpace, Mode, Promise, Setting
+from shakeout.targets.eager import INSTALL_TORCH
+from shakeout.targets.printed import staged
+from shakeout.targets.target import module_available
+
+__all__ = ["ONNXRUNTIME", "OnnxRuntime"]
+
+#: What makes up the chain beside torch: distribution and module.
+_PACKAGES = (("onnx", "onnx"), ("onnxscript", "onnxscript"), ("onnxruntime", "onnxruntime"))
+
+#: Optimisers that can do something to a model without quantisation, by the names under which they can be left out.
+_OPTIMISERS = tuple(
+    """
+    AttentionFusion BiasGeluFusion BiasSoftmaxFusion CastElimination CommonSubexpressionElimination ConstantFolding
+    ConstantSharing ConvActivationFusion ConvAddActivationFusion ConvAddFusion ConvBNFusion ConvMulFusion DivMulFusion
+    EliminateDropout EliminateIdentity FastGeluFusion FuseReluClip GatherSliceToSplitFusion GatherToSliceFusion
+    GeluFusionL1 GeluFusionL2 GemmActivationFusion GemmTransposeFusion LayerNormFusionL1 LayerNormFusionL2
+    Level1_RuleBasedTransformer Level2_RuleBasedTransformer MatMulActivationFusion MatMulAddFusion MatMulScaleFusion
+    MatMul_BatchNormalization_Fusion MatmulTransposeFusion NchwcTransformer NhwcTransformer NotWhereFusion Pad_Fusion
+    PreShapeNodeElimination QuickGeluFusion ReshapeFusion SimplifiedLayerNormFusion SkipLayerNormFusion
+    SliceConcatToSpaceToDepthFusion SwiGluFusion TransposeOptimizer TransposeOptimizer_CPUExecutionProvider
+    """.split()
+)
+
+_KNOBS = (
+    Knob("export.optimize", (True, False), "the exporter's own rewrites and constant folding"),
+    Knob("export.opset", (None, 18, 21, 23), "version of the operator set; None is the exporter's choice"),
+    Knob("optimization", ("ALL", "LAYOUT", "EXTENDED", "BASIC", "NONE"), "level of graph optimisation"),
+    Knob("disabled", (None, *_OPTIMISERS), "one optimiser that is left out"),
+    Knob("optimization.loops", (None, 0, 2), "session.graph_optimizations_loop_level: repeat the optimisers"),
+    Knob("constant_folding_limit", (None, 16), "largest folded constant in bytes"),
+    Knob("saved", (None, "onnx", "ort"), "save the optimised model in a format and load it again"),
+    Knob("execution_mode", ("ORT_SEQUENTIAL", "ORT_PARALLEL"), "operators one after the other or side by side"),
+    Knob("execution_order", ("DEFAULT", "PRIORITY_BASED"), "how the graph is sorted"),
+    Knob("threads", (1, 2), "threads within an operator"),
+    Knob("memory_pattern", (True, False), "plan all memory ahead once sizes are known"),
+    Knob("memory_arena", (True, False), "allocate from an arena"),
+    Knob("memory_reuse", (True, False), "give freed buffers to later results"),
+    Knob("prepacking", (True, False), "rearrange constant operands when the session is made"),
+    Knob("inlining", (True, False), "inline functions before the graph is partitioned"),
+    Knob("again", (False, True), "run twice on the same inputs, and look at the second run's outputs"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OnnxRuntime:
+    """``torch.onnx.export`` with ``dynamo=True``, then an inference session on the CPU provider."""
+
+    name: str = "onnxruntime"
+    vocabulary: str = "torch"
+    summary: str = "ONNX Runtime's CPU provider, by way of torch.onnx"
+    promises: frozenset[Promise] = frozenset()
+    packages: tuple[str, ...] = tuple(distribution for distribution, _ in _PACKAGES)
+    settings: int = 24
+    mode: Mode | None = "inference"
+
+    def knobs(self) -> KnobSpace:
+        """How the model is exported, optimised and run."""
+        return _KNOBS
+
+    def unavailable(self) -> str | None:
+        """The install line if a package is missing, or is there without its compiled part."""
+        if not module_available("torch"):
+            return f"torch is not installed: {INSTALL_TORCH}"
+        missing = [distribution for distribution, module in _PACKAGES if not module_available(module)]
+        if missing:
+            return f"{', '.join(missing)} not installed: pip install {' '.join(missing)}"
+        if not _compiled():
+            return "onnxruntime lacks its compiled module: pip install --force-reinstall onnxruntime"
+        return None
+
+    def warm(self) -> None:
+        """Export and run one small network."""
+        import torch
+
+        namespace: dict[str, object] = {"torch": torch}
+        exec(self.source(Setting(self.name)), namespace)
+        namespace |= {"CALLS": [lambda: [torch.ones(3)]], "arguments": lambda tensors: tensors}
+        prepare = namespace["prepare"]
+        assert callable(prepare)
+        prepare(lambda x: (torch.sin(x),))(torch.ones(3))
+
+    def source(self, setting: Setting) -> str:
+        """Export and make a session at the first call, and run that from then on."""
+        from shakeout.targets import onnx_staged as printed
+
+        export = []
+        if setting.knob("export.optimize") is False:
+            export.append("optimize=False")
+        if setting.knob("export.opset") is not None:
+            export.append(f"opset={setting.knob('export.opset')!r}")
+        run = "ort_run(session, given, complexes)"
+        lines = [
+            "def prepare(function):",
+            "    made = []",
+            "",
+            "    def run(*given):",
+            "        if not made:",
+            *(['            raise Declined("the model has no backward pass")'] * (setting.mode == "training")),
+            f"            model = {_call('onnx_model', 'function', 'given', *export)}",
+            '            program = KEPT["functional"]',
+            "            complexes = complex_outputs(program)",
+            f"            session = {_call('ort_compiled', 'model', *_session(setting))}",
+            "            made.append((session, complexes))",
+            "            STAGES.extend(onnx_stages(program, model, complexes))",
+            "        session, complexes = made[0]",
+            '        with stage("run"):',
+            *([f"            {run}"] * bool(setting.knob("again"))),
+            f"            return {run}",
+            "",
+            "    return run",
+            "",
+            "",
+            "declined = onnx_declined",
+        ]
+        functions = (
+            printed.elements,
+            printed.pairs,
+            printed.onnx_model,
+            printed.complex_outputs,
+            printed.ort_session,
+            printed.onnx_lacks_type,
+            printed.ort_compiled,
+            printed.ort_run,
+            printed.onnx_reference,
+            printed.onnx_agreed,
+            printed.onnx_stages,
+            printed.onnx_declined,
+        )
+        imports = ("ctypes", "logging", "os", "re", "tempfile", "warnings")
+        return staged("\n".join(lines), *functions, imports=[f"import {name}" for name in imports])
+
+
+def _compiled() -> bool:
+    """Whether the compiled module is where the package wants it; asking for it by name would import the package."""
+    import importlib.util
+    from pathlib import Path
+
+    spec = importlib.util.find_spec("onnxruntime")
+    folders = spec.submodule_search_locations or () if spec is not None else ()
+    return any(any(Path(folder, "capi").glob("onnxruntime_pybind11_state*")) for folder in folders)
+
+
+def _call(name: str, *arguments: str) -> str:
+    return f"{name}({', '.join(arguments)})"
+
+
+def _session(setting: Setting) -> list[str]:
+    """The keyword arguments of the session."""
+    options: list[tuple[str, object]] = []
+    entries: list[tuple[str, str]] = []
+    for knob, value in setting.knobs:
+        match knob:
+            case "execution_mode":
+                options += [("execution_mode", ("ExecutionMode", value)), ("inter_op_num_threads", 2)]
+                entries.append(("session.inter_op.allow_spinning", "0"))
+            case "execution_order":
+                options.append(("execution_order", ("ExecutionOrder", value)))
+            case "threads":
+                options.append(("intra_op_num_threads", value))
+                entries.append(("session.intra_op.allow_spinning", "0"))
+            case "memory_pattern":
+                options.append(("enable_mem_pattern", value))
+            case "memory_arena":
+                options.append(("enable_cpu_mem_arena", value))
+            case "memory_reuse":
+                options.append(("enable_mem_reuse", value))
+            case "prepacking":
+                entries.append(("session.disable_prepacking", "1"))
+            case "inlining":
+                entries.append(("session.disable_aot_function_inlining", "1"))
+            case "optimization.loops":
+                entries.append(("session.graph_optimizations_loop_level", str(value)))
+            case "constant_folding_limit":
+                entries.append(("optimization.constant_folding_max_output_size_in_bytes", str(value)))
+    arguments = []
+    if setting.knob("optimization") is not None:
+        arguments.append(f"level={setting.knob('optimization')!r}")
+    if options:
+        arguments.append(f"options={options!r}")
+    if entries:
+        arguments.append(f"entries={entries!r}")
+    if setting.knob("disabled") is not None:
+        arguments.append(f"disabled={[setting.knob('disabled')]!r}")
+    if setting.knob("saved") is not None:
+        arguments.append(f"saved={setting.knob('saved')!r}")
+    return arguments
+
+
+ONNXRUNTIME = OnnxRuntime()
