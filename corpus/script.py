@@ -211,11 +211,15 @@ def standalone(
     table = {dtype: pair for dtype, pair in sorted(tolerances.items()) if dtype in occurring}
     stages = ", STAGES" if "STAGES" in prepare else ""
     call = f"isolated(prepare, {limit!r}{stages})" if limit else f"main(prepare{stages})"
+    device = case.setting.device
+    head = [*(f"import {name}" for name in sorted(imports)), "", "import torch", *words.imports(case.program)]
+    if device != "cpu":
+        head += ["", f'torch.set_default_device("{device}")']
     # What a reader looks for comes first: the program, its inputs, how the target is called.
     parts = [
         f'"""{title or f"Case {case.id} on {case.setting.target}."}\n\n'
         'Exit status: 0 no difference, 1 difference, 125 cannot run.\n"""',
-        "\n".join([*(f"import {name}" for name in sorted(imports)), "", "import torch", *words.imports(case.program)]),
+        "\n".join(head),
         text.rstrip(),
         prepare.rstrip(),
         "nan, inf = math.nan, math.inf\n"

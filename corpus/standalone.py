@@ -132,6 +132,8 @@ def run(bind, arguments, calls, prepare):
         torch.default_generator.manual_seed(0)
         with getattr(function, "around", contextlib.nullcontext)():
             outputs, gradients = observe(function, given, leaves)
+        if any(t.is_cuda for t in given):
+            torch.cuda.synchronize()  # what a kernel did wrong is told late
         state = torch.default_generator.get_state()
         step(parameters, leaves, gradients)
         seen.append(shown(outputs, gradients, [*given, *parameters], state))

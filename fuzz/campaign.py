@@ -126,6 +126,7 @@ class Campaign:
                 tell=self._tell,
                 maker=self._maker,
                 recycle=self._recycle,
+                device=self.config.device,
             )
             stack.callback(self.crew.stop)
             self.investigation = Investigation(
@@ -211,9 +212,9 @@ class Campaign:
     def replay_known(self) -> None:
         """Run each shipped known bug once, and tell which the installed versions still have."""
         bugs = {} if self._known is None else dict(enumerate(load_all(self._known)))
-        todo = deque(number for number, bug in bugs.items() if bug.case.setting.target in self._active.targets)
+        todo = deque(number for number, bug in bugs.items() if self._concerns(bug))
         for bug in bugs.values():
-            if bug.case.setting.target not in self._active.targets:
+            if not self._concerns(bug):
                 self._known_is(bug, "not run", f"{bug.case.setting.target} is not tested")
         waiting = set(todo)
         tries: Counter[int] = Counter()
@@ -236,6 +237,10 @@ class Campaign:
                     continue
                 waiting.discard(number)
                 self._known_answered(bugs[number], answer)
+
+    def _concerns(self, bug: KnownBug) -> bool:
+        setting = bug.case.setting
+        return setting.target in self._active.targets and setting.device == self._active.device
 
     def _known_answered(self, bug: KnownBug, answer: Answer) -> None:
         result = result_of(answer)

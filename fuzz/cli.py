@@ -232,6 +232,14 @@ def _check_targets(config: Any) -> None:
 
     from shakeout.targets.target import target
 
+    if config.device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise Mistake(
+                f"--device cuda: torch {torch.__version__} sees no CUDA device; install a CUDA build of torch and the "
+                "driver (see: shakeout doctor)"
+            )
     found = [target(name) for name in config.targets]
     for one in found:
         if missing := one.unavailable():

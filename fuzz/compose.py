@@ -107,7 +107,9 @@ def compose(job: Job, before_call: Callable[[str], None] | None = None) -> Made:
         for knobs in _knobs(choices, subject.knobs(), job.knobs, job.knob_share, subject.settings)
     ]
     case = Case(grown.program, grown.calls, settings[0])
-    return Made(case, tuple(settings[1:]), grown.fed, grown.proposed, grown.rejected, grown.reference)
+    # It was grown on the CPU.
+    reference = grown.reference if job.device == "cpu" else None
+    return Made(case, tuple(settings[1:]), grown.fed, grown.proposed, grown.rejected, reference)
 
 
 def _knobs(

@@ -57,6 +57,7 @@ class Nursery:
         self.directory = directory
         self.headers = Headers(directory / "cache" / "tmp")
         self.deaths = 0
+        self._threads = 1
         self._maker = maker
         self._tell = tell
         self._stop: Callable[[], bool] = lambda: False
@@ -237,7 +238,8 @@ class Nursery:
             elif "broken" in message:
                 raise StageFailed(message["broken"])
             elif "ready" in message:
-                if message["ready"] > 1:
+                if message["ready"] > self._threads:
+                    self._threads = message["ready"]
                     text = f"the zygote has {message['ready']} threads; a worker forked from it may hang"
                     self._tell(events.Notice(text))
                 return

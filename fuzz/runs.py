@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from collections.abc import Callable, Sequence
@@ -28,11 +29,15 @@ def observe(
     source: str | None = None,
     prepare: Callable[[Any], Any] = lambda network: network,
     kept: dict[str, Any] | None = None,
+    device: str = "cpu",
 ) -> Observation:
     """Run a loaded text: as it is, through ``prepare``, or on the target whose source is given.
 
-    ``kept`` is what that target may use again of another setting of the program, and where it leaves such things.
+    What the program itself makes is made on ``device``. ``kept`` is what that target may use again of another setting
+    of the program, and where it leaves such things.
     """
+    import torch
+
     from shakeout.corpus.standalone import run
 
     began = time.monotonic()
@@ -43,7 +48,8 @@ def observe(
             prepare, declined = namespace["prepare"], namespace["declined"]
             if kept is not None and "KEPT" in namespace:
                 namespace["KEPT"] = kept
-        calls = run(namespace["bind"], namespace["arguments"], namespace["CALLS"], prepare)
+        with contextlib.nullcontext() if device == "cpu" else torch.device(device):
+            calls = run(namespace["bind"], namespace["arguments"], namespace["CALLS"], prepare)
     except (Exception, SystemExit) as error:
         told = raised(error, declined=declined(error))
         return Observation((), told, time.monotonic() - began, dict(namespace.get("SPENT", {})))
@@ -73,7 +79,7 @@ def relaid(case: Case) -> Observation:
             t.detach().clone(memory_format=torch.contiguous_format).requires_grad_(t.requires_grad) for t in tensors
         ]
 
-    return observe(_fed(script.load(case), copy))
+    return observe(_fed(script.load(case), copy), device=case.setting.device)
 
 
 def poisoned(case: Case) -> Observation:
@@ -87,7 +93,7 @@ def poisoned(case: Case) -> Observation:
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
         # PyTorch fills every fresh tensor in this mode (torch.utils.deterministic.fill_uninitialized_memory).
-        return observe(script.load(case))
+        return observe(script.load(case), device=case.setting.device)
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
@@ -106,7 +112,8 @@ def baseline(case: Case) -> Observation:
     def widen(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
         return _widen(tensors, words.wider)
 
-    return observe(_fed(script.load(replace(case, program=words.widened(case.program))), widen))
+    wide = script.load(replace(case, program=words.widened(case.program)))
+    return observe(_fed(wide, widen), device=case.setting.device)
 
 
 def _widen(tensors: list[torch.Tensor], wider: Callable[[str], str]) -> list[torch.Tensor]:
@@ -137,7 +144,7 @@ def replica(case: Case, number: int) -> Observation:
         return NOTHING
     import torch
 
-    noise = torch.Generator().manual_seed(number)
+    noise = torch.Generator("cpu").manual_seed(number)
     program = case.program
 
     def prepare(network: Any) -> Callable[..., list[torch.Tensor]]:
@@ -155,7 +162,7 @@ def replica(case: Case, number: int) -> Observation:
 
         return moved
 
-    return observe(script.load(case), prepare=prepare)
+    return observe(script.load(case), prepare=prepare, device=case.setting.device)
 
 
 def _move(operator: str, result: Any, seen: set[int], noise: torch.Generator) -> Any:
@@ -169,7 +176,7 @@ def _move(operator: str, result: Any, seen: set[int], noise: torch.Generator) ->
     key = result.untyped_storage()._cdata
     if key in seen and not in_place:
         return result
-    steps = torch.randint(-1, 2, result.shape, generator=noise)
+    steps = torch.randint(-1, 2, result.shape, generator=noise, device="cpu").to(result.device)
     factor = 1.0 + steps.to(torch.float64) * torch.finfo(result.dtype).eps
     # Eight-bit floats are not multiplied by anything.
     wide = result.to(torch.float64) if result.dtype.itemsize == 1 else result

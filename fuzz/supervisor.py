@@ -133,6 +133,7 @@ class Crew:
         tell: events.Listener = lambda event: None,
         maker: str = "shakeout.fuzz.compose",
         recycle: int = 150,
+        device: str = "cpu",
     ) -> None:
         self.directory = directory
         self._nursery = Nursery(directory, maker, tell)
@@ -140,7 +141,8 @@ class Crew:
         #: Seconds that the last fork took in the zygote, and until a dead worker's successor was ready.
         self.fork_seconds = 0.0
         self.replace_seconds = 0.0
-        self._targets = list(targets)
+        # A process that has used CUDA cannot be forked, so each worker warms itself.
+        self._targets = list(targets) if device == "cpu" else []
         self._seats = [_Seat(number) for number in range(1, workers + 1)]
         self._tell = tell
         self._recycle = recycle

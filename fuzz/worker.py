@@ -106,6 +106,19 @@ def _settle(home: Path) -> None:
         Path("/proc/self/oom_score_adj").write_text("500")
 
 
+def _broken(device: str) -> bool:
+    """Whether the device answers no more: after an illegal access every later call of the process fails."""
+    if device == "cpu":
+        return False
+    import torch
+
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        return True
+    return False
+
+
 class _Worker:
     def __init__(self, channel: Channel, slot: Slot, home: Path, maker: str) -> None:
         from importlib import import_module
@@ -182,8 +195,8 @@ class _Worker:
             answer = {"result": data, "text": text, **grown}
             if result.failure is not None:
                 self._explain(case, result, answer)
-            if len(os.listdir("/proc/self/task")) > THREADS:
-                answer["spent"] = True  # a leak of threads is not mended; another worker has none
+            if len(os.listdir("/proc/self/task")) > THREADS or _broken(case.setting.device):
+                answer["spent"] = True  # neither is mended; another worker starts anew
             # What is not taken under the default setting is not taken under the others, each time at full price.
             hopeless = number == 0 and result.status in ("invalid", "unsupported", "failed")
             last = hopeless or number + 1 == len(cases)

@@ -76,15 +76,15 @@ class OnnxRuntime:
         return None
 
     def warm(self) -> None:
-        """Export and run one small network."""
+        """Export one small network. onnxruntime itself starts a thread when it is imported, so each worker does that."""
         import torch
 
         namespace: dict[str, object] = {"torch": torch}
         exec(self.source(Setting(self.name)), namespace)
         namespace |= {"CALLS": [lambda: [torch.ones(3)]], "arguments": lambda tensors: tensors}
-        prepare = namespace["prepare"]
-        assert callable(prepare)
-        prepare(lambda x: (torch.sin(x),))(torch.ones(3))
+        export = namespace["onnx_model"]
+        assert callable(export)
+        export(lambda x: (torch.sin(x),), (torch.ones(3),))
 
     def source(self, setting: Setting) -> str:
         """Export and make a session at the first call, and run that from then on."""
