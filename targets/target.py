@@ -80,6 +80,8 @@ _BUILT_IN = {
     "inductor": _Built("shakeout.targets.dynamo", "INDUCTOR"),
     "export": _Built("shakeout.targets.export", "EXPORT"),
     "onnxruntime": _Built("shakeout.targets.onnxruntime", "ONNXRUNTIME"),
+    "openvino": _Built("shakeout.targets.openvino", "OPENVINO"),
+    "tvm": _Built("shakeout.targets.tvm", "TVM"),
     "save_on_cpu": _Built("shakeout.targets.offload.shipped", "SAVE_ON_CPU"),
     "disk_store": _Built("shakeout.targets.offload.shipped", "DISK_STORE"),
     "planted": _Built("shakeout.targets.planted", "PLANTED"),

@@ -1,0 +1,129 @@
+"""OpenVINO on the CPU, by way of its converter for exported programs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shakeout.corpus.case import Knob, KnobSpace, Mode, Promise, Setting
+from shakeout.targets.eager import INSTALL_TORCH
+from shakeout.targets.printed import staged
+from shakeout.targets.target import module_available
+
+__all__ = ["OPENVINO", "OpenVino"]
+
+_KNOBS = (
+    Knob("shapes", ("dynamic", "static"), "sizes of the model: free, or those of the arguments"),
+    Knob("reload", (None, "ir", "blob"), "save the model, or the compiled model, and load it again"),
+    Knob("performance_hint", ("LATENCY", "THROUGHPUT", "CUMULATIVE_THROUGHPUT"), "what the plugin plans for"),
+    Knob("execution_mode_hint", ("PERFORMANCE", "ACCURACY"), "what the plugin may give up"),
+    Knob("threads", (1, 2), "threads within an operator"),
+    Knob("waiting", (False, True), "run in the background, and wait"),
+    Knob("again", (False, True), "run twice on the same inputs, and look at the second run's outputs"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenVino:
+    """``openvino.convert_model`` of the exported program, compiled for the CPU in float32."""
+
+    name: str = "openvino"
+    vocabulary: str = "torch"
+    summary: str = "OpenVINO's CPU plugin, by way of its converter"
+    promises: frozenset[Promise] = frozenset()
+    packages: tuple[str, ...] = ("openvino",)
+    settings: int = 8
+    mode: Mode | None = "inference"
+
+    def knobs(self) -> KnobSpace:
+        """How the model is compiled, stored and run."""
+        return _KNOBS
+
+    def unavailable(self) -> str | None:
+        """The install line if the package is missing, or is there without its compiled part."""
+        from importlib.util import find_spec
+        from pathlib import Path
+
+        if not module_available("torch"):
+            return f"torch is not installed: {INSTALL_TORCH}"
+        if not module_available("openvino"):
+            return "openvino is not installed: pip install openvino"
+        spec = find_spec("openvino")
+        folders = [Path(folder) for folder in (spec.submodule_search_locations if spec else None) or ()]
+        if not any(any(folder.glob("_pyopenvino.*")) for folder in folders):
+            return "openvino has no compiled module: pip install --force-reinstall openvino"
+        return None
+
+    def warm(self) -> None:
+        """Convert and run one small network."""
+        import gc
+
+        import torch
+
+        namespace: dict[str, object] = {"torch": torch}
+        exec(self.source(Setting(self.name)), namespace)
+        namespace |= {"CALLS": [lambda: [torch.ones(3)]], "arguments": lambda tensors: tensors}
+        prepare = namespace["prepare"]
+        assert callable(prepare)
+        prepare(lambda x: (torch.sin(x),))(torch.ones(3))
+        # A process that is forked while a compiled model lives dies with its first own one.
+        namespace.clear()
+        del prepare
+        gc.collect()
+
+    def source(self, setting: Setting) -> str:
+        """Convert and compile at the first call, and run the inference request from then on."""
+        from shakeout.targets import openvino_staged as printed
+
+        run = f"openvino_run(made[0], given{', waiting=True' if setting.knob('waiting') else ''})"
+        lines = [
+            "def prepare(function):",
+            "    made = []",
+            "",
+            "    def run(*given):",
+            *(['        raise Declined("the model has no backward pass")'] * (setting.mode == "training")),
+            "        openvino_taken(function, given)",
+            "        if not made:",
+            "            model = openvino_model(function, given)",
+            f"            made.append(openvino_compiled({', '.join(['model', 'given', *_compile(setting)])}))",
+            "            STAGES.extend(openvino_stages(model))",
+            '        with stage("run"):',
+            *([f"            {run}"] * bool(setting.knob("again"))),
+            f"            return {run}",
+            "",
+            "    return run",
+            "",
+            "",
+            "declined = openvino_declined",
+        ]
+        functions = (
+            printed.openvino_loaded,
+            printed.openvino_types,
+            printed.Narrowed,
+            printed.openvino_taken,
+            printed.openvino_model,
+            printed.openvino_compiled,
+            printed.openvino_fed,
+            printed.openvino_read,
+            printed.openvino_run,
+            printed.openvino_stages,
+            printed.openvino_declined,
+        )
+        return staged(
+            "\n".join(lines), *functions, imports=[f"import {name}" for name in ("ctypes", "os", "sys", "tempfile")]
+        )
+
+
+def _compile(setting: Setting) -> list[str]:
+    """The keyword arguments of the compilation."""
+    names = {"threads": "INFERENCE_NUM_THREADS"}
+    names |= {name: name.upper() for name in ("performance_hint", "execution_mode_hint")}
+    config = {names[knob]: value for knob, value in setting.knobs if knob in names}
+    arguments = [f"config={config!r}"] if config else []
+    if setting.knob("shapes") == "static":
+        arguments.append("static=True")
+    if setting.knob("reload") is not None:
+        arguments.append(f"reload={setting.knob('reload')!r}")
+    return arguments
+
+
+OPENVINO = OpenVino()

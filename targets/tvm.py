@@ -1,0 +1,178 @@
+"""TVM on the CPU: Relax's importer of exported programs, and code made by LLVM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shakeout.corpus.case import Knob, KnobSpace, Mode, Promise, Setting
+from shakeout.targets.eager import INSTALL_TORCH
+from shakeout.targets.printed import staged
+from shakeout.targets.target import module_available
+
+__all__ = ["TVM", "Tvm"]
+
+#: Passes that can be left out: the others' results do not rest on theirs.
+_OPTIONAL = (
+    "CanonicalizeBindings",
+    "DeadCodeElimination",
+    "FoldConstant",
+    "FuseOps",
+    "FuseTIR",
+    "KillAfterLastUse",
+    "RewriteDataflowReshape",
+    "StaticPlanBlockMemory",
+    "s_tir.CompactBufferAllocation",
+    "s_tir.HoistIfThenElse",
+    "s_tir.LoopPartition",
+    "s_tir.RenormalizeSplitPattern",
+    "s_tir.StmtSimplify",
+    "tirx.CommonSubexprElim",
+    "tirx.NarrowDataType",
+    "tirx.RemoveNoOp",
+    "tirx.StmtSimplify",
+    "tirx.StorageRewrite",
+    "tirx.UnrollLoop",
+)
+
+#: Passes over Relax modules that keep the meaning of any program, and need no arguments.
+_FURTHER = (
+    "AdjustMatmulOrder",
+    "CanonicalizeBindings",
+    "CombineParallelMatmul",
+    "ConvertToDataflow",
+    "DataflowUseInplaceCalls",
+    "DeadCodeElimination",
+    "DecomposeOpsForInference",
+    "EliminateCommonSubexpr",
+    "ExpandMatmulOfSum",
+    "FoldBatchnormToConv2D",
+    "FoldConstant",
+    "FuseTransposeMatmul",
+    "InlinePrivateFunctions",
+    "LambdaLift",
+    "OptimizeLayoutTransform",
+    "RemoveRedundantReshape",
+    "ReorderPermuteDimsAfterConcat",
+    "ReorderTakeAfterMatmul",
+    "TopologicalSort",
+)
+
+_KNOBS = (
+    Knob("import.decompositions", (True, False), "rewrite into core ATen before the import"),
+    Knob("pipeline", ("default", "zero", "cpu"), "relax.build's own, after the zero pipeline, the CPU backend's"),
+    Knob("further", (None, *_FURTHER), "one more pass over the Relax module, before all others"),
+    Knob("opt_level", (None, 0, 1, 3), "of the pass context; None is TVM's default"),
+    Knob("disabled", (None, *_OPTIONAL), "one pass that is left out"),
+    Knob("exec_mode", ("bytecode", "compiled"), "how the virtual machine runs the calls"),
+    Knob("llvm.opt_level", (None, 0, 1, 2), "of LLVM; None is TVM's default"),
+    Knob("llvm.cpu", (None, "host"), "the code is for any machine, or for this one's processor"),
+    Knob("again", (False, True), "run twice on the same inputs, and look at the second run's outputs"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tvm:
+    """``from_exported_program``, ``relax.build`` and the Relax virtual machine."""
+
+    name: str = "tvm"
+    vocabulary: str = "torch"
+    summary: str = "TVM's Relax importer and its LLVM code for the CPU"
+    promises: frozenset[Promise] = frozenset()
+    packages: tuple[str, ...] = ("apache-tvm",)
+    settings: int = 6
+    mode: Mode | None = "inference"
+
+    def knobs(self) -> KnobSpace:
+        """How the program is imported, built and run."""
+        return _KNOBS
+
+    def unavailable(self) -> str | None:
+        """The install line if a package is missing, or is there without its compiler or its importer."""
+        from importlib.util import find_spec
+        from pathlib import Path
+
+        if not module_available("torch"):
+            return f"torch is not installed: {INSTALL_TORCH}"
+        missing = [d for d, m in (("apache-tvm", "tvm"), ("apache-tvm-ffi", "tvm_ffi")) if not module_available(m)]
+        if missing:
+            return f"{', '.join(missing)} not installed: pip install {' '.join(missing)}"
+        spec = find_spec("tvm")
+        folders = [Path(folder) for folder in (spec.submodule_search_locations if spec else None) or ()]
+        # Older packages of the same name have neither; builds from source keep their libraries elsewhere.
+        if not any((folder / "relax/frontend/torch/exported_program_translator.py").exists() for folder in folders):
+            return "tvm has no importer of exported programs: pip install --force-reinstall apache-tvm"
+        return None
+
+    def warm(self) -> None:
+        """Import, build and run one small network."""
+        import torch
+
+        namespace: dict[str, object] = {"torch": torch}
+        exec(self.source(Setting(self.name)), namespace)
+        namespace |= {"CALLS": [lambda: [torch.ones(3)]], "arguments": lambda tensors: tensors}
+        prepare = namespace["prepare"]
+        assert callable(prepare)
+        prepare(lambda x: (torch.sin(x),))(torch.ones(3))
+
+    def source(self, setting: Setting) -> str:
+        """Import and build at the first call, and run the virtual machine from then on."""
+        from shakeout.targets import tvm_staged as printed
+
+        importing = ["decompositions=False"] if setting.knob("import.decompositions") is False else []
+        unoptimised = {"level": 0, "disabled": list(_OPTIONAL), "llvm": 0}
+        run = "tvm_run(made[0], given)"
+        lines = [
+            f"UNOPTIMISED = {unoptimised!r}",
+            "",
+            "",
+            "def prepare(function):",
+            "    made = []",
+            "",
+            "    def run(*given):",
+            "        if not made:",
+            *(['            raise Declined("the module has no backward pass")'] * (setting.mode == "training")),
+            f"            module = tvm_imported({', '.join(['function', 'given', *importing])})",
+            f"            made.append(tvm_built({', '.join(['module', *_build(setting)])}))",
+            "            STAGES.extend(tvm_stages(module, UNOPTIMISED))",
+            '        with stage("run"):',
+            *([f"            {run}"] * bool(setting.knob("again"))),
+            f"            return {run}",
+            "",
+            "    return run",
+            "",
+            "",
+            "declined = tvm_declined",
+        ]
+        functions = (
+            printed.tvm_imported,
+            printed.tvm_built,
+            printed.tvm_run,
+            printed.tvm_stages,
+            printed.tvm_declined,
+        )
+        return staged("\n".join(lines), *functions)
+
+
+def _build(setting: Setting) -> list[str]:
+    """The keyword arguments of the build."""
+    arguments = []
+    for knob, value in setting.knobs:
+        match knob:
+            case "pipeline":
+                arguments.append(f"pipeline={value!r}")
+            case "further" if value is not None:
+                arguments.append(f"passes={[value]!r}")
+            case "opt_level" if value is not None:
+                arguments.append(f"level={value!r}")
+            case "disabled" if value is not None:
+                arguments.append(f"disabled={[value]!r}")
+            case "exec_mode":
+                arguments.append(f"mode={value!r}")
+            case "llvm.opt_level" if value is not None:
+                arguments.append(f"llvm={value!r}")
+            case "llvm.cpu" if value is not None:
+                arguments.append(f"cpu={value!r}")
+    return arguments
+
+
+TVM = Tvm()
