@@ -521,6 +521,7 @@ class Campaign:
             "device": self.config.device,
             "mode": self.config.mode,
             "operators": self.config.operators,
+            "settings": self.config.settings,
             "knobs": dict(self.config.knobs),
         }
         if not path.exists():

@@ -123,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--device", choices=("cpu", "cuda"), help="where the tensors are (default cpu)")
     run.add_argument("--mode", choices=("inference", "training"), help="only such cases (default: both)")
     run.add_argument("--operators", type=int, metavar="N", help="of each program (default: all sizes)")
+    run.add_argument("--settings", type=int, metavar="N", help="tried on each program (default: as a target wants)")
     run.add_argument("--knob", action="append", metavar="NAME=VALUE", help="pin a knob of the targets; may be repeated")
     run.add_argument("--memory-limit", type=int, metavar="MIB", help="resident memory that a case may take")
     run.add_argument("--time-limit", type=float, metavar="SECONDS", help="for one case (default: derived as it goes)")
@@ -191,6 +192,7 @@ def _config(options: argparse.Namespace) -> Any:
         "device": ("--device", options.device, "cpu or cuda"),
         "mode": ("--mode", options.mode, "inference or training"),
         "operators": ("--operators", options.operators, "a whole number, 1 to 1000"),
+        "settings": ("--settings", options.settings, "a positive whole number"),
         "memory_limit": ("--memory-limit", options.memory_limit, "MiB, 256 or more"),
         "time_limit": ("--time-limit", options.time_limit, "a positive number"),
     }

@@ -104,7 +104,7 @@ def compose(job: Job, before_call: Callable[[str], None] | None = None) -> Made:
         grown = grow(choices, recipe, _loaded[0], before_call)
     settings = [
         Setting(job.target, knobs, grown.mode, job.device)
-        for knobs in _knobs(choices, subject.knobs(), job.knobs, job.knob_share, subject.settings)
+        for knobs in _knobs(choices, subject.knobs(), job.knobs, job.knob_share, job.settings or subject.settings)
     ]
     case = Case(grown.program, grown.calls, settings[0])
     # It was grown on the CPU.

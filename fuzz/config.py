@@ -43,6 +43,7 @@ class Config:
         device: ``cpu`` or ``cuda``.
         mode: ``inference`` or ``training`` for all cases; None for both.
         operators: of each program; None for all sizes.
+        settings: tried on each program; None for as many as a target wants.
         memory_limit: bytes resident for one worker.
         time_limit: seconds for one case; None to derive it.
         knobs: pinned for every case, by name.
@@ -56,6 +57,7 @@ class Config:
     device: str = "cpu"
     mode: str | None = None
     operators: int | None = None
+    settings: int | None = None
     memory_limit: int = field(default_factory=_memory)
     time_limit: float | None = None
     knobs: tuple[tuple[str, Any], ...] = ()
@@ -68,6 +70,7 @@ _KEYS: dict[tuple[str, str], tuple[str, str]] = {
     ("campaign", "device"): ("device", '"cpu" or "cuda"'),
     ("campaign", "mode"): ("mode", '"inference" or "training"'),
     ("campaign", "operators"): ("operators", "a whole number, 1 to 1000"),
+    ("campaign", "settings"): ("settings", "a positive whole number"),
     ("budget", "minutes"): ("seconds", "a positive number"),
     ("budget", "cases"): ("cases", "a positive whole number"),
     ("workers", "count"): ("workers", "a positive whole number"),
@@ -99,7 +102,7 @@ def check(name: str, value: Any) -> Any:
         case "time_limit":
             if number and value > 0:
                 return float(value)
-        case "cases" | "workers":
+        case "cases" | "workers" | "settings":
             if whole and value > 0:
                 return value
         case "operators":

@@ -37,6 +37,7 @@ class Job:
         knobs: pinned for every case.
         knob_share: probability that a case leaves the target's defaults.
         device: ``cpu`` or ``cuda``.
+        settings: that are tried on one program; 0 for as many as the target wants.
         traced: each call is written into the slot before it runs, to find the one that crashes while growing.
         script_limit: seconds; above 0, only the case's script is made, with this limit for its run.
         before: jobs that the same worker, a fresh one, runs first.
@@ -51,6 +52,7 @@ class Job:
     knobs: Mapping[str, Any] = field(default_factory=dict)
     knob_share: float = 0.0
     device: str = "cpu"
+    settings: int = 0
     traced: bool = False
     script_limit: float = 0.0
     before: tuple[Job, ...] = ()

@@ -35,15 +35,20 @@ def turns(targets: tuple[str, ...]) -> tuple[str, ...]:
 def job(config: Config, index: int) -> Job:
     """Job number ``index`` of a campaign."""
     circle = turns(config.targets)
+    rounds, turn = divmod(index, len(circle))
+    name = circle[turn]
+    # Each target counts its own cases: with the campaign's number it would meet only operators of some remainder.
+    own = rounds * circle.count(name) + circle[:turn].count(name)
     wish: dict[str, Any] = {"mode": config.mode} if config.mode else {}
     if config.operators:
         wish |= {"operators": config.operators, "style": "small" if config.operators <= SMALL else "network"}
     return Job(
         index=index,
-        target=circle[index % len(circle)],
+        target=name,
         seed=seed_of(config.seed, index),
-        recipe={"index": index, **wish},
+        recipe={"index": own, **wish},
         knobs=dict(config.knobs),
         knob_share=KNOB_SHARE,
         device=config.device,
+        settings=config.settings or 0,
     )

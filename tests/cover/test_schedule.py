@@ -33,4 +33,13 @@ def test_slow_targets_come_round_as_well() -> None:
 
 def test_what_is_pinned_reaches_the_job() -> None:
     job = schedule.job(config(mode="training", knobs=(("freezing", True),), device="cuda"), 3)
-    assert (job.recipe, job.knobs, job.device) == ({"index": 3, "mode": "training"}, {"freezing": True}, "cuda")
+    assert (job.recipe, job.knobs, job.device) == ({"index": 1, "mode": "training"}, {"freezing": True}, "cuda")
+
+
+def test_each_target_counts_its_own_cases() -> None:
+    # By the campaign's numbers a target would meet every third operator only, or none of some remainder.
+    own: dict[str, list[int]] = {}
+    for index in range(90):
+        job = schedule.job(config(), index)
+        own.setdefault(job.target, []).append(job.recipe["index"])
+    assert own == {"inductor": list(range(30)), "aot_eager": list(range(60))}
