@@ -29,7 +29,7 @@ def value_names(program: Program) -> list[str]:
     return names + [f"v{i}" for i in range(len(names), len(program.types()))]
 
 
-def network(program: Program) -> str:
+def network(program: Program, device: str = "cpu") -> str:
     """The network as source: ``bind(tensors)`` gives the callable, ``arguments(tensors)`` what it is called with."""
     words = vocabulary(program.vocabulary)
     names = value_names(program)
@@ -37,7 +37,7 @@ def network(program: Program) -> str:
     inputs = [i for i, given in enumerate(program.inputs) if given.role == "input"]
     lines = []
     for call, first in zip(program.calls, program.firsts(), strict=True):
-        text = words.expression(call, names)
+        text = words.expression(call, names, device)
         results = [names[first + i] for i in range(len(call.results))]
         if call.form == "tensor":
             text = f"{results[0]} = {text}"
@@ -139,7 +139,7 @@ def body(case: Case) -> str:
     """The network and the inputs of each call, as source text without imports."""
     names = value_names(case.program)[: len(case.program.inputs)]
     training = case.setting.mode == "training"
-    parts = [network(case.program)]
+    parts = [network(case.program, case.setting.device)]
     for number, inputs in enumerate(case.calls):
         parts.append(_inputs(inputs, names, number, case.setting.device, training))
     makers = ", ".join(f"inputs_{i}" for i in range(len(case.calls)))
@@ -211,10 +211,7 @@ def standalone(
     table = {dtype: pair for dtype, pair in sorted(tolerances.items()) if dtype in occurring}
     stages = ", STAGES" if "STAGES" in prepare else ""
     call = f"isolated(prepare, {limit!r}{stages})" if limit else f"main(prepare{stages})"
-    device = case.setting.device
     head = [*(f"import {name}" for name in sorted(imports)), "", "import torch", *words.imports(case.program)]
-    if device != "cpu":
-        head += ["", f'torch.set_default_device("{device}")']
     # What a reader looks for comes first: the program, its inputs, how the target is called.
     parts = [
         f'"""{title or f"Case {case.id} on {case.setting.target}."}\n\n'

@@ -18,16 +18,14 @@ PREFIX = 256
 @functools.lru_cache(1 << 13)
 def _stream(dtype: torch.dtype, size: int, kind: str, seed: int, low: float, high: float) -> torch.Tensor:
     """The first values of a stream; ``fill`` counts elements, so a shorter storage holds a prefix of them."""
-    with torch.device("cpu"):
-        return standalone.fill(dtype, (size,), kind, seed, low, high)
+    return standalone.fill(dtype, (size,), kind, seed, low, high)
 
 
 def filled(dtype: torch.dtype, shape: tuple[int, ...], kind: str, seed: int, low: float, high: float) -> torch.Tensor:
     """``standalone.fill``: the same values in a tensor of its own."""
     size = math.prod(shape)
     if size > PREFIX:
-        with torch.device("cpu"):
-            return standalone.fill(dtype, shape, kind, seed, low, high)
+        return standalone.fill(dtype, shape, kind, seed, low, high)
     # A NaN gets other bits in the tail of a vector loop than before it, and a view as integers shows them.
     stream = _stream(dtype, size if kind == "special" else PREFIX, kind, seed, low, high)
     values = stream[:size].clone()

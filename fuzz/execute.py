@@ -250,7 +250,7 @@ class _Runs:
         case = self.case
         match question.what:
             case "reference":
-                return runs.observe(script.load(case), device=case.setting.device)
+                return runs.observe(script.load(case))
             case "subject":
                 return self._subject(first=question == SUBJECT)
             case "baseline":
@@ -267,8 +267,7 @@ class _Runs:
         case, namespace = self.case, script.load(self.case)
         source = target(case.setting.target).source(case.setting)
         before = conduct.look()
-        kept = self._shared.kept if first else None
-        seen = runs.observe(namespace, source, kept=kept, device=case.setting.device)
+        seen = runs.observe(namespace, source, kept=self._shared.kept if first else None)
         self.left = tuple(dict.fromkeys((*self.left, *before.mend())))
         if first:
             self._stages = namespace.get("STAGES", ())
@@ -286,8 +285,7 @@ class _Runs:
         want = self.answers[REFERENCE].calls
         tolerances = dict(tolerance.TABLE)
         for name, form in self._stages:
-            device = self.case.setting.device
-            seen = runs.observe(script.load(self.case), prepare=lambda network: form, device=device)  # noqa: B023
+            seen = runs.observe(script.load(self.case), prepare=lambda network: form)  # noqa: B023
             if seen.error is None and differences(want, seen.calls, tolerances, ()):
                 return name
         return self.case.setting.target if self._stages else ""

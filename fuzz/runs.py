@@ -29,15 +29,11 @@ def observe(
     source: str | None = None,
     prepare: Callable[[Any], Any] = lambda network: network,
     kept: dict[str, Any] | None = None,
-    device: str = "cpu",
 ) -> Observation:
     """Run a loaded text: as it is, through ``prepare``, or on the target whose source is given.
 
-    What the program itself makes is made on ``device``. ``kept`` is what that target may use again of another setting
-    of the program, and where it leaves such things.
+    ``kept`` is what that target may use again of another setting of the program, and where it leaves such things.
     """
-    import torch
-
     from shakeout.corpus.standalone import run
 
     began = time.monotonic()
@@ -48,8 +44,7 @@ def observe(
             prepare, declined = namespace["prepare"], namespace["declined"]
             if kept is not None and "KEPT" in namespace:
                 namespace["KEPT"] = kept
-        with contextlib.nullcontext() if device == "cpu" else torch.device(device):
-            calls = run(namespace["bind"], namespace["arguments"], namespace["CALLS"], prepare)
+        calls = run(namespace["bind"], namespace["arguments"], namespace["CALLS"], prepare)
     except (Exception, SystemExit) as error:
         told = raised(error, declined=declined(error))
         return Observation((), told, time.monotonic() - began, dict(namespace.get("SPENT", {})))
@@ -79,7 +74,7 @@ def relaid(case: Case) -> Observation:
             t.detach().clone(memory_format=torch.contiguous_format).requires_grad_(t.requires_grad) for t in tensors
         ]
 
-    return observe(_fed(script.load(case), copy), device=case.setting.device)
+    return observe(_fed(script.load(case), copy))
 
 
 def poisoned(case: Case) -> Observation:
@@ -93,7 +88,7 @@ def poisoned(case: Case) -> Observation:
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
         # PyTorch fills every fresh tensor in this mode (torch.utils.deterministic.fill_uninitialized_memory).
-        return observe(script.load(case), device=case.setting.device)
+        return observe(script.load(case))
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
@@ -113,7 +108,7 @@ def baseline(case: Case) -> Observation:
         return _widen(tensors, words.wider)
 
     wide = script.load(replace(case, program=words.widened(case.program)))
-    return observe(_fed(wide, widen), device=case.setting.device)
+    return observe(_fed(wide, widen))
 
 
 def _widen(tensors: list[torch.Tensor], wider: Callable[[str], str]) -> list[torch.Tensor]:
@@ -145,7 +140,7 @@ def replica(case: Case, number: int) -> Observation:
     import torch
 
     noise = torch.Generator("cpu").manual_seed(number)
-    program = case.program
+    program, device = case.program, case.setting.device
 
     def prepare(network: Any) -> Callable[..., list[torch.Tensor]]:
         def moved(*given: torch.Tensor) -> list[torch.Tensor]:
@@ -157,12 +152,13 @@ def replica(case: Case, number: int) -> Observation:
             def after(call: Call, results: list[Any]) -> list[Any]:
                 return [_move(call.operator, result, seen, noise) for result in results]
 
-            values: Sequence[torch.Tensor] = words.evaluate(program, tensors, after)
+            with contextlib.nullcontext() if device == "cpu" else torch.device(device):
+                values: Sequence[torch.Tensor] = words.evaluate(program, tensors, after)
             return [values[i] for i in program.returns]
 
         return moved
 
-    return observe(script.load(case), prepare=prepare, device=case.setting.device)
+    return observe(script.load(case), prepare=prepare)
 
 
 def _move(operator: str, result: Any, seen: set[int], noise: torch.Generator) -> Any:

@@ -150,10 +150,10 @@ def _inside(operation: Call, after: Callable[[Call, list[Any]], list[Any]]) -> A
     return Inside()
 
 
-def expression(operation: Call, names: Sequence[str]) -> str:
+def expression(operation: Call, names: Sequence[str], device: str = "cpu") -> str:
     """A call as Python source."""
     if ":" not in operation.operator:
-        return plain.expression(operation, names)
+        return plain.expression(operation, names, device)
     pieces = [argument(arg, names) for arg in operation.args]
     pieces += [f"{key}={argument(arg, names)}" for key, arg in operation.kwargs]
     text = f"{local_name(operation.operator)}({', '.join(pieces)})"

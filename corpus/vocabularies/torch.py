@@ -269,8 +269,11 @@ _SIGNS = {
 }  # fmt: skip
 
 
-def expression(operation: Call, names: Sequence[str]) -> str:
-    """A call as Python source: an expression, or the statement of an indexed assignment."""
+def expression(operation: Call, names: Sequence[str], device: str = "cpu") -> str:
+    """A call as Python source: an expression, or the statement of an indexed assignment.
+
+    What makes a tensor from no other one says on which device, unless it is the CPU.
+    """
     operator, args = operation.operator, operation.args
     if operator == "torch.Tensor.__getitem__" and len(args) == 2:
         return f"{argument(args[0], names)}[{_index(args[1], names)}]"
@@ -280,6 +283,8 @@ def expression(operation: Call, names: Sequence[str]) -> str:
         return f"{argument(args[0], names)} {_SIGNS[operator]} {argument(args[1], names)}"
     pieces = [argument(arg, names) for arg in args]
     pieces += [f"{key}={argument(arg, names)}" for key, arg in operation.kwargs]
+    if device != "cpu" and not operation.operands():
+        pieces.append(f'device="{device}"')
     if operator.startswith("torch.Tensor.") and args and isinstance(args[0], Ref):
         name = operator.removeprefix("torch.Tensor.")
         if _is_property(operator):

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -101,3 +102,14 @@ def test_a_declined_program_cannot_run(tmp_path: Path) -> None:
 def test_a_script_needs_nothing_but_torch(tmp_path: Path) -> None:
     text = repro(case(increment, torch.ones(2, 3)))
     assert "shakeout" not in text.lower()
+
+
+def test_what_makes_a_tensor_says_on_which_device() -> None:
+    def network(x: torch.Tensor) -> torch.Tensor:
+        return x + torch.eye(3) + x.new_ones(3)
+
+    made = case(network, torch.ones(3, 3))
+    elsewhere = replace(made, setting=replace(made.setting, device="cuda"))
+    assert "torch.eye(3)" in script.body(made)
+    assert 'torch.eye(3, device="cuda")' in script.body(elsewhere)
+    assert "x0.new_ones(3)" in script.body(elsewhere)
