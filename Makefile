@@ -4,6 +4,8 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$python"; break; }; done)
 # The release that the tests are run against, installed before Shakeout so that pip does not choose a newer one.
 TORCH ?= torch==2.13.0
+# What is installed beside it: the development tools, and every compiler that is a target.
+EXTRAS ?= dev,onnx,openvino,tvm
 FUZZ_ARGS ?= --minutes 5
 
 BIN := .venv/bin
@@ -46,10 +48,10 @@ clean: ## remove what make and the tools created; runs/ stays
 $(STAMP): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Shakeout needs Python 3.11 or newer, and none was found. Install one, or name it:" \
 		"make PYTHON=/path/to/python3" >&2; exit 1; }
-	@echo "Preparing .venv: $(TORCH) and the development tools (minutes the first time) ..."
+	@echo "Preparing .venv: $(TORCH), compilers and development tools (minutes the first time) ..."
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	@log=.venv/install.log; \
-		{ $(BIN)/python -m pip install "$(TORCH)" && $(BIN)/python -m pip install -e '.[dev]'; } >$$log 2>&1 \
+		{ $(BIN)/python -m pip install "$(TORCH)" && $(BIN)/python -m pip install -e '.[$(EXTRAS)]'; } >$$log 2>&1 \
 		|| { cat $$log >&2; echo "Installing into .venv failed; pip's log is above." >&2; exit 1; }
 	@$(BIN)/python -c 'import torch; v = torch.version; print("torch", torch.__version__.partition("+")[0], \
 		v.cuda and f"CUDA {v.cuda}" or v.hip and f"ROCm {v.hip}" or "CPU")' >$@.new

@@ -96,7 +96,7 @@ def compose(job: Job, before_call: Callable[[str], None] | None = None) -> Made:
     if ":" in job.target and 0 <= job.index < SIMPLE_FIRST:
         wish |= {"style": "small", "operators": 1 if job.index < SIMPLE_FIRST // 2 else None}
     if not choices.boolean(EXPLORE):
-        wish |= {"avoid": declined(job.target), "writes": "writes" in subject.promises}
+        wish |= {"avoid": declined(job.target), "foreign": subject.foreign, "writes": "writes" in subject.promises}
     recipe = Recipe(**{**wish, **job.recipe})
     if subject.vocabulary == "kernel":
         grown = grow_around(choices, recipe, kernel_vocabulary(job.target, _loaded[0]), before_call)

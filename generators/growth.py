@@ -184,9 +184,10 @@ class Growth:
         palette: Palette,
         habits: Habits,
         avoid: frozenset[str] = frozenset(),
+        foreign: frozenset[str] = frozenset(),
     ) -> None:
         self.choices, self.palette, self.habits = choices, palette, habits
-        self.avoid = avoid
+        self.avoid, self.foreign = avoid, foreign
         #: Told of each call before it runs; its results are not known yet.
         self.before_call: Callable[[Step], None] | None = None
         self.inputs: list[tuple[int, Given]] = []  # with the number of the value
@@ -286,6 +287,8 @@ class Growth:
     def _fresh(self, dtype: str, shape: tuple[int, ...], spread: Spread, *, writable: bool, plain: bool) -> int:
         """A new input, or a view or constant made for the purpose."""
         choices, habits = self.choices, self.habits
+        if dtype in self.foreign:
+            raise Rejected("foreign dtype")
         if math.prod(shape) > (MAX_ELEMENTS if not habits.large else 1 << 16):
             raise Rejected("too large")
         anything = spread.kind == "any" and spread.low is None and not plain
@@ -632,6 +635,8 @@ class Growth:
             dtype = NAMES.get(tensor.dtype)
             if dtype is None or tensor.layout != torch.strided or tensor.is_quantized:
                 raise Rejected("its result is no plain tensor")
+            if dtype in self.foreign:
+                raise Rejected("foreign dtype")
             size = tensor.numel()
             total += size
             if size > limit or total > (MAX_TOTAL if not self.habits.large else 1 << 20):

@@ -53,6 +53,7 @@ class Recipe:
         values: kind of the inputs.
         index: number of the case; small programs then visit every operator in turn.
         avoid: operators that are left out.
+        foreign: dtypes that are left out.
         writes: whether inputs may be written to.
     """
 
@@ -64,6 +65,7 @@ class Recipe:
     values: ValuesKind | None = None
     index: int | None = None
     avoid: frozenset[str] = frozenset()
+    foreign: frozenset[str] = frozenset()
     writes: bool = True
 
     def __post_init__(self) -> None:
@@ -158,7 +160,7 @@ def _growth(choices: Choices, recipe: Recipe, style: Style) -> Growth:
         writes=recipe.writes,
     )
     palette = Palette(choices, kind, choices.pick((0.0, 0.4, 0.8)))
-    return Growth(choices, palette, habits, recipe.avoid)
+    return Growth(choices, palette, habits, recipe.avoid, recipe.foreign)
 
 
 _VALUES: tuple[tuple[ValuesKind, float], ...] = (("integers", 0.4), ("uniform", 0.35), ("special", 0.25))

@@ -66,6 +66,7 @@ class TorchCompile:
     promises: frozenset[Promise] = frozenset({"layout", "writes"})
     packages: tuple[str, ...] = ()
     settings: int = 1
+    foreign: frozenset[str] = frozenset()
     mode: Mode | None = None
 
     def knobs(self) -> KnobSpace:

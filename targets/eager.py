@@ -27,6 +27,7 @@ class Eager:
     promises: frozenset[Promise] = frozenset({"bits", "layout", "writes"})
     packages: tuple[str, ...] = ()
     settings: int = 1
+    foreign: frozenset[str] = frozenset()
     mode: Mode | None = None
 
     def knobs(self) -> KnobSpace:

@@ -28,6 +28,7 @@ class Export:
     promises: frozenset[Promise] = frozenset({"writes"})
     packages: tuple[str, ...] = ()
     settings: int = 1
+    foreign: frozenset[str] = frozenset()
     mode: Mode | None = None
 
     def knobs(self) -> KnobSpace:

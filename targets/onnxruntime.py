@@ -58,6 +58,7 @@ class OnnxRuntime:
     promises: frozenset[Promise] = frozenset()
     packages: tuple[str, ...] = tuple(distribution for distribution, _ in _PACKAGES)
     settings: int = 24
+    foreign: frozenset[str] = frozenset({"complex32", "complex64", "complex128"})
     mode: Mode | None = "inference"
 
     def knobs(self) -> KnobSpace:
@@ -76,7 +77,7 @@ class OnnxRuntime:
         return None
 
     def warm(self) -> None:
-        """Export one small network. onnxruntime itself starts a thread when it is imported, so each worker does that."""
+        """Export one small network; onnxruntime starts a thread when it is imported, so each worker does that."""
         import torch
 
         namespace: dict[str, object] = {"torch": torch}

@@ -32,6 +32,9 @@ class OpenVino:
     promises: frozenset[Promise] = frozenset()
     packages: tuple[str, ...] = ("openvino",)
     settings: int = 8
+    foreign: frozenset[str] = frozenset(
+        {"float64", "complex32", "complex64", "complex128", "uint16", "uint32", "uint64"}
+    )
     mode: Mode | None = "inference"
 
     def knobs(self) -> KnobSpace:

@@ -47,6 +47,7 @@ class Planted:
     promises: frozenset[Promise] = frozenset({"layout", "writes"})
     packages: tuple[str, ...] = ()
     settings: int = 1
+    foreign: frozenset[str] = frozenset()
     mode: Mode | None = None
 
     def knobs(self) -> KnobSpace:

@@ -52,6 +52,10 @@ class Target(Protocol):
         """Settings that are tried on one program, where preparing the program costs more than a setting."""
 
     @property
+    def foreign(self) -> frozenset[str]:
+        """Dtypes that it hardly takes in any operator; the generator leans away from them."""
+
+    @property
     def mode(self) -> Mode | None:
         """How cases are made for it, if nobody asks for something else."""
 

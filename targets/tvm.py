@@ -80,6 +80,7 @@ class Tvm:
     promises: frozenset[Promise] = frozenset()
     packages: tuple[str, ...] = ("apache-tvm",)
     settings: int = 6
+    foreign: frozenset[str] = frozenset({"complex32", "complex64", "complex128"})
     mode: Mode | None = "inference"
 
     def knobs(self) -> KnobSpace:

@@ -29,6 +29,7 @@ class UserKernel:
     promises: frozenset[Promise] = frozenset({"layout", "writes"})
     packages: tuple[str, ...] = ()
     settings: int = 1
+    foreign: frozenset[str] = frozenset()
     mode: Mode | None = None
 
     @property

@@ -35,6 +35,7 @@ class RuntimeTarget:
     promises: frozenset[Promise] = frozenset({"bits", "layout", "writes"})
     packages: tuple[str, ...] = ()
     settings: int = 1
+    foreign: frozenset[str] = frozenset()
     mode: Mode | None = "training"
 
     def knobs(self) -> KnobSpace:

@@ -59,6 +59,7 @@ class Hostile:
     promises: frozenset[str] = frozenset({"layout", "writes"})
     packages: tuple[str, ...] = ()
     settings: int = 1
+    foreign: frozenset[str] = frozenset()
     mode: None = None
 
     def knobs(self) -> KnobSpace:
