@@ -32,6 +32,16 @@ TRIES = 2
 SLOW = frozenset({"inductor"})
 
 
+_BUILD = """
+import sys
+from shakeout.fuzz.protocol import die_with_parent
+from shakeout.targets.target import target
+die_with_parent(int(sys.argv[1]))
+for name in sys.argv[2:]:
+    target(name).warm()
+"""
+
+
 class ZygoteBroken(Exception):
     """The zygote could not load or warm a target; the message is its traceback, or its last words."""
 
@@ -85,8 +95,7 @@ class Nursery:
         temporary.mkdir(parents=True, exist_ok=True)
         self.headers.fetch()
         if slow and not self.headers.present():
-            code = "import sys; from shakeout.targets.target import target; [target(n).warm() for n in sys.argv[1:]]"
-            self._builder = self._spawn(["-c", code, *slow], "builder.log")
+            self._builder = self._spawn(["-c", _BUILD, str(os.getpid()), *slow], "builder.log")
         self.restart()
 
     def restart(self) -> None:

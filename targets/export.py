@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from shakeout.corpus.case import Knob, KnobSpace, Mode, Promise, Setting
 from shakeout.targets.eager import INSTALL_TORCH
-from shakeout.targets.printed import staged
+from shakeout.targets.printed import run_once, staged
 from shakeout.targets.target import module_available
 
 __all__ = ["EXPORT", "Export"]
@@ -41,16 +41,8 @@ class Export:
 
     def warm(self) -> None:
         """Export one small network, with and without decompositions."""
-        import torch
-
         for knobs in ((), (("decompositions", "core_aten"),)):
-            namespace: dict[str, object] = {"torch": torch}
-            exec(self.source(Setting(self.name, knobs)), namespace)
-            x = torch.ones(3)
-            namespace |= {"CALLS": [lambda: [torch.ones(3)]], "arguments": lambda tensors: tensors}
-            prepare = namespace["prepare"]
-            assert callable(prepare)
-            prepare(lambda x: (torch.sin(x),))(x)
+            run_once(self.source(Setting(self.name, knobs)))
 
     def source(self, setting: Setting) -> str:
         """Export at the first call, and run the module from then on."""

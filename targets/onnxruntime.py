@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from shakeout.corpus.case import Knob, KnobSpace, Mode, Promise, Setting
 from shakeout.targets.eager import INSTALL_TORCH
-from shakeout.targets.printed import staged
+from shakeout.targets.printed import loaded, staged
 from shakeout.targets.target import module_available
 
 __all__ = ["ONNXRUNTIME", "OnnxRuntime"]
@@ -80,12 +80,7 @@ class OnnxRuntime:
         """Export one small network; onnxruntime starts a thread when it is imported, so each worker does that."""
         import torch
 
-        namespace: dict[str, object] = {"torch": torch}
-        exec(self.source(Setting(self.name)), namespace)
-        namespace |= {"CALLS": [lambda: [torch.ones(3)]], "arguments": lambda tensors: tensors}
-        export = namespace["onnx_model"]
-        assert callable(export)
-        export(lambda x: (torch.sin(x),), (torch.ones(3),))
+        loaded(self.source(Setting(self.name)))["onnx_model"](lambda x: (torch.sin(x),), (torch.ones(3),))
 
     def source(self, setting: Setting) -> str:
         """Export and make a session at the first call, and run that from then on."""

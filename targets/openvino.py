@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from shakeout.corpus.case import Knob, KnobSpace, Mode, Promise, Setting
 from shakeout.targets.eager import INSTALL_TORCH
-from shakeout.targets.printed import staged
+from shakeout.targets.printed import run_once, staged
 from shakeout.targets.target import module_available
 
 __all__ = ["OPENVINO", "OpenVino"]
@@ -60,17 +60,8 @@ class OpenVino:
         """Convert and run one small network."""
         import gc
 
-        import torch
-
-        namespace: dict[str, object] = {"torch": torch}
-        exec(self.source(Setting(self.name)), namespace)
-        namespace |= {"CALLS": [lambda: [torch.ones(3)]], "arguments": lambda tensors: tensors}
-        prepare = namespace["prepare"]
-        assert callable(prepare)
-        prepare(lambda x: (torch.sin(x),))(torch.ones(3))
+        run_once(self.source(Setting(self.name)))
         # A process that is forked while a compiled model lives dies with its first own one.
-        namespace.clear()
-        del prepare
         gc.collect()
 
     def source(self, setting: Setting) -> str:

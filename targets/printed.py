@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-__all__ = ["staged"]
+__all__ = ["loaded", "run_once", "staged"]
 
 #: Where the functions of ``staged.py`` leave what others may want to see.
 _STATE = """KEPT = {}  # what other settings of the same program may use again
@@ -33,3 +33,20 @@ def staged(body: str, *functions: Callable[..., Any], imports: Sequence[str] = (
     shared = (Declined, stage, Exportable, varying, exported, functional, export_declined)
     head = "\n".join(sorted({"import contextlib", "import time", "import warnings", *imports}))
     return "\n\n\n".join([head, _STATE, *map(_source, (*shared, *functions)), body.rstrip()]) + "\n"
+
+
+def loaded(text: str) -> dict[str, Any]:
+    """The functions of a target's text, beside a case of one small tensor as a worker would have it."""
+    import torch
+
+    namespace: dict[str, Any] = {"torch": torch}
+    exec(text, namespace)
+    namespace |= {"CALLS": [lambda: [torch.ones(3)]], "arguments": lambda tensors: tensors}
+    return namespace
+
+
+def run_once(text: str) -> None:
+    """Prepare and run one small network, which loads whatever the target needs."""
+    import torch
+
+    loaded(text)["prepare"](lambda x: (torch.sin(x),))(torch.ones(3))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from shakeout.corpus.case import Knob, KnobSpace, Mode, Promise, Setting
 from shakeout.targets.eager import INSTALL_TORCH
-from shakeout.targets.printed import staged
+from shakeout.targets.printed import run_once, staged
 from shakeout.targets.target import module_available
 
 __all__ = ["TVM", "Tvm"]
@@ -106,14 +106,7 @@ class Tvm:
 
     def warm(self) -> None:
         """Import, build and run one small network."""
-        import torch
-
-        namespace: dict[str, object] = {"torch": torch}
-        exec(self.source(Setting(self.name)), namespace)
-        namespace |= {"CALLS": [lambda: [torch.ones(3)]], "arguments": lambda tensors: tensors}
-        prepare = namespace["prepare"]
-        assert callable(prepare)
-        prepare(lambda x: (torch.sin(x),))(torch.ones(3))
+        run_once(self.source(Setting(self.name)))
 
     def source(self, setting: Setting) -> str:
         """Import and build at the first call, and run the virtual machine from then on."""
