@@ -25,6 +25,8 @@ Owner = Literal["subject", "shakeout"]
 _TELLING = (
     re.compile(r"(?:fatal )?(error: .*)"),
     re.compile(r": (got \w+\(.*)"),
+    # OpenVINO tells of all operators that it could not convert; the first one stands for them.
+    re.compile(r"^-- (\S.*) with a message:"),
 )
 
 _NOISE = (

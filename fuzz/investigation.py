@@ -34,8 +34,9 @@ FIRST_INDEX = -1_000_000
 #: A side job is given so often if its worker is killed from outside.
 ATTEMPTS = 3
 
-#: Seconds after which a script takes a run for a hang: a cold start of torch and a cold compilation, several times.
-SCRIPT_SECONDS = 60.0
+#: Seconds after which a script takes a run for a hang: a cold start of torch and a cold compilation of a large network,
+#: several times over.
+SCRIPT_SECONDS = 180.0
 
 Step = Job | Confirmation
 
