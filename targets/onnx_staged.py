@@ -159,12 +159,15 @@ def ort_run(session, given, complexes=()):
         else:
             empty = onnxruntime.OrtValue.ortvalue_from_shape_and_type(list(t.shape), elements()[t.dtype])
             binding.bind_ortvalue_input(info.name, empty)
-    for info in session.get_outputs():
-        binding.bind_output(info.name, "cpu")
+    returned = [info.name for info in session.get_outputs()]
+    bound = list(dict.fromkeys(returned))  # the same value may be returned twice, and is bound once
+    for name in bound:
+        binding.bind_output(name, "cpu")
     session.run_with_iobinding(binding)
+    values = dict(zip(bound, binding.get_outputs(), strict=True))
     dtypes = {number: dtype for dtype, number in elements().items()}
     outputs = []
-    for i, value in enumerate(binding.get_outputs()):
+    for i, value in enumerate(values[name] for name in returned):
         output = torch.empty(value.shape(), dtype=dtypes[value.element_type()])
         ctypes.memmove(output.data_ptr(), value.data_ptr(), output.nbytes)
         outputs.append(torch.view_as_complex(output) if i in complexes and output.shape[-1:] == (2,) else output)

@@ -170,6 +170,14 @@ def test_outputs_that_are_inputs_constants_or_each_other() -> None:
     check(execute(case(odd, torch.ones(3), torch.ones(0))))
 
 
+def test_a_value_that_is_returned_twice_comes_out_twice() -> None:
+    # Without the exporter's rewrites both outputs have one name.
+    one = case(lambda x: (x.abs(), x + 1), torch.tensor([-1.0, 2.0]))
+    twice = replace(one, program=replace(one.program, returns=(1, 2, 1)))
+    for knobs in ((), (("export.optimize", False),)):
+        check(execute(replace(twice, setting=Setting("onnxruntime", knobs))))
+
+
 def test_parameters_become_constants() -> None:
     def make() -> list[torch.Tensor]:
         return [torch.arange(6.0).reshape(2, 3), torch.ones(4, 3), torch.arange(4.0)]
