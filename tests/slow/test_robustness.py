@@ -406,8 +406,12 @@ def test_the_supervisor_killed_at_any_moment_loses_at_most_what_is_in_hand(tmp_p
     with Database.read(directory / "shakeout.sqlite") as database:
         assert database.flights() == []
         assert {bug.first_index for bug in database.bugs()} == {7, 11}
-    everything = list(_indices(directory))
-    assert set(everything) == set(range(max(everything) + 1))
+        generated = sum(total.generated for total in database.totals().values())
+    told = set(_indices(directory))
+    # What was committed and not told when it died is in the database only: at most two answers for each of three kills.
+    missing = set(range(max(told) + 1)) - told
+    assert len(missing) <= 6
+    assert generated >= len(told | missing)
 
 
 def _indices(directory: Path) -> Iterator[int]:
