@@ -25,7 +25,7 @@ from shakeout.fuzz.directory import DirectoryUnusable, check_disk, explained, lo
 from shakeout.fuzz.environment import describe
 from shakeout.fuzz.investigation import Investigation
 from shakeout.fuzz.losses import lost
-from shakeout.fuzz.nursery import Interrupted, ZygoteBroken
+from shakeout.fuzz.nursery import SLOW, Interrupted, ZygoteBroken
 from shakeout.fuzz.protocol import Job
 from shakeout.fuzz.selftest import NO_FAULT, selftest
 from shakeout.fuzz.supervisor import Answer, Crew, Limits, Loss
@@ -190,32 +190,42 @@ class Campaign:
         if missed := selftest(self.crew, self._tell, lambda: self._stopped):
             what = ", ".join("a false alarm where there was no fault" if one == NO_FAULT else one for one in missed)
             raise SelfTestFailed(f"the self-test missed: {what}; the campaign would miss bugs, so it does not start")
-        self._leave_out(self.crew.warm())
-        self.replay_known()
+        self._warm()
         self.crew.prepare()
         reason = self._fuzz()
         self.crew.abandon()
         return reason
 
-    def _leave_out(self, broken: Mapping[str, str]) -> None:
-        """Go on without the targets that cannot be used here, as long as there is another one."""
+    def _warm(self) -> None:
+        """Warm one target after the other, and replay its known bugs while the next ones still wait.
+
+        One that cannot be used here is left out, as long as there is another one.
+        """
+        bugs = () if self._known is None else load_all(self._known)
+        broken: dict[str, str] = {}
+        for name in sorted(self.config.targets, key=SLOW.__contains__):
+            if self._stopped:
+                return
+            if text := self.crew.warm([name]).get(name):
+                broken[name] = text
+                said = (text.strip().splitlines() or ["it said nothing"])[-1]
+                self._tell(events.Notice(f"{name} cannot be used and is left out: {said[:300]}"))
+            else:
+                self._replay([bug for bug in bugs if self._concerns(bug, name)])
         left = tuple(name for name in self.config.targets if name not in broken)
         if not left:
             raise ZygoteBroken("\n".join(f"{name}: {text}" for name, text in broken.items()))
         self._active = replace(self.config, targets=left)
-        for name, text in broken.items():
-            lines = text.strip().splitlines() or ["it said nothing"]
-            self._tell(events.Notice(f"{name} cannot be used and is left out: {lines[-1][:300]}"))
+        for bug in bugs:
+            if not any(self._concerns(bug, name) for name in left):
+                self._known_is(bug, "not run", f"{bug.case.setting.target} is not tested")
 
     # --- known bugs -------------------------------------------------------------------------------------------------
 
-    def replay_known(self) -> None:
-        """Run each shipped known bug once, and tell which the installed versions still have."""
-        bugs = {} if self._known is None else dict(enumerate(load_all(self._known)))
-        todo = deque(number for number, bug in bugs.items() if self._concerns(bug))
-        for bug in bugs.values():
-            if not self._concerns(bug):
-                self._known_is(bug, "not run", f"{bug.case.setting.target} is not tested")
+    def _replay(self, shipped: Sequence[KnownBug]) -> None:
+        """Run known bugs once, and tell which the installed versions still have."""
+        bugs = dict(enumerate(shipped))
+        todo = deque(bugs)
         waiting = set(todo)
         tries: Counter[int] = Counter()
 
@@ -238,9 +248,8 @@ class Campaign:
                 waiting.discard(number)
                 self._known_answered(bugs[number], answer)
 
-    def _concerns(self, bug: KnownBug) -> bool:
-        setting = bug.case.setting
-        return setting.target in self._active.targets and setting.device == self._active.device
+    def _concerns(self, bug: KnownBug, target: str) -> bool:
+        return bug.case.setting.target == target and bug.case.setting.device == self.config.device
 
     def _known_answered(self, bug: KnownBug, answer: Answer) -> None:
         result = result_of(answer)

@@ -101,7 +101,7 @@ class Display:
 
     def _warming(self, step: str) -> None:
         # What is told only at its end is over when something else begins.
-        if any(self._known.values()):
+        if step == "loading the operators" and any(self._known.values()):
             self._end_of_known()
         self._end_of_selftest()
         if self._live is not None:

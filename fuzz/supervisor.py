@@ -171,28 +171,27 @@ class Crew:
             self.warm()
             self.prepare()
 
-    def warm(self) -> dict[str, str]:
-        """Warm every target, with fresh workers afterwards; raises like ``start``.
+    def warm(self, names: Iterable[str] | None = None) -> dict[str, str]:
+        """Warm some targets, or all, with fresh workers afterwards; raises like ``start``.
 
         Returns:
             The targets that cannot be used, and why.
         """
-        self._vacate()
+        wanted = [name for name in (self._targets if names is None else names) if name in self._targets]
         broken: dict[str, str] = {}
-
-        def load(names: Iterable[str]) -> None:
-            for name in names:
-                try:
-                    self._nursery.stage({"warm": name})
-                except StageFailed as error:
-                    broken[name] = str(error)
-
-        load(name for name in self._targets if name not in SLOW)
-        # Now a core is free for what the maker needs.
-        self._nursery.await_builder()
-        self._nursery.stage({"begin": ""})
-        load(name for name in self._targets if name in SLOW)
-        self.headers.keep()
+        if not wanted:
+            return broken
+        self._vacate()
+        for name in sorted(wanted, key=SLOW.__contains__):
+            if name in SLOW:
+                self._nursery.await_builder()
+                # Now a core is free for what the maker needs.
+                self._nursery.stage({"begin": ""})
+            try:
+                self._nursery.stage({"warm": name})
+            except StageFailed as error:
+                broken[name] = str(error)
+            self.headers.keep()
         self._occupy()
         return broken
 
