@@ -25,7 +25,7 @@ from shakeout.fuzz.directory import DirectoryUnusable, check_disk, explained, lo
 from shakeout.fuzz.environment import describe
 from shakeout.fuzz.investigation import Investigation
 from shakeout.fuzz.losses import lost
-from shakeout.fuzz.nursery import SLOW, Interrupted, ZygoteBroken
+from shakeout.fuzz.nursery import Interrupted, ZygoteBroken
 from shakeout.fuzz.protocol import Job
 from shakeout.fuzz.selftest import NO_FAULT, selftest
 from shakeout.fuzz.supervisor import Answer, Crew, Limits, Loss
@@ -203,7 +203,7 @@ class Campaign:
         """
         bugs = () if self._known is None else load_all(self._known)
         broken: dict[str, str] = {}
-        for name in sorted(self.config.targets, key=SLOW.__contains__):
+        for name in self.crew.in_order(self.config.targets):
             if self._stopped:
                 return
             if text := self.crew.warm([name]).get(name):

@@ -139,6 +139,11 @@ class Nursery:
         self.deaths = 0
         raise StageFailed(f"the process that loads it died {TRIES} times: {self._last_words()}")
 
+    @property
+    def building(self) -> bool:
+        """Whether the files of slow targets are still being made."""
+        return self._builder is not None and self._builder.poll() is None
+
     def await_builder(self) -> None:
         """Wait until the files of slow targets are there, however that went; the zygote makes what is missing."""
         while self._builder is not None and self._builder.poll() is None:

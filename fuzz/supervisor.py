@@ -171,6 +171,10 @@ class Crew:
             self.warm()
             self.prepare()
 
+    def in_order(self, names: Iterable[str]) -> list[str]:
+        """Targets in the order in which they are best warmed: what others are still busy for comes last."""
+        return sorted(names, key=lambda name: name in SLOW and self._nursery.building)
+
     def warm(self, names: Iterable[str] | None = None) -> dict[str, str]:
         """Warm some targets, or all, with fresh workers afterwards; raises like ``start``.
 
@@ -182,7 +186,7 @@ class Crew:
         if not wanted:
             return broken
         self._vacate()
-        for name in sorted(wanted, key=SLOW.__contains__):
+        for name in self.in_order(wanted):
             if name in SLOW:
                 self._nursery.await_builder()
                 # Now a core is free for what the maker needs.
