@@ -21,7 +21,7 @@ from shakeout.corpus.known import KnownBug, load_all
 from shakeout.fuzz import config as configuration
 from shakeout.fuzz import events, schedule
 from shakeout.fuzz.confirm import RUNS
-from shakeout.fuzz.directory import DirectoryUnusable, check_disk, explained, locked, next_directory
+from shakeout.fuzz.directory import DirectoryUnusable, check_disk, explained, locked, next_directory, usage
 from shakeout.fuzz.environment import describe
 from shakeout.fuzz.investigation import Investigation
 from shakeout.fuzz.losses import lost
@@ -42,6 +42,9 @@ FLIGHTS = 3
 
 #: Seconds between two looks at the clock, the disk and the display.
 BEAT = 1.0
+
+#: Seconds between two looks at what the compilers have written: some thousand files.
+WEIGH = 20.0
 
 #: Seconds that cases in hand may still take when the time is over.
 LAST_CASES = 5.0
@@ -94,7 +97,8 @@ class Campaign:
         self._recycle = recycle
         self._stopped = False
         self._began = time.monotonic()
-        self._beaten = 0.0
+        self._beaten = self._weighed = 0.0
+        self._most_written = 0
         self._totals: dict[str, Totals] = {}
         self._times = TimeLimits(config.time_limit)
         self._attempts: Counter[int] = Counter()
@@ -127,6 +131,7 @@ class Campaign:
                 maker=self._maker,
                 recycle=self._recycle,
                 device=self.config.device,
+                shortcuts=self.config.shortcuts,
             )
             stack.callback(self.crew.stop)
             self.investigation = Investigation(
@@ -485,6 +490,9 @@ class Campaign:
             return
         self._beaten = now
         check_disk(self.directory)
+        if now - self._weighed > WEIGH:
+            self._weighed = now
+            self._most_written = max(self._most_written, usage(self.directory / "cache"))
         if spent is not None:
             with self.database.transaction():
                 self.database.set_meta(spent=spent + now - began)
@@ -505,7 +513,16 @@ class Campaign:
         with contextlib.suppress(DatabaseError):
             bugs = self.database.states()
         seconds = round(time.monotonic() - self._began, 3)
-        return events.Finished(reason, seconds, self._totals, bugs, tuple(self.investigation.confirmed), message)
+        new = tuple(self.investigation.confirmed)
+        compilers = usage(self.directory / "cache")
+        disk = {
+            "kept": usage(self.directory) - compilers - usage(self.directory / "slots"),
+            "compilers": max(self._most_written, compilers),
+            "headers": self.crew.headers.stored,
+        }
+        with contextlib.suppress(DatabaseError), self.database.transaction():
+            self.database.set_meta(disk=disk)
+        return events.Finished(reason, seconds, self._totals, bugs, new, message, disk)
 
     def _tell(self, event: events.Event) -> None:
         self._log(event)

@@ -118,7 +118,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--minutes", type=float, help="how long to fuzz (default 5)")
     run.add_argument("--cases", type=int, help="stop after so many cases")
-    run.add_argument("--workers", type=int, help="processes (default: one for each core)")
+    run.add_argument("--workers", type=int, help="cases at work at a time (default: one for each core)")
+    run.add_argument(
+        "--stock",
+        action="store_const",
+        const=(),
+        help="compile each of Inductor's kernels alone, with the compiler's own linker; slower, the same kernels",
+    )
     run.add_argument("--seed", type=int, help="of the campaign (default 0)")
     run.add_argument("--device", choices=("cpu", "cuda"), help="where the tensors are (default cpu)")
     run.add_argument("--mode", choices=("inference", "training"), help="only such cases (default: both)")
@@ -195,6 +201,7 @@ def _config(options: argparse.Namespace) -> Any:
         "settings": ("--settings", options.settings, "a positive whole number"),
         "memory_limit": ("--memory-limit", options.memory_limit, "MiB, 256 or more"),
         "time_limit": ("--time-limit", options.time_limit, "a positive number"),
+        "shortcuts": ("--stock", options.stock, "nothing"),
     }
     changes = {}
     for name, (flag, value, wanted) in flags.items():

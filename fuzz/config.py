@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from shakeout.targets.shortcuts import SHORTCUTS
 from shakeout.targets.target import compilers
 
 __all__ = ["Config", "ConfigError", "read", "write"]
@@ -47,6 +48,7 @@ class Config:
         memory_limit: bytes resident for one worker.
         time_limit: seconds for one case; None to derive it.
         knobs: pinned for every case, by name.
+        shortcuts: what makes compiling faster without changing what is compiled; see ``shakeout.targets.shortcuts``.
     """
 
     targets: tuple[str, ...] = field(default_factory=compilers)
@@ -61,6 +63,7 @@ class Config:
     memory_limit: int = field(default_factory=_memory)
     time_limit: float | None = None
     knobs: tuple[tuple[str, Any], ...] = ()
+    shortcuts: tuple[str, ...] = tuple(SHORTCUTS)
 
 
 #: Where each field stands in the file: table, key, and what a value must be.
@@ -76,6 +79,7 @@ _KEYS: dict[tuple[str, str], tuple[str, str]] = {
     ("workers", "count"): ("workers", "a positive whole number"),
     ("workers", "memory_mib"): ("memory_limit", "a whole number, 256 or more"),
     ("workers", "seconds_per_case"): ("time_limit", "a positive number"),
+    ("workers", "shortcuts"): ("shortcuts", f"a list with any of {', '.join(SHORTCUTS)}"),
 }
 
 
@@ -87,6 +91,9 @@ def check(name: str, value: Any) -> Any:
         case "targets":
             if isinstance(value, list | tuple) and value and all(isinstance(item, str) and item for item in value):
                 return tuple(dict.fromkeys(value))
+        case "shortcuts":
+            if isinstance(value, list | tuple) and set(value) <= set(SHORTCUTS):
+                return tuple(name for name in SHORTCUTS if name in value)
         case "seed":
             if whole and value >= 0:
                 return value

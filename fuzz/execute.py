@@ -16,10 +16,12 @@ from shakeout.corpus.case import Case
 from shakeout.corpus.observation import PARTS, Observation, raised
 from shakeout.fuzz import conduct, runs
 from shakeout.fuzz.signature import signature, title
+from shakeout.fuzz.slot import WAITING
 from shakeout.oracles import tolerance
 from shakeout.oracles.difference import pairs, same_values
 from shakeout.oracles.registry import oracles
 from shakeout.oracles.verdict import REFERENCE, SUBJECT, Outcome, Question, Verdict, merge
+from shakeout.targets import shortcuts
 from shakeout.targets.target import target
 
 __all__ = ["Result", "Shared", "Status", "execute", "repro"]
@@ -266,8 +268,10 @@ class _Runs:
         """The target; only the first run may use what other settings kept."""
         case, namespace = self.case, script.load(self.case)
         source = target(case.setting.target).source(case.setting)
-        before = conduct.look()
+        before, waited = conduct.look(), shortcuts.waited()
         seen = runs.observe(namespace, source, kept=self._shared.kept if first else None)
+        if shortcuts.waited() > waited:
+            self._clock.add(WAITING, shortcuts.waited() - waited)
         self.left = tuple(dict.fromkeys((*self.left, *before.mend())))
         if first:
             self._stages = namespace.get("STAGES", ())

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from shakeout.fuzz import events
 from shakeout.fuzz.headers import Headers
 from shakeout.fuzz.protocol import Control, Disconnected
 from shakeout.fuzz.zygote import ENVIRONMENT
+from shakeout.targets.joint import LARGEST, find_linker
 
 __all__ = ["SLOW", "Interrupted", "Nursery", "StageFailed", "ZygoteBroken"]
 
@@ -61,10 +62,18 @@ class Nursery:
         directory: of the campaign.
         maker: module that turns jobs into cases.
         tell: told what the zygote is at.
+        shortcuts: of ``shakeout.targets.shortcuts``, for the workers.
+        processes: how many workers there will be.
     """
 
-    def __init__(self, directory: Path, maker: str, tell: events.Listener) -> None:
+    def __init__(
+        self, directory: Path, maker: str, tell: events.Listener, shortcuts: Collection[str] = (), processes: int = 1
+    ) -> None:
         self.directory = directory
+        self._shortcuts = shortcuts
+        self._processes = processes
+        self._door: socket.socket | None = None
+        self._joiner: subprocess.Popen[bytes] | None = None
         self.headers = Headers(directory / "cache" / "tmp")
         self.deaths = 0
         self._threads = 1
@@ -166,7 +175,8 @@ class Nursery:
         """End everything."""
         self.drop()
         self._end_builder()
-        for name in ("zygote.log", "builder.log"):
+        self._end_joiner()
+        for name in ("zygote.log", "builder.log", "joiner.log"):
             with contextlib.suppress(OSError):
                 log = self.directory / name
                 if name == "builder.log" or log.stat().st_size == 0:
@@ -224,8 +234,14 @@ class Nursery:
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        files = [theirs.fileno()]
         command = ["-m", "shakeout.fuzz.zygote", str(theirs.fileno()), str(os.getpid()), self._maker]
-        self._process = self._spawn(command, "zygote.log", [theirs.fileno()])
+        if self._shortcuts:
+            self._start_joiner()
+            door = -1 if self._door is None else self._door.fileno()
+            files += [door] if door >= 0 else []
+            command += [str(door), ",".join(self._shortcuts)]
+        self._process = self._spawn(command, "zygote.log", files)
         theirs.close()
         self._control = Control(ours)
         self._await()
@@ -271,6 +287,36 @@ class Nursery:
             if text := (self.directory / "zygote.log").read_text(errors="replace").strip():
                 return text[-4000:]
         return "it said nothing"
+
+    def _start_joiner(self) -> None:
+        """The process that compiles the workers' kernels, several at once or with the fast linker, if it is wanted."""
+        linker = find_linker() if "linker" in self._shortcuts else ""
+        largest = LARGEST if "joint" in self._shortcuts else 1
+        if (largest == 1 and not linker) or (self._joiner is not None and self._joiner.poll() is None):
+            return
+        self._end_joiner()
+        self._door, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            command = [
+                "-m",
+                "shakeout.targets.joint",
+                str(theirs.fileno()),
+                str((self.directory / "cache" / "joint").absolute()),
+            ]
+            command += [str(len(os.sched_getaffinity(0))), str(self._processes), str(largest), linker]
+            self._joiner = self._spawn(command, "joiner.log", [theirs.fileno()])
+
+    def _end_joiner(self) -> None:
+        if self._door is not None:
+            self._door.close()
+            self._door = None
+        if self._joiner is not None:
+            self._joiner.terminate()  # its compilers go with it
+            try:
+                self._joiner.wait(2)
+            except subprocess.TimeoutExpired:
+                _kill(self._joiner)
+            self._joiner = None
 
     def _end_builder(self) -> None:
         if self._builder is not None:

@@ -15,11 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["SIZE", "Slot", "SlotState", "Watch", "read"]
+__all__ = ["SIZE", "WAITING", "Slot", "SlotState", "Watch", "read"]
 
 #: Bytes of a slot to begin with; it grows for a longer text. Allocated, not sparse: writing through a memory map into
 #: a hole of a full disk is a bus error.
 SIZE = 1 << 20
+
+#: The phase in which a worker only waits for a compiler that others' kernels wait for as well.
+WAITING = "waiting"
 
 # Sequence number (odd while a text is being written), job, start of the job, start of the phase, bytes of text, what
 # the text is, name of the phase. Times are of the monotonic clock, which all processes share.

@@ -14,7 +14,7 @@ import signal
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,7 @@ from typing import Any, Literal
 from shakeout.fuzz import events
 from shakeout.fuzz.nursery import SLOW, Nursery, StageFailed
 from shakeout.fuzz.protocol import Channel, Disconnected, Job
-from shakeout.fuzz.slot import SlotState, Watch
+from shakeout.fuzz.slot import WAITING, SlotState, Watch
 from shakeout.fuzz.worker import LOG, TELL_STACK, resident
 
 __all__ = ["Answer", "Crew", "Limits", "Loss", "family"]
@@ -116,12 +116,25 @@ class _Seat:
     empty_since: float = 0.0
     reason: str = ""
     index: int | None = None
+    waiting: bool = False
+    looked: float = 0.0
 
 
 class Crew:
     """Runs jobs on some workers, all files below one directory.
 
     Start it from the thread that uses it: the zygote dies with the thread that started it.
+
+    Args:
+        directory: for their files.
+        targets: that are warmed before workers are forked.
+        workers: jobs that are at work at a time.
+        tell: told of what happens.
+        maker: module that turns jobs into cases.
+        recycle: jobs after which a worker is replaced.
+        device: ``cpu`` or ``cuda``.
+        shortcuts: of ``shakeout.targets.shortcuts``. With joint builds there are more workers than jobs at work: the
+            others wait for their kernels meanwhile.
     """
 
     def __init__(
@@ -134,9 +147,14 @@ class Crew:
         maker: str = "shakeout.fuzz.compose",
         recycle: int = 150,
         device: str = "cpu",
+        shortcuts: Collection[str] = (),
     ) -> None:
         self.directory = directory
-        self._nursery = Nursery(directory, maker, tell)
+        if device != "cpu" or "inductor" not in targets:
+            shortcuts = ()
+        self._workers = workers
+        self._spare = _spare(workers) if "joint" in shortcuts else 0
+        self._nursery = Nursery(directory, maker, tell, shortcuts, workers + self._spare)
         self.headers = self._nursery.headers
         #: Seconds that the last fork took in the zygote, and until a dead worker's successor was ready.
         self.fork_seconds = 0.0
@@ -203,6 +221,9 @@ class Crew:
         """Have the maker load what it needs, with fresh workers afterwards; raises like ``start``."""
         self._vacate()
         self._nursery.stage({"prepare": ""})
+        # Not before: each stage has every worker forked anew.
+        self._seats += [_Seat(len(self._seats) + number) for number in range(1, self._spare + 1)]
+        self._spare = 0
         self._occupy()
 
     def _vacate(self) -> None:
@@ -229,6 +250,11 @@ class Crew:
             shutil.rmtree(self.directory / name, ignore_errors=True)
 
     # --- work -------------------------------------------------------------------------------------------------------
+
+    @property
+    def size(self) -> int:
+        """How many workers there are, at work or waiting for a joint build."""
+        return len(self._seats)
 
     @property
     def busy(self) -> bool:
@@ -281,6 +307,8 @@ class Crew:
     def _employ(self, seat: _Seat, next_job: Callable[[], Job | None]) -> None:
         if not seat.ready or seat.job is not None or seat.leaving:
             return
+        if sum(one.job is not None and not one.waiting for one in self._seats) >= self._workers:
+            return
         job, seat.pending = seat.pending or next_job(), None
         if job is None:
             return
@@ -289,7 +317,7 @@ class Crew:
             self._dismiss(seat)
             return
         assert seat.channel is not None
-        seat.job, seat.given = job, time.monotonic()
+        seat.job, seat.given, seat.waiting = job, time.monotonic(), False
         # If it just died, its death comes with the next look.
         with contextlib.suppress(Disconnected):
             seat.channel.send(job.to_json())
@@ -342,6 +370,11 @@ class Crew:
                 continue
             limit = limits(seat.job)
             state = seat.watch.look()
+            if seat.waiting:
+                seat.given += now - seat.looked  # that time is the other kernels'
+            seat.waiting, seat.looked = state.job == seat.job.index and state.phase == WAITING, now
+            if seat.waiting:
+                continue
             early = state.job == seat.job.index and state.phase in ("grow", "reference")
             if now - seat.given > limit.seconds:
                 self._punish(seat, "hang", f"no answer within {limit.seconds:.3g} s")
@@ -481,6 +514,16 @@ class Crew:
                 return file.read().decode("utf-8", "replace").replace("\0", "").strip()
         except OSError:
             return ""
+
+
+def _spare(workers: int) -> int:
+    """How many more workers are forked, to wait for kernels that are compiled jointly.
+
+    A batch of some eight gathers while another is compiled; each compiler that runs has some others waiting. What a
+    worker holds of its own is some 200 MB, so a small machine has fewer.
+    """
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(0, min(workers + 14, memory // (512 << 20) - workers))
 
 
 def _death(

@@ -27,7 +27,8 @@ from shakeout.corpus import codec
 from shakeout.corpus.case import Case
 from shakeout.fuzz.protocol import Channel, Disconnected, Job
 from shakeout.fuzz.signature import INTERNAL
-from shakeout.fuzz.slot import Slot
+from shakeout.fuzz.slot import WAITING, Slot
+from shakeout.targets.shortcuts import watched
 
 if TYPE_CHECKING:
     from shakeout.fuzz.execute import Result
@@ -126,6 +127,7 @@ class _Worker:
         self.channel = channel
         self.slot = slot
         self._home = home
+        watched(lambda waiting: self.slot.phase(WAITING if waiting else "run"))
         self._compose = import_module(maker).compose
         self._done = 0
 

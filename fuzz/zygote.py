@@ -3,8 +3,9 @@
 It has one thread and never opens a parallel region: forking after a multi-threaded operator deadlocks. A worker that it
 forks is ready after some 25 ms, and its first case costs no more than its next.
 
-``python -m shakeout.fuzz.zygote FD PARENT MAKER``; FD is one end of the control socket, PARENT the supervisor, MAKER
-the module that turns jobs into cases. It loads torch at once; what else it loads it is told, stage by stage.
+``python -m shakeout.fuzz.zygote FD PARENT MAKER [DOOR SHORTCUTS]``; FD is one end of the control socket, PARENT the
+supervisor, MAKER the module that turns jobs into cases, DOOR the socket of the server that compiles jointly (-1 for
+none), SHORTCUTS names with commas between. It loads torch at once; what else it loads it is told, stage by stage.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def main() -> None:
     supervisor = Control(socket.socket(fileno=descriptor))
     with contextlib.suppress(Disconnected):
         _stage(supervisor, lambda: _step(supervisor, "loading torch", functools.partial(_load, maker)))
-        _serve(supervisor, maker)
+        _serve(supervisor, maker, *sys.argv[4:])
 
 
 def _stage(supervisor: Control, work: Callable[[], object]) -> None:
@@ -88,10 +89,14 @@ def _load(maker: str) -> None:
     import_module(maker)
 
 
-def _warm(supervisor: Control, name: str) -> None:
+def _warm(supervisor: Control, name: str, door: str, shortcuts: str) -> None:
     from shakeout.targets.target import target
 
     _step(supervisor, f"warming {name}", target(name).warm)
+    if name == "inductor" and shortcuts:
+        from shakeout.targets.shortcuts import install
+
+        install(shortcuts.split(","), int(door))
 
 
 def _begin(maker: str) -> None:
@@ -107,7 +112,7 @@ def _prepare(supervisor: Control, maker: str) -> None:
     _step(supervisor, "loading the operators", lambda: import_module(maker).prepare(say))
 
 
-def _serve(supervisor: Control, maker: str) -> None:
+def _serve(supervisor: Control, maker: str, door: str = "-1", shortcuts: str = "") -> None:
     """Fork on request, and tell who died of what."""
     told, wake = socket.socketpair()
     for end in (told, wake):
@@ -125,7 +130,7 @@ def _serve(supervisor: Control, maker: str) -> None:
             if "fork" in request:
                 _fork(supervisor, request["fork"], files[0], maker, (told, wake))
             elif "warm" in request:
-                _stage(supervisor, functools.partial(_warm, supervisor, request["warm"]))
+                _stage(supervisor, functools.partial(_warm, supervisor, request["warm"], door, shortcuts))
             elif "begin" in request:
                 _stage(supervisor, functools.partial(_begin, maker))
             else:

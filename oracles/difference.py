@@ -24,8 +24,9 @@ BASELINE = Question("baseline")
 RELAID = Question("relaid")
 POISONED = Question("poisoned")
 AGAIN = Question("subject", 1)
-_DOUBTS = (BASELINE, RELAID, POISONED, AGAIN, *(Question("replica", i) for i in range(tolerance.REPLICAS)))
-_LAST_DOUBTS = tuple(Question("replica", i) for i in range(tolerance.REPLICAS, tolerance.REPLICAS_TO_FAIL))
+_DOUBTS = (BASELINE, RELAID, POISONED, *(Question("replica", i) for i in range(tolerance.REPLICAS)))
+#: Only before a failure is told: the target once more means to compile once more.
+_LAST_DOUBTS = (AGAIN, *(Question("replica", i) for i in range(tolerance.REPLICAS, tolerance.REPLICAS_TO_FAIL)))
 
 
 def pairs(
@@ -136,8 +137,9 @@ class Difference:
                 bad = bad & ~explained
                 if not bad.any():
                     continue
-                if any(question not in answers for question in _LAST_DOUBTS):
-                    return _LAST_DOUBTS
+            last = (AGAIN,) if self.exact else _LAST_DOUBTS
+            if any(question not in answers for question in last):
+                return last
             # Only now: another layout also means another order of summation, which is rounding.
             if self._changes(answers, RELAID, number, position, want, bad):
                 reason = "the reference itself depends on how its inputs lie in memory"

@@ -1,0 +1,293 @@
+"""Kernels of several processes compiled in one translation unit: a server that collects what workers wait for.
+
+Nine tenths of what a small kernel of Inductor costs to compile is not the kernel: the precompiled header is loaded, its
+templates are instantiated, the linker runs. Workers that compile at the same time therefore hand their files to one
+server (``python -m shakeout.targets.joint``), which puts those with equal flags into one file, each in a
+namespace of its own with its entry points renamed. As with a database's group commit, a batch is what has gathered
+while the one before was compiled. What cannot be compiled jointly is halved until what is to blame is alone, and that
+is left to its own process and the stock command, whose error message it then is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+__all__ = ["LARGEST", "Request", "join", "main", "serve"]
+
+#: Kernels in one file at most: beyond that, what one more saves is less than what all others wait longer.
+LARGEST = 32
+
+#: So many are worth a compiler of their own. Fewer wait for others as long as there is anybody who could send more, which
+#: costs nothing while that one is at work; but not longer than this, because it may be at work on something else.
+ENOUGH = 12
+WAIT_SECONDS = 10.0
+
+#: A joint file that takes longer is halved. One kernel alone takes a second, the largest ones seen some twenty.
+BUILD_SECONDS = 60.0
+
+#: How often the server looks whether a compiler has ended.
+LOOK_SECONDS = 0.02
+
+_INCLUDE = re.compile(r"^[ \t]*#[ \t]*include\b.*$", re.MULTILINE)
+_CLEAN = "#define PY_SSIZE_T_CLEAN"
+_ENTRIES = ("kernel", "PyInit_kernel")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One kernel file.
+
+    Attributes:
+        source: path of the C++ file.
+        output: path of the library that is wanted.
+        command: the compiler's command; source and output stand in it as themselves.
+    """
+
+    source: str
+    output: str
+    command: tuple[str, ...]
+
+    def flags(self) -> tuple[str, ...]:
+        """The command without what is this file's own: files with equal flags can be compiled together."""
+        return tuple("" if word in (self.source, self.output) else word for word in self.command)
+
+
+def entry(number: int) -> str:
+    """The suffix of a module's name under which the kernel with that number is found in a joint library."""
+    return f"kernel_{number}"
+
+
+def join(sources: Sequence[str]) -> str:
+    """One translation unit of several kernel files.
+
+    The headers come first and once. Each file's own text is in a namespace, and the two names that the linker sees
+    have a number behind them; as macros, so that only whole names outside of strings are changed.
+    """
+    headers = dict.fromkeys(line.strip() for source in sources for line in _INCLUDE.findall(source))
+    parts = [_CLEAN, *headers]
+    for number, source in enumerate(sources):
+        parts += [f"#define {name} {name}_{number}" for name in _ENTRIES]
+        parts += [f"namespace joint_{number} {{", _INCLUDE.sub("", source).replace(_CLEAN, ""), "}"]
+        parts += [f"#undef {name}" for name in _ENTRIES]
+    return "\n".join(parts) + "\n"
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """A request and who waits for it."""
+
+    request: Request
+    client: socket.socket
+    since: float
+
+
+@dataclass(slots=True, eq=False)
+class _Build:
+    """A compiler at work."""
+
+    batch: list[_Waiting]
+    process: subprocess.Popen[bytes]
+    output: Path
+    began: float
+
+    def kill(self) -> int:
+        """End the compiler with the processes that it started; its exit status."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        return self.process.wait()
+
+
+@dataclass(slots=True)
+class _Server:
+    door: socket.socket
+    directory: Path
+    cores: int
+    processes: int
+    largest: int
+    linker: str
+    clients: dict[int, socket.socket] = field(default_factory=dict)
+    waiting: list[_Waiting] = field(default_factory=list)
+    halves: list[list[_Waiting]] = field(default_factory=list)
+    builds: list[_Build] = field(default_factory=list)
+    serial: int = 0
+
+    def run(self) -> None:
+        """Until the last one who could send a request has closed the door."""
+        try:
+            while self._turn():
+                pass
+        finally:
+            for build in self.builds:
+                build.kill()
+
+    def _turn(self) -> bool:
+        working = self.builds or self.waiting or self.halves
+        for ready in select.select([self.door, *self.clients.values()], [], [], LOOK_SECONDS if working else 10.0)[0]:
+            if ready is not self.door:
+                self._hear(ready)
+            elif not self._admit():
+                return False
+        self._reap()
+        self._start()
+        return True
+
+    def _admit(self) -> bool:
+        try:
+            data, files, _, _ = socket.recv_fds(self.door, 16, 1)
+        except ConnectionError:
+            return False
+        for file in files:
+            client = socket.socket(fileno=file)
+            self.clients[client.fileno()] = client
+        return bool(data)
+
+    def _hear(self, client: socket.socket) -> None:
+        try:
+            data = client.recv(1 << 20)
+        except ConnectionError:
+            data = b""
+        if not data:
+            # Its process is gone; what was being compiled for it is compiled for nobody.
+            del self.clients[client.fileno()]
+            self.waiting = [one for one in self.waiting if one.client is not client]
+            client.close()
+            return
+        message = json.loads(data)
+        request = Request(message["source"], message["output"], tuple(message["command"]))
+        self.waiting.append(_Waiting(request, client, time.monotonic()))
+
+    def _start(self) -> None:
+        """Give free cores something to compile: first what failed in larger company, then the batch that waits longest."""
+        while len(self.builds) < self.cores:
+            if self.halves:
+                self._compile(self.halves.pop())
+                continue
+            batch = self._due()
+            if not batch:
+                return
+            self.waiting = [one for one in self.waiting if one not in batch]
+            self._compile(batch)
+
+    def _due(self) -> list[_Waiting]:
+        groups: dict[tuple[str, ...], list[_Waiting]] = {}
+        for one in self.waiting:
+            groups.setdefault(one.request.flags(), []).append(one)
+        now = time.monotonic()
+        everybody = len(self.waiting) + sum(len(build.batch) for build in self.builds) >= self.processes
+        for group in groups.values():
+            enough = len(group) >= min(ENOUGH, self.largest)
+            if enough or everybody or now - group[0].since > WAIT_SECONDS:
+                return group[: self.largest]
+        return []
+
+    def _compile(self, batch: list[_Waiting]) -> None:
+        self.serial += 1
+        first = batch[0].request
+        source = self.directory / f"{self.serial}.cpp"
+        output = self.directory / f"{self.serial}.so"
+        try:
+            texts = [Path(one.request.source).read_text(encoding="utf-8") for one in batch]
+            source.write_text(texts[0] if len(texts) == 1 else join(texts), encoding="utf-8")
+            words = {first.source: str(source), first.output: str(output)}
+            command = [words.get(word, word) for word in first.command]
+            if self.linker:
+                command.append(f"-fuse-ld={self.linker}")
+            process = subprocess.Popen(
+                command,
+                cwd=self.directory,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                process_group=0,
+            )
+        except (OSError, UnicodeDecodeError):
+            self._answer(batch, None)
+            return
+        self.builds.append(_Build(batch, process, output, time.monotonic()))
+
+    def _reap(self) -> None:
+        for build in list(self.builds):
+            status = build.process.poll()
+            if status is None and time.monotonic() - build.began > BUILD_SECONDS:
+                status = build.kill()
+            if status is None:
+                continue
+            self.builds.remove(build)
+            middle = len(build.batch) // 2
+            if status == 0:
+                self._answer(build.batch, build.output)
+            elif middle:
+                self.halves += [build.batch[:middle], build.batch[middle:]]
+            else:
+                self._answer(build.batch, None)
+            for path in (build.output, build.output.with_suffix(".cpp")):
+                path.unlink(missing_ok=True)
+
+    def _answer(self, batch: list[_Waiting], library: Path | None) -> None:
+        """Put the library where each of them wants it, and say under which name its kernel is found; "" for not done."""
+        for number, one in enumerate(batch):
+            name = "kernel" if len(batch) == 1 else entry(number)
+            try:
+                if library is not None:
+                    os.link(library, one.request.output)
+            except FileExistsError:
+                pass
+            except OSError:
+                name = ""
+            with contextlib.suppress(OSError):
+                one.client.sendall(json.dumps({"entry": name if library is not None else ""}).encode())
+
+
+def serve(
+    door: socket.socket, directory: Path, *, cores: int, processes: int, largest: int = LARGEST, linker: str = ""
+) -> None:
+    """Compile what is asked for until nobody can ask any more.
+
+    Args:
+        door: packet socket on which new clients' sockets arrive.
+        directory: for the joint files; on the file system of the outputs, which are links.
+        cores: compilers that run at a time.
+        processes: how many there are that could ask; when all of them wait, nothing more will come.
+        largest: kernels in one file at most; 1 compiles each alone.
+        linker: name for ``-fuse-ld=``; empty for the compiler's own.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    _Server(door, directory, cores, processes, largest, linker).run()
+
+
+def find_linker() -> str:
+    """The fast linker that is installed, or nothing."""
+    return "mold" if shutil.which("mold") else ""
+
+
+def main() -> None:
+    """Serve on an inherited socket: ``DESCRIPTOR DIRECTORY CORES PROCESSES LARGEST LINKER``."""
+    descriptor, directory, cores, processes, largest, linker = sys.argv[1:]
+    # Ctrl-C is for the supervisor. Asked to end, the compilers at work are ended as well.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    serve(
+        socket.socket(fileno=int(descriptor)),
+        Path(directory),
+        cores=int(cores),
+        processes=int(processes),
+        largest=int(largest),
+        linker=linker,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""What makes many small compilations with Inductor faster without changing what is compiled, and can be switched off.
+
+Installed in a process that runs cases, never in a script that is reported: findings are confirmed with the stock
+toolchain. Each shortcut replaces one function of torch; where that function is missing, the shortcut is left out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import socket
+import time
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+__all__ = ["SHORTCUTS", "install", "waited", "watched"]
+
+#: By name, what each does; the order is that of the benchmark.
+SHORTCUTS = {
+    "collector": "the garbage collector looks less often",
+    "guards": "guards are not run once more to measure how long they take",
+    "linker": "mold links, if it is installed",
+    "joint": "kernels that several processes wait for are compiled in one translation unit",
+}
+
+#: New objects before the collector looks at them. A compilation makes some hundred thousand, of which few are garbage.
+YOUNG_OBJECTS = 20_000
+
+#: Seconds without an answer after which a process compiles for itself from then on.
+PATIENCE = 600.0
+
+
+class _Client:
+    """This process's connection to the server; a forked child makes its own."""
+
+    def __init__(self, door: int) -> None:
+        self.door = door
+        self.waited = 0.0
+        self.watch: Callable[[bool], None] = lambda waiting: None
+        self.entries: dict[str, str] = {}
+        self._socket: socket.socket | None = None
+        self._owner = 0
+
+    def build(self, source: str, output: str, command: Sequence[str]) -> str:
+        """Have a kernel compiled: the name under which the library has it, or nothing where the stock way is left."""
+        message = json.dumps({"source": source, "output": output, "command": command}).encode()
+        began = time.monotonic()
+        self.watch(True)
+        try:
+            connection = self._connected()
+            connection.sendall(message)
+            data = connection.recv(1 << 16)
+        except OSError:
+            data = b""
+        finally:
+            self.watch(False)
+            self.waited += time.monotonic() - began
+        if not data:
+            # The server is gone, or does not answer; it will not be asked again.
+            self.door = -1
+            return ""
+        return str(json.loads(data)["entry"])
+
+    def _connected(self) -> socket.socket:
+        if self._socket is None or self._owner != os.getpid():
+            # A packet is a request, whole or not at all.
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with theirs, socket.socket(fileno=os.dup(self.door)) as door:
+                socket.send_fds(door, [b"+"], [theirs.fileno()])
+            ours.settimeout(PATIENCE)
+            self._socket, self._owner = ours, os.getpid()
+        return self._socket
+
+
+_clients: list[_Client] = []
+
+
+def install(names: Collection[str], door: int = -1) -> None:
+    """Install shortcuts in this process and those forked from it.
+
+    Args:
+        names: of ``SHORTCUTS``; "linker" and "joint" are the server's, which knows which of them are wanted.
+        door: descriptor of the packet socket behind which the server of ``shakeout.targets.joint`` waits; -1 for none.
+    """
+    import gc
+
+    from torch._dynamo import guards
+    from torch._inductor import codecache
+
+    if "collector" in names:
+        gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
+    if "guards" in names and hasattr(guards, "profile_guard_manager"):
+        vars(guards)["profile_guard_manager"] = lambda root, scope, rounds: 0.0
+    cache = getattr(codecache, "CppPythonBindingsCodeCache", None)
+    if door < 0 or cache is None or not hasattr(codecache, "_worker_compile_cpp"):
+        return
+    client = _Client(door)
+    _clients[:] = [client]
+    stock_compile, stock_load = codecache._worker_compile_cpp, cache._load_library_inner.__func__
+
+    def compile_cpp(lock_path: str, builders: Sequence[Any]) -> None:
+        output = builders[0].get_target_file_path() if len(builders) == 1 else ""
+        if client.door >= 0 and output.endswith(".so") and not os.path.exists(output):
+            command = shlex.split(builders[0].get_command_line())
+            sources = [word for word in command if word.endswith(".cpp")]
+            if len(sources) == 1 and output in command and _is_kernel(sources[0]):
+                client.entries[output] = client.build(sources[0], output, command)
+        # What is there by now is not built again.
+        stock_compile(lock_path, builders)
+
+    def load_library(kind: Any, path: str, key: str) -> Any:
+        entry = client.entries.pop(path, "")
+        if entry in ("", kind.entry_function):
+            return stock_load(kind, path, key)
+        # Python finds a module's entry point by the last part of its name; the function in it has kept its own.
+        stock_entry, kind.entry_function = kind.entry_function, entry
+        try:
+            return stock_load(kind, path, key)
+        finally:
+            kind.entry_function = stock_entry
+
+    vars(codecache)["_worker_compile_cpp"] = compile_cpp
+    cache._load_library_inner = classmethod(load_library)
+
+
+def _is_kernel(source: str) -> bool:
+    """Whether a file is of the kind that can be joined: kernels with a Python module around them."""
+    with open(source, encoding="utf-8") as file:
+        return "PyInit_kernel(" in file.read()
+
+
+def watched(watch: Callable[[bool], None]) -> None:
+    """Have ``watch`` called with True before this process waits for the server, and with False after it."""
+    for client in _clients:
+        client.watch = watch
+
+
+def waited() -> float:
+    """Seconds that this process has waited for the server."""
+    return sum(client.waited for client in _clients)

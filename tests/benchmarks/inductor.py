@@ -1,0 +1,236 @@
+"""Measures compared cases per core-minute against Inductor: with the stock toolchain, and with each shortcut.
+
+Run it directly: ``python tests/benchmarks/inductor.py [--cases N] [--kinds inference,training,dynamic]``. The same
+seeds run through a crew of real workers, warm, once for each set of shortcuts. A core-minute is a minute of processor
+time of everything below this process (workers, compilers, linkers, server, supervisor), so that other processes on the
+machine show less. ``--check N`` runs N networks with and without the shortcuts and compares every output's bits.
+Raw rows are appended to ``--rows`` as JSON lines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import multiprocessing
+import os
+import platform
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from shakeout.fuzz.protocol import Job
+from shakeout.fuzz.supervisor import Answer, Crew, Limits
+from shakeout.fuzz.zygote import ENVIRONMENT
+from shakeout.targets.shortcuts import SHORTCUTS
+
+VARIANTS: tuple[tuple[str, ...], ...] = ((), *((name,) for name in SHORTCUTS), tuple(SHORTCUTS))
+
+KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "inference": ({"mode": "inference", "dynamic": False, "repeat": False}, {"dynamic": False}),
+    "training": ({"mode": "training", "dynamic": False, "repeat": False}, {"dynamic": False}),
+    "dynamic": ({"mode": "inference", "dynamic": True, "repeat": False}, {"dynamic": True}),
+}
+
+
+def spent(root: int) -> float:
+    """Processor seconds of a process, its live descendants, and all of theirs that were waited for."""
+    ticks, total, pending = os.sysconf("SC_CLK_TCK"), 0, [root]
+    while pending:
+        pid = pending.pop()
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            total += sum(map(int, fields[11:15]))
+            for task in os.listdir(f"/proc/{pid}/task"):
+                pending += map(int, Path(f"/proc/{pid}/task/{task}/children").read_text().split())
+        except (OSError, ValueError):
+            continue
+    return total / ticks
+
+
+def measure(kind: str, shortcuts: Sequence[str], cases: int, workers: int) -> dict[str, Any]:
+    """One row: what one variant did with the seeds of a kind."""
+    recipe, knobs = KINDS[kind]
+    recipe = {"style": "network", "operators": 10, **recipe}
+    answers: list[Answer] = []
+    with tempfile.TemporaryDirectory(prefix="shakeout-bench-") as scratch:
+        crew = Crew(Path(scratch), ["inductor"], workers, shortcuts=shortcuts, recycle=10_000)
+        try:
+            crew.start()
+            # One round that is not measured: processes connect, and pages that a fork shares are copied.
+            warmth = range(8 * crew.size)
+            _serve(crew, [Job(index=n, target="inductor", seed=n, recipe=recipe, knobs=knobs) for n in warmth])
+            jobs = [
+                Job(index=1000 + n, target="inductor", seed=1000 + n, recipe=recipe, knobs=knobs) for n in range(cases)
+            ]
+            began, before = time.monotonic(), _shares()
+            answers = _serve(crew, jobs)
+            seconds, shares = time.monotonic() - began, {name: used - before[name] for name, used in _shares().items()}
+            processor = shares["all"]
+        finally:
+            crew.stop()
+    results = [answer.message.get("result", {"status": "lost", "seconds": {}}) for answer in answers]
+    status = Counter(result["status"] for result in results)
+    phases: Counter[str] = Counter()
+    for result in results:
+        phases.update(result["seconds"])
+    return {
+        "kind": kind,
+        "shortcuts": list(shortcuts),
+        "cases": cases,
+        "workers": workers,
+        "status": dict(status),
+        "seconds": round(seconds, 2),
+        "processor": {name: round(used, 2) for name, used in shares.items()},
+        "compared_per_core_minute": round(60 * status["compared"] / processor, 1),
+        "compared_per_minute": round(60 * status["compared"] / seconds, 1),
+        "phases": {name: round(value, 2) for name, value in phases.items()},
+        "outcomes": dict(Counter(result.get("outcome", "lost") for result in results)),
+        "versions": _versions(),
+        "load": os.getloadavg()[0],
+        "at": time.strftime("%Y-%m-%d %H:%M"),
+    }
+
+
+def _shares() -> dict[str, float]:
+    """Processor seconds of everything, of this process alone, and of the server with its compilers."""
+    used = {"all": spent(os.getpid()), "supervisor": time.process_time(), "joint server": 0.0}
+    for child in Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split():
+        if b"shakeout.targets.joint" in Path(f"/proc/{child}/cmdline").read_bytes():
+            used["joint server"] += spent(int(child))
+    return used
+
+
+def _serve(crew: Crew, jobs: list[Job]) -> list[Answer]:
+    waiting, found, wanted = list(reversed(jobs)), [], len(jobs)
+    while len(found) < wanted:
+        found += crew.step(lambda: waiting.pop() if waiting else None, lambda job: Limits(300.0, 8 << 30))
+    return found
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    compiler = subprocess.run(["g++", "-dumpfullversion"], capture_output=True, text=True).stdout.strip()
+    return {"torch": version("torch"), "python": platform.python_version(), "g++": compiler}
+
+
+# --- bits -------------------------------------------------------------------------------------------------------------
+
+
+def digests(seeds: Sequence[int], shortcuts: Sequence[str], processes: int) -> dict[int, str]:
+    """What each network's outputs are, to the bit, when so many processes compile at the same time."""
+    with tempfile.TemporaryDirectory(prefix="shakeout-bench-") as scratch:
+        door = -1
+        server = None
+        if "joint" in shortcuts or "linker" in shortcuts:
+            from shakeout.targets.joint import LARGEST, find_linker
+
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            largest = str(LARGEST if "joint" in shortcuts else 1)
+            linker = find_linker() if "linker" in shortcuts else ""
+            server = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "shakeout.targets.joint",
+                    str(theirs.fileno()),
+                    scratch,
+                    "2",
+                    str(processes),
+                    largest,
+                    linker,
+                ],
+                pass_fds=[theirs.fileno()],
+            )
+            theirs.close()
+            door = ours.fileno()
+        context = multiprocessing.get_context("fork")
+        with context.Pool(processes, _prepare, (scratch, tuple(shortcuts), door)) as pool:
+            found = dict(pool.imap_unordered(_digest, seeds))
+        if server is not None:
+            ours.close()
+            server.wait()
+        return found
+
+
+def _prepare(scratch: str, shortcuts: tuple[str, ...], door: int) -> None:
+    import torch
+
+    from shakeout.generators.vocabularies.torch import load_records
+    from shakeout.targets.shortcuts import install
+
+    torch.set_num_threads(1)
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{scratch}/{os.getpid()}"
+    load_records()
+    if shortcuts:
+        install(shortcuts, door)
+
+
+def _digest(seed: int) -> tuple[int, str]:
+    import torch
+
+    from shakeout.corpus import script
+    from shakeout.corpus.case import Case, Setting
+    from shakeout.fuzz import runs
+    from shakeout.generators.choices import SeededChoices
+    from shakeout.generators.network import Recipe, grow
+    from shakeout.generators.vocabularies.torch import load_records
+    from shakeout.targets.target import target
+
+    recipe, _ = KINDS["inference"]
+    grown = grow(SeededChoices(seed), Recipe(style="network", operators=10, **recipe), load_records())
+    case = Case(grown.program, grown.calls, Setting("inductor", (), grown.mode))
+    seen = runs.observe(script.load(case), target("inductor").source(case.setting))
+    if seen.error is not None:
+        return seed, f"{seen.error.kind}: {seen.error.template}"
+    text = hashlib.sha256()
+    for call in seen.calls:
+        for tensor in call["output"]:
+            if tensor is not None:
+                text.update(f"{tensor.dtype} {tuple(tensor.shape)} {tuple(tensor.stride())}".encode())
+                flat = tensor.detach().reshape(-1).clone(memory_format=torch.contiguous_format)
+                text.update(flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b"")
+    return seed, text.hexdigest()
+
+
+def main() -> None:
+    """Print one line for each variant."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", type=int, default=96)
+    parser.add_argument("--kinds", default="inference")
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--only", help="one variant: names with commas between, or stock")
+    parser.add_argument("--check", type=int, default=0, metavar="N", help="compare the bits of N networks instead")
+    parser.add_argument("--rows", type=Path, help="append raw rows to this file")
+    options = parser.parse_args()
+    os.environ |= ENVIRONMENT
+    if options.check:
+        seeds = range(5000, 5000 + options.check)
+        stock, quick = digests(seeds, (), 2), digests(seeds, VARIANTS[-1], 8)
+        differ = [seed for seed in seeds if stock[seed] != quick[seed]]
+        print(f"{len(seeds)} networks, {len(differ)} differ between stock and shortcuts {differ[:10]}")
+        sys.exit(bool(differ))
+    variants = VARIANTS if options.only is None else (tuple(options.only.replace("stock", "").split(",")),)
+    for kind in options.kinds.split(","):
+        for shortcuts in variants:
+            row = measure(kind, [name for name in shortcuts if name], options.cases, options.workers)
+            if options.rows is not None:
+                with options.rows.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+            name = "+".join(row["shortcuts"]) or "stock"
+            print(
+                f"{kind:<10} {name:<30} {row['compared_per_core_minute']:6.1f} compared per core-minute "
+                f"({row['compared_per_minute']:.1f} a minute; {row['status']}, load {row['load']:.1f})",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""Joint builds: kernel files of several clients in one translation unit, with a real compiler."""
+
+import importlib.util
+import json
+import shutil
+import socket
+import sys
+import sysconfig
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shakeout.targets import joint
+from shakeout.targets.joint import Request, entry, join, serve
+
+KERNEL = """
+#include <cmath>
+extern "C" long kernel(long x) {{ return {body}; }}
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+static PyObject* kernel_py(PyObject* self, PyObject* args) {{
+    long x = PyLong_AsLong(PyTuple_GET_ITEM(args, 0));
+    return PyLong_FromLong(kernel(x));
+}}
+static PyMethodDef py_methods[] = {{{{"kernel", kernel_py, METH_VARARGS, ""}}, {{NULL, NULL, 0, NULL}}}};
+static struct PyModuleDef py_module = {{PyModuleDef_HEAD_INIT, "kernel", NULL, -1, py_methods}};
+PyMODINIT_FUNC PyInit_kernel(void) {{ return PyModule_Create(&py_module); }}
+"""
+
+
+class Clients:
+    """Asks a server in a thread of its own, as several workers would."""
+
+    def __init__(self, directory: Path, processes: int) -> None:
+        self.directory = directory
+        self.door, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        arguments = {"cores": 1, "processes": processes}
+        self.thread = threading.Thread(target=serve, args=(theirs, directory / "joint"), kwargs=arguments, daemon=True)
+        self.thread.start()
+
+    def ask(self, name: str, source: str, command: tuple[str, ...] = ()) -> socket.socket:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            socket.send_fds(self.door, [b"+"], [theirs.fileno()])
+        path, output = self.directory / f"{name}.cpp", self.directory / f"{name}.so"
+        path.write_text(source)
+        include = sysconfig.get_paths()["include"]
+        words = command or ("g++", str(path), "-shared", "-fPIC", f"-I{include}", "-o", str(output))
+        ours.sendall(json.dumps({"source": str(path), "output": str(output), "command": words}).encode())
+        ours.settimeout(60)
+        return ours
+
+    def close(self) -> None:
+        self.door.close()
+        self.thread.join(10)
+
+
+@pytest.fixture
+def clients(tmp_path: Path) -> Iterator[Clients]:
+    if shutil.which("g++") is None:
+        pytest.skip("no g++")
+    made = Clients(tmp_path, 3)
+    yield made
+    made.close()
+    assert not made.thread.is_alive()
+    assert not list((tmp_path / "joint").iterdir())
+
+
+def answer(client: socket.socket) -> str:
+    return str(json.loads(client.recv(1000))["entry"])
+
+
+def load(path: Path, name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(f"{path.stem}.{name}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    sys.modules.pop(spec.name, None)
+    return module
+
+
+def test_kernels_of_one_library_stay_apart(clients: Clients, tmp_path: Path) -> None:
+    asked = [clients.ask(f"k{i}", KERNEL.format(body=f"x + {i}")) for i in range(3)]
+    entries = [answer(client) for client in asked]
+    assert entries == [entry(i) for i in range(3)]
+    assert [load(tmp_path / f"k{i}.so", entries[i]).kernel(10) for i in range(3)] == [10, 11, 12]
+    assert len({(tmp_path / f"k{i}.so").stat().st_ino for i in range(3)}) == 1
+
+
+def test_what_cannot_be_compiled_is_left_to_its_own_process_and_takes_nobody_with_it(
+    clients: Clients, tmp_path: Path
+) -> None:
+    asked = [
+        clients.ask("good", KERNEL.format(body="x")),
+        clients.ask("bad", KERNEL.format(body="no_such_name")),
+        clients.ask("fine", KERNEL.format(body="2 * x")),
+    ]
+    entries = [answer(client) for client in asked]
+    assert entries[1] == ""
+    assert not (tmp_path / "bad.so").exists()
+    assert load(tmp_path / "good.so", entries[0]).kernel(4) == 4
+    assert load(tmp_path / "fine.so", entries[2]).kernel(4) == 8
+
+
+def test_one_that_is_gone_does_not_keep_the_others_waiting(clients: Clients, tmp_path: Path) -> None:
+    clients.ask("gone", KERNEL.format(body="x")).close()
+    asked = [clients.ask(f"k{i}", KERNEL.format(body="x")) for i in range(3)]
+    assert all(answer(client) for client in asked)
+
+
+def test_a_compiler_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(joint, "BUILD_SECONDS", 0.2)
+    clients = Clients(tmp_path, 1)
+    assert answer(clients.ask("slow", "", ("sh", "-c", "sleep 100"))) == ""
+    assert answer(clients.ask("missing", "", ("no-such-compiler",))) == ""
+    clients.close()
+    assert not clients.thread.is_alive()
+
+
+def test_headers_come_first_and_once() -> None:
+    text = join(["#include <a.h>\nint x;\n", '  #  include <b.h>\n#include <a.h>\nint x; // "kernel"\n'])
+    assert text.count("#include <a.h>") == 1
+    assert text.index("include <b.h>") < text.index("namespace joint_0")
+
+
+def test_files_with_other_flags_are_not_joined() -> None:
+    one = Request("a.cpp", "a.so", ("g++", "a.cpp", "-O3", "-o", "a.so"))
+    other = Request("b.cpp", "b.so", ("g++", "b.cpp", "-O3", "-o", "b.so"))
+    third = Request("c.cpp", "c.so", ("g++", "c.cpp", "-O3", "-mavx2", "-o", "c.so"))
+    assert one.flags() == other.flags() != third.flags()
