@@ -14,7 +14,7 @@ from datetime import date
 from pathlib import Path
 from typing import IO
 
-__all__ = ["DirectoryUnusable", "check_disk", "explained", "locked", "next_directory"]
+__all__ = ["DirectoryUnusable", "check_disk", "explained", "locked", "next_directory", "usage"]
 
 #: Bytes that must be free on the disk: compilers write some megabytes for each case, and it should not be the database
 #: that meets the end of it first.
@@ -46,6 +46,26 @@ def check_disk(directory: Path) -> None:
             f"the disk of {directory} is full: {free >> 20} MiB are free, {LEAST_FREE >> 20} MiB are needed; "
             "free some space, then resume"
         )
+
+
+def usage(directory: Path) -> int:
+    """Bytes that a directory takes on its disk; a file that has several names in it counts once."""
+    total = 0
+    seen: set[int] = set()
+    pending = [directory]
+    while pending:
+        # Files come and go meanwhile.
+        with contextlib.suppress(OSError), os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(Path(entry.path))
+                        continue
+                    found = entry.stat(follow_symlinks=False)
+                    if found.st_nlink == 1 or found.st_ino not in seen:
+                        total += found.st_blocks * 512
+                    seen.add(found.st_ino)
+    return total
 
 
 @contextlib.contextmanager

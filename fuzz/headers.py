@@ -21,6 +21,10 @@ __all__ = ["Headers", "store_path"]
 #: A header that no campaign used for so long is deleted from the store; most of them are of former versions of torch.
 KEEP_SECONDS = 30 * 24 * 3600.0
 
+#: The store holds no more than this; what was not used for longest goes first. A version of torch has four headers: for
+#: its own choice of vector width, the two others that are tried, and for the wrapper.
+KEEP_BYTES = 2 << 30
+
 
 def store_path() -> Path:
     """Where finished headers are kept: below SHAKEOUT_CACHE, or the user's cache directory."""
@@ -58,9 +62,19 @@ class Headers:
             for path in self._built():
                 os.utime(path)
                 _link(path, self._store / path.name)
-            for path in self._store.glob("*"):
-                if time.time() - path.stat().st_mtime > KEEP_SECONDS:
+            total = 0
+            for path in sorted(self._store.glob("*"), key=lambda path: path.stat().st_mtime, reverse=True):
+                found = path.stat()
+                total += found.st_size
+                if time.time() - found.st_mtime > KEEP_SECONDS or total > KEEP_BYTES:
                     path.unlink()
+
+    @property
+    def stored(self) -> int:
+        """Bytes in the store."""
+        with contextlib.suppress(OSError):
+            return sum(path.stat().st_size for path in self._store.glob("*"))
+        return 0
 
     def distrust(self, seconds: float) -> None:
         """Before a kill: forget the headers that appeared in the last ``seconds``, which may be half written.

@@ -66,6 +66,8 @@ def _report(directory: Path, database: Database) -> Iterator[str]:
         [[target, *(getattr(row, name) for name in (*names, *others))] for target, row in totals.items()],
     )
     yield ""
+    yield from _times(database.phases(), totals)
+    yield from _disk(database.meta("disk", {}))
     yield "## Bugs"
     yield ""
     bugs = [bug for bug in database.bugs() if bug.state not in ("internal", "known")]
@@ -99,6 +101,39 @@ def _report(directory: Path, database: Database) -> Iterator[str]:
     yield from (f"- {name} {version}" for name, version in facts["packages"].items())
     yield ""
     yield "The newest releases: NOT checked."
+
+
+def _times(phases: dict[str, dict[str, float]], totals: dict[str, Totals]) -> Iterator[str]:
+    if not phases:
+        return
+    yield "## Time"
+    yield ""
+    yield "Seconds in workers by target, and what they went into. `waiting` is for a compiler that works for several cases;"
+    yield "others are at work meanwhile."
+    yield ""
+    rows = []
+    for target, spent in phases.items():
+        whole = sum(spent.values())
+        parts = sorted(spent.items(), key=lambda item: -item[1])
+        shares = ", ".join(f"{name} {100 * took / whole:.0f} %" for name, took in parts if took > whole / 200)
+        busy = whole - spent.get("waiting", 0.0)
+        rate = 60 * totals[target].compared / busy if target in totals and busy else 0.0
+        rows.append([target, f"{whole:.0f}", f"{rate:.0f}", shares])
+    yield from _table(["target", "seconds", "compared a minute at work", "shares"], rows)
+    yield ""
+
+
+def _disk(used: dict[str, int]) -> Iterator[str]:
+    if not used:
+        return
+    yield "## Disk"
+    yield ""
+    yield (
+        f"Kept in the campaign's directory: {used['kept'] / 1e6:.1f} MB. Compilers' files while it ran: "
+        f"{used['compilers'] / 1e6:.0f} MB at most, deleted. Precompiled headers, shared by all campaigns: "
+        f"{used['headers'] / 1e6:.0f} MB."
+    )
+    yield ""
 
 
 def _operators(rows: Sequence[LedgerRow]) -> Iterator[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shakeout.fuzz.directory import DirectoryUnusable, explained, locked, next_directory
+from shakeout.fuzz.directory import DirectoryUnusable, explained, locked, next_directory, usage
 
 DAY = date(2026, 11, 23)
 
@@ -45,3 +45,15 @@ def test_errors_in_words(tmp_path: Path, number: int, words: str) -> None:
 def test_other_errors_stay_what_they_are(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="interrupted"), explained(tmp_path):
         raise OSError(errno.EINTR, "interrupted")
+
+
+def test_what_a_directory_takes(tmp_path: Path) -> None:
+    inner = tmp_path / "a" / "b"
+    inner.mkdir(parents=True)
+    (inner / "x").write_bytes(b"0" * 100_000)
+    once = usage(tmp_path)
+    assert 100_000 <= once < 200_000
+    (inner / "y").hardlink_to(inner / "x")
+    (inner / "z").symlink_to(inner / "x")
+    assert usage(tmp_path) < once + 10_000
+    assert usage(tmp_path / "missing") == 0

@@ -4,6 +4,8 @@ import os
 import time
 from pathlib import Path
 
+import pytest
+
 from shakeout.fuzz.headers import Headers
 
 
@@ -51,6 +53,19 @@ def test_old_headers_are_deleted(tmp_path: Path) -> None:
     build(headers)
     headers.keep()
     assert [path.name for path in (tmp_path / "store").iterdir()] == ["abc.h.gch"]
+
+
+def test_the_store_holds_only_so_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    headers = Headers(tmp_path / "a", tmp_path / "store")
+    headers.fetch()
+    build(headers)
+    headers.keep()
+    for age, name in enumerate(("older.gch", "oldest.gch"), 1):
+        (tmp_path / "store" / name).write_bytes(b"0" * 1000)
+        os.utime(tmp_path / "store" / name, (time.time() - 1000 * age,) * 2)
+    monkeypatch.setattr("shakeout.fuzz.headers.KEEP_BYTES", headers.stored - 1)
+    headers.keep()
+    assert sorted(path.name for path in (tmp_path / "store").iterdir()) == ["abc.h.gch", "older.gch"]
 
 
 def test_a_store_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
