@@ -221,8 +221,8 @@ class Finished(Event):
         bugs: number of bugs by state.
         new: bugs of this run that were confirmed, or kept as history findings.
         message: the error, where there was one.
-        disk: bytes by what they are for: ``kept`` in the directory, ``compilers`` at most at any moment of this run, and
-            precompiled ``headers``, which campaigns share.
+        disk: bytes by what they are for: ``kept`` in the directory, ``compilers`` at most at any moment of this run,
+            and precompiled ``headers``, which campaigns share.
     """
 
     reason: Literal["time", "cases", "interrupted", "error"]

@@ -108,8 +108,8 @@ def _times(phases: dict[str, dict[str, float]], totals: dict[str, Totals]) -> It
         return
     yield "## Time"
     yield ""
-    yield "Seconds in workers by target, and what they went into. `waiting` is for a compiler that works for several cases;"
-    yield "others are at work meanwhile."
+    yield "Seconds in workers by target, and what they went into. `waiting` is for a compiler that works for several"
+    yield "cases; others are at work meanwhile."
     yield ""
     rows = []
     for target, spent in phases.items():

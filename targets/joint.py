@@ -30,8 +30,8 @@ __all__ = ["LARGEST", "Request", "join", "main", "serve"]
 #: Kernels in one file at most: beyond that, what one more saves is less than what all others wait longer.
 LARGEST = 32
 
-#: So many are worth a compiler of their own. Fewer wait for others as long as there is anybody who could send more, which
-#: costs nothing while that one is at work; but not longer than this, because it may be at work on something else.
+#: So many are worth a compiler of their own. Fewer wait for others as long as there is anybody who could send more,
+#: which costs nothing while that one is at work; but not longer than this: it may be at work on something else.
 ENOUGH = 12
 WAIT_SECONDS = 10.0
 
@@ -170,7 +170,7 @@ class _Server:
         self.waiting.append(_Waiting(request, client, time.monotonic()))
 
     def _start(self) -> None:
-        """Give free cores something to compile: first what failed in larger company, then the batch that waits longest."""
+        """Give free cores something to compile: first what failed in larger company, then who waits longest."""
         while len(self.builds) < self.cores:
             if self.halves:
                 self._compile(self.halves.pop())
@@ -237,7 +237,7 @@ class _Server:
                 path.unlink(missing_ok=True)
 
     def _answer(self, batch: list[_Waiting], library: Path | None) -> None:
-        """Put the library where each of them wants it, and say under which name its kernel is found; "" for not done."""
+        """Put the library where each of them wants it, and say by which name its kernel is found; "" for not done."""
         for number, one in enumerate(batch):
             name = "kernel" if len(batch) == 1 else entry(number)
             try:
