@@ -1,0 +1,60 @@
+"""A fault's minimal case in the middle of a network that has nothing to do with it: what a minimiser starts from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tests.faults import Fault, planted
+
+from shakeout.corpus.case import Case, InputSet
+from shakeout.corpus.program import Arg, Program, Ref
+from shakeout.fuzz.execute import execute
+from shakeout.fuzz.minimise.settle import mapped
+from shakeout.generators.choices import SeededChoices
+from shakeout.generators.network import Recipe, grow
+from shakeout.generators.vocabularies.torch import load_records
+from shakeout.oracles.verdict import Outcome
+
+__all__ = ["entangled", "hosted"]
+
+
+def hosted(fault: Fault, seed: int) -> Case:
+    """The fault's minimal case in a network in which nothing else is wrong."""
+    with planted(fault, fixed=True):
+        for attempt in range(10):
+            case = entangled(fault.case(), seed + 1000 * attempt)
+            if execute(case).outcome is Outcome.PASS:
+                return case
+    raise AssertionError(f"no network of ten passes beside {fault.name}")
+
+
+def entangled(case: Case, seed: int, operators: int = 8) -> Case:
+    """The case and a grown network as one program: inputs side by side, calls in turn, all results returned."""
+    recipe = Recipe(style="network", operators=operators, mode=case.setting.mode, dynamic=False, repeat=False)
+    grown = grow(SeededChoices(seed), recipe, load_records())
+    ours, theirs = case.program, grown.program
+    shift = len(ours.inputs)
+    inputs = (*ours.inputs, *theirs.inputs)
+    own: dict[int, Arg] = {n: Ref(n) for n in range(shift)}
+    other: dict[int, Arg] = {n: Ref(shift + n) for n in range(len(theirs.inputs))}
+    pending = [[(call, other, first) for call, first in zip(theirs.calls, theirs.firsts(), strict=True)]]
+    pending += [[(call, own, first) for call, first in zip(ours.calls, ours.firsts(), strict=True)]]
+    calls, total, turn = [], len(inputs), 0
+    while any(pending):
+        turn = turn if pending[turn] else 1 - turn
+        call, places, first = pending[turn].pop(0)
+        calls.append(mapped(call, places))
+        for position in range(len(call.results)):
+            places[first + position] = Ref(total + position)
+        total += len(call.results)
+        turn = 1 - turn
+    returned = [places[number] for program, places in ((ours, own), (theirs, other)) for number in program.returns]
+    returns = tuple(dict.fromkeys(ref.index for ref in returned if isinstance(ref, Ref)))
+    sets = tuple(_side_by_side(inputs_of, grown.calls[0]) for inputs_of in case.calls)
+    return replace(case, program=Program(inputs, tuple(calls), returns, ours.vocabulary), calls=sets)
+
+
+def _side_by_side(first: InputSet, second: InputSet) -> InputSet:
+    shift = len(first.storages)
+    views = tuple(replace(view, storage=view.storage + shift) for view in second.views)
+    return InputSet((*first.storages, *second.storages), (*first.views, *views))

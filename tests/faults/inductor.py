@@ -1,0 +1,295 @@
+"""Faults in Inductor: its lowerings, the C++ that it writes, its passes over graphs.
+
+Each graph is compiled twice, once with the fault and once without it; both run, on copies, and the canary compares.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+import torch
+from tests.faults.fault import Canary, Fault, differ, inputs, numbers, twins
+
+aten = torch.ops.aten
+Patch = Callable[[Canary], contextlib.AbstractContextManager[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """What is patched while Inductor compiles a graph; the patch tells the canary that it was reached."""
+
+    patch: Patch
+
+    @contextlib.contextmanager
+    def planted(self, canary: Canary) -> Iterator[None]:
+        """Compile every graph meanwhile with and without the patch."""
+        from torch._inductor import compile_fx, config
+
+        make = compile_fx._compile_fx_inner
+
+        def compiled(module: torch.fx.GraphModule, example: Any, *args: Any, **kwargs: Any) -> Any:
+            import copy
+
+            def again() -> torch.fx.GraphModule:
+                return copy.deepcopy(module)
+
+            with self.patch(canary):
+                wrong = make(again(), example, *args, **kwargs)
+            tracing = torch._guards.TracingContext.try_get()
+            if tracing is not None and tracing.output_strides:
+                tracing.output_strides.clear()  # told again by the second compilation
+            right = make(again(), example, *args, **kwargs)
+            chosen, other = (wrong, right) if canary.effect else (right, wrong)
+
+            def run(given: Sequence[Any]) -> Any:
+                held = list(given)
+                copies = twins(held)
+                outputs = list(chosen(list(held)))
+                shown = list(other(list(copies)))
+                canary.triggered += differ(outputs, shown, held, copies)
+                return outputs
+
+            run._boxed_call = True  # type: ignore[attr-defined]
+            return run
+
+        # A cache knows nothing of the fault.
+        with (
+            mock.patch.object(compile_fx, "_compile_fx_inner", compiled),
+            config.patch(force_disable_caches=True),
+        ):
+            yield
+
+
+def lowering(operator: Any, wrong: Callable[..., Any], when: Callable[..., bool] = lambda *a, **k: True) -> Patch:
+    """Another lowering of an operator: ``wrong`` is given the right one and its arguments."""
+
+    @contextlib.contextmanager
+    def patch(canary: Canary) -> Iterator[None]:
+        from torch._inductor import lowering as table
+
+        right = table.lowerings[operator]
+
+        def lowered(*args: Any, **kwargs: Any) -> Any:
+            if not when(*args, **kwargs):
+                return right(*args, **kwargs)
+            canary.reached += 1
+            return wrong(right, *args, **kwargs)
+
+        with mock.patch.dict(table.lowerings, {operator: lowered}):
+            yield
+
+    return patch
+
+
+def written(name: str, wrong: Callable[[str], str]) -> Patch:
+    """Other C++ for one operation, scalar and vectorised: ``wrong`` is given the right text."""
+
+    @contextlib.contextmanager
+    def patch(canary: Canary) -> Iterator[None]:
+        from torch._inductor.codegen import cpp
+
+        with contextlib.ExitStack() as stack:
+            for overrides in (cpp.CppOverrides, cpp.CppVecOverrides):
+                right = getattr(overrides, name)
+
+                def text(*args: Any, _right: Any = right, **kwargs: Any) -> str:
+                    canary.reached += 1
+                    return wrong(str(_right(*args, **kwargs)))
+
+                stack.enter_context(mock.patch.object(overrides, name, staticmethod(text)))
+            yield
+
+    return patch
+
+
+def printed(old: str, new: str) -> Patch:
+    """Other text in the whole kernel."""
+
+    @contextlib.contextmanager
+    def patch(canary: Canary) -> Iterator[None]:
+        from torch._inductor.codegen.cpp import KernelGroup
+
+        right = KernelGroup.codegen_group
+
+        def group(self: Any, *args: Any, **kwargs: Any) -> str:
+            text = right(self, *args, **kwargs)
+            canary.reached += old in text
+            return str(text).replace(old, new)
+
+        with mock.patch.object(KernelGroup, "codegen_group", group):
+            yield
+
+    return patch
+
+
+def graph(change: Callable[[torch.fx.Graph], int], when: Callable[[], bool] = lambda: True) -> Patch:
+    """A pass over the graph that is compiled; it tells how many places it changed."""
+
+    @contextlib.contextmanager
+    def patch(canary: Canary) -> Iterator[None]:
+        from torch._inductor.graph import GraphLowering
+
+        right = GraphLowering.__init__
+
+        def init(self: Any, gm: torch.fx.GraphModule, *args: Any, **kwargs: Any) -> None:
+            if when():
+                canary.reached += change(gm.graph)
+                gm.recompile()
+            right(self, gm, *args, **kwargs)
+
+        with mock.patch.object(GraphLowering, "__init__", init):
+            yield
+
+    return patch
+
+
+def retargeted(old: Any, new: Any, when: Callable[[torch.fx.Node], bool] = lambda node: True) -> Any:
+    """A pass that calls another operator with the same arguments."""
+
+    def change(graph: torch.fx.Graph) -> int:
+        found = [node for node in graph.nodes if node.target is old and when(node)]
+        for node in found:
+            node.target = new
+        return len(found)
+
+    return change
+
+
+def _dropped(operator: Any, when: Callable[[torch.fx.Node], bool] = lambda node: True) -> Any:
+    """A pass that puts the first operand in the place of a call."""
+
+    def change(graph: torch.fx.Graph) -> int:
+        found = [node for node in graph.nodes if node.target is operator and when(node)]
+        for node in found:
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
+        return len(found)
+
+    return change
+
+
+def _narrow_fusion() -> bool:
+    from torch._inductor import config
+
+    return bool(config.max_fusion_size == 1)
+
+
+def _mutant(name: str, group: str, patch: Patch, program: Any, *given: torch.Tensor, **more: Any) -> Fault:
+    return Fault(name, "mutant", group, "inductor", Compiled(patch), program, (inputs(*given),), **more)
+
+
+def _real(name: str, source: str, group: str, patch: Patch, program: Any, *given: torch.Tensor, **more: Any) -> Fault:
+    return Fault(name, "real", group, "inductor", Compiled(patch), program, (inputs(*given),), source=source, **more)
+
+
+SPECIAL = torch.tensor([1.5, float("nan"), -2.0, 3.0, -0.5] * 7)
+
+
+INDUCTOR = (
+    _mutant(
+        "sine is written as cosine",
+        "arithmetic rewrite",
+        written("sin", lambda text: text.replace("std::sin", "std::cos").replace(".sin()", ".cos()")),
+        torch.sin,
+        numbers(40),
+    ),
+    _mutant(
+        "rounding is written as truncation",
+        "arithmetic rewrite",
+        written("round", lambda text: text.replace("nearbyint", "trunc").replace(".round()", ".trunc()")),
+        torch.round,
+        numbers(40),
+    ),
+    _mutant(
+        "tanh saturates early",
+        "rounding boundary",
+        lowering(aten.tanh.default, lambda right, x: _clamped(right(x))),
+        torch.tanh,
+        numbers(40),
+    ),
+    _mutant(
+        "a minimum is a maximum where there is more than one user",
+        "fusion guard",
+        graph(retargeted(aten.minimum.default, aten.maximum.default, lambda node: len(node.users) > 1)),
+        lambda x, y: (lambda z: (z.sin(), z.cos()))(torch.minimum(x, y)),
+        numbers(20),
+        numbers(20).flip(0),
+    ),
+    _mutant(
+        "alpha is dropped in a lowering",
+        "fusion guard",
+        lowering(aten.sub.Tensor, lambda right, x, y, alpha=1: right(x, y), lambda *a, **k: "alpha" in k),
+        lambda x, y: torch.sub(x, y, alpha=3),
+        numbers(20),
+        numbers(20) + 1,
+    ),
+    _mutant(
+        "with unfused kernels a sine is left out",
+        "configuration only",
+        graph(_dropped(aten.sin.default), _narrow_fusion),
+        lambda x: torch.exp(torch.sin(x)),
+        numbers(20),
+        knobs={"max_fusion_size": 1},
+    ),
+    _mutant(
+        "a loop ends one element early",
+        "vector tail",
+        printed("x0<static_cast<int64_t>(37L)", "x0<static_cast<int64_t>(36L)"),
+        lambda x: torch.exp(x) + 1,
+        numbers(37),
+        knobs={"cpp.simdlen": 1},
+    ),
+    _mutant(
+        "the last vector is stored one lane short",
+        "vector tail",
+        printed("static_cast<int64_t>(5L))", "static_cast<int64_t>(4L))"),
+        lambda x: torch.exp(x) + 1,
+        numbers(37),
+        knobs={"cpp.simdlen": 256},
+    ),
+    _mutant(
+        "a cast to bytes and back is dropped",
+        "narrow-integer wrap",
+        graph(_dropped(torch.ops.prims.convert_element_type.default, lambda n: n.args[1] == torch.uint8)),
+        lambda x: x.to(torch.uint8).to(torch.int32) + 1,
+        torch.tensor([1, 300, 256], dtype=torch.int32),
+    ),
+    _mutant(
+        "relu is written without NaN",
+        "NaN rule",
+        lowering(aten.relu.default, lambda right, x: _select_positive(x)),
+        torch.relu,
+        SPECIAL,
+    ),
+    _mutant(
+        "the slope of relu lets negative values through",
+        "backward only",
+        graph(retargeted(aten.le.Scalar, aten.lt.Scalar)),
+        lambda x: torch.relu(x),
+        torch.tensor([1.0, 0.0, -1.0, 0.0], requires_grad=True),
+        mode="training",
+    ),
+    _mutant(
+        "a write to an input is not lowered",
+        "mutation lost",
+        lowering(aten.copy_.default, lambda right, to, source, *rest: to),
+        lambda x: x.add_(1).cos(),
+        numbers(20),
+    ),
+)
+
+
+def _clamped(x: Any) -> Any:
+    from torch._inductor import lowering as table
+
+    return table.minimum(table.maximum(x, -0.9990234375), 0.9990234375)
+
+
+def _select_positive(x: Any) -> Any:
+    from torch._inductor import lowering as table
+
+    return table.where(table.gt(x, 0.0), x, 0.0)
