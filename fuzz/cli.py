@@ -157,6 +157,16 @@ def _parser() -> argparse.ArgumentParser:
     replay.add_argument("--directory", type=Path, metavar="DIR", help="campaign of the id (default: the newest)")
     replay.add_argument("--target", metavar="NAME", help="run it on another target")
 
+    shrink = add(
+        "minimise", _minimise, "find the smallest case that fails for the same reason", "shakeout minimise SH-7f3a"
+    )
+    shrink.add_argument("case", help="a bug's id, a finding's folder, or a case.json")
+    shrink.add_argument("--directory", type=Path, metavar="DIR", help="campaign of the id (default: the newest)")
+    shrink.add_argument("--seconds", type=float, default=300.0, help="how long to search (default 300)")
+    shrink.add_argument("--tries", type=int, default=5000, help="candidates to run at most (default 5000)")
+    shrink.add_argument("--workers", type=int, help="candidates at a time (default: one for each core)")
+    shrink.add_argument("--plain", action="store_true", help="lines instead of a live display")
+
     targets = add("targets", _targets, "list what can be tested", "shakeout targets --knobs")
     targets.add_argument("--knobs", action="store_true", help="show what each lets a setting vary")
     targets.add_argument("--json", action="store_true", help="for programs")
@@ -444,6 +454,38 @@ def _replay(options: argparse.Namespace) -> int:
     if path.is_dir():
         path = path / "case.json"
     return _verdict(replay_case(path, options.target))
+
+
+def _minimise(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from shakeout.fuzz import config
+    from shakeout.fuzz.minimise.command import minimise_command
+    from shakeout.fuzz.nursery import Interrupted, ZygoteBroken
+
+    for flag, value in (("--seconds", options.seconds), ("--tries", options.tries), ("--workers", options.workers)):
+        if value is not None and not value > 0:
+            raise Mistake(f"{flag}: expected a positive number, found {value!r}")
+    path = Path(options.case)
+    if not path.exists():
+        if not options.case.upper().startswith("SH-"):
+            raise Mistake(f"minimise: {options.case!r} is no file, no folder of a finding and no bug's id (SH-...)")
+        path = _folder(options)
+    defaults = config.Config()
+    try:
+        return minimise_command(
+            path,
+            seconds=options.seconds,
+            tries=options.tries,
+            workers=options.workers or defaults.workers,
+            memory=defaults.memory_limit,
+            plain=options.plain,
+            console=Console(highlight=False),
+        )
+    except ZygoteBroken as error:
+        raise Mistake(f"the target could not be loaded:\n{error}", Exit.INFRASTRUCTURE) from None
+    except Interrupted:
+        return Exit.INTERRUPTED
 
 
 def _folder(options: argparse.Namespace) -> Path:

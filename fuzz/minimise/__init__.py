@@ -1,0 +1,1 @@
+"""The minimiser: the smallest case that fails for the same reason."""

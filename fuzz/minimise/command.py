@@ -1,0 +1,177 @@
+"""``shakeout minimise``: finds the case, shows how it shrinks, and writes the smallest one with its script."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from shakeout.corpus.case import Case
+from shakeout.fuzz import events
+from shakeout.fuzz.exits import Exit
+from shakeout.fuzz.folder import CASE, RESULT, write_text
+from shakeout.fuzz.minimise.executors import Crewed
+from shakeout.fuzz.minimise.predicate import Failure, NotReproduced, failure_of
+from shakeout.fuzz.minimise.search import Budget, Minimised, Progress, minimise
+from shakeout.fuzz.replay import read_case
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["minimise_command"]
+
+#: Without a live display, a line so often.
+PLAIN_EVERY = 5.0
+
+
+@dataclass(slots=True)
+class _Stop:
+    asked: bool = False
+
+    def __call__(self) -> bool:
+        return self.asked
+
+
+def minimise_command(
+    path: Path, *, seconds: float, tries: int, workers: int, memory: int, plain: bool, console: Console
+) -> int:
+    """Minimise one case, with progress; Ctrl-C ends with the best so far.
+
+    Args:
+        path: a case's file, or a finding's folder.
+        seconds: of search.
+        tries: candidates that are run at most.
+        workers: that run them.
+        memory: bytes that a candidate may take.
+        plain: lines instead of a live display.
+        console: where to show it.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        MalformedCase: the file holds no case.
+        ZygoteBroken: the target could not be loaded.
+    """
+    wanted = _wanted(path / RESULT) if path.is_dir() else None
+    file = path / CASE if path.is_dir() else path
+    case = read_case(file, None)
+    stop = _Stop()
+    with _interruptible(stop), tempfile.TemporaryDirectory(prefix="shakeout-") as scratch:
+        tell = _Shown(console, live=console.is_terminal and not plain)
+        crew = Crewed(
+            Path(scratch),
+            case.setting.target,
+            workers,
+            device=case.setting.device,
+            memory=memory,
+            tell=tell.warming,
+            stop=stop,
+        )
+        try:
+            with tell, crew:
+                budget = Budget(seconds, tries)
+                found = minimise(case, crew, wanted=wanted, budget=budget, width=workers, tell=tell, stop=stop)
+        except NotReproduced as error:
+            if stop.asked:
+                console.print("interrupted before it was reproduced; nothing was written")
+                return Exit.INTERRUPTED
+            console.print(f"{file}: {error}", soft_wrap=True)
+            return Exit.OK
+    return _written(file, case, found, stop.asked, console)
+
+
+def _wanted(path: Path) -> Failure | None:
+    """The failure that a finding's folder tells."""
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        return failure_of(json.loads(path.read_text(encoding="utf-8")))
+    return None
+
+
+def _written(file: Path, original: Case, found: Minimised, stopped: bool, console: Console) -> int:
+    """Write what was found beside the original, and show it."""
+    from shakeout.corpus import script
+    from shakeout.fuzz.minimise.measure import elements
+    from shakeout.fuzz.replay import render
+
+    target, text = file.with_suffix(".min.json"), file.with_suffix(".min.py")
+    write_text(target, found.case.text + "\n")
+    write_text(text, render(found.case))
+    console.print(script.network(found.case.program).rstrip(), soft_wrap=True, markup=False)
+    console.print()
+    before, after = len(original.program.calls), len(found.case.program.calls)
+    state = "no pass makes it smaller" if found.complete else "stopped" if stopped else "the budget is used up"
+    console.print(
+        f"operators {before} -> {after}, elements {elements(original)} -> {elements(found.case)}, "
+        f"{found.tries} tries in {found.seconds:.0f} s, {state}\n"
+        f"fails {found.reliability}: {found.failure}\n"
+        f"case     {target}\nscript   {text}",
+        soft_wrap=True,
+        markup=False,
+    )
+    for number, (failure, case) in enumerate(found.others, 1):
+        path = file.with_suffix(f".other{number}.json")
+        write_text(path, case.text + "\n")
+        console.print(f"other    {path}  {failure}", soft_wrap=True, markup=False)
+    return Exit.INTERRUPTED if stopped else Exit.OK
+
+
+@contextlib.contextmanager
+def _interruptible(stop: _Stop) -> Iterator[None]:
+    """Ctrl-C asks to stop; a second one does not wait."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        stop.asked = True
+        signal.signal(number, before)
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class _Shown:
+    """The progress, as one line that changes or as a line now and then."""
+
+    def __init__(self, console: Console, *, live: bool) -> None:
+        from rich.status import Status
+
+        self._console = console
+        self._status = Status("starting", console=console) if live else None
+        self._told = 0.0
+
+    def __enter__(self) -> _Shown:
+        if self._status is not None:
+            self._status.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+    def warming(self, event: events.Event) -> None:
+        """What the crew is at."""
+        if isinstance(event, events.Warming) and not event.done:
+            self._say(event.step, force=True)
+
+    def __call__(self, progress: Progress) -> None:
+        """How far the search is."""
+        self._say(
+            f"{progress.operators} operators, {progress.elements} elements  {progress.tries} tries, "
+            f"{progress.accepted} steps, {progress.seconds:.0f} s  {progress.doing}"
+        )
+
+    def _say(self, text: str, *, force: bool = False) -> None:
+        if self._status is not None:
+            self._status.update(text)
+        elif force or time.monotonic() - self._told > PLAIN_EVERY:
+            self._told = time.monotonic()
+            self._console.print(f"      {text}", soft_wrap=True, markup=False)

@@ -1,0 +1,402 @@
+"""Building blocks of the passes: a case put together from parts of another one, and windows on other storages."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from shakeout.corpus.case import Case, InputSet, Storage, Values, View, contiguous
+from shakeout.corpus.program import Arg, Call, Input, InvalidProgram, Program, Ref, TensorType
+from shakeout.fuzz.minimise.settle import Unsettled, mapped, written
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = [
+    "LITERAL",
+    "Fresh",
+    "as_literal",
+    "assembled",
+    "chunks",
+    "compacted",
+    "dense",
+    "filled_like",
+    "invented",
+    "items_of",
+    "live",
+    "own_storage",
+    "recorded",
+    "rewritten",
+    "shaped",
+    "with_inputs",
+]
+
+#: Elements up to which a storage's values are written out when it changes its shape: longer lists tell a reader
+#: nothing, and a range with a seed keeps the case short.
+LITERAL = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """An input that takes the place of a result: for each input set its window and the storage behind it.
+
+    ``places`` holds a view, whose storage is an old one's number, or a view with a new storage.
+    """
+
+    type: TensorType
+    places: tuple[tuple[View, Storage | None], ...]
+
+
+def chunks(count: int, largest: int | None = None) -> Iterator[range]:
+    """Runs of positions to try at once: halves, quarters and so on down to single ones, the last positions first."""
+    length = max(count // 2 if largest is None else largest, 1)
+    while count:
+        for stop in range(count, 0, -length):
+            yield range(max(stop - length, 0), stop)
+        if length == 1:
+            return
+        length = max(length // 2, 1)
+
+
+# --- programs ---------------------------------------------------------------------------------------------------------
+
+
+def assembled(
+    case: Case, calls: Sequence[tuple[Call, int]], returns: Iterable[int], fresh: Mapping[int, Fresh] | None = None
+) -> Case | None:
+    """A case made of some calls, with old numbers in them; inputs that nobody uses are gone.
+
+    Args:
+        case: where inputs and setting come from.
+        calls: each with the old number of its first result.
+        returns: old numbers; each is returned once.
+        fresh: inputs that take the place of results, by old number.
+
+    Returns:
+        The case, or None if something is used that does not exist.
+    """
+    fresh = fresh or {}
+    old = case.program
+    returned = list(dict.fromkeys(returns))
+    used = {number for call, _ in calls for number in call.operands()} | set(returned)
+    inputs = [number for number in range(len(old.inputs)) if number in used]
+    given = [number for number in sorted(fresh) if number in used]
+    numbers = {number: position for position, number in enumerate([*inputs, *given])}
+    count = len(numbers)
+    for call, first in calls:
+        for position in range(len(call.results)):
+            numbers.setdefault(first + position, count + position)
+        count += len(call.results)
+    places: dict[int, Arg] = {number: Ref(place) for number, place in numbers.items()}
+    try:
+        program = Program(
+            (*(old.inputs[number] for number in inputs), *(Input(fresh[number].type) for number in given)),
+            tuple(mapped(call, places) for call, _ in calls),
+            tuple(numbers[number] for number in returned),
+            old.vocabulary,
+        )
+        sets = []
+        for number, inputs_of in enumerate(case.calls):
+            storages, views = list(inputs_of.storages), [inputs_of.views[one] for one in inputs]
+            for one in given:
+                view, storage = fresh[one].places[number]
+                if storage is not None:
+                    view = replace(view, storage=len(storages))
+                    storages.append(storage)
+                views.append(view)
+            sets.append(_without_unused(InputSet(tuple(storages), tuple(views))))
+        return replace(case, program=program, calls=tuple(sets))
+    except (InvalidProgram, Unsettled, KeyError):
+        return None
+
+
+def _without_unused(inputs: InputSet) -> InputSet:
+    """The set without storages that nobody looks at."""
+    used = sorted({view.storage for view in inputs.views})
+    numbers = {storage: number for number, storage in enumerate(used)}
+    views = tuple(replace(view, storage=numbers[view.storage]) for view in inputs.views)
+    return InputSet(tuple(inputs.storages[number] for number in used), views)
+
+
+def live(program: Program, positions: Iterable[int], returns: Iterable[int]) -> list[int]:
+    """Those of some calls that a returned value depends on, or that write to something."""
+    firsts = program.firsts()
+    wanted, found = set(returns), []
+    for position in sorted(positions, reverse=True):
+        call = program.calls[position]
+        results = range(firsts[position], firsts[position] + len(call.results))
+        if call.form == "none" or written(call) or wanted.intersection(results):
+            found.append(position)
+            wanted.update(call.operands())
+    return found[::-1]
+
+
+def rewritten(case: Case, position: int, call: Call) -> Case | None:
+    """The case with one call replaced by another one with as many results."""
+    calls = list(zip(case.program.calls, case.program.firsts(), strict=True))
+    calls[position] = (call, calls[position][1])
+    return assembled(case, calls, case.program.returns)
+
+
+# --- inputs -----------------------------------------------------------------------------------------------------------
+
+
+def with_inputs(case: Case, sets: Sequence[InputSet]) -> Case:
+    """The case fed with other tensors; the types of its inputs follow the first set."""
+    given = tuple(
+        replace(one, type=TensorType(view.dtype, view.shape))
+        for one, view in zip(case.program.inputs, sets[0].views, strict=True)
+    )
+    sets = [_without_unused(inputs) for inputs in sets]
+    return replace(case, program=replace(case.program, inputs=given), calls=tuple(sets))
+
+
+def items_of(storage: Storage) -> tuple[Any, ...]:
+    """The elements of a storage as Python numbers."""
+    if storage.values.kind == "literal":
+        return storage.values.items
+    import torch
+
+    from shakeout.generators.values import tensor_of
+
+    tensor = tensor_of(storage)
+    if str(tensor.dtype) == "torch.complex32":
+        return tuple(tensor.to(torch.complex64).tolist()) if tensor.numel() else ()
+    return tuple(tensor.tolist())
+
+
+def as_literal(storage: Storage) -> Storage:
+    """The same storage with its elements written out."""
+    items = items_of(storage)
+    return Storage(storage.dtype, len(items), Values("literal", items=items))
+
+
+def _offsets(view: View) -> Iterator[int]:
+    """The place of each element of a window, row by row."""
+    for index in itertools.product(*(range(extent) for extent in view.shape)):
+        yield view.offset + sum(i * step for i, step in zip(index, view.strides, strict=True))
+
+
+def _reach(view: View) -> int:
+    """Elements that the storage of a window must have, counted in the window's dtype."""
+    if 0 in view.shape:
+        return 0
+    return view.offset + 1 + sum((extent - 1) * step for extent, step in zip(view.shape, view.strides, strict=True))
+
+
+def filled_like(storage: Storage, size: int) -> Storage:
+    """A storage of another size with values of the same kind: the first ones, or new ones behind them."""
+    values = storage.values
+    if values.kind == "literal":
+        items = (*values.items[:size], *(values.items[:1] or (0,)) * max(size - len(values.items), 0))
+        values = replace(values, items=items)
+    return Storage(storage.dtype, size, values)
+
+
+def own_storage(view: View, storage: Storage, strides: tuple[int, ...] | None = None) -> tuple[View, Storage]:
+    """The same elements in a storage of their own: row-major, or dense with these strides.
+
+    A window that reads bytes as another dtype gets that dtype's own elements; ``None`` strides mean row-major.
+    """
+    strides = contiguous(view.shape) if strides is None else strides
+    count = math.prod(view.shape)
+    moved = replace(view, strides=strides, offset=0)
+    if count > LITERAL or storage.size > 1 << 16:
+        # One whose dtype differs from the storage's takes a range of its own, in the same bounds.
+        values = storage.values
+        if values.kind == "literal":
+            values = Values("integers", 0, 0, 2)
+        return moved, Storage(view.dtype, count, values)
+    found = dict(zip(_offsets(moved), _elements(view, storage), strict=True))
+    return moved, Storage(view.dtype, count, Values("literal", items=tuple(found[i] for i in range(count))))
+
+
+def _elements(view: View, storage: Storage) -> list[Any]:
+    """The elements of a window, row by row."""
+    if view.dtype == storage.dtype:
+        items = items_of(storage)
+        return [items[place] for place in _offsets(view)]
+    from shakeout.corpus.standalone import strided
+    from shakeout.generators.values import DTYPES, tensor_of
+
+    found: list[Any] = (
+        strided(tensor_of(storage), DTYPES[view.dtype], view.shape, view.strides, view.offset).reshape(-1).tolist()
+    )
+    return found
+
+
+def dense(view: View) -> tuple[int, ...]:
+    """The strides of a window without gaps that keeps the order of the dimensions in memory."""
+    order = sorted(range(len(view.shape)), key=lambda i: (-view.strides[i] if view.shape[i] > 1 else 0, i))
+    strides, step = [0] * len(view.shape), 1
+    for dimension in reversed(order):
+        strides[dimension] = step
+        step *= max(view.shape[dimension], 1)
+    return tuple(strides)
+
+
+def shaped(inputs: InputSet, shapes: Mapping[int, tuple[int, ...]]) -> InputSet:
+    """The set with some inputs cut down to smaller shapes of the same rank.
+
+    What is left keeps its values, as far as values are written out, and its layout: a dense tensor stays dense, any
+    other keeps its strides.
+    """
+    storages, views = list(inputs.storages), list(inputs.views)
+    for number, shape in shapes.items():
+        view, storage = views[number], storages[views[number].storage]
+        cut = replace(view, shape=shape)
+        alone = sum(other.storage == view.storage for other in views) == 1 and view.dtype == storage.dtype
+        if alone and view.strides == contiguous(view.shape) and view.offset == 0:
+            cut = replace(view, shape=shape, strides=view.strides)
+            views[number], storages[view.storage] = own_storage(cut, storage)
+        elif alone and view.strides == dense(view) and view.offset == 0:
+            views[number], storages[view.storage] = own_storage(cut, storage, dense(cut))
+        else:
+            views[number] = cut
+            if alone:
+                storages[view.storage] = filled_like(storage, min(max(_reach(cut), 0), storage.size))
+    return InputSet(tuple(storages), tuple(views))
+
+
+def compacted(case: Case) -> Case:
+    """The case without what no input looks at behind the last element of a storage."""
+    sets = []
+    for inputs in case.calls:
+        storages = list(inputs.storages)
+        for number, storage in enumerate(storages):
+            views = [view for view in inputs.views if view.storage == number]
+            if all(view.dtype == storage.dtype for view in views):
+                storages[number] = filled_like(storage, min(storage.size, max(_reach(view) for view in views)))
+        sets.append(InputSet(tuple(storages), inputs.views))
+    return replace(case, calls=tuple(sets))
+
+
+# --- values as the reference computes them ----------------------------------------------------------------------------
+
+
+def recorded(case: Case, keep: frozenset[int]) -> dict[int, Fresh] | None:
+    """Inputs in place of the results that kept calls take from calls which are dropped.
+
+    Each holds what the reference computes there, and lies in memory as it does there: as a window on an input's storage
+    where it is one.
+
+    Args:
+        case: a settled case.
+        keep: positions of the calls that are kept.
+
+    Returns:
+        By number of the value; None if the reference does not get so far.
+    """
+    wanted = _cut(case, keep)
+    if not wanted:
+        return {}
+    found: list[dict[int, tuple[View, Storage | None]]] = []
+    try:
+        for inputs in case.calls:
+            found.append(_recorded(case, inputs, keep, wanted))
+    except Exception:  # whatever torch raises: then there is no such candidate
+        return None
+    types = case.program.types()
+    result = {}
+    for number in wanted:
+        if (type_ := types[number]) is None:
+            return None
+        result[number] = Fresh(type_, tuple(places[number] for places in found))
+    return result
+
+
+def invented(case: Case, keep: frozenset[int]) -> dict[int, Fresh] | None:
+    """Like ``recorded``, with small numbers from a range: for a case whose reference must not run in this process."""
+    types = case.program.types()
+    result = {}
+    for number in _cut(case, keep):
+        if (type_ := types[number]) is None:
+            return None
+        floating = type_.dtype.startswith(("float", "bfloat", "complex"))
+        low, high = (0, 1) if type_.dtype == "bool" else (-2, 2) if floating else (0, 3)
+        storage = Storage(type_.dtype, math.prod(type_.shape), Values("integers", 1, low, high))
+        view = View(0, type_.dtype, type_.shape, contiguous(type_.shape))
+        result[number] = Fresh(type_, ((view, storage),) * len(case.calls))
+    return result
+
+
+def _cut(case: Case, keep: frozenset[int]) -> set[int]:
+    """Numbers of the results that kept calls take from dropped ones."""
+    program = case.program
+    producers = [position for position, call in enumerate(program.calls) for _ in call.results]
+    start = len(program.inputs)
+    return {
+        number
+        for position in keep
+        for number in program.calls[position].operands()
+        if number >= start and producers[number - start] not in keep
+    }
+
+
+def _recorded(
+    case: Case, inputs: InputSet, keep: frozenset[int], wanted: set[int]
+) -> dict[int, tuple[View, Storage | None]]:
+    import torch
+
+    from shakeout.corpus.vocabularies import kernel as words
+    from shakeout.generators.inputsets import tensors_of
+
+    training = case.setting.mode == "training"
+    values: list[Any] = list(tensors_of(inputs, training))
+    owners = {
+        tensor.untyped_storage()._cdata: view.storage
+        for tensor, view in zip(values, inputs.views, strict=True)
+        if tensor.numel()
+    }
+    versions = [tensor._version for tensor in values]
+    found: dict[int, tuple[View, Storage | None]] = {}
+    with torch.set_grad_enabled(training):
+        for position, call in enumerate(case.program.calls):
+            if position in keep:
+                changed = [tensor._version for tensor in values[: len(versions)]] != versions
+                for number in sorted(wanted - found.keys()):
+                    if number < len(values):
+                        found[number] = _place(values[number], {} if changed else owners)
+            values.extend(words.call(call, values))
+    return found
+
+
+def _place(tensor: torch.Tensor, owners: Mapping[int, int]) -> tuple[View, Storage | None]:
+    """The window that a tensor is, on an input's storage or on one with its memory."""
+    import torch
+
+    from shakeout.corpus.standalone import memory
+    from shakeout.generators.values import NAMES
+
+    dtype = NAMES[tensor.dtype]
+    plain = tensor.resolve_conj().resolve_neg()
+    shape, strides = tuple(map(int, plain.shape)), tuple(map(int, plain.stride()))
+    leaf = tensor.requires_grad and (tensor.is_floating_point() or tensor.is_complex())
+    view = View(0, dtype, shape, strides, int(plain.storage_offset()), leaf)
+    owner = owners.get(plain.untyped_storage()._cdata) if plain.numel() else None
+    if owner is not None:
+        return replace(view, storage=owner), None
+    flat = memory(plain)
+    if flat.numel() <= 16 * LITERAL:
+        wide = flat.to(torch.complex64) if dtype == "complex32" else flat
+        items = tuple(wide.tolist()) if flat.numel() else ()
+        return view, Storage(dtype, flat.numel(), Values("literal", items=items))
+    return view, Storage(dtype, flat.numel(), _range(flat))
+
+
+def _range(flat: torch.Tensor) -> Values:
+    """Values about as large as those of a tensor that is too long to be written out."""
+    import torch
+
+    if flat.dtype == torch.bool:
+        return Values("integers", 0, 0, 1)
+    real = torch.view_as_real(flat) if flat.is_complex() else flat
+    real = real.to(torch.float64)
+    real = real[real.isfinite()]
+    low, high = (float(real.min()), float(real.max())) if real.numel() else (0.0, 1.0)
+    low, high = math.floor(max(low, -1e9)), math.ceil(min(high, 1e9))
+    floating = flat.is_floating_point() or flat.is_complex()
+    return Values("uniform" if floating else "integers", 0, low, max(high, low + 1) if floating else max(high, low))

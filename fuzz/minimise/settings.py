@@ -1,0 +1,145 @@
+"""Passes over what a case runs under, and over the attributes of its operators."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+from shakeout.corpus.case import Case, InputSet
+from shakeout.corpus.program import Arg, Call, Ref, Slice
+from shakeout.fuzz.minimise.edit import chunks, rewritten, with_inputs
+from shakeout.fuzz.minimise.measure import item_cost
+
+__all__ = ["attributes", "call_sets", "leaves", "setting"]
+
+
+def call_sets(case: Case) -> Iterator[Case]:
+    """Fewer calls of the same artefact: one, then without some of them."""
+    count = len(case.calls)
+    if count < 2:
+        return
+    for inputs in case.calls:
+        yield _fed(case, (inputs,))
+    for chunk in chunks(count):
+        if 0 < len(chunk) < count - 1:
+            yield _fed(case, tuple(inputs for number, inputs in enumerate(case.calls) if number not in chunk))
+
+
+def _fed(case: Case, calls: tuple[InputSet, ...]) -> Case:
+    return with_inputs(replace(case, calls=calls), calls)
+
+
+def setting(case: Case) -> Iterator[Case]:
+    """Knobs at their defaults, all or one; inference; the CPU."""
+    old = case.setting
+    if len(old.knobs) > 1:
+        yield replace(case, setting=replace(old, knobs=()))
+    for name, _ in old.knobs:
+        yield replace(case, setting=replace(old, knobs=tuple(pair for pair in old.knobs if pair[0] != name)))
+    if old.mode == "training":
+        yield replace(case, setting=replace(old, mode="inference"))
+    if old.device != "cpu":
+        yield replace(case, setting=replace(old, device="cpu"))
+
+
+def leaves(case: Case) -> Iterator[Case]:
+    """Parameters become inputs, and inputs want no gradient: all, then one."""
+    program = case.program
+    owned = [number for number, given in enumerate(program.inputs) if given.role == "parameter"]
+    for chosen in ([owned] if len(owned) > 1 else []) + [[number] for number in owned]:
+        inputs = tuple(
+            replace(given, role="input") if number in chosen else given for number, given in enumerate(program.inputs)
+        )
+        yield replace(case, program=replace(program, inputs=inputs))
+    wanted = [n for n in range(len(program.inputs)) if any(inputs.views[n].requires_grad for inputs in case.calls)]
+    unneeded = wanted if case.setting.mode == "inference" else []
+    for chosen in ([unneeded] if unneeded else []) + [[number] for number in wanted]:
+        sets = tuple(
+            replace(
+                inputs,
+                views=tuple(
+                    replace(view, requires_grad=False) if number in chosen else view
+                    for number, view in enumerate(inputs.views)
+                ),
+            )
+            for inputs in case.calls
+        )
+        yield replace(case, calls=sets)
+
+
+def attributes(case: Case) -> Iterator[Case]:
+    """Arguments left out, so that they take their defaults; then simpler ones."""
+    for position, call in enumerate(case.program.calls):
+        for candidate in _fewer(call):
+            if (made := rewritten(case, position, candidate)) is not None:
+                yield made
+    for position, call in enumerate(case.program.calls):
+        for place, arg in enumerate(call.args):
+            for simpler in _simpler(arg):
+                args = (*call.args[:place], simpler, *call.args[place + 1 :])
+                if (made := rewritten(case, position, replace(call, args=args))) is not None:
+                    yield made
+        for place, (key, value) in enumerate(call.kwargs):
+            for simpler in _simpler(value):
+                kwargs = (*call.kwargs[:place], (key, simpler), *call.kwargs[place + 1 :])
+                if (made := rewritten(case, position, replace(call, kwargs=kwargs))) is not None:
+                    yield made
+
+
+def _fewer(call: Call) -> Iterator[Call]:
+    """The call without some of its arguments."""
+    if len(call.kwargs) > 1:
+        yield replace(call, kwargs=())
+    if len(call.args) > 2:
+        yield replace(call, args=call.args[:1])
+    for place in range(len(call.kwargs)):
+        yield replace(call, kwargs=call.kwargs[:place] + call.kwargs[place + 1 :])
+    if len(call.args) > 1:
+        yield replace(call, args=call.args[:-1])
+
+
+def _simpler(arg: Arg) -> Iterator[Arg]:
+    """Simpler arguments of the same kind, simplest first."""
+    match arg:
+        case None | Ref() | str():
+            return
+        case bool():
+            if arg:
+                yield False
+        case int() | float():
+            yield from _numbers(arg)
+        case complex():
+            yield from (0, 1, arg.real)
+        case tuple():
+            yield from _shorter(arg)
+        case Slice(start, stop, step):
+            for number, part in enumerate((start, stop, step)):
+                for simpler in (None, *_simpler(part)):
+                    if part is not None:
+                        parts = [start, stop, step]
+                        parts[number] = simpler
+                        yield Slice(*parts)
+
+
+def _shorter(arg: tuple[Arg, ...]) -> Iterator[Arg]:
+    if len(set(map(repr, arg))) == 1 and isinstance(arg[0], int | float):
+        yield arg[0]  # one number often stands for the same one in every dimension
+    for place, item in enumerate(arg):
+        if len(arg) > 1:
+            yield arg[:place] + arg[place + 1 :]
+        for simpler in _simpler(item):
+            yield (*arg[:place], simpler, *arg[place + 1 :])
+
+
+def _numbers(number: int | float) -> Iterator[int | float]:
+    found: list[int | float] = []
+    steps: list[int | float] = [0, 1, 2, -1]
+    if math.isfinite(number):
+        whole = int(number)
+        steps += [whole, round(number, 1), abs(number), whole // 2, whole - 1 if whole > 0 else whole + 1]
+    for step in steps:
+        step = float(step) if isinstance(number, float) else step
+        if item_cost(step) < item_cost(number) and step not in found:
+            found.append(step)
+            yield step

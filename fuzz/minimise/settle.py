@@ -1,0 +1,238 @@
+"""Whether a candidate means anything, and which types its results have: it is run call by call by the reference.
+
+The rules are those under which programs grow. They hold for a candidate only if they held for the case that is
+minimised, because a case that a person wrote need not keep them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from shakeout.corpus import codec
+from shakeout.corpus.case import Case, InputSet
+from shakeout.corpus.program import Arg, Call, Program, Ref, Slice, TensorType, references
+
+if TYPE_CHECKING:
+    import torch
+
+    from shakeout.fuzz.compose import Made
+    from shakeout.fuzz.protocol import Job
+
+__all__ = ["DEMANDS", "Demands", "Unsettled", "compose", "mapped", "prepare", "settle", "written"]
+
+
+class Unsettled(Exception):
+    """The reference rejects the candidate, or what it computes is not defined."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demands:
+    """What candidates have to keep.
+
+    Attributes:
+        defined: every result is determined by its operands, and nothing is drawn at random.
+        finite: every number is finite and of ordinary size.
+    """
+
+    defined: bool = True
+    finite: bool = True
+
+
+#: From the strictest; those that the original keeps are asked of its candidates.
+DEMANDS = (Demands(), Demands(finite=False), Demands(defined=False, finite=False))
+
+
+# --- for workers: this module makes the case of a job ---------------------------------------------------------------
+
+
+def prepare(say: Callable[[str], None]) -> None:
+    """Load what ``compose`` needs, before any fork."""
+    import shakeout.generators.inputsets  # noqa: F401
+
+
+def compose(job: Job, before_call: Callable[[str], None] | None = None) -> Made:
+    """The settled case of a job whose recipe holds the text of a candidate and the demands; raises Unsettled."""
+    from shakeout.fuzz.compose import Made
+
+    demands = Demands(job.recipe["defined"], job.recipe["finite"])
+    return Made(settle(codec.decode(job.recipe["candidate"]), demands))
+
+
+# --- settling -------------------------------------------------------------------------------------------------------
+
+
+def settle(case: Case, demands: Demands = DEMANDS[0]) -> Case:
+    """The case with the result types that it really has.
+
+    Raises:
+        Unsettled: the reference rejects it, or it does not keep the demands.
+    """
+    settled = _run(case.program, case.calls[0], case.setting.mode == "training", demands)
+    for inputs in case.calls[1:]:
+        again = _run(settled, inputs, case.setting.mode == "training", demands)
+        if [call.form for call in again.calls] != [call.form for call in settled.calls]:
+            raise Unsettled("another form of result in a later call")
+        if [len(call.results) for call in again.calls] != [len(call.results) for call in settled.calls]:
+            raise Unsettled("another number of results in a later call")
+    return replace(case, program=settled)
+
+
+def _run(program: Program, inputs: InputSet, training: bool, demands: Demands) -> Program:
+    import torch
+
+    from shakeout.generators.definedness import ordinary
+    from shakeout.generators.inputsets import tensors_of
+
+    try:
+        given = tensors_of(inputs, training)
+    except Exception as error:
+        raise Unsettled("torch rejects the inputs") from error
+    types = []
+    for one, tensor in zip(program.inputs, given, strict=True):
+        if demands.finite and not ordinary(tensor.detach()):
+            raise Unsettled("an input is not finite")
+        type_ = _type(tensor)
+        assert type_ is not None
+        types.append(replace(one, type=type_))
+    values: list[Any] = list(given)
+    numbers: dict[int, Arg] = {number: Ref(number) for number in range(len(values))}
+    calls = []
+    old = len(values)
+    torch.default_generator.manual_seed(0)
+    before = torch.default_generator.get_state()
+    with torch.set_grad_enabled(training):
+        for call in program.calls:
+            moved = mapped(call, numbers)
+            form, results, kept = _call(moved, values, training, demands)
+            found = [
+                _type(tensor) if position < len(kept) and kept[position] else None
+                for position, tensor in enumerate(results)
+            ]
+            for position, result in enumerate(call.results[: len(results)]):
+                numbers[old + position] = Ref(len(values) + position)
+                if result is None:
+                    found[position] = None  # it means nothing, as it did before
+            calls.append(replace(moved, form=form, results=tuple(found)))
+            old += len(call.results)
+            values.extend(results)
+    if demands.defined and not torch.equal(before, torch.default_generator.get_state()):
+        raise Unsettled("it draws random numbers")
+    returned = [numbers.get(number) for number in program.returns]
+    if None in returned:
+        raise Unsettled("a returned result does not exist any more")
+    returns = tuple(one.index for one in returned if isinstance(one, Ref))
+    try:
+        return Program(tuple(types), tuple(calls), returns, program.vocabulary)
+    except ValueError as error:
+        raise Unsettled(str(error)) from None
+
+
+def _call(call: Call, values: list[Any], training: bool, demands: Demands) -> tuple[Any, list[Any], list[bool]]:
+    """Form and results of one call, and which of them are defined tensors."""
+    import torch
+
+    from shakeout.corpus.vocabularies import kernel as words
+    from shakeout.generators.definedness import after, before, ordinary, traits, undefined_results
+    from shakeout.generators.growth import Rejected, perform
+
+    try:
+        kind, function = traits(call.operator), words.resolve(call.operator)
+    except ValueError as error:
+        raise Unsettled(str(error)) from error
+    used = [values[number] for number in call.operands()]
+    targets = [values[number] for number in written(call)]
+    if not all(isinstance(tensor, torch.Tensor) for tensor in used):
+        raise Unsettled("an operand is no tensor")
+    try:
+        if demands.defined:
+            reason = before(kind, used, targets, call.args, call.kwargs) or _twice(call, values)
+            if reason is not None:
+                raise Unsettled(reason)
+        form, results = perform(function, call.args, call.kwargs, values)
+        undefined: frozenset[int] = frozenset()
+        if demands.defined:
+            with torch.no_grad():
+                reason = after(used, targets, results)
+                found = undefined_results(kind, used, results, training)
+            if reason is not None or found is None:
+                raise Unsettled(reason or "equal elements make it ambiguous")
+            undefined = found
+        if demands.finite:
+            for tensor in (*results, *targets):
+                if isinstance(tensor, torch.Tensor) and not ordinary(tensor.detach()):
+                    raise Unsettled("not finite")
+    except (Rejected, RuntimeError, TypeError, IndexError, ValueError, NotImplementedError) as error:
+        raise Unsettled(str(error)) from error
+    return form, results, [isinstance(t, torch.Tensor) and i not in undefined for i, t in enumerate(results)]
+
+
+def written(call: Call) -> tuple[int, ...]:
+    """The operands that a call writes to, by the names that PyTorch gives such operators."""
+    last = call.operator.removesuffix(".default").rpartition(".")[2]
+    in_place = (last.endswith("_") and not last.endswith("__")) or last == "__setitem__"
+    in_place = in_place or (last.startswith("__i") and last not in ("__invert__", "__index__", "__int__"))
+    found = list(references(call.args[0])) if in_place and call.args else []
+    return (*found, *(number for key, value in call.kwargs if key == "out" for number in references(value)))
+
+
+def _twice(call: Call, values: Sequence[torch.Tensor]) -> str | None:
+    """Why the order of writes would matter: two indices name one place."""
+    import torch
+
+    from shakeout.corpus.vocabularies import kernel as words
+
+    if "duplicates" not in words.hazards(call.operator):
+        return None
+    places = [values[number] for number in call.operands()]
+    places = [t for t in places if t.dtype in (torch.int64, torch.int32) and t.numel() > 1]
+    if "scatter" in call.operator.rpartition(".")[2]:
+        numbers = [arg for arg in (*call.args, *(value for _, value in call.kwargs)) if type(arg) is int]
+        if not places or not numbers or not places[0].dim():
+            return None
+        index = places[0].sort(numbers[0]).values
+        length = index.shape[numbers[0]]
+        twice = bool((index.narrow(numbers[0], 1, length - 1) == index.narrow(numbers[0], 0, length - 1)).any())
+    else:
+        twice = any(torch.unique(t).numel() < t.numel() for t in places)
+    return "two indices name one place" if twice else None
+
+
+def _type(tensor: Any) -> TensorType | None:
+    import torch
+
+    from shakeout.generators.values import NAMES
+
+    if not isinstance(tensor, torch.Tensor):
+        return None
+    if tensor.dtype not in NAMES or tensor.layout != torch.strided or tensor.is_quantized:
+        raise Unsettled("a result is no plain tensor")
+    return TensorType(NAMES[tensor.dtype], tuple(map(int, tensor.shape)))
+
+
+# --- numbers --------------------------------------------------------------------------------------------------------
+
+
+def mapped(call: Call, arguments: Mapping[int, Arg]) -> Call:
+    """The call with its operands replaced by other arguments.
+
+    Raises:
+        Unsettled: an operand has no replacement.
+    """
+
+    def move(arg: Arg) -> Arg:
+        match arg:
+            case Ref(index):
+                if index not in arguments:
+                    raise Unsettled("an operand does not exist any more")
+                return arguments[index]
+            case tuple():
+                return tuple(move(item) for item in arg)
+            case Slice(start, stop, step):
+                return Slice(move(start), move(stop), move(step))
+        return arg
+
+    return replace(
+        call, args=tuple(move(arg) for arg in call.args), kwargs=tuple((key, move(value)) for key, value in call.kwargs)
+    )

@@ -1,0 +1,421 @@
+"""Passes over the inputs: smaller shapes, fewer dimensions, simpler dtypes, layouts and values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from shakeout.corpus.case import Case, InputSet, Storage, Values, View, contiguous
+from shakeout.corpus.program import Arg, Call, Name, Slice
+from shakeout.fuzz.minimise.edit import as_literal, chunks, compacted, dense, own_storage, shaped, with_inputs
+from shakeout.fuzz.minimise.measure import item_cost, simpler_dtypes
+
+__all__ = ["capped", "dtypes", "ladder", "layouts", "numbers", "ranks", "resized", "values"]
+
+#: A storage is simplified element by element up to this size; a larger one as a whole.
+ELEMENTWISE = 64
+
+#: Operators whose whole numbers are sizes of the result, so that they may be multiples of an input's size.
+_SIZED = frozenset(
+    "view reshape expand broadcast_to unflatten view_copy expand_copy _unsafe_view full zeros ones new_zeros new_ones "
+    "new_full as_strided".split()
+)
+
+
+def ladder(number: int, least: int = 1) -> list[int]:
+    """Smaller whole numbers to try in place of one, smallest first.
+
+    Small ones first, because most failures need no more; then a half, for thresholds; then one and two less, for the
+    last steps and for what depends on a number being odd.
+    """
+    steps = (least, least + 1, least + 2, least + 3, number // 2, number - number // 4, number - 2, number - 1)
+    return sorted({step for step in steps if least <= step < number})
+
+
+# --- shapes -----------------------------------------------------------------------------------------------------------
+
+
+def capped(case: Case) -> Iterator[Case]:
+    """Every size of every input cut to some small number at once."""
+    largest = max((extent for inputs in case.calls for view in inputs.views for extent in view.shape), default=0)
+    for cap in (1, 2, 3, 4, 8):
+        if cap < largest:
+            yield from _resized(case, lambda s, i, d, extent: min(extent, cap), {})  # noqa: B023
+            sizes = sorted({e for view in case.calls[0].views for e in view.shape if e > cap}, reverse=True)
+            yield from _resized(case, lambda s, i, d, extent: min(extent, cap), dict.fromkeys(sizes, cap))  # noqa: B023
+
+
+def resized(case: Case) -> Iterator[Case]:
+    """One size made smaller wherever it occurs, then in one dimension of one input only."""
+    for number in range(len(case.calls)):
+        sizes = sorted({extent for view in case.calls[number].views for extent in view.shape if extent > 1})
+        for old in reversed(sizes):
+            places = _places(case, number, old)
+            for new in ladder(old):
+                yield from _resized(case, _at(places, number, old, new), {})
+                if number == 0:
+                    yield from _resized(case, _at(places, number, old, new), {old: new})
+        for old in reversed(sizes):
+            places = _places(case, number, old)
+            for place in sorted(places) if len(places) > 1 else ():
+                for new in ladder(old):
+                    yield from _resized(case, _at({place}, number, old, new), {})
+
+
+def _places(case: Case, number: int, old: int) -> set[tuple[int, int]]:
+    """Inputs and dimensions that have a size in one input set."""
+    views = case.calls[number].views
+    return {(i, d) for i, view in enumerate(views) for d, extent in enumerate(view.shape) if extent == old}
+
+
+def _at(places: set[tuple[int, int]], number: int, old: int, new: int) -> Callable[[int, int, int, int], int]:
+    """A change of those places; in other input sets only where they have the same size."""
+
+    def change(s: int, i: int, d: int, extent: int) -> int:
+        return new if (i, d) in places and extent == old else extent
+
+    return change
+
+
+def _resized(case: Case, change: Callable[[int, int, int, int], int], sizes: Mapping[int, int]) -> Iterator[Case]:
+    """The case with other sizes of its inputs, and of what its calls name where ``sizes`` says so.
+
+    Args:
+        case: the case.
+        change: from input set, input, dimension and size to the new size.
+        sizes: old to new; whole numbers among the arguments that follow.
+    """
+    calls = tuple(_scaled(call, sizes) for call in case.program.calls) if sizes else case.program.calls
+    if sizes and calls == case.program.calls:
+        return
+    sets = []
+    for s, inputs in enumerate(case.calls):
+        shapes = {}
+        for i, view in enumerate(inputs.views):
+            shape = tuple(change(s, i, d, extent) for d, extent in enumerate(view.shape))
+            if shape != view.shape:
+                shapes[i] = shape
+        sets.append(shaped(inputs, shapes))
+    made = compacted(with_inputs(case, sets))
+    if made.calls != case.calls:
+        yield replace(made, program=replace(made.program, calls=calls))
+
+
+def _scaled(call: Call, sizes: Mapping[int, int]) -> Call:
+    """The call with sizes among its arguments changed; multiples of them too where an operator names sizes."""
+    sized = call.operator.removesuffix(".default").rpartition(".")[2] in _SIZED
+
+    def scale(arg: Arg) -> Arg:
+        match arg:
+            case bool():
+                return arg
+            case int():
+                if arg in sizes:
+                    return sizes[arg]
+                for old, new in sizes.items() if sized else ():
+                    if old > 1 and arg > old and arg % old == 0:
+                        return arg // old * new
+            case tuple():
+                return tuple(scale(item) for item in arg)
+            case Slice(start, stop, step):
+                return Slice(scale(start), scale(stop), step)
+        return arg
+
+    return replace(
+        call,
+        args=tuple(scale(arg) for arg in call.args),
+        kwargs=tuple((key, scale(value)) for key, value in call.kwargs),
+    )
+
+
+# --- dimensions -------------------------------------------------------------------------------------------------------
+
+
+def ranks(case: Case) -> Iterator[Case]:
+    """Inputs without one of their dimensions of size 1: all that have it, then one of them."""
+    views = case.calls[0].views
+    most = max((len(view.shape) for view in views), default=0)
+    for dimension in range(most):
+        having = [i for i in range(len(views)) if _single(case, i, dimension)]
+        full = [i for i in having if len(views[i].shape) == most]
+        for chosen in {tuple(having), tuple(full)}:
+            if chosen:
+                made = _squeezed(case, dict.fromkeys(chosen, dimension))
+                yield made
+                calls = tuple(_lowered(call, dimension, most) for call in case.program.calls)
+                if calls != case.program.calls:
+                    yield replace(made, program=replace(made.program, calls=calls))
+    for i, view in enumerate(views):
+        for dimension in range(len(view.shape)):
+            if _single(case, i, dimension):
+                yield _squeezed(case, {i: dimension})
+
+
+def _single(case: Case, number: int, dimension: int) -> bool:
+    shapes = [inputs.views[number].shape for inputs in case.calls]
+    return all(dimension < len(shape) and shape[dimension] == 1 for shape in shapes)
+
+
+def _squeezed(case: Case, dimensions: Mapping[int, int]) -> Case:
+    sets = []
+    for inputs in case.calls:
+        views = list(inputs.views)
+        for number, d in dimensions.items():
+            view = views[number]
+            shape, strides = view.shape[:d] + view.shape[d + 1 :], view.strides[:d] + view.strides[d + 1 :]
+            views[number] = replace(view, shape=shape, strides=strides)
+        sets.append(replace(inputs, views=tuple(views)))
+    return with_inputs(case, sets)
+
+
+def _lowered(call: Call, dimension: int, rank: int) -> Call:
+    """The call with dimensions among its arguments counted without one of them."""
+
+    def number(arg: int) -> int:
+        return arg - 1 if arg > dimension else arg
+
+    def lower(arg: Arg, inside: bool = False) -> Arg:
+        match arg:
+            case bool():
+                return arg
+            case int():
+                return arg if inside or arg < 0 else number(arg)
+            case tuple() if sorted(map(repr, arg)) == sorted(map(repr, range(rank))):
+                return tuple(number(item) for item in arg if isinstance(item, int) and item != dimension)
+            case tuple() if len(arg) == rank and arg[dimension] in (1, -1):
+                return arg[:dimension] + arg[dimension + 1 :]
+            case tuple() if arg and all(isinstance(item, int) and not isinstance(item, bool) for item in arg):
+                return tuple(number(item) for item in arg if isinstance(item, int) and item != dimension)
+        return arg
+
+    return replace(
+        call,
+        args=tuple(lower(arg) for arg in call.args),
+        kwargs=tuple((key, lower(value)) for key, value in call.kwargs),
+    )
+
+
+# --- dtypes -----------------------------------------------------------------------------------------------------------
+
+
+def dtypes(case: Case) -> Iterator[Case]:
+    """A simpler dtype: for all inputs of any other one, for all of one dtype, then for one input."""
+    views = case.calls[0].views
+    present = sorted({view.dtype for view in views}, key=lambda dtype: -len(simpler_dtypes(dtype)))
+    if len(present) > 1:
+        for new in simpler_dtypes(present[0])[:2]:
+            yield from _converted(case, lambda i, dtype: new if new in simpler_dtypes(dtype) else dtype, None)  # noqa: B023
+    for old in present:
+        for new in simpler_dtypes(old):
+            yield from _converted(case, lambda i, dtype: new if dtype == old else dtype, None)  # noqa: B023
+            yield from _converted(case, lambda i, dtype: new if dtype == old else dtype, (old, new))  # noqa: B023
+    for number, view in enumerate(views):
+        if sum(other.dtype == view.dtype for other in views) > 1:
+            for new in simpler_dtypes(view.dtype):
+                yield from _converted(case, lambda i, dtype: new if i == number else dtype, None)  # noqa: B023
+
+
+def _converted(case: Case, change: Callable[[int, str], str], names: tuple[str, str] | None) -> Iterator[Case]:
+    """The case with other dtypes of its inputs, and with one named by its calls replaced as well."""
+    calls = case.program.calls
+    if names is not None:
+        calls = tuple(_renamed(call, *names) for call in calls)
+        if calls == case.program.calls:
+            return
+    sets = []
+    for inputs in case.calls:
+        storages, views = list(inputs.storages), list(inputs.views)
+        for number, view in enumerate(views):
+            new = change(number, view.dtype)
+            if new == view.dtype:
+                continue
+            sharing = [other for other in inputs.views if other.storage == view.storage]
+            storage = storages[view.storage] if len(sharing) == 1 else inputs.storages[view.storage]
+            if len(sharing) > 1 and any(change(i, v.dtype) != new for i, v in enumerate(inputs.views) if v in sharing):
+                return  # they would not share any more
+            if storage.dtype != view.dtype:
+                view, storage = own_storage(view, storage)
+                view = replace(view, storage=len(storages))
+                storages.append(storage)
+            floating = new.startswith(("float", "bfloat", "complex"))
+            views[number] = replace(view, dtype=new, requires_grad=view.requires_grad and floating)
+            storages[view.storage] = Storage(new, storage.size, _cast(storage, new))
+        sets.append(InputSet(tuple(storages), tuple(views)))
+    made = with_inputs(case, sets)
+    yield replace(made, program=replace(made.program, calls=calls))
+
+
+def _renamed(call: Call, old: str, new: str) -> Call:
+    def rename(arg: Arg) -> Arg:
+        return Name(f"torch.{new}") if arg == Name(f"torch.{old}") else arg
+
+    return replace(
+        call,
+        args=tuple(rename(arg) for arg in call.args),
+        kwargs=tuple((key, rename(value)) for key, value in call.kwargs),
+    )
+
+
+def _cast(storage: Storage, dtype: str) -> Values:
+    """The values of a storage as another dtype can hold them."""
+    values = storage.values
+    floating = dtype.startswith(("float", "bfloat"))
+    if values.kind == "literal":
+        return replace(values, items=tuple(_number(item, dtype) for item in values.items))
+    if values.kind == "integers" and storage.dtype == "bool":
+        return replace(values, low=0, high=1)
+    return values if floating or values.kind != "uniform" else replace(values, kind="integers")
+
+
+def _number(item: Any, dtype: str) -> Any:
+    """A number as an element of a dtype."""
+    if dtype.startswith("complex"):
+        return complex(item)
+    if isinstance(item, complex):
+        item = item.real
+    if dtype.startswith(("float", "bfloat")):
+        return float(item)
+    whole = int(item) if math.isfinite(item) else 0
+    if dtype == "bool":
+        return bool(whole)
+    bits = int("".join(filter(str.isdigit, dtype)) or 8)
+    low, high = (0, 2**bits - 1) if dtype.startswith("u") else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    return min(max(whole, low), high)
+
+
+# --- layouts ----------------------------------------------------------------------------------------------------------
+
+
+def layouts(case: Case) -> Iterator[Case]:
+    """Inputs with memory of their own and row-major: all, then one; else without gaps, or without an offset."""
+    odd = [i for i in range(len(case.program.inputs)) if any(_odd(inputs, i) for inputs in case.calls)]
+    if len(odd) > 1:
+        yield _relaid(case, odd, lambda view: contiguous(view.shape))
+    for number in odd:
+        yield _relaid(case, [number], lambda view: contiguous(view.shape))
+        yield _relaid(case, [number], dense)
+        yield _shifted(case, number)
+
+
+def _odd(inputs: InputSet, number: int) -> bool:
+    view = inputs.views[number]
+    storage = inputs.storages[view.storage]
+    shared = sum(other.storage == view.storage for other in inputs.views) > 1
+    whole = view.strides == contiguous(view.shape) and storage.size == math.prod(view.shape)
+    return shared or not whole or view.offset > 0 or storage.dtype != view.dtype
+
+
+def _relaid(case: Case, chosen: Sequence[int], strides: Callable[[View], tuple[int, ...]]) -> Case:
+    sets = []
+    for inputs in case.calls:
+        storages, views = list(inputs.storages), list(inputs.views)
+        for number in chosen:
+            view = views[number]
+            if _odd(inputs, number):
+                moved, storage = own_storage(view, inputs.storages[view.storage], strides(view))
+                views[number] = replace(moved, storage=len(storages))
+                storages.append(storage)
+        sets.append(InputSet(tuple(storages), tuple(views)))
+    return with_inputs(case, sets)
+
+
+def _shifted(case: Case, number: int) -> Case:
+    """The case with one input at the beginning of its storage."""
+    sets = []
+    for inputs in case.calls:
+        views = list(inputs.views)
+        views[number] = replace(views[number], offset=0)
+        sets.append(replace(inputs, views=tuple(views)))
+    return compacted(with_inputs(case, sets))
+
+
+# --- values -----------------------------------------------------------------------------------------------------------
+
+
+def values(case: Case) -> Iterator[Case]:
+    """Zeros, ones or a short ramp in place of all that an input holds; then of parts of it."""
+    all_of = [(s, n) for s, inputs in enumerate(case.calls) for n in range(len(inputs.storages))]
+    if len(all_of) > 1:
+        for number in (0, 1):
+            made = case
+            for s, n in all_of:
+                made = _refilled(made, s, n, _constant(made.calls[s].storages[n], number))
+            yield made
+    for s, n in all_of:
+        storage = case.calls[s].storages[n]
+        for candidate in _simpler(storage):
+            yield _refilled(case, s, n, candidate)
+
+
+def numbers(case: Case) -> Iterator[Case]:
+    """Single elements made simpler: halves of a tensor, quarters, then one by one."""
+    for s, inputs in enumerate(case.calls):
+        for n, storage in enumerate(inputs.storages):
+            if storage.size > ELEMENTWISE:
+                continue
+            items = as_literal(storage).values.items
+            rounded = tuple(_number(_rounded(i), storage.dtype) for i in items)
+            for whole in (rounded, items):
+                yield _refilled(case, s, n, Storage(storage.dtype, storage.size, Values("literal", items=whole)))
+            for chunk in chunks(storage.size):
+                single = len(chunk) == 1
+                for number in _ladder(items[chunk[0]]) if single else (0, 1):
+                    new = _number(number, storage.dtype)
+                    if any(item_cost(items[i]) > item_cost(new) for i in chunk):
+                        changed = tuple(
+                            new if i in chunk and item_cost(item) > item_cost(new) else item
+                            for i, item in enumerate(items)
+                        )
+                        literal = Values("literal", items=changed)
+                        yield _refilled(case, s, n, Storage(storage.dtype, storage.size, literal))
+
+
+def _rounded(item: Any) -> Any:
+    return round(item) if isinstance(item, float) and math.isfinite(item) else item
+
+
+def _ladder(item: Any) -> list[Any]:
+    """Simpler numbers to try in place of one."""
+    if isinstance(item, complex):
+        return [0, 1, complex(round(item.real), 0), item.real] if math.isfinite(abs(item)) else [0, 1]
+    if isinstance(item, bool):
+        return [False]
+    if not math.isfinite(item):
+        return [0, 1, 2, abs(item)]
+    near = [round(item), math.trunc(item), round(item, 1), abs(item)]
+    if isinstance(item, int) or item == int(item):
+        near += [int(item) // 2, int(item) - (item > 0) + (item < 0)]
+    found: list[Any] = []
+    for number in (0, 1, 2, 3, -1, *near):
+        if item_cost(number) < item_cost(item) and number not in found:
+            found.append(number)
+    return found
+
+
+def _simpler(storage: Storage) -> Iterator[Storage]:
+    """The storage filled in simpler ways, simplest first."""
+    for number in (0, 1):
+        yield _constant(storage, number)
+    if storage.size <= ELEMENTWISE:
+        ramp = tuple(_number(1 + i, storage.dtype) for i in range(storage.size))
+        yield Storage(storage.dtype, storage.size, Values("literal", items=ramp))
+        return
+    for values in (Values("integers", 0, 0, 1), Values("integers", 0, -2, 2), Values("uniform", 0, -2, 2)):
+        if not (values.kind == "uniform" and not storage.dtype.startswith(("float", "bfloat", "complex"))):
+            yield Storage(storage.dtype, storage.size, values)
+
+
+def _constant(storage: Storage, number: int) -> Storage:
+    if storage.size <= ELEMENTWISE:
+        items = (_number(number, storage.dtype),) * storage.size
+        return Storage(storage.dtype, storage.size, Values("literal", items=items))
+    return Storage(storage.dtype, storage.size, Values("integers", 0, number, number))
+
+
+def _refilled(case: Case, number: int, place: int, storage: Storage) -> Case:
+    """The case with one storage of one input set replaced."""
+    inputs = case.calls[number]
+    storages = (*inputs.storages[:place], storage, *inputs.storages[place + 1 :])
+    return replace(case, calls=(*case.calls[:number], replace(inputs, storages=storages), *case.calls[number + 1 :]))

@@ -1,0 +1,217 @@
+"""The minimiser: candidates are valid, the search keeps to its reason and budget, and files are written."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from shakeout.corpus import codec
+from shakeout.corpus.case import Case, Setting
+from shakeout.fuzz import selftest
+from shakeout.fuzz.cli import main
+from shakeout.fuzz.exits import Exit
+from shakeout.fuzz.minimise import graph, settings, tensors
+from shakeout.fuzz.minimise.command import minimise_command
+from shakeout.fuzz.minimise.edit import invented
+from shakeout.fuzz.minimise.executors import in_process
+from shakeout.fuzz.minimise.measure import elements, size
+from shakeout.fuzz.minimise.predicate import (
+    MOST_REPETITIONS,
+    Failure,
+    NotReproduced,
+    Outcome,
+    Reliability,
+    repetitions,
+)
+from shakeout.fuzz.minimise.search import Budget, Progress, minimise
+from shakeout.fuzz.minimise.settle import DEMANDS, Demands, Unsettled, settle
+from shakeout.generators.choices import SeededChoices
+from shakeout.generators.network import Recipe, grow
+from shakeout.generators.vocabularies.torch import load_records
+
+PASSES = (
+    *(settings.call_sets, settings.setting, settings.leaves, settings.attributes),
+    *(graph.outputs, graph.removal(), graph.removal(invented), graph.forwarded, graph.plainer, graph.merged),
+    *(graph.inlined, tensors.capped, tensors.resized, tensors.ranks, tensors.dtypes, tensors.layouts, tensors.values),
+    tensors.numbers,
+)
+
+WRONG = Failure("x", "value", "wrong value")
+
+
+def grown(seed: int, operators: int = 8, mode: str = "inference", repeat: bool = False) -> Case:
+    recipe = Recipe(style="network", operators=operators, mode=mode, dynamic=False, repeat=repeat)  # type: ignore[arg-type]
+    made = grow(SeededChoices(seed), recipe, load_records())
+    return Case(made.program, made.calls, Setting("eager", (), made.mode))
+
+
+def settled_as_grown(case: Case) -> tuple[Case, Demands]:
+    """The case with the strictest demands that it keeps."""
+    for demands in DEMANDS:
+        try:
+            return settle(case, demands), demands
+        except Unsettled:
+            continue
+    raise AssertionError("a grown case keeps none of the demands")
+
+
+def fails_with(operator: str) -> object:
+    """An executor for which every settled case with an operator fails."""
+
+    def run(cases: Sequence[Case], demands: Demands) -> list[Outcome]:
+        found = []
+        for case in cases:
+            try:
+                settled = settle(case, demands)
+            except Unsettled:
+                found.append(Outcome("invalid"))
+                continue
+            failure = WRONG if operator in settled.program.operators() else None
+            found.append(Outcome("compared", failure, settled))
+        return found
+
+    return run
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_every_candidate_is_a_case_that_can_be_stored_and_run_or_is_refused(seed: int) -> None:
+    case, demands = settled_as_grown(grown(seed, mode="training" if seed % 2 else "inference", repeat=seed == 4))
+    settled = 0
+    for one in PASSES:
+        for candidate in itertools.islice(one(case), 12):
+            assert codec.decode(candidate.text).text == candidate.text
+            try:
+                again = settle(candidate, demands)
+            except Unsettled:
+                continue
+            settled += 1
+            assert settle(again, demands).text == again.text
+    assert settled >= 15
+
+
+def test_removal_keeps_what_the_reference_computes() -> None:
+    case, demands = settled_as_grown(grown(3))
+    smaller = [settle(c, demands) for c in itertools.islice(graph.removal()(case), 3)]
+    assert all(len(made.program.calls) < len(case.program.calls) for made in smaller)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_network_shrinks_to_the_operator_that_matters(seed: int) -> None:
+    case = grown(20 + seed)
+    operator = case.program.calls[4].operator
+    found = minimise(case, fails_with(operator), width=2)  # type: ignore[arg-type]
+    assert found.complete
+    assert found.case.program.operators() == (operator,)
+    assert elements(found.case) <= elements(case)
+    assert found.reliability == Reliability(5, 5)
+
+
+def test_the_order_is_total_and_begins_with_operators() -> None:
+    small, large = grown(1, 2), grown(1, 8)
+    assert size(small) < size(large)
+    assert size(small)[0] == 2
+
+
+def test_other_failures_are_kept_and_not_followed() -> None:
+    case = grown(5)
+    wanted = case.program.calls[-1].operator
+    other = Failure("x", "exception", "RuntimeError")
+    inner = fails_with(wanted)
+
+    def run(cases: Sequence[Case], demands: Demands) -> list[Outcome]:
+        found = inner(cases, demands)  # type: ignore[operator]
+        return [Outcome("failed", other, o.case) if o.failure is None and o.case else o for o in found]
+
+    found = minimise(case, run)
+    assert found.failure == WRONG
+    assert wanted in found.case.program.operators()
+    assert [failure for failure, _ in found.others] == [other]
+
+
+def test_a_budget_and_a_stop_keep_the_best_so_far() -> None:
+    case = grown(6)
+    executor = fails_with(case.program.calls[2].operator)
+    limited = minimise(case, executor, budget=Budget(tries=8))  # type: ignore[arg-type]
+    assert not limited.complete
+    assert limited.tries <= 8 + 1
+    told: list[Progress] = []
+    stopped = minimise(case, executor, tell=told.append, stop=lambda: any(p.accepted for p in told))  # type: ignore[arg-type]
+    assert not stopped.complete
+    assert size(stopped.case) < size(case)
+
+
+def test_what_does_not_fail_is_not_minimised() -> None:
+    with pytest.raises(NotReproduced, match="does not fail"):
+        minimise(grown(7), fails_with("torch.no_such"))  # type: ignore[arg-type]
+    case = grown(7)
+    executor = fails_with(case.program.calls[0].operator)
+    with pytest.raises(NotReproduced, match="it fails otherwise"):
+        minimise(case, executor, wanted=Failure("x", "hang", "hang"))  # type: ignore[arg-type]
+
+
+def test_a_flaky_case_is_tried_more_often_and_must_fail_twice() -> None:
+    case = grown(8)
+    operator = case.program.calls[3].operator
+    inner = fails_with(operator)
+    count = itertools.count()
+
+    def run(cases: Sequence[Case], demands: Demands) -> list[Outcome]:
+        found = inner(cases, demands)  # type: ignore[operator]
+        return [o if next(count) % 3 == 0 or o.failure is None else Outcome("compared", None, o.case) for o in found]
+
+    found = minimise(case, run)
+    assert found.reliability.failed < found.reliability.runs
+    assert found.case.program.operators() == (operator,)
+
+
+def test_repetitions_follow_the_reliability() -> None:
+    assert repetitions(Reliability(5, 5)) == 1
+    half = repetitions(Reliability(2, 5))
+    assert (1 - 0.4) ** half <= 0.05 < (1 - 0.4) ** (half - 1)
+    assert repetitions(Reliability(0, 5)) == MOST_REPETITIONS
+    assert math.isclose(Reliability(1, 4).rate, 0.25)
+
+
+def test_what_is_invalid_is_told_apart() -> None:
+    case = grown(9)
+    call = case.program.calls[0]
+    broken = case.program.calls[0].operator + "_missing"
+    calls = (replace(call, operator=broken), *case.program.calls[1:])
+    wrong = replace(case, program=replace(case.program, calls=calls))
+    assert in_process([wrong], Demands())[0].status == "invalid"
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("fault", "symptom"), [("wrong value", "wrong value"), ("abort", "SIGABRT")])
+def test_the_command_writes_the_smallest_case_and_its_script(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], fault: str, symptom: str
+) -> None:
+    file = tmp_path / "case.json"
+    file.write_text(selftest.case(fault).text)
+    arguments = {"seconds": 60.0, "tries": 60, "workers": 2, "memory": 2 << 30, "plain": True}
+    status = minimise_command(file, console=Console(width=200), **arguments)  # type: ignore[arg-type]
+    said = capsys.readouterr().out
+    assert status == Exit.OK
+    # The planted target fails whatever it runs, so nothing is left of the network.
+    assert "operators 2 -> 0" in said
+    assert symptom in said
+    case = codec.decode((tmp_path / "case.min.json").read_text())
+    assert not case.program.calls
+    compile((tmp_path / "case.min.py").read_text(), "case.min.py", "exec")
+
+
+def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["minimise", "no-such-thing"]) == Exit.USAGE
+    assert main(["minimise", str(tmp_path), "--seconds", "0"]) == Exit.USAGE
+    assert main(["minimise", str(tmp_path)]) == Exit.USAGE
+    (tmp_path / "case.json").write_text("{}")
+    assert main(["minimise", str(tmp_path)]) == Exit.USAGE
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 4
+    assert all(line.startswith("shakeout: ") for line in said)

@@ -1,0 +1,33 @@
+"""Shrinks to exactly this: planted faults in the middle of larger networks, run by the stock compiler."""
+
+import pytest
+from tests.faults import FAULTS, Fault, planted
+from tests.faults.entangle import hosted
+
+from shakeout.corpus import script
+from shakeout.fuzz.execute import execute
+from shakeout.fuzz.minimise.executors import in_process
+from shakeout.fuzz.minimise.search import Budget, minimise
+
+#: One of each group that aot_eager has: the whole set is measured by tests/benchmarks/minimise.py.
+CHOSEN = list({fault.group: fault for fault in FAULTS if fault.target == "aot_eager" and not fault.missed}.values())
+
+
+@pytest.mark.parametrize("fault", CHOSEN, ids=lambda fault: fault.group)
+def test_a_fault_shrinks_to_its_own_program(fault: Fault) -> None:
+    known, host = fault.case(), hosted(fault, 7)
+    with planted(fault):
+        found = minimise(host, in_process, budget=Budget(60.0, 600))
+    assert len(found.case.program.calls) <= len(known.program.calls)
+    with planted(fault, fixed=True):
+        assert execute(found.case).failure is None, "it slipped to another failure"
+
+
+def test_a_difference_that_is_a_sum_becomes_one_operator() -> None:
+    fault = next(fault for fault in FAULTS if fault.name == "a difference of equals is zero")
+    host = hosted(fault, 3)
+    with planted(fault):
+        found = minimise(host, in_process, budget=Budget(60.0, 600))
+    assert found.complete
+    assert "sub(" in script.network(found.case.program)
+    assert len(found.case.program.calls) == 1
