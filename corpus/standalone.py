@@ -157,6 +157,8 @@ def compare(name, want, got, tolerances, strides=True):
         return found
     rtol, atol = tolerances.get(str(want.dtype).removeprefix("torch."), (0, 0))
     want, got = want.detach().cpu(), got.detach().cpu()
+    if want.is_floating_point():  # those of eight bits have no arithmetic of their own
+        want, got = want.double(), got.double()
     same = torch.isclose(got, want, rtol=rtol, atol=atol, equal_nan=True)
     if not same.all():
         bad = (~same).nonzero().tolist()

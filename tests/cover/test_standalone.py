@@ -38,6 +38,15 @@ def test_every_dtype_can_be_filled(dtype: torch.dtype, kind: str, shape: tuple[i
     assert once.clone().untyped_storage().tolist() == again.clone().untyped_storage().tolist()
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_every_dtype_can_be_compared(dtype: torch.dtype) -> None:
+    want, got = torch.tensor([1, 0, 1]).to(dtype), torch.tensor([1, 1, 1]).to(dtype)
+    for tolerances in ({}, {str(dtype).removeprefix("torch."): (0.1, 0.01)}):
+        assert standalone.compare("output 0", want, want.clone(), tolerances) == []
+        (said,) = standalone.compare("output 0", want, got, tolerances)
+        assert said.startswith("output 0: 1 of 3 elements differ, first at [1]")
+
+
 def test_values_stay_in_their_range_and_vary() -> None:
     whole = standalone.fill(torch.int32, (1000,), "integers", 1, -3, 3)
     assert set(whole.tolist()) == set(range(-3, 4))
