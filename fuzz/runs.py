@@ -12,17 +12,13 @@ from typing import TYPE_CHECKING, Any
 from shakeout.corpus import script
 from shakeout.corpus.case import Case
 from shakeout.corpus.observation import Observation, raised
-from shakeout.corpus.program import Call, Program
+from shakeout.corpus.program import Call
 from shakeout.corpus.vocabularies import vocabulary
-from shakeout.oracles.rounding import FORMATS, rounded
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = ["baseline", "observe", "poisoned", "relaid", "replica"]
-
-#: The dtype of a complex number's parts.
-_PARTS = {"complex32": "float16", "complex64": "float32", "complex128": "float64"}
 
 #: What a run tells when it could not be made at all: nothing.
 NOTHING = Observation()
@@ -99,25 +95,20 @@ def poisoned(case: Case) -> Observation:
 
 def baseline(case: Case) -> Observation:
     """The reference in double precision, on inputs drawn in their own dtype and then widened."""
-    wide = _wide(case)
-    return NOTHING if wide is None else observe(wide)
-
-
-def _wide(case: Case) -> dict[str, Any] | None:
-    """The text in double precision; None where the bytes of a float are reinterpreted, which has no wider version."""
     words = vocabulary(case.program.vocabulary)
     if not hasattr(words, "widened"):
-        return None
+        return NOTHING
     for inputs in case.calls:
         for view in inputs.views:
             held = inputs.storages[view.storage].dtype
             if view.dtype != held and (words.wider(view.dtype), words.wider(held)) != (view.dtype, held):
-                return None
+                return NOTHING  # the bytes of a float are reinterpreted; there is no wider version of that
 
     def widen(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
         return _widen(tensors, words.wider)
 
-    return _fed(script.load(replace(case, program=words.widened(case.program))), widen)
+    wide = script.load(replace(case, program=words.widened(case.program)))
+    return observe(_fed(wide, widen))
 
 
 def _widen(tensors: list[torch.Tensor], wider: Callable[[str], str]) -> list[torch.Tensor]:
@@ -142,118 +133,44 @@ def _widen(tensors: list[torch.Tensor], wider: Callable[[str], str]) -> list[tor
 
 
 def replica(case: Case, number: int) -> Observation:
-    """The reference with other rounding errors, drawn by ``number``.
-
-    Of every four replicas two have each freshly computed result moved by at most one unit in the last place. The other
-    two run in double precision with each result rounded stochastically to the dtype that it has in the program, as if
-    every operator rounded once; in the second of them half of the results stay unrounded, as a fusion keeps them.
-    """
+    """The reference with every freshly computed result moved by at most one unit in the last place, at random."""
     words = vocabulary(case.program.vocabulary)
     if not hasattr(words, "evaluate"):
         return NOTHING
     import torch
 
     noise = torch.Generator("cpu").manual_seed(number)
-    if number % 2 == 0:
-        return _interpreted(
-            case,
-            case.program,
-            script.load(case),
-            lambda call, result, dtype, seen: _move(call.operator, result, seen, noise),
-        )
-    wide = _wide(case)
-    if wide is None:
-        return NOTHING
-    kept = 0.5 if number % 4 == 3 else 0.0
-
-    def round_(call: Call, result: Any, dtype: str, seen: set[int]) -> Any:
-        if kept and float(torch.rand((), generator=noise)) < kept:
-            if isinstance(result, torch.Tensor):
-                seen.add(result.untyped_storage()._cdata)  # its views must stay views
-            return result
-        return _round(call.operator, result, dtype, seen, noise)
-
-    return _interpreted(case, words.widened(case.program), wide, round_)
-
-
-#: What takes a result's place, given the call, the result, the dtype that it has in the case's program, and the
-#: storages that are known already.
-Change = Callable[[Call, Any, str, set[int]], Any]
-
-
-def _interpreted(case: Case, program: Program, namespace: dict[str, Any], change: Change) -> Observation:
-    """A program call by call, each result changed; results are told by the types that the case's program has."""
-    import torch
-
-    words, device = vocabulary(program.vocabulary), case.setting.device
+    program, device = case.program, case.setting.device
 
     def prepare(network: Any) -> Callable[..., list[torch.Tensor]]:
-        def changed(*given: torch.Tensor) -> list[torch.Tensor]:
+        def moved(*given: torch.Tensor) -> list[torch.Tensor]:
             inputs = iter(given)
             parameters = iter(network.parameters() if isinstance(network, torch.nn.Module) else ())
             tensors = [next(parameters if one.role == "parameter" else inputs) for one in program.inputs]
             seen = {t.untyped_storage()._cdata for t in tensors}
-            types = iter(case.program.calls)
 
             def after(call: Call, results: list[Any]) -> list[Any]:
-                dtypes = [one.dtype if one is not None else "" for one in next(types).results]
-                return [change(call, *pair, seen) for pair in zip(results, dtypes, strict=True)]
+                return [_move(call.operator, result, seen, noise) for result in results]
 
             with contextlib.nullcontext() if device == "cpu" else torch.device(device):
                 values: Sequence[torch.Tensor] = words.evaluate(program, tensors, after)
             return [values[i] for i in program.returns]
 
-        return changed
+        return moved
 
-    return observe(namespace, prepare=prepare)
-
-
-def _fresh(operator: str, result: Any, seen: set[int]) -> tuple[bool, bool]:
-    """Whether a result holds floats that its operator computed, and whether it wrote them over an operand."""
-    import torch
-
-    if not isinstance(result, torch.Tensor) or not (result.dtype.is_floating_point or result.dtype.is_complex):
-        return False, False
-    last = operator.rpartition(".")[2]
-    in_place = (last.endswith("_") and not last.endswith("__")) or last.startswith("__i")
-    return in_place or result.untyped_storage()._cdata not in seen, in_place
-
-
-def _round(operator: str, result: Any, dtype: str, seen: set[int], noise: torch.Generator) -> Any:
-    """A result in double precision, rounded stochastically to the numbers of ``dtype``; its gradient as well."""
-    import torch
-
-    fresh, in_place = _fresh(operator, result, seen)
-    form = _PARTS.get(dtype, dtype)
-    if not fresh or form not in FORMATS or form == "float64" or result.real.dtype != torch.float64:
-        return result
-
-    def near(x: torch.Tensor) -> torch.Tensor:
-        parts = torch.view_as_real(x.resolve_conj().resolve_neg()) if x.dtype.is_complex else x
-        done = rounded(parts, form, mode="stochastic", generator=noise)
-        return torch.view_as_complex(done.contiguous()) if x.dtype.is_complex else done
-
-    with torch.no_grad():
-        target = near(result)
-    if in_place:
-        # Past autograd's version counter: the value that it saved is the one that was rounded.
-        result.data.copy_(target)
-        return result
-    if result.requires_grad:
-        # The value is the rounded one, the gradient passes through and is rounded on its way.
-        step = torch.where(torch.isfinite(target) & torch.isfinite(result.detach()), target - result.detach(), 0.0)
-        target = result + step
-        target.register_hook(near)
-    seen.add(target.untyped_storage()._cdata)
-    return target
+    return observe(script.load(case), prepare=prepare)
 
 
 def _move(operator: str, result: Any, seen: set[int], noise: torch.Generator) -> Any:
     """A result with rounding errors, and with another NaN for NaN; views and what is not a float stay as they are."""
     import torch
 
-    fresh, in_place = _fresh(operator, result, seen)
-    if not fresh:
+    if not isinstance(result, torch.Tensor) or not (result.dtype.is_floating_point or result.dtype.is_complex):
+        return result
+    last = operator.rpartition(".")[2]
+    in_place = (last.endswith("_") and not last.endswith("__")) or last.startswith("__i")
+    key = result.untyped_storage()._cdata
+    if key in seen and not in_place:
         return result
     steps = torch.randint(-1, 2, result.shape, generator=noise, device="cpu").to(result.device)
     factor = 1.0 + steps.to(torch.float64) * torch.finfo(result.dtype).eps

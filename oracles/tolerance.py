@@ -43,11 +43,6 @@ REPLICAS_TO_FAIL = 32
 #: reductions of a few dozen terms that programs here have and the replicas' small number.
 _SPREADS = 8.0
 
-#: Sixteen bits and fewer are summed in float32, so the order of a sum hardly shows there and each operator rounds once,
-#: as in the replicas that do the same. The reference and the target may both err by their spread, and a few replicas
-#: see less than its extremes.
-_NARROW_SPREADS = 3.0
-
 
 def default(dtype: torch.dtype) -> tuple[float, float]:
     """The default relative and absolute tolerance of a dtype; (0, 0) demands equality."""
@@ -71,8 +66,7 @@ def moved(
     """Which elements rounding alone explains: bool, of their common shape.
 
     An element is explained if it is as close to double precision as the reference is, or if it lies within the
-    replicas' spread: around the reference, or around double precision for those that are in double precision
-    themselves. A replica that decides differently (another index, NaN instead of a number) explains its element.
+    replicas' spread. A replica that decides differently (another index, NaN instead of a number) explains its element.
     """
     import torch
 
@@ -82,25 +76,15 @@ def moved(
         rtol, atol = default(want.dtype)
         w, g = want.to(wide), got.to(wide)
         distance = (g - w).abs()
-        spread, rounding = torch.zeros_like(distance), torch.zeros_like(distance)
+        allowed = torch.zeros_like(distance)
         flipped = torch.zeros_like(explained)
-        once = False
-        for replica in replicas:
-            other = replica.to(wide)
+        others = [replica.to(wide) for replica in replicas]
+        for other in others:
+            allowed = torch.maximum(allowed, (other - w).abs().nan_to_num(nan=0.0))
             flipped |= torch.isfinite(other) != torch.isfinite(w)
-            if replica.dtype != want.dtype and baseline is not None:
-                once = True
-                away = (other - baseline.to(wide)).abs()
-                rounding = torch.maximum(rounding, torch.where(torch.isfinite(away), away, 0.0))
-            else:
-                spread = torch.maximum(spread, (other - w).abs().nan_to_num(nan=0.0))
-        if once and want.dtype.itemsize // (2 if want.dtype.is_complex else 1) <= 2:
-            allowed = _NARROW_SPREADS * rounding
-        else:
-            allowed = _SPREADS * torch.maximum(spread, rounding)
         # NaN compares false, which leaves the element unexplained.
         scale = torch.where(torch.isfinite(w), w.abs(), 0.0)
-        explained |= (distance <= allowed + rtol * scale + atol) | flipped
+        explained |= (distance <= _SPREADS * allowed + rtol * scale + atol) | flipped
         if baseline is not None:
             b = baseline.to(wide)
             mine, theirs = (w - b).abs(), (g - b).abs()
