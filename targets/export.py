@@ -58,6 +58,14 @@ class Export:
                     "if program.state_dict:",
                     '    raise Declined("a program that was loaded has parameters of its own")',
                 ]
+            else:  # the same of writes, which the caller would look for in vain
+                steps += [
+                    "if program.state_dict:",
+                    '    with stage("decompositions"):',
+                    "        signature = program.run_decompositions({}).graph_signature",
+                    "    if signature.parameters_to_mutate or signature.buffers_to_mutate:",
+                    '        raise Declined("a program that was loaded writes to parameters of its own")',
+                ]
             steps += [
                 'with stage("save and load"):',
                 "    buffer = io.BytesIO()",

@@ -54,6 +54,19 @@ def test_writes_to_inputs_arrive() -> None:
         assert (result.status, result.outcome) == ("compared", Outcome.PASS), (knobs, result)
 
 
+def test_writes_to_parameters_arrive_unless_the_program_was_loaded_with_its_own() -> None:
+    def make() -> list[torch.Tensor]:
+        return [torch.ones(3), torch.zeros(3)]
+
+    writing = capture(lambda x, p: (p.add_(x),), make, setting=Setting("export"), parameters=(1,))
+    reading = capture(lambda x, p: (p + x,), make, setting=Setting("export"), parameters=(1,))
+    reload = Setting("export", (("reload", True),))
+    assert [execute(c).status for c in (writing, reading)] == ["compared", "compared"]
+    assert execute(replace(reading, setting=reload)).status == "compared"
+    declined = execute(replace(writing, setting=reload))
+    assert declined.status == "unsupported", declined
+
+
 def test_sizes_may_vary_between_the_calls() -> None:
     one = case(lambda x: (torch.relu(x).sum(0),), torch.ones(4, 3))
     other = case(lambda x: (torch.relu(x).sum(0),), torch.ones(7, 3))
