@@ -132,6 +132,7 @@ def grow(
         if not growth.steps:
             growth.deriving = 0
             growth.habits = Habits()
+            growth.avoid = growth.foreign = frozenset()  # a program without a call is none
             growth.place(_FALLBACK, "float32")
         return _finished(growth, recipe, style, vocabulary.name, tell)
 

@@ -119,6 +119,13 @@ def test_a_recipe_is_followed(vocabulary: Vocabulary) -> None:
         Recipe(operators=0)
 
 
+def test_a_program_has_a_call_even_where_every_operator_is_avoided(vocabulary: Vocabulary) -> None:
+    for seed in range(20):
+        grown = grow(SeededChoices(seed), Recipe(style="small", avoid=frozenset(vocabulary.operators)), vocabulary)
+        assert grown.program.calls, seed
+        assert grown.program.returns
+
+
 def test_an_index_visits_every_operator(vocabulary: Vocabulary) -> None:
     met = {
         name
