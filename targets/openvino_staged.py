@@ -51,22 +51,28 @@ class Narrowed(torch.fx.Interpreter):
         return result
 
     def overflows(self, n, result):
-        """Whether an operator gives other integers if they have 64 bits."""
+        """Whether an operator, or one of those that it is made of, gives something else if integers have 64 bits."""
         whole = (torch.uint8, torch.int8, torch.int16, torch.int32)
-        if result.dtype not in whole or "bitwise" in str(n.target) or "shift" in str(n.target):
-            return False
+        widened = []
 
         def widen(value):
-            if isinstance(value, torch.Tensor) and value.dtype in whole:
-                return value.to(torch.int64)
-            return torch.int64 if isinstance(value, torch.dtype) and value in whole else value
+            if (value.dtype if isinstance(value, torch.Tensor) else value) not in whole:
+                return value
+            widened.append(value)
+            return value.to(torch.int64) if isinstance(value, torch.Tensor) else torch.int64
 
         args, kwargs = torch.utils._pytree.tree_map(widen, self.fetch_args_kwargs_from_env(n))
+        if not widened or "bitwise" in str(n.target) or "shift" in str(n.target):
+            return False
         try:
             wide = n.target(*args, **kwargs)
         except Exception:  # an operator that takes no other type
             return False
-        return wide.shape == result.shape and wide.dtype == torch.int64 and bool((wide != result).any())
+        if wide.shape != result.shape:
+            return False
+        if result.dtype in whole:
+            return wide.dtype == torch.int64 and bool((wide != result).any())
+        return result.is_floating_point() and not torch.allclose(wide.to(result.dtype), result, 1e-2, equal_nan=True)
 
 
 def openvino_taken(function, given):

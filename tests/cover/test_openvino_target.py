@@ -80,6 +80,12 @@ def test_sizes_may_vary_between_the_calls() -> None:
         (lambda x: (x + 1,), torch.tensor([2**40]), "computes int"),
         (lambda x: (x * 2**20,), torch.tensor([2**20]), "computes int"),
         (lambda x: (x * x,), torch.tensor([100], dtype=torch.int8), "integer overflows"),
+        (lambda x: (x.to(torch.int8),), torch.tensor([300.0]), "integer overflows"),
+        (  # within an operator that is made of others
+            lambda x: (torch.nn.functional.margin_ranking_loss(x[:1], x, x),),
+            torch.tensor([0, 32767], dtype=torch.int16),
+            "integer overflows",
+        ),
         (lambda x: (torch.special.i1e(x),), torch.ones(3), "OpConversionFailure"),
     ],
 )
