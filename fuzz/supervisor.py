@@ -519,11 +519,11 @@ class Crew:
 def _spare(workers: int) -> int:
     """How many more workers are forked, to wait for kernels that are compiled jointly.
 
-    A batch of some eight gathers while another is compiled; each compiler that runs has some others waiting. What a
-    worker holds of its own is some 200 MB, so a small machine has fewer.
+    A batch of some two dozen gathers while another is compiled. What a worker holds of its own is some 120 MB, so a
+    small machine has fewer.
     """
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return max(0, min(workers + 14, memory // (512 << 20) - workers))
+    return max(0, min(workers + 28, memory // (512 << 20) - workers))
 
 
 def _death(

@@ -31,9 +31,10 @@ __all__ = ["LARGEST", "Request", "join", "main", "serve"]
 LARGEST = 32
 
 #: So many are worth a compiler of their own. Fewer wait for others as long as there is anybody who could send more,
-#: which costs nothing while that one is at work; but not longer than this: it may be at work on something else.
-ENOUGH = 12
-WAIT_SECONDS = 10.0
+#: which costs nothing while that one is at work; but when nobody has sent anything for so long, those who are left are
+#: at work on something else, or have nothing more to do. A case takes a third of a second until its kernel is there.
+ENOUGH = 24
+SILENCE_SECONDS = 2.0
 
 #: A joint file that takes longer is halved. One kernel alone takes a second, the largest ones seen some twenty.
 BUILD_SECONDS = 60.0
@@ -189,7 +190,7 @@ class _Server:
         everybody = len(self.waiting) + sum(len(build.batch) for build in self.builds) >= self.processes
         for group in groups.values():
             enough = len(group) >= min(ENOUGH, self.largest)
-            if enough or everybody or now - group[0].since > WAIT_SECONDS:
+            if enough or everybody or now - group[-1].since > SILENCE_SECONDS:
                 return group[: self.largest]
         return []
 

@@ -6,6 +6,7 @@ toolchain. Each shortcut replaces one function of torch; where that function is 
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shlex
@@ -14,18 +15,23 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-__all__ = ["SHORTCUTS", "install", "waited", "watched"]
+__all__ = ["SHORTCUTS", "environment", "install", "waited", "watched"]
 
 #: By name, what each does; the order is that of the benchmark.
 SHORTCUTS = {
     "collector": "the garbage collector looks less often",
     "guards": "guards are not run once more to measure how long they take",
+    "algebra": "what sympy and Inductor have simplified once they remember for longer",
     "linker": "mold links, if it is installed",
     "joint": "kernels that several processes wait for are compiled in one translation unit",
 }
 
 #: New objects before the collector looks at them. A compilation makes some hundred thousand, of which few are garbage.
-YOUNG_OBJECTS = 20_000
+YOUNG_OBJECTS = 100_000
+
+#: Results that a function of index expressions remembers, instead of sympy's 1,000 and functools' 128: those of some
+#: hundred cases, because the same few expressions come again in most of them.
+REMEMBERED = 100_000
 
 #: Seconds without an answer after which a process compiles for itself from then on.
 PATIENCE = 600.0
@@ -76,6 +82,11 @@ class _Client:
 _clients: list[_Client] = []
 
 
+def environment(names: Collection[str]) -> dict[str, str]:
+    """What must be in the environment before torch is imported, for these shortcuts to have their effect."""
+    return {"SYMPY_CACHE_SIZE": str(REMEMBERED)} if "algebra" in names else {}
+
+
 def install(names: Collection[str], door: int = -1) -> None:
     """Install shortcuts in this process and those forked from it.
 
@@ -85,11 +96,17 @@ def install(names: Collection[str], door: int = -1) -> None:
     """
     import gc
 
-    from torch._dynamo import guards
-    from torch._inductor import codecache
+    from torch._dynamo import config, guards
+    from torch._inductor import codecache, sizevars
 
     if "collector" in names:
         gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
+        if hasattr(config, "run_gc_after_compile"):
+            config.run_gc_after_compile = False
+    if "algebra" in names:
+        for name in ("stride_at", "simplify_index_in_vec_range"):
+            if hasattr(stock := getattr(sizevars, name, None), "__wrapped__"):
+                setattr(sizevars, name, functools.lru_cache(REMEMBERED)(stock.__wrapped__))
     if "guards" in names and hasattr(guards, "profile_guard_manager"):
         vars(guards)["profile_guard_manager"] = lambda root, scope, rounds: 0.0
     cache = getattr(codecache, "CppPythonBindingsCodeCache", None)

@@ -28,7 +28,7 @@ from typing import Any
 from shakeout.fuzz.protocol import Job
 from shakeout.fuzz.supervisor import Answer, Crew, Limits
 from shakeout.fuzz.zygote import ENVIRONMENT
-from shakeout.targets.shortcuts import SHORTCUTS
+from shakeout.targets.shortcuts import SHORTCUTS, environment
 
 VARIANTS: tuple[tuple[str, ...], ...] = ((), *((name,) for name in SHORTCUTS), tuple(SHORTCUTS))
 
@@ -161,6 +161,7 @@ def digests(seeds: Sequence[int], shortcuts: Sequence[str], processes: int) -> d
 
 
 def _prepare(scratch: str, shortcuts: tuple[str, ...], door: int) -> None:
+    os.environ |= environment(shortcuts)
     import torch
 
     from shakeout.generators.vocabularies.torch import load_records

@@ -112,6 +112,14 @@ def test_one_that_is_gone_does_not_keep_the_others_waiting(clients: Clients, tmp
     assert all(answer(client) for client in asked)
 
 
+def test_nobody_waits_for_others_who_send_nothing(
+    clients: Clients, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(joint, "SILENCE_SECONDS", 0.2)
+    asked = [clients.ask(f"k{i}", KERNEL.format(body=f"x + {i}")) for i in range(2)]
+    assert [load(tmp_path / f"k{i}.so", answer(asked[i])).kernel(1) for i in range(2)] == [1, 2]
+
+
 def test_a_compiler_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(joint, "BUILD_SECONDS", 0.2)
     clients = Clients(tmp_path, 1)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from shakeout.fuzz.protocol import Job
 from shakeout.fuzz.supervisor import Answer, Crew, Limits
-from shakeout.targets.shortcuts import SHORTCUTS
+from shakeout.targets.shortcuts import SHORTCUTS, environment
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,6 +40,35 @@ def test_every_case_ends_as_with_the_stock_toolchain_though_the_server_dies(tmp_
     stock = results(tmp_path / "stock", ())
     assert results(tmp_path / "joint", tuple(SHORTCUTS)) == stock
     assert [status for status, *_ in stock.values()].count("compared") >= 3
+
+
+def test_algebra_is_remembered_for_longer_and_comes_out_the_same() -> None:
+    simplify = """
+import sympy
+from torch._inductor import sizevars
+from torch.utils._sympy.functions import FloorDiv, ModularIndexing
+from shakeout.targets.shortcuts import install
+before = sizevars.stride_at.cache_info().maxsize
+install({names})
+i, j = sympy.symbols("i j", integer=True, nonnegative=True)
+indices = [n * i + FloorDiv(j, 16) + ModularIndexing(i, 1, n) + n // 3 * j for n in range(1, 150)] * 2
+found = [sizevars.stride_at_vec_range(index, i, 16) for index in indices]
+print(found)
+print(sizevars.stride_at.cache_info().maxsize // before, sizevars.simplify_index_in_vec_range.cache_info().misses)
+print(sympy.core.cache.SYMPY_CACHE_SIZE)
+"""
+    lines = {}
+    for names in ((), ("algebra",)):
+        command = [sys.executable, "-c", simplify.replace("{names}", repr(names))]
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=True, env={**os.environ, **environment(names)}
+        )
+        lines[names] = done.stdout.splitlines()
+    stock, quick = lines.values()
+    assert quick[0] == stock[0]
+    assert int(quick[1].split()[0]) > int(stock[1].split()[0]) == 1
+    assert int(quick[1].split()[1]) < int(stock[1].split()[1])
+    assert int(quick[2]) > int(stock[2]) == 1000
 
 
 def test_every_output_has_the_same_bits(tmp_path: Path) -> None:
