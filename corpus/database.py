@@ -1,8 +1,8 @@
-"""The campaign's SQLite file: totals, ledger, findings and bugs, and which jobs were handed out.
+"""The campaign's SQLite file: totals, ledger, findings and bugs, what people decided, and which jobs were handed out.
 
-One process writes (the campaign's supervisor), any number read. Write-ahead logging with ``synchronous=NORMAL``: what
-was committed survives the death of the process, and of the machine up to the last checkpoint. No connection crosses a
-fork.
+One process writes (the campaign's supervisor), any number read; what a person decides about a bug is written in
+between, in one short transaction. Write-ahead logging with ``synchronous=NORMAL``: what was committed survives the
+death of the process, and of the machine up to the last checkpoint. No connection crosses a fork.
 """
 
 from __future__ import annotations
@@ -21,12 +21,15 @@ from typing import Any, cast
 __all__ = [
     "NAME",
     "STATES",
+    "STATUSES",
     "VERSION",
     "Bug",
     "Database",
     "DatabaseError",
+    "Decision",
     "Finding",
     "Flight",
+    "ImpossibleDecision",
     "Known",
     "LedgerRow",
     "MalformedDatabase",
@@ -39,14 +42,17 @@ __all__ = [
 #: File name in a campaign's directory.
 NAME = "shakeout.sqlite"
 
-#: Version of the tables, in ``PRAGMA user_version``.
-VERSION = 1
+#: Version of the tables, in ``PRAGMA user_version``. The second has the table of decisions.
+VERSION = 2
 
 #: "SHKO", in the header of the file: told apart from other programs' databases.
 APPLICATION = 0x53484B4F
 
 #: A bug's life in this file, from weakest to strongest evidence. ``internal`` is Shakeout's own failure.
 STATES = ("new", "flaky", "history", "confirmed", "known", "internal")
+
+#: What a person can say of a bug; ``open`` takes back what was said before.
+STATUSES = ("open", "reported", "invalid", "wontfix", "duplicate-of")
 
 #: Cases kept in full for one bug; further ones are counted. A frequent bug would otherwise fill the file.
 KEPT = 10
@@ -83,6 +89,14 @@ CREATE TABLE known (
     signature TEXT NOT NULL, target TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE flights (job INTEGER PRIMARY KEY, text TEXT NOT NULL, attempts INTEGER NOT NULL);
+{decisions}
+"""
+
+_DECISIONS = """
+CREATE TABLE IF NOT EXISTS decisions (
+    id INTEGER PRIMARY KEY, bug TEXT NOT NULL REFERENCES bugs (id), status TEXT NOT NULL, other TEXT NOT NULL,
+    note TEXT NOT NULL, decided REAL NOT NULL
+);
 """
 
 
@@ -100,6 +114,10 @@ class NewerDatabase(DatabaseError):
 
 class UnusableDatabase(DatabaseError):
     """The file cannot be opened or written: a full disk, a read-only place, missing rights."""
+
+
+class ImpossibleDecision(ValueError):
+    """A person said something of a bug that cannot be; the message tells why."""
 
 
 class UnknownBug(KeyError):
@@ -214,6 +232,25 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Decision:
+    """What a person said of a bug.
+
+    Attributes:
+        bug: its id.
+        status: one of STATUSES.
+        other: id of the bug of which it is a duplicate, or empty.
+        note: in the person's words.
+        decided: seconds since 1970.
+    """
+
+    bug: str
+    status: str
+    other: str
+    note: str
+    decided: float
+
+
+@dataclass(frozen=True, slots=True)
 class Flight:
     """A job that was handed out and not answered when the campaign ended; ``attempts`` counts how often."""
 
@@ -259,7 +296,8 @@ class Database:
             connection.execute(f"PRAGMA application_id={APPLICATION}")
             counts = ", ".join(f"{name} {'REAL' if name == 'seconds' else 'INTEGER'} NOT NULL" for name in _TOTALS)
             ledger = ", ".join(f"{name} INTEGER NOT NULL" for name in _LEDGER)
-            connection.executescript(f"BEGIN;{_SCHEMA.format(totals=counts, ledger=ledger)}COMMIT;")
+            schema = _SCHEMA.format(totals=counts, ledger=ledger, decisions=_DECISIONS)
+            connection.executescript(f"BEGIN;{schema}COMMIT;")
             rows = [(key, json.dumps(value)) for key, value in {"next": 0, "spent": 0.0, **(meta or {})}.items()]
             connection.executemany("INSERT INTO meta VALUES (?, ?)", rows)
             connection.execute(f"PRAGMA user_version={VERSION}")
@@ -284,6 +322,8 @@ class Database:
                 connection.execute("PRAGMA journal_mode=WAL")
                 connection.execute("PRAGMA synchronous=NORMAL")
                 connection.execute("PRAGMA foreign_keys=ON")
+                if _version(connection) < VERSION:
+                    connection.executescript(f"BEGIN IMMEDIATE;{_DECISIONS}PRAGMA user_version={VERSION};COMMIT;")
             except BaseException:
                 connection.close()
                 raise
@@ -379,6 +419,17 @@ class Database:
             values["history"] = tuple(json.loads(values["history"]))
             found.append(Finding(**values))
         return found
+
+    def decisions(self) -> list[Decision]:
+        """All that people said of bugs, oldest first; the last one about a bug counts."""
+        if _version(self._connection) < VERSION:
+            return []
+        return [Decision(*row) for row in self._rows(f"SELECT {_DECISION} FROM decisions ORDER BY id")]
+
+    def standing(self) -> dict[str, Decision]:
+        """By bug, what was said last; nothing of those that are open."""
+        last = {decision.bug: decision for decision in self.decisions()}
+        return {bug: decision for bug, decision in last.items() if decision.status != "open"}
 
     def states(self) -> dict[str, int]:
         """Number of bugs by state."""
@@ -516,6 +567,30 @@ class Database:
             self._many(query, [(state, k, n, note, bug_id)])
         return self.bug(bug_id)
 
+    def decide(self, bug: str, status: str, *, other: str = "", note: str = "") -> Decision:
+        """Store what a person says of a bug; what was said before stays in the history.
+
+        Raises:
+            UnknownBug: there is no such bug, or no such other one.
+            ImpossibleDecision: no such status; a duplicate of nothing, of itself, or of one of its own duplicates.
+        """
+        if status not in STATUSES:
+            raise ImpossibleDecision(f"{status!r} is no status; choose one of {', '.join(STATUSES)}")
+        if (status == "duplicate-of") != bool(other):
+            raise ImpossibleDecision("duplicate-of takes the id of the other bug, and only duplicate-of does")
+        with self.transaction():
+            id_ = self.bug(bug).id
+            original = self.bug(other).id if other else ""
+            standing, seen = self.standing(), original
+            while seen:
+                if seen == id_:
+                    raise ImpossibleDecision(f"{original} is {id_} itself, or counts as its duplicate already")
+                seen = standing[seen].other if seen in standing else ""
+            decision = Decision(id_, status, original, note, time.time())
+            values = [getattr(decision, f.name) for f in fields(Decision)]
+            self._many(f"INSERT INTO decisions ({_DECISION}) VALUES (?, ?, ?, ?, ?)", [values])
+        return decision
+
     def set_known(self, row: Known) -> None:
         """Store what became of a shipped known bug."""
         values = tuple(getattr(row, f.name) for f in fields(row))
@@ -541,6 +616,7 @@ class Database:
 
 
 _BUG = ", ".join(f.name for f in fields(Bug))
+_DECISION = ", ".join(f.name for f in fields(Decision))
 
 
 def _bug(row: Sequence[Any]) -> Bug:
@@ -552,8 +628,12 @@ def _check_present(path: Path) -> None:
         raise UnusableDatabase(f"{path} does not exist; is {path.parent} the directory of a campaign?")
 
 
+def _version(connection: sqlite3.Connection) -> int:
+    return cast(int, connection.execute("PRAGMA user_version").fetchone()[0])
+
+
 def _check_version(path: Path, connection: sqlite3.Connection) -> None:
-    version = cast(int, connection.execute("PRAGMA user_version").fetchone()[0])
+    version = _version(connection)
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     if application != APPLICATION or version < 1:
         raise MalformedDatabase(f"{path} is not a database of Shakeout")

@@ -61,11 +61,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _explained(error: Exception) -> int:
     """The status of an error that has a meaning to people; a defect of ours otherwise."""
     from shakeout.corpus.codec import MalformedCase
-    from shakeout.corpus.database import DatabaseError, UnknownBug
+    from shakeout.corpus.database import DatabaseError, ImpossibleDecision, UnknownBug
     from shakeout.fuzz.config import ConfigError
     from shakeout.targets.target import UnknownTarget
 
-    if isinstance(error, ConfigError | MalformedCase | UnknownTarget | UnknownBug):
+    if isinstance(error, ConfigError | MalformedCase | UnknownTarget | UnknownBug | ImpossibleDecision):
         print(f"shakeout: {error}", file=sys.stderr)
         return Exit.USAGE
     if isinstance(error, DatabaseError):
@@ -88,6 +88,7 @@ def _explained(error: Exception) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     from shakeout import __version__
+    from shakeout.corpus.database import STATES, STATUSES
 
     parser = argparse.ArgumentParser(
         prog="shakeout",
@@ -147,8 +148,23 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("directory", type=Path, nargs="?", help="default: the newest below runs/")
     status.add_argument("--json", action="store_true", help="for programs")
 
-    bugs = add("bugs", _bugs, "list the bugs of a campaign, or show one", "shakeout bugs show SH-7f3a")
-    bugs.add_argument("what", nargs="*", metavar="[show ID]", help="nothing to list; 'show ID' for one bug")
+    bugs = add(
+        "bugs",
+        _bugs,
+        "list the bugs of a campaign, show one, or say what became of one",
+        "shakeout bugs set SH-7f3a reported --note https://github.com/pytorch/pytorch/issues/198118",
+    )
+    bugs.add_argument(
+        "what",
+        nargs="*",
+        metavar="[show ID | set ID STATUS]",
+        help=f"nothing to list; STATUS is one of {', '.join(STATUSES[:-1])}, duplicate-of OTHER",
+    )
+    bugs.add_argument("--note", default="", help="with set: why, or where it was reported")
+    bugs.add_argument("--target", action="append", metavar="NAME", help="list only this target's; may be repeated")
+    bugs.add_argument("--state", action="append", choices=STATES, help="list only those; may be repeated")
+    bugs.add_argument("--status", action="append", choices=STATUSES, help="list only those; may be repeated")
+    bugs.add_argument("--text", default="", help="list only those with this text in title or symptom")
     bugs.add_argument("--directory", type=Path, metavar="DIR", help="default: the newest below runs/")
     bugs.add_argument("--json", action="store_true", help="for programs")
 
@@ -409,33 +425,48 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _bugs(options: argparse.Namespace) -> int:
-    from dataclasses import asdict
-
     from shakeout.corpus.database import NAME, Database
-    from shakeout.fuzz.report import bug_lines
+    from shakeout.fuzz import bugs
 
-    if options.what and (options.what[0] != "show" or len(options.what) != 2):
-        raise Mistake(f"bugs: expected nothing or 'show ID', found {' '.join(options.what)!r}")
-    directory = _existing(options.directory)
-    with Database.read(directory / NAME) as database:
-        if options.what:
-            bug = database.bug(options.what[1])
-            if options.json:
-                findings = [asdict(finding) for finding in database.findings(bug.id)]
-                _print_json({**asdict(bug), "findings": findings})
-            else:
-                print("\n".join(bug_lines(directory, database, bug)))
-            return Exit.OK
-        bugs = database.bugs()
-    if options.json:
-        _print_json([asdict(bug) for bug in bugs])
-        return Exit.OK
-    if not bugs:
-        print(f"no bugs in {directory}")
-        return Exit.OK
-    for bug in bugs:
-        fresh = f"{bug.k}/{bug.n}" if bug.n else "-"
-        print(f"{bug.id:<9} {bug.state:<10} {fresh:>4}  seen {bug.count:<4} {bug.title[:160]}")
+    match options.what:
+        case []:
+            wanted = bugs.Wanted(options.target or (), options.state or (), options.status or (), options.text)
+            directory = _existing(options.directory)
+            with Database.read(directory / NAME) as database:
+                found = bugs.listed(database, wanted)
+                if options.json:
+                    _print_json([bugs.described(database, bug, decision) for bug, decision in found])
+                    return Exit.OK
+            if not found:
+                print(f"no {'bugs' if wanted == bugs.Wanted() else 'such bugs'} in {directory}")
+            for bug, decision in found:
+                print(bugs.line(bug, decision))
+        case ["show", id_]:
+            directory = _existing(options.directory)
+            with Database.read(directory / NAME) as database:
+                bug = database.bug(id_)
+                if options.json:
+                    _print_json(bugs.described(database, bug, database.standing().get(bug.id), whole=True))
+                else:
+                    print("\n".join(bugs.shown(directory, database, bug)))
+        case ["set", id_, status, *others] if len(others) < 2:
+            return _decide(options, id_, status, "".join(others))
+        case _:
+            raise Mistake(f"bugs: expected nothing, 'show ID' or 'set ID STATUS', found {' '.join(options.what)!r}")
+    return Exit.OK
+
+
+def _decide(options: argparse.Namespace, id_: str, status: str, other: str) -> int:
+    from shakeout.corpus.database import NAME, Database
+    from shakeout.fuzz import bugs
+
+    with Database.open(_existing(options.directory) / NAME) as database:
+        decision = database.decide(id_, status, other=other, note=options.note)
+        bug = database.bug(decision.bug)
+        if options.json:
+            _print_json(bugs.described(database, bug, database.standing().get(bug.id), whole=True))
+        else:
+            print(bugs.line(bug, decision))
     return Exit.OK
 
 

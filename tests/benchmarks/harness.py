@@ -2,6 +2,8 @@
 
 Run it directly: ``python tests/benchmarks/harness.py [--seconds N] [--target NAME ...]``. One worker, so that the
 worker's time is the campaign's time; what no phase of a case accounts for is transport, storage and bookkeeping.
+Programs are those of a campaign. A program that was compared under one setting at least counts as compared; where the
+target tries several on what was exported once, the line says how many.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from shakeout.fuzz.config import Config
 def measure(target: str, seconds: float) -> str:
     """One line for a target: cases a minute, and the share of each phase in the time between first and last case."""
     phases: Counter[str] = Counter()
+    compared: Counter[int] = Counter()
     cases = 0
     begins: list[float] = []
     ends: list[float] = []
@@ -29,6 +32,8 @@ def measure(target: str, seconds: float) -> str:
         match event:
             case events.CaseDone():
                 cases += 1
+                if event.status == "compared":
+                    compared[event.index] += 1
                 phases.update(event.phases)
                 ends.append(time.monotonic())
             case events.Progress(stage="fuzzing") if not begins:
@@ -43,7 +48,12 @@ def measure(target: str, seconds: float) -> str:
     spent = sum(phases.values())
     shares = ", ".join(f"{name} {100 * took / elapsed:.1f} %" for name, took in phases.most_common())
     own = max(0.0, 100 * (elapsed - spent) / elapsed)
-    return f"{target:<10} {60 * cases / elapsed:6.0f} cases/min   {shares}; harness {own:.1f} %"
+    rate = 60 * compared.total() / elapsed
+    settings = compared.total() / max(1, len(compared))
+    return (
+        f"{target:<11} {60 * cases / elapsed:6.0f} cases/min, {rate:.0f} compared, {settings:.1f} of a program   "
+        f"{shares}; harness {own:.1f} %"
+    )
 
 
 def main() -> None:

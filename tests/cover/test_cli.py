@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,7 +58,7 @@ def test_each_command_explains_itself_with_an_example(capsys: pytest.CaptureFixt
         (["run", "--knob", "cpp.simdlem=1"], "did you mean cpp.simdlen?"),
         (["run", "--knob", "cpp.simdlen=7"], "cpp.simdlen takes None, 1, 256; found 7"),
         (["run", "--config", "none.toml"], "none.toml: cannot be read"),
-        (["bugs", "shew", "SH-1"], "expected nothing or 'show ID'"),
+        (["bugs", "shew", "SH-1"], "expected nothing, 'show ID' or 'set ID STATUS'"),
         (["replay", "nothing"], "no file, no bug's id"),
     ],
 )
@@ -123,6 +124,85 @@ def test_an_unknown_bug(capsys: pytest.CaptureFixture) -> None:
     status, _, err = run(capsys, "bugs", "show", "SH-0000")
     assert status == Exit.USAGE
     assert "SH-0000" in err
+
+
+def bugs(capsys: pytest.CaptureFixture, *arguments: str) -> list[dict[str, Any]]:
+    status, out, _ = run(capsys, "bugs", *arguments, "--json")
+    assert status == Exit.OK
+    found = json.loads(out)
+    return found if isinstance(found, list) else [found]
+
+
+@pytest.fixture
+def two_bugs() -> list[str]:
+    directory = campaign(Path("runs/one"))
+    with Database.open(directory / NAME) as database:
+        rest = {"oracle": "value", "case_json": "{}", "result": {}}
+        first, _ = database.add_finding(
+            signature="a", title="NaN lost", target="tvm", symptom="NaN lost", job=1, case_id="a", **rest
+        )
+        second, _ = database.add_finding(
+            signature="b", title="wrong value", target="openvino", symptom="values", job=2, case_id="b", **rest
+        )
+    return [first.id, second.id]
+
+
+def test_what_is_said_of_a_bug_is_kept(capsys: pytest.CaptureFixture, two_bugs: list[str]) -> None:
+    first, second = two_bugs
+    status, out, _ = run(capsys, "bugs", "set", first, "reported", "--note", "https://example.org/1")
+    assert status == Exit.OK
+    assert f"{first}   new" in out
+    assert "[reported: https://example.org/1]" in out
+    assert bugs(capsys, "set", first, "duplicate-of", second)[0]["duplicate_of"] == second
+    _, out, _ = run(capsys, "bugs", "show", first)
+    assert [line.split(": ", 1)[1] for line in out.splitlines() if line.startswith("  said ")] == [
+        "reported: https://example.org/1",
+        f"duplicate of {second}",
+    ]
+    assert f"  copies    {first}" in run(capsys, "bugs", "show", second)[1]
+    # It can be taken back, and the history tells that it was said.
+    assert bugs(capsys, "set", first, "open")[0]["status"] == "open"
+    assert [one["status"] for one in bugs(capsys, "show", first)[0]["history"]] == ["reported", "duplicate-of", "open"]
+    assert "copies" not in run(capsys, "bugs", "show", second)[1]
+
+
+def test_bugs_are_filtered(capsys: pytest.CaptureFixture, two_bugs: list[str]) -> None:
+    first, second = two_bugs
+    run(capsys, "bugs", "set", second, "wontfix")
+    for arguments, wanted in {
+        (): two_bugs,
+        ("--target", "tvm"): [first],
+        ("--target", "tvm", "--target", "openvino"): two_bugs,
+        ("--state", "confirmed"): [],
+        ("--status", "open"): [first],
+        ("--status", "wontfix", "--target", "openvino"): [second],
+        ("--text", "nan"): [first],
+    }.items():
+        assert [bug["id"] for bug in bugs(capsys, *arguments)] == wanted, arguments
+    assert "no such bugs in" in run(capsys, "bugs", "--text", "nothing")[1]
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        (["0", "fixed"], "'fixed' is no status; choose one of open, reported, invalid, wontfix, duplicate-of"),
+        (["0", "duplicate-of"], "duplicate-of takes the id of the other bug"),
+        (["0", "reported", "1"], "only duplicate-of does"),
+        (["0", "duplicate-of", "0"], "itself"),
+        (["1", "duplicate-of", "0"], "counts as its duplicate already"),
+        (["0", "duplicate-of", "SH-0000"], "no bug begins with"),
+        (["0"], "expected nothing, 'show ID' or 'set ID STATUS'"),
+    ],
+)
+def test_what_cannot_be_said_of_a_bug(
+    capsys: pytest.CaptureFixture, two_bugs: list[str], what: list[str], words: str
+) -> None:
+    ids = {"0": two_bugs[0], "1": two_bugs[1]}
+    run(capsys, "bugs", "set", two_bugs[0], "duplicate-of", two_bugs[1])
+    status, _, err = run(capsys, "bugs", "set", *(ids.get(word, word) for word in what))
+    assert status == Exit.USAGE
+    assert words in err
+    assert len(bugs(capsys, "show", two_bugs[0])[0]["history"]) == 1
 
 
 def test_an_empty_campaign_can_be_looked_at(capsys: pytest.CaptureFixture) -> None:

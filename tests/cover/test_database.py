@@ -196,6 +196,31 @@ def test_a_missing_file(tmp_path: Path) -> None:
             how(tmp_path / "shakeout.sqlite")
 
 
+def test_a_file_of_the_first_version_is_read_and_written(database: Database) -> None:
+    bug, _ = finding(database)
+    database.close()
+    connection = sqlite3.connect(database.path)
+    connection.executescript("DROP TABLE decisions; PRAGMA user_version = 1;")
+    connection.close()
+    with Database.read(database.path) as reader:
+        assert reader.standing() == {}
+    with Database.open(database.path) as writer:
+        writer.decide(bug.id, "invalid", note="undefined behaviour")
+    with Database.open(database.path) as again, Database.read(database.path) as reader:
+        assert [decision.note for decision in again.decisions()] == ["undefined behaviour"]
+        assert reader.standing()[bug.id].status == "invalid"
+
+
+def test_a_decision_is_written_while_a_campaign_writes(database: Database) -> None:
+    bug, _ = finding(database)
+    with Database.open(database.path) as person:
+        person.decide(bug.id, "wontfix")
+        finding(database, case_id="another")
+        person.decide(bug.id, "reported")
+    assert [decision.status for decision in database.decisions()] == ["wontfix", "reported"]
+    assert database.bug(bug.id).count == 2
+
+
 def _later(path: Path) -> None:
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA user_version = 99")

@@ -1,0 +1,84 @@
+"""The command ``shakeout bugs``: which bugs a campaign has, what one looks like, and what people decided about them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from shakeout.corpus.database import Bug, Database, Decision
+
+__all__ = ["Wanted", "described", "line", "listed", "shown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which bugs are listed; what is empty asks nothing.
+
+    Attributes:
+        targets: names of targets.
+        states: how sure it is that the bug is there, of ``shakeout.corpus.database.STATES``.
+        statuses: what a person said of it, of ``STATUSES``.
+        text: stands in title or symptom, small and capital letters alike.
+    """
+
+    targets: Sequence[str] = ()
+    states: Sequence[str] = ()
+    statuses: Sequence[str] = ()
+    text: str = ""
+
+    def takes(self, bug: Bug, decision: Decision | None) -> bool:
+        """Whether a bug is one of those that are wanted."""
+        return (
+            (not self.targets or bug.target in self.targets)
+            and (not self.states or bug.state in self.states)
+            and (not self.statuses or _status(decision) in self.statuses)
+            and self.text.casefold() in f"{bug.title}\n{bug.symptom}".casefold()
+        )
+
+
+def listed(database: Database, wanted: Wanted) -> list[tuple[Bug, Decision | None]]:
+    """The bugs that are wanted, with what was said of each last, in the order in which they were first seen."""
+    standing = database.standing()
+    rows = [(bug, standing.get(bug.id)) for bug in database.bugs()]
+    return [row for row in rows if wanted.takes(*row)]
+
+
+def line(bug: Bug, decision: Decision | None) -> str:
+    """One bug in one line."""
+    fresh = f"{bug.k}/{bug.n}" if bug.n else "-"
+    said = "" if decision is None else f" [{_said(decision)}]"
+    return f"{bug.id:<9} {bug.state:<10} {fresh:>4}  seen {bug.count:<4} {bug.title[:160]}{said}"
+
+
+def shown(directory: Path, database: Database, bug: Bug) -> Iterator[str]:
+    """One bug for a person, with all that was said of it."""
+    from shakeout.fuzz.report import bug_lines
+
+    yield from bug_lines(directory, database, bug)
+    for decision in database.decisions():
+        if decision.bug == bug.id:
+            yield f"  said      {time.strftime('%Y-%m-%d %H:%M', time.localtime(decision.decided))}: {_said(decision)}"
+    copies = [id_ for id_, decision in database.standing().items() if decision.other == bug.id]
+    if copies:
+        yield f"  copies    {', '.join(sorted(copies))}"
+
+
+def described(database: Database, bug: Bug, decision: Decision | None, *, whole: bool = False) -> Mapping[str, Any]:
+    """One bug for a program; ``whole`` with its findings and the history of what was said."""
+    found = {**asdict(bug), "status": _status(decision), "duplicate_of": decision.other if decision else ""}
+    if whole:
+        found["history"] = [asdict(one) for one in database.decisions() if one.bug == bug.id]
+        found["findings"] = [asdict(finding) for finding in database.findings(bug.id)]
+    return found
+
+
+def _status(decision: Decision | None) -> str:
+    return "open" if decision is None else decision.status
+
+
+def _said(decision: Decision) -> str:
+    status = f"duplicate of {decision.other}" if decision.other else decision.status
+    return f"{status}: {decision.note}" if decision.note else status
