@@ -152,7 +152,7 @@ def _parser() -> argparse.ArgumentParser:
         "bugs",
         _bugs,
         "list the bugs of a campaign, show one, or say what became of one",
-        "shakeout bugs set SH-7f3a reported --note https://github.com/pytorch/pytorch/issues/198118",
+        "shakeout bugs set SH-7f3a duplicate-of SH-02de",
     )
     bugs.add_argument(
         "what",
@@ -428,6 +428,9 @@ def _bugs(options: argparse.Namespace) -> int:
     from shakeout.corpus.database import NAME, Database
     from shakeout.fuzz import bugs
 
+    filters = options.target or options.state or options.status or options.text
+    if (options.note and options.what[:1] != ["set"]) or (filters and options.what):
+        raise Mistake("bugs: --note goes with 'set ID STATUS'; --target, --state, --status and --text with the list")
     match options.what:
         case []:
             wanted = bugs.Wanted(options.target or (), options.state or (), options.status or (), options.text)

@@ -59,6 +59,8 @@ def test_each_command_explains_itself_with_an_example(capsys: pytest.CaptureFixt
         (["run", "--knob", "cpp.simdlen=7"], "cpp.simdlen takes None, 1, 256; found 7"),
         (["run", "--config", "none.toml"], "none.toml: cannot be read"),
         (["bugs", "shew", "SH-1"], "expected nothing, 'show ID' or 'set ID STATUS'"),
+        (["bugs", "--note", "fixed"], "--note goes with 'set ID STATUS'"),
+        (["bugs", "show", "SH-1", "--target", "tvm"], "--target, --state, --status and --text with the list"),
         (["replay", "nothing"], "no file, no bug's id"),
     ],
 )
