@@ -1,7 +1,7 @@
 """What makes many small compilations with Inductor faster without changing what is compiled, and can be switched off.
 
 Installed in a process that runs cases, never in a script that is reported: findings are confirmed with the stock
-toolchain. Each shortcut replaces one function of torch; where that function is missing, the shortcut is left out.
+toolchain. Each shortcut replaces functions of torch or turns a switch; where one is missing, it is left out.
 """
 
 from __future__ import annotations
