@@ -105,8 +105,9 @@ def install(names: Collection[str], door: int = -1) -> None:
             config.run_gc_after_compile = False
     if "algebra" in names:
         for name in ("stride_at", "simplify_index_in_vec_range"):
-            if hasattr(stock := getattr(sizevars, name, None), "__wrapped__"):
-                setattr(sizevars, name, functools.lru_cache(REMEMBERED)(stock.__wrapped__))
+            stock = getattr(getattr(sizevars, name, None), "__wrapped__", None)
+            if stock is not None:
+                setattr(sizevars, name, functools.lru_cache(REMEMBERED)(stock))
     if "guards" in names and hasattr(guards, "profile_guard_manager"):
         vars(guards)["profile_guard_manager"] = lambda root, scope, rounds: 0.0
     cache = getattr(codecache, "CppPythonBindingsCodeCache", None)
