@@ -42,8 +42,9 @@ __all__ = [
 #: File name in a campaign's directory.
 NAME = "shakeout.sqlite"
 
-#: Version of the tables, in ``PRAGMA user_version``. The second has the table of decisions.
+#: Version of the tables, in ``PRAGMA user_version``; the first that has the table of decisions.
 VERSION = 2
+_DECISIONS_SINCE = 2
 
 #: "SHKO", in the header of the file: told apart from other programs' databases.
 APPLICATION = 0x53484B4F
@@ -322,7 +323,7 @@ class Database:
                 connection.execute("PRAGMA journal_mode=WAL")
                 connection.execute("PRAGMA synchronous=NORMAL")
                 connection.execute("PRAGMA foreign_keys=ON")
-                if _version(connection) < VERSION:
+                if _version(connection) < _DECISIONS_SINCE:
                     connection.executescript(f"BEGIN IMMEDIATE;{_DECISIONS}PRAGMA user_version={VERSION};COMMIT;")
             except BaseException:
                 connection.close()
@@ -422,8 +423,9 @@ class Database:
 
     def decisions(self) -> list[Decision]:
         """All that people said of bugs, oldest first; the last one about a bug counts."""
-        if _version(self._connection) < VERSION:
-            return []
+        with _explained(self.path):
+            if _version(self._connection) < _DECISIONS_SINCE:
+                return []
         return [Decision(*row) for row in self._rows(f"SELECT {_DECISION} FROM decisions ORDER BY id")]
 
     def standing(self) -> dict[str, Decision]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from shakeout.corpus.database import Bug, Database, Decision
 
-__all__ = ["Wanted", "described", "line", "listed", "shown"]
+__all__ = ["Wanted", "described", "line", "listed", "shown", "whole"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +66,18 @@ def shown(directory: Path, database: Database, bug: Bug) -> Iterator[str]:
         yield f"  copies    {', '.join(sorted(copies))}"
 
 
-def described(database: Database, bug: Bug, decision: Decision | None, *, whole: bool = False) -> Mapping[str, Any]:
-    """One bug for a program; ``whole`` with its findings and the history of what was said."""
-    found = {**asdict(bug), "status": _status(decision), "duplicate_of": decision.other if decision else ""}
-    if whole:
-        found["history"] = [asdict(one) for one in database.decisions() if one.bug == bug.id]
-        found["findings"] = [asdict(finding) for finding in database.findings(bug.id)]
-    return found
+def described(bug: Bug, decision: Decision | None) -> dict[str, Any]:
+    """One bug for a program."""
+    return {**asdict(bug), "status": _status(decision), "duplicate_of": decision.other if decision else ""}
+
+
+def whole(database: Database, bug: Bug) -> dict[str, Any]:
+    """One bug for a program, with its findings and the history of what was said."""
+    return {
+        **described(bug, database.standing().get(bug.id)),
+        "history": [asdict(decision) for decision in database.decisions() if decision.bug == bug.id],
+        "findings": [asdict(finding) for finding in database.findings(bug.id)],
+    }
 
 
 def _status(decision: Decision | None) -> str:

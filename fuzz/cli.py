@@ -438,7 +438,7 @@ def _bugs(options: argparse.Namespace) -> int:
             with Database.read(directory / NAME) as database:
                 found = bugs.listed(database, wanted)
                 if options.json:
-                    _print_json([bugs.described(database, bug, decision) for bug, decision in found])
+                    _print_json([bugs.described(bug, decision) for bug, decision in found])
                     return Exit.OK
             if not found:
                 print(f"no {'bugs' if wanted == bugs.Wanted() else 'such bugs'} in {directory}")
@@ -449,7 +449,7 @@ def _bugs(options: argparse.Namespace) -> int:
             with Database.read(directory / NAME) as database:
                 bug = database.bug(id_)
                 if options.json:
-                    _print_json(bugs.described(database, bug, database.standing().get(bug.id), whole=True))
+                    _print_json(bugs.whole(database, bug))
                 else:
                     print("\n".join(bugs.shown(directory, database, bug)))
         case ["set", id_, status, *others] if len(others) < 2:
@@ -467,7 +467,7 @@ def _decide(options: argparse.Namespace, id_: str, status: str, other: str) -> i
         decision = database.decide(id_, status, other=other, note=options.note)
         bug = database.bug(decision.bug)
         if options.json:
-            _print_json(bugs.described(database, bug, database.standing().get(bug.id), whole=True))
+            _print_json(bugs.whole(database, bug))
         else:
             print(bugs.line(bug, decision))
     return Exit.OK

@@ -18,8 +18,8 @@ from shakeout.fuzz import events
 from shakeout.fuzz.headers import Headers
 from shakeout.fuzz.protocol import Control, Disconnected
 from shakeout.fuzz.zygote import ENVIRONMENT
-from shakeout.targets import shortcuts as quicker
 from shakeout.targets.joint import LARGEST, find_linker
+from shakeout.targets.shortcuts import environment as shortcut_environment
 
 __all__ = ["SLOW", "Interrupted", "Nursery", "StageFailed", "ZygoteBroken"]
 
@@ -218,7 +218,7 @@ class Nursery:
         environment = {
             **os.environ,
             **ENVIRONMENT,
-            **quicker.environment(self._shortcuts),
+            **shortcut_environment(self._shortcuts),
             "TMPDIR": str((cache / "tmp").absolute()),
             "TORCHINDUCTOR_CACHE_DIR": str((cache / log.partition(".")[0]).absolute()),
         }
