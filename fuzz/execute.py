@@ -15,9 +15,9 @@ from shakeout.corpus import script
 from shakeout.corpus.case import Case
 from shakeout.corpus.observation import PARTS, Observation, raised
 from shakeout.fuzz import conduct, runs
-from shakeout.fuzz.signature import signature, title
+from shakeout.fuzz.signature import INTERNAL, signature, title
 from shakeout.fuzz.slot import WAITING
-from shakeout.oracles import tolerance
+from shakeout.oracles import tolerance, vendor
 from shakeout.oracles.difference import pairs, same_values
 from shakeout.oracles.registry import oracles
 from shakeout.oracles.verdict import REFERENCE, SUBJECT, Outcome, Question, Verdict, merge
@@ -67,6 +67,7 @@ class Result:
         signature: of the first failing verdict.
         stage: of a target that works in stages, the one that raised, or the first that gives other values.
         left: what the target left behind in the process, in words.
+        vendor: how the failure stands before whoever would read a report.
     """
 
     case: str
@@ -81,6 +82,7 @@ class Result:
     signature: str = ""
     stage: str = ""
     left: tuple[str, ...] = ()
+    vendor: vendor.Points | None = None
 
     @property
     def outcome(self) -> Outcome:
@@ -108,6 +110,7 @@ class Result:
             "signature": self.signature,
             "stage": self.stage,
             "left": list(self.left),
+            "vendor": None if self.vendor is None else self.vendor.to_json(),
         }
 
 
@@ -155,6 +158,7 @@ def execute(case: Case, phase: Phase = lambda name: None, shared: Shared | None 
         trivial=_trivial(reference),
         signature="" if failing is None else signature(case, failing, subject.error, stage),
         stage=stage,
+        vendor=None if failing is None else run.points(failing),
     )
 
 
@@ -263,6 +267,10 @@ class _Runs:
                 return runs.poisoned(case)
             case "replica":
                 return runs.replica(case, question.number)
+            case "reseeded":
+                return runs.reseeded(case)
+            case "operand":
+                return runs.operand(case, question.number)
 
     def _subject(self, *, first: bool) -> Observation:
         """The target; only the first run may use what other settings kept."""
@@ -278,6 +286,15 @@ class _Runs:
             for stage, seconds in seen.spent.items():
                 self._clock.add(stage, seconds)
         return seen
+
+    def points(self, failing: Verdict) -> vendor.Points:
+        """How a failure stands before a vendor; a defect of ours here is an objection and keeps the finding."""
+        try:
+            for question in vendor.questions(self.case, failing, self.answers):
+                self.answer(question)
+            return vendor.answered(self.case, failing, self.answers)
+        except Exception as error:
+            return vendor.Points(objections=(f"{INTERNAL} {type(error).__name__}: {error}",))
 
     def first_wrong(self) -> str:
         """The first intermediate form of the program whose values differ from the reference's; the last is the target.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,12 @@ from shakeout.corpus import codec, script
 from shakeout.corpus.case import Case
 from shakeout.corpus.database import NAME, Bug, Database, LedgerRow, Totals
 from shakeout.fuzz.environment import describe
+from shakeout.oracles.vendor import unusual
 
-__all__ = ["REPORT", "bug_lines", "ordinary", "summary", "write_report"]
+__all__ = ["REPORT", "bug_lines", "ordinary", "summary", "vendor_lines", "write_report"]
 
 #: File name in a campaign's directory.
 REPORT = "report.md"
-
-#: dtypes that most users' programs are made of; a vendor looks at these first.
-_ORDINARY = frozenset(("float32", "int64", "bool", "float16", "bfloat16", "int32", "float64"))
 
 
 def summary(totals: dict[str, Totals], states: dict[str, int]) -> str:
@@ -210,6 +208,8 @@ def _finding(bug: Bug, case_json: str, result: Any) -> Iterator[str]:
     failing = next((verdict for verdict in result.get("verdicts", ()) if verdict["outcome"] == "fail"), None)
     if failing is not None:
         yield from _evidence(bug, failing)
+    if points := result.get("vendor"):
+        yield from (f"  vendor    {line}" for line in vendor_lines(points))
     knobs = ", ".join(f"{name}={value!r}" for name, value in case.setting.knobs) or "default"
     yield f"  setting   {case.setting.mode}, {knobs:<34} ordinary: {ordinary(case)}"
 
@@ -237,15 +237,22 @@ def _evidence(bug: Bug, failing: Any) -> Iterator[str]:
 
 def ordinary(case: Case) -> str:
     """Whether a program looks like what people write: ``yes``, or what is unusual about it."""
-    unusual = []
-    if len(case.program.calls) > 10:
-        unusual.append(f"{len(case.program.calls)} operators")
-    dtypes = {view.dtype for view in case.calls[0].views} - _ORDINARY
-    unusual += sorted(dtypes)
-    if case.setting.knobs:
-        unusual.append("knobs")
-    if any(storage.values.kind == "special" for inputs in case.calls for storage in inputs.storages):
-        unusual.append("special values")
-    if any(0 in view.shape for view in case.calls[0].views):
-        unusual.append("empty inputs")
-    return "yes" if not unusual else "no (" + ", ".join(unusual) + ")"
+    found = unusual(case)
+    return "yes" if not found else "no (" + ", ".join(found) + ")"
+
+
+def vendor_lines(points: Mapping[str, Any]) -> Iterator[str]:
+    """How a finding stands before whoever would read a report of it."""
+    said = []
+    if points["tolerances"] != "not compared":
+        said.append(f"default tolerances {points['tolerances']}")
+    if points["double"] != "not known":
+        errors = [points["reference_error"], points["target_error"]]
+        off = ["not finite" if error is None else f"{error:.3g}" for error in errors]
+        said.append(f"double precision {points['double']} with the reference (off by {off[0]}, the target by {off[1]})")
+    said.append(f"random state {points['random']}")
+    if points["indices"] != "no":
+        said.append(f"only indices differ ({points['indices']})")
+    yield "; ".join(said)
+    if points["objections"]:
+        yield "would close it: " + "; ".join(points["objections"])

@@ -18,7 +18,7 @@ from shakeout.corpus.vocabularies import vocabulary
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["baseline", "observe", "poisoned", "relaid", "replica"]
+__all__ = ["baseline", "observe", "operand", "poisoned", "relaid", "replica", "reseeded"]
 
 #: What a run tells when it could not be made at all: nothing.
 NOTHING = Observation()
@@ -91,6 +91,28 @@ def poisoned(case: Case) -> Observation:
         return observe(script.load(case))
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+
+
+def reseeded(case: Case) -> Observation:
+    """The reference from another random state than every other run."""
+    import torch
+
+    def prepare(network: Any) -> Callable[..., Any]:
+        def called(*given: torch.Tensor) -> Any:
+            torch.default_generator.manual_seed(1)
+            return network(*given)
+
+        return called
+
+    return observe(script.load(case), prepare=prepare)
+
+
+def operand(case: Case, number: int) -> Observation:
+    """The reference, returning one value of the program alone."""
+    calls = case.program.calls
+    producer = case.program.producer(number)
+    kept = () if producer is None else calls[: producer + 1]
+    return observe(script.load(replace(case, program=replace(case.program, calls=kept, returns=(number,)))))
 
 
 def baseline(case: Case) -> Observation:

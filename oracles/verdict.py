@@ -41,10 +41,12 @@ class Question:
     ``reference`` and ``subject`` are the two runs; a further ``number`` is one more run from scratch. ``baseline`` is
     the reference in double precision. ``replica`` is the reference with each result moved by rounding errors, by
     ``number``. ``relaid`` is the reference on row-major copies of the inputs, and ``poisoned`` the reference while
-    uninitialised memory is filled with NaN: a program whose meaning is defined does not notice either.
+    uninitialised memory is filled with NaN: a program whose meaning is defined does not notice either. ``reseeded`` is
+    the reference from another random state. ``operand`` is the reference that returns value ``number`` of the program
+    alone.
     """
 
-    what: Literal["reference", "subject", "baseline", "replica", "relaid", "poisoned"]
+    what: Literal["reference", "subject", "baseline", "replica", "relaid", "poisoned", "reseeded", "operand"]
     number: int = 0
 
 
