@@ -20,7 +20,7 @@ from shakeout.generators.definedness import Traits, after, before, ordinary, tra
 from shakeout.generators.values import DTYPES, NAMES, Given, Palette, row_major, tensor_of
 from shakeout.generators.vocabularies.records import Record, Spread
 
-__all__ = ["Growth", "Habits", "Rejected", "Step", "perform", "reference"]
+__all__ = ["Growth", "Habits", "Rejected", "Step", "perform", "read_results", "reference"]
 
 _REFS = tuple(Ref(number) for number in range(1024))
 
@@ -138,6 +138,11 @@ def perform(
         )
     except Exception as error:
         raise Rejected("torch rejects it") from error
+    return read_results(result)
+
+
+def read_results(result: object) -> tuple[Form, list[Any]]:
+    """The form of what a call gave, and its parts; raises Rejected if it is not made of plain tensors."""
     if isinstance(result, torch.Tensor):
         return "tensor", [result]
     if result is None:

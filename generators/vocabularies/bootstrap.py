@@ -9,24 +9,24 @@ from __future__ import annotations
 
 import contextlib
 import gzip
-import itertools
 import json
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils import _pytree as pytree
 
 from shakeout.corpus.program import Arg, Name, Ref, Slice
 from shakeout.corpus.vocabularies import torch as words
 from shakeout.generators.definedness import meaningful
 from shakeout.generators.vocabularies.probe import Draft, DraftSlot, probe, retype
+from shakeout.generators.vocabularies.recorder import Heard, Recorder, Unrecordable, heard, operator_names
 from shakeout.generators.vocabularies.records import Record, Slot, Spread
+from shakeout.generators.vocabularies.samples import dtypes_of, entries, samples, title
 
 __all__ = ["collect", "main", "records_of_examples"]
 
@@ -56,8 +56,6 @@ _SOMETIMES = frozenset(
     "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout feature_dropout native_dropout rrelu "
     "scaled_dot_product_attention multi_head_attention_forward".split()
 )
-# Entries that are Python functions over many operators, all of which have entries of their own.
-_COMPOSITE = ("masked.", "signal.windows.", "pca_lowrank", "svd_lowrank", "lobpcg")
 # Operators that are undefined on an operand that is not ascending; elsewhere ascending samples are an accident.
 _ORDERED = frozenset("searchsorted bucketize histogram histogramdd embedding_bag".split())
 # What is behind public functions: some check nothing, and read or write past the end of what does not fit.
@@ -74,10 +72,6 @@ _PRIVATE_KERNELS = (
     "q_",
     "sparse",
 )
-
-
-class Unrecordable(Exception):
-    """A call with an argument that a case cannot hold."""
 
 
 class _Seen:
@@ -127,44 +121,29 @@ def _definite(tensor: torch.Tensor) -> bool:
     return bool((torch.linalg.cholesky_ex(tensor.float())[1] == 0).all()) and tensor.shape[-1] > 1
 
 
-class _Recorder(TorchFunctionMode):
-    """Writes down the calls that a sample makes; calls inside those are not seen."""
+class _Drafts:
+    """Keeps some of what is heard of each operator, and what the values of its operands have in common."""
 
-    def __init__(self, names: Callable[[Any], str | None]) -> None:
-        super().__init__()
-        self.names = names
+    def __init__(self) -> None:
         self.main = torch.float32
         self.drafts: dict[str, dict[tuple[Any, ...], list[Draft]]] = {}
         self.seen: dict[tuple[str, int], _Seen] = {}
         self.operators: list[str] = []
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        name = self.names(func)
-        if name is not None:
-            with contextlib.suppress(Unrecordable):
-                self.record(name, args, kwargs or {})
-        return func(*args, **(kwargs or {}))
+    def clear(self) -> None:
+        """Forget all that was heard."""
+        self.drafts, self.seen, self.operators = {}, {}, []
 
-    def record(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """Write down one call; raises Unrecordable."""
-        tensors: list[torch.Tensor] = []
-        stored = tuple(self._argument(arg, tensors) for arg in args)
-        keywords = []
-        for key, value in sorted(kwargs.items()):
-            if key in ("out", "generator"):
-                if value is not None:
-                    raise Unrecordable
-            elif key not in ("device", "pin_memory", "requires_grad"):
-                keywords.append((key, self._argument(value, tensors)))
-        slots = tuple(self._slot(tensor) for tensor in tensors)
+    def __call__(self, call: Heard) -> None:
+        """Write down one call."""
+        name = call.operator
+        slots = tuple(self._slot(tensor) for tensor in call.tensors)
         if not slots and self.operators.count(name) > 200:
             return
-        for number, tensor in enumerate(tensors):
+        for number, tensor in enumerate(call.tensors):
             self.seen.setdefault((name, number), _Seen()).add(tensor.detach())
         self.operators.append(name)
-        draft = Draft(name, stored, tuple(keywords), slots, self.main)
+        draft = Draft(name, call.args, call.kwargs, slots, self.main)
         kept = self.drafts.setdefault(name, {}).setdefault(structure(draft), [])
         new_shapes = all(_shapes(other) != _shapes(draft) for other in kept)
         new_arguments = all((other.args, other.kwargs) != (draft.args, draft.kwargs) for other in kept)
@@ -181,31 +160,6 @@ class _Recorder(TorchFunctionMode):
         elif not (tensor.is_floating_point() or tensor.is_complex()) and tensor.numel() <= LITERAL:
             literal = tuple(int(item) for item in tensor.flatten().tolist())
         return DraftSlot(dtype, tuple(tensor.shape), literal)
-
-    def _argument(self, value: Any, tensors: list[torch.Tensor]) -> Arg:
-        match value:
-            case torch.Tensor():
-                if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu":
-                    raise Unrecordable
-                if value.numel() > 4096 or type(value) not in (torch.Tensor, torch.nn.Parameter):
-                    raise Unrecordable
-                tensors.append(value)
-                return Ref(len(tensors) - 1)
-            case torch.dtype() | torch.memory_format():
-                return Name(str(value))
-            case torch.layout():
-                if value != torch.strided:
-                    raise Unrecordable
-                return Name(str(value))
-            case list() | tuple():
-                return tuple(self._argument(item, tensors) for item in value)
-            case slice():
-                return Slice(*(self._argument(part, tensors) for part in (value.start, value.stop, value.step)))
-            case None | bool() | int() | float() | complex() | str():
-                return value
-            case _ if value is ...:
-                return ...
-        raise Unrecordable
 
 
 def structure(draft: Draft) -> tuple[Any, ...]:
@@ -234,44 +188,15 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _names() -> Callable[[Any], str | None]:
-    known = words.operators()
-    functions: dict[int, str] = {id(function): name for name, function in reversed(list(known.items()))}
-    getters: dict[Any, str | None] = {}
-
-    def find(function: Any) -> str | None:
-        name: str | None = functions.get(id(function))
-        if name is not None:
-            return name
-        owner = getattr(function, "__self__", None)
-        if owner is None or type(owner).__name__ != "getset_descriptor":
-            return None
-        if owner not in getters:
-            text = (resolve_name(function) or "").removesuffix(".__get__")
-            getters[owner] = text if text in known else None
-        found: str | None = getters[owner]
-        return found
-
-    return find
-
-
 # --- tracing ---------------------------------------------------------------------------------------------------------
 
 
-def _samples(info: Any, dtype: torch.dtype, limit: int | None) -> Iterator[Any]:
-    torch.manual_seed(0)
-    with contextlib.suppress(Exception):  # some samples need a package or a device that is not there
-        yield from itertools.islice(info.sample_inputs("cpu", dtype, requires_grad=False), limit)
-
-
-def _trace(info: Any, dtype: torch.dtype, recorder: _Recorder, limit: int | None) -> set[str]:
-    """The operators that the samples of an entry called."""
-    recorder.main = dtype
-    before = len(recorder.operators)
-    for sample in _samples(info, dtype, limit):
+def _trace(info: Any, dtype: torch.dtype, drafts: _Drafts, recorder: Recorder, limit: int | None) -> None:
+    """Hear what the samples of an entry call."""
+    drafts.main = dtype
+    for sample in samples(info, dtype, limit):
         with contextlib.suppress(Exception), recorder:
             info.op(sample.input, *sample.args, **sample.kwargs)
-    return set(recorder.operators[before:])
 
 
 def _usable(name: str) -> bool:
@@ -296,33 +221,33 @@ def collect(progress: Callable[[str, int, int], None], skip: frozenset[str] = fr
         progress: told the name of what comes next, how many are done, and of how many.
         skip: names (as told to ``progress``) that are left out because they crash.
     """
-    recorder = _Recorder(_names())  # before op_db adds to what there is
-    from torch.testing._internal.common_methods_invocations import op_db
-
+    kept = _Drafts()
+    recorder = Recorder(operator_names(), kept)  # before op_db adds to what there is
+    op_db = entries()
     found: dict[str, list[Record]] = {}
     families: dict[str, set[str]] = {}
     for done, info in enumerate(op_db):
-        title = info.name + (f".{info.variant_test_name}" if info.variant_test_name else "")
-        if title in skip or info.name.startswith(_COMPOSITE):
+        name = title(info)
+        if not name or name in skip:
             continue
-        progress(title, done, len(op_db))
-        supported = {_name(dtype) for dtype in info.supported_dtypes("cpu")}  # type: ignore[no-untyped-call]
+        progress(name, done, len(op_db))
+        supported = dtypes_of(info)
         first = next((name for name in _MAIN if name in supported), None)
         if first is None:
             continue
-        recorder.drafts, recorder.seen, recorder.operators = {}, {}, []
-        _trace(info, getattr(torch, first), recorder, None)
-        drafts, seen = recorder.drafts, recorder.seen
+        kept.clear()
+        _trace(info, getattr(torch, first), kept, recorder, None)
+        drafts, seen = kept.drafts, kept.seen
         others = sorted(supported)
         fresh: dict[str, list[Record]] = {}
         for name in sorted(drafts):
             if _usable(name):
                 fresh[name] = _probed(drafts[name], seen, others, found.get(name, ()))
         for dtype in _uncovered(fresh, others):
-            recorder.drafts, recorder.seen, recorder.operators = {}, {}, []
-            _trace(info, getattr(torch, dtype), recorder, FURTHER_SAMPLES)
-            for name in sorted(set(recorder.drafts) & set(fresh)):
-                fresh[name] += _probed(recorder.drafts[name], recorder.seen, [dtype], fresh[name])
+            kept.clear()
+            _trace(info, getattr(torch, dtype), kept, recorder, FURTHER_SAMPLES)
+            for name in sorted(set(kept.drafts) & set(fresh)):
+                fresh[name] += _probed(kept.drafts[name], kept.seen, [dtype], fresh[name])
         for name, records in fresh.items():
             found.setdefault(name, []).extend(records)
         for alias in (info.name, *(alias.name for alias in info.aliases)):
@@ -369,15 +294,15 @@ def records_of_examples(
     """
     records: list[Record] = []
     for args, kwargs in calls:
-        recorder = _Recorder(lambda function: None)
+        drafts = _Drafts()
         tensors = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
         # What is computed with, rather than an index or a mask.
         wide = [tensor for tensor in tensors if tensor.is_floating_point() or tensor.is_complex()]
-        recorder.main = next((tensor.dtype for tensor in (*wide, *tensors)), torch.float32)
+        drafts.main = next((tensor.dtype for tensor in (*wide, *tensors)), torch.float32)
         with contextlib.suppress(Unrecordable):
-            recorder.record(operator, args, kwargs)
-        alike = [dtype for dtype in dtypes if dtype.startswith(_WIDE) == _name(recorder.main).startswith(_WIDE)]
-        records += _probed(recorder.drafts.get(operator, {}), recorder.seen, alike, records)
+            drafts(heard(operator, args, kwargs))
+        alike = [dtype for dtype in dtypes if dtype.startswith(_WIDE) == _name(drafts.main).startswith(_WIDE)]
+        records += _probed(drafts.drafts.get(operator, {}), drafts.seen, alike, records)
     return records
 
 
@@ -462,27 +387,10 @@ def _plain() -> list[Record]:
 # --- process ---------------------------------------------------------------------------------------------------------
 
 
-def _ignore(seed: int) -> None:
-    pass
-
-
-def _no_test() -> None:
-    return None
-
-
 def main(argv: Sequence[str]) -> int:
     """Write the records to ``argv[0]``; further arguments are names to leave out."""
     path, skip = Path(argv[0]), frozenset(argv[1:])
     torch.set_num_threads(1)
-    # Without an accelerator, each seeding is put off until there is one, with a stack trace: half of all the time.
-    for module in (torch.cuda, torch.xpu, torch.mtia):
-        module.manual_seed_all = _ignore  # type: ignore[attr-defined]
-    # Each call for samples looks through the whole stack for the unit test that asks.
-    from torch.testing._internal import common_utils
-    from torch.testing._internal.opinfo import core
-
-    for module in (common_utils, core):
-        module.extract_test_fn = _no_test  # type: ignore[attr-defined]
 
     def progress(name: str, done: int, total: int) -> None:
         print(json.dumps([name, done, total]), flush=True)

@@ -7,8 +7,6 @@ import gc
 import gzip
 import json
 import os
-import subprocess
-import sys
 import tempfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -16,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from shakeout.corpus.vocabularies.torch import hazards
+from shakeout.generators.vocabularies.child import run_module
 from shakeout.generators.vocabularies.records import Record
 
 __all__ = ["FORMAT", "BootstrapFailed", "Vocabulary", "cache_path", "load_records"]
@@ -170,24 +169,9 @@ def _write(path: Path, data: bytes) -> None:
 
 def _collect(path: Path, skip: list[str], progress: Progress) -> tuple[int, str, str]:
     """Run the bootstrap; its exit status, the operator it was at, and the end of what it printed as errors."""
-    # Not resolved: the rooms are imported through links below the package.
-    source = str(Path(__file__).parents[3])
-    environment = dict(os.environ, OMP_NUM_THREADS="1", PYTHONHASHSEED="0")
-    environment["PYTHONPATH"] = os.pathsep.join([source, *filter(None, [os.environ.get("PYTHONPATH")])])
-    command = [sys.executable, "-m", "shakeout.generators.vocabularies.bootstrap", str(path), *skip]
-    last = ""
-    with tempfile.TemporaryFile() as errors:
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=errors, env=environment, text=True, cwd=path.parent
-        ) as child:
-            assert child.stdout is not None
-            for line in child.stdout:
-                try:
-                    last, done, total = json.loads(line)
-                except ValueError:
-                    continue  # an operator that prints
-                if done % 25 == 0:
-                    progress(f"operator samples: {done} of {total}")
-        errors.seek(0)
-        said = errors.read().decode(errors="replace")[-2000:]
-    return child.returncode, last, said
+
+    def tell(name: str, done: int, total: int) -> None:
+        if done % 25 == 0:
+            progress(f"operator samples: {done} of {total}")
+
+    return run_module("shakeout.generators.vocabularies.bootstrap", [str(path), *skip], path.parent, tell)
