@@ -63,6 +63,12 @@ _COUNTS = frozenset("bincount one_hot repeat_interleave".split())
 _PIVOTS = frozenset("lu_solve lu_unpack ldl_solve".split())
 _LOOPS = frozenset("polygamma polygamma_ matrix_power".split())
 _ORDER_OPTION = frozenset("unique topk".split())
+# Write over an operand without a name that says so, or read other elements than the one that they write: an operand
+# that is written to and given once more is then read at a time that nobody promises.
+_READS_ELSEWHERE = frozenset(
+    "batch_norm native_batch_norm instance_norm addmm_ addbmm_ baddbmm_ addmv_ addr_ index_add_ index_copy_ scatter_ "
+    "scatter_add_ scatter_reduce_ index_reduce_ put_ index_put_ masked_scatter_ cumsum_ cumprod_".split()
+)
 
 
 class Traits:
@@ -72,6 +78,7 @@ class Traits:
         "ambiguous",
         "counts",
         "division",
+        "elsewhere",
         "finite",
         "loops",
         "pairs",
@@ -90,6 +97,7 @@ class Traits:
         last = operator.rpartition(".")[2]
         hazards = words.hazards(operator)
         self.division = last in _DIVISIONS
+        self.elsewhere = last in _READS_ELSEWHERE
         self.shift = last in _SHIFTS
         self.places = last in _PLACES
         self.ties = "ties" in hazards or self.places
@@ -151,6 +159,8 @@ def before(
         for other in operands:
             if other is not target and not disjoint(target, other):
                 return "reads what it writes"
+        if kind.elsewhere and sum(other is target for other in operands) > 1:
+            return "reads what it writes"
     if kind.quiet:
         return None
     if (kind.division or kind.shift) and not any(_wide(t) for t in operands):

@@ -1,0 +1,225 @@
+"""Measures false positives: cases in which target and reference are one implementation in two guises.
+
+Run it directly: ``python tests/benchmarks/false_positives.py [--rows FILE] [--cases N] [--guise NAME ...]``. Cases are
+a campaign's, grown from a seed of their own. Children of this process run them in batches, so that a crash costs one
+case and is told. With ``--rows`` each batch is appended to a file of JSON lines as one row, findings with all that they
+say, and a further run goes on behind the last one. Zero findings in n cases bound the rate by 3/n at 95 % (the rule of
+three); k findings by the upper limit of Clopper and Pearson.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.benchmarks import guises
+
+from shakeout.corpus.support import declined
+from shakeout.fuzz import compose, conduct, schedule
+from shakeout.fuzz.config import Config
+from shakeout.fuzz.execute import Shared, execute
+from shakeout.oracles.verdict import Outcome
+
+GUISES = ("eager", "aot_eager", "reordered", "threads")
+
+#: Cases of one child.
+BATCH = 100
+
+#: Of every measurement; no campaign of ours has it.
+SEED = 20_251
+
+
+def bound(hits: int, cases: int, level: float = 0.95) -> float:
+    """The largest rate that is not refuted at a level by so many hits in so many cases (Clopper and Pearson)."""
+    if hits >= cases:
+        return 1.0
+    low, high = hits / cases, 1.0
+    for _ in range(100):
+        middle = (low + high) / 2
+        if _at_most(hits, cases, middle) > 1 - level:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _at_most(hits: int, cases: int, rate: float) -> float:
+    """The probability of at most so many hits."""
+    terms = (
+        math.lgamma(cases + 1) - math.lgamma(k + 1) - math.lgamma(cases - k + 1)
+        + k * math.log(rate) + (cases - k) * math.log1p(-rate)
+        for k in range(hits + 1)
+    )  # fmt: skip
+    return math.fsum(map(math.exp, terms)) if 0 < rate < 1 else float(rate == 0)
+
+
+def case(name: str, index: int) -> Iterator[dict[str, Any]]:
+    """What became of one job, a row for each of its settings."""
+    job = schedule.job(Config(targets=(name,), seed=SEED, seconds=None), index)
+    torch.manual_seed(job.seed & 0x7FFFFFFFFFFFFFFF)
+    made = compose.compose(job)
+    shared = Shared(grown=made.reference)
+    for setting in (made.case.setting, *made.further):
+        result = execute(replace(made.case, setting=setting), shared=shared)
+        row: dict[str, Any] = {"status": result.status, "exact": result.exact, "trivial": result.trivial}
+        row["verdicts"] = {verdict.oracle: str(verdict.outcome) for verdict in result.verdicts}
+        row["doubts"] = [
+            f"{verdict.oracle}: {verdict.symptom}"
+            for verdict in result.verdicts
+            if verdict.outcome is Outcome.UNKNOWN and verdict.symptom != "unsupported"
+        ]
+        if result.outcome is Outcome.FAIL:
+            row["finding"] = {"index": index, "case": made.case.id, **result.to_json()}
+        yield row
+
+
+def child(name: str, first: int, last: int, pipe: int) -> None:
+    """Cases one after the other, each announced and answered on a pipe."""
+    warnings.simplefilter("ignore")
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
+    with os.fdopen(pipe, "w", buffering=1) as out:
+        for index in range(first, last):
+            out.write(json.dumps({"at": index}) + "\n")
+            try:
+                for row in case(name, index):
+                    out.write(json.dumps(row) + "\n")
+            except Exception as error:
+                out.write(json.dumps({"status": "internal", "doubts": [f"{type(error).__name__}: {error}"]}) + "\n")
+
+
+def batch(name: str, first: int, last: int) -> dict[str, Any]:
+    """One row: what became of the cases ``first`` to ``last``, which is not among them."""
+    began = time.monotonic()
+    statuses: Counter[str] = Counter()
+    doubts: Counter[str] = Counter()
+    oracles: dict[str, Counter[str]] = {}
+    findings = []
+    trivial = exact = 0
+    start = first
+    while start < last:
+        reading, writing = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.close(reading)
+            child(name, start, last, writing)
+            os._exit(0)
+        os.close(writing)
+        at = start
+        with os.fdopen(reading) as lines:
+            for line in lines:
+                row = json.loads(line)
+                if "at" in row:
+                    at = row["at"]
+                    continue
+                statuses[row["status"]] += 1
+                doubts.update(row["doubts"])
+                trivial += row.get("trivial", False)
+                exact += row.get("exact", False)
+                for oracle, outcome in row.get("verdicts", {}).items():
+                    oracles.setdefault(oracle, Counter())[outcome] += 1
+                if "finding" in row:
+                    findings.append(row["finding"])
+        if os.waitpid(pid, 0)[1] == 0:
+            break
+        statuses["process died"] += 1
+        findings.append({"index": at, "status": "process died"})
+        start = at + 1
+    return {
+        "guise": name,
+        "first": first,
+        "cases": statuses.total(),
+        "status": dict(statuses),
+        "exact": exact,
+        "trivial": trivial,
+        "oracles": {oracle: dict(counts) for oracle, counts in oracles.items()},
+        "doubts": dict(doubts),
+        "findings": findings,
+        "seconds": round(time.monotonic() - began, 2),
+        "commit": commit(),
+        "torch": torch.__version__,
+    }
+
+
+@functools.cache
+def commit() -> str:
+    """What is measured."""
+    told = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True
+    )
+    return told.stdout.strip() or "unknown"
+
+
+def table(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """Judged cases, findings and the bound on their rate, by guise and oracle."""
+    yield f"{'guise':<12}{'oracle':<14}{'judged':>8}{'doubt':>8}{'findings':>10}{'rate below (95 %)':>20}"
+    for name in dict.fromkeys(row["guise"] for row in rows):
+        mine = [row for row in rows if row["guise"] == name]
+        total: dict[str, Counter[str]] = {}
+        for row in mine:
+            for oracle, counts in row["oracles"].items():
+                total.setdefault(oracle, Counter()).update(counts)
+        for oracle, outcomes in total.items():
+            judged, hits = outcomes.total(), outcomes["fail"]
+            yield (f"{name:<12}{oracle:<14}{judged:>8}{outcomes['unknown']:>8}{hits:>10}{bound(hits, judged):>20.2e}")
+        statuses: Counter[str] = Counter()
+        for row in mine:
+            statuses.update(row["status"])
+        hits = sum(len(row["findings"]) for row in mine)
+        cases = statuses["compared"] + statuses["failed"]
+        yield f"{name:<12}{'all':<14}{cases:>8}{'':>8}{hits:>10}{bound(hits, cases) if cases else 1.0:>20.2e}"
+        told = ", ".join(f"{status} {count}" for status, count in statuses.most_common())
+        yield f"{'':<12}{told}; bit-exact {sum(row['exact'] for row in mine)}"
+
+
+def main() -> None:
+    """Run what is missing, and print the table and every finding."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=Path, help="file of JSON lines that is continued")
+    parser.add_argument("--cases", type=int, default=200, help="of each guise")
+    parser.add_argument("--guise", action="append", choices=GUISES)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    rows = []
+    if options.rows is not None and options.rows.exists():
+        rows = [json.loads(line) for line in options.rows.read_text().splitlines()]
+    done = {(row["guise"], row["first"]) for row in rows}
+    compose.prepare(lambda text: print(text, flush=True))
+    conduct.look()
+    declined("aot_eager")
+    chosen = options.guise or GUISES
+    with guises.known():
+        for first in range(0, options.cases, BATCH):
+            for name in chosen:
+                if (name, first) in done:
+                    continue
+                rows.append(batch(name, first, min(first + BATCH, options.cases)))
+                if options.rows is not None:
+                    with options.rows.open("a") as file:
+                        file.write(json.dumps(rows[-1]) + "\n")
+    print("\n".join(table(rows)))
+    for row in rows:
+        for finding in row["findings"]:
+            print(f"{row['guise']} {finding['index']}: {finding.get('signature', finding['status'])}")
+
+
+if __name__ == "__main__":
+    main()

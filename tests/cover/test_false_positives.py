@@ -1,0 +1,51 @@
+"""The guises are right by construction, and the bound on a rate is the published one."""
+
+import pytest
+import torch
+from tests.benchmarks import guises
+from tests.benchmarks.false_positives import bound
+
+from shakeout.corpus.capture import capture
+from shakeout.corpus.case import Setting
+from shakeout.fuzz.execute import execute
+from shakeout.oracles.verdict import Outcome
+
+
+def test_no_hit_gives_the_rule_of_three() -> None:
+    assert bound(0, 10_000) == pytest.approx(3 / 10_000, rel=2e-3)
+    assert bound(0, 100) == pytest.approx(1 - 0.05 ** (1 / 100), rel=1e-9)
+
+
+def test_hits_give_the_upper_limit_of_clopper_and_pearson() -> None:
+    # Upper one-sided 95 % limits for 1 and 5 of 100, from the quantiles of the beta distribution.
+    assert bound(1, 100) == pytest.approx(0.046559, abs=1e-5)
+    assert bound(5, 100) == pytest.approx(0.102253, abs=1e-5)
+    assert bound(3, 3) == 1.0
+
+
+def test_the_order_of_a_sum_is_another_one() -> None:
+    x = torch.tensor([1.0, 2.0, 0.1])
+    with guises.Reordered():
+        assert torch.equal(torch.softmax(x, 0), torch.softmax(x.flip(0), 0).flip(0))
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(40, 40, generator=generator) for _ in range(2))
+    plain = a @ b
+    with guises.Reordered():
+        other = a @ b
+    assert not torch.equal(plain, other)
+    assert torch.allclose(plain, other, atol=1e-4)
+
+
+@pytest.mark.parametrize("guise", ["reordered", "threads"])
+def test_nothing_is_found_in_a_guise(guise: str) -> None:
+    def network(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return torch.softmax(x @ y, 1).sum(0)
+
+    def make() -> list[torch.Tensor]:
+        generator = torch.Generator().manual_seed(1)
+        return [torch.randn(9, 9, generator=generator).requires_grad_() for _ in range(2)]
+
+    with guises.known():
+        result = execute(capture(network, make, setting=Setting(guise, (), "training")))
+    assert result.status == "compared"
+    assert result.outcome is not Outcome.FAIL
