@@ -15,12 +15,13 @@ from shakeout.corpus import script
 from shakeout.corpus.case import Case
 from shakeout.corpus.observation import PARTS, Observation, raised
 from shakeout.fuzz import conduct, runs
+from shakeout.fuzz.divergence import Divergence, search
 from shakeout.fuzz.signature import INTERNAL, signature, title
 from shakeout.fuzz.slot import WAITING
 from shakeout.oracles import tolerance, vendor
-from shakeout.oracles.difference import pairs, same_values
+from shakeout.oracles.difference import AGAIN, Difference, pairs, same_values
 from shakeout.oracles.registry import oracles
-from shakeout.oracles.verdict import REFERENCE, SUBJECT, Outcome, Question, Verdict, merge
+from shakeout.oracles.verdict import REFERENCE, SUBJECT, Oracle, Outcome, Question, Verdict, merge
 from shakeout.targets import shortcuts
 from shakeout.targets.target import target
 
@@ -68,6 +69,7 @@ class Result:
         stage: of a target that works in stages, the one that raised, or the first that gives other values.
         left: what the target left behind in the process, in words.
         vendor: how the failure stands before whoever would read a report.
+        divergence: the first operator with which the target's values go wrong, where that was looked for and found.
     """
 
     case: str
@@ -83,6 +85,7 @@ class Result:
     stage: str = ""
     left: tuple[str, ...] = ()
     vendor: vendor.Points | None = None
+    divergence: Divergence | None = None
 
     @property
     def outcome(self) -> Outcome:
@@ -111,16 +114,26 @@ class Result:
             "stage": self.stage,
             "left": list(self.left),
             "vendor": None if self.vendor is None else self.vendor.to_json(),
+            "divergence": None if self.divergence is None else self.divergence.to_json(),
         }
 
 
-def execute(case: Case, phase: Phase = lambda name: None, shared: Shared | None = None) -> Result:
+def execute(
+    case: Case,
+    phase: Phase = lambda name: None,
+    shared: Shared | None = None,
+    *,
+    explain: bool = True,
+    about: Callable[[Case], None] = lambda case: None,
+) -> Result:
     """Run a case on its target and judge it.
 
     Args:
         case: what to run; its setting names the target.
         phase: told the name of each phase as it begins (``inputs``, ``reference``, ``run``, ``judge``).
         shared: from other settings of the same program, inputs, mode and device.
+        explain: whether to look for the first operator that goes wrong, which takes more runs of the target.
+        about: told of each other case that is run meanwhile, before it runs, and of this one again.
     """
     clock = _Clock(phase)
     operators = case.program.operators()
@@ -149,16 +162,20 @@ def execute(case: Case, phase: Phase = lambda name: None, shared: Shared | None 
     if failing is None and any(verdict.symptom == "undefined" for verdict in verdicts):
         status = "undefined"
     stage = ""
+    divergence = None
     if failing is not None:
         stage = subject.error.stage if subject.error is not None else run.first_wrong()
+        if explain and subject.error is None:
+            divergence = run.diverges(failing, about)
     return result(
         status,
         verdicts=verdicts,
         exact=failing is None and _exact(reference, subject),
         trivial=_trivial(reference),
-        signature="" if failing is None else signature(case, failing, subject.error, stage),
+        signature="" if failing is None else signature(case, failing, subject.error, stage, divergence),
         stage=stage,
         vendor=None if failing is None else run.points(failing),
+        divergence=divergence,
     )
 
 
@@ -202,6 +219,10 @@ class _Clock:
         phase, since = self._current
         self._current = (phase, since + seconds)
         self._seconds[name] = self._seconds.get(name, 0.0) + seconds
+
+    def silent(self) -> _Clock:
+        """Another clock that names the same phases, and whose seconds count for the current one."""
+        return _Clock(self._phase)
 
     def stop(self) -> dict[str, float]:
         if self._current is not None:
@@ -250,7 +271,10 @@ class _Runs:
     def judged(self) -> tuple[Verdict, ...]:
         """What every oracle says."""
         self._clock.start("judge")
-        return tuple(_judge(oracle, self.case, self) for oracle in oracles(target(self.case.setting.target).promises))
+        return tuple(_judge(oracle, self.case, self) for oracle in self._oracles())
+
+    def _oracles(self) -> Sequence[Oracle]:
+        return oracles(target(self.case.setting.target).promises)
 
     def _run(self, question: Question) -> Observation:
         case = self.case
@@ -295,6 +319,27 @@ class _Runs:
             return vendor.answered(self.case, failing, self.answers)
         except Exception as error:
             return vendor.Points(objections=(f"{INTERNAL} {type(error).__name__}: {error}",))
+
+    def diverges(self, failing: Verdict, about: Callable[[Case], None]) -> Divergence | None:
+        """The first operator with which the values go wrong."""
+        oracle = next((one for one in self._oracles() if one.name == failing.oracle), None)
+        if not isinstance(oracle, Difference):
+            return None
+        self._clock.start("explain")
+
+        def judge(part: Case) -> Verdict | None:
+            about(part)
+            run = _Runs(part, self._clock.silent(), Shared())
+            subject = run.answer(SUBJECT)
+            if subject.error is not None or run.answer(REFERENCE).error is not None:
+                return None
+            run.answers[AGAIN] = subject  # that it answers alike was seen
+            return _judge(oracle, part, run)
+
+        try:
+            return search(self.case, failing, judge, self.answers[SUBJECT].seconds)
+        finally:
+            about(self.case)
 
     def first_wrong(self) -> str:
         """The first intermediate form of the program whose values differ from the reference's; the last is the target.

@@ -208,6 +208,11 @@ def _finding(bug: Bug, case_json: str, result: Any) -> Iterator[str]:
     failing = next((verdict for verdict in result.get("verdicts", ()) if verdict["outcome"] == "fail"), None)
     if failing is not None:
         yield from _evidence(bug, failing)
+    if (where := result.get("divergence")) and where["call"] < len(case.program.calls):
+        names = script.value_names(case.program)
+        first = names[case.program.firsts()[where["call"]] :][: len(case.program.calls[where["call"]].results)]
+        place = ", ".join(first) or f"call {where['call']}"
+        yield f"  diverges  first behind {place} ({where['operator']}): {where['message'][:160]}"
     if points := result.get("vendor"):
         yield from (f"  vendor    {line}" for line in vendor_lines(points))
     knobs = ", ".join(f"{name}={value!r}" for name, value in case.setting.knobs) or "default"

@@ -1,7 +1,8 @@
 """The first, simple signature of a failure: equal for failures that probably have one cause.
 
-Small programs are told apart by their operators. In larger ones most operators are bystanders; there the operator that
-made the wrong value stands for them, or for an exception its message without numbers. Around a user's kernel all are
+Small programs are told apart by their operators. In larger ones most operators are bystanders; there the first operator
+with which the values go wrong stands for them, or, where that is not known, the one that made the output, or for an
+exception its message without numbers. Around a user's kernel all are
 bystanders; there the dtype that it is given tells failures apart. Inside a runtime every operator is one.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 from shakeout.corpus.case import Case
 from shakeout.corpus.observation import Raised
+from shakeout.fuzz.divergence import Divergence
 from shakeout.oracles.verdict import Verdict
 from shakeout.targets.target import target
 
@@ -21,7 +23,9 @@ INTERNAL = "SHAKEOUT-INTERNAL"
 SMALL = 3
 
 
-def signature(case: Case, verdict: Verdict, error: Raised | None, stage: str = "") -> str:
+def signature(
+    case: Case, verdict: Verdict, error: Raised | None, stage: str = "", divergence: Divergence | None = None
+) -> str:
     """Target, stage, oracle, symptom and what is to blame, as one line."""
     parts = [case.setting.target, *([stage] if stage not in ("", case.setting.target) else [])]
     parts += [verdict.oracle, verdict.symptom]
@@ -30,7 +34,7 @@ def signature(case: Case, verdict: Verdict, error: Raised | None, stage: str = "
             parts.insert(0, INTERNAL)
         parts += [error.template, *error.frames[-1:]]
     else:
-        parts.append(_blamed(case, verdict))
+        parts.append(_blamed(case, verdict, divergence))
     return " | ".join(parts)
 
 
@@ -41,13 +45,15 @@ def title(target: str, symptom: str, message: str, stage: str = "") -> str:
     return f"{where}: {text}".splitlines()[0][:200]
 
 
-def _blamed(case: Case, verdict: Verdict) -> str:
+def _blamed(case: Case, verdict: Verdict, divergence: Divergence | None) -> str:
     program = case.program
     operators = program.operators()
     if case.setting.target in operators:
         return _dtypes(case)  # a user's kernel is tested, and nothing around it
     if "bits" in target(case.setting.target).promises:
         return "any network"  # a runtime is tested, and nothing that runs in it
+    if len(operators) > SMALL and divergence is not None:
+        return divergence.operator
     if len(operators) > SMALL and verdict.place.startswith("output "):
         producer = program.producer(program.returns[int(verdict.place.removeprefix("output "))])
         if producer is not None:

@@ -191,7 +191,13 @@ class _Worker:
             text = case.text
             self.slot.case(text)
             spent = time.monotonic() - began
-            result = execute(case, self.slot.phase, shared)
+            result = execute(
+                case,
+                self.slot.phase,
+                shared,
+                explain="candidate" not in job.recipe,  # a minimiser asks whether it fails, and not where
+                about=lambda other: self.slot.case(other.text),
+            )
             data = result.to_json()
             data["seconds"] = {"grow": round(spent, 6), **data["seconds"]}
             answer = {"result": data, "text": text, **grown}

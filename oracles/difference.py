@@ -18,7 +18,7 @@ from shakeout.oracles.verdict import REFERENCE, SUBJECT, Answers, Outcome, Quest
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Difference", "pairs"]
+__all__ = ["AGAIN", "Difference", "pairs"]
 
 BASELINE = Question("baseline")
 RELAID = Question("relaid")

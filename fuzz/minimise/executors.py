@@ -36,7 +36,7 @@ def in_process(cases: Sequence[Case], demands: Demands) -> list[Outcome]:
         except Unsettled:
             found.append(Outcome("invalid", seconds=time.monotonic() - began))
             continue
-        result = execute(settled).to_json()
+        result = execute(settled, explain=False).to_json()
         found.append(Outcome(result["status"], failure_of(result), settled, result, seconds=time.monotonic() - began))
     return found
 
