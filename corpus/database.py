@@ -18,6 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
 
+from shakeout.corpus.minimals import TABLES, Minimals
+
 __all__ = [
     "NAME",
     "STATES",
@@ -42,8 +44,8 @@ __all__ = [
 #: File name in a campaign's directory.
 NAME = "shakeout.sqlite"
 
-#: Version of the tables, in ``PRAGMA user_version``; the first that has the table of decisions.
-VERSION = 2
+#: Version of the tables, in ``PRAGMA user_version``; decisions came with the second one, smallest cases with the third.
+VERSION = 3
 _DECISIONS_SINCE = 2
 
 #: "SHKO", in the header of the file: told apart from other programs' databases.
@@ -90,7 +92,7 @@ CREATE TABLE known (
     signature TEXT NOT NULL, target TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE flights (job INTEGER PRIMARY KEY, text TEXT NOT NULL, attempts INTEGER NOT NULL);
-{decisions}
+{decisions}{minimals}
 """
 
 _DECISIONS = """
@@ -273,7 +275,7 @@ class Known:
     target: str
 
 
-class Database:
+class Database(Minimals):
     """One campaign's database. Open it with ``create``, ``open`` or ``read``."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
@@ -297,7 +299,7 @@ class Database:
             connection.execute(f"PRAGMA application_id={APPLICATION}")
             counts = ", ".join(f"{name} {'REAL' if name == 'seconds' else 'INTEGER'} NOT NULL" for name in _TOTALS)
             ledger = ", ".join(f"{name} INTEGER NOT NULL" for name in _LEDGER)
-            schema = _SCHEMA.format(totals=counts, ledger=ledger, decisions=_DECISIONS)
+            schema = _SCHEMA.format(totals=counts, ledger=ledger, decisions=_DECISIONS, minimals=TABLES)
             connection.executescript(f"BEGIN;{schema}COMMIT;")
             rows = [(key, json.dumps(value)) for key, value in {"next": 0, "spent": 0.0, **(meta or {})}.items()]
             connection.executemany("INSERT INTO meta VALUES (?, ?)", rows)
@@ -323,8 +325,9 @@ class Database:
                 connection.execute("PRAGMA journal_mode=WAL")
                 connection.execute("PRAGMA synchronous=NORMAL")
                 connection.execute("PRAGMA foreign_keys=ON")
-                if _version(connection) < _DECISIONS_SINCE:
-                    connection.executescript(f"BEGIN IMMEDIATE;{_DECISIONS}PRAGMA user_version={VERSION};COMMIT;")
+                if _version(connection) < VERSION:
+                    added = _DECISIONS + TABLES
+                    connection.executescript(f"BEGIN IMMEDIATE;{added}PRAGMA user_version={VERSION};COMMIT;")
             except BaseException:
                 connection.close()
                 raise

@@ -61,9 +61,29 @@ def shown(directory: Path, database: Database, bug: Bug) -> Iterator[str]:
     for decision in database.decisions():
         if decision.bug == bug.id:
             yield f"  said      {time.strftime('%Y-%m-%d %H:%M', time.localtime(decision.decided))}: {_said(decision)}"
+    yield from _triaged(database, bug)
     copies = [id_ for id_, decision in database.standing().items() if decision.other == bug.id]
     if copies:
         yield f"  copies    {', '.join(sorted(copies))}"
+
+
+def _triaged(database: Database, bug: Bug) -> Iterator[str]:
+    """The signature of the smallest case, bugs that are near it, and what came of running it again."""
+    from shakeout.corpus import codec
+    from shakeout.fuzz.report import program_lines
+    from shakeout.fuzz.triage.signature import UNCLASSIFIED, Signature
+    from shakeout.fuzz.triage.similar import suggestions
+
+    if (minimal := database.minimals().get(bug.id)) is not None:
+        if minimal.case_json:
+            yield from program_lines("smallest", codec.decode(minimal.case_json))
+        signature = Signature.from_json(minimal.signature).text if minimal.signature else UNCLASSIFIED
+        yield f"  signature {signature}" + (f" ({minimal.note})" if minimal.note else "")
+    for row in suggestions(database, bug.id):
+        yield f"  similar   {row.bug}: {row.why}"
+    for replay in database.replays(bug.id):
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(replay.replayed))
+        yield f"  replayed  {when}: {replay.verdict}{': ' + replay.note if replay.note else ''}"
 
 
 def described(bug: Bug, decision: Decision | None) -> dict[str, Any]:
@@ -72,10 +92,16 @@ def described(bug: Bug, decision: Decision | None) -> dict[str, Any]:
 
 
 def whole(database: Database, bug: Bug) -> dict[str, Any]:
-    """One bug for a program, with its findings and the history of what was said."""
+    """One bug for a program: its findings, its smallest case, the history of what was said and of its replays."""
+    from shakeout.fuzz.triage.similar import suggestions
+
+    minimal = database.minimals().get(bug.id)
     return {
         **described(bug, database.standing().get(bug.id)),
         "history": [asdict(decision) for decision in database.decisions() if decision.bug == bug.id],
+        "minimal": None if minimal is None else asdict(minimal),
+        "similar": [asdict(row) for row in suggestions(database, bug.id)],
+        "replays": [asdict(row) for row in database.replays(bug.id)],
         "findings": [asdict(finding) for finding in database.findings(bug.id)],
     }
 

@@ -176,7 +176,13 @@ def _parser() -> argparse.ArgumentParser:
     shrink = add(
         "minimise", _minimise, "find the smallest case that fails for the same reason", "shakeout minimise SH-7f3a"
     )
-    shrink.add_argument("case", help="a bug's id, a finding's folder, or a case.json")
+    shrink.add_argument(
+        "case",
+        nargs="?",
+        help="a bug's id, a finding's folder, or a case.json; with --all a campaign (default: newest)",
+    )
+    shrink.add_argument("--all", action="store_true", help="every bug of a campaign that is not minimised yet")
+    shrink.add_argument("--again", action="store_true", help="with --all: those too that are minimised")
     shrink.add_argument("--directory", type=Path, metavar="DIR", help="campaign of the id (default: the newest)")
     shrink.add_argument("--seconds", type=float, default=300.0, help="how long to search (default 300)")
     shrink.add_argument("--tries", type=int, default=5000, help="candidates to run at most (default 5000)")
@@ -500,6 +506,10 @@ def _minimise(options: argparse.Namespace) -> int:
     for flag, value in (("--seconds", options.seconds), ("--tries", options.tries), ("--workers", options.workers)):
         if value is not None and not value > 0:
             raise Mistake(f"{flag}: expected a positive number, found {value!r}")
+    if options.all:
+        return _minimise_all(options)
+    if options.case is None or options.again:
+        raise Mistake("minimise: say which case, or --all for every bug of a campaign (and --again goes with --all)")
     path = Path(options.case)
     if not path.exists():
         if not options.case.upper().startswith("SH-"):
@@ -518,6 +528,29 @@ def _minimise(options: argparse.Namespace) -> int:
         )
     except ZygoteBroken as error:
         raise Mistake(f"the target could not be loaded:\n{error}", Exit.INFRASTRUCTURE) from None
+    except Interrupted:
+        return Exit.INTERRUPTED
+
+
+def _minimise_all(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from shakeout.fuzz import config
+    from shakeout.fuzz.minimise.search import Budget
+    from shakeout.fuzz.nursery import Interrupted
+    from shakeout.fuzz.triage.minimising import minimise_all
+
+    defaults = config.Config()
+    try:
+        return minimise_all(
+            _existing(Path(options.case) if options.case is not None else options.directory),
+            budget=Budget(options.seconds, options.tries),
+            workers=options.workers or defaults.workers,
+            memory=defaults.memory_limit,
+            plain=options.plain,
+            console=Console(highlight=False),
+            again=options.again,
+        )
     except Interrupted:
         return Exit.INTERRUPTED
 

@@ -13,7 +13,7 @@ from shakeout.corpus.database import NAME, Bug, Database, LedgerRow, Totals
 from shakeout.fuzz.environment import describe
 from shakeout.oracles.vendor import unusual
 
-__all__ = ["REPORT", "bug_lines", "ordinary", "summary", "vendor_lines", "write_report"]
+__all__ = ["REPORT", "bug_lines", "ordinary", "program_lines", "summary", "vendor_lines", "write_report"]
 
 #: File name in a campaign's directory.
 REPORT = "report.md"
@@ -196,9 +196,7 @@ def _finding(bug: Bug, case_json: str, result: Any) -> Iterator[str]:
             yield f"  growing   last call: {evidence.get('call', 'unknown')}"
             yield from ("            " + line for line in str(evidence.get("output", "")).splitlines()[:8])
         return
-    lines = script.network(case.program).split("\n\n\ndef bind")[0].splitlines()
-    yield "  program   " + lines[0]
-    yield from ("            " + line for line in lines[1:])
+    yield from program_lines("program", case)
     for name, given, view in zip(
         script.value_names(case.program), case.program.inputs, case.calls[0].views, strict=False
     ):
@@ -217,6 +215,13 @@ def _finding(bug: Bug, case_json: str, result: Any) -> Iterator[str]:
         yield from (f"  vendor    {line}" for line in vendor_lines(points))
     knobs = ", ".join(f"{name}={value!r}" for name, value in case.setting.knobs) or "default"
     yield f"  setting   {case.setting.mode}, {knobs:<34} ordinary: {ordinary(case)}"
+
+
+def program_lines(heading: str, case: Case) -> Iterator[str]:
+    """The function behind a case, below a heading."""
+    lines = script.network(case.program).split("\n\n\ndef bind")[0].splitlines()
+    yield f"  {heading:<9} {lines[0]}"
+    yield from ("            " + line for line in lines[1:])
 
 
 def _contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from shakeout.corpus.case import Case
 from shakeout.corpus.observation import Observation
 from shakeout.oracles import tolerance
+from shakeout.oracles.deviation import deviation
 from shakeout.oracles.verdict import REFERENCE, SUBJECT, Answers, Outcome, Question, Verdict
 
 if TYPE_CHECKING:
@@ -210,6 +211,7 @@ class Difference:
             "wrong": int(bad.sum()),
             "total": want.numel(),
             "where": _whereabouts(bad),
+            "deviation": deviation(want, got, bad),
             "unstable": unstable,
             "dtype": str(want.dtype).removeprefix("torch."),
         }

@@ -25,17 +25,20 @@ from shakeout.fuzz.replay import read_case
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["minimise_command"]
+__all__ = ["Shown", "Stop", "interruptible", "minimise_command", "write_minimal"]
 
 #: Without a live display, a line so often.
 PLAIN_EVERY = 5.0
 
 
 @dataclass(slots=True)
-class _Stop:
+class Stop:
+    """Whether somebody asked to stop."""
+
     asked: bool = False
 
     def __call__(self) -> bool:
+        """Whether somebody did."""
         return self.asked
 
 
@@ -63,9 +66,8 @@ def minimise_command(
     wanted = _wanted(path / RESULT) if path.is_dir() else None
     file = path / CASE if path.is_dir() else path
     case = read_case(file, None)
-    stop = _Stop()
-    with _interruptible(stop), tempfile.TemporaryDirectory(prefix="shakeout-") as scratch:
-        tell = _Shown(console, live=console.is_terminal and not plain)
+    with interruptible() as stop, tempfile.TemporaryDirectory(prefix="shakeout-") as scratch:
+        tell = Shown(console, live=console.is_terminal and not plain)
         crew = Crewed(
             Path(scratch),
             case.setting.target,
@@ -99,11 +101,8 @@ def _written(file: Path, original: Case, found: Minimised, stopped: bool, consol
     """Write what was found beside the original, and show it."""
     from shakeout.corpus import script
     from shakeout.fuzz.minimise.measure import elements
-    from shakeout.fuzz.replay import render
 
-    target, text = file.with_suffix(".min.json"), file.with_suffix(".min.py")
-    write_text(target, found.case.text + "\n")
-    write_text(text, render(found.case))
+    target, text = write_minimal(file, found)
     console.print(script.network(found.case.program).rstrip(), soft_wrap=True, markup=False)
     console.print()
     before, after = len(original.program.calls), len(found.case.program.calls)
@@ -123,9 +122,20 @@ def _written(file: Path, original: Case, found: Minimised, stopped: bool, consol
     return Exit.INTERRUPTED if stopped else Exit.OK
 
 
+def write_minimal(file: Path, found: Minimised) -> tuple[Path, Path]:
+    """Write the smallest case and its script beside the file of the original; their paths."""
+    from shakeout.fuzz.replay import render
+
+    target, text = file.with_suffix(".min.json"), file.with_suffix(".min.py")
+    write_text(target, found.case.text + "\n")
+    write_text(text, render(found.case))
+    return target, text
+
+
 @contextlib.contextmanager
-def _interruptible(stop: _Stop) -> Iterator[None]:
+def interruptible() -> Iterator[Stop]:
     """Ctrl-C asks to stop; a second one does not wait."""
+    stop = Stop()
 
     def handle(number: int, frame: FrameType | None) -> None:
         stop.asked = True
@@ -133,12 +143,12 @@ def _interruptible(stop: _Stop) -> Iterator[None]:
 
     before = signal.signal(signal.SIGINT, handle)
     try:
-        yield
+        yield stop
     finally:
         signal.signal(signal.SIGINT, before)
 
 
-class _Shown:
+class Shown:
     """The progress, as one line that changes or as a line now and then."""
 
     def __init__(self, console: Console, *, live: bool) -> None:
@@ -148,7 +158,7 @@ class _Shown:
         self._status = Status("starting", console=console) if live else None
         self._told = 0.0
 
-    def __enter__(self) -> _Shown:
+    def __enter__(self) -> Shown:
         if self._status is not None:
             self._status.start()
         return self

@@ -1,0 +1,1 @@
+"""Triage: what happens to a finding once it is minimised."""

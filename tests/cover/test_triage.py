@@ -1,0 +1,283 @@
+"""Triage: signatures of smallest cases, what is near to what, and a whole campaign minimised."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+from shakeout.corpus.capture import capture
+from shakeout.corpus.case import Case, Setting
+from shakeout.corpus.database import NAME, Database
+from shakeout.corpus.minimals import Minimal
+from shakeout.fuzz import selftest
+from shakeout.fuzz.cli import main
+from shakeout.fuzz.exits import Exit
+from shakeout.fuzz.minimise.executors import in_process
+from shakeout.fuzz.minimise.search import Budget
+from shakeout.fuzz.triage import minimising
+from shakeout.fuzz.triage.minimising import minimise_all, wanted
+from shakeout.fuzz.triage.signature import Signature, dtype_class, family, signature_of, stripped
+from shakeout.fuzz.triage.similar import near, suggestions
+
+
+def case_of(program: Any, *tensors: torch.Tensor, target: str = "aot_eager", **setting: Any) -> Case:
+    return capture(program, lambda: list(tensors), setting=Setting(target, **setting))
+
+
+def failing(oracle: str = "value", symptom: str = "wrong value", target: str = "aot_eager", **more: Any) -> dict:
+    verdict: dict[str, Any] = {
+        "oracle": oracle,
+        "outcome": "fail",
+        "symptom": symptom,
+        "message": "",
+        "place": "output 0",
+    }
+    verdict |= {"evidence": {}, **{key: more.pop(key) for key in ("message", "place", "evidence") if key in more}}
+    return {"target": target, "stage": "", "status": "compared", "verdicts": [verdict], **more}
+
+
+X = torch.tensor([1.0, 2.0])
+
+
+def sign(program: Any, *tensors: torch.Tensor, result: dict | None = None, **setting: Any) -> Signature:
+    found = signature_of(case_of(program, *tensors, **setting), result or failing())
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("operator", "expected"),
+    [
+        ("torch.add", "add"),
+        ("torch.Tensor.add_", "add"),
+        ("torch.Tensor.__iadd__", "add"),
+        ("torch.Tensor.__radd__", "add"),
+        ("torch.Tensor.__rsub__", "sub"),
+        ("torch.ops.aten.add.Tensor", "add"),
+        ("torch.nn.functional.relu", "relu"),
+        ("torch.Tensor.clip_", "clamp"),
+        ("torch.Tensor.__getitem__", "getitem"),
+        ("mine.kernels:conv", "mine.kernels:conv"),
+    ],
+)
+def test_names_of_one_function_are_one_family(operator: str, expected: str) -> None:
+    assert family(operator) == expected
+
+
+def test_dtypes_lose_their_width() -> None:
+    names = "float64 bfloat16 float8_e5m2 complex32 int8 uint16 bool".split()
+    assert [dtype_class(name) for name in names] == "float half float8 complex signed unsigned bool".split()
+
+
+def test_a_signature_forgets_sizes_and_keeps_what_was_needed() -> None:
+    plain = sign(lambda x: torch.mul(x, 2), X)
+    assert plain == sign(lambda x: x.mul(3), torch.tensor([[5.0, 1.0, 2.0]]))
+    assert plain == sign(lambda x: torch.mul(x, 2), X.double())
+    assert plain.text == "aot_eager | value | wrong value | mul | float"
+    others = [
+        sign(lambda x: torch.mul(x, 2), X.to(torch.int8)),
+        sign(lambda x: torch.mul(x, 2), torch.tensor([1.0, float("nan")])),
+        sign(lambda x: torch.mul(x, 2), torch.ones(9)),
+        sign(lambda x: torch.mul(x, 2), torch.ones(2, 3).t()),
+        sign(lambda x: torch.mul(x, 2), torch.ones(1).expand(3)),
+        sign(lambda x: torch.mul(x, 2), X, mode="training"),
+        sign(lambda x: torch.mul(x, 2), X, result=failing(evidence={"deviation": "sign"})),
+        sign(lambda x: torch.mul(x, 2), X, result=failing(stage="decompositions")),
+        sign(lambda x: torch.mul(x, 2).mul(2), X),
+    ]
+    assert len({plain, *others}) == 10
+    words = ("signed", "NaN", "extent 8", "strided", "overlapping", "training", "sign", "decompositions", "mul+mul")
+    for signature, word in zip(others, words, strict=True):
+        assert word in signature.text.split(" | ")
+        assert Signature.from_json(json.loads(json.dumps(signature.to_json()))) == signature
+
+
+def test_exceptions_are_told_by_message_and_place() -> None:
+    def raised(template: str, *frames: str) -> Signature:
+        evidence = {"template": template, "frames": list(frames), "owner": "subject"}
+        return sign(lambda x: torch.mul(x, 2), X, result=failing("exception", "RuntimeError", evidence=evidence))
+
+    first = raised("size [N, N] of argN_N does not fit", "a.py:lower", "module.py:_call_impl")
+    assert first == raised("size [N, N, N] of argN_N does not fit", "a.py:lower", "standalone.py:run")
+    assert first.culprit.endswith("@ a.py:lower")
+    assert first != raised("size [N, N] of argN_N does not fit", "b.py:lower")
+    assert stripped("bufN of torch.Size([N, N]) and primals_N") == "NAME of torch.Size[N] and NAME"
+
+
+def test_crashes_are_told_by_their_first_frames_and_assertion() -> None:
+    def crashed(said: str, *stack: str) -> Signature:
+        lines = "\n".join(f'  File "/x/{one.split(":")[0]}", line 7 in {one.split(":")[1]}' for one in stack)
+        more = {"message": f"SIGSEGV in phase run: {said}", "place": "run", "evidence": {"output": lines}}
+        return sign(lambda x: torch.mul(x, 2), X, result=failing("crash", "SIGSEGV", **more))
+
+    first = crashed("free(): invalid size", "conv.py:run", "module.py:_call_impl", "net.py:go", "worker.py:serve")
+    assert first == crashed("malloc(): corrupted", "conv.py:run", "net.py:go", "cli.py:main")
+    assert first.culprit == "phase run @ conv.py:run @ net.py:go"
+    assert "Assert x > N" in crashed("Assert x > 12", "conv.py:run").culprit
+    assert first != crashed("free(): invalid size", "pool.py:run")
+
+
+def test_what_is_a_network_still_is_unclassified() -> None:
+    def program(x: torch.Tensor) -> torch.Tensor:
+        return x.mul(2).add(1).sin().cos().exp()
+
+    assert signature_of(case_of(program, X), failing()) is None
+    passing = {**failing(), "verdicts": []}
+    assert signature_of(case_of(lambda x: x.mul(2), X), passing) is None
+
+
+def test_near_signatures_say_why() -> None:
+    one = sign(lambda x: torch.mul(x, 2), X)
+    assert near(one, one) == "the same signature"
+    assert near(one, replace(one, dtypes=("half",))) == "the same operators; another dtype"
+    assert near(one, replace(one, target="inductor")) == "the same program on inductor"
+    assert not near(one, replace(one, dtypes=("half",), layout="strided"))
+    assert not near(one, replace(one, operators=("div",)))
+    assert not near(one, replace(one, oracle="gradient"))
+    raised = replace(one, oracle="exception", culprit="no size N @ a.py:f")
+    assert near(raised, replace(raised, operators=("div",))) == "the same message from the same place"
+    assert not near(raised, replace(raised, operators=("div",), culprit="no size N"))
+
+
+# --- a campaign -------------------------------------------------------------------------------------------------------
+
+
+def add(database: Database, case: Case, result: dict, signature: str, state: str = "confirmed") -> str:
+    bug, _ = database.add_finding(
+        signature=signature,
+        title=signature,
+        target=result["target"],
+        oracle=result["verdicts"][0]["oracle"],
+        symptom=result["verdicts"][0]["symptom"],
+        job=1,
+        case_id=case.id,
+        case_json=case.text,
+        result=result,
+        state=state,
+    )
+    return bug.id
+
+
+def planted(fault: str) -> tuple[Case, dict]:
+    from shakeout.fuzz.execute import execute
+
+    case = selftest.case(fault)
+    return case, execute(case).to_json()
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    with Database.create(tmp_path / NAME):
+        return tmp_path
+
+
+class InProcess:
+    """Stands for a crew: what runs here cannot take the process with it."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        pass
+
+    def __enter__(self) -> "InProcess":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def __call__(self, cases: Any, demands: Any) -> Any:
+        return in_process(cases, demands)
+
+
+def test_every_bug_that_is_open_is_minimised_and_near_ones_are_suggested(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Database.open(directory / NAME) as database:
+        wrong = add(database, *planted("wrong value"), "one")
+        again = add(database, *planted("wrong value"), "two")
+        gone = add(database, planted("nothing")[0], planted("wrong value")[1], "four")
+        flaky = add(database, *planted("wrong value"), "five", state="flaky")
+        settled = add(database, *planted("wrong value"), "six")
+        database.decide(settled, "invalid")
+    monkeypatch.setattr(minimising, "Crewed", InProcess)
+    console = Console(width=300, record=True)
+    arguments: dict[str, Any] = {"budget": Budget(60, 40), "workers": 1, "memory": 2 << 30, "plain": True}
+    assert minimise_all(directory, console=console, **arguments) == Exit.OK
+    said = console.export_text()
+    with Database.read(directory / NAME) as database:
+        minimals = database.minimals()
+        assert set(minimals) == {wrong, again, gone}
+        assert minimals[wrong].state == minimals[again].state == "complete"
+        assert minimals[gone].state == "not reproduced"
+        assert minimals[gone].note
+        assert [row.bug for row in suggestions(database, wrong)] == [again]
+        assert flaky not in minimals
+        assert not wanted(database)
+        assert len(wanted(database, again=True)) == 3
+    assert minimals[wrong].signature["oracle"] == "value"
+    assert (directory / wrong / "case.min.json").read_text().strip() == minimals[wrong].case_json
+    assert f"{min(wrong, again)} {max(wrong, again)}: the same signature" in said
+    # What a person merges is no longer suggested, and comes back when it is taken back.
+    with Database.open(directory / NAME) as database:
+        database.decide(again, "duplicate-of", other=wrong)
+        assert not suggestions(database, wrong)
+        database.decide(again, "open")
+        assert suggestions(database, wrong)
+
+
+def test_show_tells_smallest_case_and_signature(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    case = case_of(lambda x: torch.mul(x, 2), X)
+    signature = signature_of(case, failing())
+    assert signature is not None
+    with Database.open(directory / NAME) as database:
+        one, two = (add(database, case, failing(), name) for name in ("one", "two"))
+        three = add(database, case, failing(), "three")
+        for bug in (one, two):
+            database.set_minimal(Minimal(bug, "complete", case.text, failing(), signature.to_json()))
+        database.set_minimal(Minimal(three, "not reproduced", note="it does not fail"))
+    assert main(["bugs", "show", one, "--directory", str(directory)]) == Exit.OK
+    said = capsys.readouterr().out
+    assert "smallest  def program(x0):" in said
+    assert f"signature {signature.text}" in said
+    assert f"similar   {two}: the same signature" in said
+    assert main(["bugs", "show", three, "--directory", str(directory)]) == Exit.OK
+    assert "signature unclassified (it does not fail)" in capsys.readouterr().out
+    assert main(["bugs", "show", one, "--json", "--directory", str(directory)]) == Exit.OK
+    data = json.loads(capsys.readouterr().out)
+    assert data["minimal"]["signature"]["operators"] == ["mul"]
+    assert [row["bug"] for row in data["similar"]] == [two]
+
+
+def test_an_older_file_has_no_smallest_cases_until_it_is_written(directory: Path) -> None:
+    import sqlite3
+
+    connection = sqlite3.connect(directory / NAME)
+    connection.executescript("DROP TABLE minimals; DROP TABLE replays; PRAGMA user_version = 2;")
+    connection.close()
+    with Database.read(directory / NAME) as database:
+        assert not database.minimals()
+        assert not database.replays()
+        assert not database.fixed()
+    with Database.open(directory / NAME) as database:
+        bug = add(database, case_of(lambda x: torch.mul(x, 2), X), failing(), "one")
+        database.set_minimal(Minimal(bug, "budget"))
+        for verdict in ("fixed", "back", "cannot run", "fixed"):
+            database.add_replay(bug, verdict, "", {"torch": "2.13.0"})
+        assert database.lives() == {bug: 2}
+        assert database.fixed() == {bug}
+
+
+def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["minimise"]) == Exit.USAGE
+    assert main(["minimise", "case.json", "--again"]) == Exit.USAGE
+    assert main(["minimise", "--all", str(tmp_path)]) == Exit.DIRECTORY
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 3
+    assert all(line.startswith("shakeout: ") for line in said)
+
+
+def test_nothing_to_minimise_is_said(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["minimise", "--all", str(directory)]) == Exit.OK
+    assert "no bug is left to minimise" in capsys.readouterr().out
