@@ -455,6 +455,9 @@ class Campaign:
         phases["harness"] = max(spent - sum(phases.values()), 0.0)
         if not message.get("partial"):
             self.database.land(job.index)
+        if result["proven"]:
+            told = self.database.meta("proven", {})
+            self.database.set_meta(proven={**told, job.target: told.get(job.target, 0) + 1})
         self.database.add(
             job.target,
             tallied,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -47,6 +48,9 @@ SIMPLE_FIRST = 64
 
 #: Share of cases that are grown as if the target took everything: what it takes changes with versions and dtypes.
 EXPLORE = 0.15
+
+#: One case of so many is grown of operators that keep whole numbers exact, on whole numbers: its verdict is equality.
+EXACT_TURN = 8
 
 _loaded: list[Vocabulary] = []
 _collecting: list[subprocess.Popen[bytes]] = []
@@ -97,6 +101,8 @@ def compose(job: Job, before_call: Callable[[str], None] | None = None) -> Made:
         wish |= {"style": "small", "operators": 1 if job.index < SIMPLE_FIRST // 2 else None}
     if not choices.boolean(EXPLORE):
         wish |= {"avoid": declined(job.target), "foreign": subject.foreign, "writes": "writes" in subject.promises}
+    if subject.vocabulary == "torch" and "values" not in job.recipe and _exact_turn(job.seed):
+        wish |= {"only": _exact_operators(), "values": "integers"}
     recipe = Recipe(**{**wish, **job.recipe})
     if subject.vocabulary == "kernel":
         grown = grow_around(choices, recipe, kernel_vocabulary(job.target, _loaded[0]), before_call)
@@ -110,6 +116,17 @@ def compose(job: Job, before_call: Callable[[str], None] | None = None) -> Made:
     # It was grown on the CPU.
     reference = grown.reference if job.device == "cpu" else None
     return Made(case, tuple(settings[1:]), grown.fed, grown.proposed, grown.rejected, reference)
+
+
+def _exact_turn(seed: int) -> bool:
+    return seed % EXACT_TURN == 5
+
+
+@functools.cache
+def _exact_operators() -> frozenset[str]:
+    from shakeout.oracles.exactness import kind
+
+    return frozenset(name for name in _loaded[0].operators if kind(name))
 
 
 def _knobs(

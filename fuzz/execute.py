@@ -18,7 +18,7 @@ from shakeout.fuzz import conduct, runs
 from shakeout.fuzz.divergence import Divergence, search
 from shakeout.fuzz.signature import INTERNAL, signature, title
 from shakeout.fuzz.slot import WAITING
-from shakeout.oracles import tolerance, vendor
+from shakeout.oracles import exactness, tolerance, vendor
 from shakeout.oracles.difference import AGAIN, Difference, pairs, same_values
 from shakeout.oracles.registry import oracles
 from shakeout.oracles.verdict import REFERENCE, SUBJECT, Oracle, Outcome, Question, Verdict, merge
@@ -30,8 +30,8 @@ __all__ = ["Result", "Shared", "Status", "execute", "repro"]
 Status = Literal["compared", "unsupported", "undefined", "invalid", "failed", "infra"]
 Phase = Callable[[str], None]
 
-#: An oracle asks at most this often again before its verdict is ``unknown``: once for doubts, once in reserve.
-ROUNDS = 3
+#: An oracle asks at most this often before its verdict is ``unknown``: for a proof, for doubts, for the last doubts.
+ROUNDS = 4
 
 
 @dataclass(slots=True)
@@ -62,6 +62,7 @@ class Result:
         verdicts: one for each oracle.
         seconds: by phase.
         exact: every output, gradient and memory agrees bit for bit.
+        proven: equality bit for bit was what was asked, because every result is proven to be exact.
         trivial: nothing that could have differed was compared (no output, or none with an element).
         operators: in the order of the program.
         reason: why, for ``unsupported`` and ``invalid``.
@@ -78,6 +79,7 @@ class Result:
     verdicts: tuple[Verdict, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     exact: bool = False
+    proven: bool = False
     trivial: bool = False
     operators: tuple[str, ...] = ()
     reason: str = ""
@@ -107,6 +109,7 @@ class Result:
             "verdicts": [verdict.to_json() for verdict in self.verdicts],
             "seconds": {phase: round(spent, 6) for phase, spent in self.seconds.items()},
             "exact": self.exact,
+            "proven": self.proven,
             "trivial": self.trivial,
             "operators": list(self.operators),
             "reason": self.reason,
@@ -146,7 +149,8 @@ def execute(
     if run.grown_agrees():
         verdicts = run.judged()
         if all(verdict.outcome is Outcome.PASS for verdict in verdicts):
-            return result("compared", verdicts=verdicts, exact=True, trivial=_trivial(run.answer(REFERENCE)))
+            reference = run.answer(REFERENCE)
+            return result("compared", verdicts=verdicts, exact=True, proven=run.proven(), trivial=_trivial(reference))
         run.distrust()
     reference = run.answer(REFERENCE)
     if reference.error is not None:
@@ -171,6 +175,7 @@ def execute(
         status,
         verdicts=verdicts,
         exact=failing is None and _exact(reference, subject),
+        proven=status == "compared" and run.proven(),
         trivial=_trivial(reference),
         signature="" if failing is None else signature(case, failing, subject.error, stage, divergence),
         stage=stage,
@@ -293,6 +298,8 @@ class _Runs:
                 return runs.replica(case, question.number)
             case "reseeded":
                 return runs.reseeded(case)
+            case "exact":
+                return runs.exact(case)
             case "operand":
                 return runs.operand(case, question.number)
 
@@ -310,6 +317,13 @@ class _Runs:
             for stage, seconds in seen.spent.items():
                 self._clock.add(stage, seconds)
         return seen
+
+    def proven(self) -> bool:
+        """Whether every result is proven to be exact, so that equality is what the oracles ask for."""
+        if not exactness.candidate(self.case):
+            return False
+        self.answer(exactness.EXACT)
+        return exactness.proven(self.answers)
 
     def points(self, failing: Verdict) -> vendor.Points:
         """How a failure stands before a vendor; a defect of ours here is an objection and keeps the finding."""

@@ -101,6 +101,7 @@ def _empty(case: str, target: str, status: str, operators: list[str]) -> dict[st
         "verdicts": [],
         "seconds": {},
         "exact": False,
+        "proven": False,
         "trivial": False,
         "operators": operators,
         "reason": "",

@@ -64,6 +64,11 @@ def _report(directory: Path, database: Database) -> Iterator[str]:
         [[target, *(getattr(row, name) for name in (*names, *others))] for target, row in totals.items()],
     )
     yield ""
+    if proven := database.meta("proven", {}):
+        shares = ", ".join(f"{count} on {target}" for target, count in proven.items())
+        yield f"Bit-exact proven: {shares}. Each result of these is exact in any order of summation, so equality of all"
+        yield "elements was the verdict, without tolerance."
+        yield ""
     yield from _times(database.phases(), totals)
     yield from _disk(database.meta("disk", {}))
     yield "## Bugs"

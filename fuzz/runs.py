@@ -14,11 +14,12 @@ from shakeout.corpus.case import Case
 from shakeout.corpus.observation import Observation, raised
 from shakeout.corpus.program import Call
 from shakeout.corpus.vocabularies import vocabulary
+from shakeout.fuzz import exactness as proof
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["baseline", "observe", "operand", "poisoned", "relaid", "replica", "reseeded"]
+__all__ = ["baseline", "exact", "observe", "operand", "poisoned", "relaid", "replica", "reseeded"]
 
 #: What a run tells when it could not be made at all: nothing.
 NOTHING = Observation()
@@ -117,20 +118,30 @@ def operand(case: Case, number: int) -> Observation:
 
 def baseline(case: Case) -> Observation:
     """The reference in double precision, on inputs drawn in their own dtype and then widened."""
+    wide = _wide(case)
+    return NOTHING if wide is None else observe(wide)
+
+
+def exact(case: Case) -> Observation:
+    """The same, if every result is proven to be exact; with an error that says why not."""
+    return proof.exact(case, _wide(case), observe)
+
+
+def _wide(case: Case) -> dict[str, Any] | None:
+    """The text in double precision; None where the bytes of a float are reinterpreted, which has no wider version."""
     words = vocabulary(case.program.vocabulary)
     if not hasattr(words, "widened"):
-        return NOTHING
+        return None
     for inputs in case.calls:
         for view in inputs.views:
             held = inputs.storages[view.storage].dtype
             if view.dtype != held and (words.wider(view.dtype), words.wider(held)) != (view.dtype, held):
-                return NOTHING  # the bytes of a float are reinterpreted; there is no wider version of that
+                return None
 
     def widen(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
         return _widen(tensors, words.wider)
 
-    wide = script.load(replace(case, program=words.widened(case.program)))
-    return observe(_fed(wide, widen))
+    return _fed(script.load(replace(case, program=words.widened(case.program))), widen)
 
 
 def _widen(tensors: list[torch.Tensor], wider: Callable[[str], str]) -> list[torch.Tensor]:

@@ -21,6 +21,7 @@ NOTHING: dict[str, Any] = {
     "verdicts": [],
     "seconds": {},
     "exact": False,
+    "proven": False,
     "trivial": False,
     "operators": [],
     "reason": "",

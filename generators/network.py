@@ -55,6 +55,7 @@ class Recipe:
         avoid: operators that are left out.
         foreign: dtypes that are left out.
         writes: whether inputs may be written to.
+        only: the operators that are proposed; None for all. Small programs then draw theirs whatever ``index`` is.
     """
 
     style: Style | None = None
@@ -67,6 +68,7 @@ class Recipe:
     avoid: frozenset[str] = frozenset()
     foreign: frozenset[str] = frozenset()
     writes: bool = True
+    only: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
         if self.operators is not None and not 1 <= self.operators <= 1000:
@@ -117,6 +119,8 @@ def grow(
         before_call: told of each run of a call or a program before it happens, as a line of JSON with the case that it
             would be, so that a crash leaves a case behind.
     """
+    if recipe.only is not None:
+        vocabulary, recipe = vocabulary.within(recipe.only), replace(recipe, index=None)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         style: Style = recipe.style or ("small" if choices.boolean(0.55) else "network")

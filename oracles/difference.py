@@ -14,6 +14,7 @@ from shakeout.corpus.case import Case
 from shakeout.corpus.observation import Observation
 from shakeout.oracles import tolerance
 from shakeout.oracles.deviation import deviation
+from shakeout.oracles.exactness import EXACT, candidate, proven
 from shakeout.oracles.verdict import REFERENCE, SUBJECT, Answers, Outcome, Question, Verdict
 
 if TYPE_CHECKING:
@@ -116,7 +117,10 @@ class Difference:
             want, got = _comparable(want), _comparable(got)
             if torch.equal(want, got):
                 continue
-            bad = ~(_bits(want, got) if self.exact else tolerance.within(want, got))
+            if not self.exact and EXACT not in answers and candidate(case):
+                return (EXACT,)
+            exact = self.exact or proven(answers)
+            bad = ~(_bits(want, got) if exact else tolerance.within(want, got))
             if not bad.any():
                 continue
             if any(question not in answers for question in _DOUBTS):
@@ -125,7 +129,7 @@ class Difference:
             if self._changes(answers, POISONED, number, position, want, bad):
                 reason = "the reference itself shows uninitialised memory"
                 return Verdict(self.name, Outcome.UNKNOWN, "undefined", reason, place)
-            if not self.exact:
+            if not exact:
                 baseline = _at(answers[BASELINE], self.part, number, position, want)
                 found = [
                     _at(answer, self.part, number, position, want)
@@ -138,7 +142,7 @@ class Difference:
                 bad = bad & ~explained
                 if not bad.any():
                     continue
-            last = (AGAIN,) if self.exact else _LAST_DOUBTS
+            last = (AGAIN,) if exact else _LAST_DOUBTS
             if any(question not in answers for question in last):
                 return last
             # Only now: another layout also means another order of summation, which is rounding.
@@ -214,6 +218,7 @@ class Difference:
             "deviation": deviation(want, got, bad),
             "unstable": unstable,
             "dtype": str(want.dtype).removeprefix("torch."),
+            "exact": self.exact or proven(answers),
         }
         place = f"{self.part} {position}"
         message = (

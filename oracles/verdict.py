@@ -43,10 +43,10 @@ class Question:
     ``number``. ``relaid`` is the reference on row-major copies of the inputs, and ``poisoned`` the reference while
     uninitialised memory is filled with NaN: a program whose meaning is defined does not notice either. ``reseeded`` is
     the reference from another random state. ``operand`` is the reference that returns value ``number`` of the program
-    alone.
+    alone. ``exact`` is the reference in double precision where all of its results are proven to be exact.
     """
 
-    what: Literal["reference", "subject", "baseline", "replica", "relaid", "poisoned", "reseeded", "operand"]
+    what: Literal["reference", "subject", "baseline", "replica", "relaid", "poisoned", "reseeded", "operand", "exact"]
     number: int = 0
 
 

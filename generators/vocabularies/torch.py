@@ -45,6 +45,7 @@ class Vocabulary:
         self._rows = rows
         self._records: dict[str, tuple[Record, ...]] = {}
         self._takers: dict[int, dict[str, tuple[tuple[Taker, ...], ...]]] = {}
+        self._parts: dict[frozenset[str], Vocabulary] = {}
 
     def records(self, operator: str) -> tuple[Record, ...]:
         """Every record of an operator."""
@@ -52,6 +53,15 @@ class Vocabulary:
         if found is None:
             found = tuple(Record.from_json(operator, row) for row in self._rows[operator])
             self._records[operator] = found
+        return found
+
+    def within(self, operators: frozenset[str]) -> Vocabulary:
+        """The same without all other operators; made once for each set of them."""
+        found = self._parts.get(operators)
+        if found is None:
+            found = Vocabulary({name: row for name, row in self._rows.items() if name in operators})
+            found.name, found._records = self.name, self._records
+            self._parts[operators] = found
         return found
 
     def takers(self, dtype: str, rank: int) -> tuple[tuple[Taker, ...], ...]:

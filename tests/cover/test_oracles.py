@@ -19,7 +19,7 @@ from shakeout.oracles.verdict import REFERENCE, SUBJECT, Outcome, Question, Verd
 X = TensorType("float32", (3,))
 CASE = Case(
     Program((Input(X),), (), (0,)),
-    (InputSet((Storage("float32", 3, Values("integers", 1)),), (View(0, "float32", (3,), (1,)),)),),
+    (InputSet((Storage("float32", 3, Values("uniform", 1)),), (View(0, "float32", (3,), (1,)),)),),
     Setting("inductor"),
 )
 VALUE = Difference("value", "output")

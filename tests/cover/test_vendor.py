@@ -22,6 +22,7 @@ from shakeout.oracles.vendor import Points
 from shakeout.oracles.verdict import REFERENCE, SUBJECT, Outcome, Question, Verdict
 
 RUNS: dict[str, Callable[..., Observation]] = {
+    "exact": lambda case, number: runs.exact(case),
     "baseline": lambda case, number: runs.baseline(case),
     "relaid": lambda case, number: runs.relaid(case),
     "poisoned": lambda case, number: runs.poisoned(case),
