@@ -596,6 +596,16 @@ class Database(Minimals):
             self._many(f"INSERT INTO decisions ({_DECISION}) VALUES (?, ?, ?, ?, ?)", [values])
         return decision
 
+    def reopen(self, bug: str) -> None:
+        """A bug that was fixed is back: it is new again, and what a person said of it stays in the history.
+
+        A person's decision that closed it is taken back, because it was about its life before.
+        """
+        self._many("UPDATE bugs SET state = 'new', k = 0, n = 0, note = '' WHERE id = ?", [(bug,)])
+        said = self.standing().get(bug)
+        if said is not None and said.status in ("reported", "invalid", "wontfix"):
+            self.decide(bug, "open", note="it was fixed, and is back")
+
     def set_known(self, row: Known) -> None:
         """Store what became of a shipped known bug."""
         values = tuple(getattr(row, f.name) for f in fields(row))

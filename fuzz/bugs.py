@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -46,11 +46,12 @@ def listed(database: Database, wanted: Wanted) -> list[tuple[Bug, Decision | Non
     return [row for row in rows if wanted.takes(*row)]
 
 
-def line(bug: Bug, decision: Decision | None) -> str:
-    """One bug in one line."""
+def line(bug: Bug, decision: Decision | None, lives: Mapping[str, int] | None = None) -> str:
+    """One bug in one line; one that came back after it was fixed has the number of its life behind its title."""
     fresh = f"{bug.k}/{bug.n}" if bug.n else "-"
     said = "" if decision is None else f" [{_said(decision)}]"
-    return f"{bug.id:<9} {bug.state:<10} {fresh:>4}  seen {bug.count:<4} {bug.title[:160]}{said}"
+    life = f" ({lives[bug.id]})" if lives is not None and bug.id in lives else ""
+    return f"{bug.id:<9} {bug.state:<10} {fresh:>4}  seen {bug.count:<4} {bug.title[:160]}{life}{said}"
 
 
 def shown(directory: Path, database: Database, bug: Bug) -> Iterator[str]:
@@ -81,6 +82,8 @@ def _triaged(database: Database, bug: Bug) -> Iterator[str]:
         yield f"  signature {signature}" + (f" ({minimal.note})" if minimal.note else "")
     for row in suggestions(database, bug.id):
         yield f"  similar   {row.bug}: {row.why}"
+    if (life := database.lives().get(bug.id, 1)) > 1:
+        yield f"  life      {life}: it was fixed, and is back"
     for replay in database.replays(bug.id):
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(replay.replayed))
         yield f"  replayed  {when}: {replay.verdict}{': ' + replay.note if replay.note else ''}"
@@ -98,6 +101,7 @@ def whole(database: Database, bug: Bug) -> dict[str, Any]:
     minimal = database.minimals().get(bug.id)
     return {
         **described(bug, database.standing().get(bug.id)),
+        "life": database.lives().get(bug.id, 1),
         "history": [asdict(decision) for decision in database.decisions() if decision.bug == bug.id],
         "minimal": None if minimal is None else asdict(minimal),
         "similar": [asdict(row) for row in suggestions(database, bug.id)],

@@ -169,7 +169,14 @@ def _parser() -> argparse.ArgumentParser:
     bugs.add_argument("--json", action="store_true", help="for programs")
 
     replay = add("replay", _replay, "run a stored case again in a fresh process", "shakeout replay SH-7f3a")
-    replay.add_argument("case", help="a bug's id, a case.json, a repro.py, or 'known' for the bugs that ship")
+    replay.add_argument(
+        "case",
+        nargs="?",
+        help="a bug's id, a case.json, a repro.py, or 'known' for the bugs that ship; with --all a campaign",
+    )
+    replay.add_argument("--all", action="store_true", help="a campaign's bugs, and the regressions and bugs that ship")
+    replay.add_argument("--runs", type=int, help="with --all: of each case, in fresh workers (default 2)")
+    replay.add_argument("--json", action="store_true", help="with --all: for programs")
     replay.add_argument("--directory", type=Path, metavar="DIR", help="campaign of the id (default: the newest)")
     replay.add_argument("--target", metavar="NAME", help="run it on another target")
 
@@ -442,14 +449,14 @@ def _bugs(options: argparse.Namespace) -> int:
             wanted = bugs.Wanted(options.target or (), options.state or (), options.status or (), options.text)
             directory = _existing(options.directory)
             with Database.read(directory / NAME) as database:
-                found = bugs.listed(database, wanted)
+                found, lives = bugs.listed(database, wanted), database.lives()
                 if options.json:
                     _print_json([bugs.described(bug, decision) for bug, decision in found])
                     return Exit.OK
             if not found:
                 print(f"no {'bugs' if wanted == bugs.Wanted() else 'such bugs'} in {directory}")
             for bug, decision in found:
-                print(bugs.line(bug, decision))
+                print(bugs.line(bug, decision, lives))
         case ["show", id_]:
             directory = _existing(options.directory)
             with Database.read(directory / NAME) as database:
@@ -482,6 +489,10 @@ def _decide(options: argparse.Namespace, id_: str, status: str, other: str) -> i
 def _replay(options: argparse.Namespace) -> int:
     from shakeout.fuzz.replay import replay_case, replay_known, replay_script
 
+    if options.all:
+        return _replay_all(options)
+    if options.case is None or options.json or options.runs is not None:
+        raise Mistake("replay: say which case, or --all (--runs and --json go with it)")
     if options.case == "known":
         return _verdict(replay_known(options.target))
     path = Path(options.case)
@@ -494,6 +505,33 @@ def _replay(options: argparse.Namespace) -> int:
     if path.is_dir():
         path = path / "case.json"
     return _verdict(replay_case(path, options.target))
+
+
+def _replay_all(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from shakeout.fuzz import config
+    from shakeout.fuzz.nursery import Interrupted, ZygoteBroken
+    from shakeout.fuzz.triage.replaying import RUNS as EACH
+    from shakeout.fuzz.triage.replaying import replay_all
+
+    if options.target is not None or (options.runs is not None and options.runs < 1):
+        raise Mistake("replay --all: --runs takes a positive number, and each case has a target of its own")
+    named = Path(options.case) if options.case is not None else options.directory
+    defaults = config.Config()
+    try:
+        return replay_all(
+            _existing(named) if named is not None or _newest() is not None else None,
+            workers=defaults.workers,
+            memory=defaults.memory_limit,
+            runs=options.runs or EACH,
+            as_json=options.json,
+            console=Console(highlight=False),
+        )
+    except ZygoteBroken as error:
+        raise Mistake(f"torch could not be loaded:\n{error}", Exit.INFRASTRUCTURE) from None
+    except Interrupted:
+        return Exit.INTERRUPTED
 
 
 def _minimise(options: argparse.Namespace) -> int:

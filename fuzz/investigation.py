@@ -16,6 +16,7 @@ from typing import Any
 from shakeout.corpus.database import Bug, Database, Finding
 from shakeout.fuzz import events
 from shakeout.fuzz.confirm import RUNS, Confirmation
+from shakeout.fuzz.environment import describe
 from shakeout.fuzz.folder import OUTPUT, SCRIPT, write_finding, write_sequence, write_text
 from shakeout.fuzz.losses import lost
 from shakeout.fuzz.protocol import Job
@@ -114,7 +115,8 @@ class Investigation:
             known=known,
         )
         first = bug.count == 1
-        new = first and not known and not internal
+        new = (first or self._is_back(bug, job)) and not known and not internal
+        bug = self._database.bug(bug.id)
         self._tell(
             events.FindingSeen(bug.id, bug.title, bug.target, bug.symptom, new, job.index, bug.signature, bug.known)
         )
@@ -124,6 +126,16 @@ class Investigation:
             self._write(bug, case, script, result)
         if bug.state in ("new", "flaky"):
             self._open(bug.id, number, job, result, case, script, tuple(history))
+
+    def _is_back(self, bug: Bug, job: Job) -> bool:
+        """Whether a bug was fixed when it ran last; it is tried anew then."""
+        if bug.id not in self._database.fixed():
+            return False
+        note = f"case {job.index} of the campaign showed it"
+        self._database.add_replay(bug.id, "back", note, describe()["packages"])
+        self._database.reopen(bug.id)
+        self._tried[bug.id] = 0
+        return True
 
     def reopen(self, job_of: Callable[[int], Job]) -> None:
         """Try what an earlier run of the campaign had no time to try."""

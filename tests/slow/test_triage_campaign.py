@@ -1,15 +1,19 @@
-"""A campaign's bugs are minimised by isolated workers, crashes too."""
+"""A campaign's bugs are minimised and replayed by isolated workers, crashes too."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from shakeout.corpus.case import Setting
 from shakeout.corpus.database import NAME, Database
 from shakeout.fuzz import selftest
 from shakeout.fuzz.exits import Exit
+from shakeout.fuzz.minimise.predicate import Failure
 from shakeout.fuzz.minimise.search import Budget
 from shakeout.fuzz.triage.minimising import minimise_all
+from shakeout.fuzz.triage.replaying import Item, replay
 
 pytestmark = pytest.mark.slow
 
@@ -43,3 +47,35 @@ def test_crashes_are_minimised_beside_wrong_values(tmp_path: Path) -> None:
     assert {minimals[bug].signature["oracle"] for bug in bugs.values()} == {"value", "crash"}
     assert minimals[bugs["abort"]].signature["culprit"].startswith("phase run")
     assert "operators 2 -> 0" in console.export_text()
+
+
+WRONG = Failure("planted", "value", "wrong value")
+
+
+def item(fault: str, failure: Failure = WRONG) -> Item:
+    return Item("bug", fault, fault, selftest.case(fault), failure)
+
+
+def test_cases_run_again_in_workers_of_their_own() -> None:
+    nowhere = replace(selftest.case("wrong value"), setting=Setting("nowhere"))
+    items = [
+        item("wrong value"),
+        item("abort", Failure("planted", "crash", "SIGABRT", "phase run")),
+        item(selftest.NO_FAULT),
+        item("wrong stride"),
+        Item("bug", "gone", "gone", None),
+        Item("bug", "elsewhere", "elsewhere", nowhere, WRONG),
+    ]
+    rows = {row.item.id: row for row in replay(items, workers=2, memory=2 << 30)}
+    verdicts = {id_: row.verdict for id_, row in rows.items()}
+    assert verdicts == {
+        "wrong value": "still failing",
+        "abort": "still failing",
+        selftest.NO_FAULT: "fixed",
+        "wrong stride": "changed",
+        "gone": "cannot run",
+        "elsewhere": "cannot run",
+    }
+    assert rows["wrong value"].failed == rows["wrong value"].runs == 2
+    assert "metadata" in rows["wrong stride"].note
+    assert "no case" in rows["gone"].note

@@ -1,0 +1,355 @@
+"""``shakeout replay --all``: stored bugs, shipped regressions and known bugs run again, and what became of each."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from shakeout.corpus import codec, known, regressions
+from shakeout.corpus.case import Case
+from shakeout.corpus.database import NAME, Database
+from shakeout.corpus.minimals import Replayed
+from shakeout.fuzz import events
+from shakeout.fuzz.environment import describe
+from shakeout.fuzz.exits import Exit
+from shakeout.fuzz.folder import SEQUENCE
+from shakeout.fuzz.losses import REFERENCE
+from shakeout.fuzz.minimise.command import interruptible
+from shakeout.fuzz.minimise.predicate import Failure, failure_of
+from shakeout.fuzz.nursery import ZygoteBroken
+from shakeout.fuzz.protocol import Job
+from shakeout.fuzz.supervisor import Crew, Limits
+from shakeout.fuzz.tally import result_of
+from shakeout.fuzz.timing import TimeLimits
+from shakeout.targets.target import UnknownTarget, target
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["RUNS", "Item", "Row", "replay", "replay_all", "shipped", "stored"]
+
+#: Each case runs so often, each time in a fresh worker: if it fails in some runs only, it is flaky.
+RUNS = 2
+
+Kind = Literal["bug", "regression", "known"]
+
+#: A verdict as one word for one line.
+_WORDS: dict[Replayed, str] = {"back": "back, it was fixed"}
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """Something that runs again.
+
+    Attributes:
+        kind: a campaign's ``bug``, a shipped ``regression``, or a shipped ``known`` bug.
+        id: of the bug, or name of the file.
+        title: one line.
+        case: what runs; None if there is none.
+        failure: how it failed; None if any failure is the one.
+        before: texts of cases that have to run before it in the same worker.
+        expected: of a regression, what it does with the installed versions.
+    """
+
+    kind: Kind
+    id: str
+    title: str
+    case: Case | None
+    failure: Failure | None = None
+    before: tuple[str, ...] = ()
+    expected: regressions.Status | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What became of it.
+
+    Attributes:
+        item: what ran.
+        verdict: one of ``shakeout.corpus.minimals.REPLAYED``.
+        note: how it fails instead, or why it cannot run.
+        failed: runs in which it failed, as before or otherwise.
+        runs: how often it ran.
+    """
+
+    item: Item
+    verdict: Replayed
+    note: str = ""
+    failed: int = 0
+    runs: int = 0
+
+    @property
+    def surprising(self) -> bool:
+        """Whether a regression does something else than it should with these versions."""
+        expected = {None: None, "fails": "still failing", "fixed": "fixed"}[self.item.expected]
+        return expected is not None and self.verdict not in (expected, "cannot run")
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        item = self.item
+        named = {"kind": item.kind, "id": item.id, "title": item.title, "expected": item.expected}
+        on = item.case.setting.target if item.case is not None else None
+        return {**named, "target": on, **{k: v for k, v in asdict(self).items() if k != "item"}}
+
+
+def stored(directory: Path, database: Database) -> list[Item]:
+    """The bugs of a campaign, each by its smallest case if it has one; known and internal ones are left out."""
+    minimals, found = database.minimals(), []
+    for bug in database.bugs():
+        if bug.state in ("known", "internal"):
+            continue
+        minimal = minimals.get(bug.id)
+        findings = [finding for finding in database.findings(bug.id) if finding.case_json]
+        best = min(findings, key=lambda one: (-one.k, len(one.case_json)), default=None)
+        if minimal is not None and minimal.case_json:
+            case, failure = codec.decode(minimal.case_json), failure_of(minimal.result)
+        elif best is not None:
+            case, failure = codec.decode(best.case_json), failure_of(best.result)
+        else:
+            found.append(Item("bug", bug.id, bug.title, None))
+            continue
+        before: tuple[str, ...] = ()
+        if bug.state == "history" and (file := directory / bug.id / SEQUENCE).exists():
+            before = tuple(file.read_text(encoding="utf-8").splitlines()[:-1])
+        found.append(Item("bug", bug.id, bug.title, case, failure, before))
+    return found
+
+
+def shipped(versions: Mapping[str, str]) -> list[Item]:
+    """The regressions and known bugs that come with Shakeout."""
+    found = []
+    for one in regressions.load_all():
+        failure = Failure(one.case.setting.target, **one.failure)
+        found.append(Item("regression", one.id, one.title, one.case, failure, expected=one.expected(versions)))
+    return found + [Item("known", bug.id, bug.title, bug.case) for bug in known.load_all()]
+
+
+def replay(
+    items: Sequence[Item],
+    *,
+    workers: int,
+    memory: int,
+    runs: int = RUNS,
+    tell: Callable[[Row], None] = lambda row: None,
+    warming: events.Listener = lambda event: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> list[Row]:
+    """Run items again in isolated workers.
+
+    Args:
+        items: what to run.
+        workers: side by side.
+        memory: bytes that a case may take.
+        runs: of each case, each in a fresh worker.
+        tell: told of each item as it is settled.
+        warming: told while targets are loaded.
+        stop: asked now and then whether to give up.
+
+    Returns:
+        A row for each item, in the order in which they were settled; fewer if it was stopped.
+    """
+    rows: list[Row] = []
+
+    def settled(row: Row) -> None:
+        rows.append(row)
+        tell(row)
+
+    able: list[Item] = []
+    for item in items:
+        if why := _unable(item):
+            settled(Row(item, "cannot run", why))
+        else:
+            able.append(item)
+    for device in dict.fromkeys(_case(item).setting.device for item in able):
+        chosen = [item for item in able if _case(item).setting.device == device]
+        for row in _on(device, chosen, workers, memory, runs, warming, stop):
+            settled(row)
+    return rows
+
+
+def _case(item: Item) -> Case:
+    assert item.case is not None
+    return item.case
+
+
+def _unable(item: Item) -> str:
+    """Why an item cannot run here; empty if it can."""
+    if item.case is None:
+        return "it crashed while it was grown, and has no case"
+    if item.case.setting.target == REFERENCE:
+        return ""
+    try:
+        return target(item.case.setting.target).unavailable() or ""
+    except UnknownTarget as error:
+        return str(error)
+
+
+def _on(
+    device: str,
+    items: Sequence[Item],
+    workers: int,
+    memory: int,
+    runs: int,
+    warming: events.Listener,
+    stop: Callable[[], bool],
+) -> Iterator[Row]:
+    """Run items of one device, one target after the other as it is warm."""
+    names = tuple(dict.fromkeys(_case(item).setting.target for item in items))
+    with tempfile.TemporaryDirectory(prefix="shakeout-") as scratch:
+        maker = "shakeout.fuzz.minimise.settle"
+        crew = Crew(Path(scratch), names, workers, tell=warming, maker=maker, device=device)
+        try:
+            crew.start(stop, complete=False)
+            for name in crew.in_order(names):
+                chosen = [item for item in items if _case(item).setting.target == name]
+                try:
+                    broken = crew.warm([name]).get(name, "")
+                except ZygoteBroken as error:
+                    broken = str(error) or "it could not be loaded"
+                if broken:
+                    said = (broken.strip().splitlines() or ["it said nothing"])[-1][:200]
+                    yield from (Row(item, "cannot run", said) for item in chosen)
+                    continue
+                yield from _run(crew, chosen, memory, runs, stop)
+        finally:
+            crew.stop()
+
+
+def _run(crew: Crew, items: Sequence[Item], memory: int, runs: int, stop: Callable[[], bool]) -> Iterator[Row]:
+    times = TimeLimits()
+    # The number of a job tells its item: ``runs`` of them stand one behind the other.
+    todo = deque(_job(number, items[number // runs]) for number in range(runs * len(items)))
+    seen: dict[int, list[Mapping[str, Any]]] = {number: [] for number in range(len(items))}
+    interrupted: set[int] = set()
+
+    def limits(job: Job) -> Limits:
+        return Limits(times.limit(job.target) * (1 + len(job.before)), memory)
+
+    while any(len(results) < runs for results in seen.values()) and not stop():
+        for answer in crew.step(lambda: todo.popleft() if todo else None, limits):
+            if answer.message.get("partial"):
+                continue
+            index = answer.job.index
+            if answer.loss is not None and answer.loss.kind == "interrupted" and index not in interrupted:
+                interrupted.add(index)
+                todo.append(answer.job)
+                continue
+            results = seen[index // runs]
+            results.append(result_of(answer))
+            if len(results) == runs:
+                yield _judged(items[index // runs], results)
+    crew.abandon()
+
+
+def _job(number: int, item: Item) -> Job:
+    case = _case(item)
+    name, device = case.setting.target, case.setting.device
+    before = tuple(Job(index=0, target=name, case=text) for text in item.before)
+    return Job(index=number, target=name, case=case.text, device=device, before=before, fresh=True)
+
+
+def _judged(item: Item, results: Sequence[Mapping[str, Any]]) -> Row:
+    """The verdict on some runs."""
+    failures = [failure_of(result) for result in results]
+    failed, runs = sum(failure is not None for failure in failures), len(results)
+    stuck = next((result for result in results if result["status"] in ("infra", "unsupported", "invalid")), None)
+    if stuck is not None:
+        return Row(item, "cannot run", f"{stuck['status']}: {stuck['reason']}"[:200], failed, runs)
+    if not failed:
+        return Row(item, "fixed", "", failed, runs)
+    if failed < runs:
+        return Row(item, "flaky", f"fails in {failed} of {runs} runs", failed, runs)
+    other = next((failure for failure in failures if failure is not None and not _same(item.failure, failure)), None)
+    if other is not None:
+        return Row(item, "changed", f"now {other}", failed, runs)
+    return Row(item, "still failing", "", failed, runs)
+
+
+def _same(wanted: Failure | None, failure: Failure) -> bool:
+    """Whether a failure is the one that is remembered; a regression may leave the culprit open."""
+    return wanted is None or replace(failure, culprit=wanted.culprit and failure.culprit) == wanted
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def replay_all(directory: Path | None, *, workers: int, memory: int, runs: int, as_json: bool, console: Console) -> int:
+    """Run everything again, tell what became of it, and remember that of a campaign's own bugs.
+
+    Args:
+        directory: of a campaign; None for what is shipped alone.
+        workers: side by side.
+        memory: bytes that a case may take.
+        runs: of each case.
+        as_json: one JSON document instead of lines.
+        console: where to show the lines.
+
+    Returns:
+        ``FOUND`` if one of the campaign's bugs fails, or what is shipped does something else than it should with the
+        installed versions; ``INFRASTRUCTURE`` if nothing could run; else ``OK``.
+    """
+    versions: dict[str, str] = describe()["packages"]
+    items = shipped(versions)
+    lives: dict[str, int] = {}
+    if directory is not None:
+        with Database.read(directory / NAME) as database:
+            items = stored(directory, database) + items
+    began = time.monotonic()
+    rows: list[Row] = []
+
+    def tell(row: Row) -> None:
+        if directory is not None and row.item.kind == "bug":
+            row = _remembered(directory / NAME, row, versions, lives)
+        rows.append(row)
+        if not as_json:
+            console.print(_line(row, lives.get(row.item.id, 1)), soft_wrap=True, markup=False)
+
+    def warming(event: events.Event) -> None:
+        if isinstance(event, events.Warming) and not event.done and not as_json:
+            console.print(f"      {event.step}", soft_wrap=True, markup=False)
+
+    with interruptible() as stop:
+        replay(items, workers=workers, memory=memory, runs=runs, tell=tell, warming=warming, stop=stop)
+    counts = {name: sum(row.verdict == name for row in rows) for name in dict.fromkeys(row.verdict for row in rows)}
+    surprising = sum(row.surprising for row in rows)
+    if as_json:
+        print(json.dumps({"versions": versions, "counts": counts, "rows": [row.to_json() for row in rows]}, indent=1))
+    else:
+        said = ", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing to run"
+        if surprising:
+            said += f"; {surprising} otherwise than expected with these versions"
+        console.print(f"\n{said} in {time.monotonic() - began:.0f} s", soft_wrap=True, markup=False)
+    if stop():
+        return Exit.INTERRUPTED
+    failing = [row for row in rows if row.item.kind == "bug" and row.verdict not in ("fixed", "cannot run")]
+    if failing or surprising:
+        return Exit.FOUND
+    return Exit.INFRASTRUCTURE if rows and all(row.verdict == "cannot run" for row in rows) else Exit.OK
+
+
+def _remembered(path: Path, row: Row, versions: Mapping[str, str], lives: dict[str, int]) -> Row:
+    """Store what became of a campaign's bug; one that was fixed and fails again is in its next life."""
+    with Database.open(path) as database, database.transaction():
+        if row.verdict in ("still failing", "changed") and row.item.id in database.fixed():
+            row = replace(row, verdict="back")
+            database.reopen(row.item.id)
+        database.add_replay(row.item.id, row.verdict, row.note, versions)
+        lives.update(database.lives())
+    return row
+
+
+def _line(row: Row, life: int) -> str:
+    item = row.item
+    again = f" ({life})" if life > 1 else ""
+    text = f"{_WORDS.get(row.verdict, row.verdict):<18} {item.kind:<10} {item.id}{again}  {item.title[:100]}"
+    if row.note:
+        text += f"\n{'':<29} {row.note}"
+    if row.surprising:
+        text += f"\n{'':<29} expected with these versions: {item.expected}"
+    return text

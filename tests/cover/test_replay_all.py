@@ -1,0 +1,214 @@
+"""Replaying everything: what is fixed, still failing, changed or flaky, and a bug that comes back."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shakeout.corpus.codec import MalformedCase
+from shakeout.corpus.database import NAME, Database
+from shakeout.corpus.minimals import Minimal
+from shakeout.corpus.regressions import load
+from shakeout.fuzz import selftest
+from shakeout.fuzz.cli import main
+from shakeout.fuzz.exits import Exit
+from shakeout.fuzz.minimise.predicate import Failure
+from shakeout.fuzz.triage import replaying
+from shakeout.fuzz.triage.replaying import Item, Row
+
+WRONG = Failure("planted", "value", "wrong value")
+
+
+def item(fault: str, failure: Failure | None = WRONG, **more: Any) -> Item:
+    return Item("bug", fault, fault, selftest.case(fault), failure, **more)
+
+
+def result(status: str = "compared", oracle: str = "", symptom: str = "wrong value") -> dict[str, Any]:
+    verdict = {"oracle": oracle, "outcome": "fail", "symptom": symptom, "message": "", "place": "run", "evidence": {}}
+    verdicts = [verdict] if oracle else []
+    return {"target": "planted", "stage": "", "status": status, "reason": "why", "verdicts": verdicts}
+
+
+@pytest.mark.parametrize(
+    ("results", "verdict"),
+    [
+        ([result(), result()], "fixed"),
+        ([result(oracle="value"), result(oracle="value")], "still failing"),
+        ([result(oracle="value"), result(oracle="mutation")], "changed"),
+        ([result(oracle="value", symptom="NaN lost")] * 2, "changed"),
+        ([result(), result(oracle="value")], "flaky"),
+        ([result("unsupported"), result("unsupported")], "cannot run"),
+        ([result(oracle="value"), result("infra")], "cannot run"),
+    ],
+)
+def test_each_verdict(results: list[dict[str, Any]], verdict: str) -> None:
+    assert replaying._judged(item("wrong value"), results).verdict == verdict
+
+
+def test_what_no_failure_is_remembered_of_still_fails_in_any_way() -> None:
+    assert replaying._judged(item("wrong value", None), [result(oracle="crash")] * 2).verdict == "still failing"
+
+
+def test_a_regression_that_does_something_else_than_expected_is_surprising() -> None:
+    failing = item("wrong value", expected="fails")
+    assert not Row(failing, "still failing").surprising
+    assert not Row(failing, "cannot run").surprising
+    assert Row(failing, "fixed").surprising
+    assert Row(failing, "changed").surprising
+    assert Row(item("wrong value", expected="fixed"), "still failing").surprising
+    assert not Row(item("wrong value"), "fixed").surprising
+
+
+# --- a campaign's bugs ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    with Database.create(tmp_path / NAME):
+        return tmp_path
+
+
+def stored(database: Database, state: str = "confirmed", name: str = "one") -> str:
+    case = selftest.case("wrong value")
+    bug, _ = database.add_finding(
+        signature=name,
+        title=f"{name} is wrong",
+        target="planted",
+        oracle="value",
+        symptom="wrong value",
+        job=1,
+        case_id=case.id,
+        case_json=case.text,
+        result=result(oracle="value"),
+        state=state,
+    )
+    return bug.id
+
+
+def replayed(directory: Path, monkeypatch: pytest.MonkeyPatch, verdict: str, *more: str) -> int:
+    def run(items: list[Item], *, tell: Any, **options: Any) -> list[Row]:
+        for one in items:
+            tell(Row(one, verdict, "", 2, 2))  # type: ignore[arg-type]
+        return []
+
+    monkeypatch.setattr(replaying, "replay", run)
+    monkeypatch.setattr(replaying, "shipped", lambda versions: [])
+    return main(["replay", "--all", str(directory), *more])
+
+
+def test_a_bug_that_was_fixed_and_fails_again_begins_its_second_life(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Database.open(directory / NAME) as database:
+        bug = stored(database)
+        database.judge(1, state="confirmed", k=3, n=3)
+        database.decide(bug, "reported", note="with a link")
+    assert replayed(directory, monkeypatch, "still failing") == Exit.FOUND
+    assert replayed(directory, monkeypatch, "fixed") == Exit.OK
+    assert replayed(directory, monkeypatch, "cannot run") == Exit.INFRASTRUCTURE
+    capsys.readouterr()
+    assert replayed(directory, monkeypatch, "still failing") == Exit.FOUND
+    said = capsys.readouterr().out
+    assert "back, it was fixed" in said
+    assert f"{bug} (2)  one is wrong" in said
+    with Database.read(directory / NAME) as database:
+        assert [row.verdict for row in database.replays(bug)] == ["still failing", "fixed", "cannot run", "back"]
+        assert database.bug(bug).state == "new"
+        assert [said.status for said in database.decisions()] == ["reported", "open"]
+    assert main(["bugs", "--directory", str(directory)]) == Exit.OK
+    assert "one is wrong (2)" in capsys.readouterr().out
+    assert main(["bugs", "show", bug, "--directory", str(directory)]) == Exit.OK
+    assert "life      2: it was fixed, and is back" in capsys.readouterr().out
+
+
+def test_a_fixed_bug_that_a_campaign_finds_again_is_new(directory: Path) -> None:
+    from shakeout.fuzz import events
+    from shakeout.fuzz.investigation import Investigation
+    from shakeout.fuzz.protocol import Job
+
+    told: list[events.Event] = []
+    case = replace(selftest.case("wrong value"), program=replace(selftest.case("wrong value").program, returns=(2,)))
+    found = {**result(oracle="value"), "signature": "one", "case": case.id}
+    with Database.open(directory / NAME) as database:
+        bug = stored(database)
+        database.judge(1, state="confirmed", k=3, n=3)
+        database.add_replay(bug, "fixed", "", {})
+        investigation = Investigation(database, directory, None, told.append, memory=1)  # type: ignore[arg-type]
+        with database.transaction():
+            investigation.found(Job(index=7, target="planted"), found, case.text, "print()", ())
+        assert database.lives() == {bug: 2}
+        assert investigation.busy
+        with database.transaction():
+            investigation.found(Job(index=8, target="planted"), found, case.text, "print()", ())
+        assert database.lives() == {bug: 2}
+    assert [event.new for event in told if isinstance(event, events.FindingSeen)] == [True, False]
+
+
+def test_known_and_internal_bugs_are_left_out_and_the_smallest_case_is_taken(directory: Path) -> None:
+    with Database.open(directory / NAME) as database:
+        bug = stored(database)
+        for state in ("known", "internal"):
+            stored(database, state, state)
+        smallest = selftest.case("wrong stride")
+        row = Minimal(bug, "complete", smallest.text, result(oracle="metadata", symptom="wrong strides"))
+        database.set_minimal(row)
+        history = stored(database, "history", "history")
+        (directory / history).mkdir()
+        (directory / history / "sequence.jsonl").write_text(f"{smallest.text}\n{smallest.text}\n")
+        items = {one.id: one for one in replaying.stored(directory, database)}
+    assert set(items) == {bug, history}
+    assert items[bug].case == smallest
+    assert items[bug].failure == Failure("planted", "metadata", "wrong strides")
+    assert items[history].before == (smallest.text,)
+
+
+def test_what_is_shipped_counts_only_where_it_is_not_as_expected(monkeypatch: pytest.MonkeyPatch) -> None:
+    def status(verdict: Any, expected: Any = None) -> int:
+        one = Row(replace(item("wrong value", expected=expected), kind="regression"), verdict)
+        monkeypatch.setattr(replaying, "shipped", lambda versions: [one.item])
+        monkeypatch.setattr(replaying, "replay", lambda items, tell, **options: [tell(one)])
+        return main(["replay", "--all"])
+
+    monkeypatch.chdir("/")
+    assert status("still failing") == Exit.OK
+    assert status("still failing", "fails") == Exit.OK
+    assert status("fixed", "fails") == Exit.FOUND
+    assert status("changed", "fails") == Exit.FOUND
+    assert status("cannot run", "fails") == Exit.INFRASTRUCTURE
+
+
+def test_json_for_programs(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Database.open(directory / NAME) as database:
+        bug = stored(database)
+    assert replayed(directory, monkeypatch, "flaky", "--json") == Exit.FOUND
+    data = json.loads(capsys.readouterr().out)
+    assert data["counts"] == {"flaky": 1}
+    assert data["rows"][0]["id"] == bug
+    assert data["rows"][0]["target"] == "planted"
+    assert "torch" in data["versions"]
+
+
+def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["replay"]) == Exit.USAGE
+    assert main(["replay", "known", "--json"]) == Exit.USAGE
+    assert main(["replay", "--all", "--runs", "0"]) == Exit.USAGE
+    assert main(["replay", "--all", "--target", "eager"]) == Exit.USAGE
+    assert main(["replay", "--all", str(tmp_path)]) == Exit.DIRECTORY
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 5
+    assert all(line.startswith("shakeout: ") for line in said)
+
+
+# --- what ships ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"title": "a"}'])
+def test_a_broken_regression_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "broken.json"
+    path.write_text(text)
+    with pytest.raises(MalformedCase, match=r"broken\.json"):
+        load(path)
