@@ -34,6 +34,7 @@ class Regression:
         judgement: whether it is a bug.
         explanation: what goes wrong, and what speaks for and against it.
         reference: address of a public report; empty if none was found.
+        searched: on which day one was looked for, ``2026-11-25``; empty if nobody has.
         culprit: what is to blame where that is known: a file, a function, a commit.
         failure: ``oracle`` and ``symptom`` of the failing run, and ``culprit`` where these tell too little.
         status: what the case does by release, ``"torch 2.13.0": "fails"``; the first package named is the one at fault.
@@ -46,6 +47,7 @@ class Regression:
     judgement: Judgement
     explanation: str
     reference: str
+    searched: str
     culprit: str
     failure: Mapping[str, str]
     status: Mapping[str, Status]
@@ -68,7 +70,7 @@ def load(path: Path) -> Regression:
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        words = {key: str(data[key]) for key in ("title", "found", "explanation", "reference", "culprit")}
+        words = {key: str(data[key]) for key in ("title", "found", "explanation", "reference", "searched", "culprit")}
         judgement, status = str(data["judgement"]), dict(data["status"])
         if judgement not in get_args(Judgement) or not set(status.values()) <= set(get_args(Status)) or not status:
             raise ValueError(f"judgement {judgement!r} or status {status!r} is no such word")

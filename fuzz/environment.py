@@ -12,7 +12,7 @@ from typing import Any
 
 __all__ = ["describe", "version"]
 
-PACKAGES = ("torch", "numpy", "triton", "apache-tvm", "onnx", "onnxruntime", "openvino")
+PACKAGES = ("torch", "numpy", "triton", "apache-tvm", "onnx", "onnxscript", "onnxruntime", "openvino")
 
 
 def version(package: str) -> str | None:

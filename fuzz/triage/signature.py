@@ -15,7 +15,7 @@ from typing import Any
 
 from shakeout.corpus.case import Case, View, contiguous
 
-__all__ = ["UNCLASSIFIED", "Signature", "dtype_class", "family", "signature_of"]
+__all__ = ["UNCLASSIFIED", "Signature", "dtype_class", "family", "layout_of", "needed", "signature_of"]
 
 #: The bucket of what could not be minimised: not reproduced, without a case, or still a network.
 UNCLASSIFIED = "unclassified"
@@ -160,8 +160,8 @@ def signature_of(case: Case, result: Mapping[str, Any]) -> Signature | None:
         symptom=verdict["symptom"],
         operators=tuple(sorted(map(family, case.program.operators()))),
         dtypes=_dtypes(case),
-        layout=_layout(case),
-        inputs=_inputs(case),
+        layout=layout_of(case),
+        inputs=needed(case),
         deviation=_deviation(verdict),
         setting=_setting(case),
         culprit=_culprit(verdict),
@@ -199,7 +199,7 @@ def _dtypes(case: Case) -> tuple[str, ...]:
     return tuple(sorted({dtype_class(dtype) for dtype in given or made}))
 
 
-def _layout(case: Case) -> str:
+def layout_of(case: Case) -> str:
     """What the minimiser could not make row-major."""
     found = set()
     for inputs in case.calls:
@@ -215,7 +215,7 @@ def _layout(case: Case) -> str:
     return "+".join(sorted(found))
 
 
-def _inputs(case: Case) -> tuple[str, ...]:
+def needed(case: Case) -> tuple[str, ...]:
     """What the minimiser could not make small or simple."""
     views = [view for inputs in case.calls for view in inputs.views]
     largest = max((extent for view in views for extent in view.shape), default=0)

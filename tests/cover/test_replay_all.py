@@ -7,10 +7,8 @@ from typing import Any
 
 import pytest
 
-from shakeout.corpus.codec import MalformedCase
 from shakeout.corpus.database import NAME, Database
 from shakeout.corpus.minimals import Minimal
-from shakeout.corpus.regressions import load
 from shakeout.fuzz import selftest
 from shakeout.fuzz.cli import main
 from shakeout.fuzz.exits import Exit
@@ -201,14 +199,3 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 5
     assert all(line.startswith("shakeout: ") for line in said)
-
-
-# --- what ships ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"title": "a"}'])
-def test_a_broken_regression_is_named(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "broken.json"
-    path.write_text(text)
-    with pytest.raises(MalformedCase, match=r"broken\.json"):
-        load(path)

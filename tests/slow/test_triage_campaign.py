@@ -9,11 +9,12 @@ from rich.console import Console
 from shakeout.corpus.case import Setting
 from shakeout.corpus.database import NAME, Database
 from shakeout.fuzz import selftest
+from shakeout.fuzz.environment import describe
 from shakeout.fuzz.exits import Exit
 from shakeout.fuzz.minimise.predicate import Failure
 from shakeout.fuzz.minimise.search import Budget
 from shakeout.fuzz.triage.minimising import minimise_all
-from shakeout.fuzz.triage.replaying import Item, replay
+from shakeout.fuzz.triage.replaying import Item, replay, shipped
 
 pytestmark = pytest.mark.slow
 
@@ -79,3 +80,11 @@ def test_cases_run_again_in_workers_of_their_own() -> None:
     assert rows["wrong value"].failed == rows["wrong value"].runs == 2
     assert "metadata" in rows["wrong stride"].note
     assert "no case" in rows["gone"].note
+
+
+def test_regressions_keep_their_status() -> None:
+    items = [one for one in shipped(describe()["packages"]) if one.kind == "regression" and one.expected]
+    rows = replay(items, workers=2, memory=4 << 30, runs=1)
+    assert len(rows) == len(items)
+    assert not [(row.item.id, row.verdict, row.note) for row in rows if row.surprising]
+    assert len([row for row in rows if row.verdict != "cannot run"]) > 5
