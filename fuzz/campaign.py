@@ -25,12 +25,14 @@ from shakeout.fuzz.directory import DirectoryUnusable, check_disk, explained, lo
 from shakeout.fuzz.environment import describe
 from shakeout.fuzz.investigation import Investigation
 from shakeout.fuzz.losses import lost
+from shakeout.fuzz.minimise.predicate import failure_of
 from shakeout.fuzz.nursery import Interrupted, ZygoteBroken
 from shakeout.fuzz.protocol import Job
 from shakeout.fuzz.selftest import NO_FAULT, selftest
 from shakeout.fuzz.supervisor import Answer, Crew, Limits, Loss
 from shakeout.fuzz.tally import abandoned, counts, internal, result_of, traced
 from shakeout.fuzz.timing import LEAST, TimeLimits
+from shakeout.fuzz.triage.recognition import Remembered, expected
 
 __all__ = ["Campaign", "DirectoryUnusable", "SelfTestFailed", "next_directory"]
 
@@ -70,7 +72,7 @@ class Campaign:
         directory: a new one, or that of a campaign, which then goes on.
         listeners: told of each event. One that raises is not told again.
         maker: module that turns jobs into cases.
-        known: folder of known bugs that are replayed first; None for none.
+        known: folder of known bugs that are replayed first; None for none, and for no regressions either.
         confirmations: fresh processes in which a finding is tried.
         recycle: cases after which a worker is replaced.
     """
@@ -207,6 +209,8 @@ class Campaign:
         One that cannot be used here is left out, as long as there is another one.
         """
         bugs = () if self._known is None else load_all(self._known)
+        if self._known is not None:
+            self.investigation.remembered.extend(expected(describe()["packages"]))
         broken: dict[str, str] = {}
         for name in self.crew.in_order(self.config.targets):
             if self._stopped:
@@ -261,6 +265,8 @@ class Campaign:
         seconds = answer.loss.seconds if answer.loss is not None else answer.message["seconds"]
         if result["signature"]:
             self.investigation.known[result["signature"]] = bug.id
+            if (failure := failure_of(result)) is not None:
+                self.investigation.remembered.append(Remembered(bug.id, bug.case, failure))
             self._known_is(bug, "still there", "", result["signature"], seconds)
         elif result["status"] == "compared":
             self._known_is(bug, "fixed", "", "", seconds)
@@ -345,16 +351,24 @@ class Campaign:
         self._index = int(self.database.meta("next", 0))
         for flight in self.database.flights():
             if flight.attempts < FLIGHTS:
-                self._again.append(schedule.job(self._active, flight.job))
+                self._again.append(self._job(flight.job))
                 continue
-            job = schedule.job(self._active, flight.job)
+            job = self._job(flight.job)
             with self.database.transaction():
                 self._count(
                     job,
                     abandoned(f"in hand {FLIGHTS} times when the campaign died"),
                     {},
                 )
-        self.investigation.reopen(lambda index: schedule.job(self._active, index))
+        self.investigation.reopen(lambda index: self._job(index))
+
+    def _job(self, index: int) -> Job:
+        """Job number ``index``, which stays away from what is known if that is wanted."""
+        job = schedule.job(self._active, index)
+        if not self.config.avoid_known:
+            return job
+        remembered = self.investigation.remembered
+        return replace(job, avoid=tuple(bug.id for bug in remembered if bug.case.setting.target == job.target))
 
     def _next_side(self) -> Job | None:
         return self.investigation.jobs.popleft() if self.investigation.jobs else None
@@ -370,7 +384,7 @@ class Campaign:
         elif self.config.cases is not None and self._index >= self.config.cases:
             return None
         else:
-            job = schedule.job(self._active, self._index)
+            job = self._job(self._index)
             self._index += 1
         self._handed.append(job)
         return job

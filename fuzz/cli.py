@@ -126,6 +126,12 @@ def _parser() -> argparse.ArgumentParser:
         const=(),
         help="compile each of Inductor's kernels alone, with the compiler's own linker; slower, the same kernels",
     )
+    run.add_argument(
+        "--avoid-known",
+        action="store_const",
+        const=True,
+        help="run no case in which the smallest case of a known bug occurs; the ledger counts them",
+    )
     run.add_argument("--seed", type=int, help="of the campaign (default 0)")
     run.add_argument("--device", choices=("cpu", "cuda"), help="where the tensors are (default cpu)")
     run.add_argument("--mode", choices=("inference", "training"), help="only such cases (default: both)")
@@ -240,6 +246,7 @@ def _config(options: argparse.Namespace) -> Any:
         "settings": ("--settings", options.settings, "a positive whole number"),
         "memory_limit": ("--memory-limit", options.memory_limit, "MiB, 256 or more"),
         "time_limit": ("--time-limit", options.time_limit, "a positive number"),
+        "avoid_known": ("--avoid-known", options.avoid_known, "nothing"),
         "shortcuts": ("--stock", options.stock, "nothing"),
     }
     changes = {}

@@ -48,6 +48,7 @@ class Config:
         memory_limit: bytes resident for one worker.
         time_limit: seconds for one case; None to derive it.
         knobs: pinned for every case, by name.
+        avoid_known: cases in which the smallest case of a known bug occurs are not run.
         shortcuts: what makes compiling faster without changing what is compiled; see ``shakeout.targets.shortcuts``.
     """
 
@@ -63,6 +64,7 @@ class Config:
     memory_limit: int = field(default_factory=_memory)
     time_limit: float | None = None
     knobs: tuple[tuple[str, Any], ...] = ()
+    avoid_known: bool = False
     shortcuts: tuple[str, ...] = tuple(SHORTCUTS)
 
 
@@ -74,6 +76,7 @@ _KEYS: dict[tuple[str, str], tuple[str, str]] = {
     ("campaign", "mode"): ("mode", '"inference" or "training"'),
     ("campaign", "operators"): ("operators", "a whole number, 1 to 1000"),
     ("campaign", "settings"): ("settings", "a positive whole number"),
+    ("campaign", "avoid_known"): ("avoid_known", "true or false"),
     ("budget", "minutes"): ("seconds", "a positive number"),
     ("budget", "cases"): ("cases", "a positive whole number"),
     ("workers", "count"): ("workers", "a positive whole number"),
@@ -96,6 +99,9 @@ def check(name: str, value: Any) -> Any:
                 return tuple(name for name in SHORTCUTS if name in value)
         case "seed":
             if whole and value >= 0:
+                return value
+        case "avoid_known":
+            if isinstance(value, bool):
                 return value
         case "device":
             if value in ("cpu", "cuda"):

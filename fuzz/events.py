@@ -116,7 +116,7 @@ class CaseDone(Event):
     Attributes:
         index: the job's number.
         target: what was tested.
-        status: of the result: compared, unsupported, undefined, invalid, failed, infra.
+        status: of the result: compared, unsupported, undefined, invalid, failed, infra, avoided.
         outcome: pass, fail, unknown or infra.
         seconds: all phases together.
         operators: number of calls in the program.
@@ -125,7 +125,7 @@ class CaseDone(Event):
         worker: number of the worker.
         case: id of the case, empty if it died while growing.
         phases: seconds by phase.
-        reason: why it is unsupported, invalid or infra.
+        reason: why it is unsupported, invalid, infra or avoided.
     """
 
     index: int

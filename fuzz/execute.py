@@ -27,7 +27,7 @@ from shakeout.targets.target import target
 
 __all__ = ["Result", "Shared", "Status", "execute", "repro"]
 
-Status = Literal["compared", "unsupported", "undefined", "invalid", "failed", "infra"]
+Status = Literal["compared", "unsupported", "undefined", "invalid", "failed", "infra", "avoided"]
 Phase = Callable[[str], None]
 
 #: An oracle asks at most this often before its verdict is ``unknown``: for a proof, for doubts, for the last doubts.
@@ -58,14 +58,15 @@ class Result:
         case: its id.
         target: which target ran it.
         status: ``compared`` (the target answered), ``unsupported`` (it declined), ``undefined`` (the reference does not
-            agree with itself), ``invalid`` (the reference rejects it), ``failed`` (the target raised) or ``infra``.
+            agree with itself), ``invalid`` (the reference rejects it), ``failed`` (the target raised), ``infra``, or
+            ``avoided`` (it was not run, because a known bug occurs in it).
         verdicts: one for each oracle.
         seconds: by phase.
         exact: every output, gradient and memory agrees bit for bit.
         proven: equality bit for bit was what was asked, because every result is proven to be exact.
         trivial: nothing that could have differed was compared (no output, or none with an element).
         operators: in the order of the program.
-        reason: why, for ``unsupported`` and ``invalid``.
+        reason: why, for ``unsupported``, ``invalid`` and ``avoided``.
         signature: of the first failing verdict.
         stage: of a target that works in stages, the one that raised, or the first that gives other values.
         left: what the target left behind in the process, in words.

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from shakeout.corpus.codec import decode
 from shakeout.corpus.database import Bug, Database, Finding
 from shakeout.fuzz import events
 from shakeout.fuzz.confirm import RUNS, Confirmation
@@ -22,6 +23,7 @@ from shakeout.fuzz.losses import lost
 from shakeout.fuzz.protocol import Job
 from shakeout.fuzz.signature import INTERNAL, title
 from shakeout.fuzz.supervisor import Answer, Crew
+from shakeout.fuzz.triage.recognition import Remembered, recognised
 
 __all__ = ["Investigation"]
 
@@ -69,6 +71,8 @@ class Investigation:
         self.jobs: deque[Job] = deque()
         #: Id of the shipped known bug that has a signature.
         self.known: dict[str, str] = {}
+        #: Known bugs that are recognised by their smallest case, whatever the signature is.
+        self.remembered: list[Remembered] = []
         #: Bugs that were confirmed, or kept as history findings, in this run.
         self.confirmed: list[str] = []
         self._database = database
@@ -98,6 +102,10 @@ class Investigation:
         verdict = next(verdict for verdict in result["verdicts"] if verdict["outcome"] == "fail")
         known = self.known.get(signature, "")
         internal = signature.startswith(INTERNAL)
+        if case and not known and not internal:
+            known = recognised(decode(case), result, self.remembered)
+            # A row of its own: what else has this signature may be another bug.
+            signature = f"known | {known}" if known else signature
         result = {**result, "job": job.to_json()}
         bug, number = self._database.add_finding(
             signature=signature,

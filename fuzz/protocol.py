@@ -42,6 +42,7 @@ class Job:
         script_limit: seconds; above 0, only the case's script is made, with this limit for its run.
         before: jobs that the same worker, a fresh one, runs first.
         fresh: the worker must not have run anything before.
+        avoid: ids of known bugs; a grown case in which the smallest case of one occurs is not run.
     """
 
     index: int
@@ -57,6 +58,7 @@ class Job:
     script_limit: float = 0.0
     before: tuple[Job, ...] = ()
     fresh: bool = False
+    avoid: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values; what is at its default is left out."""
@@ -72,7 +74,8 @@ class Job:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Job:
         """Read what ``to_json`` wrote."""
-        return cls(**{**data, "before": tuple(cls.from_json(job) for job in data.get("before", ()))})
+        before = tuple(cls.from_json(job) for job in data.get("before", ()))
+        return cls(**{**data, "before": before, "avoid": tuple(data.get("avoid", ()))})
 
 
 class Channel:

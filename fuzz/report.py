@@ -88,7 +88,7 @@ def _report(directory: Path, database: Database) -> Iterator[str]:
         yield ""
         yield from _table(["state", "title", "reference"], [[row.state, row.title, row.reference] for row in known])
         yield ""
-    for status in ("unsupported", "infra"):
+    for status in ("avoided", "unsupported", "infra"):
         if reasons := database.reasons(status):
             yield f"## Why {status}"
             yield ""

@@ -120,6 +120,17 @@ def _broken(device: str) -> bool:
     return False
 
 
+def _avoided(case: Case, job: Job) -> Result | None:
+    """The result of a case that is not run, because a known bug occurs in it; None if it runs."""
+    from shakeout.fuzz.execute import Result
+    from shakeout.fuzz.triage.recognition import contained
+
+    if job.case or not (bug := contained(case, job.avoid)):
+        return None
+    operators = case.program.operators()
+    return Result(case.id, case.setting.target, "avoided", operators=operators, reason=f"contains {bug}")
+
+
 class _Worker:
     def __init__(self, channel: Channel, slot: Slot, home: Path, maker: str) -> None:
         from importlib import import_module
@@ -191,7 +202,7 @@ class _Worker:
             text = case.text
             self.slot.case(text)
             spent = time.monotonic() - began
-            result = execute(
+            result = _avoided(case, job) or execute(
                 case,
                 self.slot.phase,
                 shared,
