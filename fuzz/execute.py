@@ -16,6 +16,7 @@ from shakeout.corpus.case import Case
 from shakeout.corpus.observation import PARTS, Observation, raised
 from shakeout.fuzz import conduct, runs
 from shakeout.fuzz.divergence import Divergence, search
+from shakeout.fuzz.replicas import replica
 from shakeout.fuzz.signature import INTERNAL, signature, title
 from shakeout.fuzz.slot import WAITING
 from shakeout.oracles import exactness, tolerance, vendor
@@ -296,7 +297,7 @@ class _Runs:
             case "poisoned":
                 return runs.poisoned(case)
             case "replica":
-                return runs.replica(case, question.number)
+                return replica(case, question.number)
             case "reseeded":
                 return runs.reseeded(case)
             case "exact":

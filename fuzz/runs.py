@@ -1,25 +1,23 @@
-"""The runs that oracles ask for: the text as it is, in double precision, relaid, poisoned, or with rounding errors."""
+"""The runs that oracles ask for: the text as it is, in double precision, relaid, or poisoned."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from shakeout.corpus import script
 from shakeout.corpus.case import Case
 from shakeout.corpus.observation import Observation, raised
-from shakeout.corpus.program import Call
 from shakeout.corpus.vocabularies import vocabulary
 from shakeout.fuzz import exactness as proof
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["baseline", "exact", "observe", "operand", "poisoned", "relaid", "replica", "reseeded"]
+__all__ = ["baseline", "exact", "observe", "operand", "poisoned", "relaid", "reseeded"]
 
 #: What a run tells when it could not be made at all: nothing.
 NOTHING = Observation()
@@ -163,60 +161,3 @@ def _widen(tensors: list[torch.Tensor], wider: Callable[[str], str]) -> list[tor
         window = strided(storages[key], dtype, tensor.shape, tensor.stride(), tensor.storage_offset())
         wide.append(window.detach().requires_grad_(tensor.requires_grad))
     return wide
-
-
-def replica(case: Case, number: int) -> Observation:
-    """The reference with every freshly computed result moved by at most one unit in the last place, at random."""
-    words = vocabulary(case.program.vocabulary)
-    if not hasattr(words, "evaluate"):
-        return NOTHING
-    import torch
-
-    noise = torch.Generator("cpu").manual_seed(number)
-    program, device = case.program, case.setting.device
-
-    def prepare(network: Any) -> Callable[..., list[torch.Tensor]]:
-        def moved(*given: torch.Tensor) -> list[torch.Tensor]:
-            inputs = iter(given)
-            parameters = iter(network.parameters() if isinstance(network, torch.nn.Module) else ())
-            tensors = [next(parameters if one.role == "parameter" else inputs) for one in program.inputs]
-            seen = {t.untyped_storage()._cdata for t in tensors}
-
-            def after(call: Call, results: list[Any]) -> list[Any]:
-                return [_move(call.operator, result, seen, noise) for result in results]
-
-            with contextlib.nullcontext() if device == "cpu" else torch.device(device):
-                values: Sequence[torch.Tensor] = words.evaluate(program, tensors, after)
-            return [values[i] for i in program.returns]
-
-        return moved
-
-    return observe(script.load(case), prepare=prepare)
-
-
-def _move(operator: str, result: Any, seen: set[int], noise: torch.Generator) -> Any:
-    """A result with rounding errors, and with another NaN for NaN; views and what is not a float stay as they are."""
-    import torch
-
-    if not isinstance(result, torch.Tensor) or not (result.dtype.is_floating_point or result.dtype.is_complex):
-        return result
-    last = operator.rpartition(".")[2]
-    in_place = (last.endswith("_") and not last.endswith("__")) or last.startswith("__i")
-    key = result.untyped_storage()._cdata
-    if key in seen and not in_place:
-        return result
-    steps = torch.randint(-1, 2, result.shape, generator=noise, device="cpu").to(result.device)
-    factor = 1.0 + steps.to(torch.float64) * torch.finfo(result.dtype).eps
-    # Eight-bit floats are not multiplied by anything.
-    wide = result.to(torch.float64) if result.dtype.itemsize == 1 else result
-    moved = (wide * factor.to(result.real.dtype if result.dtype.is_complex else torch.float64)).to(result.dtype)
-    if result.dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
-        # Which NaN an operator gives is nobody's promise; a program that reads its bits depends on it.
-        other = torch.full((), -1, dtype=getattr(torch, f"int{8 * result.element_size()}")).view(result.dtype)
-        moved = torch.where(torch.isnan(moved), other, moved)
-    if in_place:
-        # Past autograd's version counter: the value that it saved is the one that was moved.
-        result.data.copy_(moved)
-        return result
-    seen.add(moved.untyped_storage()._cdata)
-    return moved

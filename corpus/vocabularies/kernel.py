@@ -100,9 +100,14 @@ def call(operation: Call, tensors: Sequence[Any]) -> list[Any]:
 
 
 def evaluate(
-    program: Program, tensors: Sequence[Any], after: Callable[[Call, list[Any]], list[Any]] | None = None
+    program: Program,
+    tensors: Sequence[Any],
+    after: Callable[[Call, list[Any]], list[Any]] | None = None,
+    run: Callable[[Call, Sequence[Any]], list[Any]] = call,
 ) -> list[Any]:
     """Interpret a program, call by call; all its values, by number.
+
+    ``run`` runs a call of an operator of torch on the values so far.
 
     ``after`` sees each call with its results and returns what takes their place. Of a kernel it also sees copies of the
     operands: a kernel may add up in another order, and how much that moves a sum that cancels, only its terms tell.
@@ -113,7 +118,7 @@ def evaluate(
         if after is None:
             values.extend(call(operation, values))
         elif ":" not in operation.operator:
-            values.extend(after(operation, call(operation, values)))
+            values.extend(after(operation, run(operation, values)))
         else:
             values.extend(after(operation, _rounded(operation, values, after)))
     return values

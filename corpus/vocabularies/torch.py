@@ -208,16 +208,20 @@ def call(operation: Call, tensors: Sequence[Any]) -> list[Any]:
 
 
 def evaluate(
-    program: Program, tensors: Sequence[Any], after: Callable[[Call, list[Any]], list[Any]] | None = None
+    program: Program,
+    tensors: Sequence[Any],
+    after: Callable[[Call, list[Any]], list[Any]] | None = None,
+    run: Callable[[Call, Sequence[Any]], list[Any]] = call,
 ) -> list[Any]:
     """Interpret a program, call by call; all its values, by number.
 
     ``after`` sees each call with its results and returns what takes their place (a rounding emulation, a recorder).
+    ``run`` runs a call on the values so far.
     Targets never run this: they run the source text.
     """
     values: list[Any] = list(tensors)
     for operation in program.calls:
-        results = call(operation, values)
+        results = run(operation, values)
         values.extend(results if after is None else after(operation, results))
     return values
 

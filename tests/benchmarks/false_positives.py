@@ -30,13 +30,17 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.benchmarks import guises
 
+from shakeout.corpus.case import Case
 from shakeout.corpus.support import declined
 from shakeout.fuzz import compose, conduct, schedule
 from shakeout.fuzz.config import Config
-from shakeout.fuzz.execute import Shared, execute
+from shakeout.fuzz.execute import Result, Shared, execute
 from shakeout.oracles.verdict import Outcome
 
 GUISES = ("eager", "aot_eager", "reordered", "threads")
+
+#: Whose finding is PyTorch's own where another guise, which changes nothing at all, has it as well.
+IDLE = {"reordered": "passing"}
 
 #: Cases of one child.
 BATCH = 100
@@ -86,7 +90,18 @@ def case(name: str, index: int) -> Iterator[dict[str, Any]]:
         ]
         if result.outcome is Outcome.FAIL:
             row["finding"] = {"index": index, "case": made.case.id, **result.to_json()}
+            row["finding"]["idle"] = name in IDLE and idle(replace(made.case, setting=setting), result)
         yield row
+
+
+def idle(one: Case, result: Result) -> bool:
+    """Whether the guise that changes nothing fails by the same oracles, and in the same places."""
+    other = execute(replace(one, setting=replace(one.setting, target=IDLE[one.setting.target])), explain=False)
+    mine, theirs = (
+        {(verdict.oracle, verdict.place) for verdict in each.verdicts if verdict.outcome is Outcome.FAIL}
+        for each in (result, other)
+    )
+    return mine <= theirs
 
 
 def child(name: str, first: int, last: int, pipe: int) -> None:

@@ -96,6 +96,13 @@ class Reordered(TorchDispatchMode):
         return other(func, *args, **(kwargs or {}))
 
 
+class Passing(TorchDispatchMode):
+    """Does nothing; but PyTorch takes other paths of its own while any mode listens, and some of them are wrong."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*args, **(kwargs or {}))
+
+
 @contextlib.contextmanager
 def threaded() -> Iterator[None]:
     """Several threads meanwhile."""
@@ -151,12 +158,14 @@ class Guise:
 
 
 REORDERED = Guise("reordered", "Reordered", "eager, adding up in the opposite order")
+PASSING = Guise("passing", "Passing", "eager, heard by a mode that does nothing")
 THREADED = Guise("threads", "threaded", f"eager with {THREADS} threads")
 
 
 @contextlib.contextmanager
 def known() -> Iterator[None]:
     """The guises as registered targets meanwhile."""
-    here = {"reordered": registry._Built(__name__, "REORDERED"), "threads": registry._Built(__name__, "THREADED")}
+    names = {"reordered": "REORDERED", "passing": "PASSING", "threads": "THREADED"}
+    here = {name: registry._Built(__name__, built) for name, built in names.items()}
     with mock.patch.dict(registry._BUILT_IN, here):
         yield

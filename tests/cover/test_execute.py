@@ -9,7 +9,7 @@ from shakeout.corpus import script
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Mode, Setting
 from shakeout.corpus.standalone import differences
-from shakeout.fuzz import runs
+from shakeout.fuzz import replicas, runs
 from shakeout.fuzz.compose import compose
 from shakeout.fuzz.execute import Shared, execute
 from shakeout.fuzz.protocol import Job
@@ -127,7 +127,7 @@ def test_the_bits_of_nan_are_nobodys_promise() -> None:
 
     one = case(network, torch.tensor([-1.0, 1.0]), target="eager")
     plain = runs.observe(script.load(one))
-    moved = runs.replica(one, 0)
+    moved = replicas.replica(one, 0)
     assert plain.calls[0]["output"][0][0] != moved.calls[0]["output"][0][0]
     assert abs(int(plain.calls[0]["output"][0][1]) - int(moved.calls[0]["output"][0][1])) <= 1
 
@@ -136,7 +136,7 @@ def test_replicas_pass_through_eight_bit_floats() -> None:
     from shakeout.fuzz import runs
 
     made = case(lambda x: (x.to(torch.float8_e4m3fn), x.exp()), torch.ones(64), target="eager")
-    (want,), (got,) = runs.observe(script.load(made)).calls, runs.replica(made, 0).calls
+    (want,), (got,) = runs.observe(script.load(made)).calls, replicas.replica(made, 0).calls
     assert got["output"][0].dtype == torch.float8_e4m3fn
     assert not torch.equal(want["output"][1], got["output"][1])
 

@@ -1,14 +1,16 @@
 """The guises are right by construction, and the bound on a rate is the published one."""
 
+import dataclasses
+
 import pytest
 import torch
 from tests.benchmarks import guises
-from tests.benchmarks.false_positives import bound
+from tests.benchmarks.false_positives import bound, idle
 
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Setting
 from shakeout.fuzz.execute import execute
-from shakeout.oracles.verdict import Outcome
+from shakeout.oracles.verdict import Outcome, Verdict
 
 
 def test_no_hit_gives_the_rule_of_three() -> None:
@@ -49,3 +51,20 @@ def test_nothing_is_found_in_a_guise(guise: str) -> None:
         result = execute(capture(network, make, setting=Setting(guise, (), "training")))
     assert result.status == "compared"
     assert result.outcome is not Outcome.FAIL
+
+
+def test_what_a_mode_that_does_nothing_has_as_well_is_not_ours() -> None:
+    def network(x: torch.Tensor) -> torch.Tensor:
+        # Wrong in PyTorch 2.13 while any mode listens: the matrix is not conjugated.
+        return torch.linalg.pinv(x)
+
+    def make() -> list[torch.Tensor]:
+        return [torch.randn(3, 2, dtype=torch.complex128, generator=torch.Generator().manual_seed(0))]
+
+    one = capture(network, make, setting=Setting("reordered", ()))
+    with guises.known():
+        result = execute(one)
+        assert result.outcome is Outcome.FAIL
+        assert idle(one, result)
+        heard = dataclasses.replace(result, verdicts=(Verdict("value", Outcome.FAIL, place="output 7"),))
+        assert not idle(one, heard)

@@ -233,3 +233,41 @@ def test_a_decision_is_flipped_often_before_a_failure_is_told() -> None:
             answers[question] = seen(got) if last or question.what == "subject" else seen(want)
     assert isinstance(said, Verdict)
     assert (said.outcome, said.symptom) == (Outcome.UNKNOWN, "unstable")
+
+
+def test_an_error_that_rounding_gives_the_reference_as_well_is_none() -> None:
+    fails = Observation(error=Raised("RuntimeError", "sizes 15 and 14 differ", ()))
+    moved = Observation(error=Raised("RuntimeError", "sizes 15 and 13 differ", ()))
+    fine = seen(torch.ones(1))
+    assert judge(ExceptionParity(), fine, fails, replica=moved).symptom == "unstable"
+    assert judge(ExceptionParity(), fine, fails, replica=fine).outcome is Outcome.FAIL
+    other = Observation(error=Raised("RuntimeError", "not implemented", ()))
+    assert judge(ExceptionParity(), fine, fails, replica=other).outcome is Outcome.FAIL
+
+
+def test_a_reference_that_gives_other_values_the_second_time_means_nothing() -> None:
+    bits = Difference("value", "output", exact=True)
+    first, second = torch.tensor([1.0]), torch.tensor([1.0 + 2.0**-20])
+    answers = {REFERENCE: seen(first), SUBJECT: seen(first + 2.0**-19)}
+    for again, outcome in ((second, Outcome.UNKNOWN), (first, Outcome.FAIL)):
+        told = dict(answers)
+        said = bits.judge(CASE, told)
+        while not isinstance(said, Verdict):
+            for question in said:
+                told[question] = seen(again if question == Question("reference", 1) else first)
+            said = bits.judge(CASE, told)
+        assert said.outcome is outcome
+
+
+def test_of_a_complex_number_with_an_infinite_part_the_other_part_is_compared() -> None:
+    want = torch.tensor([complex(1.0, math.inf)])
+    assert tolerance.within(want, torch.tensor([complex(1.0 + 2.0**-22, math.inf)])).all()
+    assert not tolerance.within(want, torch.tensor([complex(1.1, math.inf)])).any()
+    assert not tolerance.within(want, torch.tensor([complex(1.0, -math.inf)])).any()
+
+
+def test_a_number_without_digits_may_be_infinite() -> None:
+    want, got = torch.tensor([64.0]), torch.tensor([math.inf])
+    assert tolerance.moved(want, got, None, [torch.tensor([32.0])]).all()
+    assert not tolerance.moved(want, got, None, [torch.tensor([63.9])]).any()
+    assert not tolerance.moved(want, got, None, [want]).any()

@@ -12,7 +12,7 @@ from shakeout.corpus import script
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Setting
 from shakeout.corpus.observation import Observation, Raised
-from shakeout.fuzz import runs
+from shakeout.fuzz import replicas, runs
 from shakeout.fuzz.execute import execute
 from shakeout.fuzz.report import vendor_lines
 from shakeout.oracles import vendor
@@ -22,11 +22,12 @@ from shakeout.oracles.vendor import Points
 from shakeout.oracles.verdict import REFERENCE, SUBJECT, Outcome, Question, Verdict
 
 RUNS: dict[str, Callable[..., Observation]] = {
+    "reference": lambda case, number: runs.observe(script.load(case)),
     "exact": lambda case, number: runs.exact(case),
     "baseline": lambda case, number: runs.baseline(case),
     "relaid": lambda case, number: runs.relaid(case),
     "poisoned": lambda case, number: runs.poisoned(case),
-    "replica": runs.replica,
+    "replica": replicas.replica,
     "reseeded": lambda case, number: runs.reseeded(case),
     "operand": runs.operand,
 }
@@ -156,6 +157,8 @@ def test_an_exception_has_no_values() -> None:
         REFERENCE: runs.observe(script.load(one)),
         SUBJECT: Observation(error=Raised("LoweringException", "no", ("graph.py:run",))),
     }
+    said: Any = ExceptionParity().judge(one, answers)
+    answers |= {question: RUNS[question.what](one, question.number) for question in said}
     said = ExceptionParity().judge(one, answers)
     assert isinstance(said, Verdict)
     assert vendor.questions(one, said, answers) == ()

@@ -1,0 +1,98 @@
+"""Where another order of terms may overflow, nothing is told; and replicas move what is added up."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from tests.benchmarks import guises
+
+from shakeout.corpus.capture import capture
+from shakeout.corpus.case import Setting
+from shakeout.corpus.program import Call, Ref
+from shakeout.corpus.vocabularies import torch as words
+from shakeout.fuzz import replicas
+from shakeout.fuzz.execute import Result, execute
+from shakeout.oracles import summation
+from shakeout.oracles.verdict import Outcome
+
+MOST = torch.finfo(torch.float64).max
+
+
+def doubts(operator: str, *operands: torch.Tensor, **more: object) -> list:
+    call = Call(operator, tuple(Ref(n) for n in range(len(operands))), tuple(more.items()))
+    return summation.doubtful(call, operands, words.call)
+
+
+def run(function: Callable, make: Callable[[], list[torch.Tensor]], guise: str = "reordered") -> Result:
+    with guises.known():
+        return execute(capture(function, make, setting=Setting(guise, ())))
+
+
+def test_only_the_sums_that_may_overflow_are_in_doubt() -> None:
+    a = torch.tensor([[0.5 * MOST, 0.5 * MOST, -MOST], [1.0, 2.0, 3.0]], dtype=torch.float64)
+    b = torch.ones(3, 2, dtype=torch.float64)
+    (found,) = doubts("torch.mm", a, b)
+    assert found.tolist() == [[True, True], [False, False]]
+
+
+def test_ordinary_numbers_and_infinities_are_not_in_doubt() -> None:
+    a = torch.randn(4, 4, generator=torch.Generator().manual_seed(0))
+    assert doubts("torch.mm", a, a) == []
+    a[0, 0] = math.inf
+    a[1, 1] = math.nan
+    assert doubts("torch.mm", a, a) == []
+    assert doubts("torch.fft.fft", a) == []
+
+
+def test_a_product_is_in_doubt_above_and_below() -> None:
+    x = torch.tensor([[1e30, 1e30, 1e-30], [1e-30, 1e-30, 1e30], [1.0, 2.0, 3.0]])
+    (found,) = doubts("torch.prod", x, dim=1)
+    assert found.tolist() == [True, True, False]
+
+
+def test_a_transform_is_in_doubt_as_a_whole() -> None:
+    assert doubts("torch.fft.fft", torch.tensor([1.0, 3e38]))[0].all()
+    assert doubts("torch.fft.fft", torch.tensor([1.0, 3e30])) == []
+
+
+@pytest.mark.parametrize("operator", ["torch.add", "torch.relu", "torch.exp", "torch.Tensor.view", "mine:sum"])
+def test_what_rounds_once_adds_nothing_up(operator: str) -> None:
+    assert not summation.adds(operator)
+
+
+def test_a_sum_that_overflows_in_one_order_only_is_no_finding() -> None:
+    def network(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return torch.mm(x, y)
+
+    def make() -> list[torch.Tensor]:
+        # Backwards, as the guise adds, this is -MOST - MOST + MOST.
+        x = torch.tensor([[MOST, -MOST, -MOST]], dtype=torch.float64)
+        return [x, torch.ones(3, 1, dtype=torch.float64)]
+
+    result = run(network, make)
+    assert result.outcome is Outcome.UNKNOWN
+    assert {verdict.symptom for verdict in result.verdicts if verdict.outcome is not Outcome.PASS} == {"unstable"}
+
+
+def test_terms_of_whole_numbers_move_as_well() -> None:
+    def network(x: torch.Tensor) -> torch.Tensor:
+        return torch.fft.rfft(x).abs()
+
+    x = torch.zeros(64, dtype=torch.int16)
+    x[::2] = 3001  # every other frequency is the rest of a cancellation
+    one = capture(network, lambda: [x], setting=Setting("eager"))
+    (plain,), (moved,) = (replicas.replica(one, number).calls[0]["output"] for number in (0, 1))
+    assert not torch.equal(plain, moved)
+    assert float((plain - moved).abs().max()) > 1e-4  # the last place of a result that ought to be 0 is far below
+
+
+def test_what_an_operator_writes_to_is_written() -> None:
+    def network(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return x.addmm_(y, y)
+
+    def make() -> list[torch.Tensor]:
+        return [torch.ones(2, 2), torch.full((2, 2), 2.0)]
+
+    seen = replicas.replica(capture(network, make, setting=Setting("eager")), 0).calls[0]
+    assert torch.allclose(seen["input after the call"][0], torch.full((4,), 9.0), rtol=1e-5)
