@@ -63,8 +63,14 @@ def _explained(error: Exception) -> int:
     from shakeout.corpus.codec import MalformedCase
     from shakeout.corpus.database import DatabaseError, ImpossibleDecision, UnknownBug
     from shakeout.fuzz.config import ConfigError
+    from shakeout.fuzz.nursery import Interrupted, ZygoteBroken
     from shakeout.targets.target import UnknownTarget
 
+    if isinstance(error, ZygoteBroken):
+        print(f"shakeout: the target could not be loaded:\n{error}", file=sys.stderr)
+        return Exit.INFRASTRUCTURE
+    if isinstance(error, Interrupted):
+        return Exit.INTERRUPTED
     if isinstance(error, ConfigError | MalformedCase | UnknownTarget | UnknownBug | ImpossibleDecision):
         print(f"shakeout: {error}", file=sys.stderr)
         return Exit.USAGE
@@ -201,6 +207,10 @@ def _parser() -> argparse.ArgumentParser:
     shrink.add_argument("--tries", type=int, default=5000, help="candidates to run at most (default 5000)")
     shrink.add_argument("--workers", type=int, help="candidates at a time (default: one for each core)")
     shrink.add_argument("--plain", action="store_true", help="lines instead of a live display")
+
+    from shakeout.fuzz.triage import cli as triage
+
+    triage.add_commands(add, _located)
 
     targets = add("targets", _targets, "list what can be tested", "shakeout targets --knobs")
     targets.add_argument("--knobs", action="store_true", help="show what each lets a setting vary")
@@ -555,11 +565,7 @@ def _minimise(options: argparse.Namespace) -> int:
         return _minimise_all(options)
     if options.case is None or options.again:
         raise Mistake("minimise: say which case, or --all for every bug of a campaign (and --again goes with --all)")
-    path = Path(options.case)
-    if not path.exists():
-        if not options.case.upper().startswith("SH-"):
-            raise Mistake(f"minimise: {options.case!r} is no file, no folder of a finding and no bug's id (SH-...)")
-        path = _folder(options)
+    path = _located(options)
     defaults = config.Config()
     try:
         return minimise_command(
@@ -598,6 +604,16 @@ def _minimise_all(options: argparse.Namespace) -> int:
         )
     except Interrupted:
         return Exit.INTERRUPTED
+
+
+def _located(options: argparse.Namespace) -> Path:
+    """The file of a case, or a finding's folder."""
+    path = Path(options.case)
+    if path.exists():
+        return path
+    if not options.case.upper().startswith("SH-"):
+        raise Mistake(f"{options.case!r} is no file, no folder of a finding and no bug's id (SH-...)")
+    return _folder(options)
 
 
 def _folder(options: argparse.Namespace) -> Path:

@@ -8,7 +8,7 @@ from shakeout.corpus.case import Knob, KnobSpace, Mode, Promise, Setting
 from shakeout.targets.eager import INSTALL_TORCH
 from shakeout.targets.target import module_available
 
-__all__ = ["AOT_EAGER", "INDUCTOR", "TorchCompile"]
+__all__ = ["AOT_EAGER", "DECOMPOSED", "DYNAMO", "INDUCTOR", "TorchCompile"]
 
 _DYNAMIC = Knob("dynamic", (None, True, False), "symbolic sizes: decided by the compiler, always, never")
 
@@ -68,6 +68,7 @@ class TorchCompile:
     settings: int = 1
     foreign: frozenset[str] = frozenset()
     mode: Mode | None = None
+    backend: str = ""
 
     def knobs(self) -> KnobSpace:
         """The knobs of this backend."""
@@ -91,13 +92,13 @@ class TorchCompile:
             return torch.sin(x) + x.sum(0)
 
         x = torch.ones(3, 4, requires_grad=True)
-        torch.compile(network, backend=self.name, fullgraph=True)(x).sum().backward()  # type: ignore[no-untyped-call]
+        torch.compile(network, backend=self.backend or self.name, fullgraph=True)(x).sum().backward()  # type: ignore[no-untyped-call]
         torch._dynamo.reset()
 
     def source(self, setting: Setting) -> str:
         """``torch.compile`` with the setting's knobs."""
         options = {name: value for name, value in setting.knobs if name != "dynamic"}
-        arguments = [f"backend={self.name!r}", "fullgraph=True"]
+        arguments = [f"backend={(self.backend or self.name)!r}", "fullgraph=True"]
         if setting.knob("dynamic") is not None:
             arguments.append(f"dynamic={setting.knob('dynamic')!r}")
         if options:
@@ -114,3 +115,11 @@ AOT_EAGER = TorchCompile(
     "aot_eager", "torch.compile's graph capture and AOTAutograd, run by eager kernels", (_DYNAMIC,)
 )
 INDUCTOR = TorchCompile("inductor", "torch.compile with Inductor's generated code", _INDUCTOR)
+
+# What lies between eager and Inductor, for finding out where a failure begins.
+DYNAMO = TorchCompile(
+    "dynamo", "torch.compile's graph capture alone, run by eager kernels", (_DYNAMIC,), backend="eager"
+)
+DECOMPOSED = TorchCompile(
+    "aot_eager_decomp_partition", "aot_eager with Inductor's decompositions and partitioner", (_DYNAMIC,)
+)

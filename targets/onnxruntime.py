@@ -9,13 +9,13 @@ from shakeout.targets.eager import INSTALL_TORCH
 from shakeout.targets.printed import loaded, staged
 from shakeout.targets.target import module_available
 
-__all__ = ["ONNXRUNTIME", "OnnxRuntime"]
+__all__ = ["ONNXRUNTIME", "OPTIMISERS", "OnnxRuntime"]
 
 #: What makes up the chain beside torch: distribution and module.
 _PACKAGES = (("onnx", "onnx"), ("onnxscript", "onnxscript"), ("onnxruntime", "onnxruntime"))
 
 #: Optimisers that can do something to a model without quantisation, by the names under which they can be left out.
-_OPTIMISERS = tuple(
+OPTIMISERS = tuple(
     """
     AttentionFusion BiasGeluFusion BiasSoftmaxFusion CastElimination CommonSubexpressionElimination ConstantFolding
     ConstantSharing ConvActivationFusion ConvAddActivationFusion ConvAddFusion ConvBNFusion ConvMulFusion DivMulFusion
@@ -32,7 +32,7 @@ _KNOBS = (
     Knob("export.optimize", (True, False), "the exporter's own rewrites and constant folding"),
     Knob("export.opset", (None, 18, 21, 23), "version of the operator set; None is the exporter's choice"),
     Knob("optimization", ("ALL", "LAYOUT", "EXTENDED", "BASIC", "NONE"), "level of graph optimisation"),
-    Knob("disabled", (None, *_OPTIMISERS), "one optimiser that is left out"),
+    Knob("disabled", (None, *OPTIMISERS), "one optimiser that is left out"),
     Knob("optimization.loops", (None, 0, 2), "session.graph_optimizations_loop_level: repeat the optimisers"),
     Knob("constant_folding_limit", (None, 16), "largest folded constant in bytes"),
     Knob("saved", (None, "onnx", "ort"), "save the optimised model in a format and load it again"),

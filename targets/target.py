@@ -82,6 +82,8 @@ _BUILT_IN = {
     "eager": _Built("shakeout.targets.eager", "EAGER"),
     "aot_eager": _Built("shakeout.targets.dynamo", "AOT_EAGER"),
     "inductor": _Built("shakeout.targets.dynamo", "INDUCTOR"),
+    "dynamo": _Built("shakeout.targets.dynamo", "DYNAMO"),
+    "aot_eager_decomp_partition": _Built("shakeout.targets.dynamo", "DECOMPOSED"),
     "export": _Built("shakeout.targets.export", "EXPORT"),
     "onnxruntime": _Built("shakeout.targets.onnxruntime", "ONNXRUNTIME"),
     "openvino": _Built("shakeout.targets.openvino", "OPENVINO"),
@@ -91,8 +93,8 @@ _BUILT_IN = {
     "planted": _Built("shakeout.targets.planted", "PLANTED"),
 }
 
-#: Not for campaigns: the self-test's fake, and the reference itself (useful as a check against false positives).
-_HIDDEN = frozenset({"planted"})
+#: Not for campaigns: the self-test's fake, and what lies between eager and Inductor, for bisecting.
+_HIDDEN = frozenset({"planted", "dynamo", "aot_eager_decomp_partition"})
 
 
 def names() -> tuple[str, ...]:

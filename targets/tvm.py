@@ -9,10 +9,10 @@ from shakeout.targets.eager import INSTALL_TORCH
 from shakeout.targets.printed import run_once, staged
 from shakeout.targets.target import module_available
 
-__all__ = ["TVM", "Tvm"]
+__all__ = ["OPTIONAL", "TVM", "Tvm"]
 
 #: Passes that can be left out: the others' results do not rest on theirs.
-_OPTIONAL = (
+OPTIONAL = (
     "CanonicalizeBindings",
     "DeadCodeElimination",
     "FoldConstant",
@@ -62,7 +62,7 @@ _KNOBS = (
     Knob("pipeline", ("default", "zero", "cpu"), "relax.build's own, after the zero pipeline, the CPU backend's"),
     Knob("further", (None, *_FURTHER), "one more pass over the Relax module, before all others"),
     Knob("opt_level", (None, 0, 1, 3), "of the pass context; None is TVM's default"),
-    Knob("disabled", (None, *_OPTIONAL), "one pass that is left out"),
+    Knob("disabled", (None, *OPTIONAL), "one pass that is left out"),
     Knob("exec_mode", ("bytecode", "compiled"), "how the virtual machine runs the calls"),
     Knob("llvm.opt_level", (None, 0, 1, 2), "of LLVM; None is TVM's default"),
     Knob("llvm.cpu", (None, "host"), "the code is for any machine, or for this one's processor"),
@@ -113,7 +113,7 @@ class Tvm:
         from shakeout.targets import tvm_staged as printed
 
         importing = ["decompositions=False"] if setting.knob("import.decompositions") is False else []
-        unoptimised = {"level": 0, "disabled": list(_OPTIONAL), "llvm": 0}
+        unoptimised = {"level": 0, "disabled": list(OPTIONAL), "llvm": 0}
         run = "tvm_run(made[0], given)"
         lines = [
             f"UNOPTIMISED = {unoptimised!r}",

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import signal
 import tempfile
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from shakeout.corpus.case import Case
-from shakeout.fuzz import events
+from shakeout.fuzz.attended import Line, interruptible
 from shakeout.fuzz.exits import Exit
 from shakeout.fuzz.folder import CASE, RESULT, write_text
 from shakeout.fuzz.minimise.executors import Crewed
@@ -25,21 +20,7 @@ from shakeout.fuzz.replay import read_case
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Shown", "Stop", "interruptible", "minimise_command", "write_minimal"]
-
-#: Without a live display, a line so often.
-PLAIN_EVERY = 5.0
-
-
-@dataclass(slots=True)
-class Stop:
-    """Whether somebody asked to stop."""
-
-    asked: bool = False
-
-    def __call__(self) -> bool:
-        """Whether somebody did."""
-        return self.asked
+__all__ = ["Shown", "minimise_command", "write_minimal"]
 
 
 def minimise_command(
@@ -132,56 +113,12 @@ def write_minimal(file: Path, found: Minimised) -> tuple[Path, Path]:
     return target, text
 
 
-@contextlib.contextmanager
-def interruptible() -> Iterator[Stop]:
-    """Ctrl-C asks to stop; a second one does not wait."""
-    stop = Stop()
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        stop.asked = True
-        signal.signal(number, before)
-
-    before = signal.signal(signal.SIGINT, handle)
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-class Shown:
-    """The progress, as one line that changes or as a line now and then."""
-
-    def __init__(self, console: Console, *, live: bool) -> None:
-        from rich.status import Status
-
-        self._console = console
-        self._status = Status("starting", console=console) if live else None
-        self._told = 0.0
-
-    def __enter__(self) -> Shown:
-        if self._status is not None:
-            self._status.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._status is not None:
-            self._status.stop()
-
-    def warming(self, event: events.Event) -> None:
-        """What the crew is at."""
-        if isinstance(event, events.Warming) and not event.done:
-            self._say(event.step, force=True)
+class Shown(Line):
+    """How a search for the smallest case goes."""
 
     def __call__(self, progress: Progress) -> None:
         """How far the search is."""
-        self._say(
+        self.say(
             f"{progress.operators} operators, {progress.elements} elements  {progress.tries} tries, "
             f"{progress.accepted} steps, {progress.seconds:.0f} s  {progress.doing}"
         )
-
-    def _say(self, text: str, *, force: bool = False) -> None:
-        if self._status is not None:
-            self._status.update(text)
-        elif force or time.monotonic() - self._told > PLAIN_EVERY:
-            self._told = time.monotonic()
-            self._console.print(f"      {text}", soft_wrap=True, markup=False)

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import itertools
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
+from typing import Any
 
 from shakeout.corpus import codec
 from shakeout.corpus.case import Case
-from shakeout.fuzz import events
+from shakeout.fuzz.isolated import Isolated
 from shakeout.fuzz.losses import REFERENCE
 from shakeout.fuzz.minimise.predicate import Outcome, failure_of
 from shakeout.fuzz.minimise.settle import Demands, Unsettled, settle
 from shakeout.fuzz.protocol import Job
 from shakeout.fuzz.signature import INTERNAL
-from shakeout.fuzz.supervisor import Answer, Crew, Limits
+from shakeout.fuzz.supervisor import Answer
 from shakeout.fuzz.tally import result_of
-from shakeout.fuzz.timing import TimeLimits
 
 __all__ = ["Crewed", "in_process"]
 
@@ -41,100 +38,52 @@ def in_process(cases: Sequence[Case], demands: Demands) -> list[Outcome]:
     return found
 
 
-class Crewed:
+class Crewed(Isolated):
     """Runs candidates on a crew of workers, side by side; a context manager.
 
     Args:
         directory: for the crew's files.
         target: what the case runs on.
         workers: how many.
-        device: ``cpu`` or ``cuda``.
-        memory: bytes that a candidate may take.
-        seconds: that it may take; None to derive it as it goes.
-        tell: told while the target is warmed.
-        stop: asked now and then whether to give up; candidates in hand are then ``infra``.
+        more: as for ``Isolated``.
     """
 
-    def __init__(
-        self,
-        directory: Path,
-        target: str,
-        workers: int,
-        *,
-        device: str = "cpu",
-        memory: int = 4 << 30,
-        seconds: float | None = None,
-        tell: events.Listener = lambda event: None,
-        stop: Callable[[], bool] = lambda: False,
-    ) -> None:
-        maker = "shakeout.fuzz.minimise.settle"
-        self._crew = Crew(directory, [target], workers, tell=tell, maker=maker, device=device)
-        self._times = TimeLimits(seconds)
-        self._memory = memory
-        self._numbers = itertools.count()
-        self._stop = stop
+    def __init__(self, directory: Path, target: str, workers: int, **more: Any) -> None:
+        super().__init__(directory, [target], workers, maker="shakeout.fuzz.minimise.settle", **more)
 
     def __enter__(self) -> Crewed:
-        try:
-            self._crew.start(self._stop)
-        except BaseException:
-            self._crew.stop()
-            raise
+        super().__enter__()
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._crew.stop()
 
     def __call__(self, cases: Sequence[Case], demands: Demands) -> list[Outcome]:
         """What became of each candidate."""
-        jobs = {}
-        for place, case in enumerate(cases):
-            index, target, device = next(self._numbers), case.setting.target, case.setting.device
-            if target == REFERENCE:
-                # A reference that crashes would do so while the candidate is settled, and blame nobody.
-                job = Job(index=index, target=target, case=case.text, device=device)
-            else:
-                recipe = {"candidate": case.text, "defined": demands.defined, "finite": demands.finite}
-                job = Job(index=index, target=target, recipe=recipe, device=device)
-            jobs[index] = (place, job)
-        todo = deque(job for _, job in jobs.values())
-        found: list[Outcome] = [Outcome("infra")] * len(cases)
-        again: set[int] = set()
-        while jobs and not self._stop():
-            for answer in self._crew.step(lambda: todo.popleft() if todo else None, self._limits):
-                index = answer.job.index
-                if index not in jobs:
-                    continue
-                if answer.loss is not None and answer.loss.kind == "interrupted" and index not in again:
-                    again.add(index)
-                    todo.append(answer.job)
-                    continue
-                place, _ = jobs.pop(index)
-                found[place] = self._outcome(answer)
-        if jobs:
-            self._crew.abandon()
-        return found
+        answers = self.answers([_job(case, demands) for case in cases])
+        return [Outcome("infra") if answer is None else _outcome(answer) for answer in answers]
 
-    def _limits(self, job: Job) -> Limits:
-        return Limits(self._times.limit(job.target), self._memory)
 
-    def _outcome(self, answer: Answer) -> Outcome:
-        message = answer.message
-        if str(message.get("internal", "")).startswith(f"{INTERNAL} {Unsettled.__name__}"):
-            return Outcome("invalid", seconds=message["seconds"])
-        result = result_of(answer)
-        text = message.get("case", "")
-        if answer.loss is not None:
-            seconds = answer.loss.seconds
-            text = answer.loss.state.text if answer.loss.state.kind == "case" else ""
-        else:
-            seconds = float(message["seconds"])
-            self._times.add(answer.job.target, seconds)
-        failure = failure_of(result)
-        case = codec.decode(text) if text and failure is not None else None
-        # Without a text it died while it was settled: that is the reference's matter, and says nothing of the target.
-        if failure is not None and case is None:
-            return Outcome("invalid", seconds=seconds)
-        return Outcome(str(result["status"]), failure, case, result, seconds)
+def _job(case: Case, demands: Demands) -> Job:
+    target, device = case.setting.target, case.setting.device
+    if target == REFERENCE:
+        # A reference that crashes would do so while the candidate is settled, and blame nobody.
+        return Job(index=0, target=target, case=case.text, device=device)
+    recipe = {"candidate": case.text, "defined": demands.defined, "finite": demands.finite}
+    return Job(index=0, target=target, recipe=recipe, device=device)
+
+
+def _outcome(answer: Answer) -> Outcome:
+    message = answer.message
+    if str(message.get("internal", "")).startswith(f"{INTERNAL} {Unsettled.__name__}"):
+        return Outcome("invalid", seconds=message["seconds"])
+    result = result_of(answer)
+    text = message.get("case", "")
+    if answer.loss is not None:
+        seconds = answer.loss.seconds
+        text = answer.loss.state.text if answer.loss.state.kind == "case" else ""
+    else:
+        seconds = float(message["seconds"])
+    failure = failure_of(result)
+    case = codec.decode(text) if text and failure is not None else None
+    # Without a text it died while it was settled: that is the reference's matter, and says nothing of the target.
+    if failure is not None and case is None:
+        return Outcome("invalid", seconds=seconds)
+    return Outcome(str(result["status"]), failure, case, result, seconds)

@@ -13,9 +13,10 @@ from shakeout.corpus import codec
 from shakeout.corpus.database import NAME, Bug, Database, Finding
 from shakeout.corpus.minimals import Minimal
 from shakeout.fuzz import events
+from shakeout.fuzz.attended import interruptible
 from shakeout.fuzz.exits import Exit
 from shakeout.fuzz.folder import CASE
-from shakeout.fuzz.minimise.command import Shown, interruptible, write_minimal
+from shakeout.fuzz.minimise.command import Shown, write_minimal
 from shakeout.fuzz.minimise.executors import Crewed
 from shakeout.fuzz.minimise.predicate import Executor, NotReproduced, failure_of
 from shakeout.fuzz.minimise.search import Budget, Minimised, Progress, minimise

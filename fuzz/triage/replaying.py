@@ -16,11 +16,11 @@ from shakeout.corpus.case import Case
 from shakeout.corpus.database import NAME, Database
 from shakeout.corpus.minimals import Replayed
 from shakeout.fuzz import events
+from shakeout.fuzz.attended import interruptible
 from shakeout.fuzz.environment import describe
 from shakeout.fuzz.exits import Exit
 from shakeout.fuzz.folder import SEQUENCE
 from shakeout.fuzz.losses import REFERENCE
-from shakeout.fuzz.minimise.command import interruptible
 from shakeout.fuzz.minimise.predicate import Failure, failure_of
 from shakeout.fuzz.nursery import ZygoteBroken
 from shakeout.fuzz.protocol import Job

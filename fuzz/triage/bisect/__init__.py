@@ -1,0 +1,1 @@
+"""Which change is to blame: a switch, a pass, a lowering, a release."""

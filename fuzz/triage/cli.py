@@ -1,0 +1,58 @@
+"""The command line of what happens to a finding after it was found: ``shakeout bisect``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+__all__ = ["add_commands"]
+
+#: Adds a command: name, function, help, example.
+Add = Callable[[str, Callable[[argparse.Namespace], int], str, str], argparse.ArgumentParser]
+
+
+def add_commands(add: Add, located: Callable[[argparse.Namespace], Path]) -> None:
+    """Add the commands.
+
+    Args:
+        add: adds one to the parser.
+        located: the path that the argument ``case`` means; raises what the caller turns into a message.
+    """
+
+    def bisect(options: argparse.Namespace) -> int:
+        return _bisect(options, located(options))
+
+    parser = add("bisect", bisect, "find out which part of a compiler is to blame", "shakeout bisect SH-7f3a")
+    _of_case(parser)
+    parser.add_argument("--workers", type=_positive, metavar="N", help="runs at a time (default: one for each core)")
+    parser.add_argument("--plain", action="store_true", help="lines instead of a live display")
+    parser.add_argument("--json", action="store_true", help="for programs")
+
+
+def _of_case(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("case", help="a bug's id, a finding's folder, or a case.json")
+    parser.add_argument("--directory", type=Path, metavar="DIR", help="campaign of the id (default: the newest)")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a positive whole number, found {text!r}")
+    return int(text)
+
+
+def _bisect(options: argparse.Namespace, path: Path) -> int:
+    from rich.console import Console
+
+    from shakeout.fuzz.config import Config
+    from shakeout.fuzz.triage.bisect.command import bisect_command, chosen
+
+    defaults = Config()
+    return bisect_command(
+        chosen(path),
+        workers=options.workers or defaults.workers,
+        memory=defaults.memory_limit,
+        plain=options.plain,
+        as_json=options.json,
+        console=Console(highlight=False, stderr=options.json),
+    )

@@ -1,0 +1,371 @@
+"""Bisecting a case: what a ladder asks, what it concludes, what is kept, and the limits on real compilers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tests.faults import FAULTS
+from tests.faults.fault import Canary
+from tests.faults.inductor import Compiled
+
+from shakeout.corpus import codec
+from shakeout.corpus.capture import capture
+from shakeout.corpus.case import Case, Setting
+from shakeout.fuzz.cli import main
+from shakeout.fuzz.exits import Exit
+from shakeout.fuzz.minimise.predicate import Failure, NotReproduced
+from shakeout.fuzz.triage.bisect import command, facts
+from shakeout.fuzz.triage.bisect.facts import Bisection, Culprit, Cures, Fact, Knobs, Note, Releases, Rung
+from shakeout.fuzz.triage.bisect.hooks import Gate, Limit, limited
+from shakeout.fuzz.triage.bisect.inquiry import Inquiry
+from shakeout.fuzz.triage.bisect.ladders import bisected
+from shakeout.fuzz.triage.bisect.trials import Shown, Trial, in_process, judged
+
+WRONG = Failure("inductor", "value", "wrong value")
+BAD, GOOD = Shown("failed", WRONG), Shown("compared")
+
+
+def case_of(target: str = "inductor", **knobs: object) -> Case:
+    setting = Setting(target, tuple(sorted(knobs.items())))
+    return capture(torch.sin, lambda: [torch.ones(3)], setting=setting)
+
+
+class Fake:
+    """A compiler with parts: it fails where ``fails`` says so, given the trial and which parts are at work."""
+
+    def __init__(
+        self, parts: dict[str, Sequence[str]], fails: Callable[[Trial, dict[str, Sequence[str]]], bool]
+    ) -> None:
+        self.parts = parts
+        self.fails = fails
+        self.runs = 0
+
+    def __call__(self, trials: Sequence[Trial]) -> list[Shown]:
+        found = []
+        for trial in trials:
+            self.runs += 1
+            limit = trial.limit
+            active = dict(self.parts)
+            names: Sequence[str] = ()
+            if limit is not None:
+                names = self.parts.get(limit.kind, ())
+                most = len(names) if limit.most is None else limit.most
+                active[limit.kind] = [n for i, n in enumerate(names) if i < most and i != limit.without]
+            shown = BAD if self.fails(trial, active) else GOOD
+            found.append(replace(shown, names=tuple(names)))
+        return found
+
+
+def of(found: Sequence[Fact], kind: type) -> list:
+    return [fact for fact in found if isinstance(fact, kind)]
+
+
+def test_a_lowering_is_named() -> None:
+    parts = {"lowerings": ["aten.cos (cos)", "aten.sin (sin)", "aten.add (add)"], "fusions": ["a with b"]}
+    fake = Fake(parts, lambda t, at: t.case.setting.target == "inductor" and "aten.sin (sin)" in at["lowerings"])
+    found = list(bisected(Inquiry(case_of(), fake)))
+    assert [str(rung).split()[1] for rung in of(found, Rung)] == ["good", "good", "good", "bad"]
+    stage, lowering = of(found, Culprit)
+    assert stage.names == ("inductor",)
+    assert lowering == replace(lowering, kind="lowering", names=("aten.sin (sin)",), number=2, of=3, alone=True)
+    assert 0.9 < lowering.confidence <= 1
+
+
+def test_the_pattern_of_a_pass_is_named_and_nothing_behind_it() -> None:
+    parts = {
+        "joint_graph_passes": ["noop", "fold"],
+        "patterns": ["one", "two", "three"],
+        "lowerings": ["aten.sin (sin)"],
+    }
+
+    def fails(trial: Trial, at: dict[str, Sequence[str]]) -> bool:
+        return (
+            trial.case.setting.target == "inductor" and "fold" in at["joint_graph_passes"] and "two" in at["patterns"]
+        )
+
+    found = of(list(bisected(Inquiry(case_of(), Fake(parts, fails)))), Culprit)
+    assert [(one.kind, one.names) for one in found] == [
+        ("stage", ("inductor",)),
+        ("joint-graph pass", ("fold",)),
+        ("pattern", ("two",)),
+    ]
+
+
+def test_two_lowerings_that_are_both_wrong_are_told_as_not_cured_alone() -> None:
+    parts = {"lowerings": ["sin", "cos", "sin again"]}
+    fake = Fake(parts, lambda t, at: any("sin" in name for name in at["lowerings"]))
+    culprit = Inquiry(case_of(), fake).culprit("lowerings", "lowering")
+    assert culprit is not None
+    assert (culprit.names, culprit.alone) == (("sin",), False)
+
+
+def test_a_failure_below_inductor_is_not_blamed_on_inductor() -> None:
+    found = list(bisected(Inquiry(case_of(), Fake({}, lambda t, at: t.case.setting.target != "dynamo"))))
+    assert [one.names for one in of(found, Culprit)] == [("aot_eager",)]
+
+
+def test_a_decomposition_is_named() -> None:
+    parts = {"decomposition": ["aten.std", "aten.var"]}
+
+    def fails(trial: Trial, at: dict[str, Sequence[str]]) -> bool:
+        return (
+            trial.case.setting.target in ("inductor", "aot_eager_decomp_partition")
+            and "aten.var" in at["decomposition"]
+        )
+
+    found = list(bisected(Inquiry(case_of(), Fake(parts, fails))))
+    assert [one.names for one in of(found, Culprit)] == [("aot_eager_decomp_partition",), ("aten.var",)]
+
+
+def test_nothing_is_named_where_nothing_cures() -> None:
+    found = list(
+        bisected(Inquiry(case_of(), Fake({"lowerings": ["x"]}, lambda t, at: t.case.setting.target == "inductor")))
+    )
+    assert [one.names for one in of(found, Culprit)] == [("inductor",)]
+    assert of(found, Note)
+    cures = of(found, Cures)[0]
+    assert cures.found == ()
+    assert cures.tried > 20
+
+
+def test_an_optimiser_and_its_level_are_named() -> None:
+    parts = {"optimisers": ["CastElimination", "LayerNormFusion", "GeluFusion"]}
+
+    def fails(trial: Trial, at: dict[str, Sequence[str]]) -> bool:
+        level = trial.case.setting.knob("optimization", "ALL")
+        return level in ("EXTENDED", "LAYOUT", "ALL") and "LayerNormFusion" in at["optimisers"]
+
+    found = list(bisected(Inquiry(case_of("onnxruntime"), Fake(parts, fails))))
+    assert [rung.verdict for rung in of(found, Rung)] == ["good", "good", "bad", "bad", "bad"]
+    assert [one.names for one in of(found, Culprit)] == [("optimization=EXTENDED",), ("LayerNormFusion",)]
+
+
+def test_what_fails_without_optimisation_is_no_optimisers_fault() -> None:
+    found = list(bisected(Inquiry(case_of("onnxruntime"), Fake({}, lambda t, at: True))))
+    assert not of(found, Culprit)
+    assert "without any optimisation" in str(of(found, Note)[0])
+
+
+def test_a_pass_of_tvm_is_named_with_the_stage_that_the_oracles_blame() -> None:
+    parts = {"tvm passes": ["FoldConstant", "FuseOps", "tirx.StmtSimplify"]}
+    staged = replace(BAD, stage="relax.build")
+
+    def execute(trials: Sequence[Trial]) -> list[Shown]:
+        found = Fake(parts, lambda t, at: "FuseOps" in at["tvm passes"])(trials)
+        return [replace(one, stage=staged.stage) if one.failure else one for one in found]
+
+    stage, culprit = of(list(bisected(Inquiry(case_of("tvm"), execute))), Culprit)
+    assert stage.names == ("relax.build",)
+    assert (culprit.names, culprit.number, culprit.of) == (("FuseOps",), 2, 3)
+
+
+@pytest.mark.parametrize(("name", "says"), [("openvino", "no switch"), ("export", "no switch"), ("eager", "no parts")])
+def test_what_an_interface_does_not_allow_is_said(name: str, says: str) -> None:
+    notes = of(list(bisected(Inquiry(case_of(name), Fake({}, lambda t, at: True)))), Note)
+    assert any(says in str(note) for note in notes)
+
+
+def test_knobs_that_do_not_matter_are_put_back() -> None:
+    case = case_of(max_fusion_size=1, pattern_matcher=False)
+    inquiry = Inquiry(case, Fake({}, lambda t, at: t.case.setting.knob("max_fusion_size") == 1))
+    assert next(iter(bisected(inquiry))) == Knobs((("max_fusion_size", 1),))
+    assert inquiry.case.setting.knobs == (("max_fusion_size", 1),)
+    cures = inquiry.cures()
+    assert ("max_fusion_size", 64) in cures.found
+
+
+def test_default_settings_that_fail_are_told_so() -> None:
+    inquiry = Inquiry(case_of(max_fusion_size=1), Fake({}, lambda t, at: True))
+    assert inquiry.needed_knobs() == ()
+
+
+def test_what_does_not_fail_is_refused() -> None:
+    with pytest.raises(NotReproduced, match="does not fail here"):
+        Inquiry(case_of(), Fake({}, lambda t, at: False))
+    with pytest.raises(NotReproduced, match="in the way that was told"):
+        Inquiry(case_of(), Fake({}, lambda t, at: True), wanted=Failure("inductor", "crash", "SIGSEGV"))
+
+
+def test_rare_failures_run_more_often() -> None:
+    count = [0]
+
+    def sometimes(trial: Trial, at: dict[str, Sequence[str]]) -> bool:
+        count[0] += 1
+        return count[0] % 3 == 0 and trial.case.setting.target == "inductor"
+
+    inquiry = Inquiry(case_of(), Fake({}, sometimes))
+    assert inquiry.certainty.needed > 4
+    assert [rung.verdict for rung in inquiry.rungs(("dynamo", "aot_eager"))] == ["good", "good"]
+
+
+@pytest.mark.parametrize(
+    ("shown", "verdict"),
+    [
+        (Shown("failed", WRONG), "bad"),
+        (Shown("failed", replace(WRONG, target="aot_eager", culprit="a stage")), "bad"),
+        (Shown("failed", replace(WRONG, symptom="NaN lost")), "skip"),
+        (Shown("failed", Failure("inductor", "exception", "LoweringException", "x")), "skip"),
+        (Shown("compared"), "good"),
+        (Shown("unsupported"), "skip"),
+        (Shown("invalid"), "skip"),
+        (Shown("infra"), "infra"),
+    ],
+)
+def test_what_a_run_says(shown: Shown, verdict: str) -> None:
+    assert judged(shown, WRONG) == verdict
+
+
+def test_exceptions_are_the_same_by_template_on_one_target_and_in_any_class_on_another() -> None:
+    wanted = Failure("inductor", "exception", "InductorError", "compile | no such N")
+    assert judged(Shown("failed", replace(wanted, culprit="run | no such N")), wanted) == "bad"
+    assert judged(Shown("failed", replace(wanted, culprit="compile | other")), wanted) == "skip"
+    assert judged(Shown("failed", replace(wanted, target="aot_eager", symptom="KeyError", culprit="")), wanted) == "bad"
+
+
+def test_the_gate_decides_the_same_for_one_key_and_counts_anew_for_each_compilation() -> None:
+    names: list[str] = []
+    gate = Gate(Limit("fusions", 1), names.append)
+    gate.begin()
+    assert [gate("a", "a"), gate("b", "b"), gate("a", "a"), gate("b", "b")] == [True, False, True, False]
+    gate.begin()
+    assert [gate("a", "a"), gate("b", "b")] == [True, False]
+    assert names == ["a", "b"]
+    gate = Gate(Limit("x", without=1))
+    assert [gate("a"), gate("b"), gate("c")] == [True, False, True]
+
+
+def test_facts_survive_their_file(tmp_path: Path) -> None:
+    culprit = Culprit("lowering", ("sin",), 2, 3, True, 0.97)
+    releases = Releases((("torch 1", "good"), ("torch 2", "bad")), "torch 2", (), "torch 1", confidence=0.98)
+    found = (Rung("dynamo", "good"), Knobs((("a", 1),)), culprit, Cures((("b", False),), 5), Note("so"), releases)
+    bisection = Bisection("id", "inductor", str(WRONG), "5 of 5", found, (("torch", "2"),), 7, 1.5, True)
+    facts.write(tmp_path, bisection)
+    assert facts.read(tmp_path) == bisection
+    lines = "\n".join(bisection.lines())
+    assert "lowering sin (number 2 of 3); cured without it; confidence 0.97" in lines
+    assert "first bad torch 2, torch 1 is good" in lines
+    assert "NOT checked" in lines
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 2}', '{"format": 1, "facts": [{"fact": "x"}]}'])
+def test_a_damaged_file_is_no_bisection(tmp_path: Path, text: str) -> None:
+    (tmp_path / facts.NAME).write_text(text)
+    assert facts.read(tmp_path) is None
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+class NoCrew:
+    """Runs trials by a function in the crew's place."""
+
+    def __init__(self, run: Callable[[Sequence[Trial]], list[Shown]]) -> None:
+        self.run = run
+
+    def __enter__(self) -> NoCrew:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def __call__(self, trials: Sequence[Trial]) -> list[Shown]:
+        return self.run(trials)
+
+
+@pytest.fixture
+def crewed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Sequence[Trial]], list[Shown]]], None]:
+    """Puts a fake compiler in the crew's place."""
+    return lambda run: monkeypatch.setattr(command, "Crewed", lambda *args, **more: NoCrew(run))
+
+
+def finding(folder: Path, case: Case) -> Path:
+    folder.mkdir()
+    (folder / "case.json").write_text(case.text)
+    return folder
+
+
+def test_the_command_keeps_what_it_found(tmp_path: Path, crewed: Callable, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = finding(tmp_path / "SH-0000", case_of("aot_eager"))
+    crewed(Fake({}, lambda t, at: t.case.setting.target == "aot_eager"))
+    assert main(["bisect", str(folder), "--plain"]) == Exit.OK
+    said = capsys.readouterr().out
+    assert "rung      dynamo                       good" in said
+    assert "culprit   stage aot_eager" in said
+    kept = facts.read(folder)
+    assert kept is not None
+    assert kept.complete
+    assert kept.case == case_of("aot_eager").id
+    assert main(["bisect", str(folder), "--json"]) == Exit.OK
+    assert json.loads(capsys.readouterr().out)["reliability"] == "5 of 5"
+
+
+def test_interrupted_it_keeps_what_is_known(tmp_path: Path, crewed: Callable) -> None:
+    folder = finding(tmp_path / "SH-0000", case_of())
+    fake = Fake({}, lambda t, at: t.case.setting.target == "inductor")
+
+    def run(trials: Sequence[Trial]) -> list[Shown]:
+        if any(trial.limit is not None for trial in trials):
+            os.kill(os.getpid(), signal.SIGINT)
+        return fake(trials)
+
+    crewed(run)
+    assert main(["bisect", str(folder), "--plain"]) == Exit.INTERRUPTED
+    kept = facts.read(folder)
+    assert kept is not None
+    assert not kept.complete
+    assert kept.culprit is not None
+    assert kept.culprit.names == ("inductor",)
+
+
+def test_the_minimised_case_is_taken_where_there_is_one(tmp_path: Path) -> None:
+    folder = finding(tmp_path / "SH-0000", case_of(max_fusion_size=1))
+    assert command.chosen(folder).file == folder / "case.json"
+    (folder / command.MINIMISED).write_text(case_of().text)
+    assert command.chosen(folder).case == codec.decode(case_of().text)
+    assert command.chosen(folder).folder == folder
+    assert command.chosen(folder / "case.json").folder is None
+
+
+@pytest.mark.parametrize(("path", "status"), [("nothing.json", Exit.USAGE), ("SH-none", Exit.DIRECTORY)])
+def test_what_is_no_case_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, status: Exit) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["bisect", path]) == status
+
+
+def test_a_case_that_passes_is_told(tmp_path: Path, crewed: Callable, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = finding(tmp_path / "SH-0000", case_of())
+    crewed(Fake({}, lambda t, at: False))
+    assert main(["bisect", str(folder), "--plain"]) == Exit.OK
+    assert "does not fail here" in capsys.readouterr().out
+    assert facts.read(folder) is None
+
+
+# --- real compilers ---------------------------------------------------------------------------------------------------
+
+
+def test_a_decomposition_that_is_left_out_is_not_called() -> None:
+    case = capture(torch.logit, lambda: [torch.full((3,), 0.25)], setting=Setting("aot_eager_decomp_partition"))
+    with limited(Limit("decomposition")) as names:
+        assert in_process([Trial(case)])[0].status == "compared"
+    assert any("logit" in name for name in names), names
+    shown = in_process([Trial(case, Limit("decomposition", 0)), Trial(case)])
+    assert [one.status for one in shown] == ["compared", "compared"]
+
+
+def test_the_lowering_in_which_a_fault_is_planted_is_named() -> None:
+    fault = next(fault for fault in FAULTS if fault.name == "tanh saturates early")
+    assert isinstance(fault.plant, Compiled)
+    # Planted without the canary's second compilation, which would be counted too.
+    with fault.plant.patch(Canary()):
+        found = Inquiry(fault.case(), in_process).culprit("lowerings", "lowering")
+    assert found is not None
+    assert found.alone
+    assert len(found.names) == 1
+    assert found.names[0].startswith("aten.tanh")

@@ -1,0 +1,21 @@
+"""Bisecting a shipped bug of a stock compiler whose culprit is known."""
+
+import pytest
+
+from shakeout.corpus import known
+from shakeout.fuzz.minimise.predicate import NotReproduced
+from shakeout.fuzz.triage.bisect.inquiry import Inquiry
+from shakeout.fuzz.triage.bisect.trials import in_process
+from shakeout.targets.target import target
+
+
+def test_the_optimiser_of_a_known_bug_is_named() -> None:
+    if missing := target("onnxruntime").unavailable():
+        pytest.skip(missing)
+    case = known.load(known.DIRECTORY / "onnxruntime-layer-norm-fusion-broadcast-scale.json").case
+    try:
+        found = Inquiry(case, in_process).culprit("optimisers", "optimiser")
+    except NotReproduced as error:
+        pytest.skip(f"fixed in the installed version: {error}")
+    assert found is not None
+    assert (found.names, found.alone) == (("SimplifiedLayerNormFusion",), True)
