@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
+
+from shakeout.fuzz.exits import Exit
 
 __all__ = ["add_commands"]
 
@@ -28,6 +31,13 @@ def add_commands(add: Add, located: Callable[[argparse.Namespace], Path]) -> Non
     parser.add_argument("--workers", type=_positive, metavar="N", help="runs at a time (default: one for each core)")
     parser.add_argument("--plain", action="store_true", help="lines instead of a live display")
     parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument(
+        "--env", action="append", type=Path, default=[], metavar="DIR", help="try in this environment; oldest first"
+    )
+    parser.add_argument(
+        "--versions", default="", metavar="LIST", help="try in releases that pip installs: torch==2.12.0,torch==2.13.0"
+    )
+    parser.add_argument("--newest", action="store_true", help="try in the newest release that pip finds")
 
 
 def _of_case(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +57,24 @@ def _bisect(options: argparse.Namespace, path: Path) -> int:
     from shakeout.fuzz.config import Config
     from shakeout.fuzz.triage.bisect.command import bisect_command, chosen
 
+    console = Console(highlight=False, stderr=options.json)
+    if options.env or options.versions or options.newest:
+        from shakeout.fuzz.triage.bisect.environments import NotAnEnvironment
+        from shakeout.fuzz.triage.bisect.releases import releases_command
+
+        try:
+            return releases_command(
+                chosen(path),
+                directories=options.env,
+                versions=options.versions,
+                newest=options.newest,
+                plain=options.plain,
+                as_json=options.json,
+                console=console,
+            )
+        except NotAnEnvironment as error:
+            print(f"shakeout: {error}", file=sys.stderr)
+            return Exit.USAGE
     defaults = Config()
     return bisect_command(
         chosen(path),
@@ -54,5 +82,5 @@ def _bisect(options: argparse.Namespace, path: Path) -> int:
         memory=defaults.memory_limit,
         plain=options.plain,
         as_json=options.json,
-        console=Console(highlight=False, stderr=options.json),
+        console=console,
     )

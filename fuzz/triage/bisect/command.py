@@ -174,6 +174,8 @@ def _ended(job: Job, bisection: Bisection, as_json: bool, console: Console) -> i
         culprit = bisection.culprit
         console.print(f"culprit   {culprit or 'not found'}", soft_wrap=True, markup=False)
         console.print(f"{bisection.trials} runs in {bisection.seconds:.0f} s{state}")
+        if bisection.releases is None:
+            console.print("newest    NOT checked on the newest release (--newest)")
         if path is not None:
             console.print(f"kept      {path}", soft_wrap=True)
     return Exit.OK if bisection.complete else Exit.INTERRUPTED
