@@ -32,6 +32,7 @@ from shakeout.fuzz.selftest import NO_FAULT, selftest
 from shakeout.fuzz.supervisor import Answer, Crew, Limits, Loss
 from shakeout.fuzz.tally import abandoned, counts, internal, result_of, traced
 from shakeout.fuzz.timing import LEAST, TimeLimits
+from shakeout.fuzz.traces import TraceLog
 from shakeout.fuzz.triage.recognition import Remembered, expected
 
 __all__ = ["Campaign", "DirectoryUnusable", "SelfTestFailed", "next_directory"]
@@ -124,6 +125,7 @@ class Campaign:
                     shutil.rmtree(self.directory / name, ignore_errors=True)
                 self.database = stack.enter_context(self._open_database())
                 self._log = stack.enter_context(events.EventLog(self.directory / events.LOG))
+                self._traces = stack.enter_context(TraceLog(self.directory))
                 configuration.write(self.config, self.directory / "campaign.toml")
             self.crew = Crew(
                 self.directory,
@@ -481,6 +483,7 @@ class Campaign:
             status=result["status"],
             reason=result["reason"],
         )
+        self._traces.add(message.get("traces", ()))
         self._totals[job.target] = self._totals.get(job.target, Totals()) + tallied
         self._untold.append(
             events.CaseDone(

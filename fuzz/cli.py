@@ -95,6 +95,7 @@ def _explained(error: Exception) -> int:
 def _parser() -> argparse.ArgumentParser:
     from shakeout import __version__
     from shakeout.corpus.database import STATES, STATUSES
+    from shakeout.fuzz.learning import command as learning
 
     parser = argparse.ArgumentParser(
         prog="shakeout",
@@ -219,15 +220,29 @@ def _parser() -> argparse.ArgumentParser:
     operators = add(
         "operators",
         _operators,
-        "list operators: how far a campaign's cases with them came, or what a target takes",
-        "shakeout operators --target onnxruntime",
+        "list operators: how far a campaign's cases with them came, what a target takes, or what was learnt of them",
+        "shakeout operators conv2d --rules",
     )
-    operators.add_argument("directory", type=Path, nargs="?", help="campaign (default: the newest below runs/)")
+    operators.add_argument(
+        "what",
+        nargs="?",
+        metavar="DIRECTORY | NAME",
+        help="a campaign (default: the newest below runs/), or an operator: conv2d, 'torch.fft.*'",
+    )
+    operators.add_argument("--rules", action="store_true", help="what was learnt of each way to call them")
     operators.add_argument("--target", metavar="NAME", help="only this target; without a campaign, what it takes")
     operators.add_argument(
         "--write", type=Path, metavar="FILE", help="what the target takes, from a campaign with --operators 1"
     )
     operators.add_argument("--json", action="store_true", help="for programs")
+
+    learn = add(
+        "learn",
+        _learn,
+        "learn what operators take and give, from calls that are run",
+        "shakeout learn mypackage.kernels:my_conv2d --examples tests/test_kernels.py",
+    )
+    learning.add_arguments(learn)
 
     add("selftest", _selftest, "plant eight faults and see that each is found", "shakeout selftest")
     doctor = add("doctor", _doctor, "check whether this machine can run campaigns", "shakeout doctor")
@@ -666,9 +681,11 @@ def _operators(options: argparse.Namespace) -> int:
     from shakeout.corpus import support
     from shakeout.corpus.database import NAME, Database
 
-    if options.directory is None and options.target is not None and (table := support.load(options.target)):
+    if options.rules or (options.what is not None and not Path(options.what).is_dir()):
+        return _rules(options)
+    if options.what is None and options.target is not None and (table := support.load(options.target)):
         return _takes(options.target, table, as_json=options.json)
-    directory = _existing(options.directory)
+    directory = _existing(None if options.what is None else Path(options.what))
     with Database.read(directory / NAME) as database:
         rows = [row for row in database.ledger() if options.target in (None, row.target)]
     if options.write is not None:
@@ -683,6 +700,24 @@ def _operators(options: argparse.Namespace) -> int:
     operators = {row.operator for row in rows}
     fed = {row.operator for row in rows if row.fed}
     print(f"{len(operators)} operators, {len(fed)} of them also fed by another operator's result")
+    return Exit.OK
+
+
+def _rules(options: argparse.Namespace) -> int:
+    """What was learnt of operators."""
+    from shakeout.fuzz.learning import listing
+
+    if options.target is not None or options.write is not None:
+        raise Mistake("operators: --target and --write go with a campaign's directory, not with an operator or --rules")
+    try:
+        library, names = listing.matching(options.what)
+    except listing.NothingLearnt as error:
+        raise Mistake(f"operators: {error}") from None
+    if options.json:
+        _print_json(listing.described(library, names))
+        return Exit.OK
+    for line in listing.lines(library, names, rules=options.rules or len(names) == 1):
+        print(line)
     return Exit.OK
 
 
@@ -712,6 +747,17 @@ def _write_table(options: argparse.Namespace, rows: Sequence[LedgerRow]) -> int:
     except OSError as error:
         raise Mistake(f"--write: {options.write}: {error.strerror}", Exit.DIRECTORY) from None
     return Exit.OK
+
+
+def _learn(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from shakeout.fuzz.learning.command import CannotLearn, learn_command
+
+    try:
+        return learn_command(options, Console(highlight=False))
+    except CannotLearn as error:
+        raise Mistake(str(error), error.status) from None
 
 
 def _selftest(options: argparse.Namespace) -> int:

@@ -16,6 +16,7 @@ from shakeout.fuzz.protocol import Job
 
 if TYPE_CHECKING:
     from shakeout.generators.choices import Choices
+    from shakeout.generators.network import Grown
     from shakeout.generators.vocabularies.torch import Vocabulary
 
 __all__ = ["Made", "compose", "prepare"]
@@ -31,6 +32,7 @@ class Made:
         fed: operators that took another operator's result.
         proposed: calls that were tried.
         rejected: how many of them were dropped, by reason.
+        traces: rows of calls that the reference refused, and of one program in ``TAKEN`` those that it took.
         reference: what the reference showed meanwhile.
     """
 
@@ -39,6 +41,7 @@ class Made:
     fed: tuple[str, ...] = ()
     proposed: int = 0
     rejected: Mapping[str, int] = field(default_factory=dict)
+    traces: tuple[Any, ...] = ()
     reference: Observation | None = None
 
 
@@ -51,6 +54,9 @@ EXPLORE = 0.15
 
 #: One case of so many is grown of operators that keep whole numbers exact, on whole numbers: its verdict is equality.
 EXACT_TURN = 8
+
+#: Of one program in so many, the calls that were taken are told for whoever learns from them: they are many, and alike.
+TAKEN = 16
 
 _loaded: list[Vocabulary] = []
 _collecting: list[subprocess.Popen[bytes]] = []
@@ -115,7 +121,14 @@ def compose(job: Job, before_call: Callable[[str], None] | None = None) -> Made:
     case = Case(grown.program, grown.calls, settings[0])
     # It was grown on the CPU.
     reference = grown.reference if job.device == "cpu" else None
-    return Made(case, tuple(settings[1:]), grown.fed, grown.proposed, grown.rejected, reference)
+    return Made(case, tuple(settings[1:]), grown.fed, grown.proposed, grown.rejected, _traces(job, grown), reference)
+
+
+def _traces(job: Job, grown: Grown) -> tuple[Any, ...]:
+    from shakeout.generators.rules.observed import taken
+
+    told = (*grown.refused, *(taken(grown.program) if job.seed % TAKEN == 0 else ()))
+    return tuple(trace.to_json() for trace in told)
 
 
 def _exact_turn(seed: int) -> bool:

@@ -67,7 +67,8 @@ def main(sock: socket.socket, slot_path: Path, home: Path, maker: str) -> None:
         sock: one end of the worker's channel.
         slot_path: its slot, where nothing is yet.
         home: its directory; what the compilers write goes there.
-        maker: module whose ``compose`` turns a job into a case.
+        maker: module whose ``compose`` turns a job into a case, or whose ``work`` does what a job asks for and gives
+            the answer to it.
     """
     _settle(home)
     worker = _Worker(Channel(sock), Slot(slot_path), home, maker)
@@ -139,7 +140,7 @@ class _Worker:
         self.slot = slot
         self._home = home
         watched(lambda waiting: self.slot.phase(WAITING if waiting else "run"))
-        self._compose = import_module(maker).compose
+        self._maker = import_module(maker)
         self._done = 0
 
     def serve(self, job: Job) -> None:
@@ -160,6 +161,9 @@ class _Worker:
     def _answers(self, job: Job) -> Iterator[dict[str, Any]]:
         """What came of a job, one answer for each setting; an error of our own is an answer too."""
         try:
+            if hasattr(self._maker, "work"):
+                yield self._maker.work(job, self.slot)
+                return
             if job.script_limit:
                 from shakeout.fuzz.execute import repro
 
@@ -187,16 +191,18 @@ class _Worker:
         random.seed(job.seed)
         torch.manual_seed(job.seed & 0x7FFFFFFFFFFFFFFF)
         grown: dict[str, Any] = {}
+        told: dict[str, Any] = {}
         began = time.monotonic()
         reference = None
         if job.case:
             cases = [codec.decode(job.case)]
         else:
             self.slot.phase("grow")
-            made = self._compose(job, self.slot.trace if job.traced else None)
+            made = self._maker.compose(job, self.slot.trace if job.traced else None)
             reference = made.reference
             cases = [made.case, *(replace(made.case, setting=setting) for setting in made.further)]
             grown = {"fed": sorted(set(made.fed)), "proposed": made.proposed, "rejected": dict(made.rejected)}
+            told = {"traces": made.traces} if made.traces else {}
         shared = Shared(grown=reference)
         for number, case in enumerate(cases):
             text = case.text
@@ -211,7 +217,8 @@ class _Worker:
             )
             data = result.to_json()
             data["seconds"] = {"grow": round(spent, 6), **data["seconds"]}
-            answer = {"result": data, "text": text, **grown}
+            answer = {"result": data, "text": text, **grown, **told}
+            told = {}  # once is enough
             if result.failure is not None:
                 self._explain(case, result, answer)
             if len(os.listdir("/proc/self/task")) > THREADS or _broken(case.setting.device):

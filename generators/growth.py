@@ -12,11 +12,13 @@ import torch
 
 from shakeout.corpus import standalone
 from shakeout.corpus.case import InputSet, Storage, View
-from shakeout.corpus.program import Arg, Form, Name, Ref
+from shakeout.corpus.program import Arg, Form, Name, Ref, TensorType
 from shakeout.corpus.vocabularies import kernel as words
 from shakeout.generators import views
 from shakeout.generators.choices import Choices
 from shakeout.generators.definedness import Traits, after, before, ordinary, traits, undefined_results
+from shakeout.generators.rules.observed import MOST_REFUSED, observed_call, template
+from shakeout.generators.rules.trace import Trace
 from shakeout.generators.values import DTYPES, NAMES, Given, Palette, row_major, tensor_of
 from shakeout.generators.vocabularies.records import Record, Spread
 
@@ -209,6 +211,7 @@ class Growth:
         self.by_type: dict[tuple[str, tuple[int, ...]], list[int]] = {}
         self.protected: set[int] = set()
         self.rejected: Counter[str] = Counter()
+        self.refused: list[Trace] = []
         self.total = 0
         self.deriving = 0
         self.spoilt = False  # a dropped call wrote where it should not: values are not what the program says
@@ -597,6 +600,8 @@ class Growth:
             if versions and versions != [tensor._version for tensor in used]:
                 self.spoilt = True
             if isinstance(error, Rejected):
+                if error.__cause__ is not None and len(self.refused) < MOST_REFUSED:
+                    self._refuse(operator, args, kwargs, operands, error.__cause__)
                 raise
             raise Rejected("cannot be checked") from error
         number = len(self.steps)
@@ -617,6 +622,18 @@ class Growth:
             kept = [*used, *(tensor for tensor in fresh if tensor is not None)]
             self.protected.update(tensor.untyped_storage().data_ptr() for tensor in kept)
         self.steps.append(Step(operator, function, args, kwargs, operands, written, kind, form, first, tuple(types)))
+
+    def _refuse(
+        self,
+        operator: str,
+        args: tuple[Arg, ...],
+        kwargs: tuple[tuple[str, Arg], ...],
+        operands: tuple[int, ...],
+        error: BaseException,
+    ) -> None:
+        """Note a call that torch rejected, for whoever learns from it."""
+        types = {number: TensorType(self.dtypes[number], self.shapes[number]) for number in operands}
+        self.refused.append(observed_call(operator, args, kwargs, operands, types, error=template(error)))
 
     def _checked(
         self, kind: Traits, used: Sequence[torch.Tensor], targets: Sequence[torch.Tensor], results: list[Any]

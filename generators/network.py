@@ -25,6 +25,7 @@ from shakeout.generators import views
 from shakeout.generators.choices import Choices
 from shakeout.generators.growth import Growth, Habits, Step, reference
 from shakeout.generators.inputsets import Failed, input_set, repeated, replay, resized, untouched
+from shakeout.generators.rules.trace import Trace
 from shakeout.generators.values import Given, Palette
 from shakeout.generators.vocabularies.records import Record, Slot
 from shakeout.generators.vocabularies.torch import Vocabulary
@@ -89,6 +90,7 @@ class Grown:
         fed: the operators that took another operator's result, once for each call.
         proposed: how many calls were tried.
         rejected: how many of them were dropped, by reason.
+        refused: some of those that torch rejected.
         reference: what the reference showed of each call while the program grew; None if that is not what it shows.
     """
 
@@ -101,6 +103,7 @@ class Grown:
     fed: tuple[str, ...]
     proposed: int
     rejected: Mapping[str, int] = field(default_factory=dict)
+    refused: tuple[Trace, ...] = ()
     reference: Observation | None = field(default=None, compare=False, repr=False)
 
 
@@ -372,6 +375,7 @@ def _finished(growth: Growth, recipe: Recipe, style: Style, vocabulary: str, tel
         fed=tuple(step.operator for step in steps if any(operand in made for operand in step.operands)),
         proposed=len(growth.steps) + sum(growth.rejected.values()),
         rejected=dict(sorted(growth.rejected.items())),
+        refused=tuple(growth.refused),
         reference=Observation(calls) if known else None,
     )
 

@@ -2,7 +2,7 @@
 
 A process of its own, because op_db changes torch and an example may do anything:
 ``python -m shakeout.generators.rules.collect PATH SKIP...``. It says on standard output what comes next, and appends
-what that gave to PATH, one line each, so that it goes on where it was ended.
+what that gave to PATH, one line each, so that it goes on where it was ended; the last line's name is empty.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
 from shakeout.corpus.vocabularies import torch as words
 from shakeout.generators.growth import Rejected, read_results
-from shakeout.generators.rules.execution import outcome, template
+from shakeout.generators.rules.execution import outcome
+from shakeout.generators.rules.observed import template
 from shakeout.generators.rules.trace import Trace, Variant, variant_of
 from shakeout.generators.vocabularies.recorder import Heard, Recorder, operator_names, type_of
 from shakeout.generators.vocabularies.samples import dtypes_of, entries, errors, samples, title
@@ -147,6 +148,12 @@ def names_in(path: Path) -> set[str]:
     return found
 
 
+def _put(out: IO[str], name: str, rows: list[Any]) -> None:
+    # Begun on a line of its own: the last one may have been cut off.
+    out.write("\n" + json.dumps({"entry": name, "traces": rows}, separators=(",", ":")) + "\n")
+    out.flush()
+
+
 def _work() -> Iterator[tuple[str, Callable[[Tracer, Recorder], None]]]:
     """Everything that gives traces, by name."""
     functions = dict(words.operators())
@@ -177,9 +184,8 @@ def main(argv: Sequence[str]) -> int:
             torch.manual_seed(0)
             collect(tracer, recorder)
             rows = [trace.to_json() for trace in tracer.take()]
-            # Begun on a line of its own: the last one may have been cut off.
-            out.write("\n" + json.dumps({"entry": name, "traces": rows}, separators=(",", ":")) + "\n")
-            out.flush()
+            _put(out, name, rows)
+        _put(out, "", [])
     return 0
 
 

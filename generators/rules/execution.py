@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -12,15 +11,13 @@ from shakeout.corpus.program import TensorType
 from shakeout.corpus.vocabularies import kernel as words
 from shakeout.generators.definedness import before, traits
 from shakeout.generators.growth import Rejected, perform
+from shakeout.generators.rules.observed import template
 from shakeout.generators.rules.trace import Trace
 from shakeout.generators.vocabularies.probe import operand
 from shakeout.generators.vocabularies.recorder import type_of
 from shakeout.generators.vocabularies.records import Spread
 
-__all__ = ["executed", "outcome", "template"]
-
-#: Characters of an error's template.
-_LONGEST = 160
+__all__ = ["executed", "outcome"]
 
 _SPREAD = Spread()
 
@@ -47,12 +44,25 @@ def executed(call: Trace, spreads: Sequence[Spread] = ()) -> Trace | None:
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError):
         return None
     try:
+        if ":" in call.operator and (declined := _declined(call, tensors)):
+            return replace(call, results=(), error=declined)
         form, results = perform(function, call.args, call.kwargs, tensors)
     except Rejected as rejected:
         cause = rejected.__cause__
         return None if cause is None else replace(call, results=(), error=template(cause))
     types = outcome(results)
     return None if types is None else replace(call, results=types, form=form, error="")
+
+
+def _declined(call: Trace, tensors: Sequence[torch.Tensor]) -> str:
+    """What a user's kernel says of a call that it does not support, though its reference may; empty otherwise."""
+    copies = [tensor.clone() for tensor in tensors]
+    try:
+        perform(words.kernel(call.operator).function, call.args, call.kwargs, copies)
+    except Rejected as rejected:
+        if isinstance(rejected.__cause__, NotImplementedError):
+            return template(rejected.__cause__)
+    return ""
 
 
 def outcome(results: Sequence[object]) -> tuple[TensorType | None, ...] | None:
@@ -66,10 +76,3 @@ def outcome(results: Sequence[object]) -> tuple[TensorType | None, ...] | None:
         else:
             found.append(type_of(item))
     return tuple(found)
-
-
-def template(error: BaseException) -> str:
-    """An error's class and the first line of its message, with every number replaced."""
-    lines = str(error).strip().splitlines()
-    text = re.sub(r"-?\d+(\.\d+)?", "#", lines[0]) if lines else ""
-    return f"{type(error).__name__}: {text}"[:_LONGEST]

@@ -86,6 +86,8 @@ class _Seen:
     def add(self, tensor: torch.Tensor) -> None:
         if not tensor.numel() or self.count > 4000:
             return
+        if tensor.dtype in (torch.uint16, torch.uint32, torch.uint64):
+            tensor = tensor.to(torch.int64)  # of these torch tells no bounds
         if tensor.is_complex():
             self.sorted = False
         else:

@@ -1,18 +1,21 @@
 """What to propose for a user's kernel: its own calls, among the operators of torch that feed it and use its results.
 
-The structure of its arguments comes from example calls, where there are any, else from the records of the operator that
-is its reference, as far as they fit the kernel's signature. Sizes, dtypes, layouts, values and attributes are varied as
-for every other operator, and every proposal is run by the reference.
+The structure of its arguments comes from example calls and from what ``shakeout learn`` made of the user's tests, where
+there are any, else from the records of the operator that is its reference, as far as they fit the kernel's signature.
+Sizes, dtypes, layouts, values and attributes are varied as for every other operator, and every proposal is run by the
+reference.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from shakeout.corpus import learnt
 from shakeout.corpus.declared import Kernel
 from shakeout.corpus.program import Arg, references
 from shakeout.corpus.vocabularies import kernel as words
@@ -79,8 +82,10 @@ def kernel_vocabulary(operator: str, around: Vocabulary) -> KernelVocabulary:
     declared = words.kernel(operator)
     examples = [(example.args, example.kwargs) for example in declared.examples]
     records = records_of_examples(operator, examples, list(DTYPES))
-    # Whoever gives examples says what the kernel is for; the reference may well take more.
-    for name in _names(declared.reference) if not examples else ():
+    kept = _learnt(operator)
+    records += [record for record in kept if record not in records]
+    # Whoever gives examples, or tests, says what the kernel is for; the reference may well take more.
+    for name in _names(declared.reference) if not examples and not kept else ():
         if name in around.operators:
             records += [
                 record for record in _adapted(declared, operator, around.records(name)) if record not in records
@@ -90,9 +95,21 @@ def kernel_vocabulary(operator: str, around: Vocabulary) -> KernelVocabulary:
         raise NothingKnown(
             f"{operator}: {known}, and no recorded call of the reference {words.meaning(operator)!r} fits its "
             "signature; declare it with @shakeout.kernel(reference=..., examples=[(x, w), ...]) and calls that the "
-            "reference accepts"
+            f"reference accepts, or have them taken from your tests: shakeout learn {operator} --examples PATH"
         )
     return KernelVocabulary(operator, tuple(records), around)
+
+
+def _learnt(operator: str) -> list[Record]:
+    """The records that ``shakeout learn`` made of the calls of the user's tests."""
+    content = learnt.of_kernel(operator) or {}
+    found = []
+    for row in content.get("records", ()):
+        with contextlib.suppress(ValueError, TypeError, KeyError, IndexError, AttributeError):
+            # The kernel may have changed since: what its reference takes no more is no record of it.
+            if (again := retype(Record.from_json(operator, row), operator)) is not None:
+                found.append(again)
+    return found
 
 
 def _names(reference: Callable[..., Any]) -> list[str]:

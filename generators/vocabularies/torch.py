@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from shakeout.corpus import cache
 from shakeout.corpus.vocabularies.torch import hazards
 from shakeout.generators.vocabularies.child import run_module
 from shakeout.generators.vocabularies.records import Record
@@ -107,10 +108,7 @@ def cache_path() -> Path:
     """Where the records of the installed torch are kept: below SHAKEOUT_CACHE, or the user's cache directory."""
     from importlib.metadata import version
 
-    root = os.environ.get("SHAKEOUT_CACHE")
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    directory = Path(root) if root else home / "shakeout"
-    return directory / f"torch-{version('torch')}-records-{FORMAT}.json.gz"
+    return cache.directory() / f"torch-{version('torch')}-records-{FORMAT}.json.gz"
 
 
 def load_records(progress: Progress | None = None) -> Vocabulary:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from shakeout.corpus import learnt
 from shakeout.corpus.case import Knob, KnobSpace, Mode, Promise, Setting
 from shakeout.corpus.declared import Kernel, local_name
 from shakeout.corpus.vocabularies import kernel as words
@@ -54,10 +55,11 @@ class UserKernel:
         """Why nothing can be generated for it."""
         if not module_available("torch"):
             return f"torch is not installed: {INSTALL_TORCH}"
-        if ":" in words.meaning(self.name) and not self.kernel.examples:
+        if ":" in words.meaning(self.name) and not self.kernel.examples and not learnt.of_kernel(self.name):
             return (
                 "its reference is no operator of torch, so nothing is known about its arguments: "
-                "declare it with @shakeout.kernel(reference=..., examples=[(x, w), ...])"
+                "declare it with @shakeout.kernel(reference=..., examples=[(x, w), ...]), or have them learnt from "
+                f"your tests here: shakeout learn {self.name} --examples PATH"
             )
         return None
 

@@ -9,7 +9,8 @@ import torch
 from shakeout.corpus.program import Name, Ref, Slice, TensorType
 from shakeout.generators.rules import augment, collect
 from shakeout.generators.rules.examine import Budget, calls_of, examine
-from shakeout.generators.rules.execution import executed, template
+from shakeout.generators.rules.execution import executed
+from shakeout.generators.rules.observed import template
 from shakeout.generators.rules.trace import Trace, symbols, variant_of
 from shakeout.generators.vocabularies.recorder import Recorder, operator_names
 from shakeout.generators.vocabularies.records import Record, Slot, Spread

@@ -1,0 +1,78 @@
+"""Where what was learnt of operators is kept: of torch in the cache or shipped, of a user's kernel beside the project.
+
+Whoever learns writes; whoever proposes reads, and takes a file that cannot be read for none. What is in it is text from
+anywhere: it says what to try, and never what to run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from shakeout.corpus import cache
+
+__all__ = ["FORMAT", "SHIPPED", "kernel_path", "of_kernel", "of_torch", "read", "torch_path", "write"]
+
+#: Version of the files; raise it whenever rules are written otherwise.
+FORMAT = 1
+
+SHIPPED = Path(__file__).parent / "data" / "rules"
+
+
+def torch_path(version: str) -> Path:
+    """Where ``shakeout learn torch`` keeps what it learnt of a version of torch."""
+    return cache.directory() / f"torch-{version}-rules-{FORMAT}.json"
+
+
+def of_torch(version: str) -> Mapping[str, Any] | None:
+    """What was learnt of a version of torch: here, or as it is shipped for it or for the version next to it."""
+    here = read(torch_path(version))
+    if here is not None:
+        return here
+    plain = version.partition("+")[0]
+    shipped = sorted(SHIPPED.glob("torch-*.json"), key=lambda path: _distance(path.stem.removeprefix("torch-"), plain))
+    return read(shipped[0]) if shipped else None
+
+
+def _distance(one: str, other: str) -> tuple[int, ...]:
+    pairs = zip(_numbers(one), _numbers(other), strict=False)
+    return tuple(abs(a - b) for a, b in pairs)
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) if part.isdigit() else 0 for part in version.split(".")[:3]]
+
+
+def kernel_path(operator: str, directory: Path | None = None) -> Path:
+    """Where what was learnt of ``MODULE:NAME`` is kept: below the working directory, to be committed with it."""
+    return (directory or Path.cwd()) / ".shakeout" / "learnt" / f"{operator.replace(':', '.')}.json"
+
+
+def of_kernel(operator: str) -> Mapping[str, Any] | None:
+    """What was learnt of a user's kernel, or None."""
+    found = read(kernel_path(operator))
+    return found if found is not None and found.get("operator") == operator else None
+
+
+def read(path: Path) -> Mapping[str, Any] | None:
+    """The content of a file of this format, or None."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) and found.get("format") == FORMAT else None
+
+
+def write(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a file as a whole or not at all; raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(path.name + ".part")
+    try:
+        draft.write_text(json.dumps({"format": FORMAT, **content}, separators=(",", ":")) + "\n", encoding="utf-8")
+        os.replace(draft, path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,1 @@
+"""``shakeout learn``: what operators take and give, learnt from traces."""

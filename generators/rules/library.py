@@ -1,0 +1,152 @@
+"""The rules that were learnt, packed into one small file: parts that many rules have in common are written once.
+
+An operator, its in-place form, its method and its alias have rules that differ in the name alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from shakeout.generators.rules.rule import Rule
+from shakeout.generators.rules.trace import Variant
+from shakeout.generators.vocabularies.records import Spread
+
+__all__ = ["Entry", "Library", "Unlearnt", "library_of_torch", "pack", "spread_from_json", "spread_to_json"]
+
+#: Parts of a rule that are written once for all that have them.
+_SHARED = ("domains", "preconditions", "assumed", "dtypes", "cases", "pools", "sources", "notes")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A rule, and how a call of it is filled.
+
+    Attributes:
+        rule: the rule.
+        spreads: which values each operand needs.
+    """
+
+    rule: Rule
+    spreads: tuple[Spread, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unlearnt:
+    """A variant without a rule, and why."""
+
+    variant: Variant
+    reason: str
+
+
+def spread_to_json(spread: Spread) -> list[Any]:
+    """As plain JSON values."""
+    return [spread.kind, spread.low, spread.high, spread.literal]
+
+
+def spread_from_json(row: Sequence[Any]) -> Spread:
+    """Read what ``spread_to_json`` wrote; raises ValueError or TypeError."""
+    kind, low, high, literal = row
+    return Spread(str(kind), low, high, None if literal is None else tuple(literal))
+
+
+class Library:
+    """Learnt rules by operator, unpacked when they are asked for.
+
+    Args:
+        content: what ``pack`` gave; rows that cannot be read are left out.
+    """
+
+    def __init__(self, content: Mapping[str, Any]) -> None:
+        self._parts: Sequence[Any] = content.get("parts", ())
+        self._rows: Mapping[str, Any] = content.get("operators", {})
+        self._without: Mapping[str, Any] = content.get("without", {})
+        self._entries: dict[str, tuple[Entry, ...]] = {}
+
+    @property
+    def operators(self) -> tuple[str, ...]:
+        """Every operator that something is known about."""
+        return tuple(sorted({*self._rows, *self._without}))
+
+    def entries(self, operator: str) -> tuple[Entry, ...]:
+        """The rules of an operator, one of each variant."""
+        found = self._entries.get(operator)
+        if found is None:
+            rows = self._rows.get(operator, ())
+            found = tuple(entry for row in rows if (entry := self._entry(operator, row)) is not None)
+            self._entries[operator] = found
+        return found
+
+    def without(self, operator: str) -> tuple[Unlearnt, ...]:
+        """The variants of an operator that have no rule."""
+        found = []
+        for row in self._without.get(operator, ()):
+            try:
+                args, kwargs, ranks, reason = row
+                found.append(Unlearnt(Variant.from_json([operator, args, kwargs, ranks]), str(reason)))
+            except (ValueError, TypeError):
+                continue
+        return tuple(found)
+
+    def _entry(self, operator: str, row: Any) -> Entry | None:
+        try:
+            args, kwargs, ranks, spreads, counts, precision, completeness, *shared = row
+            part = self._parts
+            data: dict[str, Any] = {
+                "variant": [operator, part[args], part[kwargs], part[ranks]],
+                "counts": counts,
+                "precision": precision,
+                "completeness": completeness,
+            }
+            data |= {key: part[number] for key, number in zip(_SHARED, shared, strict=True)}
+            return Entry(Rule.from_json(data), tuple(spread_from_json(one) for one in part[spreads]))
+        except (ValueError, TypeError, IndexError, KeyError):
+            return None
+
+
+def pack(variants: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The content of a library.
+
+    Args:
+        variants: each with ``variant``, ``rule`` (or None), ``notes`` and ``spreads``, as JSON values.
+    """
+    parts: dict[str, int] = {}
+
+    def shared(value: Any) -> int:
+        return parts.setdefault(json.dumps(value, separators=(",", ":"), sort_keys=True), len(parts))
+
+    operators: dict[str, list[Any]] = {}
+    without: dict[str, list[Any]] = {}
+    for one in variants:
+        operator, args, kwargs, ranks = one["variant"]
+        rule = one["rule"]
+        if rule is None:
+            reason = one["notes"][-1] if one["notes"] else "not learnt"
+            without.setdefault(operator, []).append([args, kwargs, ranks, reason])
+            continue
+        row = [shared(args), shared(kwargs), shared(ranks), shared(one["spreads"]), rule["counts"]]
+        row += [_rounded(rule["precision"]), _rounded(rule["completeness"])]
+        row += [shared(rule[key]) for key in _SHARED]
+        operators.setdefault(operator, []).append(row)
+    return {
+        "operators": dict(sorted(operators.items())),
+        "without": dict(sorted(without.items())),
+        "parts": [json.loads(text) for text in parts],
+    }
+
+
+def _rounded(share: float | None) -> float | None:
+    return None if share is None else round(share, 3)
+
+
+@functools.cache
+def library_of_torch() -> Library:
+    """What was learnt of the installed torch, or of the nearest version that is shipped; empty where nothing is."""
+    from importlib.metadata import version
+
+    from shakeout.corpus import learnt
+
+    return Library(learnt.of_torch(version("torch")) or {})

@@ -1,0 +1,158 @@
+"""Learning in real workers: the documented example, an operator that crashes, and kill -9 in the middle."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shakeout.corpus.program import Ref, TensorType
+from shakeout.fuzz.learning.crew import Progress, learn_operators
+from shakeout.fuzz.learning.store import Files, files_of_torch, read
+from shakeout.generators.rules.trace import Trace
+from shakeout.generators.vocabularies.torch import cache_path, load_records
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "learning.md"
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A working directory whose modules can be imported here and in processes."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield tmp_path
+    for name in ("gated", "crashing", "shakeout_idle"):
+        sys.modules.pop(name, None)
+
+
+def shakeout(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "shakeout", *arguments], capture_output=True, text=True)
+
+
+def test_the_documented_example(project: Path) -> None:
+    for name, text in re.findall(r"^`(\w+\.py)`.*?```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL | re.MULTILINE):
+        (project / name).write_text(text)
+    done = shakeout("learn", "gated:gated_sum", "--examples", "test_gated.py", "--plain")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "16 calls heard, 8 different ones, 0 left out" in done.stdout
+    assert "1 rules" in done.stdout
+    assert (project / ".shakeout/learnt/gated.gated_sum.json").exists()
+    told = shakeout("operators", "gated:gated_sum").stdout
+    documented = re.search(
+        r"^\$ shakeout operators gated.*?\n(.*?)\.\.\.$", DOCUMENT.read_text(), re.DOTALL | re.MULTILINE
+    )
+    assert documented is not None
+    for line in documented[1].splitlines():
+        assert re.sub(r"\d+ (accepted|rejected)", "", line) in re.sub(r"\d+ (accepted|rejected)", "", told)
+    # What was learnt is what is proposed.
+    from shakeout.generators.choices import SeededChoices
+    from shakeout.generators.network import Recipe
+    from shakeout.generators.vocabularies.kernel import grow_around, kernel_vocabulary
+
+    vocabulary = kernel_vocabulary("gated:gated_sum", load_records())
+    groups = set()
+    for seed in range(24):
+        grown = grow_around(SeededChoices(seed), Recipe(style="small"), vocabulary)
+        groups |= {dict(call.kwargs)["groups"] for call in grown.program.calls if ":" in call.operator}
+    assert {1, 2} <= groups
+
+
+def test_tests_that_never_call_the_kernel(project: Path) -> None:
+    (project / "idle.py").write_text("import sys\n\nsys.exit(3)\n")
+    text = "import torch\n\nimport shakeout\n\n\n@shakeout.kernel(reference=torch.relu)\ndef mine(x):\n    return x\n"
+    (project / "shakeout_idle.py").write_text(text)
+    done = shakeout("learn", "shakeout_idle:mine", "--examples", "idle.py")
+    assert done.returncode == 2
+    assert "idle.py did not call it; idle.py ended with status 3" in done.stderr
+
+
+CRASHING = """
+import os
+
+import torch
+
+import shakeout
+
+
+@shakeout.kernel(reference=torch.relu)
+def calm(x, n=1):
+    return x
+
+
+def reference(x, n=1):
+    if x.shape[0] == 0:
+        os.abort()
+    return x.new_zeros(x.shape[0] + n)
+
+
+@shakeout.kernel(reference=reference)
+def crashing(x, n=1):
+    return reference(x, n)
+"""
+
+
+def test_a_call_that_crashes_is_told_and_the_rest_is_learnt(project: Path) -> None:
+    (project / "crashing.py").write_text(CRASHING)
+    operator = "crashing:crashing"
+    calls = [
+        Trace(operator, (Ref(0), n), (), (TensorType("float32", (rows,)),), (TensorType("float32", (rows + n,)),))
+        for rows, n in ((2, 1), (3, 2), (5, 1), (4, 4))
+    ]
+    files = Files(project / "learning")
+    told: list[Progress] = []
+    lost = learn_operators(
+        [operator],
+        {operator: [call.to_json() for call in calls]},
+        files,
+        project,
+        workers=1,
+        calls=40,
+        tell=told.append,
+    )
+    assert {(one.kind, one.symptom) for one in lost} == {("crash", "SIGABRT")}
+    assert lost[0].path is not None
+    case = json.loads(lost[0].path.read_text())
+    assert case["program"]["calls"][0]["operator"] == operator
+    found = read(files.rules(operator))
+    assert found is not None
+    [variant] = [one for one in found["variants"] if one["variant"][3] == [1]]
+    assert variant["rule"] is not None
+    assert found["without"]
+    assert told[-1].done == told[-1].total == 1
+
+
+def test_kill_in_the_middle_and_going_on(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load_records()
+    kept = cache_path()
+    monkeypatch.setenv("SHAKEOUT_CACHE", str(project / "cache"))
+    files = files_of_torch()
+    files.directory.mkdir(parents=True)
+    shutil.copy(kept, cache_path())
+    names = ["torch.mm", "torch.t", "torch.atan2", "torch.bmm"]
+    # The samples were collected; the last line but one was cut off.
+    files.raw.write_text('{"entry":"abs","traces":[["torch\n{"entry":"","traces":[]}\n')
+    command = [sys.executable, "-m", "shakeout", "learn", "torch", "--plain", "--workers", "1", "--operators", *names]
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    limit = time.monotonic() + 120
+    while not any(files.rules(name).exists() for name in names) and time.monotonic() < limit:
+        assert child.poll() is None
+        time.sleep(0.01)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    before = {name: files.rules(name).stat().st_mtime_ns for name in names if files.rules(name).exists()}
+    assert 0 < len(before) < len(names)
+    broken = next(name for name in names if name not in before)
+    files.examined(broken).write_bytes(b"\x1f\x8b cut off")
+    done = shakeout("learn", "torch", "--plain", "--operators", *names)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "4 of 4 operators learnt" in done.stdout
+    assert {name: files.rules(name).stat().st_mtime_ns for name in before} == before
+    assert "needs: in[0].shape[1] == in[1].shape[0]" in shakeout("operators", "torch.mm").stdout
