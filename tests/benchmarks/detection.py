@@ -3,15 +3,22 @@
 Run it directly: ``python tests/benchmarks/detection.py [--rows FILE] [--target NAME ...]``. The other policies see the
 very observations that our oracles saw. With ``--rows`` each result is appended to a file of JSON lines, and what is
 there already is not run again.
+
+``--campaign N`` asks what a campaign would find of them: N cases, grown as a campaign's are, run on each target while
+the canaries of all its faults listen and no fault has an effect. A case that triggers a fault then runs with that fault
+alone, and counts as detected if it fails, which it does not without. Each fault that is not detected has an owner: the
+generator (its code was never reached), the values (reached, and never anything else came out), or the oracles.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -20,11 +27,24 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.faults import FAULTS, Fault, planted
+from tests.faults import FAULTS, Fault, listening, planted
 
+from shakeout.corpus.case import Case
 from shakeout.corpus.observation import Observation
-from shakeout.fuzz import runs
+from shakeout.corpus.support import declined
+from shakeout.fuzz import compose, conduct, runs, schedule
+from shakeout.fuzz.config import Config
 from shakeout.fuzz.execute import execute
+from shakeout.oracles.verdict import Outcome
+
+#: Cases of one child in a campaign.
+BATCH = 10
+
+#: With how many of the cases that trigger a fault it is planted.
+TRIALS = 3
+
+#: Of every measured campaign.
+SEED = 20_252
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 
@@ -90,6 +110,88 @@ def measure(fault: Fault) -> dict[str, Any]:
     return row
 
 
+def campaign(target: str, first: int, last: int, tried: dict[str, int]) -> list[dict[str, Any]]:
+    """A row for each case: what it reached and triggered, and what of that was detected.
+
+    A child of this process runs them, so that a crash costs the rest of its batch and is told.
+    """
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reading)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+        with os.fdopen(writing, "w", buffering=1) as out:
+            for index in range(first, last):
+                out.write(json.dumps(heard(target, index, tried)) + "\n")
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as lines:
+        rows = [json.loads(line) for line in lines if line.endswith("\n")]
+    if os.waitpid(pid, 0)[1] != 0:
+        rows.append({"campaign": target, "index": first + len(rows), "status": "process died"})
+    return rows
+
+
+def heard(target: str, index: int, tried: dict[str, int]) -> dict[str, Any]:
+    """One case of a campaign: first while all canaries listen, then with each fault that it triggers."""
+    faults = [fault for fault in FAULTS if fault.target == target]
+    row: dict[str, Any] = {"campaign": target, "index": index}
+    try:
+        job = schedule.job(Config(targets=(target,), seed=SEED, seconds=None), index)
+        torch.manual_seed(job.seed & 0x7FFFFFFFFFFFFFFF)
+        made = compose.compose(job).case
+        with listening(faults) as canaries:
+            plain = execute(made, explain=False)
+        row |= {"status": plain.status, "outcome": str(plain.outcome)}
+        row["reached"] = sorted(name for name, canary in canaries.items() if canary.reached)
+        row["triggered"] = sorted(name for name, canary in canaries.items() if canary.triggered)
+        row["tried"] = row["detected"] = []
+        if plain.outcome is Outcome.PASS:
+            chosen = [one for one in faults if one.name in row["triggered"] and tried.get(one.name, 0) < TRIALS]
+            row |= trials(made, chosen)
+            for fault in chosen:
+                tried[fault.name] = tried.get(fault.name, 0) + 1
+    except Exception as error:
+        row["status"] = f"internal: {type(error).__name__}: {error}"[:200]
+    return row
+
+
+def trials(case: Case, faults: Sequence[Fault]) -> dict[str, list[str]]:
+    """Which faults were planted while a case ran, and with which of them it failed."""
+    detected = []
+    for fault in faults:
+        with planted(fault):
+            if execute(replace(case), explain=False).outcome is Outcome.FAIL:
+                detected.append(fault.name)
+    return {"tried": [fault.name for fault in faults], "detected": detected}
+
+
+def owner(fault: Fault, rows: Sequence[dict[str, Any]]) -> str:
+    """Who missed a fault in a campaign; ``detected`` if nobody did."""
+    mine = [row for row in rows if row["campaign"] == fault.target]
+    for what in ("detected", "tried", "triggered", "reached"):
+        if any(fault.name in row.get(what, ()) for row in mine):
+            return {"detected": "detected", "tried": "oracles", "triggered": "not tried", "reached": "values"}[what]
+    return "generator"
+
+
+def owners(rows: Sequence[dict[str, Any]]) -> str:
+    """How many faults of each target were detected in its campaign, and who owns the others."""
+    columns = ("detected", "oracles", "not tried", "values", "generator")
+    lines = [f"{'campaign':<16}{'cases':>8}{'faults':>8}" + "".join(f"{name:>12}" for name in columns)]
+    for target in dict.fromkeys(row["campaign"] for row in rows):
+        faults = [fault for fault in FAULTS if fault.target == target]
+        found = [owner(fault, rows) for fault in faults]
+        cases = sum(row["campaign"] == target for row in rows)
+        counts = "".join(f"{found.count(name):>12}" for name in columns)
+        lines.append(f"{target:<16}{cases:>8}{len(faults):>8}{counts}")
+        missed = [fault.name for fault, who in zip(faults, found, strict=True) if who == "oracles"]
+        lines.append(f"{'':<16}missed by the oracles: {', '.join(missed) or 'none'}")
+    return "\n".join(lines)
+
+
 def table(rows: list[dict[str, Any]], by: str) -> str:
     """How many faults of each class each policy saw."""
     columns = ["triggered", "shakeout", *POLICIES]
@@ -107,12 +209,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=Path, help="file of JSON lines that is continued")
     parser.add_argument("--target", action="append")
+    parser.add_argument("--campaign", type=int, metavar="N", help="N grown cases for each target instead")
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     rows = []
     if options.rows is not None and options.rows.exists():
         rows = [json.loads(line) for line in options.rows.read_text().splitlines()]
+    if options.campaign is not None:
+        compose.prepare(lambda text: None)
+        conduct.look()
+        for target in options.target or dict.fromkeys(fault.target for fault in FAULTS):
+            declined(target)
+            mine = [row for row in rows if row["campaign"] == target]
+            tried: dict[str, int] = {}
+            for name in (name for row in mine for name in row.get("tried", ())):
+                tried[name] = tried.get(name, 0) + 1
+            first = 1 + max((row["index"] for row in mine), default=-1)
+            while first < options.campaign:
+                found = campaign(target, first, min(first + BATCH, options.campaign), tried)
+                for name in (name for row in found for name in row.get("tried", ())):
+                    tried[name] = tried.get(name, 0) + 1
+                rows.extend(found)
+                first = found[-1]["index"] + 1
+                if options.rows is not None:
+                    with options.rows.open("a") as file:
+                        file.writelines(json.dumps(row) + "\n" for row in found)
+        print(owners(rows))
+        return
     done = {row["name"] for row in rows}
     for fault in FAULTS:
         if fault.name in done or (options.target and fault.target not in options.target):

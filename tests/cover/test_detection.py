@@ -1,0 +1,49 @@
+"""A fault that a campaign does not find has the owner that it ought to have."""
+
+import os
+from typing import Any
+
+import pytest
+import torch
+from tests.benchmarks import detection
+from tests.faults import FAULTS
+
+from shakeout.corpus.capture import capture
+from shakeout.corpus.case import Setting
+
+FAULT = next(fault for fault in FAULTS if fault.target == "aot_eager" and not fault.missed)
+
+
+def row(**lists: list[str]) -> dict[str, Any]:
+    return {"campaign": FAULT.target, "index": 0, **lists}
+
+
+def test_owners() -> None:
+    name = [FAULT.name]
+    assert detection.owner(FAULT, []) == "generator"
+    assert detection.owner(FAULT, [{**row(detected=name), "campaign": "tvm"}]) == "generator"
+    assert detection.owner(FAULT, [row(reached=name), row()]) == "values"
+    assert detection.owner(FAULT, [row(reached=name, triggered=name)]) == "not tried"
+    tried = row(reached=name, triggered=name, tried=name, detected=[])
+    assert detection.owner(FAULT, [tried]) == "oracles"
+    assert detection.owner(FAULT, [tried, row(reached=name, triggered=name, tried=name, detected=name)]) == "detected"
+    assert FAULT.name in detection.owners([tried])
+
+
+def test_a_fault_is_detected_where_it_is_triggered_and_nowhere_else() -> None:
+    assert detection.trials(FAULT.case(), [FAULT]) == {"tried": [FAULT.name], "detected": [FAULT.name]}
+
+    other = capture(lambda x: x, lambda: [torch.ones(1)], setting=Setting(FAULT.target, ()))
+    assert detection.trials(other, [FAULT]) == {"tried": [FAULT.name], "detected": []}
+
+
+def test_a_crash_of_a_child_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def heard(target: str, index: int, tried: dict[str, int]) -> dict[str, Any]:
+        if index == 2:
+            os._exit(3)
+        return {"campaign": target, "index": index}
+
+    monkeypatch.setattr(detection, "heard", heard)
+    rows = detection.campaign("eager", 0, 5, {})
+    assert [one["index"] for one in rows] == [0, 1, 2]
+    assert rows[-1]["status"] == "process died"
