@@ -128,9 +128,7 @@ def learn_operators(
     began = time.monotonic()
     try:
         crew.start(stop)
-        for name in todo:
-            seen = read(files.examined(name))
-            session.waiting.append(_Task(name, seen is not None, list((seen or {}).get("without", ()))))
+        session.waiting.extend(_Task(name, files.examined(name).exists()) for name in todo)
 
         def next_job() -> Job | None:
             over = seconds is not None and time.monotonic() - began > seconds
@@ -182,6 +180,11 @@ class _Session:
             recipe = {"call": task[1]}
         elif self.waiting and not over:
             task = self.waiting.popleft()
+            # Read only now: of all operators, these files take half a minute to read.
+            if task.learning and not task.without:
+                examined = read(self.files.examined(task.operator))
+                task.learning = examined is not None
+                task.without += (examined or {}).get("without", ())
             recipe = {"operator": task.operator, "without": task.without}
             if task.learning:
                 recipe["examined"] = str(self.files.examined(task.operator).absolute())

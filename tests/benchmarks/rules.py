@@ -1,0 +1,178 @@
+"""Measures rules: which names of PyTorch's own operators networks hold, how many variants have a rule, and how good.
+
+Run it directly, after ``shakeout learn torch``: ``python tests/benchmarks/rules.py ROWS [--networks N]``. Raw rows are
+appended to ROWS, a JSON line for each name of op_db, each hundred networks and each operator; what is there is not
+measured again, so that it goes on where it was ended. Rows of operators hold for what was learnt when they were
+written: take another file after learning anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import subprocess
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from shakeout.fuzz.learning.store import Files, files_of_torch, read
+from shakeout.generators.choices import SeededChoices
+from shakeout.generators.network import Recipe, grow
+from shakeout.generators.rules.trace import Trace, variant_of
+from shakeout.generators.vocabularies.torch import load_records
+
+BLOCK = 100
+
+
+def names() -> Iterator[tuple[str, list[str]]]:
+    """Every name in op_db, with the operators that its entries call; changes torch, so for a process of its own."""
+    from shakeout.generators.vocabularies.recorder import operator_names
+    from shakeout.generators.vocabularies.samples import entries
+
+    find = operator_names()
+    found: dict[str, set[str]] = {}
+    for info in entries():
+        called = found.setdefault(info.name, set())
+        for function in (info.op, info.method_variant, info.inplace_variant):
+            name = find(function) if function is not None else None
+            called |= {name} if name is not None else set()
+    for name, operators in sorted(found.items()):
+        yield name, sorted(operators)
+
+
+def placed(block: int) -> list[str]:
+    """The operators that a hundred networks hold."""
+    vocabulary = load_records()
+    found: set[str] = set()
+    for seed in range(block * BLOCK, (block + 1) * BLOCK):
+        found |= set(grow(SeededChoices(seed), Recipe(style="network"), vocabulary).program.operators())
+    return sorted(found)
+
+
+def learnt(files: Files, operator: str) -> dict[str, Any] | None:
+    """How many variants an operator has that take floating-point operands, how many have a rule, and how good it is."""
+    rules, seen = read(files.rules(operator)), read(files.examined(operator))
+    if rules is None or seen is None:
+        return None
+    traces = [Trace.from_json(row) for row in seen.get("traces", ())]
+    wide = {
+        json.dumps(variant_of(trace).to_json())
+        for trace in traces
+        if trace.accepted and any(operand.dtype.startswith(("float", "bfloat")) for operand in trace.operands)
+    }
+    rows = [row for row in rules.get("variants", ()) if json.dumps(row["variant"]) in wide]
+    ruled = [row["rule"] for row in rows if row["rule"] is not None]
+    reasons = Counter((row["notes"] or ["not learnt"])[-1] for row in rows if row["rule"] is None)
+    if "failed" in rules:
+        reasons[rules["failed"]] += 1
+    return {
+        "operator": operator,
+        "traces": len(traces),
+        "variants": len(rows),
+        "ruled": len(ruled),
+        "telling": sum(_tells(rule) for rule in ruled),
+        "explaining": sum(rule["counts"][2] == 0 for rule in ruled),
+        "precision": [rule["precision"] for rule in ruled if rule["precision"] is not None],
+        "completeness": [rule["completeness"] for rule in ruled if rule["completeness"] is not None],
+        "reasons": dict(reasons),
+    }
+
+
+def _tells(rule: Any) -> bool:
+    """Whether the size of every result is known."""
+    return bool(rule["cases"]) and all(
+        result is None or None not in result[1] for _, _, results in rule["cases"] for result in results
+    )
+
+
+def told(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """The figures."""
+    entries = {row["name"]: row["operators"] for row in rows if "name" in row}
+    blocks = [row for row in rows if "block" in row]
+    operators = [row for row in rows if "variants" in row]
+    held = {operator for row in blocks for operator in row["held"]}
+    met = [name for name, called in entries.items() if held.intersection(called)]
+    uncalled = sum(not called for called in entries.values())
+    yield f"{len(met)} of {len(entries)} names of op_db placed in {len(blocks) * BLOCK} networks"
+    yield f"  ({uncalled} names have no operator that a case can hold), {len(held)} operators in all"
+    variants, ruled = sum(row["variants"] for row in operators), sum(row["ruled"] for row in operators)
+    if not variants:
+        yield "nothing was learnt here: shakeout learn torch"
+        return
+    telling, explaining = (sum(row[key] for row in operators) for key in ("telling", "explaining"))
+    yield (
+        f"{len(operators)} operators from {sum(row['traces'] for row in operators)} calls: {ruled} of {variants} "
+        f"floating-point variants have a rule ({100 * ruled / variants:.1f}%), {telling} tell every size, "
+        f"{explaining} explain every rejected call"
+    )
+    for measure in ("precision", "completeness"):
+        shares = [share for row in operators for share in row[measure]]
+        means = [sum(row[measure]) / len(row[measure]) for row in operators if row[measure]]
+        if shares:
+            good = sum(mean >= 0.95 for mean in means)
+            yield (
+                f"{measure}: {100 * sum(shares) / len(shares):.1f}% on average of {len(shares)} rules; "
+                f"95% or more for {good} of {len(means)} operators"
+            )
+    reasons: Counter[str] = Counter()
+    for row in operators:
+        reasons.update(row["reasons"])
+    for reason, count in reasons.most_common(8):
+        yield f"  without a rule: {count:>5}  {reason}"
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    found = []
+    with contextlib.suppress(FileNotFoundError), path.open(encoding="utf-8") as lines:
+        for line in lines:
+            with contextlib.suppress(ValueError):  # a line that was cut off
+                found.append(json.loads(line))
+    return found
+
+
+def main() -> None:
+    """Measure what is missing, and print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("rows", type=Path, help="file of raw rows")
+    parser.add_argument("--networks", type=int, default=3000, help="networks that are looked at")
+    parser.add_argument("--names", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    if options.names:
+        print(json.dumps(list(names())))
+        return
+    rows = _rows(options.rows)
+    with options.rows.open("a", encoding="utf-8") as out:
+        out.write("\n")
+
+        def keep(row: dict[str, Any]) -> None:
+            rows.append(row)
+            out.write(json.dumps(row, separators=(",", ":")) + "\n")
+            out.flush()
+
+        if not any("name" in row for row in rows):
+            command = [sys.executable, __file__, str(options.rows), "--names"]
+            said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            for name, called in json.loads(said.splitlines()[-1]):
+                keep({"name": name, "operators": called})
+        have = {row["block"] for row in rows if "block" in row}
+        for block in range(options.networks // BLOCK):
+            if block not in have:
+                keep({"block": block, "held": placed(block)})
+        known = {row["operator"] for row in rows if "variants" in row}
+        for operator in load_records().operators:
+            if operator not in known and (row := learnt(files_of_torch(), operator)) is not None:
+                keep(row)
+    for line in told(rows):
+        print(line)
+
+
+if __name__ == "__main__":
+    main()
