@@ -21,7 +21,8 @@ from shakeout.fuzz.minimise.executors import Crewed
 from shakeout.fuzz.minimise.predicate import Executor, NotReproduced, failure_of
 from shakeout.fuzz.minimise.search import Budget, Minimised, Progress, minimise
 from shakeout.fuzz.nursery import ZygoteBroken
-from shakeout.fuzz.triage.signature import UNCLASSIFIED, signature_of
+from shakeout.fuzz.triage.growth import growth
+from shakeout.fuzz.triage.signature import UNCLASSIFIED, Signature, signature_of
 from shakeout.fuzz.triage.similar import signatures, similar
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ def minimised(
     except NotReproduced as error:
         return Minimal(bug, "not reproduced", seconds=time.monotonic() - began, note=str(error)), None
     result = dict(found.outcome.result)
-    signature = signature_of(found.case, result)
+    larger = "" if stop() else growth(found.case, found.failure, executor)
+    signature = signature_of(found.case, result, larger)
     row = Minimal(
         bug,
         "complete" if found.complete else "budget",
@@ -163,8 +165,7 @@ def _line(row: Minimal, before: int) -> str:
     if row.state == "not reproduced":
         return f"{row.bug:<9} not reproduced: {row.note}"
     after = len(codec.decode(row.case_json).program.calls)
-    signature = signature_of(codec.decode(row.case_json), row.result)
-    said = UNCLASSIFIED if signature is None else signature.text
+    said = Signature.from_json(row.signature).text if row.signature else UNCLASSIFIED
     more = "" if row.state == "complete" else ", the budget is used up"
     return f"{row.bug:<9} operators {before} -> {after}, {row.tries} tries in {row.seconds:.0f} s{more}: {said}"
 

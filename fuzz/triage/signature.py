@@ -106,6 +106,7 @@ class Signature:
             instead of which dtype; empty for other oracles.
         setting: what differs from the default: knobs, training, several calls.
         culprit: the message's template and where it broke, for exceptions and crashes.
+        growth: which elements are wrong when the smallest case has more of them (``shakeout.fuzz.triage.growth``).
     """
 
     target: str
@@ -119,6 +120,7 @@ class Signature:
     deviation: str
     setting: tuple[str, ...]
     culprit: str
+    growth: str = ""
 
     @property
     def text(self) -> str:
@@ -126,7 +128,7 @@ class Signature:
         program = "+".join(self.operators) or "no operator"
         parts = (self.target, self.stage, self.oracle, self.symptom, program, "+".join(self.dtypes), self.layout)
         needed = "+".join((*self.inputs, *self.setting))
-        return " | ".join(part for part in (*parts, needed, self.deviation, self.culprit) if part)
+        return " | ".join(part for part in (*parts, needed, self.deviation, self.culprit, self.growth) if part)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
@@ -139,12 +141,13 @@ class Signature:
         return cls(**values)
 
 
-def signature_of(case: Case, result: Mapping[str, Any]) -> Signature | None:
+def signature_of(case: Case, result: Mapping[str, Any], growth: str = "") -> Signature | None:
     """The signature of a minimised case.
 
     Args:
         case: the smallest one.
         result: of its run, in the form of ``Result.to_json``.
+        growth: which elements are wrong when it has more of them, where that was looked at.
 
     Returns:
         None if it is unclassified: it did not fail, or is a network still.
@@ -165,6 +168,7 @@ def signature_of(case: Case, result: Mapping[str, Any]) -> Signature | None:
         deviation=_deviation(verdict),
         setting=_setting(case),
         culprit=_culprit(verdict),
+        growth=growth,
     )
 
 

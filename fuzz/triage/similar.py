@@ -12,7 +12,7 @@ __all__ = ["Similar", "near", "similar", "suggestions"]
 
 #: Where two signatures may differ in one point and still be near: what the minimiser sometimes fails to simplify, and
 #: what one cause shows in several ways.
-_LOOSE = ("stage", "symptom", "dtypes", "layout", "inputs", "deviation", "setting")
+_LOOSE = ("stage", "symptom", "dtypes", "layout", "inputs", "deviation", "setting", "growth")
 
 
 @dataclass(frozen=True, slots=True)

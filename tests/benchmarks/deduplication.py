@@ -35,8 +35,9 @@ from tests.faults.entangle import hosted
 from shakeout.corpus import codec
 from shakeout.fuzz.execute import execute
 from shakeout.fuzz.minimise.executors import in_process
-from shakeout.fuzz.minimise.predicate import NotReproduced
+from shakeout.fuzz.minimise.predicate import NotReproduced, failure_of
 from shakeout.fuzz.minimise.search import Budget, minimise
+from shakeout.fuzz.triage.growth import growth
 from shakeout.fuzz.triage.signature import signature_of
 
 
@@ -52,6 +53,7 @@ def measure(fault: Fault, seed: int, seconds: float) -> dict[str, Any]:
             found = minimise(big, in_process, budget=Budget(seconds, 5000))
         except NotReproduced:
             return {**row, "state": "not reproduced"}
+        larger = growth(found.case, found.failure, in_process)
     with planted(fault, fixed=True):
         slipped = execute(found.case).failure is not None
     return {
@@ -62,6 +64,7 @@ def measure(fault: Fault, seed: int, seconds: float) -> dict[str, Any]:
         "seconds": round(found.seconds, 1),
         "coarse": before.signature,
         "result": dict(found.outcome.result),
+        "growth": larger,
         "case": json.loads(found.case.text),
         "torch": torch.__version__,
         "at": time.strftime("%Y-%m-%d %H:%M"),
@@ -72,16 +75,20 @@ def again(row: dict[str, Any], faults: dict[str, Fault]) -> dict[str, Any]:
     """The row with what the smallest case shows now; ``stale`` if it does not fail any more."""
     if "case" not in row or row["fault"] not in faults:
         return row
+    case = codec.from_json(row["case"])
     with planted(faults[row["fault"]]):
-        found = execute(codec.from_json(row["case"]))
-    if found.failure is None:
-        return {**row, "state": "stale"}
-    return {**row, "result": found.to_json(), "torch": torch.__version__, "at": time.strftime("%Y-%m-%d %H:%M")}
+        result = execute(case).to_json()
+        failure = failure_of(result)
+        if failure is None:
+            return {**row, "state": "stale"}
+        larger = growth(case, failure, in_process)
+    now = {"torch": torch.__version__, "at": time.strftime("%Y-%m-%d %H:%M")}
+    return {**row, "result": result, "growth": larger, **now}
 
 
 def signature(row: dict[str, Any]) -> str | None:
     """The signature of a row's smallest case; None if it is unclassified."""
-    found = signature_of(codec.from_json(row["case"]), row["result"])
+    found = signature_of(codec.from_json(row["case"]), row["result"], row.get("growth", ""))
     return None if found is None else found.text
 
 
