@@ -107,10 +107,12 @@ def _floats(value: Any) -> bool:
 
 def _magnitude(tensor: torch.Tensor) -> torch.Tensor:
     """Magnitudes in the dtype of the parts; of a complex number one that bounds all sums of its parts."""
-    size = tensor.abs() if tensor.dtype.itemsize > 1 else tensor.float().abs()
-    if tensor.dtype.is_complex:
-        size = 2 * size
-    return size.nan_to_num(nan=0.0, posinf=0.0)
+    import torch
+
+    plain = tensor if tensor.dtype.itemsize > 1 else tensor.float()
+    size = 2 * plain.abs() if plain.dtype.is_complex else plain.abs()
+    # What is finite may still be too large for that, and is infinite then.
+    return torch.where(torch.isfinite(plain), size, 0.0)
 
 
 def _large(size: torch.Tensor, last: str) -> bool:

@@ -56,6 +56,13 @@ def test_a_transform_is_in_doubt_as_a_whole() -> None:
     assert doubts("torch.fft.fft", torch.tensor([1.0, 3e30])) == []
 
 
+def test_a_complex_number_whose_magnitude_overflows_is_in_doubt() -> None:
+    x = torch.full((2, 2), complex(3e38, 3e38), dtype=torch.complex64)
+    assert doubts("torch.mm", x, torch.eye(2, dtype=torch.complex64))[0].all()
+    assert doubts("torch.fft.fft", x)[0].all()
+    assert doubts("torch.fft.fft", torch.full((2, 2), complex(1, torch.inf))) == []
+
+
 @pytest.mark.parametrize("operator", ["torch.add", "torch.relu", "torch.exp", "torch.Tensor.view", "mine:sum"])
 def test_what_rounds_once_adds_nothing_up(operator: str) -> None:
     assert not summation.adds(operator)
