@@ -20,6 +20,8 @@ class Exit(enum.IntEnum):
     INFRASTRUCTURE = 3
     #: The campaign's directory or database cannot be used: damaged, newer, read-only, full, in use.
     DIRECTORY = 4
+    #: A report that the project's own rules would close, or of what should not be reported; nothing was written.
+    REFUSED = 5
     #: A defect of Shakeout's own.
     INTERNAL = 70
     #: Ended by Ctrl-C or a signal, cleanly; the same command resumes.

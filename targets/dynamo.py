@@ -95,20 +95,19 @@ class TorchCompile:
         torch.compile(network, backend=self.backend or self.name, fullgraph=True)(x).sum().backward()  # type: ignore[no-untyped-call]
         torch._dynamo.reset()
 
-    def source(self, setting: Setting) -> str:
-        """``torch.compile`` with the setting's knobs."""
+    def call(self, setting: Setting) -> str:
+        """The call of ``torch.compile`` on ``function``, with the setting's knobs."""
         options = {name: value for name, value in setting.knobs if name != "dynamic"}
         arguments = [f"backend={(self.backend or self.name)!r}", "fullgraph=True"]
         if setting.knob("dynamic") is not None:
             arguments.append(f"dynamic={setting.knob('dynamic')!r}")
         if options:
             arguments.append(f"options={options!r}")
-        return (
-            "def prepare(function):\n"
-            "    torch.compiler.reset()\n"
-            f"    return torch.compile(function, {', '.join(arguments)})\n\n\n"
-            f"{_DECLINED}\n"
-        )
+        return f"torch.compile(function, {', '.join(arguments)})"
+
+    def source(self, setting: Setting) -> str:
+        """``torch.compile`` with the setting's knobs."""
+        return f"def prepare(function):\n    torch.compiler.reset()\n    return {self.call(setting)}\n\n\n{_DECLINED}\n"
 
 
 AOT_EAGER = TorchCompile(

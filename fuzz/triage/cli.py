@@ -1,4 +1,4 @@
-"""The command line of what happens to a finding after it was found: ``shakeout bisect``."""
+"""The command line of what happens to a finding after it was found: ``bisect`` and ``report``."""
 
 from __future__ import annotations
 
@@ -38,6 +38,22 @@ def add_commands(add: Add, located: Callable[[argparse.Namespace], Path]) -> Non
         "--versions", default="", metavar="LIST", help="try in releases that pip installs: torch==2.12.0,torch==2.13.0"
     )
     parser.add_argument("--newest", action="store_true", help="try in the newest release that pip finds")
+
+    def report(options: argparse.Namespace) -> int:
+        return _report(options, located(options))
+
+    parser = add(
+        "report",
+        report,
+        "write the report of a bug as a project's form asks for it; nothing is filed",
+        "shakeout report SH-7f3a --format pytorch --output report.md",
+    )
+    _of_case(parser)
+    parser.add_argument(
+        "--format", choices=("pytorch", "tvm", "onnxruntime", "openvino", "markdown"), help="default: of the target"
+    )
+    parser.add_argument("--output", type=Path, metavar="FILE", help="default: standard output")
+    parser.add_argument("--anyway", action="store_true", help="a draft, although something speaks against a report")
 
 
 def _of_case(parser: argparse.ArgumentParser) -> None:
@@ -84,3 +100,10 @@ def _bisect(options: argparse.Namespace, path: Path) -> int:
         as_json=options.json,
         console=console,
     )
+
+
+def _report(options: argparse.Namespace, path: Path) -> int:
+    from shakeout.fuzz.triage.bisect.command import chosen
+    from shakeout.fuzz.triage.reporting.command import report_command
+
+    return report_command(chosen(path), form=options.format, output=options.output, anyway=options.anyway)

@@ -5,15 +5,12 @@ An environment runs the standalone script of a case, and not Shakeout: any that 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +19,7 @@ from shakeout.fuzz.environment import version
 from shakeout.fuzz.headers import store_path
 from shakeout.fuzz.triage.bisect.facts import Releases
 from shakeout.fuzz.triage.bisect.search import Certainty, Verdict, first_bad, merged
+from shakeout.fuzz.triage.child import run
 
 __all__ = [
     "Environment",
@@ -135,7 +133,7 @@ def installed(
             [sys.executable, "-m", "venv", str(folder)],
             [str(python), "-m", "pip", "install", "--disable-pip-version-check", "--no-input", *pinned],
         ):
-            if (status := _run(command, INSTALLING, stop, file.fileno())) != 0:
+            if (status := run(command, INSTALLING, file.fileno(), environment=_variables(), stop=stop)) != 0:
                 said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
                 why = next(
                     (line for line in reversed(said) if "ERROR" in line), said[-1] if said else f"status {status}"
@@ -164,28 +162,9 @@ def newest(package: str) -> str | None:
 # --- runs -------------------------------------------------------------------------------------------------------------
 
 
-def _run(command: Sequence[str], seconds: float, stop: Stop, output: int, errors: int | None = None) -> int | None:
-    """The status of a command; None if it took too long or it was asked to stop."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=output if errors is None else errors,
-        env=kept,
-        start_new_session=True,
-    )
-    end = time.monotonic() + seconds
-    try:
-        while time.monotonic() < end and not stop():
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                return process.wait(0.2)
-        return None
-    finally:
-        # What it started too: a compiler, or the child of a script.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+def _variables() -> dict[str, str]:
+    """The user's, without those that lead an interpreter to other modules."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
 
 
 def verdict_of(status: int | None, said: str) -> Verdict:
@@ -241,7 +220,7 @@ class _Runs:
         """The status, and what was printed to standard output and standard error."""
         out, err = self.script.path.with_suffix(".out"), self.script.path.with_suffix(".err")
         with out.open("wb") as file, err.open("wb") as errors:
-            status = _run(command, seconds, self.stop, file.fileno(), errors.fileno())
+            status = run(command, seconds, file.fileno(), errors.fileno(), environment=_variables(), stop=self.stop)
         said, wrong = (path.read_text(encoding="utf-8", errors="replace") for path in (out, err))
         return status, said, wrong
 

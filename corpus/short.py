@@ -1,0 +1,124 @@
+"""A case as a script for a report: the program, its inputs, and the difference, and nothing that other cases need.
+
+It says less than ``script.standalone`` and is read in a minute. Which failures it shows is not decided here: whoever
+exports one runs it, and takes the long form where the short one shows nothing.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from shakeout.corpus import script
+from shakeout.corpus.case import Case, InputSet, Values
+from shakeout.corpus.vocabularies import vocabulary
+
+__all__ = ["short"]
+
+#: Values that are drawn are written out up to so many of one tensor.
+WRITTEN = 64
+
+_SHOW = """def show(prepare):
+    tensors = inputs_0()
+    function = prepare({network})
+{run}
+"""
+
+_RUN = """    with torch.no_grad():
+        outputs = function({given})
+    return [*outputs, *tensors]"""
+
+_TRAIN = """    outputs = function({given})
+    roots = [output for output in outputs if output.requires_grad]
+    leaves = [tensor for tensor in tensors if tensor.requires_grad]
+    gradients = torch.autograd.grad(roots, leaves, [cotangent(output) for output in roots], allow_unused=True)
+    return [*outputs, *tensors, *gradients]"""
+
+_END = """try:
+    expected = show(lambda network: network)
+except Exception as error:
+    print("eager raises", error)
+    sys.exit(125)
+try:
+    torch.testing.assert_close(show(prepare), expected, {how})
+except Exception as error:
+    print(f"{{type(error).__name__}}: {{error}}")
+    sys.exit(1)
+print("no difference")"""
+
+
+def short(case: Case, prepare: str, *, imports: Sequence[str] = (), strides: bool = True) -> str | None:
+    """The script; None for a case with several calls, which has no short form.
+
+    It exits 0 (no difference by the default tolerances of ``torch.testing.assert_close``), 1 (difference, or the target
+    raises) or 125 (eager does not run it); a crash is the status of the crash.
+
+    Args:
+        case: what to run.
+        prepare: source of ``prepare(network)``, which gives what is called in the network's place.
+        imports: lines that it needs beside ``import torch``.
+        strides: whether the target promises the strides of eager.
+    """
+    from shakeout.corpus import standalone
+
+    if len(case.calls) != 1 or case.setting.device != "cpu":
+        return None
+    case = replace(case, calls=(_written(case.calls[0]),))
+    body = script.body(case).split("\n\nCALLS = ")[0].rstrip()
+    training = case.setting.mode == "training"
+    if any(given.role == "parameter" for given in case.program.inputs):
+        network, given = "bind(tensors)", "*arguments(tensors)"
+    else:
+        network, given = "program", "*tensors"
+        # Nothing is bound: how the network is made and called needs no functions.
+        start, end = body.index("def bind(tensors):"), body.index("def inputs_0():")
+        body = body[:start] + body[end:]
+    wanted: list[Any] = [standalone.fill] if "fill(" in body else []
+    wanted += [standalone.strided] if "strided(" in body else []
+    wanted += [standalone.cotangent] if training else []
+    functions = [inspect.getsource(function).rstrip() for function in wanted]
+    text = "\n".join([body, *functions])
+    heads = ["import math"] if "math." in text else []
+    head = [
+        *heads,
+        "import sys",
+        "",
+        "import torch",
+        *imports,
+        *vocabulary(case.program.vocabulary).imports(case.program),
+    ]
+    if any(word in text for word in ("nan", "inf")):
+        head += ["", 'nan, inf = float("nan"), float("inf")']
+    run = (_TRAIN if training else _RUN).format(given=given)
+    how = "equal_nan=True" + (", check_stride=True" if strides else "")
+    parts = ["\n".join(head), body, *functions, prepare.rstrip()]
+    parts += [_SHOW.format(network=network, run=run).rstrip(), _END.format(how=how)]
+    return "\n\n\n".join(parts) + "\n"
+
+
+def _written(inputs: InputSet) -> InputSet:
+    """The same inputs with drawn values written out where there are few."""
+    import torch
+
+    from shakeout.corpus.streams import filled
+
+    storages = []
+    for storage in inputs.storages:
+        values = storage.values
+        if values.kind != "literal" and storage.size <= WRITTEN:
+            tensor = filled(
+                getattr(torch, storage.dtype), (storage.size,), values.kind, values.seed, values.low, values.high
+            )
+            items = tensor.tolist()
+            if all(_exact(item) for item in items):
+                storage = replace(storage, values=Values("literal", items=tuple(items)))
+        storages.append(storage)
+    return replace(inputs, storages=tuple(storages))
+
+
+def _exact(item: complex) -> bool:
+    """Whether the number's text says all of it; what bits a NaN has, it does not say."""
+    return not (isinstance(item, float) and math.isnan(item))

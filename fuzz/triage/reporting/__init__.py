@@ -1,0 +1,1 @@
+"""Reports for a project's tracker, which a person reads and files."""

@@ -1,0 +1,235 @@
+"""Reports for a project's tracker: the short script, the forms, and what is refused."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from shakeout.corpus import known
+from shakeout.corpus.capture import capture
+from shakeout.corpus.case import Case, Setting
+from shakeout.corpus.short import short
+from shakeout.fuzz.cli import main
+from shakeout.fuzz.exits import Exit
+from shakeout.fuzz.triage.bisect.facts import Bisection, Culprit, Releases
+from shakeout.fuzz.triage.reporting import command
+from shakeout.fuzz.triage.reporting.draft import FORMATS, Draft, written
+from shakeout.fuzz.triage.reporting.exported import Exported
+from shakeout.targets.short import short_source
+from shakeout.targets.target import target
+
+KNOWN = known.load_all()
+ALONE = "import runpy, sys; sys.modules['shakeout'] = None; runpy.run_path(sys.argv[1], run_name='__main__')"
+
+
+def short_of(case: Case) -> str | None:
+    source = short_source(case.setting)
+    assert source is not None
+    strides = "layout" in target(case.setting.target).promises
+    return short(case, source.prepare, imports=source.imports, strides=strides)
+
+
+def run(text: str, path: Path) -> subprocess.CompletedProcess[str]:
+    path.write_text(text)
+    return subprocess.run(
+        [sys.executable, "-I", "-c", ALONE, str(path)], capture_output=True, text=True, check=False, timeout=300
+    )
+
+
+@pytest.mark.parametrize("bug", [bug for bug in KNOWN if len(bug.case.calls) == 1], ids=lambda bug: bug.id)
+def test_short_scripts_are_short_and_need_no_shakeout(bug: known.KnownBug) -> None:
+    text = short_of(bug.case)
+    assert text is not None
+    assert "shakeout" not in text
+    compile(text, bug.id, "exec")
+    written_out = [line for line in text.splitlines() if line.strip()]
+    # The interfaces of compilers that work in stages take a few lines more.
+    assert len(written_out) <= (36 if bug.case.setting.target in ("inductor", "aot_eager") else 50)
+
+
+def test_a_short_script_tells_agreement_difference_and_errors_where_shakeout_is_not_importable(tmp_path: Path) -> None:
+    bug = next(bug for bug in KNOWN if bug.id == "any-of-uint8-becomes-bool")
+    text = short_of(replace(bug.case, setting=Setting("aot_eager")))
+    assert text is not None
+    # The bug is Inductor's; aot_eager agrees, and with an expectation that is wrong it would not.
+    done = run(text, tmp_path / "agrees.py")
+    assert (done.returncode, done.stdout.strip()) == (0, "no difference"), done.stderr
+    wrong = "show(lambda network: lambda x: [x + 1])"
+    done = run(text.replace("show(prepare), expected", f"{wrong}, expected"), tmp_path / "differs.py")
+    assert (done.returncode, done.stdout.split(":")[0]) == (1, "AssertionError"), done.stderr
+    done = run(text.replace("backend='aot_eager'", "backend='no such backend'"), tmp_path / "raises.py")
+    assert done.returncode == 1
+    assert "no such backend" in done.stdout
+
+
+def test_a_training_step_and_parameters_have_a_short_form(tmp_path: Path) -> None:
+    def program(x: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(x)
+
+    case = capture(program, lambda: [torch.ones(3, requires_grad=True)], setting=Setting("aot_eager", (), "training"))
+    text = short_of(case)
+    assert text is not None
+    assert "torch.autograd.grad" in text
+    done = run(text, tmp_path / "trains.py")
+    assert (done.returncode, done.stdout.strip()) == (0, "no difference"), done.stderr
+
+
+def test_eager_that_raises_cannot_run(tmp_path: Path) -> None:
+    text = short_of(capture(torch.sin, lambda: [torch.ones(3)], setting=Setting("aot_eager")))
+    assert text is not None
+    assert run(text.replace("torch.sin", "torch.no_such"), tmp_path / "lacks.py").returncode == 125
+
+
+# --- forms ------------------------------------------------------------------------------------------------------------
+
+CASE = capture(torch.sin, lambda: [torch.ones(3)], setting=Setting("inductor"))
+POINTS: dict[str, Any] = {
+    "tolerances": "violated",
+    "double": "agrees",
+    "reference_error": 0.0,
+    "target_error": 1.0,
+    "random": "fixed",
+    "indices": "no",
+    "objections": [],
+}
+RESULT: dict[str, Any] = {
+    "target": "inductor",
+    "stage": "",
+    "vendor": POINTS,
+    "verdicts": [
+        {
+            "outcome": "fail",
+            "oracle": "value",
+            "symptom": "wrong value",
+            "message": "output 0[1]: expected 1.0, found 2.0",
+            "place": "output 0",
+            "evidence": {"expected": 1.0, "found": 2.0, "index": [1], "double": 1.0},
+        }
+    ],
+}
+SCRIPT = Exported("import sys\nsys.exit(1)\n", "short", True, "exit status 1", "AssertionError: not close")
+BISECTION = Bisection(
+    CASE.id,
+    "inductor",
+    facts=(
+        Culprit("lowering", ("aten.sin (sin)",), 1, 1, True, 0.99),
+        Releases((("torch==2.12.0", "good"), ("torch==2.13.0", "bad")), "torch==2.13.0", (), "torch==2.12.0"),
+    ),
+)
+DRAFT = Draft("inductor: wrong value", CASE, True, SCRIPT, RESULT, {"torch": "2.13.0"}, "PyTorch version", BISECTION)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_form_says_all_that_is_known(form: Any) -> None:
+    text = written(DRAFT, form)
+    for part in (
+        "# inductor: wrong value",
+        "sys.exit(1)",
+        "output 0[1] = 1.0",
+        "output 0[1] = 2.0",
+        "AssertionError: not close",
+        "torch 2.13.0",
+        "PyTorch version",
+        "lowering aten.sin (sin)",
+        "First bad release: torch==2.13.0 (torch==2.12.0 is good)",
+        "Newest release: NOT checked",
+        "default tolerances violated",
+        "An ordinary program: yes",
+        "Read this before you file it",
+        "the smallest that was found",
+    ):
+        assert part in text, part
+    assert "DRAFT" not in text
+
+
+def test_projects_have_their_own_headings() -> None:
+    headings = {
+        form: {line for line in written(DRAFT, form).splitlines() if line.startswith("###")} for form in FORMATS
+    }
+    assert "### 🐛 Describe the bug" in headings["pytorch"]
+    assert "### Expected behavior" in headings["tvm"]
+    assert "### Execution Provider" in headings["onnxruntime"]
+    assert "### OpenVINO Version" in headings["openvino"]
+
+
+def test_what_is_not_known_is_said() -> None:
+    bare = replace(DRAFT, bisection=None, result={}, minimised=False, environment="")
+    text = written(bare, "markdown")
+    for part in ("not bisected", "First bad release: not known", "NOT checked", "NOT minimised", "not answered"):
+        assert part in text, part
+
+
+def test_what_a_script_prints_does_not_end_its_block() -> None:
+    text = written(replace(DRAFT, script=replace(SCRIPT, output="```\n# not a heading")), "markdown")
+    assert "````\n```\n# not a heading\n````" in text
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    found = tmp_path / "SH-0000"
+    found.mkdir()
+    (found / "case.json").write_text(CASE.text)
+    monkeypatch.setattr(command, "export", lambda case: SCRIPT)
+    monkeypatch.setattr(command, "collected", lambda: "PyTorch version")
+    monkeypatch.setattr(command, "observed", lambda case: RESULT)
+    return found
+
+
+def test_the_command_writes_the_form_of_the_targets_project(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", str(folder)]) == Exit.OK
+    assert "Describe the bug" in capsys.readouterr().out
+    output = tmp_path / "report.md"
+    assert main(["report", str(folder), "--format", "tvm", "--output", str(output)]) == Exit.OK
+    assert "### Steps to reproduce" in output.read_text()
+    assert "nothing was filed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        (
+            "observed",
+            RESULT | {"vendor": POINTS | {"objections": ["only indices of equal elements differ"]}},
+            "only ind",
+        ),
+        ("export", replace(SCRIPT, shows=False), "shows no failure here"),
+    ],
+)
+def test_what_the_project_would_close_is_refused(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    value: Any,
+    reason: str,
+) -> None:
+    monkeypatch.setattr(command, name, lambda case: value)
+    output = tmp_path / "report.md"
+    assert main(["report", str(folder), "--output", str(output)]) == Exit.REFUSED
+    assert reason in capsys.readouterr().err
+    assert not output.exists()
+    assert main(["report", str(folder), "--output", str(output), "--anyway"]) == Exit.OK
+    text = output.read_text()
+    assert "DRAFT, NOT FOR FILING" in text
+    assert "# [DRAFT]" in text
+    assert reason in text
+
+
+def test_the_minimised_case_is_reported(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["report", str(folder)])
+    assert "NOT minimised" in capsys.readouterr().out
+    (folder / "case.min.json").write_text(CASE.text)
+    main(["report", str(folder)])
+    assert "the smallest that was found" in capsys.readouterr().out
