@@ -125,8 +125,23 @@ def test_a_call_that_crashes_is_told_and_the_rest_is_learnt(project: Path) -> No
     assert found is not None
     [variant] = [one for one in found["variants"] if one["variant"][3] == [1]]
     assert variant["rule"] is not None
+    assert "campaign" not in variant["rule"]["sources"]
     assert found["without"]
     assert told[-1].done == told[-1].total == 1
+    # What a campaign saw is learnt from once, and examined no second time.
+    row = Trace(
+        operator, (Ref(0), 9), (), (TensorType("float32", (7,)),), (TensorType("float32", (16,)),), source="campaign"
+    ).to_json()
+    before = files.examined(operator).stat().st_mtime_ns
+    for _ in range(2):
+        seen = {operator: [row, ["no trace"] * 8]}
+        assert learn_operators([operator], {}, files, project, workers=1, seen=seen, tell=told.append) == []
+    found = read(files.rules(operator))
+    assert found is not None
+    [variant] = [one for one in found["variants"] if one["variant"][3] == [1]]
+    assert "campaign" in variant["rule"]["sources"]
+    assert len(told) == 2
+    assert files.examined(operator).stat().st_mtime_ns == before
 
 
 def test_kill_in_the_middle_and_going_on(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
