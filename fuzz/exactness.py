@@ -43,7 +43,9 @@ def exact(case: Case, wide: dict[str, Any] | None, observe: Callable[..., Observ
             inputs = iter(given)
             parameters = iter(network.parameters() if isinstance(network, torch.nn.Module) else ())
             tensors = [next(parameters if one.role == "parameter" else inputs) for one in program.inputs]
-            return _Proof(case, program, tensors).run()
+            # What a call makes of nothing is made where the text of the case makes it.
+            with torch.device(case.setting.device):
+                return _Proof(case, program, tensors).run()
 
         return proving
 

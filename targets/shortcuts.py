@@ -104,10 +104,11 @@ def install(names: Collection[str], door: int = -1) -> None:
         if hasattr(config, "run_gc_after_compile"):
             config.run_gc_after_compile = False
     if "algebra" in names:
-        for name in ("stride_at", "simplify_index_in_vec_range"):
+        for name in ("stride_at", "stride_at_vec_range", "simplify_index_in_vec_range"):
             stock = getattr(getattr(sizevars, name, None), "__wrapped__", None)
             if stock is not None:
                 setattr(sizevars, name, functools.lru_cache(REMEMBERED)(stock))
+        _remember_simplified()
     if "guards" in names and hasattr(guards, "profile_guard_manager"):
         vars(guards)["profile_guard_manager"] = lambda root, scope, rounds: 0.0
     cache = getattr(codecache, "CppPythonBindingsCodeCache", None)
@@ -140,6 +141,30 @@ def install(names: Collection[str], door: int = -1) -> None:
 
     vars(codecache)["_worker_compile_cpp"] = compile_cpp
     cache._load_library_inner = classmethod(load_library)
+
+
+def _remember_simplified() -> None:
+    """Have sympy give what it simplified once again, instead of simplifying it anew.
+
+    With symbolic sizes a seventh of a case is spent there, most of it on expressions that were simplified before: under
+    another vector width, for another variable, in another case. An expression is immutable, so it has one answer.
+    """
+    import sympy
+
+    stock = sympy.simplify
+    if hasattr(stock, "cache_info"):
+        return
+    # True and 1 are equal and not the same to sympy, hence by type.
+    remembered = functools.lru_cache(REMEMBERED, typed=True)(stock)
+
+    @functools.wraps(stock)
+    def simplify(expr: Any, *args: Any, **kwargs: Any) -> Any:
+        if args or kwargs or not isinstance(expr, sympy.Expr):
+            return stock(expr, *args, **kwargs)  # a matrix, say, which can change
+        return remembered(expr)
+
+    vars(simplify)["cache_info"] = remembered.cache_info
+    vars(sympy)["simplify"] = simplify
 
 
 def _is_kernel(source: str) -> bool:
