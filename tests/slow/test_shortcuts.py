@@ -56,6 +56,9 @@ found = [sizevars.stride_at_vec_range(index, i, 16) for index in indices]
 print(found)
 print(sizevars.stride_at.cache_info().maxsize // before, sizevars.simplify_index_in_vec_range.cache_info().misses)
 print(sympy.core.cache.SYMPY_CACHE_SIZE)
+sums = [(i + n) * (j + n) - i * j for n in range(3)] * 2
+print([sympy.simplify(one) for one in [*sums, 1, True, 1.0, sympy.Matrix([i + i]), i < j]], sympy.simplify(i / i, ratio=1))
+print(sympy.simplify.cache_info().hits if {names} else 0)
 """
     lines = {}
     for names in ((), ("algebra",)):
@@ -69,6 +72,8 @@ print(sympy.core.cache.SYMPY_CACHE_SIZE)
     assert int(quick[1].split()[0]) > int(stock[1].split()[0]) == 1
     assert int(quick[1].split()[1]) < int(stock[1].split()[1])
     assert int(quick[2]) > int(stock[2]) == 1000
+    assert quick[3] == stock[3]
+    assert int(quick[4]) >= 3
 
 
 def test_every_output_has_the_same_bits(tmp_path: Path) -> None:
