@@ -57,7 +57,8 @@ print(found)
 print(sizevars.stride_at.cache_info().maxsize // before, sizevars.simplify_index_in_vec_range.cache_info().misses)
 print(sympy.core.cache.SYMPY_CACHE_SIZE)
 sums = [(i + n) * (j + n) - i * j for n in range(3)] * 2
-print([sympy.simplify(one) for one in [*sums, 1, True, 1.0, sympy.Matrix([i + i]), i < j]], sympy.simplify(i / i, ratio=1))
+others = [1, True, 1.0, sympy.Matrix([i + i]), i < j]
+print([sympy.simplify(one) for one in sums + others], sympy.simplify(i + i, ratio=1))
 print(sympy.simplify.cache_info().hits if {names} else 0)
 """
     lines = {}
