@@ -118,6 +118,11 @@ class Inquiry:
         trials = [Trial(replace(self.case, setting=replace(setting, target=name, knobs=()))) for name in names]
         return [Rung(name, self.ask(trial, f"with {name}")) for name, trial in zip(names, trials, strict=True)]
 
+    def trust(self, rungs: Sequence[Rung]) -> float:
+        """Probability that no good rung is a bad one in luck."""
+        passed = sum(rung.verdict == "good" for rung in rungs)
+        return float(self.certainty.of_good(self.certainty.needed) ** passed)
+
     def needed_knobs(self) -> tuple[tuple[str, Scalar], ...]:
         """Put knobs at their defaults as long as it fails, all or one after the other; what is left."""
         for knobs in ((), *(((name,),) for name, _ in self.case.setting.knobs)):

@@ -55,7 +55,7 @@ def _torch_compile(inquiry: Inquiry) -> Iterator[Fact]:
     unsure = [rung.name for rung in rungs[: [rung.name for rung in rungs].index(first)] if rung.verdict != "good"]
     if unsure:
         yield Note(f"it fails from {first} on; what {' and '.join(unsure)} said could not be judged")
-    yield Culprit("stage", (first,))
+    yield Culprit("stage", (first,), confidence=inquiry.trust(rungs))
     if first == "inductor":
         yield from _inductor(inquiry)
     elif first == "aot_eager_decomp_partition":
@@ -112,7 +112,7 @@ def _onnxruntime(inquiry: Inquiry) -> Iterator[Fact]:
         yield Note("it fails without any optimisation: what torch.onnx made of it, or a kernel")
         return
     first = next(rung.name for rung in rungs if rung.verdict == "bad")
-    yield Culprit("optimisation level", (first,))
+    yield Culprit("optimisation level", (first,), confidence=inquiry.trust(rungs))
     if (culprit := inquiry.culprit("optimisers", "optimiser")) is not None:
         yield culprit
     else:
