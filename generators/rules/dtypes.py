@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from shakeout.generators.choices import Choices
 from shakeout.generators.rules.trace import Kind, Variant
 
 __all__ = ["Accepted", "ResultType", "learn_accepted", "learn_result", "promoted"]
@@ -41,6 +42,32 @@ class Accepted:
                 return False
             chosen.append(dtype)
         return not self.listed or tuple(chosen) in self.listed
+
+    def allowed(self, number: int) -> tuple[str, ...]:
+        """What one operand may have, whatever the others have."""
+        return next((allowed for group, allowed in zip(self.groups, self.sets, strict=True) if number in group), ())
+
+    def draw(self, choices: Choices, given: Mapping[int, str]) -> tuple[str, ...] | None:
+        """Dtypes for all operands, where some have theirs already; None where that is not accepted."""
+        wanted: list[str | None] = []
+        for group, allowed in zip(self.groups, self.sets, strict=True):
+            known = {given[number] for number in group if number in given}
+            if len(known) > 1 or not known.issubset(allowed):
+                return None
+            wanted.append(known.pop() if known else None)
+        if self.listed:
+            fitting = [
+                combination
+                for combination in self.listed
+                if all(want in (None, have) for want, have in zip(wanted, combination, strict=True))
+            ]
+            if not fitting:
+                return None
+            chosen = choices.pick(fitting)
+        else:
+            chosen = tuple([want or choices.pick(allowed) for want, allowed in zip(wanted, self.sets, strict=True)])
+        dtypes = {number: dtype for group, dtype in zip(self.groups, chosen, strict=True) for number in group}
+        return tuple([dtypes[number] for number in range(len(dtypes))])
 
     def describe(self) -> str:
         """One line, ``in[0], in[1] agree: float32, float64``."""

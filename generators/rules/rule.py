@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -136,6 +137,16 @@ class Rule:
     def dimensions(self) -> int:
         """How many of the symbols are dimensions of operands; they come first."""
         return sum(self.variant.ranks)
+
+    @functools.cached_property
+    def places(self) -> tuple[int, ...]:
+        """Where the dimensions of each operand begin among the symbols."""
+        return tuple(itertools.accumulate((0, *self.variant.ranks[:-1]))) if self.variant.ranks else ()
+
+    @functools.cached_property
+    def solvers(self) -> dict[Any, Any]:
+        """What was prepared for drawing calls from it, by what was known of them; not part of its value."""
+        return {}
 
     @functools.cached_property
     def _accepted(self) -> Callable[[Sequence[int]], tuple[int, ...]]:

@@ -43,7 +43,7 @@ def _applied(inner: st.SearchStrategy[Expr]) -> st.SearchStrategy[Expr]:
 EXPRESSIONS = st.recursive(_LEAF, _applied, max_leaves=8)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(EXPRESSIONS, st.lists(st.tuples(*[st.integers(-4, 6)] * 3), min_size=1, max_size=6))
 def test_over_records_and_one_at_a_time_agree(expr: Expr, rows: list[tuple[int, int, int]]) -> None:
     columns = {name: np.array([row[i] for row in rows], np.int64) for i, name in enumerate(NAMES)}
