@@ -176,7 +176,7 @@ def _learn_from(operator: str, given: dict[str, list[Any]], options: argparse.Na
     from shakeout.fuzz.attended import interruptible
     from shakeout.fuzz.directory import explained
     from shakeout.fuzz.learning.gather import gathered
-    from shakeout.fuzz.learning.store import Files
+    from shakeout.fuzz.learning.store import Files, read
 
     began = time.monotonic()
     path = learnt.kernel_path(operator)
@@ -189,7 +189,8 @@ def _learn_from(operator: str, given: dict[str, list[Any]], options: argparse.Na
                 return Exit.INTERRUPTED
             with explained(path.parent):
                 cases = [_moved(one, path.parent.parent / "cases") for one in lost]
-                content = {"operator": operator, **given, **gathered(files)}
+                drawn = (read(files.rules(operator)) or {}).get("records", [])
+                content = {"operator": operator, **given, "drawn": drawn, **gathered(files)}
                 failed = content["failed"].get(operator)
                 if failed is not None and learnt.of_kernel(operator) is not None:
                     raise CannotLearn(f"{operator}: {failed}; what was learnt before stays", Exit.INFRASTRUCTURE)
@@ -317,10 +318,11 @@ def _told(names: list[str], content: dict[str, Any], lost: list[Lost], seconds: 
     failed = {name: reason for name, reason in content["failed"].items() if name in names}
     there = [name for name in names if name in library.operators or name in failed]
     rules = [entry for name in there for entry in library.entries(name)]
+    usable = sum(entry.usable for entry in rules)
     without = sum(len(library.without(name)) for name in there)
     console.print(
         f"{len(there)} of {len(names)} operators learnt in {seconds:.0f} s: {len(rules) + without} ways to call them, "
-        f"{len(rules)} rules",
+        f"{len(rules)} rules, {usable} of which are precise enough to draw from",
         soft_wrap=True,
     )
     if len(there) < len(names):

@@ -55,13 +55,14 @@ def matching(pattern: str | None) -> tuple[Library, list[str]]:
 
 def lines(library: Library, names: Sequence[str], *, rules: bool) -> Iterator[str]:
     """One line for each operator, with its rules below it if they are wanted; and a last line with sums."""
-    variants = learnt = 0
+    variants = usable = 0
     if not rules:
-        yield f"{'operator':<56} {'variants':>8} {'rules':>6} {'precision':>9} {'complete':>8}"
+        yield f"{'operator':<56} {'variants':>8} {'rules':>6} {'used':>6} {'precision':>9} {'complete':>8}"
     for name in names:
         entries, without = library.entries(name), library.without(name)
+        used = sum(entry.usable for entry in entries)
         variants += len(entries) + len(without)
-        learnt += len(entries)
+        usable += used
         if rules:
             for entry in entries:
                 yield from _told(entry)
@@ -71,14 +72,16 @@ def lines(library: Library, names: Sequence[str], *, rules: bool) -> Iterator[st
             continue
         precision = _mean([entry.rule.precision for entry in entries])
         complete = _mean([entry.rule.completeness for entry in entries])
-        counts = f"{len(entries) + len(without):>8} {len(entries):>6}"
+        counts = f"{len(entries) + len(without):>8} {len(entries):>6} {used:>6}"
         yield f"{name:<56} {counts} {precision:>9} {complete:>8}"
-    yield f"{len(names)} operators, {variants} ways to call them, {learnt} with a rule"
+    yield f"{len(names)} operators, {variants} ways to call them, {usable} with a rule that calls are drawn from"
 
 
 def _told(entry: Entry) -> Iterator[str]:
     yield from entry.rule.describe()
     yield f"  learnt from: {', '.join(entry.rule.sources) or 'nothing that is named'}"
+    if not entry.usable:
+        yield "  not drawn from: calls of it are those that were recorded, with other sizes where they are free"
 
 
 def _mean(shares: Sequence[float | None]) -> str:
@@ -96,6 +99,7 @@ def described(library: Library, names: Sequence[str]) -> list[Mapping[str, Any]]
                     {
                         "variant": str(entry.rule.variant),
                         "rule": list(entry.rule.describe()),
+                        "used": entry.usable,
                         "accepted": entry.rule.valid,
                         "rejected": entry.rule.invalid,
                         "unexplained": entry.rule.unexplained,

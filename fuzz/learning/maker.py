@@ -123,9 +123,19 @@ def _learnt(recipe: Mapping[str, Any], slot: Slot) -> dict[str, Any]:
             call = Trace.from_json(row)
             done = run(call, spreads.get(variant_of(call), ()))
             traces += [done] if done is not None else []
-    found = learn_measured(traces)
+    found = learn_measured(traces, spreads, run)
+    records: list[Record] = []
+    # Varying a record is not told call by call: nothing is varied of a kernel that is known to crash.
+    if ":" in operator and not recipe["without"]:
+        from shakeout.generators.rules.library import Entry
+        from shakeout.generators.vocabularies.kernel import records_of_rule
+
+        for one in found:
+            if one.rule is not None and Entry(one.rule, ()).usable:
+                records += records_of_rule(one.rule, spreads.get(one.variant, ()), run)
     return {
         "operator": operator,
+        "records": [record.to_json() for record in records],
         "variants": [
             {
                 "variant": one.variant.to_json(),

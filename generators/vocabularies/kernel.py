@@ -11,23 +11,31 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
+
 from shakeout.corpus import learnt
 from shakeout.corpus.declared import Kernel
-from shakeout.corpus.program import Arg, references
+from shakeout.corpus.program import Arg, TensorType, references
 from shakeout.corpus.vocabularies import kernel as words
-from shakeout.generators.choices import Choices
+from shakeout.generators.choices import Choices, SeededChoices
+from shakeout.generators.growth import perform
 from shakeout.generators.network import Grown, Recipe, grow
+from shakeout.generators.rules.examine import Execute
+from shakeout.generators.rules.propose import Limits, propose
+from shakeout.generators.rules.rule import Rule
+from shakeout.generators.rules.validate import as_trace
 from shakeout.generators.values import DTYPES
 from shakeout.generators.vocabularies.bootstrap import records_of_examples
-from shakeout.generators.vocabularies.probe import retype
-from shakeout.generators.vocabularies.records import Record
+from shakeout.generators.vocabularies.probe import operand, retype
+from shakeout.generators.vocabularies.records import Record, Spread
 from shakeout.generators.vocabularies.torch import Taker, Vocabulary
 
-__all__ = ["KernelVocabulary", "NothingKnown", "grow_around", "kernel_vocabulary"]
+__all__ = ["KernelVocabulary", "NothingKnown", "grow_around", "kernel_vocabulary", "records_of_rule"]
 
 #: Of the calls that take an existing value, this share (1 in ...) are the kernel's.
 SHARE = 3
@@ -37,6 +45,10 @@ _SIZED_BY_VALUES = (
     *("unique", "unique_consecutive", "nonzero", "nonzero_numpy", "argwhere", "masked_select", "bincount"),
     *("repeat_interleave", "one_hot", "histogramdd"),
 )
+
+#: Calls that are drawn from a rule, and how large they may be: each becomes a record, whose sizes are varied again.
+DRAWN = 24
+LIMITS = Limits(size=12, attribute=12)
 
 #: Programs that are grown until one calls the kernel. One in eight small ones starts without it, and a call that is
 #: rejected for its drawn sizes leaves others; eight in a row without any call were never seen.
@@ -100,11 +112,40 @@ def kernel_vocabulary(operator: str, around: Vocabulary) -> KernelVocabulary:
     return KernelVocabulary(operator, tuple(records), around)
 
 
+def records_of_rule(rule: Rule, spreads: Sequence[Spread], execute: Execute, count: int = DRAWN) -> list[Record]:
+    """Records of calls that are drawn from a rule, where it was learnt from few; those that are rejected give none.
+
+    Args:
+        rule: of one variant of a kernel.
+        spreads: which values its operands need.
+        execute: runs a call.
+        count: calls that are drawn.
+    """
+    operator = rule.variant.operator
+    choices = SeededChoices(0)
+    calls: list[tuple[Sequence[Any], Mapping[str, Any]]] = []
+
+    def note(*args: Any, **kwargs: Any) -> None:
+        calls.append((args, kwargs))
+
+    for _ in range(count):
+        proposal = propose(rule, choices, (), LIMITS)
+        done = None if proposal is None else execute(as_trace(rule, proposal), spreads)
+        if done is not None and done.accepted:
+            made = [
+                operand(type_.dtype, type_.shape, spread, torch.float32)
+                for type_, spread in itertools.zip_longest(done.operands, spreads, fillvalue=Spread())
+                if isinstance(type_, TensorType)
+            ]
+            perform(note, done.args, done.kwargs, made)
+    return records_of_examples(operator, calls, list(DTYPES))
+
+
 def _learnt(operator: str) -> list[Record]:
     """The records that ``shakeout learn`` made of the calls of the user's tests."""
     content = learnt.of_kernel(operator) or {}
     found = []
-    for row in content.get("records", ()):
+    for row in (*content.get("records", ()), *content.get("drawn", ())):
         with contextlib.suppress(ValueError, TypeError, KeyError, IndexError, AttributeError):
             # The kernel may have changed since: what its reference takes no more is no record of it.
             if (again := retype(Record.from_json(operator, row), operator)) is not None:

@@ -15,9 +15,9 @@ from shakeout.fuzz.exits import Exit
 from shakeout.fuzz.learning import listing
 from shakeout.fuzz.learning.gather import gathered
 from shakeout.fuzz.learning.store import Files, read
-from shakeout.generators.rules.library import Library, pack
+from shakeout.generators.rules.library import PRECISE, Library, pack
 from shakeout.generators.rules.measure import held_out, learn_measured
-from shakeout.generators.rules.trace import Trace
+from shakeout.generators.rules.trace import Trace, variant_of
 from shakeout.generators.vocabularies.records import Spread
 
 
@@ -35,12 +35,17 @@ def toy(call: Trace, spreads: Sequence[Spread] = ()) -> Trace:
     return replace(call, results=(TensorType("float32", (rows // factor, columns * factor + 1)),), form="tensor")
 
 
+def capricious(call: Trace, spreads: Sequence[Spread] = ()) -> Trace:
+    """The same, but it takes only rows that have no rule."""
+    return toy(call) if call.operands[0].shape[0] in (4, 6, 9, 10) else replace(call, error="not today")
+
+
 CALLS = [toy(trace(r, c, f)) for r in (4, 6, 8, 9, 10, 12) for c in (1, 2, 3, 5) for f in (-1, 0, 1, 2, 3, 4)]
 ACCEPTED = [call for call in CALLS if call.accepted]
 
 
 def row(spreads: tuple[Spread, ...] = (), calls: Sequence[Trace] = CALLS) -> list[dict]:
-    found = learn_measured(calls)
+    found = learn_measured(calls, {variant_of(calls[0]): spreads}, toy)
     return [
         {
             "variant": one.variant.to_json(),
@@ -52,21 +57,48 @@ def row(spreads: tuple[Spread, ...] = (), calls: Sequence[Trace] = CALLS) -> lis
     ]
 
 
-def test_completeness_is_measured_on_calls_that_were_held_out() -> None:
+def test_precision_is_measured_on_fresh_calls_and_completeness_on_calls_that_were_held_out() -> None:
     assert 0 < sum(map(held_out, ACCEPTED)) < len(ACCEPTED)
-    [found] = learn_measured(CALLS)
+    drawn: list[Trace] = []
+
+    def execute(call: Trace, spreads: Sequence[Spread]) -> Trace:
+        drawn.append(call)
+        return toy(call)
+
+    [found] = learn_measured(CALLS, {}, execute)
     assert found.rule is not None
-    assert found.rule.completeness == 1.0
-    assert found.rule.valid == len(ACCEPTED) - sum(map(held_out, ACCEPTED))
+    assert (found.rule.precision, found.rule.completeness) == (1.0, 1.0)
+    assert found.rule.valid < len(ACCEPTED)  # not learnt from what was held out
+    assert len({(call.operands, call.args) for call in drawn}) > 10
 
 
 def test_a_rule_that_takes_less_than_the_operator_is_told() -> None:
     # What shows that there may be no column is held out.
     empty = [toy(trace(rows, 0, factor)) for rows in (4, 6, 8, 9, 10, 12) for factor in (1, 2, 3, 4)]
-    [found] = learn_measured([*CALLS, *(call for call in empty if held_out(call))])
+    [found] = learn_measured([*CALLS, *(call for call in empty if held_out(call))], {}, toy)
     assert found.rule is not None
     assert found.rule.completeness is not None
     assert found.rule.completeness < 1
+
+
+def test_what_a_rule_is_wrong_about_is_learnt_from_and_measured_again() -> None:
+    # Nothing that was recorded shows that the factor must divide the rows.
+    calls = [toy(trace(12, columns, factor)) for columns in (1, 2, 3, 5, 7) for factor in (1, 2, 3, 4, 6)]
+    calls += [toy(trace(24, columns, factor)) for columns in (2, 4) for factor in (1, 2, 3, 4, 6)]
+    [found] = learn_measured(calls, {}, toy)
+    assert found.rule is not None
+    assert (found.rule.precision or 0) >= PRECISE, found.rule.describe()
+
+
+def test_a_rule_that_is_often_wrong_is_not_drawn_from() -> None:
+    [found] = learn_measured(CALLS, {}, capricious)
+    assert found.rule is not None
+    assert found.rule.precision is not None
+    rows = row()
+    rows[0]["rule"] |= {"precision": PRECISE - 0.01}
+    [entry] = Library(pack(rows)).entries("toy:odd")
+    assert not entry.usable
+    assert Library(pack(rows)).usable("toy:odd") == ()
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
@@ -74,12 +106,21 @@ def test_odd_traces_stop_nobody(number: int) -> None:
     huge = [toy(trace(1 << 40, columns, 1)) for columns in range(1, 9)]
     both = [*ACCEPTED[:5], *(replace(call, results=(), error="not now") for call in ACCEPTED[:5])]
     empty: list[Trace] = []
-    found = learn_measured([huge, both, empty][number])
+    found = learn_measured([huge, both, empty][number], {}, toy)
     assert all(one.rule is not None or one.notes for one in found)
 
 
+def test_what_raises_within_the_learner_is_a_note() -> None:
+    def execute(call: Trace, spreads: Sequence[Spread]) -> Trace:
+        raise ValueError("a defect")
+
+    [found] = learn_measured(CALLS, {}, execute)
+    assert found.rule is None
+    assert "a defect" in found.notes[0]
+
+
 def test_a_variant_that_was_only_rejected_is_none() -> None:
-    assert learn_measured([call for call in CALLS if not call.accepted]) == []
+    assert learn_measured([call for call in CALLS if not call.accepted], {}, toy) == []
 
 
 # --- the files -------------------------------------------------------------------------------------------------------
@@ -98,6 +139,7 @@ def test_packed_rules_are_the_same_and_share_their_parts() -> None:
     assert entry.rule.to_json() == rows[0]["rule"]
     assert same.rule.preconditions == entry.rule.preconditions
     assert content["operators"]["toy:odd"] == content["operators"]["toy:even"]
+    assert entry.usable
 
 
 def test_what_cannot_be_read_of_a_file_is_left_out() -> None:
@@ -168,11 +210,12 @@ def test_rules_are_told_to_people_and_to_programs(capsys: pytest.CaptureFixture,
     status, out, _ = run(capsys, "operators", "toy:odd")
     assert status == Exit.OK
     assert "needs: in[0].shape[0] % arg1 == 0" in out
-    assert "completeness 100%" in out
+    assert "precision 100%; completeness 100%" in out
     assert "learnt from: user" in out
     status, out, _ = run(capsys, "operators", "toy:odd", "--json")
     [told] = json.loads(out)
-    assert told["variants"][0]["completeness"] == 1.0
+    assert told["variants"][0]["used"] is True
+    assert told["variants"][0]["precision"] == 1.0
 
 
 def test_operators_are_found_by_the_end_of_their_name_and_by_pattern(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +230,7 @@ def test_operators_are_found_by_the_end_of_their_name_and_by_pattern(monkeypatch
     assert listing.matching("toy.*mm")[1] == ["toy.Tensor.mm", "toy.bmm", "toy.mm"]
     assert len(listing.matching(None)[1]) == 3
     *_, last = listing.lines(library, ["toy.mm"], rules=False)
-    assert last == "1 operators, 1 ways to call them, 1 with a rule"
+    assert last == "1 operators, 1 ways to call them, 1 with a rule that calls are drawn from"
     with pytest.raises(listing.NothingLearnt, match="did you mean bmm"):
         listing.matching("bmmm")
 
