@@ -8,8 +8,8 @@ A constant is a call without tensor operands (``torch.full``, ``torch.tensor``).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from types import EllipsisType
 from typing import Literal, TypeAlias
 
@@ -24,6 +24,7 @@ __all__ = [
     "Role",
     "Slice",
     "TensorType",
+    "mapped",
     "references",
 ]
 
@@ -128,6 +129,28 @@ def references(arg: Arg) -> Iterator[int]:
     elif isinstance(arg, Slice):
         for part in (arg.start, arg.stop, arg.step):
             yield from references(part)
+
+
+def mapped(call: Call, arguments: Mapping[int, Arg]) -> Call:
+    """The call with its operands replaced by other arguments, by value number.
+
+    Raises:
+        KeyError: an operand has no replacement.
+    """
+
+    def move(arg: Arg) -> Arg:
+        match arg:
+            case Ref(index):
+                return arguments[index]
+            case tuple():
+                return tuple(move(item) for item in arg)
+            case Slice(start, stop, step):
+                return Slice(move(start), move(stop), move(step))
+        return arg
+
+    return replace(
+        call, args=tuple(move(arg) for arg in call.args), kwargs=tuple((key, move(value)) for key, value in call.kwargs)
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -474,6 +474,9 @@ class Campaign:
         if result["proven"]:
             told = self.database.meta("proven", {})
             self.database.set_meta(proven={**told, job.target: told.get(job.target, 0) + 1})
+        if relation := result.get("relation"):
+            told = self.database.meta("related", {})
+            self.database.set_meta(related={**told, relation: told.get(relation, 0) + 1})
         self.database.add(
             job.target,
             tallied,

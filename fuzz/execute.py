@@ -21,12 +21,13 @@ from shakeout.fuzz.signature import INTERNAL, signature, title
 from shakeout.fuzz.slot import WAITING
 from shakeout.oracles import exactness, tolerance, vendor
 from shakeout.oracles.difference import AGAIN, Difference, pairs, same_values
+from shakeout.oracles.metamorphic import PARENT, Derived, Metamorphic, derive
 from shakeout.oracles.registry import oracles
 from shakeout.oracles.verdict import REFERENCE, SUBJECT, Oracle, Outcome, Question, Verdict, merge
 from shakeout.targets import shortcuts
 from shakeout.targets.target import target
 
-__all__ = ["Result", "Shared", "Status", "execute", "repro"]
+__all__ = ["Result", "Shared", "Status", "execute", "related", "repro"]
 
 Status = Literal["compared", "unsupported", "undefined", "invalid", "failed", "infra", "avoided"]
 Phase = Callable[[str], None]
@@ -73,6 +74,7 @@ class Result:
         left: what the target left behind in the process, in words.
         vendor: how the failure stands before whoever would read a report.
         divergence: the first operator with which the target's values go wrong, where that was looked for and found.
+        relation: the metamorphic relation that made the case, and ``parent``, the id of the case that it changed.
     """
 
     case: str
@@ -90,6 +92,8 @@ class Result:
     left: tuple[str, ...] = ()
     vendor: vendor.Points | None = None
     divergence: Divergence | None = None
+    relation: str = ""
+    parent: str = ""
 
     @property
     def outcome(self) -> Outcome:
@@ -120,6 +124,8 @@ class Result:
             "left": list(self.left),
             "vendor": None if self.vendor is None else self.vendor.to_json(),
             "divergence": None if self.divergence is None else self.divergence.to_json(),
+            "relation": self.relation,
+            "parent": self.parent,
         }
 
 
@@ -130,6 +136,7 @@ def execute(
     *,
     explain: bool = True,
     about: Callable[[Case], None] = lambda case: None,
+    derived: Derived | None = None,
 ) -> Result:
     """Run a case on its target and judge it.
 
@@ -139,13 +146,16 @@ def execute(
         shared: from other settings of the same program, inputs, mode and device.
         explain: whether to look for the first operator that goes wrong, which takes more runs of the target.
         about: told of each other case that is run meanwhile, before it runs, and of this one again.
+        derived: where the case comes from, if a metamorphic relation made it; ``related`` says so.
     """
     clock = _Clock(phase)
     operators = case.program.operators()
-    run = _Runs(case, clock, shared or Shared())
+    run = _Runs(case, clock, shared or Shared(), () if derived is None else (Metamorphic(derived),))
 
     def result(status: Status, **more: Any) -> Result:
         common: dict[str, Any] = {"seconds": clock.stop(), "operators": operators, "left": run.left}
+        if derived is not None:
+            common |= {"relation": derived.relation, "parent": derived.parent}
         return Result(case.id, case.setting.target, status, **common, **more)
 
     if run.grown_agrees():
@@ -184,6 +194,17 @@ def execute(
         vendor=None if failing is None else run.points(failing),
         divergence=divergence,
     )
+
+
+def related(case: Case, result: Result, shared: Shared) -> tuple[Derived, Shared] | None:
+    """The case that a metamorphic relation makes of one that passed, and what ``execute`` needs to judge it.
+
+    Mostly nothing: it is the turn of one case in so many, and what fails or is in doubt would only show that again.
+    """
+    if result.status != "compared" or result.outcome is not Outcome.PASS or (derived := derive(case)) is None:
+        return None
+    seen = shared.answers.get(REFERENCE, shared.grown)
+    return None if seen is None else (derived, Shared(answers={PARENT: seen}))
 
 
 def repro(case: Case, result: Result | None = None, *, limit: float = 0) -> str:
@@ -242,8 +263,9 @@ class _Clock:
 class _Runs:
     """Answers questions about one case, each once."""
 
-    def __init__(self, case: Case, clock: _Clock, shared: Shared) -> None:
+    def __init__(self, case: Case, clock: _Clock, shared: Shared, further: Sequence[Oracle] = ()) -> None:
         self.case = case
+        self._further = further
         self.answers: dict[Question, Observation] = dict(shared.answers)
         self._clock = clock
         self._shared = shared
@@ -281,7 +303,7 @@ class _Runs:
         return tuple(_judge(oracle, self.case, self) for oracle in self._oracles())
 
     def _oracles(self) -> Sequence[Oracle]:
-        return oracles(target(self.case.setting.target).promises)
+        return (*oracles(target(self.case.setting.target).promises), *self._further)
 
     def _run(self, question: Question) -> Observation:
         case = self.case
@@ -304,6 +326,8 @@ class _Runs:
                 return runs.exact(case)
             case "operand":
                 return runs.operand(case, question.number)
+            case "parent":
+                return runs.NOTHING  # whoever changed the case has given it
 
     def _subject(self, *, first: bool) -> Observation:
         """The target; only the first run may use what other settings kept."""

@@ -69,6 +69,10 @@ def _report(directory: Path, database: Database) -> Iterator[str]:
         yield f"Bit-exact proven: {shares}. Each result of these is exact in any order of summation, so equality of all"
         yield "elements was the verdict, without tolerance."
         yield ""
+    if related := database.meta("related", {}):
+        shares = ", ".join(f"{name} {count}" for name, count in sorted(related.items()))
+        yield f"Changed by a metamorphic relation and run again: {sum(related.values())} cases ({shares})."
+        yield ""
     yield from _times(database.phases(), totals)
     yield from _disk(database.meta("disk", {}))
     yield "## Bugs"
@@ -216,6 +220,8 @@ def _finding(bug: Bug, case_json: str, result: Any) -> Iterator[str]:
         first = names[case.program.firsts()[where["call"]] :][: len(case.program.calls[where["call"]].results)]
         place = ", ".join(first) or f"call {where['call']}"
         yield f"  diverges  first behind {place} ({where['operator']}): {where['message'][:160]}"
+    if relation := result.get("relation"):
+        yield f"  relation  {relation}: case {result['parent']} passed, and became this one"
     if points := result.get("vendor"):
         yield from (f"  vendor    {line}" for line in vendor_lines(points))
     knobs = ", ".join(f"{name}={value!r}" for name, value in case.setting.knobs) or "default"

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +33,7 @@ from shakeout.targets.shortcuts import watched
 
 if TYPE_CHECKING:
     from shakeout.fuzz.execute import Result
+    from shakeout.oracles.metamorphic import Derived
 
 __all__ = ["LOG", "TELL_STACK", "load", "main", "resident"]
 
@@ -181,11 +183,14 @@ class _Worker:
             yield {"internal": f"{INTERNAL} {type(error).__name__}: {error}", "traceback": traceback.format_exc()}
 
     def _cases(self, job: Job) -> Iterator[dict[str, Any]]:
-        """Make a case, and run it under each of its settings; every answer but the last is marked ``partial``."""
+        """Make a case, run it under each of its settings, and what a metamorphic relation makes of it if it passed.
+
+        Every answer but the last is marked ``partial``.
+        """
         import torch
 
         from shakeout.fuzz.conduct import THREADS
-        from shakeout.fuzz.execute import Shared, execute
+        from shakeout.fuzz.execute import Shared, execute, related
 
         # What follows from random states of the process would differ between a first run and a replay.
         random.seed(job.seed)
@@ -204,7 +209,10 @@ class _Worker:
             grown = {"fed": sorted(set(made.fed)), "proposed": made.proposed, "rejected": dict(made.rejected)}
             told = {"traces": made.traces} if made.traces else {}
         shared = Shared(grown=reference)
-        for number, case in enumerate(cases):
+        derived: Derived | None = None
+        waiting = deque(cases)
+        while waiting:
+            case = waiting.popleft()
             text = case.text
             self.slot.case(text)
             spent = time.monotonic() - began
@@ -214,6 +222,7 @@ class _Worker:
                 shared,
                 explain="candidate" not in job.recipe,  # a minimiser asks whether it fails, and not where
                 about=lambda other: self.slot.case(other.text),
+                derived=derived,
             )
             data = result.to_json()
             data["seconds"] = {"grow": round(spent, 6), **data["seconds"]}
@@ -223,14 +232,18 @@ class _Worker:
                 self._explain(case, result, answer)
             if len(os.listdir("/proc/self/task")) > THREADS or _broken(case.setting.device):
                 answer["spent"] = True  # neither is mended; another worker starts anew
-            # What is not taken under the default setting is not taken under the others, each time at full price.
-            hopeless = number == 0 and result.status in ("invalid", "unsupported", "failed")
-            last = hopeless or number + 1 == len(cases)
-            if not last:
+            if case is cases[0]:
+                found = None if job.case else related(case, result, shared)
+                # What is not taken under the default setting is not taken under the others, each time at full price.
+                if result.status in ("invalid", "unsupported", "failed"):
+                    waiting.clear()
+            if not waiting and found is not None:
+                derived, shared = found
+                waiting.append(derived.case)
+                found = None
+            if waiting:
                 answer["partial"] = True
             yield answer
-            if last:
-                break
             began = time.monotonic()
 
     def _explain(self, case: Case, result: Result, answer: dict[str, Any]) -> None:

@@ -43,10 +43,13 @@ class Question:
     ``number``. ``relaid`` is the reference on row-major copies of the inputs, and ``poisoned`` the reference while
     uninitialised memory is filled with NaN: a program whose meaning is defined does not notice either. ``reseeded`` is
     the reference from another random state. ``operand`` is the reference that returns value ``number`` of the program
-    alone. ``exact`` is the reference in double precision where all of its results are proven to be exact.
+    alone. ``exact`` is the reference in double precision where all of its results are proven to be exact. ``parent`` is
+    what the reference showed of the case that a metamorphic relation changed.
     """
 
-    what: Literal["reference", "subject", "baseline", "replica", "relaid", "poisoned", "reseeded", "operand", "exact"]
+    what: Literal[
+        "reference", "subject", "baseline", "replica", "relaid", "poisoned", "reseeded", "operand", "exact", "parent"
+    ]
     number: int = 0
 
 

@@ -13,9 +13,9 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from shakeout.corpus.program import Arg, Call, Name, Program, Ref, Slice
+from shakeout.corpus.program import Arg, Call, Name, Program, Ref, Slice, references
 
-__all__ = ["UnknownOperator", "argument", "evaluate", "expression", "hazards", "resolve", "widened"]
+__all__ = ["UnknownOperator", "argument", "evaluate", "expression", "hazards", "resolve", "widened", "written"]
 
 FACTORIES = frozenset(
     f"torch.{name}"
@@ -90,6 +90,15 @@ def hazards(operator: str) -> frozenset[str]:
     parts = operator.split(".")
     name = parts[3] if parts[:3] == ["torch", "ops", "aten"] and len(parts) > 3 else parts[-1]
     return frozenset(hazard for hazard, names in _HAZARDS.items() if name in names)
+
+
+def written(operation: Call) -> tuple[int, ...]:
+    """The operands that a call writes to, by the names that PyTorch gives such operators."""
+    last = operation.operator.removesuffix(".default").rpartition(".")[2]
+    in_place = (last.endswith("_") and not last.endswith("__")) or last == "__setitem__"
+    in_place = in_place or (last.startswith("__i") and last not in ("__invert__", "__index__", "__int__"))
+    found = list(references(operation.args[0])) if in_place and operation.args else []
+    return (*found, *(number for key, value in operation.kwargs if key == "out" for number in references(value)))
 
 
 @functools.cache

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from shakeout.corpus import codec
 from shakeout.corpus.case import Case, InputSet
-from shakeout.corpus.program import Arg, Call, Program, Ref, Slice, TensorType, references
+from shakeout.corpus.program import Arg, Call, Program, Ref, TensorType
+from shakeout.corpus.program import mapped as replaced
+from shakeout.corpus.vocabularies.torch import written
 
 if TYPE_CHECKING:
     import torch
@@ -168,15 +170,6 @@ def _call(call: Call, values: list[Any], training: bool, demands: Demands) -> tu
     return form, results, [isinstance(t, torch.Tensor) and i not in undefined for i, t in enumerate(results)]
 
 
-def written(call: Call) -> tuple[int, ...]:
-    """The operands that a call writes to, by the names that PyTorch gives such operators."""
-    last = call.operator.removesuffix(".default").rpartition(".")[2]
-    in_place = (last.endswith("_") and not last.endswith("__")) or last == "__setitem__"
-    in_place = in_place or (last.startswith("__i") and last not in ("__invert__", "__index__", "__int__"))
-    found = list(references(call.args[0])) if in_place and call.args else []
-    return (*found, *(number for key, value in call.kwargs if key == "out" for number in references(value)))
-
-
 def _twice(call: Call, values: Sequence[torch.Tensor]) -> str | None:
     """Why the order of writes would matter: two indices name one place."""
     import torch
@@ -220,19 +213,7 @@ def mapped(call: Call, arguments: Mapping[int, Arg]) -> Call:
     Raises:
         Unsettled: an operand has no replacement.
     """
-
-    def move(arg: Arg) -> Arg:
-        match arg:
-            case Ref(index):
-                if index not in arguments:
-                    raise Unsettled("an operand does not exist any more")
-                return arguments[index]
-            case tuple():
-                return tuple(move(item) for item in arg)
-            case Slice(start, stop, step):
-                return Slice(move(start), move(stop), move(step))
-        return arg
-
-    return replace(
-        call, args=tuple(move(arg) for arg in call.args), kwargs=tuple((key, move(value)) for key, value in call.kwargs)
-    )
+    try:
+        return replaced(call, arguments)
+    except KeyError:
+        raise Unsettled("an operand does not exist any more") from None

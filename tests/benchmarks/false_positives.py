@@ -34,7 +34,8 @@ from shakeout.corpus.case import Case
 from shakeout.corpus.support import declined
 from shakeout.fuzz import compose, conduct, schedule
 from shakeout.fuzz.config import Config
-from shakeout.fuzz.execute import Result, Shared, execute
+from shakeout.fuzz.execute import Result, Shared, execute, related
+from shakeout.oracles.metamorphic import Derived
 from shakeout.oracles.verdict import Outcome
 
 GUISES = ("eager", "aot_eager", "reordered", "threads")
@@ -74,13 +75,20 @@ def _at_most(hits: int, cases: int, rate: float) -> float:
 
 
 def case(name: str, index: int) -> Iterator[dict[str, Any]]:
-    """What became of one job, a row for each of its settings."""
+    """What became of one job, a row for each of its settings and for the case that a metamorphic relation makes."""
     job = schedule.job(Config(targets=(name,), seed=SEED, seconds=None), index)
     torch.manual_seed(job.seed & 0x7FFFFFFFFFFFFFFF)
     made = compose.compose(job)
     shared = Shared(grown=made.reference)
-    for setting in (made.case.setting, *made.further):
-        result = execute(replace(made.case, setting=setting), shared=shared)
+    waiting: list[tuple[Case, Derived | None]] = [
+        (replace(made.case, setting=setting), None) for setting in (made.case.setting, *made.further)
+    ]
+    while waiting:
+        one, derived = waiting.pop(0)
+        result = execute(one, shared=shared, derived=derived)
+        if not waiting and derived is None and (found := related(one, result, shared)) is not None:
+            derived, shared = found
+            waiting.append((derived.case, derived))
         row: dict[str, Any] = {"status": result.status, "exact": result.exact, "trivial": result.trivial}
         row["verdicts"] = {verdict.oracle: str(verdict.outcome) for verdict in result.verdicts}
         row["doubts"] = [
@@ -89,8 +97,8 @@ def case(name: str, index: int) -> Iterator[dict[str, Any]]:
             if verdict.outcome is Outcome.UNKNOWN and verdict.symptom != "unsupported"
         ]
         if result.outcome is Outcome.FAIL:
-            row["finding"] = {"index": index, "case": made.case.id, **result.to_json()}
-            row["finding"]["idle"] = name in IDLE and idle(replace(made.case, setting=setting), result)
+            row["finding"] = {"index": index, "case": one.id, **result.to_json()}
+            row["finding"]["idle"] = name in IDLE and idle(one, result)
         yield row
 
 
