@@ -13,6 +13,7 @@ from typing import Literal
 from shakeout.corpus.program import InvalidProgram, Program
 
 __all__ = [
+    "HISTORY",
     "Case",
     "InputSet",
     "Knob",
@@ -29,6 +30,9 @@ __all__ = [
 Scalar = None | bool | int | float | str
 ValueKind = Literal["integers", "uniform", "special", "literal"]
 Mode = Literal["inference", "training"]
+
+#: The knob that says what an artefact has been through before its first call, where a target has it.
+HISTORY = "history"
 
 #: What a target promises beside equal meaning: ``bits`` (the reference's very bits, random state included; an offload
 #: runtime does, a compiler does not), ``layout`` (the strides of its outputs, and which of them share memory) and

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from shakeout.corpus.case import Case, KnobSpace, Scalar, Setting
+from shakeout.corpus.case import HISTORY, Case, KnobSpace, Scalar, Setting
 from shakeout.corpus.observation import Observation
 from shakeout.corpus.support import declined
 from shakeout.fuzz.protocol import Job
@@ -54,6 +54,9 @@ EXPLORE = 0.15
 
 #: One case of so many is grown of operators that keep whole numbers exact, on whole numbers: its verdict is equality.
 EXACT_TURN = 8
+
+#: Share of settings in which the artefact has a history. Among two dozen knobs it would hardly ever be drawn.
+HISTORY_SHARE = 0.08
 
 #: Of one program in so many, the calls that were taken are told for whoever learns from them: they are many, and alike.
 TAKEN = 16
@@ -146,7 +149,8 @@ def _knobs(
     choices: Choices, space: KnobSpace, pinned: Mapping[str, Scalar], share: float, wanted: int
 ) -> list[tuple[tuple[str, Scalar], ...]]:
     """Up to so many different settings of the knobs; where there are several, the first is the default one."""
-    free = [knob for knob in space if knob.name not in pinned and len(knob.values) > 1]
+    free = [knob for knob in space if knob.name not in pinned and len(knob.values) > 1 and knob.name != HISTORY]
+    history = next((knob.values[1:] for knob in space if knob.name == HISTORY and HISTORY not in pinned), ())
     found: list[tuple[tuple[str, Scalar], ...]] = []
     for attempt in range(2 * wanted):
         knobs = dict(pinned)
@@ -154,6 +158,8 @@ def _knobs(
             for _ in range(choices.integer(1, 2 if wanted == 1 else 3)):
                 knob = choices.pick(free)
                 knobs[knob.name] = choices.pick(knob.values[1:])
+        if history and (attempt > 0 or wanted == 1) and choices.boolean(HISTORY_SHARE):
+            knobs[HISTORY] = choices.pick(history)
         setting = tuple(sorted(knobs.items()))
         if setting not in found:
             found.append(setting)

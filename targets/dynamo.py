@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from shakeout.corpus.case import Knob, KnobSpace, Mode, Promise, Setting
+from shakeout.corpus.case import HISTORY, Knob, KnobSpace, Mode, Promise, Setting
 from shakeout.targets.eager import INSTALL_TORCH
+from shakeout.targets.printed import remembering
 from shakeout.targets.target import module_available
 
 __all__ = ["AOT_EAGER", "DECOMPOSED", "DYNAMO", "INDUCTOR", "TorchCompile"]
 
 _DYNAMIC = Knob("dynamic", (None, True, False), "symbolic sizes: decided by the compiler, always, never")
 
+_HISTORY = Knob(
+    HISTORY,
+    (
+        None,
+        "gradients",
+        "inference_mode",
+        "autocast",
+        "threads",
+        "default_dtype",
+        "deterministic",
+        "eval",
+        "python_state",
+    ),
+    "an earlier call of the artefact: under another gradient mode, autocast, number of threads, default dtype, "
+    "deterministic mode, training flag, or with a switch in Python that its guards should notice",
+)
+
 #: Inductor's switches that change which code it writes. Those that also change the compiler's flags (``cpp.simdlen``,
 #: ``cpp.enable_floating_point_contract_flag``) have few values: each set of flags costs a precompiled header.
 _INDUCTOR = (
     _DYNAMIC,
+    replace(
+        _HISTORY,
+        values=(*_HISTORY.values, "warm_cache"),
+        help=f"{_HISTORY.help}; or compiled before, so that it comes from the caches on disk",
+    ),
     Knob("freezing", (False, True), "parameters become constants (inference only)"),
     Knob("epilogue_fusion", (True, False), "fuse pointwise operators into what produces their input"),
     Knob("pattern_matcher", (True, False), "graph rewrites by pattern"),
@@ -97,7 +120,7 @@ class TorchCompile:
 
     def call(self, setting: Setting) -> str:
         """The call of ``torch.compile`` on ``function``, with the setting's knobs."""
-        options = {name: value for name, value in setting.knobs if name != "dynamic"}
+        options = {name: value for name, value in setting.knobs if name not in ("dynamic", HISTORY)}
         arguments = [f"backend={(self.backend or self.name)!r}", "fullgraph=True"]
         if setting.knob("dynamic") is not None:
             arguments.append(f"dynamic={setting.knob('dynamic')!r}")
@@ -107,18 +130,20 @@ class TorchCompile:
 
     def source(self, setting: Setting) -> str:
         """``torch.compile`` with the setting's knobs."""
+        if (what := setting.knob(HISTORY)) is not None:
+            return remembering(self.call(setting), str(what), _DECLINED)
         return f"def prepare(function):\n    torch.compiler.reset()\n    return {self.call(setting)}\n\n\n{_DECLINED}\n"
 
 
 AOT_EAGER = TorchCompile(
-    "aot_eager", "torch.compile's graph capture and AOTAutograd, run by eager kernels", (_DYNAMIC,)
+    "aot_eager", "torch.compile's graph capture and AOTAutograd, run by eager kernels", (_DYNAMIC, _HISTORY)
 )
 INDUCTOR = TorchCompile("inductor", "torch.compile with Inductor's generated code", _INDUCTOR)
 
 # What lies between eager and Inductor, for finding out where a failure begins.
 DYNAMO = TorchCompile(
-    "dynamo", "torch.compile's graph capture alone, run by eager kernels", (_DYNAMIC,), backend="eager"
+    "dynamo", "torch.compile's graph capture alone, run by eager kernels", (_DYNAMIC, _HISTORY), backend="eager"
 )
 DECOMPOSED = TorchCompile(
-    "aot_eager_decomp_partition", "aot_eager with Inductor's decompositions and partitioner", (_DYNAMIC,)
+    "aot_eager_decomp_partition", "aot_eager with Inductor's decompositions and partitioner", (_DYNAMIC, _HISTORY)
 )

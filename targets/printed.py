@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-__all__ = ["loaded", "run_once", "staged"]
+__all__ = ["loaded", "remembering", "run_once", "staged"]
 
 #: Where the functions of ``staged.py`` leave what others may want to see.
 _STATE = """KEPT = {}  # what other settings of the same program may use again
@@ -33,6 +33,25 @@ def staged(body: str, *functions: Callable[..., Any], imports: Sequence[str] = (
     shared = (Declined, stage, Exportable, varying, exported, functional, export_declined)
     head = "\n".join(sorted({"import contextlib", "import time", "import warnings", *imports}))
     return "\n\n\n".join([head, _STATE, *map(_source, (*shared, *functions)), body.rstrip()]) + "\n"
+
+
+def remembering(call: str, what: str, declined: str) -> str:
+    """The text of a target whose artefact has a history.
+
+    Args:
+        call: the expression that compiles ``function``.
+        what: the history, of ``targets/history.py``.
+        declined: the target's own ``declined``.
+    """
+    from shakeout.targets.history import after, cached, changed, copies, otherwise, switched
+
+    used = (copies, changed, otherwise, switched, cached, after)
+    lines = ["def prepare(function):", "    torch.compiler.reset()"]
+    lines += ["    function = switched(function)"] if what == "python_state" else []
+    lines += [f"    return after(function, {call}, {what!r})"]
+    return (
+        "\n\n\n".join(["import contextlib\nimport functools", *map(_source, used), "\n".join(lines), declined]) + "\n"
+    )
 
 
 def loaded(text: str) -> dict[str, Any]:

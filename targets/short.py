@@ -75,7 +75,7 @@ def short_source(setting: Setting) -> Short | None:
     """How the target is called under a setting; None where it takes more than a few lines."""
     knobs = dict(setting.knobs)
     match setting.target:
-        case "inductor" | "aot_eager":
+        case "inductor" | "aot_eager" if not knobs.keys() & {"history", "sanitize"}:
             return Short(_torch_compile(setting))
         case "export" if not knobs.keys() - {"strict", "decompositions"}:
             tail = {"functional": ".run_decompositions({})", "core_aten": ".run_decompositions()"}
