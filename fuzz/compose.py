@@ -87,6 +87,7 @@ def prepare(say: Callable[[str], None]) -> None:
         _collecting.pop().wait()
     if not _loaded:
         _loaded.append(load_records(say))
+        _loaded[0].warm()
 
 
 def compose(job: Job, before_call: Callable[[str], None] | None = None) -> Made:

@@ -37,6 +37,7 @@ def checks(directory: Path) -> Iterator[Check]:
     linux = sys.platform == "linux" and Path("/proc/self/statm").exists()
     yield Check("system", "ok" if linux else "missing", platform.platform() if linux else "Linux with /proc is needed")
     yield _torch()
+    yield _rules()
     yield _compiler()
     for name, place in (("temporary disk", Path(tempfile.gettempdir())), ("campaign disk", directory)):
         yield _disk(name, place)
@@ -57,6 +58,21 @@ def _torch() -> Check:
     if release < (2, 11):
         return Check("torch", "missing", f"{found}, 2.11 is needed: pip install 'torch>=2.11'")
     return Check("torch", "ok", found)
+
+
+def _rules() -> Check:
+    """Whether calls of torch's operators are drawn from rules."""
+    from shakeout.corpus import learnt
+
+    found = version("torch")
+    content = learnt.of_torch(found) if found is not None else None
+    rows = (content or {}).get("operators")
+    rows = rows if isinstance(rows, dict) else {}
+    count = sum(len(rules) for rules in rows.values() if isinstance(rules, list))
+    if content is None or not count:
+        text = "none for this torch: calls are those of its own samples, varied; draw them from rules after:"
+        return Check("rules", "note", f"{text} shakeout learn torch")
+    return Check("rules", "ok", f"{count} of {len(rows)} operators, learnt from torch {content.get('torch')}")
 
 
 def _compiler() -> Check:

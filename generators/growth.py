@@ -66,6 +66,7 @@ class Habits:
         training: floating-point inputs are leaves.
         special: NaN and infinities are wanted.
         writes: inputs may be written to.
+        ruled: a call is drawn from a rule, where the operator has one.
     """
 
     reuse: float = 0.5
@@ -81,6 +82,7 @@ class Habits:
     training: bool = False
     special: bool = False
     writes: bool = True
+    ruled: float = 0.0
 
 
 @dataclass(slots=True)
@@ -494,21 +496,32 @@ class Growth:
             elif wanted == "R":
                 wanted = _REAL.get(dtype, dtype)
             writes = place in record.mutates
-            shape = shapes[place]
-            found = -1
-            if not plain and choices.boolean(habits.reuse):
-                for candidate in self._matching(wanted, shape):
-                    if candidate in self.dead or (writes and not self.writable(candidate)):
-                        continue
-                    if self._holds(candidate, slot.spread):
-                        found = candidate
-                    break
-            if found < 0 and writes and not habits.writes:
-                raise Rejected("writes to an input")
-            if found < 0:
-                found = self._fresh(wanted, shape, slot.spread, writable=writes, plain=plain)
-            numbers.append(found)
+            numbers.append(self.operand(wanted, shapes[place], slot.spread, writes=writes, plain=plain))
         return numbers, scalars
+
+    def operand(self, dtype: str, shape: tuple[int, ...], spread: Spread, *, writes: bool, plain: bool) -> int:
+        """A value of this type: one that is there already, or a fresh one.
+
+        Args:
+            dtype: its dtype.
+            shape: its sizes.
+            spread: which values it needs.
+            writes: the call writes to it.
+            plain: it has to be row-major.
+
+        Raises:
+            Rejected: there can be none.
+        """
+        if not plain and self.choices.boolean(self.habits.reuse):
+            for candidate in self._matching(dtype, shape):
+                if candidate in self.dead or (writes and not self.writable(candidate)):
+                    continue
+                if self._holds(candidate, spread):
+                    return candidate
+                break
+        if writes and not self.habits.writes:
+            raise Rejected("writes to an input")
+        return self._fresh(dtype, shape, spread, writable=writes, plain=plain)
 
     def _matching(self, dtype: str, shape: tuple[int, ...]) -> list[int]:
         """Up to three values of this type, in drawn order."""
@@ -531,13 +544,22 @@ class Growth:
             focus: a value and the slot that it is to go to.
             mutate: change one attribute.
         """
-        if record.operator in self.avoid or (self.habits.training and not record.grad):
+        if not self.welcomes(record.operator, record.mutates, record.grad):
             return False
-        if self.habits.training and record.mutates and not self.choices.boolean(0.4):
-            return False  # many a backward pass needs what would be overwritten
+        return self.attempt(lambda: self._place(record, dtype, focus, mutate))
+
+    def welcomes(self, operator: str, mutates: Sequence[int], grad: bool) -> bool:
+        """Whether a call of an operator that writes to these operands is proposed at all."""
+        if operator in self.avoid or (self.habits.training and not grad):
+            return False
+        # Many a backward pass needs what would be overwritten.
+        return not (self.habits.training and mutates) or self.choices.boolean(0.4)
+
+    def attempt(self, propose: Callable[[], None]) -> bool:
+        """Keep what a proposal adds, or nothing of it where it raises ``Rejected``."""
         marks = len(self.tensors), len(self.steps), len(self.inputs)
         try:
-            self._place(record, dtype, focus, mutate)
+            propose()
         except Rejected as reason:
             self.rejected[str(reason)] += 1
             self._rollback(*marks)
@@ -553,9 +575,9 @@ class Growth:
             args, kwargs = mutated(self.choices, record.operator, args, kwargs)
         operands = tuple(number for number in numbers if number >= 0)
         written = tuple(numbers[place] for place in record.mutates if numbers[place] >= 0)
-        self._run(record.operator, args, kwargs, operands, written)
+        self.run(record.operator, args, kwargs, operands, written)
 
-    def _run(
+    def run(
         self,
         operator: str,
         args: tuple[Arg, ...],
@@ -563,6 +585,18 @@ class Growth:
         operands: tuple[int, ...],
         written: tuple[int, ...],
     ) -> None:
+        """Run a call, and keep it if torch takes it and it means something.
+
+        Args:
+            operator: qualified name.
+            args: positional arguments with ``Ref`` to values.
+            kwargs: keyword arguments.
+            operands: the values that it uses.
+            written: those of them that it writes to.
+
+        Raises:
+            Rejected: it is not kept.
+        """
         kind, tensors = traits(operator), self.tensors
         used = [tensors[number] for number in operands]
         targets = [tensors[number] for number in written]

@@ -25,9 +25,11 @@ from shakeout.generators import views
 from shakeout.generators.choices import Choices
 from shakeout.generators.growth import Growth, Habits, Step, reference
 from shakeout.generators.inputsets import Failed, input_set, repeated, replay, resized, untouched
+from shakeout.generators.proposals import place_by_rule
 from shakeout.generators.rules.trace import Trace
 from shakeout.generators.values import Given, Palette
 from shakeout.generators.vocabularies.records import Record, Slot
+from shakeout.generators.vocabularies.ruled import Ruled
 from shakeout.generators.vocabularies.torch import Vocabulary
 
 __all__ = ["Grown", "Recipe", "grow"]
@@ -116,9 +118,9 @@ def grow(
     """Grow one program.
 
     Args:
-        choices: makes every decision; the same choices and versions give the same program.
+        choices: makes every decision; the same choices, versions and learnt rules give the same program.
         recipe: what is asked for.
-        vocabulary: operators and their records.
+        vocabulary: operators, their records, and rules where some were learnt.
         before_call: told of each run of a call or a program before it happens, as a line of JSON with the case that it
             would be, so that a crash leaves a case behind.
     """
@@ -127,7 +129,7 @@ def grow(
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         style: Style = recipe.style or ("small" if choices.boolean(0.55) else "network")
-        growth = _growth(choices, recipe, style)
+        growth = _growth(choices, recipe, style, ruled=vocabulary.ruled)
         tell: Tell | None = None
         if before_call is not None:
             tell = functools.partial(_told, before_call)
@@ -147,7 +149,7 @@ def grow(
 _FALLBACK = Record("torch.neg", (Ref(0),), (), (Slot("T", (0,)),), (3,), (False,), ("float32",))
 
 
-def _growth(choices: Choices, recipe: Recipe, style: Style) -> Growth:
+def _growth(choices: Choices, recipe: Recipe, style: Style, *, ruled: bool) -> Growth:
     """An empty program and how it will be drawn."""
     small = style == "small"
     kind: ValuesKind = choices.weighted(_VALUES) if recipe.values is None else recipe.values
@@ -166,11 +168,14 @@ def _growth(choices: Choices, recipe: Recipe, style: Style) -> Growth:
         training=training,
         special=kind == "special",
         writes=recipe.writes,
+        ruled=choices.pick(_RULED) if ruled else 0.0,
     )
     palette = Palette(choices, kind, choices.pick((0.0, 0.4, 0.8)))
     return Growth(choices, palette, habits, recipe.avoid, recipe.foreign)
 
 
+#: Recorded calls remain: they have values and attributes that no rule speaks of.
+_RULED = (0.75, 0.9, 0.5)
 _VALUES: tuple[tuple[ValuesKind, float], ...] = (("integers", 0.4), ("uniform", 0.35), ("special", 0.25))
 
 
@@ -201,9 +206,17 @@ def _main(growth: Growth, recipe: Recipe, vocabulary: Vocabulary, attempt: int) 
         operator = choices.pick(vocabulary.operators)
     else:
         operator = vocabulary.operators[recipe.index * STRIDE % len(vocabulary.operators)]
+    if (rule := _by_rule(growth, vocabulary, operator)) is not None:
+        return place_by_rule(growth, rule, None)
     record = choices.pick(vocabulary.records(operator))
     dtype = choices.pick(record.dtypes) if record.dtypes else "float32"
     return growth.place(record, dtype, mutate=attempt < 5 and choices.boolean(growth.habits.mutate))
+
+
+def _by_rule(growth: Growth, vocabulary: Vocabulary, operator: str) -> Ruled | None:
+    """The rule that a call is drawn from, or None where it is a recorded one."""
+    rules = vocabulary.rules(operator) if growth.habits.ruled and not growth.habits.large else ()
+    return growth.choices.pick(rules) if rules and growth.choices.boolean(growth.habits.ruled) else None
 
 
 def _formed(growth: Growth) -> bool:
@@ -234,23 +247,27 @@ def _network(growth: Growth, recipe: Recipe, vocabulary: Vocabulary) -> None:
             break
         if not growth.steps or choices.boolean(0.12):
             operator = choices.pick(vocabulary.operators)
+            if (rule := _by_rule(growth, vocabulary, operator)) is not None:
+                allowed = rule.rule.dtypes.allowed(0)
+                place_by_rule(growth, rule, _dtype(growth, allowed) if allowed else None)
+                continue
             record = choices.pick(vocabulary.records(operator))
-            dtype = _dtype(growth, record)
+            dtype = _dtype(growth, record.dtypes)
             growth.place(record, dtype, mutate=choices.boolean(growth.habits.mutate))
         else:
             _follow(growth, vocabulary, _tip(growth), 0.25)
 
 
-def _dtype(growth: Growth, record: Record) -> str:
-    """A dtype that the record takes, rather one that is there."""
-    if not record.dtypes:
+def _dtype(growth: Growth, dtypes: Sequence[str]) -> str:
+    """One of these dtypes, rather one that is there."""
+    if not dtypes:
         return "float32"
     choices = growth.choices
     if growth.dtypes and choices.boolean(0.6):
         present = growth.dtypes[choices.integer(0, len(growth.dtypes) - 1)]
-        if present in record.dtypes:
+        if present in dtypes:
             return present
-    return choices.pick(record.dtypes)
+    return choices.pick(dtypes)
 
 
 def _tip(growth: Growth) -> int:
@@ -281,8 +298,14 @@ def _follow(growth: Growth, vocabulary: Vocabulary, value: int, formed: float) -
     takers = vocabulary.takers(dtype, len(shape))
     if not takers:
         return False
-    record, slot = choices.pick(choices.pick(takers))
-    main = dtype if record.slots[slot].dtype == "T" else _dtype(growth, record)
+    records, rules = choices.pick(takers)
+    if rules and not growth.habits.large and (not records or choices.boolean(growth.habits.ruled)):
+        rule, place = choices.pick(rules)
+        return place_by_rule(growth, rule, None, (value, place))
+    if not records:
+        return False
+    record, slot = choices.pick(records)
+    main = dtype if record.slots[slot].dtype == "T" else _dtype(growth, record.dtypes)
     return growth.place(record, main, (value, slot), mutate=choices.boolean(growth.habits.mutate))
 
 

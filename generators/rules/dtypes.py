@@ -47,8 +47,14 @@ class Accepted:
         """What one operand may have, whatever the others have."""
         return next((allowed for group, allowed in zip(self.groups, self.sets, strict=True) if number in group), ())
 
-    def draw(self, choices: Choices, given: Mapping[int, str]) -> tuple[str, ...] | None:
-        """Dtypes for all operands, where some have theirs already; None where that is not accepted."""
+    def draw(self, choices: Choices, given: Mapping[int, str], alike: bool = False) -> tuple[str, ...] | None:
+        """Dtypes for all operands, where some have theirs already; None where that is not accepted.
+
+        Args:
+            choices: decides.
+            given: dtypes of operands.
+            alike: of the other operands as many as may have one of those dtypes do.
+        """
         wanted: list[str | None] = []
         for group, allowed in zip(self.groups, self.sets, strict=True):
             known = {given[number] for number in group if number in given}
@@ -56,16 +62,18 @@ class Accepted:
                 return None
             wanted.append(known.pop() if known else None)
         if self.listed:
-            fitting = [
-                combination
-                for combination in self.listed
-                if all(want in (None, have) for want, have in zip(wanted, combination, strict=True))
-            ]
+            fitting = _fitting(self.listed, tuple(wanted), alike)
             if not fitting:
                 return None
             chosen = choices.pick(fitting)
         else:
-            chosen = tuple([want or choices.pick(allowed) for want, allowed in zip(wanted, self.sets, strict=True)])
+            known = set(given.values()) if alike else set()
+            chosen = tuple(
+                [
+                    want or choices.pick([dtype for dtype in allowed if dtype in known] or allowed)
+                    for want, allowed in zip(wanted, self.sets, strict=True)
+                ]
+            )
         dtypes = {number: dtype for group, dtype in zip(self.groups, chosen, strict=True) for number in group}
         return tuple([dtypes[number] for number in range(len(dtypes))])
 
@@ -96,6 +104,18 @@ class Accepted:
         if len(found.groups) != len(found.sets) or not all(found.groups):
             raise ValueError("each group of operands needs its dtypes")
         return found
+
+
+@functools.lru_cache(1 << 14)
+def _fitting(
+    listed: tuple[tuple[str, ...], ...], wanted: tuple[str | None, ...], alike: bool
+) -> tuple[tuple[str, ...], ...]:
+    """Combinations of which some dtypes are fixed; ``alike``: those with most operands of these dtypes."""
+    found = [one for one in listed if all(want in (None, have) for want, have in zip(wanted, one, strict=True))]
+    if alike and found:
+        counts = [sum(dtype in wanted for dtype in one) for one in found]
+        found = [one for one, count in zip(found, counts, strict=True) if count == max(counts)]
+    return tuple(found)
 
 
 def learn_accepted(seen: Sequence[tuple[str, ...]]) -> Accepted:

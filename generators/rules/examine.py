@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from shakeout.corpus.program import TensorType
 from shakeout.generators.rules.augment import Place, integers, neighbours, resized, retyped
-from shakeout.generators.rules.trace import Trace, Variant, variant_of
+from shakeout.generators.rules.trace import Trace, Variant, structure_of, variant_of
 from shakeout.generators.vocabularies.records import Record, Spread
 
 __all__ = ["Budget", "Examined", "Execute", "call_of", "calls_of", "examine", "spreads_of"]
@@ -150,7 +150,7 @@ def _filled(
     execute: Execute,
 ) -> tuple[tuple[Spread, ...], list[Trace]]:
     """The values with which most of the recorded calls are taken, and what became of them."""
-    recorded = known.get(_structure(variant)) or _similar(variant, records)
+    recorded = known.get(variant.structure) or _similar(variant, records)
     first = tuple(_FIRST if spread.kind == "index" else spread for spread in recorded)
     free = tuple(Spread("any") if spread.kind in ("any", "index") else spread for spread in recorded)
     best: tuple[tuple[Spread, ...], list[Trace]] = (recorded, [])
@@ -170,15 +170,12 @@ def _filled(
     return spread, [*took, *(one for one in rest if one is not None and one.accepted)]
 
 
-def _structure(variant: Variant) -> tuple[object, ...]:
-    return variant.args, variant.kwargs, len(variant.ranks)
-
-
 def _spreads(records: Sequence[Record]) -> dict[tuple[object, ...], tuple[Spread, ...]]:
     found: dict[tuple[object, ...], tuple[Spread, ...]] = {}
     for record in records:
-        call = call_of(record, [record.shape(number) for number in range(len(record.slots))], "float32")
-        found.setdefault(_structure(variant_of(call)), tuple(slot.spread for slot in record.slots))
+        found.setdefault(
+            structure_of(record.args, record.kwargs, len(record.slots)), tuple(slot.spread for slot in record.slots)
+        )
     return found
 
 
@@ -192,7 +189,7 @@ def _similar(variant: Variant, records: Sequence[Record]) -> tuple[Spread, ...]:
 
 def spreads_of(variant: Variant, records: Sequence[Record]) -> tuple[Spread, ...]:
     """Which values the operands of a variant need, as far as records tell."""
-    return _spreads(records).get(_structure(variant)) or _similar(variant, records)
+    return _spreads(records).get(variant.structure) or _similar(variant, records)
 
 
 def _classes(records: Sequence[Record]) -> dict[tuple[object, ...], list[list[Place]]]:

@@ -8,8 +8,8 @@ beyond ``LIMIT``): evaluation over records masks it, the compiled function raise
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -69,6 +69,16 @@ class Apply:
 
     op: str
     args: tuple[Expr, ...]
+    #: Every symbol in it.
+    names: frozenset[str] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        found = [mentioned(arg) for arg in self.args]
+        names = found[0] if found else _NOTHING
+        for more in found[1:]:
+            if not more <= names:
+                names = names | more
+        object.__setattr__(self, "names", names)
 
 
 Expr: TypeAlias = "Const | Symbol | Apply"
@@ -103,13 +113,14 @@ def all_of(*args: Expr) -> Expr:
     return args[0] if len(args) == 1 else Apply("and", args) if args else ONE
 
 
-def mentioned(expr: Expr) -> Iterator[str]:
-    """Every symbol in it, with repetition."""
-    if isinstance(expr, Symbol):
-        yield expr.name
-    elif isinstance(expr, Apply):
-        for arg in expr.args:
-            yield from mentioned(arg)
+_NOTHING: frozenset[str] = frozenset()
+
+
+def mentioned(expr: Expr) -> frozenset[str]:
+    """Every symbol in it."""
+    if isinstance(expr, Apply):
+        return expr.names
+    return frozenset((expr.name,)) if isinstance(expr, Symbol) else _NOTHING
 
 
 def leaves(expr: Expr) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from shakeout.generators.rules.rule import Rule
+from shakeout.generators.rules.rule import PARTS, Rule
 from shakeout.generators.rules.trace import Variant
 from shakeout.generators.vocabularies.records import Spread
 
@@ -22,7 +22,7 @@ __all__ = ["PRECISE", "Entry", "Library", "Unlearnt", "library_of_torch", "pack"
 PRECISE = 0.9
 
 #: Parts of a rule that are written once for all that have them.
-_SHARED = ("domains", "preconditions", "assumed", "dtypes", "cases", "pools", "sources", "notes")
+_SHARED = tuple(PARTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +70,12 @@ class Library:
     """
 
     def __init__(self, content: Mapping[str, Any]) -> None:
-        self._parts: Sequence[Any] = content.get("parts", ())
-        self._rows: Mapping[str, Any] = content.get("operators", {})
-        self._without: Mapping[str, Any] = content.get("without", {})
+        parts, rows, without = (content.get(key) for key in ("parts", "operators", "without"))
+        self._parts: Sequence[Any] = parts if isinstance(parts, Sequence) else ()
+        self._rows: Mapping[str, Any] = rows if isinstance(rows, Mapping) else {}
+        self._without: Mapping[str, Any] = without if isinstance(without, Mapping) else {}
         self._entries: dict[str, tuple[Entry, ...]] = {}
+        self._read: dict[tuple[str, int], Any] = {}
 
     @property
     def operators(self) -> tuple[str, ...]:
@@ -84,7 +86,8 @@ class Library:
         """The rules of an operator, one of each variant."""
         found = self._entries.get(operator)
         if found is None:
-            rows = self._rows.get(operator, ())
+            rows = self._rows.get(operator)
+            rows = rows if isinstance(rows, list) else ()
             found = tuple(entry for row in rows if (entry := self._entry(operator, row)) is not None)
             self._entries[operator] = found
         return found
@@ -108,16 +111,18 @@ class Library:
         try:
             args, kwargs, ranks, spreads, counts, precision, completeness, *shared = row
             part = self._parts
-            data: dict[str, Any] = {
-                "variant": [operator, part[args], part[kwargs], part[ranks]],
-                "counts": counts,
-                "precision": precision,
-                "completeness": completeness,
-            }
-            data |= {key: part[number] for key, number in zip(_SHARED, shared, strict=True)}
-            return Entry(Rule.from_json(data), tuple(spread_from_json(one) for one in part[spreads]))
-        except (ValueError, TypeError, IndexError, KeyError):
+            variant = Variant.from_json([operator, part[args], part[kwargs], part[ranks]])
+            parts = {key: self._part(key, number) for key, number in zip(_SHARED, shared, strict=True)}
+            rule = Rule.of(variant, counts, precision, completeness, parts)
+            return Entry(rule, tuple(spread_from_json(one) for one in part[spreads]))
+        except (ValueError, TypeError, IndexError, KeyError, AttributeError, RecursionError):
             return None
+
+    def _part(self, key: str, number: int) -> Any:
+        """A part of rules, read once."""
+        if (key, number) not in self._read:
+            self._read[key, number] = PARTS[key](self._parts[number])
+        return self._read[key, number]
 
 
 def pack(variants: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,8 @@ class Limits:
         attribute: magnitude of an integer attribute.
         zero: how often empty dimensions are allowed, where the rule knows of them.
         reuse: how often an operand is looked for among those at hand.
+        usual: sizes that are tried first, by the operand's rank, the last ones for all larger ranks; those named
+            more often come more often.
     """
 
     size: int = 16
@@ -34,6 +37,7 @@ class Limits:
     attribute: int = 32
     zero: float = 0.1
     reuse: float = 0.6
+    usual: tuple[tuple[int, ...], ...] = ()
 
 
 def assign(
@@ -72,7 +76,7 @@ def assign(
 
 def _solver(rule: Rule, given: frozenset[str], limits: Limits, zero: bool) -> Solver:
     """The constraints of a rule and of the limits, prepared for draws with these symbols known."""
-    domains: dict[str, Sequence[int]] = {}
+    domains: dict[str, range] = {}
     for place, (name, domain) in enumerate(zip(rule.names, rule.domains, strict=True)):
         if domain.low == domain.high:
             domains[name] = range(domain.low, domain.low + 1)  # nobody saw another value accepted
@@ -96,7 +100,22 @@ def _solver(rule: Rule, given: frozenset[str], limits: Limits, zero: bool) -> So
             if len(known) == len(sizes) and any(not isinstance(size, Symbol | Const) for size in known):
                 constraints += [Apply("<=", (Const(0), size)) for size in known if not isinstance(size, Symbol | Const)]
                 constraints.append(Apply("<=", (multiply(*known), elements)))
-    return Solver(domains, constraints, given)
+    usual: dict[str, tuple[int, ...]] = {}
+    for first, rank in zip(rule.places, rule.variant.ranks, strict=True):
+        likely = limits.usual[min(rank, len(limits.usual) - 1)] if limits.usual else ()
+        usual |= dict.fromkeys(rule.names[first : first + rank], likely)
+    return _prepared(tuple(domains.items()), tuple(constraints), given, tuple(usual.items()))
+
+
+@functools.lru_cache(1 << 15)
+def _prepared(
+    domains: tuple[tuple[str, range], ...],
+    constraints: tuple[Expr, ...],
+    given: frozenset[str],
+    usual: tuple[tuple[str, tuple[int, ...]], ...],
+) -> Solver:
+    """The solver: the same for an operator, its method, its alias, and for many that ask for nothing."""
+    return Solver(dict(domains), constraints, given, dict(usual))
 
 
 def propose(

@@ -25,7 +25,7 @@ from shakeout.generators.rules.preconditions import Precondition
 from shakeout.generators.rules.shapes import Shape
 from shakeout.generators.rules.trace import Kind, Trace, Variant, attributes, symbols, variant_of
 
-__all__ = ["Case", "Domain", "Result", "Rule"]
+__all__ = ["PARTS", "Case", "Domain", "Result", "Rule"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +112,11 @@ class Rule:
             for result in case.results:
                 exprs += [size for size in result.shape.sizes if size is not None] if result is not None else []
         for expr in exprs:
-            if unknown := set(mentioned(expr)) - known:
+            if unknown := mentioned(expr) - known:
                 raise ValueError(f"the rule of {self.variant} speaks of {sorted(unknown)[0]}, which it does not have")
         if len(self.names) != len(self.domains) or len(known) != len(self.names):
             raise ValueError(f"the rule of {self.variant} needs one domain for each of its symbols")
-        if self.names != tuple(expected := _names(self.variant)):
+        if self.names != (expected := _names(self.variant)):
             raise ValueError(f"the symbols of {self.variant} are {', '.join(expected)}")
 
     # --- judging ---------------------------------------------------------------------------------------------------
@@ -147,6 +147,16 @@ class Rule:
     def solvers(self) -> dict[Any, Any]:
         """What was prepared for drawing calls from it, by what was known of them; not part of its value."""
         return {}
+
+    @functools.cached_property
+    def _paths(self) -> dict[tuple[int | str, ...], str]:
+        """The attribute at each path."""
+        return {path: name for name, path, _ in attributes(self.variant)}
+
+    @functools.cached_property
+    def _first(self) -> dict[str, Arg]:
+        """The first accepted value of each attribute that is no integer."""
+        return {name: pool[0] for name, pool in self.pools if pool}
 
     @functools.cached_property
     def _accepted(self) -> Callable[[Sequence[int]], tuple[int, ...]]:
@@ -232,8 +242,8 @@ class Rule:
             values: for each integer attribute its value.
             other: for each further attribute its value; of those that are missing the first that was accepted.
         """
-        pools = {name: pool[0] for name, pool in self.pools if pool}
-        given = {path: name for name, path, _ in attributes(self.variant)}
+        pools = self._first
+        given = self._paths
 
         def build(kind: Kind, path: tuple[int | str, ...]) -> Arg:
             if isinstance(kind, tuple):
@@ -315,36 +325,46 @@ class Rule:
             ValueError: it is no rule, or one that this version cannot read; the message says why.
         """
         try:
-            variant = Variant.from_json(row["variant"])
-            valid, invalid, unexplained = map(int, row["counts"])
-            return Rule(
-                variant=variant,
-                names=tuple(_names(variant)),
-                domains=tuple([Domain(int(low), int(high), bool(zero)) for low, high, zero in row["domains"]]),
-                preconditions=tuple(
-                    [Precondition(expr_from_json(expr), str(label)) for expr, label in row["preconditions"]]
-                ),
-                assumed=tuple([expr_from_json(expr) for expr in row["assumed"]]),
-                dtypes=Accepted.from_json(row["dtypes"]),
-                cases=tuple([_case(case) for case in row["cases"]]),
-                pools=tuple(
-                    sorted((str(name), tuple(map(arg_from_json, pool))) for name, pool in row["pools"].items())
-                ),
-                valid=valid,
-                invalid=invalid,
-                unexplained=unexplained,
-                sources=tuple(map(str, row["sources"])),
-                notes=tuple(map(str, row["notes"])),
-                precision=_share(row["precision"]),
-                completeness=_share(row["completeness"]),
+            parts = {key: read(row[key]) for key, read in PARTS.items()}
+            return Rule.of(
+                Variant.from_json(row["variant"]), row["counts"], row["precision"], row["completeness"], parts
             )
         except (KeyError, TypeError, AttributeError, IndexError, RecursionError) as problem:
             raise ValueError(f"no rule ({type(problem).__name__}: {problem}): {repr(row)[:80]}") from None
 
+    @staticmethod
+    def of(variant: Variant, counts: Any, precision: Any, completeness: Any, parts: Mapping[str, Any]) -> Rule:
+        """A rule of parts that ``PARTS`` read; raises ValueError or TypeError where they make none."""
+        valid, invalid, unexplained = map(int, counts)
+        return Rule(
+            variant=variant,
+            names=_names(variant),
+            valid=valid,
+            invalid=invalid,
+            unexplained=unexplained,
+            precision=_share(precision),
+            completeness=_share(completeness),
+            **parts,
+        )
 
-def _names(variant: Variant) -> list[str]:
+
+#: How each part of a rule that others may have in common with it is read.
+PARTS: Mapping[str, Callable[[Any], Any]] = {
+    "domains": lambda rows: tuple([Domain(int(low), int(high), bool(zero)) for low, high, zero in rows]),
+    "preconditions": lambda rows: tuple([Precondition(expr_from_json(expr), str(label)) for expr, label in rows]),
+    "assumed": lambda rows: tuple(map(expr_from_json, rows)),
+    "dtypes": Accepted.from_json,
+    "cases": lambda rows: tuple(map(_case, rows)),
+    "pools": lambda rows: tuple(sorted((str(name), tuple(map(arg_from_json, pool))) for name, pool in rows.items())),
+    "sources": lambda rows: tuple(map(str, rows)),
+    "notes": lambda rows: tuple(map(str, rows)),
+}
+
+
+@functools.lru_cache(1 << 16)
+def _names(variant: Variant) -> tuple[str, ...]:
     sizes = [f"in[{number}].shape[{axis}]" for number, rank in enumerate(variant.ranks) for axis in range(rank)]
-    return sizes + [name for name, _, kind in attributes(variant) if kind == "int"]
+    return tuple(sizes + [name for name, _, kind in attributes(variant) if kind == "int"])
 
 
 def _share(value: Any) -> float | None:

@@ -50,6 +50,7 @@ class _Stage:
     lows: Callable[[Values], tuple[int, ...]] | None
     highs: Callable[[Values], tuple[int, ...]] | None
     hints: tuple[int, ...]
+    usual: tuple[int, ...]
 
 
 class Solver:
@@ -59,10 +60,15 @@ class Solver:
         domains: for each variable its values: a range, or a sequence of distinct numbers.
         constraints: expressions that must be defined and not zero.
         given: variables that get their value with each draw.
+        usual: for some variables the values that are tried first where nothing else says which.
     """
 
     def __init__(
-        self, domains: Mapping[str, Sequence[int]], constraints: Sequence[Expr], given: frozenset[str] = frozenset()
+        self,
+        domains: Mapping[str, Sequence[int]],
+        constraints: Sequence[Expr],
+        given: frozenset[str] = frozenset(),
+        usual: Mapping[str, Sequence[int]] = {},
     ) -> None:
         self.names = tuple(domains)
         self._places = {name: place for place, name in enumerate(self.names)}
@@ -70,8 +76,9 @@ class Solver:
         self.constraints = tuple(dict.fromkeys(parts))
         self.domains = _narrowed(domains, self.constraints, given)
         self._given = given
+        self._usual = usual
         self._stages: list[_Stage] = []
-        self._ground = self._compiled([part for part in self.constraints if set(mentioned(part)) <= given])
+        self._ground = self._compiled([part for part in self.constraints if mentioned(part) <= given])
         self._arrange()
 
     def _compiled(self, exprs: Sequence[Expr]) -> Callable[[Values], tuple[int, ...]] | None:
@@ -83,7 +90,7 @@ class Solver:
         """Order the variables and compile how each is bounded."""
         left = [name for name in self.names if name not in self._given]
         known = set(self._given)
-        pending = [(part, set(mentioned(part))) for part in self.constraints]
+        pending = [(part, mentioned(part)) for part in self.constraints]
         bounds = _bounds(self.domains, self._given)
         while left:
             name = self._next(left, known, pending, bounds)
@@ -98,7 +105,7 @@ class Solver:
         self,
         left: Sequence[str],
         known: set[str],
-        pending: Sequence[tuple[Expr, set[str]]],
+        pending: Sequence[tuple[Expr, frozenset[str]]],
         bounds: Mapping[str, Interval],
     ) -> str:
         """The next variable: one that an equality determines, else one that most constraints speak of."""
@@ -132,7 +139,7 @@ class Solver:
             if found is not None:
                 bounds[found[0]].append(found[1])
             else:
-                hints.update(dict.fromkeys(self._places[other] for other in mentioned(part) if other != name))
+                hints.update(dict.fromkeys(self._places[other] for other in sorted(mentioned(part)) if other != name))
         for part in open_:
             found = isolated(part, name, known)
             if found is None:
@@ -149,6 +156,7 @@ class Solver:
             self._each(bounds[">="]),
             self._each(bounds["<="]),
             tuple(hints)[:4],
+            tuple(self._usual.get(name, ())),
         )
 
     def _each(self, exprs: Sequence[Expr]) -> Callable[[Values], tuple[int, ...]] | None:
@@ -234,10 +242,12 @@ class Solver:
         if count <= 1:
             yield from candidates
             return
-        start = choices.integer(0, count - 1)
+        if stage.usual and (first := choices.pick(stage.usual)) in candidates:
+            start = candidates.index(first)
+        else:
+            start = choices.integer(0, count - 1)
         if not stage.hints:
-            first = candidates[start]
-            yield first
+            yield candidates[start]
         else:
             likely = dict.fromkeys([values[place] for place in stage.hints] + [1])
             if choices.boolean(0.3):
@@ -356,7 +366,7 @@ def _relaxed(expr: Expr, upper: bool, known: Mapping[str, Interval], unknown: Ma
         return expr
     if isinstance(expr, Symbol):
         return Const(unknown[expr.name][upper]) if expr.name in unknown else expr
-    if not any(name in unknown for name in mentioned(expr)):
+    if mentioned(expr).isdisjoint(unknown):
         return expr
     ways = [upper] * len(expr.args)
     match expr.op:
@@ -366,7 +376,7 @@ def _relaxed(expr: Expr, upper: bool, known: Mapping[str, Interval], unknown: Ma
             pass
         case "//" | "ceil" if interval(expr.args[1], known)[0] >= 1:
             # The quotient of what is negative moves the other way.
-            if interval(expr.args[0], known)[0] < 0 and any(name in unknown for name in mentioned(expr.args[1])):
+            if interval(expr.args[0], known)[0] < 0 and not mentioned(expr.args[1]).isdisjoint(unknown):
                 return None
             ways[1] = not upper
         case "+" | "min" | "max":
@@ -436,9 +446,9 @@ def _narrowed(
     }
     unary: dict[str, list[Expr]] = {}
     for part in constraints:
-        names = set(mentioned(part))
+        names = mentioned(part)
         if len(names) == 1 and not names & given:
-            unary.setdefault(names.pop(), []).append(part)
+            unary.setdefault(next(iter(names)), []).append(part)
     for name, parts in unary.items():
         if len(found[name]) <= SCANNED:
             check = compiled((all_of(*parts),), (name,))
@@ -448,7 +458,7 @@ def _narrowed(
         known = _bounds(found, given)
         before = {name: len(domain) for name, domain in found.items()}
         for part in constraints:
-            for name in dict.fromkeys(mentioned(part)):
+            for name in sorted(mentioned(part)):
                 if name in given or name not in known:
                     continue
                 bound = isolated(part, name, known)

@@ -16,7 +16,7 @@ from shakeout.corpus.codec import arg_from_json, arg_to_json
 from shakeout.corpus.program import Arg, Form, Name, Ref, Slice, TensorType, references
 from shakeout.generators.rules.signature import parameters
 
-__all__ = ["Kind", "Trace", "Variant", "attributes", "floats", "symbols", "variant_of"]
+__all__ = ["Kind", "Trace", "Variant", "attributes", "floats", "structure_of", "symbols", "variant_of"]
 
 #: A position of an argument: of a positional one its number, of a keyword its name; then positions within sequences.
 Path: TypeAlias = "tuple[int | str, ...]"
@@ -127,6 +127,11 @@ class Variant:
         parts += [f"{key}={_text(kind, self.ranks)}" for key, kind in self.kwargs]
         return f"{self.operator}({', '.join(parts)})"
 
+    @property
+    def structure(self) -> tuple[object, ...]:
+        """What is left of it without ranks: a recorded call of one structure stands for several ranks."""
+        return self.args, self.kwargs, len(self.ranks)
+
     def to_json(self) -> list[Any]:
         """As plain JSON values."""
         return [self.operator, list(self.args), dict(self.kwargs), list(self.ranks)]
@@ -165,12 +170,19 @@ def _text(kind: Kind, ranks: tuple[int, ...]) -> str:
 
 def variant_of(trace: Trace) -> Variant:
     """The variant that a call belongs to."""
-    return Variant(
-        trace.operator,
-        tuple([_kind_of(arg) for arg in trace.args]),
-        tuple([(key, _kind_of(arg)) for key, arg in trace.kwargs]),
-        tuple([len(operand.shape) for operand in trace.operands]),
-    )
+    ranks = tuple([len(operand.shape) for operand in trace.operands])
+    return Variant(trace.operator, *_kinds_of(trace.args, trace.kwargs), ranks)
+
+
+def structure_of(args: tuple[Arg, ...], kwargs: tuple[tuple[str, Arg], ...], operands: int) -> tuple[object, ...]:
+    """``Variant.structure`` of calls with these arguments and so many operands."""
+    return (*_kinds_of(args, kwargs), operands)
+
+
+def _kinds_of(
+    args: tuple[Arg, ...], kwargs: tuple[tuple[str, Arg], ...]
+) -> tuple[tuple[Kind, ...], tuple[tuple[str, Kind], ...]]:
+    return tuple([_kind_of(arg) for arg in args]), tuple([(key, _kind_of(arg)) for key, arg in kwargs])
 
 
 def _kind_of(arg: Arg) -> Kind:

@@ -33,7 +33,7 @@ from shakeout.generators.values import DTYPES
 from shakeout.generators.vocabularies.bootstrap import records_of_examples
 from shakeout.generators.vocabularies.probe import operand, retype
 from shakeout.generators.vocabularies.records import Record, Spread
-from shakeout.generators.vocabularies.torch import Taker, Vocabulary
+from shakeout.generators.vocabularies.torch import Takers, Vocabulary
 
 __all__ = ["KernelVocabulary", "NothingKnown", "grow_around", "kernel_vocabulary", "records_of_rule"]
 
@@ -70,11 +70,16 @@ class KernelVocabulary(Vocabulary):
         self._around = around
 
     @property
+    def ruled(self) -> bool:
+        """Whether there are rules of the operators around it; its own have become records."""
+        return self._around.ruled
+
+    @property
     def around(self) -> tuple[str, ...]:
         """The operators that may stand beside the kernel."""
         return self._around.operators
 
-    def takers(self, dtype: str, rank: int) -> tuple[tuple[Taker, ...], ...]:
+    def takers(self, dtype: str, rank: int) -> tuple[Takers, ...]:
         """Where a value of this dtype and rank can go; the kernel comes often."""
         others = self._around.takers(dtype, rank)
         return others + super().takers(dtype, rank) * (len(others) // SHARE + 1)

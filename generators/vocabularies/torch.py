@@ -11,14 +11,16 @@ import tempfile
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from shakeout.corpus import cache
 from shakeout.corpus.vocabularies.torch import hazards
+from shakeout.generators.rules.library import Library, library_of_torch
 from shakeout.generators.vocabularies.child import run_module
 from shakeout.generators.vocabularies.records import Record
+from shakeout.generators.vocabularies.ruled import Ruled, ruled
 
-__all__ = ["FORMAT", "BootstrapFailed", "Vocabulary", "cache_path", "load_records"]
+__all__ = ["FORMAT", "BootstrapFailed", "Takers", "Vocabulary", "cache_path", "load_records"]
 
 #: Version of the cached rows; raise it whenever the bootstrap finds something else than before.
 FORMAT = 6
@@ -29,6 +31,13 @@ Progress = Callable[[str], None]
 Taker = tuple[Record, int]
 
 
+class Takers(NamedTuple):
+    """Where an operator takes a value: records and rules, each with the slot or operand."""
+
+    records: tuple[Taker, ...]
+    rules: tuple[tuple[Ruled, int], ...]
+
+
 class BootstrapFailed(RuntimeError):
     """The records could not be collected."""
 
@@ -36,16 +45,22 @@ class BootstrapFailed(RuntimeError):
 class Vocabulary:
     """The operators that can be proposed and how each is called.
 
-    Records are read when they are first asked for; nothing else changes, so drawing from one is repeatable.
+    Records and rules are read when they are first asked for; nothing else changes, so drawing from one is repeatable.
+
+    Args:
+        rows: of records, by operator.
+        library: what was learnt of operators; without it, calls are those that were recorded.
     """
 
     name = "torch"
 
-    def __init__(self, rows: Mapping[str, list[Any]]) -> None:
+    def __init__(self, rows: Mapping[str, list[Any]], library: Library | None = None) -> None:
         self.operators: tuple[str, ...] = tuple(sorted(rows))
         self._rows = rows
         self._records: dict[str, tuple[Record, ...]] = {}
-        self._takers: dict[int, dict[str, tuple[tuple[Taker, ...], ...]]] = {}
+        self._library = library if library is not None and library.operators else None
+        self._rules: dict[str, tuple[Ruled, ...]] = {}
+        self._takers: dict[int, dict[str, tuple[Takers, ...]]] = {}
         self._parts: dict[frozenset[str], Vocabulary] = {}
 
     def records(self, operator: str) -> tuple[Record, ...]:
@@ -56,25 +71,38 @@ class Vocabulary:
             self._records[operator] = found
         return found
 
+    @property
+    def ruled(self) -> bool:
+        """Whether there are rules at all."""
+        return self._library is not None
+
+    def rules(self, operator: str) -> tuple[Ruled, ...]:
+        """The rules of an operator that calls are drawn from."""
+        found = self._rules.get(operator)
+        if found is None:
+            found = ruled(self._library.usable(operator), self.records(operator)) if self._library is not None else ()
+            self._rules[operator] = found
+        return found
+
     def within(self, operators: frozenset[str]) -> Vocabulary:
         """The same without all other operators; made once for each set of them."""
         found = self._parts.get(operators)
         if found is None:
-            found = Vocabulary({name: row for name, row in self._rows.items() if name in operators})
-            found.name, found._records = self.name, self._records
+            found = Vocabulary({name: row for name, row in self._rows.items() if name in operators}, self._library)
+            found.name, found._records, found._rules = self.name, self._records, self._rules
             self._parts[operators] = found
         return found
 
-    def takers(self, dtype: str, rank: int) -> tuple[tuple[Taker, ...], ...]:
-        """Where a value of this dtype and rank can go: for each operator that takes one, records with the slot."""
+    def takers(self, dtype: str, rank: int) -> tuple[Takers, ...]:
+        """Where a value of this dtype and rank can go, for each operator that takes one."""
         found = self._takers.get(rank)
         if found is None:
             found = self._takers[rank] = self._indexed(rank)
         return found.get(dtype, ())
 
-    def _indexed(self, rank: int) -> dict[str, tuple[tuple[Taker, ...], ...]]:
+    def _indexed(self, rank: int) -> dict[str, tuple[Takers, ...]]:
         """The takers of every dtype at one rank."""
-        groups: dict[str, list[tuple[Taker, ...]]] = {}
+        groups: dict[str, list[Takers]] = {}
         for operator in self.operators:
             if "strides" in hazards(operator):
                 continue  # what another operator made lies in memory as it pleases
@@ -88,20 +116,31 @@ class Vocabulary:
                     taker = (record, number)
                     for dtype in record.dtypes if slot.dtype == "T" else (slot.dtype,):
                         group.setdefault(dtype, []).append(taker)
-            for dtype, takers in group.items():
-                groups.setdefault(dtype, []).append(tuple(takers))
+            by_rule: dict[str, list[tuple[Ruled, int]]] = {}
+            for rule in self.rules(operator):
+                for number, (spread, own) in enumerate(zip(rule.spreads, rule.rule.variant.ranks, strict=True)):
+                    if own == rank and spread.kind in ("any", "index"):
+                        for dtype in rule.rule.dtypes.allowed(number):
+                            by_rule.setdefault(dtype, []).append((rule, number))
+            for dtype in {**group, **by_rule}:
+                takers = Takers(tuple(group.get(dtype, ())), tuple(by_rule.get(dtype, ())))
+                groups.setdefault(dtype, []).append(takers)
         return {dtype: tuple(found) for dtype, found in groups.items()}
 
     def warm(self) -> None:
-        """Read and index every record now, so that processes forked from here need not.
+        """Read and index every record and rule now, so that processes forked from here need not.
 
-        Records live as long as the process: the garbage collector is told to leave them, and all else that is there,
+        They live as long as the process: the garbage collector is told to leave them, and all else that is there,
         alone. Looking through them again and again took a third of the time of growing.
         """
+        enabled = gc.isenabled()
+        gc.disable()  # nothing of what is read here is garbage
         for rank in range(6):
             self.takers("float32", rank)
         gc.collect()
         gc.freeze()
+        if enabled:
+            gc.enable()
 
 
 def cache_path() -> Path:
@@ -114,6 +153,8 @@ def cache_path() -> Path:
 def load_records(progress: Progress | None = None) -> Vocabulary:
     """The vocabulary of the installed torch, from the cache or, the first time, from torch's own operator samples.
 
+    Calls are drawn from rules where ``shakeout learn torch`` was run, or where rules are shipped.
+
     Args:
         progress: told in words what is going on, while records are collected.
 
@@ -124,7 +165,7 @@ def load_records(progress: Progress | None = None) -> Vocabulary:
     rows = _read(path)
     if rows is None:
         rows = _bootstrap(path, progress or (lambda text: None))
-    return Vocabulary(rows)
+    return Vocabulary(rows, library_of_torch())
 
 
 def _read(path: Path) -> Mapping[str, list[Any]] | None:

@@ -115,8 +115,9 @@ def test_a_collection_that_fails_says_why(cache: Path, monkeypatch: pytest.Monke
 
 def test_takers_are_the_records_with_a_place_for_a_value() -> None:
     vocabulary = records.Vocabulary({RECORD.operator: [RECORD.to_json()]})
-    assert vocabulary.takers("float32", 2) == (((RECORD, 0),),)
-    assert vocabulary.takers("float32", 1) == (((RECORD, 0),),)  # bit 1 of ranks
+    taker = records.Takers(((RECORD, 0),), ())
+    assert vocabulary.takers("float32", 2) == (taker,)
+    assert vocabulary.takers("float32", 1) == (taker,)  # bit 1 of ranks
     assert vocabulary.takers("float32", 3) == ()
     assert vocabulary.takers("float64", 2) == ()
     strided = records.Vocabulary({"torch.as_strided": [RECORD.to_json()]})

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given, settings
@@ -134,3 +137,42 @@ def test_what_has_no_solution_ends() -> None:
     assert solver.draw(SeededChoices(0), steps=500) is None
     with pytest.raises(ValueError, match="values are needed"):
         solver.draw(SeededChoices(0), {"a": 1})
+
+
+DRAWS = """
+from shakeout.generators.choices import SeededChoices
+from shakeout.generators.rules.expressions import Apply, Const, Symbol
+from shakeout.generators.rules.solve import Solver
+a, b, c, d = map(Symbol, ("rows", "columns", "groups", "stride"))
+fits = (Apply("==", (Apply("%", (a, c)), Const(0))), Apply("<=", (Apply("*", (a, b, d)), Const(64))))
+fits += (Apply("or", (Apply("==", (b, d)), Apply("<", (c, d)))), Apply("!=", (Apply("%", (b, d)), c)))
+domains = {symbol.name: range(1, 20) for symbol in (a, b, c, d)}
+for given, usual in (((), {}), (("columns",), {"rows": (2, 3, 8, 16)})):
+    solver = Solver(domains, fits, frozenset(given), usual)
+    print([solver.draw(SeededChoices(seed), dict.fromkeys(given, 7)) for seed in range(40)])
+"""
+
+
+def test_what_is_drawn_hangs_on_the_choices_alone() -> None:
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", DRAWS],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONHASHSEED": n},
+        ).stdout
+        for n in ("1", "2", "3")
+    }
+    assert len(said) == 1
+    assert "], [" in said.pop()  # solutions, and not only that there are none
+
+
+def test_usual_values_come_first_where_they_fit() -> None:
+    solver = Solver(
+        {"a": range(1, 100), "b": range(1, 100)}, [Apply("<=", (A, B))], frozenset(), {"a": (2, 3), "b": (5,)}
+    )
+    drawn = [solver.draw(SeededChoices(seed)) for seed in range(60)]
+    assert all(one is not None and one[0] in (2, 3, 5) for one in drawn)
+    few = Solver({"a": range(7, 9)}, [], frozenset(), {"a": (2, 3)})
+    assert {tuple(few.draw(SeededChoices(seed)) or ()) for seed in range(20)} == {(7,), (8,)}
