@@ -35,9 +35,10 @@ Mode = Literal["inference", "training"]
 HISTORY = "history"
 
 #: What a target promises beside equal meaning: ``bits`` (the reference's very bits, random state included; an offload
-#: runtime does, a compiler does not), ``layout`` (the strides of its outputs, and which of them share memory) and
-#: ``writes`` (it takes programs that write to their inputs).
-Promise = Literal["bits", "layout", "writes"]
+#: runtime does, a compiler does not), ``layout`` (the strides of its outputs, and which of them share memory),
+#: ``writes`` (it takes programs that write to their inputs) and ``repeats`` (its own bits, each time it is prepared and
+#: run).
+Promise = Literal["bits", "layout", "writes", "repeats"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,6 +180,7 @@ def standalone(
     packages: Sequence[str] = (),
     title: str = "",
     limit: float = 0,
+    repeats: bool = False,
 ) -> str:
     """One file that shows the difference between eager and the target.
 
@@ -193,6 +194,7 @@ def standalone(
         title: first line of the docstring.
         limit: seconds after which the run counts as a hang; 0 for no limit. With a limit the target runs in a child
             process, so that a crash or a hang is a result as well.
+        repeats: whether the target is compared with itself, in fresh processes, and not with eager.
     """
     from shakeout.corpus import standalone as functions
 
@@ -207,10 +209,14 @@ def standalone(
     wanted += [functions.compare, functions.differences, functions.main]
     wanted += [functions.isolated] if limit else []
     imports = ["contextlib", "importlib.metadata", "math", "sys"] + (["os", "subprocess"] if limit else [])
+    if repeats:
+        wanted += [functions.mark, functions.repeated]
+        imports = sorted({*imports, "hashlib", "os", "subprocess"})
     occurring = {type_.dtype for type_ in case.program.types() if type_ is not None}
     table = {dtype: pair for dtype, pair in sorted(tolerances.items()) if dtype in occurring}
     stages = ", STAGES" if "STAGES" in prepare else ""
     call = f"isolated(prepare, {limit!r}{stages})" if limit else f"main(prepare{stages})"
+    call = f"repeated(prepare, {limit!r})" if repeats else call
     head = [*(f"import {name}" for name in sorted(imports)), "", "import torch", *words.imports(case.program)]
     # What a reader looks for comes first: the program, its inputs, how the target is called.
     parts = [

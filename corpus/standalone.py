@@ -7,6 +7,7 @@ Keep them short, and independent of everything else in Shakeout: each is printed
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib.metadata
 import math
 import os
@@ -227,3 +228,38 @@ def isolated(prepare, limit, stages=()):
         print(f"the process died with status {done.returncode}")
         return 1
     return done.returncode
+
+
+def mark(calls):
+    """A digest of all that was shown, but for which NaN it is."""
+    seen = hashlib.sha256()
+    for call in calls:
+        for tensor in [*call["output"], *call["gradient"], *call["input after the call"]]:
+            if tensor is not None:
+                seen.update(f"{tensor.dtype}{tensor.shape}".encode())
+                shown = tensor.detach().cpu().contiguous()
+                shown = torch.view_as_real(shown.resolve_conj()) if shown.is_complex() else shown
+                if shown.is_floating_point() and shown.dtype.itemsize > 1:
+                    shown = torch.where(torch.isnan(shown), torch.full_like(shown, nan), shown)
+                seen.update(bytes(shown.flatten().view(torch.uint8).tolist()))
+    return seen.hexdigest()[:16]
+
+
+def repeated(prepare, limit):
+    """Run the target twice in each of two fresh processes, and compare the bits of what it shows."""
+    if "--mark" in sys.argv:
+        torch.set_num_threads(1)
+        print(*[mark(run(bind, arguments, CALLS, prepare)) for _ in range(2)])
+        return 0
+    marks = []
+    for seed in ("1", "2"):
+        changed = {"PYTHONHASHSEED": seed, "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
+        command = [sys.executable, os.path.abspath(__file__), "--mark"]
+        wanted = {"env": {**os.environ, **changed}, "capture_output": True, "text": True}
+        done = subprocess.run(command, **wanted, timeout=limit or None)
+        if done.returncode:
+            print(done.stderr[-2000:])
+            return 125
+        marks += done.stdout.split()[-2:]
+    print(f"two runs in each of two processes show {', '.join(marks)}")
+    return 1 if len(set(marks)) > 1 else 0

@@ -225,6 +225,7 @@ def repro(case: Case, result: Result | None = None, *, limit: float = 0) -> str:
         packages=subject.packages,
         title=headline.replace("\\", "/"),
         limit=limit,
+        repeats=failing is not None and failing.oracle == "determinism",
     )
 
 

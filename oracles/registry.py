@@ -6,6 +6,7 @@ import functools
 
 from shakeout.corpus.case import Promise
 from shakeout.oracles.aliasing import Aliasing
+from shakeout.oracles.determinism import Determinism
 from shakeout.oracles.difference import Difference
 from shakeout.oracles.exception import ExceptionParity
 from shakeout.oracles.metadata import Metadata
@@ -20,7 +21,7 @@ def oracles(promises: frozenset[Promise]) -> tuple[Oracle, ...]:
 
     Args:
         promises: of the target. With ``bits`` no tolerance applies; without ``layout`` neither strides nor shared
-            memory are compared.
+            memory are compared; with ``repeats`` it is compared with itself.
     """
     from importlib.metadata import entry_points
 
@@ -37,4 +38,6 @@ def oracles(promises: frozenset[Promise]) -> tuple[Oracle, ...]:
     if exact:
         # A compiler may draw from the generator in another order; what only stores tensors may not touch it.
         own = (*own, Difference("randomness", "random state", exact=True))
+    if "repeats" in promises:
+        own = (*own, Determinism())
     return own + tuple(entry.load() for entry in entry_points(group="shakeout.oracles"))

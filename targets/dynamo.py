@@ -86,7 +86,7 @@ class TorchCompile:
     summary: str
     space: KnobSpace
     vocabulary: str = "torch"
-    promises: frozenset[Promise] = frozenset({"layout", "writes"})
+    promises: frozenset[Promise] = frozenset({"layout", "writes", "repeats"})
     packages: tuple[str, ...] = ()
     settings: int = 1
     foreign: frozenset[str] = frozenset()

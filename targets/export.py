@@ -25,7 +25,7 @@ class Export:
     name: str = "export"
     vocabulary: str = "torch"
     summary: str = "torch.export's program, run by eager kernels"
-    promises: frozenset[Promise] = frozenset({"writes"})
+    promises: frozenset[Promise] = frozenset({"writes", "repeats"})
     packages: tuple[str, ...] = ()
     settings: int = 1
     foreign: frozenset[str] = frozenset()
