@@ -8,14 +8,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from shakeout.corpus.program import Ref, TensorType
+from shakeout.fuzz import cli
 from shakeout.fuzz.learning.crew import Progress, learn_operators
 from shakeout.fuzz.learning.store import Files, files_of_torch, read
+from shakeout.generators.rules.library import library_of_torch
 from shakeout.generators.rules.trace import Trace
 from shakeout.generators.vocabularies.torch import cache_path, load_records
 
@@ -33,19 +35,27 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         sys.modules.pop(name, None)
 
 
-def shakeout(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "shakeout", *arguments], capture_output=True, text=True)
+@pytest.fixture
+def shakeout(capsys: pytest.CaptureFixture) -> Callable[..., tuple[int, str, str]]:
+    """The command, in this process: what it starts are processes of their own all the same."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        status = cli.main(arguments)
+        return (status, *capsys.readouterr())
+
+    return run
 
 
-def test_the_documented_example(project: Path) -> None:
+def test_the_documented_example(project: Path, shakeout: Callable[..., tuple[int, str, str]]) -> None:
     for name, text in re.findall(r"^`(\w+\.py)`.*?```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL | re.MULTILINE):
         (project / name).write_text(text)
-    done = shakeout("learn", "gated:gated_sum", "--examples", "test_gated.py", "--plain")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "16 calls heard, 8 different ones, 0 left out" in done.stdout
-    assert "1 rules, 1 of which are precise enough to draw from" in done.stdout
+    status, out, err = shakeout("learn", "gated:gated_sum", "--examples", "test_gated.py", "--plain")
+    assert status == 0, out + err
+    assert "16 calls heard, 8 different ones, 0 left out" in out
+    assert "1 rules, 1 of which are precise enough to draw from" in out
     assert (project / ".shakeout/learnt/gated.gated_sum.json").exists()
-    told = shakeout("operators", "gated:gated_sum").stdout
+    told = shakeout("operators", "gated:gated_sum")[1]
     documented = re.search(
         r"^\$ shakeout operators gated.*?\n(.*?)\.\.\.$", DOCUMENT.read_text(), re.DOTALL | re.MULTILINE
     )
@@ -65,13 +75,13 @@ def test_the_documented_example(project: Path) -> None:
     assert {1, 2, 3} < groups
 
 
-def test_tests_that_never_call_the_kernel(project: Path) -> None:
+def test_tests_that_never_call_the_kernel(project: Path, shakeout: Callable[..., tuple[int, str, str]]) -> None:
     (project / "idle.py").write_text("import sys\n\nsys.exit(3)\n")
     text = "import torch\n\nimport shakeout\n\n\n@shakeout.kernel(reference=torch.relu)\ndef mine(x):\n    return x\n"
     (project / "shakeout_idle.py").write_text(text)
-    done = shakeout("learn", "shakeout_idle:mine", "--examples", "idle.py")
-    assert done.returncode == 2
-    assert "idle.py did not call it; idle.py ended with status 3" in done.stderr
+    status, _, err = shakeout("learn", "shakeout_idle:mine", "--examples", "idle.py")
+    assert status == 2
+    assert "idle.py did not call it; idle.py ended with status 3" in err
 
 
 CRASHING = """
@@ -144,18 +154,22 @@ def test_a_call_that_crashes_is_told_and_the_rest_is_learnt(project: Path) -> No
     assert files.examined(operator).stat().st_mtime_ns == before
 
 
-def test_kill_in_the_middle_and_going_on(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kill_in_the_middle_and_going_on(
+    project: Path, monkeypatch: pytest.MonkeyPatch, shakeout: Callable[..., tuple[int, str, str]]
+) -> None:
     load_records()
     kept = cache_path()
     monkeypatch.setenv("SHAKEOUT_CACHE", str(project / "cache"))
     files = files_of_torch()
     files.directory.mkdir(parents=True)
     shutil.copy(kept, cache_path())
-    names = ["torch.mm", "torch.t", "torch.atan2", "torch.bmm"]
+    names = ["torch.mm", "torch.t", "torch.gather", "torch.bmm"]
     # The samples were collected; the last line but one was cut off.
     files.raw.write_text('{"entry":"abs","traces":[["torch\n{"entry":"","traces":[]}\n')
-    command = [sys.executable, "-m", "shakeout", "learn", "torch", "--plain", "--workers", "1", "--operators", *names]
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = ["learn", "torch", "--plain", "--workers", "1", "--calls", "60", "--operators", *names]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "shakeout", *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     limit = time.monotonic() + 120
     while not any(files.rules(name).exists() for name in names) and time.monotonic() < limit:
         assert child.poll() is None
@@ -166,8 +180,10 @@ def test_kill_in_the_middle_and_going_on(project: Path, monkeypatch: pytest.Monk
     assert 0 < len(before) < len(names)
     broken = next(name for name in names if name not in before)
     files.examined(broken).write_bytes(b"\x1f\x8b cut off")
-    done = shakeout("learn", "torch", "--plain", "--operators", *names)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "4 of 4 operators learnt" in done.stdout
+    status, out, err = shakeout(*command)
+    assert status == 0, out + err
+    assert "4 of 4 operators learnt" in out
     assert {name: files.rules(name).stat().st_mtime_ns for name in before} == before
-    assert "needs: in[0].shape[1] == in[1].shape[0]" in shakeout("operators", "torch.mm").stdout
+    library_of_torch.cache_clear()  # this process has read what there was before
+    assert "needs: in[0].shape[1] == in[1].shape[0]" in shakeout("operators", "torch.mm")[1]
+    library_of_torch.cache_clear()
