@@ -183,7 +183,7 @@ class _Session:
             # Read only now: of all operators, these files take half a minute to read.
             if task.learning and not task.without:
                 examined = read(self.files.examined(task.operator))
-                task.learning = examined is not None
+                task.learning = examined is not None and "traces" in examined  # else it failed, and is tried again
                 task.without += (examined or {}).get("without", ())
             recipe = {"operator": task.operator, "without": task.without}
             if task.learning:

@@ -12,7 +12,7 @@ from shakeout.corpus import learnt
 from shakeout.corpus.program import Ref, TensorType
 from shakeout.fuzz import cli
 from shakeout.fuzz.exits import Exit
-from shakeout.fuzz.learning import listing
+from shakeout.fuzz.learning import crew, listing
 from shakeout.fuzz.learning.gather import gathered
 from shakeout.fuzz.learning.store import Files, read
 from shakeout.generators.rules.library import PRECISE, Library, pack
@@ -185,6 +185,17 @@ def test_files_of_operators_appear_whole_and_are_gathered(tmp_path: Path) -> Non
     files.cases.mkdir()
     files.clear()
     assert [path.name for path in files.directory.iterdir()] == ["cases"]
+
+
+def test_what_could_not_be_examined_is_examined_again_once_other_rules_are_learnt(tmp_path: Path) -> None:
+    files = Files(tmp_path)
+    files.write(files.examined("toy:odd"), {"operator": "toy:odd", "failed": "hang: 10 s"})
+    rows = [call.to_json() for call in CALLS[:3]]
+    session = crew._Session(files, {"toy:odd": rows}, {}, {}, None, 1, 0, lambda progress: None)
+    session.waiting.append(crew._Task("toy:odd", learning=True))
+    job = session.next(over=False)
+    assert job is not None
+    assert job.recipe["traces"] == rows
 
 
 # --- the commands ----------------------------------------------------------------------------------------------------
