@@ -13,7 +13,7 @@ STAMP := .venv/shakeout-environment
 ROOMS := corpus generators oracles targets fuzz
 
 .DEFAULT_GOAL := help
-.PHONY: help fuzz test lint types layers bench check clean
+.PHONY: help fuzz test long lint types layers bench check clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -22,8 +22,11 @@ fuzz: $(STAMP) ## fuzz for five minutes (FUZZ_ARGS='...' for something else)
 	@echo "[1/3] environment .venv: $$(cat $(STAMP))"
 	@$(BIN)/shakeout run $(FUZZ_ARGS)
 
-test: $(STAMP) ## run the tests
-	$(BIN)/python -m pytest -n 2 tests
+test: $(STAMP) ## run the tests, without the long ones
+	$(BIN)/python -m pytest -n 2 -m "not long" tests
+
+long: $(STAMP) ## run the long tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m long tests
 
 lint: $(STAMP) ## style and formatting
 	$(BIN)/ruff check .
@@ -39,7 +42,7 @@ layers: $(STAMP) ## check that imports between rooms point one way
 bench: $(STAMP) ## measure
 	@for file in tests/benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
-check: lint types layers test ## all of lint, types, layers and test
+check: lint types layers test long ## all of lint, types, layers, test and long
 
 clean: ## remove what make and the tools created; runs/ stays
 	rm -rf .venv build dist src/*.egg-info .hypothesis .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .coverage

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from shakeout.corpus import codec
 from shakeout.corpus.case import Case
+from shakeout.corpus.evidence import Evidence
 
 __all__ = ["DIRECTORY", "KnownBug", "load", "load_all"]
 
@@ -26,6 +27,7 @@ class KnownBug:
         expected: what the reference gives, in words.
         observed: what the target gives where the bug is present.
         case: the minimal case.
+        evidence: what was tried on it; None if nothing was.
     """
 
     id: str
@@ -35,6 +37,7 @@ class KnownBug:
     expected: str
     observed: str
     case: Case
+    evidence: Evidence | None = None
 
 
 def load(path: Path) -> KnownBug:
@@ -46,7 +49,8 @@ def load(path: Path) -> KnownBug:
     try:
         data = json.loads(path.read_text())
         words = {key: str(data[key]) for key in ("title", "reference", "explanation", "expected", "observed")}
-        return KnownBug(id=path.stem, **words, case=codec.from_json(data["case"]))
+        evidence = Evidence.from_json(data.get("evidence"))
+        return KnownBug(id=path.stem, **words, case=codec.from_json(data["case"]), evidence=evidence)
     except codec.MalformedCase as error:
         raise codec.MalformedCase(f"{path}: {error}") from None
     except (ValueError, KeyError, TypeError) as error:

@@ -10,6 +10,7 @@ from typing import Literal, cast, get_args
 
 from shakeout.corpus import codec
 from shakeout.corpus.case import Case
+from shakeout.corpus.evidence import Evidence
 
 __all__ = ["DIRECTORY", "Judgement", "Regression", "Status", "load", "load_all"]
 
@@ -39,6 +40,7 @@ class Regression:
         failure: ``oracle`` and ``symptom`` of the failing run, and ``culprit`` where these tell too little.
         status: what the case does by release, ``"torch 2.13.0": "fails"``; the first package named is the one at fault.
         case: the smallest case.
+        evidence: what was tried on it; None if nothing was.
     """
 
     id: str
@@ -52,6 +54,7 @@ class Regression:
     failure: Mapping[str, str]
     status: Mapping[str, Status]
     case: Case
+    evidence: Evidence | None = None
 
     def expected(self, versions: Mapping[str, str]) -> Status | None:
         """What the case does with the installed versions; None if nobody has tried it with them."""
@@ -82,6 +85,7 @@ def load(path: Path) -> Regression:
             failure=failure,
             status=cast("dict[str, Status]", status),
             case=codec.from_json(data["case"]),
+            evidence=Evidence.from_json(data.get("evidence")),
         )
     except codec.MalformedCase as error:
         raise codec.MalformedCase(f"{path}: {error}") from None

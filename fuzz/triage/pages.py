@@ -1,4 +1,4 @@
-"""The pages of ``docs/bugs``: one for each regression that ships, written from its file, so that none can rot.
+"""The pages of ``docs/bugs``: one for each case that ships, written from its file, so that none can rot.
 
 ``python -m shakeout.fuzz.triage.pages docs/bugs`` writes them anew; a test holds them to what it would write.
 """
@@ -10,9 +10,13 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from shakeout.corpus import script
-from shakeout.corpus.regressions import Regression, load_all
+from shakeout.corpus import known, regressions, script
+from shakeout.corpus.case import Case
+from shakeout.corpus.evidence import Evidence
+from shakeout.corpus.known import KnownBug
+from shakeout.corpus.regressions import Regression
 from shakeout.fuzz.report import ordinary
+from shakeout.fuzz.triage.reporting.exported import short_form
 
 __all__ = ["INDEX", "main", "pages"]
 
@@ -20,19 +24,26 @@ __all__ = ["INDEX", "main", "pages"]
 INDEX = "README.md"
 
 
-def pages(bugs: Sequence[Regression]) -> dict[str, str]:
-    """File name and text of every page."""
-    found = {f"{bug.id}.md": "\n".join(_page(bug)) + "\n" for bug in bugs}
-    return {INDEX: "\n".join(_index(bugs)) + "\n", **found}
+def pages(found: Sequence[Regression], reported: Sequence[KnownBug]) -> dict[str, str]:
+    """File name and text of every page.
+
+    Args:
+        found: what campaigns found.
+        reported: what others had reported before.
+    """
+    texts = {f"{bug.id}.md": _page(bug) for bug in found} | {f"{bug.id}.md": _public_page(bug) for bug in reported}
+    return {name: "\n".join(lines) + "\n" for name, lines in {INDEX: _index(found, reported), **texts}.items()}
 
 
-def _index(bugs: Sequence[Regression]) -> Iterator[str]:
+def _index(found: Sequence[Regression], reported: Sequence[KnownBug]) -> Iterator[str]:
     yield "# Bugs"
     yield ""
-    yield "What campaigns found in released packages, each cut down by `shakeout minimise` and run again by"
-    yield "`shakeout replay --all`. The cases are in `corpus/data/regressions/`; these pages are written from them by"
-    yield "`python -m shakeout.fuzz.triage.pages docs/bugs`. Public reports that were known before are in"
-    yield "`corpus/data/known/`. Nothing here was filed anywhere by Shakeout."
+    yield "Bugs in released packages, each cut down by `shakeout minimise`, bisected by `shakeout bisect`, and run"
+    yield "again by `shakeout replay --all`. The cases are in `corpus/data/`; these pages are written from them by"
+    yield "`python -m shakeout.fuzz.triage.pages docs/bugs`, and what was tried on each is written into them by"
+    yield "`python -m shakeout.fuzz.triage.shipped`. Nothing here was filed anywhere by Shakeout."
+    yield ""
+    yield "## What campaigns found"
     yield ""
     yield "*Real*: eager and target disagree on a program with a defined meaning. *Arguable*: somebody could say that"
     yield "the program asks for it. *Public*: a report of this bug was found; a page says whether one was looked for. A"
@@ -40,28 +51,34 @@ def _index(bugs: Sequence[Regression]) -> Iterator[str]:
     yield ""
     yield "| bug | target | judgement | status |"
     yield "|---|---|---|---|"
-    for bug in sorted(bugs, key=lambda bug: (bug.case.setting.target, bug.id)):
+    for bug in sorted(found, key=lambda bug: (bug.case.setting.target, bug.id)):
         status = ", ".join(f"{release}: {word}" for release, word in bug.status.items())
         judged = bug.judgement + (f", [public]({bug.reference})" if bug.reference else "")
         yield f"| [{bug.title}]({bug.id}.md) | {bug.case.setting.target} | {judged} | {status} |"
+    yield ""
+    yield "## What others had reported"
+    yield ""
+    yield "Public reports, all of them real, that a campaign replays when a target is warm: whoever starts one sees"
+    yield "what a bug looks like before luck finds another."
+    yield ""
+    yield "| bug | target | report |"
+    yield "|---|---|---|"
+    for public in sorted(reported, key=lambda bug: (bug.case.setting.target, bug.id)):
+        number = "#".join(public.reference.removeprefix("https://github.com/").split("/")[1::2])
+        yield f"| [{public.title}]({public.id}.md) | {public.case.setting.target} | [{number}]({public.reference}) |"
 
 
 def _page(bug: Regression) -> Iterator[str]:
-    case = bug.case
-    yield f"# {bug.title}"
-    yield ""
-    yield from textwrap.wrap(bug.explanation, 118, break_long_words=False, break_on_hyphens=False)
-    yield ""
+    yield from _head(bug.title, bug.explanation)
     yield f"- judgement: {bug.judgement}"
     searched = f"none was found on {bug.searched}" if bug.searched else "not looked for"
     yield f"- public report: {bug.reference or searched}"
-    yield f"- culprit: {bug.culprit or 'not known'}"
-    yield f"- target: `{case.setting.target}`" + (f", {_knobs(bug)}" if case.setting.knobs else "")
+    yield f"- culprit: {bug.culprit or 'not traced to a line'}"
     said = " | ".join(
         part for part in (bug.failure["oracle"], bug.failure["symptom"], bug.failure.get("culprit")) if part
     )
     yield f"- symptom: `{said}`"
-    yield f"- ordinary: {ordinary(case)}"
+    yield from _facts(bug.case, bug.evidence)
     yield f"- found: [{bug.found}](../{bug.found.removeprefix('docs/')})"
     yield ""
     yield "| release | status |"
@@ -69,22 +86,58 @@ def _page(bug: Regression) -> Iterator[str]:
     for release, word in bug.status.items():
         yield f"| {release} | {word} |"
     yield ""
+    yield from _shown(bug.case, bug.evidence, f"corpus/data/regressions/{bug.id}.json")
+
+
+def _public_page(bug: KnownBug) -> Iterator[str]:
+    yield from _head(bug.title, bug.explanation)
+    yield "- judgement: real"
+    yield f"- public report: {bug.reference}"
+    yield f"- expected: `{bug.expected}`"
+    yield f"- observed: `{bug.observed}`"
+    yield from _facts(bug.case, bug.evidence)
+    yield ""
+    yield from _shown(bug.case, bug.evidence, f"corpus/data/known/{bug.id}.json")
+
+
+def _head(title: str, explanation: str) -> Iterator[str]:
+    yield f"# {title}"
+    yield ""
+    yield from textwrap.wrap(explanation, 118, break_long_words=False, break_on_hyphens=False)
+    yield ""
+
+
+def _facts(case: Case, evidence: Evidence | None) -> Iterator[str]:
+    """What is known of a case without looking at its program."""
+    knobs = ", ".join(f"`{name}={value}`" for name, value in case.setting.knobs)
+    yield f"- target: `{case.setting.target}`" + (f", {knobs}" if knobs else "")
+    yield f"- ordinary: {ordinary(case)}"
+    if evidence is None:
+        return
+    versions = ", ".join(f"{name} {version}" for name, version in evidence.packages.items())
+    smaller = "no smaller case fails alike" if evidence.minimal else "a smaller case may fail alike"
+    yield f"- tried with {versions}: fails {evidence.reliability}, {smaller}"
+    yield from (f"- bisected: {line}" for line in evidence.bisection)
+
+
+def _shown(case: Case, evidence: Evidence | None, path: str) -> Iterator[str]:
+    """The script of a case, or its program and inputs where no short script shows the failure."""
+    alone = short_form(case) if evidence is not None and evidence.script == "short" else None
     yield "```python"
-    yield from _program(bug)
+    yield from _program(case) if alone is None else alone.rstrip().splitlines()
     yield "```"
     yield ""
-    yield "Run it, and see what eager gives and what the target gives:"
+    if alone is not None:
+        yield "The script needs no Shakeout, and exits 1 where the bug is present. With Shakeout:"
+    else:
+        yield "Run it, and see what eager gives and what the target gives:"
     yield ""
-    yield f"    shakeout replay corpus/data/regressions/{bug.id}.json"
+    yield f"    shakeout replay {path}"
 
 
-def _knobs(bug: Regression) -> str:
-    return ", ".join(f"`{name}={value}`" for name, value in bug.case.setting.knobs)
-
-
-def _program(bug: Regression) -> Iterator[str]:
+def _program(case: Case) -> Iterator[str]:
     """The network and its inputs, without what a script needs beside them."""
-    blocks = script.body(bug.case).strip().split("\n\n\n")
+    blocks = script.body(case).strip().split("\n\n\n")
     chosen = [block for block in blocks if not block.startswith(("def bind", "def arguments", "CALLS"))]
     yield from "\n\n\n".join(chosen).splitlines()
 
@@ -96,7 +149,7 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     folder = Path(arguments[0])
     folder.mkdir(parents=True, exist_ok=True)
-    texts = pages(load_all())
+    texts = pages(regressions.load_all(), known.load_all())
     for path in folder.glob("*.md"):
         if path.name not in texts:
             path.unlink()

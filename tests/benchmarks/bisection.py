@@ -18,10 +18,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch._inductor.config
 from tests.faults import FAULTS, Fault, planted
 from tests.faults.fault import Canary
-from tests.faults.inductor import Compiled
+from tests.faults.inductor import Compiled, uncached
 
 from shakeout.fuzz.environment import describe
 from shakeout.fuzz.minimise.predicate import NotReproduced
@@ -41,7 +40,7 @@ def in_force(fault: Fault) -> Iterator[None]:
         with planted(fault):
             yield
         return
-    with torch._inductor.config.patch(force_disable_caches=True), fault.plant.patch(Canary()):
+    with uncached(), fault.plant.patch(Canary()):
         yield
 
 

@@ -14,7 +14,7 @@ import torch
 import torch._inductor.config
 from tests.faults import FAULTS
 from tests.faults.fault import Canary
-from tests.faults.inductor import Compiled
+from tests.faults.inductor import Compiled, uncached
 
 from shakeout.corpus import codec
 from shakeout.corpus.capture import capture
@@ -365,8 +365,8 @@ def test_a_decomposition_that_is_left_out_is_not_called() -> None:
 def test_the_lowering_in_which_a_fault_is_planted_is_named() -> None:
     fault = next(fault for fault in FAULTS if fault.name == "tanh saturates early")
     assert isinstance(fault.plant, Compiled)
-    # Planted without the canary's second compilation, which would be counted too. A cache knows nothing of the fault.
-    with torch._inductor.config.patch(force_disable_caches=True), fault.plant.patch(Canary()):
+    # Planted without the canary's second compilation, which would be counted too.
+    with uncached(), fault.plant.patch(Canary()):
         found = Inquiry(fault.case(), in_process).culprit("lowerings", "lowering")
     assert found is not None
     assert found.alone

@@ -137,6 +137,7 @@ def test_the_command_over_environments_and_what_it_keeps(
     assert kept.releases.first_bad == "newer"
 
 
+@pytest.mark.long
 def test_the_newest_release_is_the_one_that_is_installed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,6 +18,19 @@ aten = torch.ops.aten
 Patch = Callable[[Canary], contextlib.AbstractContextManager[Any]]
 
 
+@contextlib.contextmanager
+def uncached() -> Iterator[None]:
+    """No graph from a cache: it knows of no fault. Headers stay, which ``force_disable_caches`` compiles anew."""
+    from torch._functorch import config as functorch
+    from torch._inductor import config
+
+    with (
+        config.patch(fx_graph_cache=False, fx_graph_remote_cache=False),
+        functorch.patch(enable_autograd_cache=False, enable_remote_autograd_cache=False),
+    ):
+        yield
+
+
 @dataclass(frozen=True, slots=True)
 class Compiled:
     """What is patched while Inductor compiles a graph; the patch tells the canary that it was reached."""
@@ -27,7 +40,7 @@ class Compiled:
     @contextlib.contextmanager
     def planted(self, canary: Canary) -> Iterator[None]:
         """Compile every graph meanwhile with and without the patch."""
-        from torch._inductor import compile_fx, config
+        from torch._inductor import compile_fx
 
         make = compile_fx._compile_fx_inner
 
@@ -56,11 +69,7 @@ class Compiled:
             run._boxed_call = True  # type: ignore[attr-defined]
             return run
 
-        # A cache knows nothing of the fault.
-        with (
-            mock.patch.object(compile_fx, "_compile_fx_inner", compiled),
-            config.patch(force_disable_caches=True),
-        ):
+        with mock.patch.object(compile_fx, "_compile_fx_inner", compiled), uncached():
             yield
 
 

@@ -9,11 +9,14 @@ from shakeout.fuzz.execute import execute
 from shakeout.fuzz.minimise.executors import in_process
 from shakeout.fuzz.minimise.search import Budget, minimise
 
-#: One of each group that aot_eager has: the whole set is measured by tests/benchmarks/minimise.py.
+#: One of each group that aot_eager has, most in the long tests; tests/benchmarks/minimise.py measures all faults.
 CHOSEN = list({fault.group: fault for fault in FAULTS if fault.target == "aot_eager" and not fault.missed}.values())
 
 
-@pytest.mark.parametrize("fault", CHOSEN, ids=lambda fault: fault.group)
+@pytest.mark.parametrize(
+    "fault",
+    [pytest.param(fault, id=fault.group, marks=[pytest.mark.long] * (n % 3 > 0)) for n, fault in enumerate(CHOSEN)],
+)
 def test_a_fault_shrinks_to_its_own_program(fault: Fault) -> None:
     known, host = fault.case(), hosted(fault, 7)
     with planted(fault):

@@ -9,6 +9,7 @@ from shakeout.fuzz.triage.bisect.trials import in_process
 from shakeout.targets.target import target
 
 
+@pytest.mark.long
 def test_the_optimiser_of_a_known_bug_is_named() -> None:
     if missing := target("onnxruntime").unavailable():
         pytest.skip(missing)

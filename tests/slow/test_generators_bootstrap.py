@@ -7,7 +7,7 @@ import pytest
 from shakeout.corpus.program import Ref
 from shakeout.generators.vocabularies import torch as records
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from shakeout.fuzz.triage.child import run
 from shakeout.targets.short import short_source
 from shakeout.targets.target import target
 
-__all__ = ["Exported", "collected", "export", "observed"]
+__all__ = ["Exported", "collected", "export", "observed", "short_form"]
 
 #: Executes a case and writes what it showed, in the form of ``Result.to_json``.
 _OBSERVE = """
@@ -65,15 +65,18 @@ def export(case: Case) -> Exported:
     return found
 
 
-def _forms(case: Case) -> Sequence[tuple[str, str]]:
-    forms = []
+def short_form(case: Case) -> str | None:
+    """The short script of a case; None where there is none. Whether it shows anything is another question."""
     source = short_source(case.setting)
-    if source is not None:
-        strides = "layout" in target(case.setting.target).promises
-        text = short(case, source.prepare, imports=source.imports, strides=strides)
-        if text is not None:
-            forms.append(("short", text))
-    return [*forms, ("long", render(case))]
+    if source is None:
+        return None
+    strides = "layout" in target(case.setting.target).promises
+    return short(case, source.prepare, imports=source.imports, strides=strides)
+
+
+def _forms(case: Case) -> Sequence[tuple[str, str]]:
+    text = short_form(case)
+    return [*([("short", text)] if text is not None else []), ("long", render(case))]
 
 
 def _tried(form: str, text: str) -> Exported:

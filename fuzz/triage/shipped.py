@@ -1,0 +1,118 @@
+"""The cases that ship, looked at once more: is each as small as it gets, what is to blame, which script shows it alone?
+
+``python -m shakeout.fuzz.triage.shipped [ID ...]`` writes the answers into the files of ``corpus/data``, from which
+``shakeout.fuzz.triage.pages`` makes the pages. Cases that have them already are left out unless they are named.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from shakeout.corpus import known, regressions
+from shakeout.corpus.case import Case
+from shakeout.corpus.evidence import Evidence
+from shakeout.corpus.known import KnownBug
+from shakeout.corpus.regressions import Regression
+from shakeout.fuzz.environment import describe
+from shakeout.fuzz.exits import Exit
+from shakeout.fuzz.folder import write_text
+from shakeout.fuzz.minimise import executors
+from shakeout.fuzz.minimise.predicate import NotReproduced
+from shakeout.fuzz.minimise.search import Budget, minimise
+from shakeout.fuzz.triage.bisect import trials
+from shakeout.fuzz.triage.bisect.facts import Culprit, Cures, Fact, Knobs
+from shakeout.fuzz.triage.bisect.inquiry import Inquiry
+from shakeout.fuzz.triage.bisect.ladders import bisected
+from shakeout.fuzz.triage.reporting.exported import export
+from shakeout.targets.target import target
+
+__all__ = ["looked_at", "main", "write"]
+
+WORKERS = 2
+BUDGET = Budget(seconds=120, tries=500)
+
+Bug = KnownBug | Regression
+
+
+def files() -> Iterator[tuple[Path, Bug]]:
+    """Every case that ships, and its file."""
+    yield from ((known.DIRECTORY / f"{bug.id}.json", bug) for bug in known.load_all())
+    yield from ((regressions.DIRECTORY / f"{bug.id}.json", bug) for bug in regressions.load_all())
+
+
+def looked_at(case: Case, candidates: executors.Crewed, parts: trials.Crewed) -> Evidence:
+    """Minimise, bisect and export one case.
+
+    Args:
+        case: that fails here.
+        candidates: runs what a search for a smaller case tries.
+        parts: runs the case with something of its target left out.
+
+    Raises:
+        NotReproduced: it does not fail here.
+    """
+    found = minimise(case, candidates, budget=BUDGET, width=WORKERS)
+    facts = [fact for fact in bisected(Inquiry(case, parts)) if _told(fact)]
+    exported = export(case)
+    versions = describe()["packages"]
+    names = dict.fromkeys(("torch", *target(case.setting.target).packages))
+    return Evidence(
+        packages={name: versions[name] for name in names if name in versions},
+        reliability=str(found.reliability),
+        minimal=found.complete and found.case.id == case.id,
+        script=("short" if exported.form == "short" else "long") if exported.shows else "none",
+        bisection=tuple(str(fact) for fact in facts),
+    )
+
+
+def _told(fact: Fact) -> bool:
+    """Whether a fact is worth a line on a page; the rungs are told by the culprit."""
+    return isinstance(fact, Culprit | Knobs) or (isinstance(fact, Cures) and bool(fact.found))
+
+
+def write(path: Path, evidence: Evidence) -> None:
+    """Put evidence into the file of a case, before the case itself."""
+    data = json.loads(path.read_text(encoding="utf-8"))
+    case = data.pop("case")
+    write_text(path, json.dumps({**data, "evidence": evidence.to_json(), "case": case}, indent=1) + "\n")
+
+
+def main(arguments: Sequence[str] | None = None, tell: Callable[[str], None] = print) -> int:
+    """Look at what has no evidence yet, or at what is named; the exit status."""
+    parser = argparse.ArgumentParser(prog="shipped", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("ids", nargs="*", metavar="ID")
+    ids = set(parser.parse_args(arguments).ids)
+    every = list(files())
+    if unknown := ids - {bug.id for _, bug in every}:
+        print(f"no case of this name ships: {', '.join(sorted(unknown))}", file=sys.stderr)
+        return Exit.USAGE
+    wanted = [(path, bug) for path, bug in every if (bug.id in ids if ids else bug.evidence is None)]
+    wanted.sort(key=lambda one: one[1].case.setting.target)
+    for name, group in itertools.groupby(wanted, lambda one: one[1].case.setting.target):
+        if missing := target(name).unavailable():
+            tell(f"{name}: {missing}")
+            continue
+        with (
+            tempfile.TemporaryDirectory(prefix="shakeout-") as scratch,
+            executors.Crewed(Path(scratch) / "candidates", name, WORKERS) as candidates,
+            trials.Crewed(Path(scratch) / "parts", name, WORKERS) as parts,
+        ):
+            for path, bug in group:
+                try:
+                    evidence = looked_at(bug.case, candidates, parts)
+                except NotReproduced as error:
+                    tell(f"{bug.id}: {error}")
+                    continue
+                write(path, evidence)
+                tell(f"{bug.id}: {json.dumps(evidence.to_json())}")
+    return Exit.OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())
