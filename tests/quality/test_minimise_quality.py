@@ -1,12 +1,16 @@
 """Shrinks to exactly this: planted faults in the middle of larger networks, run by the stock compiler."""
 
 import pytest
+import torch
 from tests.faults import FAULTS, Fault, planted
 from tests.faults.entangle import hosted
+from tests.faults.fault import inputs, numbers
+from tests.faults.graphs import Graph, instead
 
 from shakeout.corpus import script
 from shakeout.fuzz.execute import execute
 from shakeout.fuzz.minimise.executors import in_process
+from shakeout.fuzz.minimise.measure import elements
 from shakeout.fuzz.minimise.search import Budget, minimise
 
 #: One of each group that aot_eager has, most in the long tests; tests/benchmarks/minimise.py measures all faults.
@@ -24,6 +28,25 @@ def test_a_fault_shrinks_to_its_own_program(fault: Fault) -> None:
     assert len(found.case.program.calls) <= len(known.program.calls)
     with planted(fault, fixed=True):
         assert execute(found.case).failure is None, "it slipped to another failure"
+
+
+def test_a_backend_that_multiplies_for_dividing_is_reduced_to_one_division() -> None:
+    fault = Fault(
+        "a quotient is a product",
+        "trivial",
+        "arithmetic rewrite",
+        "aot_eager",
+        Graph((torch.ops.aten.div.Tensor,), instead(torch.ops.aten.mul)),
+        torch.div,
+        (inputs(numbers(6, 5), numbers(6, 5)),),
+    )
+    host = hosted(fault, 11)
+    assert len(host.program.calls) > 5
+    with planted(fault):
+        found = minimise(host, in_process, budget=Budget(60.0, 600))
+    assert found.complete
+    assert [call.operator.rpartition(".")[2] for call in found.case.program.calls] == ["div"]
+    assert elements(found.case) <= 2
 
 
 def test_a_difference_that_is_a_sum_becomes_one_operator() -> None:
