@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,22 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # pays for imports and compilation, and pytest-timeout bounds the test as a whole.
 settings.register_profile("shakeout", deadline=None)
 settings.load_profile("shakeout")
+
+
+_SCRATCH = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Inductor's caches begin empty and end with the tests: nothing comes from a run in which a fault was planted."""
+    if not hasattr(config, "workerinput"):
+        config.stash[_SCRATCH] = tempfile.TemporaryDirectory(prefix="shakeout-tests-")
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = config.stash[_SCRATCH].name  # workers inherit it
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove them."""
+    if _SCRATCH in config.stash:
+        config.stash[_SCRATCH].cleanup()
 
 
 def _mounted(path: Path, *options: str) -> Iterator[Path]:
