@@ -1,0 +1,1 @@
+"""The commands of ``shakeout``: what each takes, and what it calls."""

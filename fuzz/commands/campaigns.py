@@ -1,0 +1,231 @@
+"""Commands that run campaigns: ``run``, ``resume`` and ``status``."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from shakeout.fuzz.commands.places import RUNS, Add, Mistake, ending, existing, interrupted, newest, print_json
+from shakeout.fuzz.exits import Exit
+
+__all__ = ["add_commands"]
+
+
+def add_commands(add: Add) -> None:
+    """Add them to the parser."""
+    run = add(
+        "run", _run, "run a campaign, or go on with the last one if it was interrupted", "shakeout run --minutes 5"
+    )
+    run.add_argument(
+        "--target", action="append", metavar="NAME", help="what to test; may be repeated (default: installed compilers)"
+    )
+    run.add_argument("--minutes", type=float, help="how long to fuzz (default 5)")
+    run.add_argument("--cases", type=int, help="stop after so many cases")
+    run.add_argument("--workers", type=int, help="cases at work at a time (default: one for each core)")
+    run.add_argument(
+        "--stock",
+        action="store_const",
+        const=(),
+        help="compile each of Inductor's kernels alone, with the compiler's own linker; slower, the same kernels",
+    )
+    run.add_argument(
+        "--avoid-known",
+        action="store_const",
+        const=True,
+        help="run no case in which the smallest case of a known bug occurs; the ledger counts them",
+    )
+    run.add_argument("--seed", type=int, help="of the campaign (default 0)")
+    run.add_argument("--device", choices=("cpu", "cuda"), help="where the tensors are (default cpu)")
+    run.add_argument("--mode", choices=("inference", "training"), help="only such cases (default: both)")
+    run.add_argument("--operators", type=int, metavar="N", help="of each program (default: all sizes)")
+    run.add_argument("--settings", type=int, metavar="N", help="tried on each program (default: as a target wants)")
+    run.add_argument("--knob", action="append", metavar="NAME=VALUE", help="pin a knob of the targets; may be repeated")
+    run.add_argument("--memory-limit", type=int, metavar="MIB", help="resident memory that a case may take")
+    run.add_argument("--time-limit", type=float, metavar="SECONDS", help="for one case (default: derived as it goes)")
+    run.add_argument("--config", type=Path, metavar="FILE", help="campaign.toml; flags outrank it")
+    run.add_argument("--directory", type=Path, metavar="DIR", help="of the campaign (default: a new one below runs/)")
+    run.add_argument("--new", action="store_true", help="begin a new campaign even if the last one was interrupted")
+    run.add_argument("--plain", action="store_true", help="lines instead of a live display")
+
+    resume = add("resume", _resume, "go on with a campaign", "shakeout resume runs/2026-01-31a")
+    resume.add_argument("directory", type=Path, nargs="?", help="default: the newest below runs/")
+    resume.add_argument("--minutes", type=float, help="fuzz for so long in all")
+    resume.add_argument("--plain", action="store_true", help="lines instead of a live display")
+
+    status = add("status", _status, "show where a campaign stands", "shakeout status")
+    status.add_argument("directory", type=Path, nargs="?", help="default: the newest below runs/")
+    status.add_argument("--json", action="store_true", help="for programs")
+
+
+def _run(options: argparse.Namespace) -> int:
+    from shakeout.fuzz import config as configuration
+    from shakeout.fuzz.campaign import next_directory
+
+    config = _config(options)
+    directory = options.directory
+    if directory is None and not options.new:
+        last = newest()
+        if last is not None and interrupted(last) and configuration.read(last / "campaign.toml") == config:
+            directory = last
+    return _campaign(config, directory or next_directory(RUNS), plain=options.plain)
+
+
+def _resume(options: argparse.Namespace) -> int:
+    from shakeout.fuzz import config as configuration
+
+    directory = existing(options.directory)
+    config = configuration.read(directory / "campaign.toml")
+    if options.minutes is not None:
+        try:
+            config = replace(config, seconds=configuration.check("seconds", options.minutes))
+        except ValueError:
+            raise Mistake(f"--minutes: expected a positive number, found {options.minutes!r}") from None
+    _check_targets(config)
+    return _campaign(config, directory, plain=options.plain)
+
+
+def _status(options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from shakeout.corpus.database import NAME, Database
+    from shakeout.fuzz.report import summary
+
+    directory = existing(options.directory)
+    with Database.read(directory / NAME) as database:
+        totals, states, spent = database.totals(), database.states(), float(database.meta("spent", 0.0))
+    ended = ending(directory)
+    if options.json:
+        rows = {name: asdict(row) for name, row in totals.items()}
+        print_json({"directory": str(directory), "totals": rows, "bugs": states, "seconds": spent, "finished": ended})
+        return Exit.OK
+    from rich.console import Console
+
+    from shakeout.fuzz.display import clock, ledger_table
+
+    console = Console(highlight=False)
+    console.print(f"{directory}  {clock(spent)} of fuzzing, {'ended: ' + ended if ended else 'not finished'}")
+    console.print(ledger_table(totals, {}))
+    console.print(summary(totals, states))
+    return Exit.OK
+
+
+def _config(options: argparse.Namespace) -> Any:
+    """Defaults, then the file, then the flags."""
+    from shakeout.fuzz import config as configuration
+    from shakeout.fuzz.config import Config
+
+    config = Config() if options.config is None else configuration.read(options.config)
+    flags = {
+        "targets": ("--target", options.target, "names"),
+        "seconds": ("--minutes", options.minutes, "a positive number"),
+        "cases": ("--cases", options.cases, "a positive whole number"),
+        "workers": ("--workers", options.workers, "a positive whole number"),
+        "seed": ("--seed", options.seed, "a whole number, 0 or more"),
+        "device": ("--device", options.device, "cpu or cuda"),
+        "mode": ("--mode", options.mode, "inference or training"),
+        "operators": ("--operators", options.operators, "a whole number, 1 to 1000"),
+        "settings": ("--settings", options.settings, "a positive whole number"),
+        "memory_limit": ("--memory-limit", options.memory_limit, "MiB, 256 or more"),
+        "time_limit": ("--time-limit", options.time_limit, "a positive number"),
+        "avoid_known": ("--avoid-known", options.avoid_known, "nothing"),
+        "shortcuts": ("--stock", options.stock, "nothing"),
+    }
+    changes = {}
+    for name, (flag, value, wanted) in flags.items():
+        if value is None:
+            continue
+        try:
+            changes[name] = configuration.check(name, value)
+        except ValueError:
+            raise Mistake(f"{flag}: expected {wanted}, found {value!r}") from None
+    if "cases" in changes and "seconds" not in changes:
+        changes["seconds"] = None
+    if options.knob:
+        changes["knobs"] = tuple(sorted((*config.knobs, *(_knob(text) for text in options.knob))))
+    config = replace(config, **changes)
+    _check_targets(config)
+    return config
+
+
+def _knob(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise Mistake(f"--knob: expected NAME=VALUE, found {text!r}")
+    words = {"true": True, "false": False, "none": None}
+    if value.lower() in words:
+        return name, words[value.lower()]
+    for kind in (int, float):
+        try:
+            return name, kind(value)
+        except ValueError:
+            continue
+    return name, value
+
+
+def _check_targets(config: Any) -> None:
+    """Unknown and missing targets, and knobs that no target has, before anything is started."""
+    import difflib
+
+    from shakeout.targets.target import target
+
+    if config.device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise Mistake(
+                f"--device cuda: torch {torch.__version__} sees no CUDA device; install a CUDA build of torch and the "
+                "driver (see: shakeout doctor)"
+            )
+    found = [target(name) for name in config.targets]
+    for one in found:
+        if missing := one.unavailable():
+            raise Mistake(f"target {one.name} cannot run here: {missing}")
+    knobs = {knob.name: knob for one in found for knob in one.knobs()}
+    for name, value in config.knobs:
+        if name not in knobs:
+            close = difflib.get_close_matches(name, knobs, 1)
+            meant = f"; did you mean {close[0]}?" if close else ""
+            raise Mistake(f"--knob: no target here has a knob {name!r}{meant} (see: shakeout targets --knobs)")
+        if value not in knobs[name].values:
+            wanted = ", ".join(map(str, knobs[name].values))
+            raise Mistake(f"--knob: {name} takes {wanted}; found {value!r}")
+
+
+def _campaign(config: Any, directory: Path, *, plain: bool) -> int:
+    from rich.console import Console
+
+    from shakeout.fuzz.campaign import Campaign, DirectoryUnusable, SelfTestFailed
+    from shakeout.fuzz.display import Display
+    from shakeout.fuzz.nursery import ZygoteBroken
+    from shakeout.fuzz.report import summary, write_report
+
+    console = Console(highlight=False)
+    try:
+        with (
+            Display(console, live=console.is_terminal and not plain) as display,
+            Campaign(config, directory, [display]) as campaign,
+        ):
+            outcome = campaign.run()
+    except SelfTestFailed as error:
+        raise Mistake(f"{error} (see: shakeout doctor)", Exit.INFRASTRUCTURE) from None
+    except ZygoteBroken as error:
+        raise Mistake(f"the targets could not be loaded:\n{error}", Exit.INFRASTRUCTURE) from None
+    except DirectoryUnusable as error:
+        raise Mistake(str(error), Exit.DIRECTORY) from None
+    report = write_report(directory)
+    console.print(f"\nsummary  {summary(dict(outcome.totals), dict(outcome.bugs))}", soft_wrap=True)
+    status, why = _judged(outcome)
+    console.print(f"report   {report}   exit {int(status)} ({why})", soft_wrap=True)
+    return status
+
+
+def _judged(outcome: Any) -> tuple[Exit, str]:
+    if outcome.reason == "interrupted":
+        return Exit.INTERRUPTED, "interrupted; the same command resumes"
+    if outcome.reason == "error":
+        return Exit.DIRECTORY, outcome.message or "stopped by an error"
+    if outcome.new:
+        return Exit.FOUND, f"{len(outcome.new)} new bug{'s' if len(outcome.new) > 1 else ''}"
+    return Exit.OK, "nothing new"

@@ -1,0 +1,301 @@
+"""Commands for what campaigns find: ``bugs``, ``replay``, ``minimise``, ``bisect`` and ``report``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from shakeout.fuzz.commands.places import Add, Mistake, existing, folder, located, newest, print_json
+from shakeout.fuzz.exits import Exit
+
+__all__ = ["add_commands"]
+
+
+def add_commands(add: Add) -> None:
+    """Add them to the parser."""
+    from shakeout.corpus.database import STATES, STATUSES
+
+    bugs = add(
+        "bugs",
+        _bugs,
+        "list the bugs of a campaign, show one, or say what became of one",
+        "shakeout bugs set SH-7f3a duplicate-of SH-02de",
+    )
+    bugs.add_argument(
+        "what",
+        nargs="*",
+        metavar="[show ID | set ID STATUS]",
+        help=f"nothing to list; STATUS is one of {', '.join(STATUSES[:-1])}, duplicate-of OTHER",
+    )
+    bugs.add_argument("--note", default="", help="with set: why, or where it was reported")
+    bugs.add_argument("--target", action="append", metavar="NAME", help="list only this target's; may be repeated")
+    bugs.add_argument("--state", action="append", choices=STATES, help="list only those; may be repeated")
+    bugs.add_argument("--status", action="append", choices=STATUSES, help="list only those; may be repeated")
+    bugs.add_argument("--text", default="", help="list only those with this text in title or symptom")
+    bugs.add_argument("--directory", type=Path, metavar="DIR", help="default: the newest below runs/")
+    bugs.add_argument("--json", action="store_true", help="for programs")
+
+    replay = add("replay", _replay, "run a stored case again in a fresh process", "shakeout replay SH-7f3a")
+    replay.add_argument(
+        "case",
+        nargs="?",
+        help="a bug's id, a case.json, a repro.py, or 'known' for the bugs that ship; with --all a campaign",
+    )
+    replay.add_argument("--all", action="store_true", help="a campaign's bugs, and the regressions and bugs that ship")
+    replay.add_argument("--runs", type=int, help="with --all: of each case, in fresh workers (default 2)")
+    replay.add_argument("--json", action="store_true", help="with --all: for programs")
+    replay.add_argument("--directory", type=Path, metavar="DIR", help="campaign of the id (default: the newest)")
+    replay.add_argument("--target", metavar="NAME", help="run it on another target")
+
+    shrink = add(
+        "minimise", _minimise, "find the smallest case that fails for the same reason", "shakeout minimise SH-7f3a"
+    )
+    shrink.add_argument(
+        "case",
+        nargs="?",
+        help="a bug's id, a finding's folder, or a case.json; with --all a campaign (default: newest)",
+    )
+    shrink.add_argument("--all", action="store_true", help="every bug of a campaign that is not minimised yet")
+    shrink.add_argument("--again", action="store_true", help="with --all: those too that are minimised")
+    shrink.add_argument("--directory", type=Path, metavar="DIR", help="campaign of the id (default: the newest)")
+    shrink.add_argument("--seconds", type=float, default=300.0, help="how long to search (default 300)")
+    shrink.add_argument("--tries", type=int, default=5000, help="candidates to run at most (default 5000)")
+    shrink.add_argument("--workers", type=int, help="candidates at a time (default: one for each core)")
+    shrink.add_argument("--plain", action="store_true", help="lines instead of a live display")
+
+    parser = add("bisect", _bisect, "find out which part of a compiler is to blame", "shakeout bisect SH-7f3a")
+    _of_case(parser)
+    parser.add_argument("--workers", type=_positive, metavar="N", help="runs at a time (default: one for each core)")
+    parser.add_argument("--plain", action="store_true", help="lines instead of a live display")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument(
+        "--env", action="append", type=Path, default=[], metavar="DIR", help="try in this environment; oldest first"
+    )
+    parser.add_argument(
+        "--versions", default="", metavar="LIST", help="try in releases that pip installs: torch==2.12.0,torch==2.13.0"
+    )
+    parser.add_argument("--newest", action="store_true", help="try in the newest release that pip finds")
+
+    parser = add(
+        "report",
+        _report,
+        "write the report of a bug as a project's form asks for it; nothing is filed",
+        "shakeout report SH-7f3a --format pytorch --output report.md",
+    )
+    _of_case(parser)
+    parser.add_argument(
+        "--format", choices=("pytorch", "tvm", "onnxruntime", "openvino", "markdown"), help="default: of the target"
+    )
+    parser.add_argument("--output", type=Path, metavar="FILE", help="default: standard output")
+    parser.add_argument("--anyway", action="store_true", help="a draft, although something speaks against a report")
+
+
+def _of_case(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("case", help="a bug's id, a finding's folder, or a case.json")
+    parser.add_argument("--directory", type=Path, metavar="DIR", help="campaign of the id (default: the newest)")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a positive whole number, found {text!r}")
+    return int(text)
+
+
+def _bugs(options: argparse.Namespace) -> int:
+    from shakeout.corpus.database import NAME, Database
+    from shakeout.fuzz import bugs
+
+    filters = options.target or options.state or options.status or options.text
+    if (options.note and options.what[:1] != ["set"]) or (filters and options.what):
+        raise Mistake("bugs: --note goes with 'set ID STATUS'; --target, --state, --status and --text with the list")
+    match options.what:
+        case []:
+            wanted = bugs.Wanted(options.target or (), options.state or (), options.status or (), options.text)
+            directory = existing(options.directory)
+            with Database.read(directory / NAME) as database:
+                found, lives = bugs.listed(database, wanted), database.lives()
+                if options.json:
+                    print_json([bugs.described(bug, decision) for bug, decision in found])
+                    return Exit.OK
+            if not found:
+                print(f"no {'bugs' if wanted == bugs.Wanted() else 'such bugs'} in {directory}")
+            for bug, decision in found:
+                print(bugs.line(bug, decision, lives))
+        case ["show", id_]:
+            directory = existing(options.directory)
+            with Database.read(directory / NAME) as database:
+                bug = database.bug(id_)
+                if options.json:
+                    print_json(bugs.whole(database, bug))
+                else:
+                    print("\n".join(bugs.shown(directory, database, bug)))
+        case ["set", id_, status, *others] if len(others) < 2:
+            return _decide(options, id_, status, "".join(others))
+        case _:
+            raise Mistake(f"bugs: expected nothing, 'show ID' or 'set ID STATUS', found {' '.join(options.what)!r}")
+    return Exit.OK
+
+
+def _decide(options: argparse.Namespace, id_: str, status: str, other: str) -> int:
+    from shakeout.corpus.database import NAME, Database
+    from shakeout.fuzz import bugs
+
+    with Database.open(existing(options.directory) / NAME) as database:
+        decision = database.decide(id_, status, other=other, note=options.note)
+        bug = database.bug(decision.bug)
+        if options.json:
+            print_json(bugs.whole(database, bug))
+        else:
+            print(bugs.line(bug, decision))
+    return Exit.OK
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from shakeout.fuzz.replay import replay_case, replay_known, replay_script
+
+    if options.all:
+        return _replay_all(options)
+    if options.case is None or options.json or options.runs is not None:
+        raise Mistake("replay: say which case, or --all (--runs and --json go with it)")
+    if options.case == "known":
+        return _verdict(replay_known(options.target))
+    path = Path(options.case)
+    if path.suffix == ".py" and path.exists():
+        return _verdict(replay_script(path))
+    if not path.exists():
+        if not options.case.upper().startswith("SH-"):
+            raise Mistake(f"replay: {options.case!r} is no file, no bug's id (SH-...) and not 'known'")
+        path = folder(options)
+    if path.is_dir():
+        path = path / "case.json"
+    return _verdict(replay_case(path, options.target))
+
+
+def _replay_all(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from shakeout.fuzz import config
+    from shakeout.fuzz.nursery import Interrupted, ZygoteBroken
+    from shakeout.fuzz.triage.replaying import RUNS as EACH
+    from shakeout.fuzz.triage.replaying import replay_all
+
+    if options.target is not None or (options.runs is not None and options.runs < 1):
+        raise Mistake("replay --all: --runs takes a positive number, and each case has a target of its own")
+    named = Path(options.case) if options.case is not None else options.directory
+    defaults = config.Config()
+    try:
+        return replay_all(
+            existing(named) if named is not None or newest() is not None else None,
+            workers=defaults.workers,
+            memory=defaults.memory_limit,
+            runs=options.runs or EACH,
+            as_json=options.json,
+            console=Console(highlight=False),
+        )
+    except ZygoteBroken as error:
+        raise Mistake(f"torch could not be loaded:\n{error}", Exit.INFRASTRUCTURE) from None
+    except Interrupted:
+        return Exit.INTERRUPTED
+
+
+def _verdict(status: int) -> Exit:
+    """The exit status of a script as ours."""
+    if status == 125:
+        raise Mistake("replay: the case cannot run here", Exit.INFRASTRUCTURE)
+    return Exit.OK if status == 0 else Exit.FOUND
+
+
+def _minimise(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from shakeout.fuzz import config
+    from shakeout.fuzz.minimise.command import minimise_command
+    from shakeout.fuzz.nursery import Interrupted, ZygoteBroken
+
+    for flag, value in (("--seconds", options.seconds), ("--tries", options.tries), ("--workers", options.workers)):
+        if value is not None and not value > 0:
+            raise Mistake(f"{flag}: expected a positive number, found {value!r}")
+    if options.all:
+        return _minimise_all(options)
+    if options.case is None or options.again:
+        raise Mistake("minimise: say which case, or --all for every bug of a campaign (and --again goes with --all)")
+    path = located(options)
+    defaults = config.Config()
+    try:
+        return minimise_command(
+            path,
+            seconds=options.seconds,
+            tries=options.tries,
+            workers=options.workers or defaults.workers,
+            memory=defaults.memory_limit,
+            plain=options.plain,
+            console=Console(highlight=False),
+        )
+    except ZygoteBroken as error:
+        raise Mistake(f"the target could not be loaded:\n{error}", Exit.INFRASTRUCTURE) from None
+    except Interrupted:
+        return Exit.INTERRUPTED
+
+
+def _minimise_all(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from shakeout.fuzz import config
+    from shakeout.fuzz.minimise.search import Budget
+    from shakeout.fuzz.nursery import Interrupted
+    from shakeout.fuzz.triage.minimising import minimise_all
+
+    defaults = config.Config()
+    try:
+        return minimise_all(
+            existing(Path(options.case) if options.case is not None else options.directory),
+            budget=Budget(options.seconds, options.tries),
+            workers=options.workers or defaults.workers,
+            memory=defaults.memory_limit,
+            plain=options.plain,
+            console=Console(highlight=False),
+            again=options.again,
+        )
+    except Interrupted:
+        return Exit.INTERRUPTED
+
+
+def _bisect(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from shakeout.fuzz.config import Config
+    from shakeout.fuzz.triage.bisect.command import bisect_command, chosen
+
+    console = Console(highlight=False, stderr=options.json)
+    if options.env or options.versions or options.newest:
+        from shakeout.fuzz.triage.bisect.environments import NotAnEnvironment
+        from shakeout.fuzz.triage.bisect.releases import releases_command
+
+        try:
+            return releases_command(
+                chosen(located(options)),
+                directories=options.env,
+                versions=options.versions,
+                newest=options.newest,
+                plain=options.plain,
+                as_json=options.json,
+                console=console,
+            )
+        except NotAnEnvironment as error:
+            raise Mistake(str(error)) from None
+    defaults = Config()
+    return bisect_command(
+        chosen(located(options)),
+        workers=options.workers or defaults.workers,
+        memory=defaults.memory_limit,
+        plain=options.plain,
+        as_json=options.json,
+        console=console,
+    )
+
+
+def _report(options: argparse.Namespace) -> int:
+    from shakeout.fuzz.triage.bisect.command import chosen
+    from shakeout.fuzz.triage.reporting.command import report_command
+
+    return report_command(chosen(located(options)), form=options.format, output=options.output, anyway=options.anyway)
