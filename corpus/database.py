@@ -13,30 +13,22 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
 
 from shakeout.corpus.minimals import TABLES, Minimals
+from shakeout.corpus.rows import STATES, STATUSES, Bug, Decision, Finding, Flight, Known, LedgerRow, Totals
 
 __all__ = [
     "NAME",
-    "STATES",
-    "STATUSES",
     "VERSION",
-    "Bug",
     "Database",
     "DatabaseError",
-    "Decision",
-    "Finding",
-    "Flight",
     "ImpossibleDecision",
-    "Known",
-    "LedgerRow",
     "MalformedDatabase",
     "NewerDatabase",
-    "Totals",
     "UnknownBug",
     "UnusableDatabase",
 ]
@@ -50,12 +42,6 @@ _DECISIONS_SINCE = 2
 
 #: "SHKO", in the header of the file: told apart from other programs' databases.
 APPLICATION = 0x53484B4F
-
-#: A bug's life in this file, from weakest to strongest evidence. ``internal`` is Shakeout's own failure.
-STATES = ("new", "flaky", "history", "confirmed", "known", "internal")
-
-#: What a person can say of a bug; ``open`` takes back what was said before.
-STATUSES = ("open", "reported", "invalid", "wontfix", "duplicate-of")
 
 #: Cases kept in full for one bug; further ones are counted. A frequent bug would otherwise fill the file.
 KEPT = 10
@@ -130,149 +116,8 @@ class UnknownBug(KeyError):
         return str(self.args[0])
 
 
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """How many cases of one target came how far.
-
-    ``generated`` cases are handed out and answered; ``valid`` ones the reference accepts; ``executed`` ones the target
-    ran; ``compared`` ones it answered and were judged; ``nontrivial`` ones had an element to compare; ``exact`` ones
-    agreed bit for bit. The others count what stopped a case on its way. ``seconds`` is time in workers.
-    """
-
-    generated: int = 0
-    valid: int = 0
-    executed: int = 0
-    compared: int = 0
-    nontrivial: int = 0
-    exact: int = 0
-    unknown: int = 0
-    unsupported: int = 0
-    undefined: int = 0
-    invalid: int = 0
-    failed: int = 0
-    infra: int = 0
-    findings: int = 0
-    seconds: float = 0.0
-
-    def __add__(self, other: Totals) -> Totals:
-        return Totals(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerRow:
-    """How many cases with one operator came how far on one target; ``fed``: with another operator's result."""
-
-    target: str
-    operator: str
-    generated: int = 0
-    valid: int = 0
-    executed: int = 0
-    compared: int = 0
-    nontrivial: int = 0
-    exact: int = 0
-    unsupported: int = 0
-    fed: int = 0
-
-
 _TOTALS = tuple(f.name for f in fields(Totals))
 _LEDGER = tuple(f.name for f in fields(LedgerRow))[2:]
-
-
-@dataclass(frozen=True, slots=True)
-class Bug:
-    """Findings that share one signature.
-
-    Attributes:
-        id: ``SH-`` and the first hexadecimal digits of the signature's hash.
-        signature: what they share.
-        title: one line.
-        target, oracle, symptom: of the first finding.
-        state: one of STATES.
-        k, n: in how many of how many fresh processes the best finding failed.
-        count: cases that showed it.
-        first_seen, last_seen: seconds since 1970.
-        first_index: the first job that showed it.
-        known: id of the shipped known bug that has this signature, or empty.
-        note: one line about the confirmation.
-    """
-
-    id: str
-    signature: str
-    title: str
-    target: str
-    oracle: str
-    symptom: str
-    state: str
-    k: int
-    n: int
-    count: int
-    first_seen: float
-    last_seen: float
-    first_index: int
-    known: str = ""
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One case that failed, as it is stored.
-
-    ``result`` is the JSON of the worker's result, ``history`` the jobs that ran before it in the same worker.
-    """
-
-    id: int
-    bug: str
-    job: int
-    case_id: str
-    case_json: str
-    result: Mapping[str, Any]
-    script: str
-    history: tuple[int, ...]
-    seen: float
-    state: str
-    k: int
-    n: int
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What a person said of a bug.
-
-    Attributes:
-        bug: its id.
-        status: one of STATUSES.
-        other: id of the bug of which it is a duplicate, or empty.
-        note: in the person's words.
-        decided: seconds since 1970.
-    """
-
-    bug: str
-    status: str
-    other: str
-    note: str
-    decided: float
-
-
-@dataclass(frozen=True, slots=True)
-class Flight:
-    """A job that was handed out and not answered when the campaign ended; ``attempts`` counts how often."""
-
-    job: int
-    text: str
-    attempts: int
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What became of a shipped known bug when it was replayed last."""
-
-    id: str
-    title: str
-    reference: str
-    state: str
-    reason: str
-    signature: str
-    target: str
 
 
 class Database(Minimals):

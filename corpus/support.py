@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from shakeout.corpus.database import LedgerRow
+from shakeout.corpus.rows import LedgerRow
 
 __all__ = ["DIRECTORY", "Support", "declined", "load", "measured"]
 

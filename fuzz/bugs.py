@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from shakeout.corpus.database import Bug, Database, Decision
+from shakeout.corpus.database import Database
+from shakeout.corpus.rows import Bug, Decision
 
 __all__ = ["Wanted", "described", "line", "listed", "shown", "whole"]
 
@@ -19,7 +20,7 @@ class Wanted:
 
     Attributes:
         targets: names of targets.
-        states: how sure it is that the bug is there, of ``shakeout.corpus.database.STATES``.
+        states: how sure it is that the bug is there, of ``shakeout.corpus.rows.STATES``.
         statuses: what a person said of it, of ``STATUSES``.
         text: stands in title or symptom, small and capital letters alike.
     """

@@ -15,9 +15,10 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from shakeout.corpus.codec import encode
-from shakeout.corpus.database import NAME, Database, DatabaseError, Known, Totals
+from shakeout.corpus.database import NAME, Database, DatabaseError
 from shakeout.corpus.known import DIRECTORY as KNOWN
 from shakeout.corpus.known import KnownBug, load_all
+from shakeout.corpus.rows import Known, Totals
 from shakeout.fuzz import config as configuration
 from shakeout.fuzz import events, schedule
 from shakeout.fuzz.confirm import RUNS

@@ -11,7 +11,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from shakeout.corpus.database import Totals
+from shakeout.corpus.rows import Totals
 from shakeout.fuzz import events
 
 __all__ = ["Display", "ledger_table"]

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeAlias
 
-from shakeout.corpus.database import Totals
+from shakeout.corpus.rows import Totals
 
 __all__ = [
     "LOG",

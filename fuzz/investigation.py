@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from shakeout.corpus.codec import decode
-from shakeout.corpus.database import Bug, Database, Finding
+from shakeout.corpus.database import Database
+from shakeout.corpus.rows import Bug, Finding
 from shakeout.fuzz import events
 from shakeout.fuzz.confirm import RUNS, Confirmation
 from shakeout.fuzz.environment import describe

@@ -9,7 +9,8 @@ from typing import Any
 
 from shakeout.corpus import codec, script
 from shakeout.corpus.case import Case
-from shakeout.corpus.database import NAME, Bug, Database, LedgerRow, Totals
+from shakeout.corpus.database import NAME, Database
+from shakeout.corpus.rows import Bug, LedgerRow, Totals
 from shakeout.fuzz.environment import describe
 from shakeout.oracles.vendor import unusual
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from shakeout.corpus.database import Totals
+from shakeout.corpus.rows import Totals
 from shakeout.fuzz.losses import lost
 from shakeout.fuzz.signature import INTERNAL
 from shakeout.fuzz.supervisor import Answer, Loss

@@ -13,7 +13,7 @@ __all__ = ["add_commands"]
 
 def add_commands(add: Add) -> None:
     """Add them to the parser."""
-    from shakeout.corpus.database import STATES, STATUSES
+    from shakeout.corpus.rows import STATES, STATUSES
 
     bugs = add(
         "bugs",

@@ -12,7 +12,7 @@ from shakeout.fuzz.commands.places import RUNS, Add, Mistake, existing, print_js
 from shakeout.fuzz.exits import Exit
 
 if TYPE_CHECKING:
-    from shakeout.corpus.database import LedgerRow
+    from shakeout.corpus.rows import LedgerRow
     from shakeout.corpus.support import Support
 
 __all__ = ["add_commands"]

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shakeout.corpus import codec
-from shakeout.corpus.database import NAME, Bug, Database, Finding
+from shakeout.corpus.database import NAME, Database
 from shakeout.corpus.minimals import Minimal
+from shakeout.corpus.rows import Bug, Finding
 from shakeout.fuzz import events
 from shakeout.fuzz.attended import interruptible
 from shakeout.fuzz.exits import Exit

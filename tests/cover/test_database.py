@@ -10,18 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from shakeout.corpus.database import (
-    KEPT,
-    Bug,
-    Database,
-    Known,
-    LedgerRow,
-    MalformedDatabase,
-    NewerDatabase,
-    Totals,
-    UnknownBug,
-    UnusableDatabase,
-)
+from shakeout.corpus.database import KEPT, Database, MalformedDatabase, NewerDatabase, UnknownBug, UnusableDatabase
+from shakeout.corpus.rows import Bug, Known, LedgerRow, Totals
 
 
 @pytest.fixture

@@ -149,7 +149,7 @@ def test_whoever_watches_is_told_which_program_runs() -> None:
 
 @pytest.mark.parametrize("fine", [True, False])
 def test_shown_to_a_person(fine: bool) -> None:
-    from shakeout.corpus.database import Bug
+    from shakeout.corpus.rows import Bug
     from shakeout.fuzz.report import _finding
 
     whole = case(chain, numbers(5, 3))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shakeout.corpus.database import Totals
+from shakeout.corpus.rows import Totals
 from shakeout.fuzz import events
 
 SAMPLES = [

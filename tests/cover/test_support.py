@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from shakeout.corpus import support
-from shakeout.corpus.database import LedgerRow
+from shakeout.corpus.rows import LedgerRow
 from shakeout.corpus.support import Support
 from shakeout.fuzz import compose as composing
 from shakeout.fuzz.protocol import Job
