@@ -14,6 +14,7 @@ from shakeout.corpus.program import InvalidProgram, Program
 
 __all__ = [
     "HISTORY",
+    "SANITIZE",
     "Case",
     "InputSet",
     "Knob",
@@ -33,6 +34,9 @@ Mode = Literal["inference", "training"]
 
 #: The knob that says what an artefact has been through before its first call, where a target has it.
 HISTORY = "history"
+
+#: The knob that has kernels built with a sanitizer's checks.
+SANITIZE = "sanitize"
 
 #: What a target promises beside equal meaning: ``bits`` (the reference's very bits, random state included; an offload
 #: runtime does, a compiler does not), ``layout`` (the strides of its outputs, and which of them share memory),
@@ -120,11 +124,15 @@ class InputSet:
 
 @dataclass(frozen=True, slots=True)
 class Knob:
-    """One thing that a target lets a setting vary; ``values[0]`` is the default."""
+    """One thing that a target lets a setting vary; ``values[0]`` is the default.
+
+    One that is not ``drawn`` holds for a whole campaign, where somebody pins it.
+    """
 
     name: str
     values: tuple[Scalar, ...]
     help: str = ""
+    drawn: bool = True
 
     @property
     def default(self) -> Scalar:

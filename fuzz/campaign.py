@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
+from shakeout.corpus.case import SANITIZE
 from shakeout.corpus.codec import encode
 from shakeout.corpus.database import NAME, Database, DatabaseError
 from shakeout.corpus.known import DIRECTORY as KNOWN
@@ -35,6 +36,7 @@ from shakeout.fuzz.tally import abandoned, counts, internal, result_of, traced
 from shakeout.fuzz.timing import LEAST, TimeLimits
 from shakeout.fuzz.traces import TraceLog
 from shakeout.fuzz.triage.recognition import Remembered, expected
+from shakeout.targets.sanitizers import process_environment
 
 __all__ = ["Campaign", "DirectoryUnusable", "SelfTestFailed", "next_directory"]
 
@@ -137,6 +139,7 @@ class Campaign:
                 recycle=self._recycle,
                 device=self.config.device,
                 shortcuts=self.config.shortcuts,
+                environment=process_environment(dict(self.config.knobs).get(SANITIZE)),
             )
             stack.callback(self.crew.stop)
             self.investigation = Investigation(

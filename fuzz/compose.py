@@ -150,8 +150,9 @@ def _knobs(
     choices: Choices, space: KnobSpace, pinned: Mapping[str, Scalar], share: float, wanted: int
 ) -> list[tuple[tuple[str, Scalar], ...]]:
     """Up to so many different settings of the knobs; where there are several, the first is the default one."""
-    free = [knob for knob in space if knob.name not in pinned and len(knob.values) > 1 and knob.name != HISTORY]
-    history = next((knob.values[1:] for knob in space if knob.name == HISTORY and HISTORY not in pinned), ())
+    drawn = [knob for knob in space if knob.name not in pinned and len(knob.values) > 1 and knob.drawn]
+    free = [knob for knob in drawn if knob.name != HISTORY]
+    history = next((knob.values[1:] for knob in drawn if knob.name == HISTORY), ())
     found: list[tuple[tuple[str, Scalar], ...]] = []
     for attempt in range(2 * wanted):
         knobs = dict(pinned)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 
 from shakeout.fuzz import events
 from shakeout.fuzz.protocol import Job
@@ -30,6 +30,7 @@ class Isolated:
         seconds: that it may take; None to derive it as it goes.
         tell: told while the targets are warmed.
         stop: asked now and then whether to give up.
+        environment: what else the workers find in their environment from their start.
     """
 
     def __init__(
@@ -44,8 +45,9 @@ class Isolated:
         seconds: float | None = None,
         tell: events.Listener = lambda event: None,
         stop: Callable[[], bool] = lambda: False,
+        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        self._crew = Crew(directory, targets, workers, tell=tell, maker=maker, device=device)
+        self._crew = Crew(directory, targets, workers, tell=tell, maker=maker, device=device, environment=environment)
         self._times = TimeLimits(seconds)
         self._memory = memory
         self._numbers = itertools.count()

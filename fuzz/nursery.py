@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from shakeout.fuzz import events
@@ -65,12 +66,20 @@ class Nursery:
         tell: told what the zygote is at.
         shortcuts: of ``shakeout.targets.shortcuts``, for the workers.
         processes: how many workers there will be.
+        environment: what else the zygote finds in its environment from its start.
     """
 
     def __init__(
-        self, directory: Path, maker: str, tell: events.Listener, shortcuts: Collection[str] = (), processes: int = 1
+        self,
+        directory: Path,
+        maker: str,
+        tell: events.Listener,
+        shortcuts: Collection[str] = (),
+        processes: int = 1,
+        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.directory = directory
+        self._environment = environment
         self._shortcuts = shortcuts
         self._processes = processes
         self._door: socket.socket | None = None
@@ -213,12 +222,19 @@ class Nursery:
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
-    def _spawn(self, arguments: list[str], log: str, pass_fds: Sequence[int] = ()) -> subprocess.Popen[bytes]:
+    def _spawn(
+        self,
+        arguments: list[str],
+        log: str,
+        pass_fds: Sequence[int] = (),
+        further: Mapping[str, str] = MappingProxyType({}),
+    ) -> subprocess.Popen[bytes]:
         cache = self.directory / "cache"
         environment = {
             **os.environ,
             **ENVIRONMENT,
             **shortcut_environment(self._shortcuts),
+            **further,
             "TMPDIR": str((cache / "tmp").absolute()),
             "TORCHINDUCTOR_CACHE_DIR": str((cache / log.partition(".")[0]).absolute()),
         }
@@ -243,7 +259,7 @@ class Nursery:
             door = -1 if self._door is None else self._door.fileno()
             files += [door] if door >= 0 else []
             command += [str(door), ",".join(self._shortcuts)]
-        self._process = self._spawn(command, "zygote.log", files)
+        self._process = self._spawn(command, "zygote.log", files, self._environment)
         theirs.close()
         self._control = Control(ours)
         self._await()

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from shakeout.fuzz import events
@@ -135,6 +136,7 @@ class Crew:
         device: ``cpu`` or ``cuda``.
         shortcuts: of ``shakeout.targets.shortcuts``. With joint builds there are more workers than jobs at work: the
             others wait for their kernels meanwhile.
+        environment: what else the workers find in their environment from their start.
     """
 
     def __init__(
@@ -148,13 +150,14 @@ class Crew:
         recycle: int = 150,
         device: str = "cpu",
         shortcuts: Collection[str] = (),
+        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.directory = directory
         if device != "cpu" or "inductor" not in targets:
             shortcuts = ()
         self._workers = workers
         self._spare = _spare(workers) if "joint" in shortcuts else 0
-        self._nursery = Nursery(directory, maker, tell, shortcuts, workers + self._spare)
+        self._nursery = Nursery(directory, maker, tell, shortcuts, workers + self._spare, environment)
         self.headers = self._nursery.headers
         #: Seconds that the last fork took in the zygote, and until a dead worker's successor was ready.
         self.fork_seconds = 0.0

@@ -50,6 +50,9 @@ def main() -> None:
     # Ctrl-C is for the supervisor, which decides what happens to us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # What a sanitizer had put before this process is not meant for the compilers that it starts.
+    if "libasan" in os.environ.get("LD_PRELOAD", ""):
+        del os.environ["LD_PRELOAD"]
     # A user's own target is found from the working directory, behind everything that is installed.
     sys.path.append(os.getcwd())
     supervisor = Control(socket.socket(fileno=descriptor))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from shakeout.corpus.case import HISTORY, Knob, KnobSpace, Mode, Promise, Setting
+from shakeout.corpus.case import HISTORY, SANITIZE, Knob, KnobSpace, Mode, Promise, Setting
 from shakeout.targets.eager import INSTALL_TORCH
-from shakeout.targets.printed import remembering
+from shakeout.targets.printed import wrapped
 from shakeout.targets.target import module_available
 
 __all__ = ["AOT_EAGER", "DECOMPOSED", "DYNAMO", "INDUCTOR", "TorchCompile"]
@@ -38,6 +38,12 @@ _INDUCTOR = (
         _HISTORY,
         values=(*_HISTORY.values, "warm_cache"),
         help=f"{_HISTORY.help}; or compiled before, so that it comes from the caches on disk",
+    ),
+    Knob(
+        SANITIZE,
+        (None, "address", "undefined"),
+        "kernels are built with address or undefined-behaviour checks; only where it is pinned",
+        drawn=False,
     ),
     Knob("freezing", (False, True), "parameters become constants (inference only)"),
     Knob("epilogue_fusion", (True, False), "fuse pointwise operators into what produces their input"),
@@ -120,7 +126,7 @@ class TorchCompile:
 
     def call(self, setting: Setting) -> str:
         """The call of ``torch.compile`` on ``function``, with the setting's knobs."""
-        options = {name: value for name, value in setting.knobs if name not in ("dynamic", HISTORY)}
+        options = {name: value for name, value in setting.knobs if name not in ("dynamic", HISTORY, SANITIZE)}
         arguments = [f"backend={(self.backend or self.name)!r}", "fullgraph=True"]
         if setting.knob("dynamic") is not None:
             arguments.append(f"dynamic={setting.knob('dynamic')!r}")
@@ -130,8 +136,9 @@ class TorchCompile:
 
     def source(self, setting: Setting) -> str:
         """``torch.compile`` with the setting's knobs."""
-        if (what := setting.knob(HISTORY)) is not None:
-            return remembering(self.call(setting), str(what), _DECLINED)
+        history, sanitizer = (setting.knob(name) or "" for name in (HISTORY, SANITIZE))
+        if history or sanitizer:
+            return wrapped(self.call(setting), _DECLINED, str(history), str(sanitizer))
         return f"def prepare(function):\n    torch.compiler.reset()\n    return {self.call(setting)}\n\n\n{_DECLINED}\n"
 
 

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-__all__ = ["loaded", "remembering", "run_once", "staged"]
+__all__ = ["loaded", "run_once", "staged", "wrapped"]
 
 #: Where the functions of ``staged.py`` leave what others may want to see.
 _STATE = """KEPT = {}  # what other settings of the same program may use again
@@ -35,23 +35,34 @@ def staged(body: str, *functions: Callable[..., Any], imports: Sequence[str] = (
     return "\n\n\n".join([head, _STATE, *map(_source, (*shared, *functions)), body.rstrip()]) + "\n"
 
 
-def remembering(call: str, what: str, declined: str) -> str:
-    """The text of a target whose artefact has a history.
+def wrapped(call: str, declined: str, history: str = "", sanitizer: str = "") -> str:
+    """The text of a target whose artefact has a history, or whose kernels are checked by a sanitizer.
 
     Args:
         call: the expression that compiles ``function``.
-        what: the history, of ``targets/history.py``.
         declined: the target's own ``declined``.
+        history: of ``targets/history.py``, or nothing.
+        sanitizer: of ``targets/sanitizers.py``, or nothing.
     """
-    from shakeout.targets.history import after, cached, changed, copies, otherwise, switched
+    from shakeout.targets import history as past
+    from shakeout.targets import sanitizers as checked
 
-    used = (copies, changed, otherwise, switched, cached, after)
-    lines = ["def prepare(function):", "    torch.compiler.reset()"]
-    lines += ["    function = switched(function)"] if what == "python_state" else []
-    lines += [f"    return after(function, {call}, {what!r})"]
-    return (
-        "\n\n\n".join(["import contextlib\nimport functools", *map(_source, used), "\n".join(lines), declined]) + "\n"
-    )
+    imports, lines = ["contextlib"], list[str]()
+    used: list[Callable[..., Any]] = []
+    if history:
+        imports += ["functools"]
+        used += [past.copies, past.changed, past.otherwise, past.switched, past.cached, past.after]
+        lines += ["function = switched(function)"] if history == "python_state" else []
+        call = f"after(function, {call}, {history!r})"
+    if sanitizer:
+        imports += ["os", "subprocess", "sys", "tempfile"]
+        used += [checked.SanitizerReport, checked.checks, checked.runtime, checked.process_environment]
+        used += [checked.preloaded, checked.told, checked.sanitized, checked.guarded]
+        lines.insert(0, f"preloaded({sanitizer!r})")
+        call = f"guarded({call}, {sanitizer!r})"
+    body = ["def prepare(function):", *(f"    {line}" for line in (*lines, "torch.compiler.reset()", f"return {call}"))]
+    head = "\n".join(f"import {name}" for name in sorted(imports))
+    return "\n\n\n".join([head, *map(_source, used), "\n".join(body), declined]) + "\n"
 
 
 def loaded(text: str) -> dict[str, Any]:

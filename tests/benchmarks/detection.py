@@ -8,6 +8,9 @@ there already is not run again.
 the canaries of all its faults listen and no fault has an effect. A case that triggers a fault then runs with that fault
 alone, and counts as detected if it fails, which it does not without. Each fault that is not detected has an owner: the
 generator (its code was never reached), the values (reached, and never anything else came out), or the oracles.
+
+``--errors`` asks how small an error is still seen: one element of a float32 product is wrong by a factor, among few
+elements and among a million, and the same policies judge.
 """
 
 from __future__ import annotations
@@ -28,9 +31,12 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.faults import FAULTS, Fault, listening, planted
+from tests.faults.fault import inputs
+from tests.faults.graphs import Graph, Site
 
-from shakeout.corpus.case import Case
+from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View
 from shakeout.corpus.observation import Observation
+from shakeout.corpus.program import Call, Input, Program, Ref, TensorType
 from shakeout.corpus.support import declined
 from shakeout.fuzz import compose, conduct, runs, schedule
 from shakeout.fuzz.config import Config
@@ -86,8 +92,8 @@ POLICIES: dict[str, Callable[[torch.Tensor, torch.Tensor], bool]] = {
 }
 
 
-def measure(fault: Fault) -> dict[str, Any]:
-    """One row: who saw the fault."""
+def measure(fault: Fault, case: Case | None = None) -> dict[str, Any]:
+    """One row: who saw the fault, in its minimal case or in another one."""
     seen: dict[str, Observation] = {}
     observe = runs.observe
 
@@ -98,7 +104,7 @@ def measure(fault: Fault) -> dict[str, Any]:
         return found
 
     with planted(fault) as canary, mock.patch.object(runs, "observe", recorded):
-        result = execute(fault.case())
+        result = execute(fault.case() if case is None else case)
     row: dict[str, Any] = {"name": fault.name, "kind": fault.kind, "group": fault.group, "target": fault.target}
     row |= {"source": fault.source, "reached": canary.reached > 0, "triggered": canary.triggered > 0}
     failure = result.failure
@@ -108,6 +114,41 @@ def measure(fault: Fault) -> dict[str, Any]:
     for name, agrees in POLICIES.items():
         row[name] = raised or not all(agrees(a, b) for a, b in compared)
     return row
+
+
+#: By how much, relatively, a lone element is wrong, and among how many.
+ERRORS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+SIZES = (100, 1_000_000)
+
+
+def lone(error: float) -> Fault:
+    """A product of which the last element is wrong by a factor."""
+
+    def wrong(site: Site, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
+        right = op(*args, **kwargs)
+        right.view(-1)[-1] *= 1 + error
+        return right
+
+    plant = Graph((torch.ops.aten.mul.Tensor,), wrong)
+    one = inputs(torch.ones(1))
+    return Fault(f"one product wrong by {error:g}", "mutant", "grid", "aot_eager", plant, torch.square, (one,))
+
+
+def products(count: int) -> Case:
+    """So many products of numbers between 1/2 and 1 with themselves."""
+    type_ = TensorType("float32", (count,))
+    program = Program((Input(type_),), (Call("torch.mul", (Ref(0), Ref(0)), (), (type_,)),), (1,))
+    storage = Storage("float32", count, Values("uniform", 1, 0.5, 1.0))
+    return Case(program, (InputSet((storage,), (View(0, "float32", (count,), (1,)),)),), Setting("aot_eager"))
+
+
+def seen(rows: Sequence[dict[str, Any]]) -> str:
+    """Which errors each policy saw."""
+    lines = [f"{'elements':>9}{'error':>8}" + "".join(f"{name:>18}" for name in ("shakeout", *POLICIES))]
+    for row in rows:
+        words = ("seen" if row[name] else "-" for name in ("shakeout", *POLICIES))
+        lines.append(f"{row['elements']:>9}{row['error']:>8g}" + "".join(f"{word:>18}" for word in words))
+    return "\n".join(lines)
 
 
 def campaign(target: str, first: int, last: int, tried: dict[str, int]) -> list[dict[str, Any]]:
@@ -210,12 +251,22 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, help="file of JSON lines that is continued")
     parser.add_argument("--target", action="append")
     parser.add_argument("--campaign", type=int, metavar="N", help="N grown cases for each target instead")
+    parser.add_argument("--errors", action="store_true", help="how small an error of one element is seen instead")
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     rows = []
     if options.rows is not None and options.rows.exists():
         rows = [json.loads(line) for line in options.rows.read_text().splitlines()]
+    if options.errors:
+        for count, error in ((count, error) for count in SIZES for error in ERRORS):
+            if not any((row["elements"], row["error"]) == (count, error) for row in rows):
+                rows.append({"elements": count, "error": error, **measure(lone(error), products(count))})
+                if options.rows is not None:
+                    with options.rows.open("a") as file:
+                        file.write(json.dumps(rows[-1]) + "\n")
+        print(seen(rows))
+        return
     if options.campaign is not None:
         compose.prepare(lambda text: None)
         conduct.look()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shakeout.corpus.case import Case
+from shakeout.corpus.case import SANITIZE, Case
 from shakeout.fuzz.attended import Line, Stop, interruptible
 from shakeout.fuzz.environment import describe
 from shakeout.fuzz.exits import Exit
@@ -22,6 +22,7 @@ from shakeout.fuzz.triage.bisect.facts import Bisection, Fact, write
 from shakeout.fuzz.triage.bisect.inquiry import Inquiry
 from shakeout.fuzz.triage.bisect.ladders import bisected
 from shakeout.fuzz.triage.bisect.trials import Crewed
+from shakeout.targets.sanitizers import process_environment
 from shakeout.targets.target import target
 
 if TYPE_CHECKING:
@@ -129,6 +130,7 @@ def bisect_command(
             memory=memory,
             tell=line.warming,
             stop=stop,
+            environment=process_environment(job.case.setting.knob(SANITIZE)),
         )
         try:
             with line, crew:

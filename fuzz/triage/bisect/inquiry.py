@@ -142,7 +142,7 @@ class Inquiry:
             (knob.name, value)
             for knob in target(setting.target).knobs()
             for value in knob.values
-            if knob.name not in left_out and value != setting.knob(knob.name, knob.values[0])
+            if knob.drawn and knob.name not in left_out and value != setting.knob(knob.name, knob.values[0])
         ]
         trials = [Trial(self.switched(name, value)) for name, value in switches]
         told = self.ask_all(
