@@ -25,7 +25,7 @@ LIMITS = Limits(size=128, elements=MAX_ELEMENTS, usual=_USUAL)
 _EMPTY = Limits(size=16, elements=MAX_ELEMENTS, usual=((0, 1, 2, 3, 0, 4),))
 
 #: How often all operands have the dtype of the one that is there, where that is taken.
-_ALIKE = 0.7
+_ALIKE = 0.9
 
 
 def place_by_rule(growth: Growth, ruled: Ruled, dtype: str | None, focus: tuple[int, int] | None = None) -> bool:
@@ -68,7 +68,8 @@ def _place(growth: Growth, ruled: Ruled, dtype: str | None, focus: tuple[int, in
             spread = _within(spread, wanted, ruled.spreads)
         numbers.append(growth.operand(dtypes[place], shape, spread, writes=place in ruled.mutates, plain=plain))
     other = {name: choices.pick(pool) for name, pool in rule.pools if pool}
-    args, kwargs = rule.arguments(dict(zip(rule.names, values, strict=True)), other)
+    first = rule.dimensions
+    args, kwargs = rule.arguments(dict(zip(rule.names[first:], values[first:], strict=True)), other)
     growth.run(
         ruled.operator,
         tuple([_bound(arg, numbers) for arg in args]),

@@ -113,7 +113,7 @@ def learn(traces: Sequence[Trace], effort: int = EFFORT) -> Learnt:
 
 def _pools(table: Table) -> tuple[tuple[str, tuple[Arg, ...]], ...]:
     names = sorted(name for name, _, kind in attributes(table.variant) if kind == "float")
-    rows = [floats(trace) for trace in table.traces] if names else []
+    rows = [floats(trace, table.variant) for trace in table.traces] if names else []
     pools: list[tuple[str, tuple[Arg, ...]]] = []
     for name in names:
         distinct = {repr(row[name]): row[name] for row in rows}

@@ -18,9 +18,9 @@ __all__ = ["Limits", "Proposal", "assign", "propose"]
 Proposal = tuple[tuple[Arg, ...], tuple[tuple[str, Arg], ...], tuple[TensorType, ...]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Limits:
-    """How large a proposal may be.
+    """How large a proposal may be; a rule keeps what it prepared for each of them, so there should be few.
 
     Attributes:
         size: of a dimension that is drawn.
@@ -67,7 +67,7 @@ def assign(
             if size == 0 and not rule.domains[first + axis].zero:
                 return None
             known[rule.names[first + axis]] = size
-    key = (frozenset(given), limits, zero)
+    key = (*given, limits, zero)
     solver = rule.solvers.get(key)
     if solver is None:
         solver = rule.solvers[key] = _solver(rule, frozenset(known), limits, zero)

@@ -133,7 +133,7 @@ class Rule:
             result is None or None not in result.shape.sizes for case in self.cases for result in case.results
         )
 
-    @property
+    @functools.cached_property
     def dimensions(self) -> int:
         """How many of the symbols are dimensions of operands; they come first."""
         return sum(self.variant.ranks)
@@ -152,6 +152,11 @@ class Rule:
     def _paths(self) -> dict[tuple[int | str, ...], str]:
         """The attribute at each path."""
         return {path: name for name, path, _ in attributes(self.variant)}
+
+    @functools.cached_property
+    def _constants(self) -> tuple[tuple[Arg, ...], tuple[tuple[str, Arg], ...]]:
+        """The arguments of every call, where there is no attribute."""
+        return self._arguments({}, {})
 
     @functools.cached_property
     def _first(self) -> dict[str, Arg]:
@@ -177,7 +182,7 @@ class Rule:
         if variant_of(call) != self.variant:
             return False
         return self.dtypes.accepts([operand.dtype for operand in call.operands]) and self.takes(
-            list(symbols(call).values())
+            list(symbols(call, self.variant).values())
         )
 
     def takes(self, values: Sequence[int]) -> bool:
@@ -204,7 +209,7 @@ class Rule:
 
     def predict(self, call: Trace) -> tuple[TensorType | None, ...] | None:
         """The type of each result of a call of the rule's variant; None where the rule cannot tell."""
-        values = list(symbols(call).values())
+        values = list(symbols(call, self.variant).values())
         case = self.case(values)
         if case is None:
             return None
@@ -242,6 +247,13 @@ class Rule:
             values: for each integer attribute its value.
             other: for each further attribute its value; of those that are missing the first that was accepted.
         """
+        if not self._paths:
+            return self._constants
+        return self._arguments(values, other)
+
+    def _arguments(
+        self, values: Mapping[str, int], other: Mapping[str, Arg]
+    ) -> tuple[tuple[Arg, ...], tuple[tuple[str, Arg], ...]]:
         pools = self._first
         given = self._paths
 

@@ -187,10 +187,22 @@ class Solver:
         return values if _true(self._ground, values) else None
 
     def _search(self, depth: int, values: list[int], choices: Choices, budget: list[int]) -> bool:
-        if depth == len(self._stages):
+        stages = self._stages
+        candidates: Sequence[int] = ()
+        while depth < len(stages):
+            stage = stages[depth]
+            candidates = self._candidates(stage, values)
+            if len(candidates) != 1:
+                break
+            # Nothing to choose, and nothing to come back to.
+            values[stage.place] = candidates[0]
+            budget[0] -= 1
+            if budget[0] < 0 or not _true(stage.check, values):
+                return False
+            depth += 1
+        else:
             return True
-        stage = self._stages[depth]
-        for value in self._ordered(stage, values, choices):
+        for value in self._ordered(stage, candidates, values, choices) if candidates else ():
             budget[0] -= 1
             if budget[0] < 0:
                 return False
@@ -235,13 +247,9 @@ class Solver:
             return range(low, high + 1)
         return [value for value in domain if low <= value <= high]
 
-    def _ordered(self, stage: _Stage, values: list[int], choices: Choices) -> Iterator[int]:
-        """The candidates in drawn order; values of related variables are likely ones."""
-        candidates = self._candidates(stage, values)
+    def _ordered(self, stage: _Stage, candidates: Sequence[int], values: list[int], choices: Choices) -> Iterator[int]:
+        """Two candidates or more in drawn order; values of related variables are likely ones."""
         count = len(candidates)
-        if count <= 1:
-            yield from candidates
-            return
         if stage.usual and (first := choices.pick(stage.usual)) in candidates:
             start = candidates.index(first)
         else:

@@ -73,14 +73,14 @@ def tabulate(traces: Sequence[Trace]) -> Table:
     rejected: dict[tuple[object, ...], tuple[Trace, list[int]]] = {}
     huge = 0
     for trace in traces:
-        if variant_of(trace) != variant:
-            raise ValueError(f"{variant_of(trace)} is another variant than {variant}")
-        row = list(symbols(trace).values())
+        if (other := variant_of(trace)) != variant:
+            raise ValueError(f"{other} is another variant than {variant}")
+        row = list(symbols(trace, variant).values())
         if any(abs(value) >= HUGE for value in row):
             huge += 1
             continue
         dtypes = tuple([operand.dtype for operand in trace.operands])
-        key: tuple[object, ...] = (*row, *dtypes, *map(repr, floats(trace).values()))
+        key: tuple[object, ...] = (*row, *dtypes, *map(repr, floats(trace, variant).values()))
         if not trace.accepted:
             rejected.setdefault(key, (trace, row))
         elif key not in kept:

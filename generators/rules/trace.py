@@ -239,22 +239,28 @@ def _numbers(kind: Kind, name: str, path: Path) -> Iterator[tuple[str, Path, str
             yield from _numbers(item, inner, (*path, position))
 
 
-def symbols(trace: Trace) -> dict[str, int]:
-    """The integers of a call by name: each dimension of each operand, then each integer attribute."""
+def symbols(trace: Trace, variant: Variant | None = None) -> dict[str, int]:
+    """The integers of a call by name: each dimension of each operand, then each integer attribute.
+
+    Args:
+        trace: the call.
+        variant: that it belongs to, where that is known already.
+    """
     found = {
         f"in[{number}].shape[{axis}]": size
         for number, operand in enumerate(trace.operands)
         for axis, size in enumerate(operand.shape)
     }
-    for name, path, kind in attributes(variant_of(trace)):
+    for name, path, kind in attributes(variant or variant_of(trace)):
         if kind == "int":
             found[name] = _at(trace, path)
     return found
 
 
-def floats(trace: Trace) -> dict[str, float]:
+def floats(trace: Trace, variant: Variant | None = None) -> dict[str, float]:
     """The floating-point attributes of a call by name."""
-    return {name: _at(trace, path) for name, path, kind in attributes(variant_of(trace)) if kind == "float"}
+    known = attributes(variant or variant_of(trace))
+    return {name: _at(trace, path) for name, path, kind in known if kind == "float"}
 
 
 def _at(trace: Trace, path: Path) -> Any:

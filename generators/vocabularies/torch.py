@@ -84,6 +84,12 @@ class Vocabulary:
             self._rules[operator] = found
         return found
 
+    def recorded(self) -> Vocabulary:
+        """The same without rules."""
+        found = Vocabulary(self._rows)
+        found.name, found._records = self.name, self._records
+        return found
+
     def within(self, operators: frozenset[str]) -> Vocabulary:
         """The same without all other operators; made once for each set of them."""
         found = self._parts.get(operators)

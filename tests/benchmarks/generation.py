@@ -3,7 +3,7 @@
 Run it directly: ``python tests/benchmarks/generation.py [--programs N]``. Times are processor time of this process, the
 least of three for each program, so that other processes on the machine show less. What the reference shows is a
 by-product of growing; the source text and a run of the reference from it, which a campaign adds where the target's
-bits are others, are printed beside it.
+bits are others, are printed beside it. Where ``shakeout learn torch`` was run, what rules cost is measured as well.
 """
 
 from __future__ import annotations
@@ -54,6 +54,20 @@ def speed(vocabulary: Vocabulary, recipe: Recipe, programs: int) -> str:
     parts = ", ".join(f"{part} {1e6 * seconds / programs:.0f}" for part, seconds in spent.items())
     whole = f"{operators / sum(spent.values()):.0f} with text and a run of it"
     return f"{operators / total:7.0f} operators/s, {whole} ({operators / programs:.1f} per program; us each: {parts})"
+
+
+def ratio(vocabulary: Vocabulary, recipe: Recipe, programs: int) -> str:
+    """One line: operators per second by rules and by recorded calls alone, measured in turn."""
+    both = (vocabulary, vocabulary.recorded())
+    both[1].warm()
+    operators, spent = [0, 0], [0.0, 0.0]
+    for seed in range(programs):
+        rounds = [[once(seed, recipe, one) for one in both] for _ in range(ROUNDS)]
+        for side in range(2):
+            operators[side] += rounds[0][side][0]
+            spent[side] += min(seconds[side][1]["grow"] + seconds[side][1]["store"] for seconds in rounds)
+    ruled, recorded = (count / seconds for count, seconds in zip(operators, spent, strict=True))
+    return f"{ruled:.0f} operators/s by rules, {recorded:.0f} by recorded calls alone: {ruled / recorded:.2f}"
 
 
 def breadth(vocabulary: Vocabulary, recipe: Recipe, programs: int) -> str:
@@ -134,6 +148,9 @@ def main() -> None:
     recipe = Recipe(style="network", operators=10, mode="inference")
     print(f"  inference    : {speed(vocabulary, recipe, options.programs)}")
     print(f"small programs : {speed(vocabulary, Recipe(style='small'), options.programs)}")
+    if vocabulary.ruled:
+        print(f"networks of 10 : {ratio(vocabulary, Recipe(style='network', operators=10), options.programs)}")
+        print(f"small programs : {ratio(vocabulary, Recipe(style='small'), options.programs)}")
     print(f"networks: {breadth(vocabulary, Recipe(style='network'), options.networks)}")
     print(f"small: {breadth(vocabulary, Recipe(style='small'), options.networks)}")
 

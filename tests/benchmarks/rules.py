@@ -1,31 +1,40 @@
 """Measures rules: which names of PyTorch's own operators networks hold, how many variants have a rule, and how good.
 
 Run it directly, after ``shakeout learn torch``: ``python tests/benchmarks/rules.py ROWS [--networks N]``. Raw rows are
-appended to ROWS, a JSON line for each name of op_db, each hundred networks and each operator; what is there is not
-measured again, so that it goes on where it was ended. Rows of operators hold for what was learnt when they were
-written: take another file after learning anew.
+appended to ROWS, a JSON line for each name of op_db, each hundred networks, each operator, and for the diversity of
+programs with rules and without; what is there is not measured again, so that it goes on where it was ended. An operator
+whose calls end the process is left out when it goes on. Rows hold for what was learnt when they were written: take
+another file after learning anew.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import json
+import re
 import subprocess
 import sys
 import warnings
+import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from shakeout.fuzz.learning.store import Files, files_of_torch, read
 from shakeout.generators.choices import SeededChoices
 from shakeout.generators.network import Recipe, grow
-from shakeout.generators.rules.trace import Trace, variant_of
-from shakeout.generators.vocabularies.torch import load_records
+from shakeout.generators.proposals import LIMITS
+from shakeout.generators.rules.execution import executed
+from shakeout.generators.rules.library import Entry, library_of_torch
+from shakeout.generators.rules.trace import Trace, Variant, variant_of
+from shakeout.generators.rules.validate import validate
+from shakeout.generators.vocabularies.torch import Vocabulary, load_records
 
 BLOCK = 100
 
@@ -42,8 +51,37 @@ def names() -> Iterator[tuple[str, list[str]]]:
         for function in (info.op, info.method_variant, info.inplace_variant):
             name = find(function) if function is not None else None
             called |= {name} if name is not None else set()
+        if not called and (name := wrapped(info, find)) is not None:
+            called.add(name)
     for name, operators in sorted(found.items()):
         yield name, sorted(operators)
+
+
+class _Calls(TorchFunctionMode):
+    """Every call of torch that is not made by another one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: list[Any] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.made.append(func)
+        return func(*args, **(kwargs or {}))
+
+
+def wrapped(info: Any, find: Callable[[Any], str | None]) -> str | None:
+    """The operator that an entry's own function does nothing but call; None where it does something else."""
+    from shakeout.generators.vocabularies.samples import dtypes_of, samples
+
+    supported = dtypes_of(info)
+    dtype = next((name for name in ("float32", "int64", "complex64") if name in supported), None)
+    called = set()
+    for sample in samples(info, getattr(torch, dtype), 8) if dtype is not None else ():
+        calls = _Calls()
+        with contextlib.suppress(Exception), calls:
+            info.op(sample.input, *sample.args, **sample.kwargs)
+        called.add(find(calls.made[0]) if len(calls.made) == 1 else None)
+    return called.pop() if len(called) == 1 else None
 
 
 def placed(block: int) -> list[str]:
@@ -53,6 +91,49 @@ def placed(block: int) -> list[str]:
     for seed in range(block * BLOCK, (block + 1) * BLOCK):
         found |= set(grow(SeededChoices(seed), Recipe(style="network"), vocabulary).program.operators())
     return sorted(found)
+
+
+def diversity(vocabulary: Vocabulary, programs: int = 1000) -> dict[str, Any]:
+    """How many different things programs of ten operators hold."""
+    types: set[tuple[Any, ...]] = set()
+    edges: set[tuple[str, str]] = set()
+    attributes: set[tuple[str, str]] = set()
+    shapes: set[tuple[Any, ...]] = set()
+    operators: set[str] = set()
+    for seed in range(programs):
+        program = grow(SeededChoices(seed), Recipe(style="network", operators=10), vocabulary).program
+        known = program.types()
+        makers: dict[int, str] = {}
+        value = len(program.inputs)
+        for call in program.calls:
+            operators.add(call.operator)
+            operands = [known[number] for number in call.operands()]
+            ranks = tuple(len(type_.shape) for type_ in operands if type_ is not None)
+            types |= {(call.operator, type_.dtype, ranks) for type_ in operands[:1] if type_ is not None}
+            attributes.add((call.operator, re.sub(r"Ref\(index=\d+\)", "tensor", repr((call.args, call.kwargs)))))
+            shapes.add((call.operator, *(type_.shape for type_ in operands if type_ is not None)))
+            edges |= {(makers[number], call.operator) for number in call.operands() if number in makers}
+            makers |= dict.fromkeys(range(value, value + len(call.results)), call.operator)
+            value += len(call.results)
+    return {
+        "programs": programs,
+        "operators": len(operators),
+        "types": len(types),
+        "edges": len(edges),
+        "attributes": len(attributes),
+        "shapes": len(shapes),
+    }
+
+
+def drawn(entries: Sequence[Entry], draws: int = 8) -> list[list[int]]:
+    """Of each rule, calls drawn afresh, as networks draw them: how many, those that were right, whether it is used."""
+    found = []
+    for entry in entries:
+        choices = SeededChoices(zlib.crc32(f"fresh {entry.rule.variant}".encode()))
+        run = functools.partial(executed, spreads=entry.spreads)
+        one = validate(entry.rule, choices, run, draws, (), LIMITS)
+        found.append([one.drawn, one.right, int(entry.usable)])
+    return found
 
 
 def learnt(files: Files, operator: str) -> dict[str, Any] | None:
@@ -81,6 +162,9 @@ def learnt(files: Files, operator: str) -> dict[str, Any] | None:
         "precision": [rule["precision"] for rule in ruled if rule["precision"] is not None],
         "completeness": [rule["completeness"] for rule in ruled if rule["completeness"] is not None],
         "reasons": dict(reasons),
+        "without": [
+            [str(Variant.from_json(row["variant"])), (row["notes"] or [""])[-1]] for row in rows if row["rule"] is None
+        ],
     }
 
 
@@ -120,11 +204,34 @@ def told(rows: list[dict[str, Any]]) -> Iterator[str]:
                 f"{measure}: {100 * sum(shares) / len(shares):.1f}% on average of {len(shares)} rules; "
                 f"95% or more for {good} of {len(means)} operators"
             )
+    fresh = [one for row in operators for one in row.get("fresh", ())]
+    for label, some in (("all rules", fresh), ("rules that are drawn from", [one for one in fresh if one[2]])):
+        if calls := sum(one[0] for one in some):
+            right = sum(one[1] for one in some)
+            share = sum(one[1] / one[0] for one in some if one[0]) / sum(one[0] > 0 for one in some)
+            yield f"fresh draws of {label}: {right} of {calls} right; {100 * share:.1f}% on average of {len(some)}"
+    for row in rows:
+        if "types" in row:
+            yield (
+                f"{row['programs']} programs {row['vocabulary']} rules: {row['types']} different (operator, dtype, "
+                f"ranks), {row['edges']} edges between operators, {row['operators']} operators, {row['shapes']} "
+                f"(operator, shapes), {row['attributes']} (operator, attributes)"
+            )
     reasons: Counter[str] = Counter()
     for row in operators:
         reasons.update(row["reasons"])
     for reason, count in reasons.most_common(8):
         yield f"  without a rule: {count:>5}  {reason}"
+    for row in operators:
+        for variant, reason in row.get("without", ()):
+            yield f"    {variant}: {reason}"
+    ended = {row["began"] for row in rows if "began" in row} - {row["operator"] for row in operators}
+    if ended:
+        yield f"ended the process, and left out: {', '.join(sorted(ended))}"
+    absent = sorted(name for name, called in entries.items() if called and not held.intersection(called))
+    yield f"not placed: {', '.join(absent)}"
+    nobody = sorted(name for name, called in entries.items() if not called)
+    yield f"no operator that a case can hold: {', '.join(nobody)}"
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
@@ -166,10 +273,18 @@ def main() -> None:
         for block in range(options.networks // BLOCK):
             if block not in have:
                 keep({"block": block, "held": placed(block)})
-        known = {row["operator"] for row in rows if "variants" in row}
-        for operator in load_records().operators:
-            if operator not in known and (row := learnt(files_of_torch(), operator)) is not None:
-                keep(row)
+        vocabulary = load_records()
+        done = {row["vocabulary"] for row in rows if "types" in row}
+        for label, one in (("with", vocabulary), ("without", vocabulary.recorded())):
+            if label not in done:
+                keep({"vocabulary": label, **diversity(one)})
+        known = {row.get("operator", row.get("began")) for row in rows}
+        library = library_of_torch()
+        with torch.no_grad():
+            for operator in vocabulary.operators:
+                if operator not in known and (row := learnt(files_of_torch(), operator)) is not None:
+                    keep({"began": operator})
+                    keep({**row, "fresh": drawn(library.entries(operator))})
     for line in told(rows):
         print(line)
 
