@@ -216,6 +216,10 @@ def repro(case: Case, result: Result | None = None, *, limit: float = 0) -> str:
         headline = f"Case {case.id} on {case.setting.target}."
     else:
         assert result is not None
+        if failing.evidence.get("tolerance") == "derived":
+            # The least absolute tolerance by which what is told still shows.
+            apart = abs(failing.evidence["found"] - failing.evidence["expected"]) / 2
+            tolerances = {dtype: (rtol, min(atol, apart)) for dtype, (rtol, atol) in tolerances.items()}
         headline = title(case.setting.target, failing.symptom, failing.message, result.stage)
     return script.standalone(
         case,

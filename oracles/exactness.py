@@ -19,7 +19,7 @@ from shakeout.oracles.verdict import REFERENCE, Answers, Question
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["EXACT", "LIMITS", "OPERATORS", "candidate", "kind", "majorised", "proven"]
+__all__ = ["EXACT", "LIMITS", "OPERATORS", "candidate", "elementary", "kind", "majorised", "proven"]
 
 #: The observation that proves it: the program in double precision, or an error that says what is not proven.
 EXACT = Question("exact")
@@ -93,6 +93,21 @@ def kind(operator: str) -> str:
     if last in _SUMS or last in _DIFFERENCES:
         return "sums"
     return "choices" if last in _CHOICES else ""
+
+
+#: Rounded once, as IEEE 754 demands.
+_ROUNDED = frozenset("div div_ true_divide divide divide_ __truediv__ __itruediv__ sqrt sqrt_ mean".split())
+
+
+def elementary(case: Case) -> bool:
+    """Whether all that a program rounds are sums, products, quotients and roots of its operands.
+
+    Then replicas have every rounding error that a right implementation may have. An operator that is computed from
+    series or tables (``erf``, ``lgamma``) rounds within, where nothing moves it.
+    """
+    if case.program.vocabulary != "torch":
+        return False
+    return all(kind(name) or name.rpartition(".")[2] in _ROUNDED for name in set(case.program.operators()))
 
 
 def majorised(call: Call) -> Call:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["REPLICAS", "REPLICAS_TO_FAIL", "TABLE", "default", "moved", "within"]
+__all__ = ["REPLICAS", "REPLICAS_TO_FAIL", "TABLE", "beyond", "default", "moved", "within"]
 
 #: Relative and absolute tolerance by dtype; a dtype that is missing must agree exactly.
 TABLE: dict[str, tuple[float, float]] = {
@@ -70,10 +70,38 @@ def within(want: torch.Tensor, got: torch.Tensor) -> torch.Tensor:
     return torch.eq(got, want)
 
 
+def beyond(want: torch.Tensor, got: torch.Tensor) -> torch.Tensor:
+    """Which numbers differ by more than the relative tolerance and what underflows: bool, of their common shape.
+
+    The default absolute tolerance passes a float32 result below 1e-5 that is altogether wrong. Only real floats are
+    told; where one of the two is no number, ``within`` has the word.
+    """
+    import torch
+
+    if not want.dtype.is_floating_point:
+        return torch.zeros(want.shape, dtype=torch.bool)
+    rtol, _ = default(want.dtype)
+    w, g = want.to(torch.float64), got.to(torch.float64)
+    apart = (g - w).abs() > rtol * w.abs() + _underflow(want.dtype)
+    return apart & torch.isfinite(w) & torch.isfinite(g)
+
+
+def _underflow(dtype: torch.dtype) -> float:
+    """The smallest normal number: what lies below it may be zero."""
+    import torch
+
+    return float(torch.finfo(dtype).tiny)
+
+
 def moved(
-    want: torch.Tensor, got: torch.Tensor, baseline: torch.Tensor | None, replicas: Sequence[torch.Tensor]
+    want: torch.Tensor,
+    got: torch.Tensor,
+    baseline: torch.Tensor | None,
+    replicas: Sequence[torch.Tensor],
+    *,
+    derived: bool = False,
 ) -> torch.Tensor:
-    """Which elements rounding alone explains: bool, of their common shape.
+    """Which elements rounding alone explains: bool, of their common shape. ``derived`` leaves out the default atol.
 
     An element is explained if it is as close to double precision as the reference is, or if it lies within the
     replicas' spread. A replica that decides differently (another index, NaN instead of a number) explains its element.
@@ -84,6 +112,8 @@ def moved(
     if want.dtype.is_floating_point or want.dtype.is_complex:
         wide = torch.complex128 if want.dtype.is_complex else torch.float64
         rtol, atol = default(want.dtype)
+        if derived:
+            atol = _underflow(want.dtype)
         w, g = want.to(wide), got.to(wide)
         distance = (g - w).abs()
         allowed = torch.zeros_like(distance)

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 import torch
 from tests.benchmarks import detection
-from tests.faults import FAULTS
+from tests.faults import FAULTS, planted
 
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Setting
+from shakeout.fuzz.execute import execute, repro
 
 FAULT = next(fault for fault in FAULTS if fault.target == "aot_eager" and not fault.missed)
 
@@ -47,3 +48,26 @@ def test_a_crash_of_a_child_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = detection.campaign("eager", 0, 5, {})
     assert [one["index"] for one in rows] == [0, 1, 2]
     assert rows[-1]["status"] == "process died"
+
+
+def test_how_small_an_error_of_one_element_is_seen() -> None:
+    one = detection.products(100)
+    told = {error: detection.measure(detection.lone(error), one) for error in (1e-1, 1e-5, 1e-7)}
+    assert [row["shakeout"] for row in told.values()] == [True, True, False]
+    assert [row["fixed 1e-2/1e-3"] for row in told.values()] == [True, False, False]
+    assert "seen" in detection.seen([{"elements": 100, "error": error, **row} for error, row in told.items()])
+
+
+def test_the_script_shows_what_only_the_derived_tolerance_tells() -> None:
+    one = detection.products(10)
+    with planted(detection.lone(1e-5)):
+        result = execute(one)
+    assert result.failure is not None
+    assert result.failure.symptom == "imprecise value"
+    assert result.vendor is not None
+    assert not result.vendor.reportable, "within the default tolerances: nobody would want to hear of it"
+    text = repro(one, result)
+    apart = abs(result.failure.evidence["found"] - result.failure.evidence["expected"])
+    namespace: dict[str, Any] = {}
+    exec(text[text.index("TOLERANCES =") :].splitlines()[0], namespace)
+    assert 0 < namespace["TOLERANCES"]["float32"][1] < apart

@@ -1,13 +1,14 @@
 """Each oracle on hand-made observations: what it must see, and what it must not mind."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View
 from shakeout.corpus.observation import Observation, Raised
-from shakeout.corpus.program import Input, Program, TensorType
+from shakeout.corpus.program import Call, Input, Program, Ref, TensorType
 from shakeout.fuzz.execute import ROUNDS
 from shakeout.oracles import tolerance
 from shakeout.oracles.aliasing import Aliasing
@@ -69,6 +70,15 @@ def test_one_wrong_element_fails(want: list, got: list, symptom: str) -> None:
     verdict = judge(VALUE, seen(torch.tensor(want)), seen(torch.tensor(got)))
     assert (verdict.outcome, verdict.symptom) == (Outcome.FAIL, symptom)
     assert verdict.evidence["wrong"] == 1
+
+
+@pytest.mark.parametrize("name", ["float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz"])
+def test_eight_bit_floats_are_judged(name: str) -> None:
+    dtype = getattr(torch, name)
+    verdict = judge(VALUE, seen(torch.tensor([1.0, 2.0]).to(dtype)), seen(torch.tensor([1.0, 7.0]).to(dtype)))
+    assert (verdict.outcome, verdict.symptom) == (Outcome.FAIL, "wrong value")
+    verdict = judge(VALUE, seen(torch.tensor([1.0, 2.0]).to(dtype)), seen(torch.tensor([1.0, math.nan]).to(dtype)))
+    assert (verdict.outcome, verdict.symptom) == (Outcome.FAIL, "NaN appears")
 
 
 def test_one_wrong_element_of_a_million_fails() -> None:
@@ -271,3 +281,50 @@ def test_a_number_without_digits_may_be_infinite() -> None:
     assert tolerance.moved(want, got, None, [torch.tensor([32.0])]).all()
     assert not tolerance.moved(want, got, None, [torch.tensor([63.9])]).any()
     assert not tolerance.moved(want, got, None, [want]).any()
+
+
+# --- the derived tolerance --------------------------------------------------------------------------------------------
+
+
+def products(operator: str = "torch.mul") -> Case:
+    call = Call(operator, (Ref(0), Ref(0)), (), (X,))
+    return replace(CASE, program=Program((Input(X),), (call,), (1,)))
+
+
+def strictly(one: Case, want: torch.Tensor, got: torch.Tensor, **others: torch.Tensor) -> Verdict:
+    answers = {REFERENCE: seen(want), SUBJECT: seen(got)}
+    said = VALUE.judge(one, answers)
+    while not isinstance(said, Verdict):
+        for question in said:
+            plain = got if question.what == "subject" else want
+            answers[question] = seen(others.get(question.what, plain))
+        said = VALUE.judge(one, answers)
+    return said
+
+
+SMALL = torch.tensor([1e-7, 0.5, 0.0])
+WRONG = torch.tensor([0.0, 0.5, 0.0])
+
+
+def test_a_small_number_that_is_wrong_is_seen_within_the_default_tolerances() -> None:
+    assert bool(tolerance.within(SMALL, WRONG).all())
+    verdict = strictly(products(), SMALL, WRONG)
+    assert (verdict.outcome, verdict.symptom) == (Outcome.FAIL, "imprecise value")
+    assert (verdict.evidence["tolerance"], verdict.evidence["index"]) == ("derived", [0])
+
+
+@pytest.mark.parametrize("what", ["replica", "baseline", "reference", "relaid", "poisoned"])
+def test_rounding_and_other_runs_of_the_reference_explain_a_small_number(what: str) -> None:
+    assert strictly(products(), SMALL, WRONG, **{what: WRONG}).outcome is Outcome.PASS
+
+
+def test_what_rounds_within_an_operator_keeps_the_default_tolerances() -> None:
+    assert strictly(products("torch.atan2"), SMALL, WRONG).outcome is Outcome.PASS
+    assert strictly(products("torch.div"), SMALL, WRONG).outcome is Outcome.FAIL
+
+
+def test_what_underflows_may_be_zero() -> None:
+    tiny = torch.tensor([1e-39, 0.5, 0.0])
+    assert strictly(products(), tiny, WRONG).outcome is Outcome.PASS
+    half = torch.tensor([5e-5, 0.5, 0.0], dtype=torch.float16)
+    assert not bool(tolerance.beyond(half, torch.zeros_like(half))[0])
