@@ -140,7 +140,7 @@ def grow(
             _network(growth, recipe, vocabulary)
         if not growth.steps:
             growth.deriving = 0
-            growth.habits = Habits()
+            growth.habits = Habits(special=growth.habits.special)
             growth.avoid = growth.foreign = frozenset()  # a program without a call is none
             growth.place(_FALLBACK, "float32")
         return _finished(growth, recipe, style, vocabulary.name, tell)
