@@ -111,7 +111,7 @@ BACKWARD = (
     ),
     _mutant(
         "one element of a gradient is dropped",
-        Graph((aten.mul.Tensor,), after(lambda r: r * (torch.arange(r.numel()) != 38)), backward),
+        Graph((aten.mul.Tensor,), after(lambda r: r * (torch.arange(r.numel()) != 38).reshape(r.shape)), backward),
         lambda x: x.sin(),
         numbers(99, grad=True),
     ),
