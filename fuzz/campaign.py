@@ -506,6 +506,7 @@ class Campaign:
                 case=result["case"],
                 phases=result["seconds"],
                 reason=result["reason"],
+                relation=result.get("relation", ""),
             )
         )
 

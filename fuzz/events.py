@@ -126,6 +126,7 @@ class CaseDone(Event):
         case: id of the case, empty if it died while growing.
         phases: seconds by phase.
         reason: why it is unsupported, invalid, infra or avoided.
+        relation: the metamorphic relation that made it of the job's own case; empty for that one.
     """
 
     index: int
@@ -140,6 +141,7 @@ class CaseDone(Event):
     case: str = ""
     phases: Mapping[str, float] = field(default_factory=dict)
     reason: str = ""
+    relation: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,12 @@ from shakeout.corpus.case import Case, Knob, KnobSpace, Setting
 from shakeout.fuzz.compose import Made
 from shakeout.fuzz.protocol import Job
 from shakeout.fuzz.selftest import case
+from shakeout.oracles import metamorphic
 from shakeout.targets import target as registry
 from shakeout.targets.eager import DECLINES_NOTHING
+
+# Each job has one answer for each setting: these tests count jobs.
+metamorphic.TURN = sys.maxsize
 
 #: What the target does with a fault.
 FAULTS = {
