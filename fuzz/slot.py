@@ -151,10 +151,16 @@ def _read(file: int) -> SlotState:
         return _state(head)
     length = _HEADER.unpack(head)[4]
     text = os.pread(file, length, _TEXT)
-    if os.pread(file, 8, 0) != head[:8]:
-        # Another text was written meanwhile.
+    if _said_of_text(os.pread(file, _HEADER.size, 0)) != _said_of_text(head):
+        # Another text was written meanwhile, or the header was read while half of it was written.
         return _state(head)
     return _state(head, text)
+
+
+def _said_of_text(head: bytes) -> tuple[int, int, bytes]:
+    """Sequence number, length and kind: what tells one text from another."""
+    sequence, _, _, _, length, kind, _ = _HEADER.unpack(head)
+    return sequence, length, kind
 
 
 def _state(head: bytes, text: bytes | None = None) -> SlotState:

@@ -31,6 +31,7 @@ def passes(one: Case) -> None:
     assert (result.status, result.outcome) == ("compared", Outcome.PASS), result
 
 
+@pytest.mark.long
 def test_every_setting_builds_and_runs() -> None:
     x = torch.arange(12.0).reshape(3, 4)
     one = case(

@@ -27,7 +27,14 @@ def named(fault: Fault) -> str:
     return f"{fault.target}: {fault.name}"
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=named)
+#: Of the others most of the time is their compilers'.
+QUICK = ("aot_eager", "export")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [pytest.param(fault, id=named(fault), marks=[pytest.mark.long] * (fault.target not in QUICK)) for fault in FAULTS],
+)
 def test_a_fault_is_triggered_and_seen_and_vanishes(fault: Fault) -> None:
     if missing := target(fault.target).unavailable():
         pytest.skip(missing)

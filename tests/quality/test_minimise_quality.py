@@ -19,7 +19,7 @@ CHOSEN = list({fault.group: fault for fault in FAULTS if fault.target == "aot_ea
 
 @pytest.mark.parametrize(
     "fault",
-    [pytest.param(fault, id=fault.group, marks=[pytest.mark.long] * (n % 3 > 0)) for n, fault in enumerate(CHOSEN)],
+    [pytest.param(fault, id=fault.group, marks=[pytest.mark.long] * (n % 4 != 1)) for n, fault in enumerate(CHOSEN)],
 )
 def test_a_fault_shrinks_to_its_own_program(fault: Fault) -> None:
     known, host = fault.case(), hosted(fault, 7)

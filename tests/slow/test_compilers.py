@@ -10,7 +10,7 @@ from shakeout.fuzz.campaign import Campaign
 from shakeout.fuzz.config import Config
 from shakeout.targets.target import compilers
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 STAGES = {
     "export": {"torch.export"},

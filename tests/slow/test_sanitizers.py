@@ -12,7 +12,7 @@ from shakeout.corpus.case import SANITIZE, Setting
 from shakeout.fuzz.execute import repro
 from shakeout.targets.sanitizers import runtime
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 #: The planted fault: the kernel's loops go on for two elements more.
 OVERRUN = """

@@ -45,6 +45,7 @@ def test_every_case_ends_as_with_the_stock_toolchain_though_the_server_dies(tmp_
     assert [status for status, *_ in stock.values()].count("compared") >= 3
 
 
+@pytest.mark.long
 def test_algebra_is_remembered_for_longer_and_comes_out_the_same() -> None:
     simplify = """
 import sympy
