@@ -109,7 +109,7 @@ def _shares() -> dict[str, float]:
 
 def _serve(crew: Crew, jobs: list[Job]) -> list[Answer]:
     waiting, found, wanted = list(reversed(jobs)), [], len(jobs)
-    while len(found) < wanted:
+    while sum("partial" not in answer.message for answer in found) < wanted:
         found += crew.step(lambda: waiting.pop() if waiting else None, lambda job: Limits(300.0, 8 << 30))
     return found
 

@@ -15,8 +15,8 @@ from shakeout.targets.shortcuts import SHORTCUTS, environment
 ROOT = Path(__file__).parents[2]
 
 
-def results(directory: Path, shortcuts: tuple[str, ...]) -> dict[int, tuple[str, ...]]:
-    """What two workers make of six programs; a server of theirs is killed after the second."""
+def results(directory: Path, shortcuts: tuple[str, ...]) -> dict[tuple[int, str], tuple[str, ...]]:
+    """What two workers make of six programs and of what relations make of these; their server is killed meanwhile."""
     directory.mkdir()
     recipe = {"style": "network", "operators": 6, "mode": "inference"}
     waiting = [Job(index=n, target="inductor", seed=n, recipe=recipe) for n in range(6)]
@@ -25,7 +25,7 @@ def results(directory: Path, shortcuts: tuple[str, ...]) -> dict[int, tuple[str,
     try:
         crew.start()
         assert (crew.size > 2) == ("joint" in shortcuts)
-        while len(found) < 6:
+        while sum("partial" not in answer.message for answer in found) < 6:
             found += crew.step(lambda: waiting.pop() if waiting else None, lambda job: Limits(300.0, 8 << 30))
             if shortcuts and len(found) >= 2:
                 subprocess.run(["pkill", "-9", "-P", str(os.getpid()), "-f", "shakeout.targets.joint"])
@@ -33,8 +33,9 @@ def results(directory: Path, shortcuts: tuple[str, ...]) -> dict[int, tuple[str,
         crew.stop()
     assert not [answer.loss for answer in found if answer.loss is not None]
     return {
-        answer.job.index: tuple(answer.message["result"][key] for key in ("status", "outcome", "signature", "case"))
+        (answer.job.index, said["relation"]): tuple(said[key] for key in ("status", "outcome", "signature", "case"))
         for answer in found
+        for said in [answer.message["result"]]
     }
 
 
