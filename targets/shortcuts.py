@@ -27,7 +27,7 @@ SHORTCUTS = {
 }
 
 #: New objects before the collector looks at them. A compilation makes some hundred thousand, of which few are garbage.
-YOUNG_OBJECTS = 400_000
+YOUNG_OBJECTS = 100_000
 
 #: Results that a function of index expressions remembers, instead of sympy's 1,000 and functools' 128: those of some
 #: hundred cases, because the same few expressions come again in most of them.
@@ -98,22 +98,16 @@ def install(names: Collection[str], door: int = -1) -> None:
 
     from torch._dynamo import config, guards
     from torch._inductor import codecache, sizevars
-    from torch.fx.experimental import symbolic_shapes
 
     if "collector" in names:
         gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
         if hasattr(config, "run_gc_after_compile"):
             config.run_gc_after_compile = False
     if "algebra" in names:
-        for module, name in (
-            (sizevars, "stride_at"),
-            (sizevars, "stride_at_vec_range"),
-            (sizevars, "simplify_index_in_vec_range"),
-            (symbolic_shapes, "safe_expand"),
-        ):
-            stock = getattr(getattr(module, name, None), "__wrapped__", None)
+        for name in ("stride_at", "stride_at_vec_range", "simplify_index_in_vec_range"):
+            stock = getattr(getattr(sizevars, name, None), "__wrapped__", None)
             if stock is not None:
-                setattr(module, name, functools.lru_cache(REMEMBERED)(stock))
+                setattr(sizevars, name, functools.lru_cache(REMEMBERED)(stock))
         _remember_simplified()
     if "guards" in names and hasattr(guards, "profile_guard_manager"):
         vars(guards)["profile_guard_manager"] = lambda root, scope, rounds: 0.0

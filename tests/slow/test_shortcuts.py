@@ -51,7 +51,6 @@ def test_algebra_is_remembered_for_longer_and_comes_out_the_same() -> None:
     simplify = """
 import sympy
 from torch._inductor import sizevars
-from torch.fx.experimental import symbolic_shapes
 from torch.utils._sympy.functions import FloorDiv, ModularIndexing
 from shakeout.targets.shortcuts import install
 before = sizevars.stride_at.cache_info().maxsize
@@ -66,7 +65,6 @@ sums = [(i + n) * (j + n) - i * j for n in range(3)] * 2
 others = [1, True, 1.0, sympy.Matrix([i + i]), i < j]
 print([sympy.simplify(one) for one in sums + others], sympy.simplify(i + i, ratio=1))
 print(sympy.simplify.cache_info().hits if {names} else 0)
-print(symbolic_shapes.safe_expand.cache_info().maxsize, symbolic_shapes.safe_expand((i + 1) * (j + 2)))
 """
     lines = {}
     for names in ((), ("algebra",)):
@@ -82,8 +80,6 @@ print(symbolic_shapes.safe_expand.cache_info().maxsize, symbolic_shapes.safe_exp
     assert int(quick[2]) > int(stock[2]) == 1000
     assert quick[3] == stock[3]
     assert int(quick[4]) >= 3
-    assert int(quick[5].split()[0]) > int(stock[5].split()[0])
-    assert quick[5].partition(" ")[2] == stock[5].partition(" ")[2]
 
 
 @pytest.mark.long
