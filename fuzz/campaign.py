@@ -473,7 +473,7 @@ class Campaign:
         phases = dict(result["seconds"])
         # What transport, text and bookkeeping took in the worker, beside the phases.
         phases["harness"] = max(spent - sum(phases.values()), 0.0)
-        if not message.get("partial"):
+        if message.get("settled") or not message.get("partial"):
             self.database.land(job.index)
         if result["proven"]:
             told = self.database.meta("proven", {})

@@ -185,7 +185,8 @@ class _Worker:
     def _cases(self, job: Job) -> Iterator[dict[str, Any]]:
         """Make a case, run it under each of its settings, and what a metamorphic relation makes of it if it passed.
 
-        Every answer but the last is marked ``partial``.
+        Every answer but the last is marked ``partial``, and the last of the job's own ``settled``: if the worker ends
+        while it runs the changed case, the job has been answered all the same.
         """
         import torch
 
@@ -241,6 +242,7 @@ class _Worker:
                 derived, shared = found
                 waiting.append(derived.case)
                 found = None
+                answer["settled"] = True
             if waiting:
                 answer["partial"] = True
             yield answer

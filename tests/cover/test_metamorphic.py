@@ -254,7 +254,9 @@ def test_a_worker_runs_the_changed_case_behind_the_other(tmp_path: Path, monkeyp
             break
     first, second = answers
     assert first["partial"]
+    assert first["settled"]
     assert "partial" not in second
+    assert "settled" not in second
     assert (first["result"]["relation"], second["result"]["parent"]) == ("", first["result"]["case"])
     assert second["result"]["relation"] in RELATIONS
     assert codec.decode(second["text"]).id == second["result"]["case"] != first["result"]["case"]
