@@ -20,6 +20,7 @@ from shakeout.fuzz.headers import Headers
 from shakeout.fuzz.protocol import Control, Disconnected
 from shakeout.fuzz.zygote import ENVIRONMENT
 from shakeout.targets.joint import LARGEST, find_linker
+from shakeout.targets.shortcuts import ALWAYS
 from shakeout.targets.shortcuts import environment as shortcut_environment
 
 __all__ = ["SLOW", "Interrupted", "Nursery", "StageFailed", "ZygoteBroken"]
@@ -74,7 +75,7 @@ class Nursery:
         directory: Path,
         maker: str,
         tell: events.Listener,
-        shortcuts: Collection[str] = (),
+        shortcuts: Collection[str] = ALWAYS,
         processes: int = 1,
         environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:

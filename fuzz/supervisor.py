@@ -25,6 +25,7 @@ from shakeout.fuzz.nursery import SLOW, Nursery, StageFailed
 from shakeout.fuzz.protocol import Channel, Disconnected, Job
 from shakeout.fuzz.slot import WAITING, SlotState, Watch
 from shakeout.fuzz.worker import LOG, TELL_STACK, resident
+from shakeout.targets.shortcuts import ALWAYS
 
 __all__ = ["Answer", "Crew", "Limits", "Loss", "family"]
 
@@ -149,12 +150,12 @@ class Crew:
         maker: str = "shakeout.fuzz.compose",
         recycle: int = 150,
         device: str = "cpu",
-        shortcuts: Collection[str] = (),
+        shortcuts: Collection[str] = ALWAYS,
         environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.directory = directory
         if device != "cpu" or "inductor" not in targets:
-            shortcuts = ()
+            shortcuts = [name for name in ALWAYS if name in shortcuts]
         self._workers = workers
         self._spare = _spare(workers) if "joint" in shortcuts else 0
         self._nursery = Nursery(directory, maker, tell, shortcuts, workers + self._spare, environment)

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shakeout.corpus import codec
-from shakeout.corpus.case import Case
+from shakeout.corpus.case import Case, Setting
 from shakeout.fuzz.protocol import Channel, Disconnected, Job
 from shakeout.fuzz.signature import INTERNAL
 from shakeout.fuzz.slot import WAITING, Slot
@@ -110,6 +110,27 @@ def _settle(home: Path) -> None:
         Path("/proc/self/oom_score_adj").write_text("500")
 
 
+class _Kept:
+    """What targets kept of the last program, for the next job if it asks for that program under another setting.
+
+    Whoever looks for the smallest case or for a culprit asks for one program under dozens of settings, of which each
+    would have it exported anew. A setting that comes again gets nothing: it was asked for to see everything once more.
+    """
+
+    def __init__(self) -> None:
+        self._program: tuple[Any, ...] = ()
+        self._settings: set[Setting] = set()
+        self._kept: dict[str, Any] = {}
+
+    def of(self, case: Case) -> dict[str, Any]:
+        """What may be used again for a case, and where its target leaves more."""
+        program = (replace(case, setting=Setting(case.setting.target)).id, case.setting.mode, case.setting.device)
+        if program != self._program or case.setting in self._settings:
+            self._program, self._settings, self._kept = program, set(), {}
+        self._settings.add(case.setting)
+        return self._kept
+
+
 def _broken(device: str) -> bool:
     """Whether the device answers no more: after an illegal access every later call of the process fails."""
     if device == "cpu":
@@ -143,6 +164,7 @@ class _Worker:
         self._home = home
         watched(lambda waiting: self.slot.phase(WAITING if waiting else "run"))
         self._maker = import_module(maker)
+        self._kept = _Kept()
         self._done = 0
 
     def serve(self, job: Job) -> None:
@@ -209,7 +231,7 @@ class _Worker:
             cases = [made.case, *(replace(made.case, setting=setting) for setting in made.further)]
             grown = {"fed": sorted(set(made.fed)), "proposed": made.proposed, "rejected": dict(made.rejected)}
             told = {"traces": made.traces} if made.traces else {}
-        shared = Shared(grown=reference)
+        shared = Shared(grown=reference, kept=self._kept.of(cases[0]) if "candidate" in job.recipe else {})
         derived: Derived | None = None
         waiting = deque(cases)
         while waiting:

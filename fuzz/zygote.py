@@ -93,13 +93,15 @@ def _load(maker: str) -> None:
 
 
 def _warm(supervisor: Control, name: str, door: str, shortcuts: str) -> None:
+    from shakeout.targets.shortcuts import install, install_exporter
     from shakeout.targets.target import target
 
+    wanted = shortcuts.split(",")
+    if name == "onnxruntime":
+        install_exporter(wanted)
     _step(supervisor, f"warming {name}", target(name).warm)
-    if name == "inductor" and shortcuts:
-        from shakeout.targets.shortcuts import install
-
-        install(shortcuts.split(","), int(door))
+    if name == "inductor":
+        install(wanted, int(door))
 
 
 def _begin(maker: str) -> None:

@@ -1,4 +1,4 @@
-"""What makes many small compilations with Inductor faster without changing what is compiled, and can be switched off.
+"""What makes many small compilations faster without changing what is compiled, and can be switched off.
 
 Installed in a process that runs cases, never in a script that is reported: findings are confirmed with the stock
 toolchain. Each shortcut replaces functions of torch or turns a switch; where one is missing, it is left out.
@@ -6,6 +6,7 @@ toolchain. Each shortcut replaces functions of torch or turns a switch; where on
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 import os
@@ -15,7 +16,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-__all__ = ["SHORTCUTS", "environment", "install", "waited", "watched"]
+__all__ = ["ALWAYS", "SHORTCUTS", "environment", "install", "install_exporter", "waited", "watched"]
 
 #: By name, what each does; the order is that of the benchmark.
 SHORTCUTS = {
@@ -24,7 +25,11 @@ SHORTCUTS = {
     "algebra": "what sympy and Inductor have simplified once they remember for longer",
     "linker": "mold links, if it is installed",
     "joint": "kernels that several processes wait for are compiled in one translation unit",
+    "translations": "torch.onnx reads how it translates operators once, not for each export",
 }
+
+#: Those that need neither a server nor the environment, and pay for whoever compiles a handful of cases.
+ALWAYS = ("translations",)
 
 #: New objects before the collector looks at them. A compilation makes some hundred thousand, of which few are garbage.
 YOUNG_OBJECTS = 100_000
@@ -88,7 +93,7 @@ def environment(names: Collection[str]) -> dict[str, str]:
 
 
 def install(names: Collection[str], door: int = -1) -> None:
-    """Install shortcuts in this process and those forked from it.
+    """Install Inductor's shortcuts in this process and those forked from it.
 
     Args:
         names: of ``SHORTCUTS``; "linker" and "joint" are the server's, which knows which of them are wanted.
@@ -141,6 +146,31 @@ def install(names: Collection[str], door: int = -1) -> None:
 
     vars(codecache)["_worker_compile_cpp"] = compile_cpp
     cache._load_library_inner = classmethod(load_library)
+
+
+def install_exporter(names: Collection[str]) -> None:
+    """Install torch.onnx's shortcuts in this process and those forked from it.
+
+    Three quarters of a small export are spent on parsing the sources of some five hundred functions, none of which
+    belongs to the network. Each export gets tables of its own, because a user's translations are entered into them.
+    """
+    from torch.onnx._internal.exporter import _registration
+
+    registry = getattr(_registration, "ONNXRegistry", None)
+    stock = vars(registry).get("from_torchlib") if registry is not None else None
+    if "translations" not in names or not isinstance(stock, classmethod):
+        return
+    made: dict[Any, Any] = {}
+
+    def from_torchlib(kind: Any, *args: Any, **kwargs: Any) -> Any:
+        key = (kind, args, tuple(sorted(kwargs.items())))
+        if key not in made:
+            made[key] = stock.__func__(kind, *args, **kwargs)
+        fresh = copy.copy(made[key])
+        fresh.functions = {operator: list(found) for operator, found in fresh.functions.items()}
+        return fresh
+
+    registry.from_torchlib = classmethod(from_torchlib)  # type: ignore[union-attr]
 
 
 def _remember_simplified() -> None:

@@ -1,7 +1,9 @@
-"""The cases that ship, looked at once more: is each as small as it gets, what is to blame, which script shows it alone?
+"""The cases that ship, looked at once more: how small does each get, what is to blame, which script shows it alone?
 
-``python -m shakeout.fuzz.triage.shipped [ID ...]`` writes the answers into the files of ``corpus/data``, from which
-``shakeout.fuzz.triage.pages`` makes the pages. Cases that have them already are left out unless they are named.
+``python -m shakeout.fuzz.triage.shipped [ID ...]`` writes the answers, and a smaller case where it finds one, into the
+files of ``corpus/data``, from which ``shakeout.fuzz.triage.pages`` makes the pages. Cases that have answers already are
+left out unless they are named. A person reads the smaller case before it is kept: it fails alike, but a report in
+words may speak of more.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from shakeout.corpus import known, regressions
+from shakeout.corpus import codec, known, regressions
 from shakeout.corpus.case import Case
 from shakeout.corpus.evidence import Evidence
 from shakeout.corpus.known import KnownBug
@@ -35,7 +37,7 @@ from shakeout.targets.target import target
 __all__ = ["looked_at", "main", "write"]
 
 WORKERS = 2
-BUDGET = Budget(seconds=120, tries=500)
+BUDGET = Budget(seconds=300, tries=2000)
 
 Bug = KnownBug | Regression
 
@@ -46,8 +48,8 @@ def files() -> Iterator[tuple[Path, Bug]]:
     yield from ((regressions.DIRECTORY / f"{bug.id}.json", bug) for bug in regressions.load_all())
 
 
-def looked_at(case: Case, candidates: executors.Crewed, parts: trials.Crewed) -> Evidence:
-    """Minimise, bisect and export one case.
+def looked_at(case: Case, candidates: executors.Crewed, parts: trials.Crewed) -> tuple[Case, Evidence]:
+    """Minimise, bisect and export one case: the smallest one that fails alike, and what was found out about it.
 
     Args:
         case: that fails here.
@@ -58,14 +60,14 @@ def looked_at(case: Case, candidates: executors.Crewed, parts: trials.Crewed) ->
         NotReproduced: it does not fail here.
     """
     found = minimise(case, candidates, budget=BUDGET, width=WORKERS)
-    facts = [fact for fact in bisected(Inquiry(case, parts)) if _told(fact)]
-    exported = export(case)
+    facts = [fact for fact in bisected(Inquiry(found.case, parts)) if _told(fact)]
+    exported = export(found.case)
     versions = describe()["packages"]
     names = dict.fromkeys(("torch", *target(case.setting.target).packages))
-    return Evidence(
+    return found.case, Evidence(
         packages={name: versions[name] for name in names if name in versions},
         reliability=str(found.reliability),
-        minimal=found.complete and found.case.id == case.id,
+        minimal=found.complete,
         script=("short" if exported.form == "short" else "long") if exported.shows else "none",
         bisection=tuple(str(fact) for fact in facts),
     )
@@ -76,11 +78,12 @@ def _told(fact: Fact) -> bool:
     return isinstance(fact, Culprit | Knobs) or (isinstance(fact, Cures) and bool(fact.found))
 
 
-def write(path: Path, evidence: Evidence) -> None:
-    """Put evidence into the file of a case, before the case itself."""
+def write(path: Path, case: Case, evidence: Evidence) -> None:
+    """Put a case and the evidence about it into its file; the case stays last."""
     data = json.loads(path.read_text(encoding="utf-8"))
-    case = data.pop("case")
-    write_text(path, json.dumps({**data, "evidence": evidence.to_json(), "case": case}, indent=1) + "\n")
+    del data["case"]
+    data |= {"evidence": evidence.to_json(), "case": codec.to_json(case)}
+    write_text(path, json.dumps(data, indent=1) + "\n")
 
 
 def main(arguments: Sequence[str] | None = None, tell: Callable[[str], None] = print) -> int:
@@ -105,12 +108,13 @@ def main(arguments: Sequence[str] | None = None, tell: Callable[[str], None] = p
         ):
             for path, bug in group:
                 try:
-                    evidence = looked_at(bug.case, candidates, parts)
+                    case, evidence = looked_at(bug.case, candidates, parts)
                 except NotReproduced as error:
                     tell(f"{bug.id}: {error}")
                     continue
-                write(path, evidence)
-                tell(f"{bug.id}: {json.dumps(evidence.to_json())}")
+                write(path, case, evidence)
+                smaller = "" if case.id == bug.case.id else "a smaller case, to be read; "
+                tell(f"{bug.id}: {smaller}{json.dumps(evidence.to_json())}")
     return Exit.OK
 
 

@@ -156,6 +156,19 @@ def test_what_fails_without_optimisation_is_no_optimisers_fault() -> None:
     assert "without any optimisation" in str(of(found, Note)[0])
 
 
+def test_single_optimisers_are_left_out_one_by_one_only_where_that_can_help() -> None:
+    tried: list[object] = []
+
+    def fails(trial: Trial, at: dict[str, Sequence[str]]) -> bool:
+        tried.append(trial.case.setting.knob("disabled"))
+        return trial.case.setting.knob("optimization", "ALL") != "NONE" or not helps
+
+    for helps in (True, False):
+        tried.clear()
+        assert of(list(bisected(Inquiry(case_of("onnxruntime"), Fake({}, fails)))), Cures)[0].tried > 5
+        assert (set(tried) != {None}) == helps
+
+
 def test_a_pass_of_tvm_is_named_with_the_stage_that_the_oracles_blame() -> None:
     parts = {"tvm passes": ["FoldConstant", "FuseOps", "tirx.StmtSimplify"]}
     staged = replace(BAD, stage="relax.build")

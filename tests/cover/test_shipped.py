@@ -1,11 +1,13 @@
 """What was tried on the cases that ship: written into their files by a machine, and read back."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from shakeout.corpus import known, regressions
+from shakeout.corpus.case import Setting
 from shakeout.corpus.codec import MalformedCase
 from shakeout.corpus.evidence import Evidence
 from shakeout.fuzz.exits import Exit
@@ -23,11 +25,15 @@ def test_evidence_is_written_before_the_case_and_read_back(tmp_path: Path) -> No
         original = json.loads(sorted(folder.glob("*.json"))[0].read_text())
         path.write_text(json.dumps({key: value for key, value in original.items() if key != "evidence"}))
         assert load(path).evidence is None
-        shipped.write(path, EVIDENCE)
+        case = load(path).case
+        shipped.write(path, case, EVIDENCE)
         assert load(path).evidence == EVIDENCE
-        shipped.write(path, EVIDENCE)
+        shipped.write(path, case, EVIDENCE)
         assert list(json.loads(path.read_text()))[-2:] == ["evidence", "case"]
-        assert load(path).case.id == load(sorted(folder.glob("*.json"))[0]).case.id
+        assert load(path).case.id == case.id
+        plain = replace(case, setting=Setting(case.setting.target))
+        shipped.write(path, plain, EVIDENCE)
+        assert load(path).case.id == plain.id
 
 
 @pytest.mark.parametrize(
@@ -64,7 +70,8 @@ def test_a_case_is_looked_at(tmp_path: Path) -> None:
         executors.Crewed(tmp_path / "candidates", name, 2) as candidates,
         trials.Crewed(tmp_path / "parts", name, 2) as parts,
     ):
-        evidence = shipped.looked_at(bug.case, candidates, parts)
+        case, evidence = shipped.looked_at(bug.case, candidates, parts)
+    assert case.id == bug.case.id
     assert evidence.minimal
     assert evidence.reliability == "5 of 5"
     assert evidence.script == "short"

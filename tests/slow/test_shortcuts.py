@@ -90,3 +90,44 @@ def test_every_output_has_the_same_bits(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.dumps(done.stdout).count("8 networks, 0 differ")
+
+
+@pytest.mark.slow
+def test_translations_are_read_once_and_each_export_has_tables_of_its_own() -> None:
+    export = """
+import torch
+from torch.onnx._internal.exporter import _registration
+from shakeout.targets.shortcuts import install_exporter
+
+class Net(torch.nn.Module):
+    def forward(self, x, y):
+        return torch.softmax(torch.relu(x) @ y, -1) + x.sin()
+
+def mine(x, **more):
+    raise RuntimeError("mine was called")
+
+def exported(**more):
+    given = (torch.ones(2, 2), torch.ones(2, 2))
+    return torch.onnx.export(Net(), given, dynamo=True, verbose=False, **more).model_proto.SerializeToString()
+
+stock = [exported(), exported(opset_version=23)]
+install_exporter({names})
+assert [exported(), exported(opset_version=23)] == stock
+try:
+    exported(custom_translation_table={torch.ops.aten.sin.default: mine})
+except Exception as error:
+    assert "mine was called" in str(error) + str(error.__cause__), error
+else:
+    raise AssertionError("a user's translation was not asked")
+assert exported() == stock[0]
+one, other = (_registration.ONNXRegistry.from_torchlib() for _ in range(2))
+assert one is not other and one.functions == other.functions
+print(sum(a is b for key in one.functions for a, b in zip(one.functions[key], other.functions[key])))
+"""
+    shared = []
+    for names in ((), ("translations",)):
+        command = [sys.executable, "-c", export.replace("{names}", repr(names))]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-3000:]
+        shared.append(int(done.stdout.splitlines()[-1]))
+    assert shared[0] < 100 < 400 < shared[1]

@@ -27,6 +27,9 @@ PASSES = (
 )
 INDUCTOR = (*PASSES, ("patterns", "pattern"), ("fusions", "fusion"), ("lowerings", "lowering"))
 
+#: ONNX Runtime without its optimisers.
+PLAIN = Rung("optimization=NONE", "bad")
+
 
 def bisected(inquiry: Inquiry) -> Iterator[Fact]:
     """Everything that can be found out about a case on its target, one fact after the other."""
@@ -34,16 +37,16 @@ def bisected(inquiry: Inquiry) -> Iterator[Fact]:
     if inquiry.stop():
         return
     ladder = LADDERS.get(inquiry.case.setting.target)
-    named = False
+    single = True
     if ladder is not None:
         for fact in ladder(inquiry):
-            named |= isinstance(fact, Culprit) and fact.alone is True
+            # Which pass or optimiser can be left out is known by then, or that it fails without any of them.
+            single &= not (isinstance(fact, Culprit) and fact.alone is True) and fact != PLAIN
             yield fact
     else:
         yield Note(f"{inquiry.case.setting.target} has no parts that Shakeout could leave out")
     if not inquiry.stop():
-        # Which single pass or optimiser can be left out is known by then.
-        yield inquiry.cures(skip=("disabled",) if named else ())
+        yield inquiry.cures(skip=() if single else ("disabled",))
 
 
 def _torch_compile(inquiry: Inquiry) -> Iterator[Fact]:
