@@ -31,10 +31,11 @@ __all__ = ["LARGEST", "Request", "join", "main", "serve"]
 LARGEST = 32
 
 #: So many are worth a compiler of their own. Fewer wait for others as long as there is anybody who could send more,
-#: which costs nothing while that one is at work; but when nobody has sent anything for so long, those who are left are
-#: at work on something else, or have nothing more to do. A case takes a third of a second until its kernel is there.
+#: which costs nothing while that one is at work; but when nobody has sent anything for so long, those who are left hang
+#: or have nothing more to do. A case takes a third of a second until its kernel is there, and several on a machine that
+#: is slow or busy, where small batches would make it busier still.
 ENOUGH = 24
-SILENCE_SECONDS = 2.0
+SILENCE_SECONDS = 10.0
 
 #: A joint file that takes longer is halved. One kernel alone takes a second, the largest ones seen some twenty.
 BUILD_SECONDS = 60.0

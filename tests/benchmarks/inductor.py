@@ -1,15 +1,17 @@
 """Measures compared cases per core-minute against Inductor: with the stock toolchain, and with each shortcut.
 
 Run it directly: ``python tests/benchmarks/inductor.py [--cases N] [--kinds inference,training,dynamic]``. The same
-seeds run through a crew of real workers, warm, once for each set of shortcuts. A core-minute is a minute of processor
-time of everything below this process (workers, compilers, linkers, server, supervisor), so that other processes on the
-machine show less. ``--check N`` runs N networks with and without the shortcuts and compares every output's bits.
+seeds run through crews of real workers, warm, one for each set of shortcuts, which take turns. A core-minute is a
+minute of processor time of everything below this process (workers, compilers, linkers, server, supervisor), so that
+other processes on the machine show less. ``--check N`` runs N networks with and without the shortcuts and compares
+every output's bits.
 Raw rows are appended to ``--rows`` as JSON lines.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import multiprocessing
@@ -21,7 +23,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -54,28 +57,51 @@ def spent(root: int) -> float:
     return total / ticks
 
 
-def measure(kind: str, shortcuts: Sequence[str], cases: int, workers: int) -> dict[str, Any]:
-    """One row: what one variant did with the seeds of a kind."""
+@dataclass
+class Tally:
+    """What one variant has done so far: its crew, its answers, and seconds of clock and processor."""
+
+    crew: Crew
+    answers: list[Answer] = field(default_factory=list)
+    seconds: float = 0.0
+    shares: Counter[str] = field(default_factory=Counter)
+
+
+def measure(
+    kind: str, variants: Sequence[Sequence[str]], cases: int, workers: int, block: int
+) -> Iterator[dict[str, Any]]:
+    """One row for each variant: what it did with the seeds of a kind.
+
+    The variants take turns, ``block`` cases at a time, so that a machine that is slow for a while is slow for all.
+    """
     recipe, knobs = KINDS[kind]
     recipe = {"style": "network", "operators": 10, **recipe}
-    answers: list[Answer] = []
-    with tempfile.TemporaryDirectory(prefix="shakeout-bench-") as scratch:
-        crew = Crew(Path(scratch), ["inductor"], workers, shortcuts=shortcuts, recycle=10_000)
-        try:
+
+    def jobs(seeds: Iterable[int]) -> list[Job]:
+        return [Job(index=seed, target="inductor", seed=seed, recipe=recipe, knobs=knobs) for seed in seeds]
+
+    with contextlib.ExitStack() as stack:
+        tallies = []
+        for shortcuts in variants:
+            scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="shakeout-bench-"))
+            crew = Crew(Path(scratch), ["inductor"], workers, shortcuts=shortcuts, recycle=10_000)
+            stack.callback(crew.stop)
             crew.start()
+            tallies.append(Tally(crew))
             # One round that is not measured: processes connect, and pages that a fork shares are copied.
-            warmth = range(8 * crew.size)
-            _serve(crew, [Job(index=n, target="inductor", seed=n, recipe=recipe, knobs=knobs) for n in warmth])
-            jobs = [
-                Job(index=1000 + n, target="inductor", seed=1000 + n, recipe=recipe, knobs=knobs) for n in range(cases)
-            ]
-            began, before = time.monotonic(), _shares()
-            answers = _serve(crew, jobs)
-            seconds, shares = time.monotonic() - began, {name: used - before[name] for name, used in _shares().items()}
-            processor = shares["all"]
-        finally:
-            crew.stop()
-    results = [answer.message.get("result", {"status": "lost", "seconds": {}}) for answer in answers]
+            _serve(crew, jobs(range(8 * crew.size)))
+        for first in range(0, cases, block):
+            for tally in tallies:
+                began, before = time.monotonic(), _shares()
+                tally.answers += _serve(tally.crew, jobs(range(1000 + first, 1000 + min(first + block, cases))))
+                tally.seconds += time.monotonic() - began
+                tally.shares.update({name: used - before[name] for name, used in _shares().items()})
+    for shortcuts, tally in zip(variants, tallies, strict=True):
+        yield _row(kind, shortcuts, cases, workers, block, tally)
+
+
+def _row(kind: str, shortcuts: Sequence[str], cases: int, workers: int, block: int, tally: Tally) -> dict[str, Any]:
+    results = [answer.message.get("result", {"status": "lost", "seconds": {}}) for answer in tally.answers]
     status = Counter(result["status"] for result in results)
     phases: Counter[str] = Counter()
     for result in results:
@@ -85,11 +111,12 @@ def measure(kind: str, shortcuts: Sequence[str], cases: int, workers: int) -> di
         "shortcuts": list(shortcuts),
         "cases": cases,
         "workers": workers,
+        "block": block,
         "status": dict(status),
-        "seconds": round(seconds, 2),
-        "processor": {name: round(used, 2) for name, used in shares.items()},
-        "compared_per_core_minute": round(60 * status["compared"] / processor, 1),
-        "compared_per_minute": round(60 * status["compared"] / seconds, 1),
+        "seconds": round(tally.seconds, 2),
+        "processor": {name: round(used, 2) for name, used in tally.shares.items()},
+        "compared_per_core_minute": round(60 * status["compared"] / tally.shares["all"], 1),
+        "compared_per_minute": round(60 * status["compared"] / tally.seconds, 1),
         "phases": {name: round(value, 2) for name, value in phases.items()},
         "outcomes": dict(Counter(result.get("outcome", "lost") for result in results)),
         "versions": _versions(),
@@ -208,7 +235,10 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=96)
     parser.add_argument("--kinds", default="inference")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--only", help="one variant: names with commas between, or stock")
+    parser.add_argument(
+        "--only", nargs="+", metavar="NAMES", help="variants: names with commas between, all, or stock; each otherwise"
+    )
+    parser.add_argument("--block", type=int, default=24, help="cases until it is the next variant's turn")
     parser.add_argument("--check", type=int, default=0, metavar="N", help="compare the bits of N networks instead")
     parser.add_argument("--rows", type=Path, help="append raw rows to this file")
     options = parser.parse_args()
@@ -220,10 +250,14 @@ def main() -> None:
         differ = [seed for seed in seeds if stock[seed] != quick[seed]]
         print(f"{len(seeds)} networks, {len(differ)} differ between stock and shortcuts {differ[:10]}")
         sys.exit(bool(differ))
-    variants = VARIANTS if options.only is None else (tuple(options.only.replace("stock", "").split(",")),)
+    variants = VARIANTS
+    if options.only is not None:
+        variants = tuple(
+            tuple(name for name in text.replace("stock", "").replace("all", ",".join(SHORTCUTS)).split(",") if name)
+            for text in options.only
+        )
     for kind in options.kinds.split(","):
-        for shortcuts in variants:
-            row = measure(kind, [name for name in shortcuts if name], options.cases, options.workers)
+        for row in measure(kind, variants, options.cases, options.workers, options.block):
             if options.rows is not None:
                 with options.rows.open("a") as file:
                     file.write(json.dumps(row) + "\n")
