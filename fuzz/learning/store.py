@@ -20,7 +20,7 @@ __all__ = ["FORMAT", "RULES", "Files", "files_of_torch", "read"]
 #: Version of the files; raise it whenever something else is traced than before.
 FORMAT = 1
 #: Version of the rules that are learnt from them; raise it whenever others follow from the same traces.
-RULES = 2
+RULES = 3
 #: Calls of one operator that are kept of campaigns.
 MOST_SEEN = 400
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from shakeout.generators.rules.rule import Case, Domain, Result, Rule
 from shakeout.generators.rules.shapes import Grounds, Shape, features, learn_shape
 from shakeout.generators.rules.synthesise import Effort
 from shakeout.generators.rules.table import Table, tabulate
-from shakeout.generators.rules.trace import Trace, Variant, attributes, floats, variant_of
+from shakeout.generators.rules.trace import Trace, Variant, attributes, inexact, variant_of
 
 __all__ = ["EFFORT", "FEWEST", "Learnt", "by_variant", "learn", "learn_all"]
 
@@ -78,7 +78,24 @@ def learn(traces: Sequence[Trace], effort: int = EFFORT) -> Learnt:
         return Learnt(
             table.variant, None, (*table.notes, f"{good} accepted calls, of which {FEWEST} are needed at least")
         )
-    left = Effort(effort)
+    rule = _fitted(table, Effort(effort))
+    # Where a dimension is empty, operators skip checks, and such calls hide what all others have in common.
+    full = table.where(~_empty(table))
+    if rule.unexplained and good > int(full.valid.sum()) >= FEWEST:
+        stricter = _fitted(full, Effort(effort))
+        if 2 * stricter.unexplained <= rule.unexplained:
+            rule = replace(stricter, notes=(*stricter.notes, "calls with an empty dimension are left out"))
+    rule = replace(rule, valid=good, invalid=len(table) - good)
+    return Learnt(table.variant, rule, rule.notes)
+
+
+def _empty(table: Table) -> Mask:
+    """Which calls have an operand with an empty dimension."""
+    return np.array([any(0 in operand.shape for operand in trace.operands) for trace in table.traces], np.bool_)
+
+
+def _fitted(table: Table, left: Effort) -> Rule:
+    """The rule that records teach."""
     accepted = table.where(table.valid)
     dtypes = [tuple([operand.dtype for operand in trace.operands]) for trace in table.traces]
     allowed = learn_accepted([row for row, ok in zip(dtypes, table.valid, strict=True) if ok])
@@ -93,7 +110,7 @@ def learn(traces: Sequence[Trace], effort: int = EFFORT) -> Learnt:
         column = accepted.columns[name]
         domains.append(Domain(int(column.min()), int(column.max()), place < dimensions and bool((column == 0).any())))
     known = {given.expr for given in preconditions}
-    rule = Rule(
+    return Rule(
         variant=table.variant,
         names=table.names,
         domains=tuple(domains),
@@ -102,18 +119,17 @@ def learn(traces: Sequence[Trace], effort: int = EFFORT) -> Learnt:
         dtypes=allowed,
         cases=cases,
         pools=_pools(accepted),
-        valid=good,
-        invalid=len(table) - good,
+        valid=len(accepted),
+        invalid=len(table) - len(accepted),
         unexplained=unexplained,
         sources=tuple(sorted({trace.source for trace in table.traces if trace.source})),
         notes=(*table.notes, *notes),
     )
-    return Learnt(table.variant, rule, rule.notes)
 
 
 def _pools(table: Table) -> tuple[tuple[str, tuple[Arg, ...]], ...]:
-    names = sorted(name for name, _, kind in attributes(table.variant) if kind == "float")
-    rows = [floats(trace, table.variant) for trace in table.traces] if names else []
+    names = sorted(name for name, _, kind in attributes(table.variant) if kind != "int")
+    rows = [inexact(trace, table.variant) for trace in table.traces] if names else []
     pools: list[tuple[str, tuple[Arg, ...]]] = []
     for name in names:
         distinct = {repr(row[name]): row[name] for row in rows}

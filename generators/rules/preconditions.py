@@ -30,6 +30,8 @@ __all__ = ["Precondition", "assumed_equalities", "holds", "learn_preconditions"]
 MOST_TERMS = 44
 #: Preconditions of one rule; what needs more is not understood.
 MOST = 14
+#: Attributes among which kernel, dilation and padding of a window are looked for.
+MOST_NUMBERS = 9
 ZERO, ONE = Const(0), Const(1)
 
 
@@ -90,7 +92,20 @@ def learn_preconditions(
     if left.any() and effort.spend(20_000):
         deeper = candidates + _deeper(table, effort)
         chosen, left = _cover(deeper, rejected)
-    return tuple([candidate.given for candidate in _needed(chosen, rejected)]), int(left.sum())
+    found = [candidate.given for candidate in _needed(chosen, rejected)]
+    # Of results of several dimensions a few rejected calls show one to be too small; the others are no different.
+    found += [given for given in _positive(table, shapes) if given not in found]
+    return tuple(found[:MOST]), int(left.sum())
+
+
+def _positive(table: Table, shapes: Sequence[Sequence[Expr | None]]) -> Iterator[Precondition]:
+    """That a size of a result is not empty, where no accepted call had an empty one and some rejected call would."""
+    sizes = dict.fromkeys(size for row in shapes for size in row if isinstance(size, Apply))
+    for size in sizes:
+        expr = Apply("<=", (ONE, size))
+        truth = holds(expr, table)
+        if truth[table.valid].all() and not truth.all():
+            yield Precondition(expr)
 
 
 def _cover(candidates: Sequence[_Candidate], rejected: Mask) -> tuple[list[_Candidate], Mask]:
@@ -163,6 +178,7 @@ def _quantified(table: Table, shapes: Sequence[Sequence[Expr | None]]) -> Iterat
             if not isinstance(size, Const | Symbol):
                 yield Precondition(Apply("<=", (ZERO, size))), 1.6
                 yield Precondition(Apply("<=", (ONE, size))), 1.5
+    yield from _windows(grounds)
     for name, numbers in grounds.lists.items():
         if len(numbers) > 1:
             minus = add(*[Apply("==", (number, Const(-1))) for number in numbers])
@@ -170,6 +186,24 @@ def _quantified(table: Table, shapes: Sequence[Sequence[Expr | None]]) -> Iterat
             for bound in (-1, 0, 1):
                 every = all_of(*[Apply("<=", (Const(bound), number)) for number in numbers])
                 yield Precondition(every, f"every {name} >= {bound}"), 1.1
+
+
+def _windows(grounds: Grounds) -> Iterator[tuple[Precondition, float]]:
+    """A window that fits into a dimension with what is put around it, and one that is not all padding."""
+    numbers: list[Expr] = list(grounds.numbers)
+    if not 1 <= len(numbers) <= MOST_NUMBERS:
+        return
+    sizes = [size for operand in grounds.operands[:1] for size in operand[-3:]]
+    for kernel in numbers:
+        for dilation in (ONE, *[number for number in numbers if number != kernel]):
+            reach = add(multiply(dilation, Apply("-", (kernel, ONE))), ONE) if dilation != ONE else kernel
+            for padding in (ZERO, *[number for number in numbers if number not in (kernel, dilation)]):
+                around = multiply(Const(2), padding)
+                if padding != ZERO:
+                    yield Precondition(Apply("<=", (around, reach))), 1.4
+                for size in sizes:
+                    whole = size if padding == ZERO else add(size, around)
+                    yield Precondition(Apply("<=", (reach, whole))), 1.5
 
 
 def _front(axis: Expr, rank: int) -> Expr:

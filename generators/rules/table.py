@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from shakeout.generators.rules.expressions import Mask, Vector
-from shakeout.generators.rules.trace import Trace, Variant, floats, symbols, variant_of
+from shakeout.generators.rules.trace import Trace, Variant, inexact, symbols, variant_of
 
 __all__ = ["HUGE", "Table", "tabulate"]
 
@@ -80,7 +80,7 @@ def tabulate(traces: Sequence[Trace]) -> Table:
             huge += 1
             continue
         dtypes = tuple([operand.dtype for operand in trace.operands])
-        key: tuple[object, ...] = (*row, *dtypes, *map(repr, floats(trace, variant).values()))
+        key: tuple[object, ...] = (*row, *dtypes, *map(repr, inexact(trace, variant).values()))
         if not trace.accepted:
             rejected.setdefault(key, (trace, row))
         elif key not in kept:

@@ -16,7 +16,7 @@ from shakeout.corpus.codec import arg_from_json, arg_to_json
 from shakeout.corpus.program import Arg, Form, Name, Ref, Slice, TensorType, references
 from shakeout.generators.rules.signature import parameters
 
-__all__ = ["Kind", "Trace", "Variant", "attributes", "floats", "structure_of", "symbols", "variant_of"]
+__all__ = ["Kind", "Trace", "Variant", "attributes", "inexact", "structure_of", "symbols", "variant_of"]
 
 #: A position of an argument: of a positional one its number, of a keyword its name; then positions within sequences.
 Path: TypeAlias = "tuple[int | str, ...]"
@@ -210,7 +210,7 @@ def _kind_of(arg: Arg) -> Kind:
 
 @functools.lru_cache(1 << 16)
 def attributes(variant: Variant) -> tuple[tuple[str, Path, str], ...]:
-    """Every number among the arguments of a variant: its name, where it is, and whether it is ``int`` or ``float``."""
+    """Every number among the arguments of a variant: its name, where it is, and ``int``, ``float`` or ``complex``."""
     kinds = variant.args
     keywords = tuple([key for key, _ in variant.kwargs])
     names, variadic = parameters(variant.operator, len(kinds), keywords, tuple([kind == "int" for kind in kinds]))
@@ -230,7 +230,7 @@ def attributes(variant: Variant) -> tuple[tuple[str, Path, str], ...]:
 
 
 def _numbers(kind: Kind, name: str, path: Path) -> Iterator[tuple[str, Path, str]]:
-    if kind in ("int", "float"):
+    if kind in ("int", "float", "complex"):
         yield name, path, str(kind)
     elif isinstance(kind, tuple):
         slices = kind[0] == "slice"
@@ -257,10 +257,10 @@ def symbols(trace: Trace, variant: Variant | None = None) -> dict[str, int]:
     return found
 
 
-def floats(trace: Trace, variant: Variant | None = None) -> dict[str, float]:
-    """The floating-point attributes of a call by name."""
+def inexact(trace: Trace, variant: Variant | None = None) -> dict[str, complex]:
+    """The floating-point and complex attributes of a call by name."""
     known = attributes(variant or variant_of(trace))
-    return {name: _at(trace, path) for name, path, kind in known if kind == "float"}
+    return {name: _at(trace, path) for name, path, kind in known if kind != "int"}
 
 
 def _at(trace: Trace, path: Path) -> Any:

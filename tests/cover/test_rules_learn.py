@@ -8,7 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from shakeout.corpus.program import Ref, TensorType
+from shakeout.generators.choices import SeededChoices
 from shakeout.generators.rules.learn import FEWEST, by_variant, learn, learn_all
+from shakeout.generators.rules.propose import propose
 from shakeout.generators.rules.rule import Rule
 from shakeout.generators.rules.trace import Trace
 
@@ -154,3 +156,62 @@ def test_two_names_that_collide_do_not_stop_the_learner() -> None:
     ]
     [result] = learn_all(rows)
     assert result.rule is None or result.rule.names == ("in[0].shape[0]", "arg1")
+
+
+def square(batch: int, rows: int, columns: int) -> Trace:
+    """Takes square matrices, and looks only where there is one."""
+    return trace((Ref(0),), ((batch, rows, columns),), (batch,) if rows == columns or not batch else None)
+
+
+def test_what_holds_of_all_but_empty_calls_is_learnt_without_them() -> None:
+    sizes = [(2, 3), (3, 2), (4, 4), (5, 5), (1, 1), (2, 2), (6, 3), (3, 3), (1, 7), (5, 4)]
+    calls = [square(batch, rows, columns) for batch in (0, 1, 3) for rows, columns in sizes]
+    rule = rule_of(calls)
+    assert rule.precise
+    assert rule.unexplained == 0
+    assert rule.valid == 20
+    assert any("empty dimension" in note for note in rule.notes)
+    assert rule.accepts(square(4, 8, 8))
+    assert not rule.accepts(square(4, 8, 9))
+    assert not rule.accepts(square(0, 8, 9)), "none of an empty batch was learnt from"
+
+
+def test_a_complex_attribute_has_the_values_that_were_seen() -> None:
+    calls = [trace((Ref(0), value), ((n, 2),), (n, 2)) for n, value in enumerate((1j, 2 + 1j, -1j, 0.5 + 0j, 1j), 1)]
+    rule = rule_of(calls)
+    assert dict(rule.pools)["arg1"] == (1j, 2 + 1j, -1j, 0.5 + 0j)
+    drawn = [propose(rule, SeededChoices(seed), ()) for seed in range(20)]
+    assert {call[0][1] for call in drawn if call is not None} == {1j, 2 + 1j, -1j, 0.5 + 0j}
+    assert Rule.from_json(json.loads(json.dumps(rule.to_json()))) == rule
+
+
+def patches(height: int, width: int, kernel: int, dilation: int, padding: int) -> Trace:
+    """Lays a window wherever it fits, and tells only how many places that are."""
+    across = [size + 2 * padding - dilation * (kernel - 1) for size in (height, width)]
+    result = (across[0] * across[1],) if min(across) > 0 else None
+    return trace((Ref(0), kernel, dilation, padding), ((height, width),), result)
+
+
+def test_a_window_must_fit_into_every_dimension() -> None:
+    numbers = [(3, 1, 0), (2, 2, 1), (5, 1, 2), (4, 3, 1), (3, 4, 0), (1, 2, 0), (5, 2, 3)]
+    sizes = [(3, 9), (9, 3), (5, 5), (2, 8), (8, 2), (12, 10), (1, 4), (6, 1)]
+    rule = rule_of([patches(*size, *number) for size in sizes for number in numbers])
+    assert rule.unexplained == 0
+    fresh = [
+        patches(h, w, k, d, p) for h in (2, 7, 20) for w in (3, 8, 20) for k in (2, 4) for d in (1, 3) for p in (0, 2)
+    ]
+    wrong = [call for call in fresh if rule.accepts(call) and not call.accepted]
+    assert not wrong, "\n".join(rule.describe())
+
+
+def test_of_a_result_with_two_sizes_neither_is_empty() -> None:
+    def pooled(height: int, width: int, kernel: int) -> Trace:
+        result = (height // kernel, width // kernel)
+        return trace((Ref(0), kernel), ((height, width),), result if min(result) else None)
+
+    # Of those that are rejected all are too low, and one is too narrow as well.
+    taken = [(9, 6, 2), (8, 8, 4), (7, 9, 3), (6, 5, 1), (4, 2, 1), (5, 5, 2), (12, 7, 4)]
+    rule = rule_of([pooled(*sizes) for sizes in (*taken, (2, 9, 3), (1, 8, 2), (3, 9, 4), (2, 3, 5))])
+    assert not rule.accepts(pooled(20, 3, 5))
+    assert not rule.accepts(pooled(3, 20, 5))
+    assert rule.accepts(pooled(9, 12, 3))
