@@ -19,7 +19,7 @@ class Evidence:
     Attributes:
         packages: versions of what ran.
         reliability: how often it failed, ``5 of 5``.
-        minimal: whether a search for a smaller case that fails alike ended without one; False if it found one or was
+        minimal: whether the search for a smaller case that fails alike went on until there was none; False if it was
             cut off.
         script: which script shows the failure in a process without Shakeout.
         bisection: what bisecting found, a line for each fact.

@@ -13,10 +13,13 @@ import argparse
 import contextlib
 import inspect
 import json
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.faults import FAULTS, Fault, planted
 from tests.faults.fault import Canary

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import torch
 
-from shakeout.corpus.case import Case, Setting
 from shakeout.corpus.capture import capture
+from shakeout.corpus.case import Case, Setting
 from shakeout.fuzz.worker import _Kept
 
 
