@@ -51,7 +51,7 @@ def operator_of(fault: Fault) -> str:
     """The operator in whose lowering a fault sits; empty if it sits elsewhere."""
     if not isinstance(fault.plant, Compiled):
         return ""
-    return str(inspect.getclosurevars(fault.plant.patch).nonlocals.get("operator", ""))  # type: ignore[arg-type]
+    return str(inspect.getclosurevars(inspect.unwrap(fault.plant.patch)).nonlocals.get("operator", ""))  # type: ignore[arg-type]
 
 
 def measured(fault: Fault) -> dict[str, Any]:
