@@ -33,7 +33,8 @@ ALONE = "import runpy, sys; sys.modules['shakeout'] = None; runpy.run_path(sys.a
 def cases(directory: Path | None) -> Iterator[tuple[str, Case]]:
     """Names and cases."""
     if directory is None:
-        yield from ((bug.id, bug.case) for bug in (*known.load_all(), *regressions.load_all()))
+        yield from ((bug.id, bug.case) for bug in known.load_all())
+        yield from ((bug.id, bug.case) for bug in regressions.load_all())
         return
     for folder in sorted(directory.glob("SH-*")):
         if (folder / "case.json").exists():

@@ -58,7 +58,7 @@ def test_examples_may_be_made_when_they_are_needed() -> None:
 
 
 def test_examples_that_cannot_be_made_say_so() -> None:
-    kernel = shakeout.kernel(reference=double, examples=lambda: X.no_such_thing)(double)
+    kernel = shakeout.kernel(reference=double, examples=lambda: X.no_such_thing)(double)  # type: ignore[attr-defined]
     with pytest.raises(RuntimeError, match=r"making the examples of .*double.* fails: AttributeError"):
         _ = kernel.examples
 
@@ -136,7 +136,7 @@ def test_a_runtime_makes_context_managers(factory) -> None:
 
 def test_a_runtime_keeps_its_name() -> None:
     runtime = shakeout.runtime(generator)
-    assert (runtime.__name__, runtime.__doc__) == ("generator", "Something around.")
+    assert (runtime.__name__, runtime.__doc__) == ("generator", "Something around.")  # type: ignore[attr-defined]
 
 
 async def asynchronous() -> None:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from shakeout.corpus.program import Name, Ref, Slice, TensorType
-from shakeout.generators.rules.trace import Trace, Variant, floats, symbols, variant_of
+from shakeout.generators.rules.trace import Trace, Variant, inexact, symbols, variant_of
 
 
 def trace(operator: str, *args: object, shapes: tuple[tuple[int, ...], ...] = ((2, 3),), **kwargs: object) -> Trace:
@@ -52,7 +52,7 @@ def test_names_of_a_convolution_and_of_an_operator_that_nobody_knows() -> None:
     assert [name for name in symbols(CALLS[1]) if not name.startswith("in[")] == ["stride[0]", "stride[1]", "padding"]
     assert [name for name in symbols(CALLS[8]) if not name.startswith("in[")] == ["arg1"]
     assert symbols(CALLS[5]) == {"in[0].shape[0]": 2, "in[0].shape[1]": 3, "key[0].stop": 2, "key[2]": 0}
-    assert floats(CALLS[4]) == {"value": 0.5}
+    assert inexact(CALLS[4]) == {"value": 0.5}
 
 
 def test_what_changes_the_structure_makes_another_variant() -> None:

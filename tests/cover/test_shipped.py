@@ -16,7 +16,7 @@ from shakeout.fuzz.triage import shipped
 from shakeout.fuzz.triage.bisect import trials
 
 EVIDENCE = Evidence({"torch": "2.13.0"}, "5 of 5", True, "short", ("stage aot_eager; confidence 1.00",))
-BUGS = (*known.load_all(), *regressions.load_all())
+BUGS: tuple[shipped.Bug, ...] = (*known.load_all(), *regressions.load_all())
 
 
 def test_evidence_is_written_before_the_case_and_read_back(tmp_path: Path) -> None:

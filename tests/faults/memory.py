@@ -26,7 +26,7 @@ class Regenerated:
         """Wrap the function that makes such a view."""
         from torch._functorch._aot_autograd import runtime_wrappers
 
-        make = runtime_wrappers.gen_alias_from_base
+        make = runtime_wrappers.gen_alias_from_base  # type: ignore[attr-defined]
 
         def made(*args: Any, **kwargs: Any) -> torch.Tensor:
             right = make(*args, **kwargs)

@@ -89,7 +89,8 @@ class _Machine:
     def __getitem__(self, name: str) -> Callable[..., Any]:
         def run(*feeds: Any) -> Any:
             shown = [machine[name](*feeds) for machine in (self._wrong, self._right)]
-            self._canary.triggered += differ(*([torch.from_dlpack(t).clone() for t in outputs] for outputs in shown))
+            results = ([torch.from_dlpack(t).clone() for t in outputs] for outputs in shown)  # type: ignore[attr-defined]
+            self._canary.triggered += differ(*results)
             return shown[0] if self._canary.effect else shown[1]
 
         return run
