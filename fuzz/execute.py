@@ -32,8 +32,8 @@ __all__ = ["Result", "Shared", "Status", "execute", "related", "repro"]
 Status = Literal["compared", "unsupported", "undefined", "invalid", "failed", "infra", "avoided"]
 Phase = Callable[[str], None]
 
-#: An oracle asks at most this often before its verdict is ``unknown``: for a proof, for doubts, for the last doubts.
-ROUNDS = 4
+#: An oracle asks at most this often before its verdict is ``unknown``: for a proof, and for three stages of doubt.
+ROUNDS = 5
 
 
 @dataclass(slots=True)

@@ -28,9 +28,17 @@ POISONED = Question("poisoned")
 AGAIN = Question("subject", 1)
 #: The reference once more: some of LAPACK depends on where its operands happen to lie in memory.
 SECOND = Question("reference", 1)
-_DOUBTS = (BASELINE, RELAID, POISONED, *(Question("replica", i) for i in range(tolerance.REPLICAS)))
-#: Only before a failure is told: the target once more means to compile once more.
-_LAST_DOUBTS = (AGAIN, SECOND, *(Question("replica", i) for i in range(tolerance.REPLICAS, tolerance.REPLICAS_TO_FAIL)))
+_REPLICAS = tuple(Question("replica", number) for number in range(tolerance.REPLICAS[-1]))
+_FEW, _SOME, _ = tolerance.REPLICAS
+#: What is asked of a difference, a stage at a time, until rounding explains it: first no more than four runs of the
+#: reference, and only before a failure is told the target once more, which means to compile once more.
+_DOUBTS = (
+    (BASELINE, POISONED, *_REPLICAS[:_FEW]),
+    (RELAID, *_REPLICAS[_FEW:_SOME]),
+    (AGAIN, SECOND, *_REPLICAS[_SOME:]),
+)
+#: Where bits have to be equal, no rounding explains anything.
+_EXACT_DOUBTS = ((BASELINE, POISONED, RELAID, AGAIN, SECOND),)
 
 
 def pairs(
@@ -130,28 +138,20 @@ class Difference:
                 bad = tolerance.beyond(want, got)
             if not bad.any():
                 continue
-            if any(question not in answers for question in _DOUBTS):
-                return _DOUBTS
-            place = f"{self.part} {position}"
-            if self._changes(answers, POISONED, number, position, want, bad):
-                reason = "the reference itself shows uninitialised memory"
-                return Verdict(self.name, Outcome.UNKNOWN, "undefined", reason, place)
-            if not exact:
-                baseline = _at(answers[BASELINE], self.part, number, position, want)
-                found = [
-                    _at(answer, self.part, number, position, want)
-                    for question, answer in answers.items()
-                    if question.what == "replica"
-                ]
-                replicas = [replica for replica in found if replica is not None]
-                explained = bad & tolerance.moved(want, got, baseline, replicas, derived=derived)
-                unstable += 0 if derived else int(explained.sum())
-                bad = bad & ~explained
+            place, suspects = f"{self.part} {position}", bad
+            for doubts in _EXACT_DOUBTS if exact else _DOUBTS:
+                if any(question not in answers for question in doubts):
+                    return doubts
+                if self._changes(answers, POISONED, number, position, want, suspects):
+                    reason = "the reference itself shows uninitialised memory"
+                    return Verdict(self.name, Outcome.UNKNOWN, "undefined", reason, place)
+                if not exact:
+                    bad = suspects & ~self._explained(answers, number, position, want, got, derived)
                 if not bad.any():
-                    continue
-            last = (AGAIN, SECOND) if exact else _LAST_DOUBTS
-            if any(question not in answers for question in last):
-                return last
+                    break
+            unstable += 0 if derived else int((suspects & ~bad).sum())
+            if not bad.any():
+                continue
             if self._changes(answers, SECOND, number, position, want, bad, exact):
                 reason = "the reference itself does not give the same values twice"
                 return Verdict(self.name, Outcome.UNKNOWN, "undefined", reason, place)
@@ -172,6 +172,19 @@ class Difference:
                 f"{unstable} elements differ by what rounding explains",
             )
         return Verdict(self.name, Outcome.PASS)
+
+    def _explained(
+        self, answers: Answers, number: int, position: int, want: torch.Tensor, got: torch.Tensor, derived: bool
+    ) -> torch.Tensor:
+        """Which elements rounding explains, as far as there are answers."""
+        baseline = _at(answers[BASELINE], self.part, number, position, want)
+        found = [
+            _at(answer, self.part, number, position, want)
+            for question, answer in answers.items()
+            if question.what == "replica"
+        ]
+        replicas = [replica for replica in found if replica is not None]
+        return tolerance.moved(want, got, baseline, replicas, derived=derived)
 
     def _changes(
         self,

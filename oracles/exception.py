@@ -19,7 +19,7 @@ from shakeout.oracles.verdict import REFERENCE, SUBJECT, Answers, Outcome, Quest
 __all__ = ["ExceptionParity"]
 
 #: A shape that depends on numbers depends on their rounding errors, and so does what a later operator says to it.
-_DOUBTS = tuple(Question("replica", number) for number in range(tolerance.REPLICAS))
+_DOUBTS = tuple(Question("replica", number) for number in range(tolerance.REPLICAS[1]))
 
 
 def _same(one: Raised | None, other: Raised) -> bool:

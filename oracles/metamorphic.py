@@ -29,7 +29,7 @@ PARENT = Question("parent")
 #: One case of so many is changed and runs again.
 TURN = 8
 
-_DOUBTS = tuple(Question("replica", number) for number in range(tolerance.REPLICAS))
+_DOUBTS = tuple(Question("replica", number) for number in range(tolerance.REPLICAS[1]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["REPLICAS", "REPLICAS_TO_FAIL", "TABLE", "beyond", "default", "moved", "within"]
+__all__ = ["REPLICAS", "TABLE", "beyond", "default", "moved", "within"]
 
 #: Relative and absolute tolerance by dtype; a dtype that is missing must agree exactly.
 TABLE: dict[str, tuple[float, float]] = {
@@ -30,14 +30,13 @@ TABLE: dict[str, tuple[float, float]] = {
     "float8_e5m2fnuz": (0.25, 2.0**-17),
 }
 
-#: Replicas per doubtful case. With three signs drawn per element and operator, a decision that one rounding error can
-#: flip stays unflipped in all of them with probability (2/3)**8 < 4 % for a single rounding in one direction; more
-#: replicas cost time only on cases that are already in doubt.
-REPLICAS = 8
-
-#: Replicas before a failure is told. Where a hundred decisions hang on a rounding error, 4 % of them are some; with 32
-#: replicas such a decision stays unflipped with probability (2/3)**32, two in a million.
-REPLICAS_TO_FAIL = 32
+#: Replicas that a doubtful case gets, in stages: more only where those before do not explain the difference. A further
+#: replica explains more, never less, so that the stages change what a verdict costs and not the verdict. Two explain
+#: nearly all that rounding does. With three signs drawn per element and operator, a decision that one rounding error
+#: can flip stays unflipped in eight of them with probability (2/3)**8 < 4 % for a single rounding in one direction.
+#: Where a hundred decisions hang on a rounding error, 4 % of them are some: in 32, before a failure is told, such a
+#: decision stays unflipped with probability (2/3)**32, two in a million.
+REPLICAS = (2, 8, 32)
 
 #: A reordered sum of n terms errs by up to n roundings where a replica errs by about sqrt(n); 8 covers both the
 #: reductions of a few dozen terms that programs here have and the replicas' small number.
