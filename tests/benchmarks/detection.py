@@ -10,12 +10,13 @@ alone, and counts as detected if it fails, which it does not without. Each fault
 generator (its code was never reached), the values (reached, and never anything else came out), or the oracles.
 
 ``--errors`` asks how small an error is still seen: one element of a float32 product is wrong by a factor, among few
-elements and among a million, and the same policies judge.
+elements and among a million, in an output, a gradient, or what is left in an input, and the same policies judge.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import sys
@@ -32,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.faults import FAULTS, Fault, listening, planted
 from tests.faults.fault import inputs
-from tests.faults.graphs import Graph, Site
+from tests.faults.graphs import Graph, Site, backward
 
 from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View
 from shakeout.corpus.observation import Observation
@@ -120,8 +121,11 @@ def measure(fault: Fault, case: Case | None = None) -> dict[str, Any]:
 ERRORS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 SIZES = (100, 1_000_000)
 
+#: Where a lone element is wrong: in a result, in one of whole numbers, in a gradient, in what is left in an input.
+PLACES = ("output", "whole numbers", "gradient", "input")
 
-def lone(error: float) -> Fault:
+
+def lone(place: str, error: float) -> Fault:
     """A product of which the last element is wrong by a factor."""
 
     def wrong(site: Site, op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
@@ -129,26 +133,40 @@ def lone(error: float) -> Fault:
         right.view(-1)[-1] *= 1 + error
         return right
 
-    plant = Graph((torch.ops.aten.mul.Tensor,), wrong)
+    anywhere = (backward,) if place == "gradient" else ()
+    plant = Graph((torch.ops.aten.mul.Tensor,), wrong, *anywhere)
     one = inputs(torch.ones(1))
-    return Fault(f"one product wrong by {error:g}", "mutant", "grid", "aot_eager", plant, torch.square, (one,))
+    return Fault(f"one of {place} wrong by {error:g}", "mutant", "grid", "aot_eager", plant, torch.square, (one,))
 
 
-def products(count: int) -> Case:
-    """So many products of numbers between 1/2 and 1 with themselves."""
-    type_ = TensorType("float32", (count,))
-    program = Program((Input(type_),), (Call("torch.mul", (Ref(0), Ref(0)), (), (type_,)),), (1,))
-    storage = Storage("float32", count, Values("uniform", 1, 0.5, 1.0))
-    return Case(program, (InputSet((storage,), (View(0, "float32", (count,), (1,)),)),), Setting("aot_eager"))
+def products(place: str, count: int) -> Case:
+    """So many products of two numbers between 1/2 and 1, or of whole numbers, where only the place shows them."""
+    type_, made = TensorType("float32", (count,)), place == "input"
+    product = Call("torch.Tensor.mul_" if made else "torch.mul", (Ref(0), Ref(1)), (), (type_,))
+    calls = (Call("torch.neg", (Ref(0),), (), (type_,)), product) if made else (product,)
+    program = Program((Input(type_), Input(type_)), calls, (2,))
+    whole = place == "whole numbers"
+    storages = [
+        Storage("float32", count, Values("integers", seed, 1, 9) if whole else Values("uniform", seed, 0.5, 1.0))
+        for seed in (1, 2)
+    ]
+    trained = place == "gradient"
+    views = tuple([View(i, "float32", (count,), (1,), requires_grad=trained) for i in range(2)])
+    return Case(
+        program, (InputSet(tuple(storages), views),), Setting("aot_eager", (), "training" if trained else "inference")
+    )
 
 
 def seen(rows: Sequence[dict[str, Any]]) -> str:
-    """Which errors each policy saw."""
-    lines = [f"{'elements':>9}{'error':>8}" + "".join(f"{name:>18}" for name in ("shakeout", *POLICIES))]
+    """Which errors each policy saw, and how many in all."""
+    policies = ("shakeout", *POLICIES)
+    lines = [f"{'place':<16}{'elements':>9}{'error':>8}" + "".join(f"{name:>18}" for name in policies)]
     for row in rows:
-        words = ("seen" if row[name] else "-" for name in ("shakeout", *POLICIES))
-        lines.append(f"{row['elements']:>9}{row['error']:>8g}" + "".join(f"{word:>18}" for word in words))
-    return "\n".join(lines)
+        words = ("seen" if row[name] else "-" for name in policies)
+        told = "".join(f"{word:>18}" for word in words)
+        lines.append(f"{row['place']:<16}{row['elements']:>9}{row['error']:>8g}{told}")
+    counts = "".join(f"{sum(row[name] for row in rows):>18}" for name in policies)
+    return "\n".join([*lines, f"{'all':<16}{len(rows):>9}{'':>8}{counts}"])
 
 
 def campaign(target: str, first: int, last: int, tried: dict[str, int]) -> list[dict[str, Any]]:
@@ -259,9 +277,10 @@ def main() -> None:
     if options.rows is not None and options.rows.exists():
         rows = [json.loads(line) for line in options.rows.read_text().splitlines()]
     if options.errors:
-        for count, error in ((count, error) for count in SIZES for error in ERRORS):
-            if not any((row["elements"], row["error"]) == (count, error) for row in rows):
-                rows.append({"elements": count, "error": error, **measure(lone(error), products(count))})
+        for place, count, error in itertools.product(PLACES, SIZES, ERRORS):
+            key = {"place": place, "elements": count, "error": error}
+            if not any(key.items() <= row.items() for row in rows):
+                rows.append({**key, **measure(lone(place, error), products(place, count))})
                 if options.rows is not None:
                     with options.rows.open("a") as file:
                         file.write(json.dumps(rows[-1]) + "\n")

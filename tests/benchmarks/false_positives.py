@@ -3,8 +3,9 @@
 Run it directly: ``python tests/benchmarks/false_positives.py [--rows FILE] [--cases N] [--guise NAME ...]``. Cases are
 a campaign's, grown from a seed of their own. Children of this process run them in batches, so that a crash costs one
 case and is told. With ``--rows`` each batch is appended to a file of JSON lines as one row, findings with all that they
-say, and a further run goes on behind the last one. Zero findings in n cases bound the rate by 3/n at 95 % (the rule of
-three); k findings by the upper limit of Clopper and Pearson.
+say, and a further run goes on behind the last one. How many runs of the reference a verdict asked for, beside the one
+that is compared, is counted as well. Zero findings in n cases bound the rate by 3/n at 95 % (the rule of three); k
+findings by the upper limit of Clopper and Pearson.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from shakeout.fuzz import compose, conduct, schedule
 from shakeout.fuzz.config import Config
 from shakeout.fuzz.execute import Result, Shared, execute, related
 from shakeout.oracles.metamorphic import Derived
-from shakeout.oracles.verdict import Outcome
+from shakeout.oracles.verdict import REFERENCE, Outcome
 
 GUISES = ("eager", "aot_eager", "reordered", "threads")
 
@@ -85,11 +86,13 @@ def case(name: str, index: int) -> Iterator[dict[str, Any]]:
     ]
     while waiting:
         one, derived = waiting.pop(0)
+        known = set(shared.answers)
         result = execute(one, shared=shared, derived=derived)
         if not waiting and derived is None and (found := related(one, result, shared)) is not None:
             derived, shared = found
             waiting.append((derived.case, derived))
         row: dict[str, Any] = {"status": result.status, "exact": result.exact, "trivial": result.trivial}
+        row["runs"] = len(shared.answers.keys() - known - {REFERENCE})
         row["verdicts"] = {verdict.oracle: str(verdict.outcome) for verdict in result.verdicts}
         row["doubts"] = [
             f"{verdict.oracle}: {verdict.symptom}"
@@ -133,6 +136,7 @@ def batch(name: str, first: int, last: int) -> dict[str, Any]:
     began = time.monotonic()
     statuses: Counter[str] = Counter()
     doubts: Counter[str] = Counter()
+    runs: Counter[int] = Counter()
     oracles: dict[str, Counter[str]] = {}
     findings = []
     trivial = exact = 0
@@ -154,6 +158,7 @@ def batch(name: str, first: int, last: int) -> dict[str, Any]:
                     continue
                 statuses[row["status"]] += 1
                 doubts.update(row["doubts"])
+                runs[row.get("runs", 0)] += 1
                 trivial += row.get("trivial", False)
                 exact += row.get("exact", False)
                 for oracle, outcome in row.get("verdicts", {}).items():
@@ -174,6 +179,7 @@ def batch(name: str, first: int, last: int) -> dict[str, Any]:
         "trivial": trivial,
         "oracles": {oracle: dict(counts) for oracle, counts in oracles.items()},
         "doubts": dict(doubts),
+        "runs": {str(number): cases for number, cases in sorted(runs.items())},
         "findings": findings,
         "seconds": round(time.monotonic() - began, 2),
         "commit": commit(),
@@ -210,6 +216,11 @@ def table(rows: list[dict[str, Any]]) -> Iterator[str]:
         yield f"{name:<12}{'all':<14}{cases:>8}{'':>8}{hits:>10}{bound(hits, cases) if cases else 1.0:>20.2e}"
         told = ", ".join(f"{status} {count}" for status, count in statuses.most_common())
         yield f"{'':<12}{told}; bit-exact {sum(row['exact'] for row in mine)}"
+        runs: Counter[int] = Counter()
+        for row in mine:
+            runs.update({int(number): cases for number, cases in row.get("runs", {}).items()})
+        told = ", ".join(f"{cases} cases {number}" for number, cases in sorted(runs.items()))
+        yield f"{'':<12}further runs of the reference: {told or 'not counted'}"
 
 
 def main() -> None:

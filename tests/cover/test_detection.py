@@ -50,17 +50,20 @@ def test_a_crash_of_a_child_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert rows[-1]["status"] == "process died"
 
 
-def test_how_small_an_error_of_one_element_is_seen() -> None:
-    one = detection.products(100)
-    told = {error: detection.measure(detection.lone(error), one) for error in (1e-1, 1e-5, 1e-7)}
-    assert [row["shakeout"] for row in told.values()] == [True, True, False]
-    assert [row["fixed 1e-2/1e-3"] for row in told.values()] == [True, False, False]
-    assert "seen" in detection.seen([{"elements": 100, "error": error, **row} for error, row in told.items()])
+@pytest.mark.parametrize(("place", "told"), [(place, place == "whole numbers") for place in detection.PLACES])
+def test_how_small_an_error_of_one_element_is_seen(place: str, told: bool) -> None:
+    one = detection.products(place, 100)
+    rows = {error: detection.measure(detection.lone(place, error), one) for error in (1e-1, 1e-5, 1e-6)}
+    assert all(row["triggered"] for row in rows.values())
+    assert [row["shakeout"] for row in rows.values()] == [True, True, told], "the last one is a rounding error"
+    assert [row["fixed 1e-2/1e-3"] for row in rows.values()] == [place != "input", False, False]
+    lines = detection.seen([{"place": place, "elements": 100, "error": error, **row} for error, row in rows.items()])
+    assert lines.splitlines()[1].split()[-4] == "seen"
 
 
 def test_the_script_shows_what_only_the_derived_tolerance_tells() -> None:
-    one = detection.products(10)
-    with planted(detection.lone(1e-5)):
+    one = detection.products("output", 10)
+    with planted(detection.lone("output", 1e-5)):
         result = execute(one)
     assert result.failure is not None
     assert result.failure.symptom == "imprecise value"
