@@ -9,6 +9,7 @@ as overridable on tensors, its operator library and a few factories resolve; ``t
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -25,6 +26,9 @@ FACTORIES = frozenset(
         "bartlett_window blackman_window hamming_window hann_window kaiser_window"
     ).split()
 )
+
+# Modules of functions that are made of others, so that torch does not list them as overridable.
+_COMPOSED = ("torch.masked", "torch.signal.windows")
 
 # Public functions of tensors that torch does not list as overridable. torch.segment_reduce is left out on purpose: it
 # does not check its lengths and offsets, so sizes that do not fit read and write past its operands, and what a process
@@ -46,6 +50,8 @@ _FORBIDDEN = frozenset(
     ).split()
 )
 
+# Make tensors of another class, or ask for it.
+_FORBIDDEN |= {f"torch.masked.{name}" for name in ("as_masked_tensor", "is_masked_tensor", "masked_tensor")}
 # Steps of PyTorch's own graph transformations, which happen to be visible.
 _FORBIDDEN |= {"torch.slice_inverse", "torch.Tensor.slice_inverse"}
 # Views that autograd does not know to be views: by their contract nothing may be written to them or their base.
@@ -138,6 +144,11 @@ def operators() -> Mapping[str, Callable[..., Any]]:
         owner = torch.Tensor if name.startswith("torch.Tensor.") else torch
         if hasattr(owner, name.rpartition(".")[2]):
             found[name] = getattr(owner, name.rpartition(".")[2])
+    for module in map(importlib.import_module, _COMPOSED):
+        for name in module.__all__:
+            full = f"{module.__name__}.{name}"
+            if full not in _FORBIDDEN and inspect.isfunction(function := getattr(module, name)):
+                found[full] = function
     found.pop("torch.spmm", None)  # torch.mm under a name that nobody uses
     return found
 

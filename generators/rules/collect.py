@@ -109,13 +109,13 @@ def _sampled(info: Any, tracer: Tracer, recorder: Recorder) -> None:
     for dtype in (first, *sorted(supported - {first})):
         tracer.source = "sample"
         for sample in samples(info, getattr(torch, dtype), None if dtype == first else FURTHER_SAMPLES):
-            with contextlib.suppress(Exception), recorder:
-                info.op(sample.input, *sample.args, **sample.kwargs)
+            with contextlib.suppress(Exception):
+                recorder.hear(info.op, (sample.input, *sample.args), sample.kwargs)
     tracer.source = "error input"
     for wrong in errors(info):
         sample = wrong.sample_input
-        with contextlib.suppress(Exception), recorder:
-            info.op(sample.input, *sample.args, **sample.kwargs)
+        with contextlib.suppress(Exception):
+            recorder.hear(info.op, (sample.input, *sample.args), sample.kwargs)
 
 
 def _documented(function: Any, tracer: Tracer, recorder: Recorder) -> None:

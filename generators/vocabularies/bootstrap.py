@@ -197,8 +197,8 @@ def _trace(info: Any, dtype: torch.dtype, drafts: _Drafts, recorder: Recorder, l
     """Hear what the samples of an entry call."""
     drafts.main = dtype
     for sample in samples(info, dtype, limit):
-        with contextlib.suppress(Exception), recorder:
-            info.op(sample.input, *sample.args, **sample.kwargs)
+        with contextlib.suppress(Exception):
+            recorder.hear(info.op, (sample.input, *sample.args), sample.kwargs)
 
 
 def _usable(name: str) -> bool:

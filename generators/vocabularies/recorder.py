@@ -120,6 +120,16 @@ class Recorder(TorchFunctionMode):
         told(result, None)
         return result
 
+    def hear(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Call a function: heard itself if it is an operator, else what it calls is.
+
+        Torch tells a mode of the functions that tensors may override. Those that are made of them it would pass over.
+        """
+        if self.names(function) is not None:
+            return self.__torch_function__(function, (), tuple(args), dict(kwargs))
+        with self:
+            return function(*args, **kwargs)
+
 
 def operator_names() -> Callable[[Any], str | None]:
     """What tells the operator that a function is, if it is one; to be made before anything adds to torch."""

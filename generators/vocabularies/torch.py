@@ -23,7 +23,7 @@ from shakeout.generators.vocabularies.ruled import Ruled, ruled
 __all__ = ["FORMAT", "BootstrapFailed", "Takers", "Vocabulary", "cache_path", "load_records"]
 
 #: Version of the cached rows; raise it whenever the bootstrap finds something else than before.
-FORMAT = 6
+FORMAT = 7
 #: How many operators may crash the bootstrap before that is no longer their fault.
 MAX_CRASHES = 8
 

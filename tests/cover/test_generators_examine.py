@@ -244,3 +244,14 @@ def test_a_line_that_was_cut_off_is_missing(tmp_path) -> None:
     assert collect.names_in(path) == set()
     path.write_text('\n{"entry": "add", "traces": []}\n\n[1]\n{"entry": "mm", "tra')
     assert collect.names_in(path) == {"add"}
+
+
+def test_a_function_that_is_made_of_others_is_heard_as_one_call() -> None:
+    """Torch tells a mode of torch.add, and nothing of torch.masked."""
+    heard: list[str] = []
+    recorder = Recorder(operator_names(), lambda call: heard.append(call.operator))
+    x = torch.ones(3)
+    assert recorder.hear(torch.masked.sum, (x,), {"mask": x > 0}).item() == 3.0
+    recorder.hear(torch.add, (x, x), {})
+    recorder.hear(lambda y: torch.neg(torch.abs(y)), (x,), {})
+    assert heard == ["torch.masked.sum", "torch.add", "torch.abs", "torch.neg"]
