@@ -8,6 +8,7 @@ there already is not run again.
 the canaries of all its faults listen and no fault has an effect. A case that triggers a fault then runs with that fault
 alone, and counts as detected if it fails, which it does not without. Each fault that is not detected has an owner: the
 generator (its code was never reached), the values (reached, and never anything else came out), or the oracles.
+``--minutes`` ends it, and ``--workers`` runs so many processes at a time.
 
 ``--errors`` asks how small an error is still seen: one element of a float32 product is wrong by a factor, among few
 elements and among a million, in an output, a gradient, or what is left in an input, and the same policies judge.
@@ -18,10 +19,14 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import os
+import signal
 import sys
+import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,6 +51,9 @@ from shakeout.oracles.verdict import Outcome
 
 #: Cases of one child in a campaign.
 BATCH = 10
+
+#: Seconds after which a case counts as hung, and its process ends.
+PATIENCE = 240
 
 #: With how many of the cases that trigger a fault it is planted.
 TRIALS = 3
@@ -169,28 +177,58 @@ def seen(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join([*lines, f"{'all':<16}{len(rows):>9}{'':>8}{counts}"])
 
 
-def campaign(target: str, first: int, last: int, tried: dict[str, int]) -> list[dict[str, Any]]:
-    """A row for each case: what it reached and triggered, and what of that was detected.
+class Child:
+    """A process that runs some cases of a campaign, so that a crash costs the rest of its batch and is told."""
 
-    A child of this process runs them, so that a crash costs the rest of its batch and is told.
-    """
-    reading, writing = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(reading)
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, 1)
-        os.dup2(null, 2)
-        with os.fdopen(writing, "w", buffering=1) as out:
-            for index in range(first, last):
-                out.write(json.dumps(heard(target, index, tried)) + "\n")
-        os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading) as lines:
-        rows = [json.loads(line) for line in lines if line.endswith("\n")]
-    if os.waitpid(pid, 0)[1] != 0:
-        rows.append({"campaign": target, "index": first + len(rows), "status": "process died"})
-    return rows
+    def __init__(self, target: str, indices: Sequence[int], tried: Mapping[str, int]) -> None:
+        self.target, self.indices = target, indices
+        reading, writing = os.pipe()
+        self._pid = os.fork()
+        if self._pid == 0:
+            os.close(reading)
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, 1)
+            os.dup2(null, 2)
+            with os.fdopen(writing, "w", buffering=1) as out:
+                counts = dict(tried)
+                for index in indices:
+                    signal.alarm(PATIENCE)
+                    out.write(json.dumps(heard(target, index, counts)) + "\n")
+            os._exit(0)
+        os.close(writing)
+        self._lines = os.fdopen(reading)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row for each case: what it reached and triggered, and what of that was detected. Waits for the process."""
+        with self._lines as lines:
+            found = [json.loads(line) for line in lines if line.endswith("\n")]
+        if os.waitpid(self._pid, 0)[1] != 0 and len(found) < len(self.indices):
+            found.append({"campaign": self.target, "index": self.indices[len(found)], "status": "process died"})
+        return found
+
+
+def campaign(
+    target: str, cases: int, rows: Sequence[dict[str, Any]], workers: int = 1, seconds: float = math.inf
+) -> Iterator[list[dict[str, Any]]]:
+    """Rows of the cases that have none yet, a batch at a time; no batch begins after so many seconds."""
+    mine = [row for row in rows if row["campaign"] == target]
+    tried = Counter(name for row in mine for name in row.get("tried", ()))
+    done = {row["index"] for row in mine}
+    missing = [index for index in range(cases) if index not in done]
+    waiting = deque(missing[at : at + BATCH] for at in range(0, len(missing), BATCH))
+    running: deque[Child] = deque()
+    until = time.monotonic() + seconds
+    while True:
+        while waiting and len(running) < workers and time.monotonic() < until:
+            running.append(Child(target, waiting.popleft(), tried))
+        if not running:
+            return
+        child = running.popleft()
+        found = child.rows()
+        if rest := child.indices[len(found) :]:
+            waiting.appendleft(rest)
+        tried.update(name for row in found for name in row.get("tried", ()))
+        yield found
 
 
 def heard(target: str, index: int, tried: dict[str, int]) -> dict[str, Any]:
@@ -269,6 +307,8 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, help="file of JSON lines that is continued")
     parser.add_argument("--target", action="append")
     parser.add_argument("--campaign", type=int, metavar="N", help="N grown cases for each target instead")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="end each target's campaign after so long")
+    parser.add_argument("--workers", type=int, default=1, help="processes of a campaign")
     parser.add_argument("--errors", action="store_true", help="how small an error of one element is seen instead")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -291,17 +331,8 @@ def main() -> None:
         conduct.look()
         for target in options.target or dict.fromkeys(fault.target for fault in FAULTS):
             declined(target)
-            mine = [row for row in rows if row["campaign"] == target]
-            tried: dict[str, int] = {}
-            for name in (name for row in mine for name in row.get("tried", ())):
-                tried[name] = tried.get(name, 0) + 1
-            first = 1 + max((row["index"] for row in mine), default=-1)
-            while first < options.campaign:
-                found = campaign(target, first, min(first + BATCH, options.campaign), tried)
-                for name in (name for row in found for name in row.get("tried", ())):
-                    tried[name] = tried.get(name, 0) + 1
+            for found in campaign(target, options.campaign, rows, options.workers, 60 * options.minutes):
                 rows.extend(found)
-                first = found[-1]["index"] + 1
                 if options.rows is not None:
                     with options.rows.open("a") as file:
                         file.writelines(json.dumps(row) + "\n" for row in found)

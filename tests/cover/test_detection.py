@@ -45,9 +45,14 @@ def test_a_crash_of_a_child_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         return {"campaign": target, "index": index}
 
     monkeypatch.setattr(detection, "heard", heard)
-    rows = detection.campaign("eager", 0, 5, {})
-    assert [one["index"] for one in rows] == [0, 1, 2]
-    assert rows[-1]["status"] == "process died"
+    known = [{"campaign": "eager", "index": 0, "tried": ["fault"]}]
+    rows = [row for batch in detection.campaign("eager", 5, known, workers=2) for row in batch]
+    assert [one["index"] for one in rows] == [1, 2, 3, 4], "what has a row already does not run again"
+    assert [one.get("status") for one in rows] == [None, "process died", None, None]
+
+
+def test_no_batch_begins_when_the_time_is_over() -> None:
+    assert not list(detection.campaign("eager", 5, [], seconds=0.0))
 
 
 @pytest.mark.parametrize(("place", "told"), [(place, place == "whole numbers") for place in detection.PLACES])

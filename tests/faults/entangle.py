@@ -18,14 +18,19 @@ from shakeout.oracles.verdict import Outcome
 __all__ = ["entangled", "hosted"]
 
 
+#: Networks that are looked at: a target declines many, and some hold a bug of the stock compiler.
+ATTEMPTS = 40
+
+
 def hosted(fault: Fault, seed: int) -> Case:
-    """The fault's minimal case in a network in which nothing else is wrong."""
+    """The fault's minimal case in a network that the target takes and in which nothing else is wrong."""
     with planted(fault, fixed=True):
-        for attempt in range(10):
+        for attempt in range(ATTEMPTS):
             case = entangled(fault.case(), seed + 1000 * attempt)
-            if execute(case).outcome is Outcome.PASS:
+            result = execute(case, explain=False)
+            if result.status == "compared" and result.outcome is Outcome.PASS:
                 return case
-    raise AssertionError(f"no network of ten passes beside {fault.name}")
+    raise AssertionError(f"no network of {ATTEMPTS} passes beside {fault.name}")
 
 
 def entangled(case: Case, seed: int, operators: int = 8) -> Case:

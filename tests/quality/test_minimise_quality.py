@@ -13,13 +13,28 @@ from shakeout.fuzz.minimise.executors import in_process
 from shakeout.fuzz.minimise.measure import elements
 from shakeout.fuzz.minimise.search import Budget, minimise
 
-#: One of each group that aot_eager has, most in the long tests; tests/benchmarks/minimise.py measures all faults.
-CHOSEN = list({fault.group: fault for fault in FAULTS if fault.target == "aot_eager" and not fault.missed}.values())
+#: Faults of each group that are shrunk here, as many as make thirty; tests/benchmarks/minimise.py measures all of them.
+PER_GROUP = 2
+
+#: Every so many-th is a fast test, the others are long ones.
+FAST = 8
+
+
+def chosen() -> list[Fault]:
+    """The first faults of each group that aot_eager has."""
+    groups: dict[str, list[Fault]] = {}
+    for fault in FAULTS:
+        if fault.target == "aot_eager" and not fault.missed:
+            groups.setdefault(fault.group, []).append(fault)
+    return [fault for faults in groups.values() for fault in faults[:PER_GROUP]]
 
 
 @pytest.mark.parametrize(
     "fault",
-    [pytest.param(fault, id=fault.group, marks=[pytest.mark.long] * (n % 4 != 1)) for n, fault in enumerate(CHOSEN)],
+    [
+        pytest.param(fault, id=fault.name, marks=[pytest.mark.long] * (number % FAST != 1))
+        for number, fault in enumerate(chosen())
+    ],
 )
 def test_a_fault_shrinks_to_its_own_program(fault: Fault) -> None:
     known, host = fault.case(), hosted(fault, 7)
