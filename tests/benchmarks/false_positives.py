@@ -14,7 +14,6 @@ import argparse
 import functools
 import json
 import math
-import os
 import subprocess
 import sys
 import time
@@ -30,6 +29,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.benchmarks import guises
+from tests.benchmarks.apart import each
 
 from shakeout.corpus.case import Case
 from shakeout.corpus.support import declined
@@ -115,20 +115,12 @@ def idle(one: Case, result: Result) -> bool:
     return mine <= theirs
 
 
-def child(name: str, first: int, last: int, pipe: int) -> None:
-    """Cases one after the other, each announced and answered on a pipe."""
-    warnings.simplefilter("ignore")
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 1)
-    os.dup2(null, 2)
-    with os.fdopen(pipe, "w", buffering=1) as out:
-        for index in range(first, last):
-            out.write(json.dumps({"at": index}) + "\n")
-            try:
-                for row in case(name, index):
-                    out.write(json.dumps(row) + "\n")
-            except Exception as error:
-                out.write(json.dumps({"status": "internal", "doubts": [f"{type(error).__name__}: {error}"]}) + "\n")
+def told(name: str, index: int) -> list[dict[str, Any]]:
+    """The rows of one job, or that it could not be run."""
+    try:
+        return list(case(name, index))
+    except Exception as error:
+        return [{"status": "internal", "doubts": [f"{type(error).__name__}: {error}"]}]
 
 
 def batch(name: str, first: int, last: int) -> dict[str, Any]:
@@ -140,36 +132,19 @@ def batch(name: str, first: int, last: int) -> dict[str, Any]:
     oracles: dict[str, Counter[str]] = {}
     findings = []
     trivial = exact = 0
-    start = first
-    while start < last:
-        reading, writing = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            os.close(reading)
-            child(name, start, last, writing)
-            os._exit(0)
-        os.close(writing)
-        at = start
-        with os.fdopen(reading) as lines:
-            for line in lines:
-                row = json.loads(line)
-                if "at" in row:
-                    at = row["at"]
-                    continue
-                statuses[row["status"]] += 1
-                doubts.update(row["doubts"])
-                runs[row.get("runs", 0)] += 1
-                trivial += row.get("trivial", False)
-                exact += row.get("exact", False)
-                for oracle, outcome in row.get("verdicts", {}).items():
-                    oracles.setdefault(oracle, Counter())[outcome] += 1
-                if "finding" in row:
-                    findings.append(row["finding"])
-        if os.waitpid(pid, 0)[1] == 0:
-            break
-        statuses["process died"] += 1
-        findings.append({"index": at, "status": "process died"})
-        start = at + 1
+    for index, found in each(lambda index: told(name, index), range(first, last)):
+        if found is None:
+            found = [{"status": "process died", "doubts": [], "finding": {"index": index, "status": "process died"}}]
+        for row in found:
+            statuses[row["status"]] += 1
+            doubts.update(row["doubts"])
+            runs[row.get("runs", 0)] += 1
+            trivial += row.get("trivial", False)
+            exact += row.get("exact", False)
+            for oracle, outcome in row.get("verdicts", {}).items():
+                oracles.setdefault(oracle, Counter())[outcome] += 1
+            if "finding" in row:
+                findings.append(row["finding"])
     return {
         "guise": name,
         "first": first,

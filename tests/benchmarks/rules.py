@@ -26,6 +26,10 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.benchmarks.apart import each
+
 from shakeout.fuzz.learning.store import Files, files_of_torch, read
 from shakeout.generators.choices import SeededChoices
 from shakeout.generators.network import Recipe, grow
@@ -84,45 +88,53 @@ def wrapped(info: Any, find: Callable[[Any], str | None]) -> str | None:
     return called.pop() if len(called) == 1 else None
 
 
-def placed(block: int) -> list[str]:
-    """The operators that a hundred networks hold."""
+def placed(block: int) -> dict[str, Any]:
+    """The operators that a hundred networks hold, and the seeds of those of which torch crashed."""
     vocabulary = load_records()
-    found: set[str] = set()
-    for seed in range(block * BLOCK, (block + 1) * BLOCK):
-        found |= set(grow(SeededChoices(seed), Recipe(style="network"), vocabulary).program.operators())
-    return sorted(found)
+
+    def operators(seed: int) -> list[str]:
+        return sorted(set(grow(SeededChoices(seed), Recipe(style="network"), vocabulary).program.operators()))
+
+    held: set[str] = set()
+    died = []
+    for seed, found in each(operators, range(block * BLOCK, (block + 1) * BLOCK)):
+        if found is None:
+            died.append(seed)
+        else:
+            held |= set(found)
+    return {"held": sorted(held), "died": died}
 
 
 def diversity(vocabulary: Vocabulary, programs: int = 1000) -> dict[str, Any]:
     """How many different things programs of ten operators hold."""
-    types: set[tuple[Any, ...]] = set()
-    edges: set[tuple[str, str]] = set()
-    attributes: set[tuple[str, str]] = set()
-    shapes: set[tuple[Any, ...]] = set()
-    operators: set[str] = set()
-    for seed in range(programs):
-        program = grow(SeededChoices(seed), Recipe(style="network", operators=10), vocabulary).program
-        known = program.types()
-        makers: dict[int, str] = {}
-        value = len(program.inputs)
-        for call in program.calls:
-            operators.add(call.operator)
-            operands = [known[number] for number in call.operands()]
-            ranks = tuple(len(type_.shape) for type_ in operands if type_ is not None)
-            types |= {(call.operator, type_.dtype, ranks) for type_ in operands[:1] if type_ is not None}
-            attributes.add((call.operator, re.sub(r"Ref\(index=\d+\)", "tensor", repr((call.args, call.kwargs)))))
-            shapes.add((call.operator, *(type_.shape for type_ in operands if type_ is not None)))
-            edges |= {(makers[number], call.operator) for number in call.operands() if number in makers}
-            makers |= dict.fromkeys(range(value, value + len(call.results)), call.operator)
-            value += len(call.results)
-    return {
-        "programs": programs,
-        "operators": len(operators),
-        "types": len(types),
-        "edges": len(edges),
-        "attributes": len(attributes),
-        "shapes": len(shapes),
-    }
+    found: dict[str, set[str]] = {}
+    died = 0
+    for _, program in each(lambda seed: pieces(vocabulary, seed), range(programs)):
+        died += program is None
+        for what, names in (program or {}).items():
+            found.setdefault(what, set()).update(names)
+    return {"programs": programs, "died": died, **{what: len(names) for what, names in found.items()}}
+
+
+def pieces(vocabulary: Vocabulary, seed: int) -> dict[str, list[str]]:
+    """What a program of ten operators holds: operators, their types, edges between them, attributes and shapes."""
+    program = grow(SeededChoices(seed), Recipe(style="network", operators=10), vocabulary).program
+    found: dict[str, list[str]] = {name: [] for name in ("operators", "types", "edges", "attributes", "shapes")}
+    known = program.types()
+    makers: dict[int, str] = {}
+    value = len(program.inputs)
+    for call in program.calls:
+        operands = [type_ for number in call.operands() if (type_ := known[number]) is not None]
+        ranks = [len(type_.shape) for type_ in operands]
+        arguments = re.sub(r"Ref\(index=\d+\)", "tensor", repr((call.args, call.kwargs)))
+        found["operators"].append(call.operator)
+        found["types"] += [f"{call.operator} {type_.dtype} {ranks}" for type_ in operands[:1]]
+        found["attributes"].append(f"{call.operator} {arguments}")
+        found["shapes"].append(f"{call.operator} {[type_.shape for type_ in operands]}")
+        found["edges"] += [f"{makers[number]} {call.operator}" for number in call.operands() if number in makers]
+        makers |= dict.fromkeys(range(value, value + len(call.results)), call.operator)
+        value += len(call.results)
+    return found
 
 
 def drawn(entries: Sequence[Entry], draws: int = 8) -> list[list[int]]:
@@ -184,6 +196,8 @@ def told(rows: list[dict[str, Any]]) -> Iterator[str]:
     met = [name for name, called in entries.items() if held.intersection(called)]
     uncalled = sum(not called for called in entries.values())
     yield f"{len(met)} of {len(entries)} names of op_db placed in {len(blocks) * BLOCK} networks"
+    if died := sum(len(row.get("died", ())) for row in blocks):
+        yield f"  (torch crashed while {died} of them grew)"
     yield f"  ({uncalled} names have no operator that a case can hold), {len(held)} operators in all"
     variants, ruled = sum(row["variants"] for row in operators), sum(row["ruled"] for row in operators)
     if not variants:
@@ -272,7 +286,7 @@ def main() -> None:
         have = {row["block"] for row in rows if "block" in row}
         for block in range(options.networks // BLOCK):
             if block not in have:
-                keep({"block": block, "held": placed(block)})
+                keep({"block": block, **placed(block)})
         vocabulary = load_records()
         done = {row["vocabulary"] for row in rows if "types" in row}
         for label, one in (("with", vocabulary), ("without", vocabulary.recorded())):

@@ -8,12 +8,14 @@ from tests.faults import Fault, planted
 
 from shakeout.corpus.case import Case, InputSet
 from shakeout.corpus.program import Arg, Program, Ref
+from shakeout.corpus.support import declined
 from shakeout.fuzz.execute import execute
 from shakeout.fuzz.minimise.settle import mapped
 from shakeout.generators.choices import SeededChoices
 from shakeout.generators.network import Recipe, grow
 from shakeout.generators.vocabularies.torch import load_records
 from shakeout.oracles.verdict import Outcome
+from shakeout.targets.target import target
 
 __all__ = ["entangled", "hosted"]
 
@@ -35,7 +37,11 @@ def hosted(fault: Fault, seed: int) -> Case:
 
 def entangled(case: Case, seed: int, operators: int = 8) -> Case:
     """The case and a grown network as one program: inputs side by side, calls in turn, all results returned."""
-    recipe = Recipe(style="network", operators=operators, mode=case.setting.mode, dynamic=False, repeat=False)
+    subject = target(case.setting.target)
+    recipe = Recipe(
+        style="network", operators=operators, mode=case.setting.mode, dynamic=False, repeat=False,
+        avoid=declined(case.setting.target), foreign=subject.foreign, writes="writes" in subject.promises,
+    )  # fmt: skip
     grown = grow(SeededChoices(seed), recipe, load_records())
     ours, theirs = case.program, grown.program
     shift = len(ours.inputs)
