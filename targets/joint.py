@@ -4,8 +4,9 @@ Nine tenths of what a small kernel of Inductor costs to compile is not the kerne
 templates are instantiated, the linker runs. Workers that compile at the same time therefore hand their files to one
 server (``python -m shakeout.targets.joint``), which puts those with equal flags into one file, each in a
 namespace of its own with its entry points renamed. As with a database's group commit, a batch is what has gathered
-while the one before was compiled. What cannot be compiled jointly is halved until what is to blame is alone, and that
-is left to its own process and the stock command, whose error message it then is.
+while the one before was compiled. What the compiler's errors are in is left to its own process and the stock command,
+whose error message it then is, and the others are compiled without it. Where that is not told, the batch is halved
+until what is to blame is alone.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["LARGEST", "Request", "join", "main", "serve"]
+__all__ = ["LARGEST", "Request", "culprits", "join", "main", "serve"]
 
 #: Kernels in one file at most: beyond that, what one more saves is less than what all others wait longer.
 LARGEST = 32
@@ -46,6 +47,10 @@ LOOK_SECONDS = 0.02
 _INCLUDE = re.compile(r"^[ \t]*#[ \t]*include\b.*$", re.MULTILINE)
 _CLEAN = "#define PY_SSIZE_T_CLEAN"
 _ENTRIES = ("kernel", "PyInit_kernel")
+#: An error, or the line of a kernel that a template was wanted in whose instantiation the error is.
+_ERROR = re.compile(r"\bkernel_(\d+)\.cpp:\d+:\d+:\s+(?:fatal error|error|required from)\b")
+#: Of what a compiler says, so many bytes are read.
+_SAID = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +81,26 @@ def join(sources: Sequence[str]) -> str:
     """One translation unit of several kernel files.
 
     The headers come first and once. Each file's own text is in a namespace, and the two names that the linker sees
-    have a number behind them; as macros, so that only whole names outside of strings are changed.
+    have a number behind them; as macros, so that only whole names outside of strings are changed. For the compiler's
+    messages each is a file of its own.
     """
     headers = dict.fromkeys(line.strip() for source in sources for line in _INCLUDE.findall(source))
     parts = [_CLEAN, *headers]
     for number, source in enumerate(sources):
         parts += [f"#define {name} {name}_{number}" for name in _ENTRIES]
-        parts += [f"namespace joint_{number} {{", _INCLUDE.sub("", source).replace(_CLEAN, ""), "}"]
+        parts += [
+            f'#line 1 "kernel_{number}.cpp"',
+            f"namespace joint_{number} {{",
+            _INCLUDE.sub("", source).replace(_CLEAN, ""),
+            "}",
+        ]
         parts += [f"#undef {name}" for name in _ENTRIES]
     return "\n".join(parts) + "\n"
+
+
+def culprits(said: str) -> frozenset[int]:
+    """The kernels of a joint file, by number, in which a compiler found errors."""
+    return frozenset(map(int, _ERROR.findall(said)))
 
 
 @dataclass(slots=True, eq=False)
@@ -207,14 +223,16 @@ class _Server:
             command = [words.get(word, word) for word in first.command]
             if self.linker:
                 command.append(f"-fuse-ld={self.linker}")
-            process = subprocess.Popen(
-                command,
-                cwd=self.directory,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                process_group=0,
-            )
+            with output.with_suffix(".err").open("wb") as said:
+                process = subprocess.Popen(
+                    command,
+                    cwd=self.directory,
+                    env={**os.environ, "LC_ALL": "C"},  # errors in English
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=said,
+                    process_group=0,
+                )
         except (OSError, UnicodeDecodeError):
             self._answer(batch, None)
             return
@@ -228,15 +246,27 @@ class _Server:
             if status is None:
                 continue
             self.builds.remove(build)
-            middle = len(build.batch) // 2
             if status == 0:
                 self._answer(build.batch, build.output)
-            elif middle:
-                self.halves += [build.batch[:middle], build.batch[middle:]]
             else:
-                self._answer(build.batch, None)
-            for path in (build.output, build.output.with_suffix(".cpp")):
-                path.unlink(missing_ok=True)
+                self._divide(build)
+            for suffix in (".so", ".cpp", ".err"):
+                build.output.with_suffix(suffix).unlink(missing_ok=True)
+
+    def _divide(self, build: _Build) -> None:
+        """Of a batch that could not be compiled: what is to blame goes back, and the others have another try."""
+        middle = len(build.batch) // 2
+        if not middle:
+            self._answer(build.batch, None)
+            return
+        with contextlib.suppress(OSError), build.output.with_suffix(".err").open("rb") as said:
+            blamed = culprits(said.read(_SAID).decode(errors="replace"))
+            rest = [one for number, one in enumerate(build.batch) if number not in blamed]
+            if middle <= len(rest) < len(build.batch):
+                self._answer([one for number, one in enumerate(build.batch) if number in blamed], None)
+                self.halves.append(rest)
+                return
+        self.halves += [build.batch[:middle], build.batch[middle:]]
 
     def _answer(self, batch: list[_Waiting], library: Path | None) -> None:
         """Put the library where each of them wants it, and say by which name its kernel is found; "" for not done."""

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from shakeout.targets import joint
-from shakeout.targets.joint import Request, entry, join, serve
+from shakeout.targets.joint import Request, culprits, entry, join, serve
 
 KERNEL = """
 #include <cmath>
@@ -104,6 +104,26 @@ def test_what_cannot_be_compiled_is_left_to_its_own_process_and_takes_nobody_wit
     assert not (tmp_path / "bad.so").exists()
     assert load(tmp_path / "good.so", entries[0]).kernel(4) == 4
     assert load(tmp_path / "fine.so", entries[2]).kernel(4) == 8
+    kept = [(tmp_path / f"{name}.so").stat().st_ino for name in ("good", "fine")]
+    assert kept[0] == kept[1], "the others were compiled together again"
+
+
+def test_who_is_to_blame_is_found_by_halves_where_the_compiler_does_not_say(clients: Clients, tmp_path: Path) -> None:
+    twice = '__asm__("same:");'  # which the assembler refuses, and it knows no kernels
+    asked = [clients.ask(f"k{i}", KERNEL.format(body="x") + twice * (i < 2)) for i in range(3)]
+    assert [load(tmp_path / f"k{i}.so", answer(asked[i])).kernel(i) for i in range(3)] == [0, 1, 2]
+
+
+def test_errors_are_told_from_warnings_and_found_behind_templates() -> None:
+    said = """
+kernel_0.cpp:3:7: warning: unused variable
+In file included from joint.cpp:2:
+vec.h: In instantiation of 'T f(T) [with T = int]':
+kernel_12.cpp:40:11:   required from here
+vec.h:10:3: error: no match for 'operator+'
+kernel_2.cpp:5:1: fatal error: nothing.h: No such file or directory
+"""
+    assert culprits(said) == {12, 2}
 
 
 def test_one_that_is_gone_does_not_keep_the_others_waiting(clients: Clients, tmp_path: Path) -> None:
