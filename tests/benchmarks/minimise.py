@@ -27,6 +27,7 @@ from shakeout.fuzz.minimise.executors import in_process
 from shakeout.fuzz.minimise.measure import elements
 from shakeout.fuzz.minimise.predicate import NotReproduced
 from shakeout.fuzz.minimise.search import Budget, minimise
+from shakeout.targets.shortcuts import ALWAYS, install_exporter
 
 
 def measure(fault: Fault, seed: int, seconds: float) -> dict[str, Any]:
@@ -63,6 +64,8 @@ def main() -> None:
     parser.add_argument("--rows", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.target == "onnxruntime":
+        install_exporter(ALWAYS)  # as workers do
     rows: list[dict[str, Any]] = []
     if options.rows is not None and options.rows.exists():
         rows = [json.loads(line) for line in options.rows.read_text().splitlines()]
