@@ -62,7 +62,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, help="operators at a time (default: one for each core)")
     parser.add_argument("--calls", type=int, metavar="N", help="tried of each way to call an operator (default 140)")
     parser.add_argument("--new", action="store_true", help="begin anew rather than go on with what is there")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="keep the rules there as well")
+    parser.add_argument(
+        "--write",
+        type=Path,
+        metavar="FILE",
+        help="keep the rules there as well; of torch those that calls are drawn from",
+    )
     parser.add_argument("--plain", action="store_true", help="lines instead of a progress bar")
 
 
@@ -307,7 +312,7 @@ def _stored(files: Files, copy: Path | None) -> dict[str, Any]:
     content = gathered(files)
     learnt.write(path, content)
     if copy is not None:
-        learnt.write(copy, content)
+        learnt.write(copy, gathered(files, drawn=True))
     return content
 
 

@@ -10,14 +10,15 @@ from shakeout.fuzz.learning.store import Files, read
 __all__ = ["gathered"]
 
 
-def gathered(files: Files) -> dict[str, Any]:
-    """The content of that file."""
+def gathered(files: Files, *, drawn: bool = False) -> dict[str, Any]:
+    """The content of that file; ``drawn`` keeps the rules that calls are drawn from, and no others."""
     from importlib.metadata import version
 
-    from shakeout.generators.rules.library import pack
+    from shakeout.generators.rules.library import drawn_from, pack
 
     failed: dict[str, str] = {}
-    return {"torch": version("torch"), **pack(_variants(files, failed)), "failed": failed}
+    variants = (one for one in _variants(files, failed) if not drawn or drawn_from(one["rule"]))
+    return {"torch": version("torch"), **pack(variants), "failed": failed}
 
 
 def _variants(files: Files, failed: dict[str, str]) -> Iterator[dict[str, Any]]:

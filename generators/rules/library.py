@@ -1,6 +1,7 @@
-"""The rules that were learnt, packed into one small file: parts that many rules have in common are written once.
+"""The rules that were learnt, packed into one small file: what many rules have in common is written once.
 
-An operator, its in-place form, its method and its alias have rules that differ in the name alone.
+An operator, its in-place form, its method and its alias have rules that differ in the name alone, and in how often they
+were seen to hold.
 """
 
 from __future__ import annotations
@@ -11,11 +12,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from shakeout.generators.rules.packing import expander, packed
 from shakeout.generators.rules.rule import PARTS, Rule
 from shakeout.generators.rules.trace import Variant
 from shakeout.generators.vocabularies.records import Spread
 
-__all__ = ["PRECISE", "Entry", "Library", "Unlearnt", "library_of_torch", "pack", "spread_from_json", "spread_to_json"]
+__all__ = [
+    "PRECISE",
+    "Entry",
+    "Library",
+    "Unlearnt",
+    "drawn_from",
+    "library_of_torch",
+    "pack",
+    "spread_from_json",
+    "spread_to_json",
+]
 
 #: A rule is proposed from only if at least this share of fresh calls drawn from it was accepted, with the types that it
 #: predicts. A network of ten operators drawn from rules of 0.9 would be valid one time in three.
@@ -71,7 +83,13 @@ class Library:
 
     def __init__(self, content: Mapping[str, Any]) -> None:
         parts, rows, without = (content.get(key) for key in ("parts", "operators", "without"))
+        common, bodies = (content.get(key) for key in ("common", "bodies"))
         self._parts: Sequence[Any] = parts if isinstance(parts, Sequence) else ()
+        self._bodies: Sequence[Any] = bodies if isinstance(bodies, Sequence) else ()
+        try:
+            self._expanded = expander(common if isinstance(common, Sequence) else ())
+        except (ValueError, TypeError, IndexError, RecursionError):
+            self._expanded = expander(())  # rules that need a part are left out
         self._rows: Mapping[str, Any] = rows if isinstance(rows, Mapping) else {}
         self._without: Mapping[str, Any] = without if isinstance(without, Mapping) else {}
         self._entries: dict[str, tuple[Entry, ...]] = {}
@@ -109,20 +127,32 @@ class Library:
 
     def _entry(self, operator: str, row: Any) -> Entry | None:
         try:
-            args, kwargs, ranks, spreads, counts, precision, completeness, *shared = row
-            part = self._parts
-            variant = Variant.from_json([operator, part[args], part[kwargs], part[ranks]])
+            body, *measured = row
+            args, kwargs, ranks, spreads, *shared = self._bodies[body]
+            valid, invalid, unexplained, precision, completeness = measured + [1.0, 1.0][: 5 - len(measured)]
+            variant = Variant.from_json([operator, self._plain(args), self._plain(kwargs), self._plain(ranks)])
             parts = {key: self._part(key, number) for key, number in zip(_SHARED, shared, strict=True)}
-            rule = Rule.of(variant, counts, precision, completeness, parts)
-            return Entry(rule, tuple(spread_from_json(one) for one in part[spreads]))
+            rule = Rule.of(variant, (valid, invalid, unexplained), precision, completeness, parts)
+            return Entry(rule, tuple(spread_from_json(one) for one in self._plain(spreads)))
         except (ValueError, TypeError, IndexError, KeyError, AttributeError, RecursionError):
             return None
 
     def _part(self, key: str, number: int) -> Any:
         """A part of rules, read once."""
         if (key, number) not in self._read:
-            self._read[key, number] = PARTS[key](self._parts[number])
+            self._read[key, number] = PARTS[key](self._plain(number))
         return self._read[key, number]
+
+    def _plain(self, number: int) -> Any:
+        return self._expanded(self._parts[number])
+
+
+def drawn_from(rule: Mapping[str, Any] | None) -> bool:
+    """Whether calls are drawn from a rule, given as JSON values."""
+    try:
+        return rule is not None and Entry(Rule.from_json(rule), ()).usable
+    except ValueError:
+        return False
 
 
 def pack(variants: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -132,6 +162,7 @@ def pack(variants: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         variants: each with ``variant``, ``rule`` (or None), ``notes`` and ``spreads``, as JSON values.
     """
     parts: dict[str, int] = {}
+    bodies: dict[tuple[int, ...], int] = {}
 
     def shared(value: Any) -> int:
         return parts.setdefault(json.dumps(value, separators=(",", ":"), sort_keys=True), len(parts))
@@ -145,14 +176,17 @@ def pack(variants: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
             reason = one["notes"][-1] if one["notes"] else "not learnt"
             without.setdefault(operator, []).append([args, kwargs, ranks, reason])
             continue
-        row = [shared(args), shared(kwargs), shared(ranks), shared(one["spreads"]), rule["counts"]]
-        row += [_rounded(rule["precision"]), _rounded(rule["completeness"])]
-        row += [shared(rule[key]) for key in _SHARED]
+        body = tuple(map(shared, (args, kwargs, ranks, one["spreads"], *(rule[key] for key in _SHARED))))
+        measured = [_rounded(rule["precision"]), _rounded(rule["completeness"])]
+        row = [bodies.setdefault(body, len(bodies)), *rule["counts"], *(measured if measured != [1.0, 1.0] else ())]
         operators.setdefault(operator, []).append(row)
+    written, common = packed([json.loads(text) for text in parts])
     return {
         "operators": dict(sorted(operators.items())),
         "without": dict(sorted(without.items())),
-        "parts": [json.loads(text) for text in parts],
+        "bodies": list(map(list, bodies)),
+        "parts": written,
+        "common": common,
     }
 
 

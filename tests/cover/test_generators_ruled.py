@@ -19,7 +19,7 @@ from shakeout.generators.network import Grown, Recipe, grow
 from shakeout.generators.proposals import place_by_rule
 from shakeout.generators.rules.examine import Budget, examine
 from shakeout.generators.rules.execution import executed
-from shakeout.generators.rules.library import Library, pack, spread_to_json
+from shakeout.generators.rules.library import Library, drawn_from, pack, spread_to_json
 from shakeout.generators.rules.measure import learn_measured
 from shakeout.generators.rules.trace import symbols
 from shakeout.generators.values import Palette
@@ -200,7 +200,24 @@ def test_indices_stay_within_the_sizes_that_were_drawn(vocabulary: Vocabulary) -
     assert refused <= 2
 
 
-@pytest.mark.parametrize("broken", [{"operators": []}, {"operators": {"torch.mm": 3}}, {"parts": 5, "operators": {}}])
+def test_what_is_shipped_are_the_rules_that_calls_are_drawn_from(content: dict, vocabulary: Vocabulary) -> None:
+    library = Library(content)
+    entries = [entry for operator in library.operators for entry in library.entries(operator)]
+    assert {drawn_from(entry.rule.to_json()) for entry in entries if entry.usable} == {True}
+    assert not any(drawn_from(replace(entry.rule, precision=0.5).to_json()) for entry in entries)
+    assert not drawn_from(None)
+    assert not drawn_from({"variant": 1})
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"operators": []},
+        {"operators": {"torch.mm": 3}},
+        {"parts": 5, "operators": {}},
+        {"operators": {"torch.mm": [[0, 1, 1, 0]]}, "bodies": [[0] * 12], "parts": [{"": 0}], "common": [{"": 0}]},
+    ],
+)
 def test_a_broken_library_is_none(plain: Vocabulary, broken: dict) -> None:
     vocabulary = Vocabulary(plain._rows, Library(broken))
     assert vocabulary.rules("torch.mm") == ()
