@@ -46,8 +46,12 @@ def replica(case: Case, number: int) -> Observation:
         doubts = summation.doubtful(operation, values, plain)
         given = {number: _moved(tensor, noise) for number, tensor in _terms(operation, values).items()}
         versions = {number: tensor._version for number, tensor in given.items()}
-        results = plain(operation, [given.get(number, value) for number, value in enumerate(values)])
-        if any(given[number]._version != version for number, version in versions.items()):
+        try:
+            results = plain(operation, [given.get(number, value) for number, value in enumerate(values)])
+            written = any(given[number]._version != version for number, version in versions.items())
+        except Exception:
+            written = True  # nor does every operator take them
+        if written:
             results = plain(operation, values)
         # A number in every other replica: where the reference has none, only that is another one.
         other = 0.0 if number % 2 else float("nan")
@@ -82,10 +86,11 @@ def _terms(operation: Call, values: Sequence[Any]) -> dict[int, torch.Tensor]:
     """Copies of a call's operands, those whose parts it adds up in floating point."""
     import torch
 
-    terms = {number: values[number].clone() for number in operation.operands() if _floats(values[number])}
-    if summation.transforms(operation.operator):
-        whole = {n: values[n] for n in operation.operands() if n not in terms and isinstance(values[n], torch.Tensor)}
-        terms |= {number: tensor.to(torch.get_default_dtype()) for number, tensor in whole.items()}
+    operands = operation.operands()
+    terms = {number: values[number].clone() for number in operands if _floats(values[number])}
+    if summation.transforms(operation.operator) and operands[0] not in terms:
+        # Not what weighs them, which has to be whole numbers.
+        terms[operands[0]] = values[operands[0]].to(torch.get_default_dtype())
     return terms
 
 

@@ -194,9 +194,10 @@ class Growth:
         habits: Habits,
         avoid: frozenset[str] = frozenset(),
         foreign: frozenset[str] = frozenset(),
+        only: frozenset[str] | None = None,
     ) -> None:
         self.choices, self.palette, self.habits = choices, palette, habits
-        self.avoid, self.foreign = avoid, foreign
+        self.avoid, self.foreign, self.only = avoid, foreign, only
         #: Told of each call before it runs; its results are not known yet.
         self.before_call: Callable[[Step], None] | None = None
         self.inputs: list[tuple[int, Given]] = []  # with the number of the value
@@ -392,6 +393,8 @@ class Growth:
             record = views.constant(self.choices, shape, dtype)
         else:
             record = views.derivation(self.choices, shape)
+        if not self.permits(record.operator):
+            return None
         try:
             self._place(record, dtype, None)
         except Rejected:
@@ -550,10 +553,14 @@ class Growth:
 
     def welcomes(self, operator: str, mutates: Sequence[int], grad: bool) -> bool:
         """Whether a call of an operator that writes to these operands is proposed at all."""
-        if operator in self.avoid or (self.habits.training and not grad):
+        if not self.permits(operator) or (self.habits.training and not grad):
             return False
         # Many a backward pass needs what would be overwritten.
         return not (self.habits.training and mutates) or self.choices.boolean(0.4)
+
+    def permits(self, operator: str) -> bool:
+        """Whether programs may have this operator."""
+        return operator not in self.avoid and (self.only is None or operator in self.only)
 
     def attempt(self, propose: Callable[[], None]) -> bool:
         """Keep what a proposal adds, or nothing of it where it raises ``Rejected``."""

@@ -142,6 +142,7 @@ def grow(
             growth.deriving = 0
             growth.habits = Habits(special=growth.habits.special)
             growth.avoid = growth.foreign = frozenset()  # a program without a call is none
+            growth.only = None
             growth.place(_FALLBACK, "float32")
         return _finished(growth, recipe, style, vocabulary.name, tell)
 
@@ -171,7 +172,7 @@ def _growth(choices: Choices, recipe: Recipe, style: Style, *, ruled: bool) -> G
         ruled=choices.pick(_RULED if small else _RULED_IN_NETWORKS) if ruled else 0.0,
     )
     palette = Palette(choices, kind, choices.pick((0.0, 0.4, 0.8)))
-    return Growth(choices, palette, habits, recipe.avoid, recipe.foreign)
+    return Growth(choices, palette, habits, recipe.avoid, recipe.foreign, recipe.only)
 
 
 #: Recorded calls remain: they have values and attributes that no rule speaks of.

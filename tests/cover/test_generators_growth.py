@@ -119,6 +119,16 @@ def test_a_recipe_is_followed(vocabulary: Vocabulary) -> None:
         Recipe(operators=0)
 
 
+def test_a_program_has_no_operator_but_those_that_are_asked_for(vocabulary: Vocabulary) -> None:
+    # Views, numbers and constants as well, which no record proposes.
+    only = frozenset({"torch.mul", "torch.Tensor.add_", "torch.mm", "torch.transpose"})
+    seen: set[str] = set()
+    for seed in range(60):
+        style = ("small", "network")[seed % 2]
+        seen |= set(grow(SeededChoices(seed), Recipe(style=style, only=only), vocabulary).program.operators())
+    assert seen - {"torch.neg"} == only  # what a program without a call gets
+
+
 def test_a_program_has_a_call_even_where_every_operator_is_avoided(vocabulary: Vocabulary) -> None:
     for seed in range(60):
         grown = grow(SeededChoices(seed), Recipe(style="small", avoid=frozenset(vocabulary.operators)), vocabulary)

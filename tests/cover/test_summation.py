@@ -94,6 +94,17 @@ def test_terms_of_whole_numbers_move_as_well() -> None:
     assert float((plain - moved).abs().max()) > 1e-4  # the last place of a result that ought to be 0 is far below
 
 
+def test_whole_numbers_that_weigh_the_terms_stay_whole() -> None:
+    def network(x: torch.Tensor, often: torch.Tensor) -> torch.Tensor:
+        return x.cov(fweights=often)
+
+    weights = torch.tensor([1, 2, 1])
+    for x in (torch.randn(2, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([[1, 5, 2], [3, 1, 1]])):
+        moved = replicas.replica(capture(network, lambda x=x: [x, weights], setting=Setting("eager")), 0)
+        assert moved.error is None
+        assert not torch.equal(moved.calls[0]["output"][0], x.cov(fweights=weights))
+
+
 def test_what_an_operator_writes_to_is_written() -> None:
     def network(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return x.addmm_(y, y)
