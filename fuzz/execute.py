@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from shakeout.corpus import script
@@ -340,8 +340,9 @@ class _Runs:
         source = target(case.setting.target).source(case.setting)
         before, waited = conduct.look(), shortcuts.waited()
         seen = runs.observe(namespace, source, kept=self._shared.kept if first else None)
-        if shortcuts.waited() > waited:
-            self._clock.add(WAITING, shortcuts.waited() - waited)
+        if (company := shortcuts.waited() - waited) > 0:
+            self._clock.add(WAITING, company)
+            seen = replace(seen, seconds=max(seen.seconds - company, 0.0))
         self.left = tuple(dict.fromkeys((*self.left, *before.mend())))
         if first:
             self._stages = namespace.get("STAGES", ())
@@ -382,7 +383,8 @@ class _Runs:
             return _judge(oracle, part, run)
 
         try:
-            return search(self.case, failing, judge, self.answers[SUBJECT].seconds)
+            with shortcuts.alone():
+                return search(self.case, failing, judge, self.answers[SUBJECT].seconds)
         finally:
             about(self.case)
 

@@ -6,6 +6,7 @@ toolchain. Each shortcut replaces functions of torch or turns a switch; where on
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import json
@@ -13,10 +14,10 @@ import os
 import shlex
 import socket
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
-__all__ = ["ALWAYS", "SHORTCUTS", "environment", "install", "install_exporter", "waited", "watched"]
+__all__ = ["ALWAYS", "SHORTCUTS", "alone", "environment", "install", "install_exporter", "waited", "watched"]
 
 #: By name, what each does; the order is that of the benchmark.
 SHORTCUTS = {
@@ -146,6 +147,19 @@ def install(names: Collection[str], door: int = -1) -> None:
 
     vars(codecache)["_worker_compile_cpp"] = compile_cpp
     cache._load_library_inner = classmethod(load_library)
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """This process compiles its kernels itself meanwhile: who needs one after the other gains nothing by company."""
+    doors = [client.door for client in _clients]
+    for client in _clients:
+        client.door = -1
+    try:
+        yield
+    finally:
+        for client, door in zip(_clients, doors, strict=True):
+            client.door = door
 
 
 def install_exporter(names: Collection[str]) -> None:
