@@ -100,7 +100,11 @@ def test_whole_numbers_that_weigh_the_terms_stay_whole() -> None:
 
     weights = torch.tensor([1, 2, 1])
     for x in (torch.randn(2, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([[1, 5, 2], [3, 1, 1]])):
-        moved = replicas.replica(capture(network, lambda x=x: [x, weights], setting=Setting("eager")), 0)
+
+        def make(given: torch.Tensor = x) -> list[torch.Tensor]:
+            return [given, weights]
+
+        moved = replicas.replica(capture(network, make, setting=Setting("eager")), 0)
         assert moved.error is None
         assert not torch.equal(moved.calls[0]["output"][0], x.cov(fweights=weights))
 
