@@ -20,7 +20,7 @@ from shakeout.oracles.verdict import REFERENCE, SUBJECT, Answers, Outcome, Quest
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["AGAIN", "Difference", "pairs"]
+__all__ = ["AGAIN", "DOUBTS", "POISONED", "RELAID", "SECOND", "Difference", "pairs", "result"]
 
 BASELINE = Question("baseline")
 RELAID = Question("relaid")
@@ -32,7 +32,7 @@ _REPLICAS = tuple(Question("replica", number) for number in range(tolerance.REPL
 _FEW, _SOME, _ = tolerance.REPLICAS
 #: What is asked of a difference, a stage at a time, until rounding explains it: first no more than four runs of the
 #: reference, and only before a failure is told the target once more, which means to compile once more.
-_DOUBTS = (
+DOUBTS = (
     (BASELINE, POISONED, *_REPLICAS[:_FEW]),
     (RELAID, *_REPLICAS[_FEW:_SOME]),
     (AGAIN, SECOND, *_REPLICAS[_SOME:]),
@@ -50,12 +50,17 @@ def pairs(
             yield number, position, a, b
 
 
-def _at(observation: Observation, part: str, number: int, position: int, like: torch.Tensor) -> torch.Tensor | None:
-    """The same tensor in another run, if that run got so far and agrees on the shape."""
+def result(observation: Observation, part: str, number: int, position: int) -> torch.Tensor | None:
+    """A tensor of a run, if that got so far."""
     try:
-        found = observation.calls[number][part][position]
+        return observation.calls[number][part][position]
     except IndexError:
         return None
+
+
+def _at(observation: Observation, part: str, number: int, position: int, like: torch.Tensor) -> torch.Tensor | None:
+    """The same tensor in another run, if that run got so far and agrees on the shape."""
+    found = result(observation, part, number, position)
     return found if found is not None and found.shape == like.shape else None
 
 
@@ -139,7 +144,7 @@ class Difference:
             if not bad.any():
                 continue
             place, suspects = f"{self.part} {position}", bad
-            for doubts in _EXACT_DOUBTS if exact else _DOUBTS:
+            for doubts in _EXACT_DOUBTS if exact else DOUBTS:
                 if any(question not in answers for question in doubts):
                     return doubts
                 if self._changes(answers, POISONED, number, position, want, suspects):

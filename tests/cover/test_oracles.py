@@ -189,6 +189,18 @@ def test_the_number_of_outputs() -> None:
 
 
 @pytest.mark.parametrize(
+    ("what", "symptom"),
+    [("poisoned", "undefined"), ("relaid", "undefined"), ("reference", "undefined"), ("replica", "unstable")],
+)
+def test_a_shape_that_the_reference_itself_does_not_keep_is_no_evidence(what: str, symptom: str) -> None:
+    want, got, other = seen(torch.ones(15, 2)), seen(torch.ones(16, 2)), seen(torch.ones(14, 2))
+    verdict = judge(Metadata(), want, got, **{what: other})
+    assert (verdict.outcome, verdict.symptom) == (Outcome.UNKNOWN, symptom)
+    failed = Observation([], Raised("ValueError", "no", ()))
+    assert judge(Metadata(), want, got, **{what: failed}).symptom == "wrong shape"
+
+
+@pytest.mark.parametrize(
     ("want", "got", "symptom"),
     [((0,), (2,), "alias lost"), ((2,), (0,), "alias appears"), ((0,), (1,), "wrong alias"), ((3,), (2,), "")],
 )

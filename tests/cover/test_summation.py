@@ -118,3 +118,15 @@ def test_what_an_operator_writes_to_is_written() -> None:
 
     seen = replicas.replica(capture(network, make, setting=Setting("eager")), 0).calls[0]
     assert torch.allclose(seen["input after the call"][0], torch.full((4,), 9.0), rtol=1e-5)
+
+
+def test_how_many_results_hang_on_rounding_is_not_told() -> None:
+    def network(x: torch.Tensor) -> torch.Tensor:
+        return torch.argwhere(x.sum(1) - x.cumsum(1)[:, -1])
+
+    def make() -> list[torch.Tensor]:
+        return [torch.randn(64, 100, generator=torch.Generator().manual_seed(0))]
+
+    result = run(network, make)
+    (verdict,) = [verdict for verdict in result.verdicts if verdict.outcome is not Outcome.PASS]
+    assert (verdict.oracle, verdict.outcome, verdict.symptom) == ("metadata", Outcome.UNKNOWN, "unstable")
