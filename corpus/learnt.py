@@ -71,8 +71,24 @@ def write(path: Path, content: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(path.name + ".part")
     try:
-        draft.write_text(json.dumps({"format": FORMAT, **content}, separators=(",", ":")) + "\n", encoding="utf-8")
+        draft.write_text(_text({"format": FORMAT, **content}), encoding="utf-8")
         os.replace(draft, path)
     except OSError:
         draft.unlink(missing_ok=True)
         raise
+
+
+def _text(content: Mapping[str, Any]) -> str:
+    """As JSON, each operator and each part on a line of its own: such a file is committed, and its changes are read."""
+
+    def plain(value: Any) -> str:
+        return json.dumps(value, separators=(",", ":"))
+
+    def lines(value: Any) -> str:
+        if isinstance(value, Mapping) and value:
+            return "{\n" + ",\n".join(f"{plain(key)}:{plain(item)}" for key, item in value.items()) + "\n}"
+        if isinstance(value, list) and value:
+            return "[\n" + ",\n".join(map(plain, value)) + "\n]"
+        return plain(value)
+
+    return "{" + ",\n".join(f"{plain(key)}:{lines(value)}" for key, value in content.items()) + "}\n"
