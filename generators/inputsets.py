@@ -168,10 +168,10 @@ def _backward(
     except Exception as error:
         raise Failed(None, "torch rejects the backward pass") from error
     found = [gradient for gradient in gradients if gradient is not None]
-    if not found or (not special and not all(ordinary(gradient) for gradient in found)):
-        raise Failed(None, "a gradient is not finite")
     if any(gradient.layout != torch.strided for gradient in found):
         raise Failed(None, "a gradient is no plain tensor")
+    if not found or (not special and not all(ordinary(gradient) for gradient in found)):
+        raise Failed(None, "a gradient is not finite")
     return list(gradients)
 
 

@@ -53,9 +53,10 @@ def pairs(
 def result(observation: Observation, part: str, number: int, position: int) -> torch.Tensor | None:
     """A tensor of a run, if that got so far."""
     try:
-        return observation.calls[number][part][position]
+        found: torch.Tensor | None = observation.calls[number][part][position]
     except IndexError:
         return None
+    return found
 
 
 def _at(observation: Observation, part: str, number: int, position: int, like: torch.Tensor) -> torch.Tensor | None:

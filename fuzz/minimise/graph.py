@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from shakeout.corpus.case import Case
@@ -33,8 +33,9 @@ def outputs(case: Case) -> Iterator[Case]:
 def removal(record: Record = recorded) -> Callable[[Case], Iterator[Case]]:
     """Fewer operators: of each run of calls the results that are still needed become inputs.
 
-    What only the dropped calls needed goes with them. If a returned value goes, what it was computed from is returned.
-    So one step cuts a network at its beginning, at its end or in the middle.
+    What only the dropped calls needed goes with them. If a returned value goes, what it was computed from is returned;
+    if what was written to a value goes, that is returned in another candidate. So one step cuts a network at its
+    beginning, at its end or in the middle.
     """
 
     def passes(case: Case) -> Iterator[Case]:
@@ -42,19 +43,21 @@ def removal(record: Record = recorded) -> Callable[[Case], Iterator[Case]]:
         count = len(program.calls)
         for chunk in chunks(count):
             rest = [position for position in range(count) if position not in chunk]
-            returns = _frontier(case, frozenset(chunk))
-            kept = live(program, rest, returns)
-            if (made := _of(case, kept, returns, record)) is not None:
-                yield made
-            # A call that writes to something may be in it only because it writes.
-            least = [p for p in kept if not written(program.calls[p]) or _feeds(case, p, kept, returns)]
-            if len(least) < len(kept) and (made := _of(case, least, returns, record)) is not None:
-                yield made
+            lost = [n for p in chunk if written(program.calls[p]) for n in program.calls[p].operands()]
+            cuts = (_frontier(case, frozenset(chunk), more) for more in ([], lost))
+            for returns in dict.fromkeys(map(tuple, cuts)):
+                kept = live(program, rest, returns)
+                if (made := _of(case, kept, returns, record)) is not None:
+                    yield made
+                # A call that writes to something may be in it only because it writes.
+                least = [p for p in kept if not written(program.calls[p]) or _feeds(case, p, kept, returns)]
+                if len(least) < len(kept) and (made := _of(case, least, returns, record)) is not None:
+                    yield made
 
     return passes
 
 
-def _of(case: Case, kept: list[int], returns: list[int], record: Record | dict[int, Fresh]) -> Case | None:
+def _of(case: Case, kept: list[int], returns: Sequence[int], record: Record | dict[int, Fresh]) -> Case | None:
     """The case with some of its calls only."""
     program = case.program
     fresh = record if isinstance(record, dict) else record(case, frozenset(kept))
@@ -64,14 +67,20 @@ def _of(case: Case, kept: list[int], returns: list[int], record: Record | dict[i
     return assembled(case, [(program.calls[position], firsts[position]) for position in kept], returns, fresh)
 
 
-def _frontier(case: Case, dropped: frozenset[int]) -> list[int]:
-    """What is returned when calls are dropped: of each value that goes, the results that it was computed from."""
+def _frontier(case: Case, dropped: frozenset[int], more: Sequence[int]) -> list[int]:
+    """What is returned when calls are dropped: of each value that goes, the results that it was computed from.
+
+    Args:
+        case: before that.
+        dropped: positions of calls.
+        more: values that are returned as well, as if they had been before.
+    """
     program = case.program
     start = len(program.inputs)
     producers = [position for position, call in enumerate(program.calls) for _ in call.results]
     types = program.types()
     found: list[int] = []
-    pending, seen = list(program.returns), set()
+    pending, seen = [*program.returns, *more], set()
     while pending:
         number = pending.pop(0)
         if number in seen:
@@ -88,7 +97,7 @@ def _frontier(case: Case, dropped: frozenset[int]) -> list[int]:
     return found
 
 
-def _feeds(case: Case, position: int, kept: list[int], returns: list[int]) -> bool:
+def _feeds(case: Case, position: int, kept: list[int], returns: Sequence[int]) -> bool:
     first = case.program.firsts()[position]
     results = range(first, first + len(case.program.calls[position].results))
     later = (case.program.calls[other].operands() for other in kept if other > position)

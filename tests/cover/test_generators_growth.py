@@ -12,6 +12,7 @@ import torch
 from shakeout.corpus import codec, script, standalone
 from shakeout.corpus.case import Case, Setting, Values
 from shakeout.corpus.program import Ref
+from shakeout.generators import inputsets
 from shakeout.generators.choices import ByteChoices, SeededChoices
 from shakeout.generators.growth import Growth, Habits
 from shakeout.generators.inputsets import input_set, tensors_of
@@ -364,3 +365,10 @@ def test_inputs_are_not_written_to_where_that_is_not_wanted(vocabulary: Vocabula
             for one, after in zip(given, seen["input after the call"], strict=True):
                 assert content(standalone.memory(one)) == content(after), grown.program.operators()
     assert in_place > 5
+
+
+def test_a_sparse_gradient_is_none_that_a_case_can_hold() -> None:
+    weight = torch.ones(3, 2, dtype=torch.float16, requires_grad=True)
+    output = torch.nn.functional.embedding(torch.tensor([0, 2, 2]), weight, sparse=True)
+    with pytest.raises(inputsets.Failed, match="no plain tensor"):
+        inputsets._backward([output], [weight], special=False)

@@ -7,9 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 
 from shakeout.corpus import codec
+from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Setting
 from shakeout.fuzz import selftest
 from shakeout.fuzz.cli import main
@@ -97,6 +99,16 @@ def test_removal_keeps_what_the_reference_computes() -> None:
     case, demands = settled_as_grown(grown(3))
     smaller = [settle(c, demands) for c in itertools.islice(graph.removal()(case), 3)]
     assert all(len(made.program.calls) < len(case.program.calls) for made in smaller)
+
+
+def test_what_was_written_is_returned_when_the_writing_goes() -> None:
+    def network(x: torch.Tensor) -> torch.Tensor:
+        x[0] = x.sin()[1]
+        return x
+
+    case = capture(network, lambda: [torch.ones(3)], setting=Setting("eager"))
+    left = [[call.operator for call in candidate.program.calls] for candidate in graph.removal()(case)]
+    assert ["torch.Tensor.sin", "torch.Tensor.__getitem__"] in left
 
 
 @pytest.mark.parametrize("seed", range(4))
