@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["replica"]
 
+#: What stands in replicas for a result that may be anything.
+_OTHERS = (float("nan"), 0.0, 1.0)
+
 
 def replica(case: Case, number: int) -> Observation:
     """The reference with every freshly computed result moved by at most one unit in the last place, at random.
@@ -53,8 +56,9 @@ def replica(case: Case, number: int) -> Observation:
             written = True  # nor does every operator take them
         if written:
             results = plain(operation, values)
-        # A number in every other replica: where the reference has none, only that is another one.
-        other = 0.0 if number % 2 else float("nan")
+        # Numbers in two of three replicas: where the reference has none, only those are another one. And two of them,
+        # because what comes later may make no number of zero: infinity times zero is none.
+        other = _OTHERS[number % len(_OTHERS)]
         return [_without(*pair, other) for pair in zip(results, doubts, strict=True)] if doubts else results
 
     def prepare(network: Any) -> Callable[..., list[torch.Tensor]]:
@@ -117,7 +121,7 @@ def _move(operator: str, result: Any, seen: set[int], noise: torch.Generator) ->
     key = result.untyped_storage()._cdata
     if key in seen and not in_place:
         return result
-    moved = _moved(result, noise)
+    moved = _moved(result, noise, at_least=1.0 if summation.waves(operator) else 0.0)
     if in_place:
         # Past autograd's version counter: the value that it saved is the one that was moved.
         result.data.copy_(moved)
@@ -126,8 +130,8 @@ def _move(operator: str, result: Any, seen: set[int], noise: torch.Generator) ->
     return moved
 
 
-def _moved(tensor: torch.Tensor, noise: torch.Generator) -> torch.Tensor:
-    """Numbers moved by at most one unit in the last place, and another NaN for NaN."""
+def _moved(tensor: torch.Tensor, noise: torch.Generator, at_least: float = 0.0) -> torch.Tensor:
+    """Numbers moved by at most one unit in the last place, of themselves or of a magnitude; another NaN for NaN."""
     import torch
 
     def steps() -> torch.Tensor:
@@ -137,6 +141,8 @@ def _moved(tensor: torch.Tensor, noise: torch.Generator) -> torch.Tensor:
     # Eight-bit floats are not multiplied by anything.
     wide = tensor.to(torch.float64) if tensor.dtype.itemsize == 1 else tensor
     moved = (wide * factor.to(tensor.real.dtype if tensor.dtype.is_complex else torch.float64)).to(tensor.dtype)
+    if at_least:
+        moved = torch.where(tensor.abs() < at_least, tensor + at_least * (factor - 1.0), moved).to(tensor.dtype)
     if tensor.dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
         # Which NaN an operator gives is nobody's promise; a program that reads its bits depends on it.
         other = torch.full((), -1, dtype=getattr(torch, f"int{8 * tensor.element_size()}")).view(tensor.dtype)

@@ -16,7 +16,7 @@ from shakeout.oracles.exactness import majorised
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["adds", "doubtful", "transforms"]
+__all__ = ["adds", "doubtful", "transforms", "waves"]
 
 #: Sums of products: the same operator on magnitudes bounds each of their partial sums.
 _PRODUCTS = frozenset(
@@ -45,6 +45,12 @@ _SQUARES = frozenset(
 #: Fourier transforms and covariances, which take whole numbers as well, and round them in the default dtype.
 _TRANSFORMS = frozenset(name for name in _LINEAR if "fft" in name) | {"cov", "corrcoef"}
 
+#: Windows: sums of waves of a height of about one, that cancel at the ends.
+_WAVES = frozenset(
+    "hann hamming blackman nuttall bartlett cosine general_cosine general_hamming hann_window hamming_window "
+    "blackman_window bartlett_window".split()
+)
+
 _ALL = _PRODUCTS | _FACTORS | _LINEAR | _SQUARES
 
 #: Of the largest number: what a bound is below, no order of its terms comes near.
@@ -63,6 +69,11 @@ def adds(operator: str) -> bool:
 def transforms(operator: str) -> bool:
     """Whether an operator takes whole numbers, and adds them up in floating point."""
     return _last(operator) in _TRANSFORMS
+
+
+def waves(operator: str) -> bool:
+    """Whether an operator makes sums of terms of magnitude one, and rounds at that magnitude whatever is left."""
+    return _last(operator) in _WAVES
 
 
 def doubtful(

@@ -288,3 +288,14 @@ def test_a_cache_that_is_a_file_is_told(capsys: pytest.CaptureFixture, elsewhere
     status, _, err = run(capsys, "learn", "torch")
     assert status == Exit.DIRECTORY
     assert "cannot be used" in err
+
+
+def test_the_rules_that_are_shipped_are_all_read_and_drawn_from() -> None:
+    (file,) = learnt.SHIPPED.glob("torch-*.json")
+    assert file.stat().st_size < 1 << 20
+    content = learnt.read(file)
+    assert content is not None
+    library = Library(content)
+    rows = {operator: len(rows) for operator, rows in content["operators"].items()}
+    assert len(rows) > 1000
+    assert {operator: len(library.usable(operator)) for operator in rows} == rows

@@ -7,11 +7,12 @@ import pytest
 import torch
 from tests.benchmarks import guises
 
+from shakeout.corpus import script
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Setting
 from shakeout.corpus.program import Call, Ref
 from shakeout.corpus.vocabularies import torch as words
-from shakeout.fuzz import replicas
+from shakeout.fuzz import replicas, runs
 from shakeout.fuzz.execute import Result, execute
 from shakeout.oracles import summation
 from shakeout.oracles.verdict import Outcome
@@ -80,6 +81,28 @@ def test_a_sum_that_overflows_in_one_order_only_is_no_finding() -> None:
     result = run(network, make)
     assert result.outcome is Outcome.UNKNOWN
     assert {verdict.symptom for verdict in result.verdicts if verdict.outcome is not Outcome.PASS} == {"unstable"}
+
+
+def test_what_is_doubtful_may_be_any_number_for_what_comes_later() -> None:
+    def network(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return torch.mm(x.renorm(2, 0, 0.5), y)
+
+    x = torch.tensor([[MOST, -1.0]], dtype=torch.float64)
+    one = capture(network, lambda: [x, torch.full((2, 1), -math.inf, dtype=torch.float64)], setting=Setting("eager"))
+    seen = [float(replicas.replica(one, number).calls[0]["output"][0]) for number in range(3)]
+    # With 0 as with NaN the product is no number, with 1 it is -inf.
+    assert [math.isnan(found) for found in seen] == [True, True, False]
+
+
+def test_a_window_rounds_at_the_height_of_its_waves() -> None:
+    def network(x: torch.Tensor) -> torch.Tensor:
+        return torch.blackman_window(40, periodic=False)[1:4] + x
+
+    one = capture(network, lambda: [torch.zeros(3)], setting=Setting("eager"))
+    plain = runs.observe(script.load(one)).calls[0]["output"][0]
+    moves = [replicas.replica(one, number).calls[0]["output"][0] - plain for number in range(8)]
+    assert 5e-8 < float(torch.stack(moves).abs().max()) < 2e-7
+    assert float(plain.max()) < 0.03
 
 
 def test_terms_of_whole_numbers_move_as_well() -> None:
