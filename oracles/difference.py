@@ -20,7 +20,7 @@ from shakeout.oracles.verdict import REFERENCE, SUBJECT, Answers, Outcome, Quest
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["AGAIN", "DOUBTS", "POISONED", "RELAID", "SECOND", "Difference", "pairs", "result"]
+__all__ = ["AGAIN", "BASELINE", "DOUBTS", "POISONED", "RELAID", "SECOND", "Difference", "pairs", "result"]
 
 BASELINE = Question("baseline")
 RELAID = Question("relaid")

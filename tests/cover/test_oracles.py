@@ -196,6 +196,7 @@ def test_a_shape_that_the_reference_itself_does_not_keep_is_no_evidence(what: st
     want, got, other = seen(torch.ones(15, 2)), seen(torch.ones(16, 2)), seen(torch.ones(14, 2))
     verdict = judge(Metadata(), want, got, **{what: other})
     assert (verdict.outcome, verdict.symptom) == (Outcome.UNKNOWN, symptom)
+    assert judge(Metadata(), want, got, baseline=other).symptom == "wrong shape", "bits read as another dtype"
     failed = Observation([], Raised("ValueError", "no", ()))
     assert judge(Metadata(), want, got, **{what: failed}).symptom == "wrong shape"
 
