@@ -233,7 +233,8 @@ def campaign(
 
 def heard(target: str, index: int, tried: dict[str, int]) -> dict[str, Any]:
     """One case of a campaign: first while all canaries listen, then with each fault that it triggers."""
-    faults = [fault for fault in FAULTS if fault.target == target]
+    # Those that were tried often enough need not be heard any more.
+    faults = [fault for fault in FAULTS if fault.target == target and tried.get(fault.name, 0) < TRIALS]
     row: dict[str, Any] = {"campaign": target, "index": index}
     try:
         job = schedule.job(Config(targets=(target,), seed=SEED, seconds=None), index)
@@ -246,7 +247,7 @@ def heard(target: str, index: int, tried: dict[str, int]) -> dict[str, Any]:
         row["triggered"] = sorted(name for name, canary in canaries.items() if canary.triggered)
         row["tried"] = row["detected"] = []
         if plain.outcome is Outcome.PASS:
-            chosen = [one for one in faults if one.name in row["triggered"] and tried.get(one.name, 0) < TRIALS]
+            chosen = [one for one in faults if one.name in row["triggered"]]
             row |= trials(made, chosen)
             for fault in chosen:
                 tried[fault.name] = tried.get(fault.name, 0) + 1

@@ -89,7 +89,9 @@ class _Spoiled(Interpreter):
             site = Site(n, self.env, self._memory, self._backward)
             if self._graph.when(site, args):
                 self._canary.reached += 1
-                return self._graph.wrong(site, n.target, args, kwargs)
+                # A fault that is not made for these arguments is none.
+                with contextlib.suppress(Exception):
+                    return self._graph.wrong(site, n.target, args, kwargs)
         return super().run_node(n)
 
 
@@ -113,8 +115,14 @@ def _spoiled(module: GraphModule, own: Callable[..., Any]) -> Callable[..., Any]
         for graph, canary, memory in faults:
             torch.set_rng_state(state)
             wrong_given = given if canary.effect else twins(given)
-            with torch.set_grad_enabled(canary.effect and torch.is_grad_enabled()):
-                wrong = _run(module, graph, memory, canary, wrong_given)
+            try:
+                with torch.set_grad_enabled(canary.effect and torch.is_grad_enabled()):
+                    wrong = _run(module, graph, memory, canary, wrong_given)
+            except Exception:
+                canary.triggered += 1
+                if canary.effect:
+                    raise
+                continue
             flat, right_flat = pytree.tree_leaves(wrong), pytree.tree_leaves(right)
             canary.triggered += differ(flat, right_flat, wrong_given, right_given)
             chosen = (wrong,) if canary.effect else chosen
