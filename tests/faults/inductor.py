@@ -1,6 +1,6 @@
 """Faults in Inductor: its lowerings, the C++ that it writes, its passes over graphs.
 
-Each graph is compiled without any fault and once with each that is planted; all run on copies, and the canaries compare.
+Each graph is compiled without any fault and once with each that is planted; all run, and the canaries compare.
 """
 
 from __future__ import annotations
