@@ -62,13 +62,17 @@ _PLANTED: list[tuple[Patch, Canary]] = []
 def _compiled(make: Callable[..., Any], module: torch.fx.GraphModule, *args: Any, **kwargs: Any) -> Callable[..., Any]:
     """A graph as Inductor compiles it, with what is planted; and once for each fault that only its canary hears."""
 
+    tracing = torch._guards.TracingContext.try_get()
+    told = tracing.output_strides if tracing is not None else None
+
     def again() -> Callable[..., Any]:
-        tracing = torch._guards.TracingContext.try_get()
-        if tracing is not None and tracing.output_strides:
-            tracing.output_strides.clear()  # told again by each compilation
+        if told:
+            told.clear()  # each compilation tells them again
         made: Callable[..., Any] = make(copy.deepcopy(module), *args, **kwargs)
         return made
 
+    right = again()
+    strides = list(told or ())
     wrong: list[tuple[Callable[..., Any], Canary]] = []
     for patch, canary in _PLANTED:
         reached = canary.reached
@@ -82,7 +86,8 @@ def _compiled(make: Callable[..., Any], module: torch.fx.GraphModule, *args: Any
             continue
         if canary.reached > reached:
             wrong.append((made, canary))
-    right = again()
+    if told is not None:
+        told[:] = strides
 
     def run(given: Sequence[Any]) -> Any:
         held = list(given)
