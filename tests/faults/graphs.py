@@ -114,17 +114,19 @@ def _spoiled(module: GraphModule, own: Callable[..., Any]) -> Callable[..., Any]
         chosen = None
         for graph, canary, memory in faults:
             torch.set_rng_state(state)
+            reached = canary.reached
             wrong_given = given if canary.effect else twins(given)
             try:
                 with torch.set_grad_enabled(canary.effect and torch.is_grad_enabled()):
                     wrong = _run(module, graph, memory, canary, wrong_given)
             except Exception:
-                canary.triggered += 1
+                canary.triggered += canary.reached > reached
                 if canary.effect:
                     raise
                 continue
-            flat, right_flat = pytree.tree_leaves(wrong), pytree.tree_leaves(right)
-            canary.triggered += differ(flat, right_flat, wrong_given, right_given)
+            if canary.reached > reached:
+                flat, right_flat = pytree.tree_leaves(wrong), pytree.tree_leaves(right)
+                canary.triggered += differ(flat, right_flat, wrong_given, right_given)
             chosen = (wrong,) if canary.effect else chosen
         if chosen is not None:
             return chosen[0]
