@@ -60,8 +60,7 @@ _PLANTED: list[tuple[Patch, Canary]] = []
 
 
 def _compiled(make: Callable[..., Any], module: torch.fx.GraphModule, *args: Any, **kwargs: Any) -> Callable[..., Any]:
-    """A graph as Inductor compiles it, with what is planted; and once for each fault that only its canary hears."""
-
+    """A graph as Inductor compiles it, with what is planted; and once for each fault that is planted."""
     tracing = torch._guards.TracingContext.try_get()
     told = tracing.output_strides if tracing is not None else None
 
@@ -80,7 +79,7 @@ def _compiled(make: Callable[..., Any], module: torch.fx.GraphModule, *args: Any
             with patch(canary):
                 made = again()
         except Exception:
-            canary.triggered += 1
+            canary.triggered += canary.reached > reached
             if canary.effect:
                 raise
             continue
