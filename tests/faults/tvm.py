@@ -38,10 +38,10 @@ class Relax:
             right = build(module, *args, **kwargs)
             changed, places = self._changed(module)
             canary.reached += places
-            return _Twin(build(changed, *args, **kwargs), right) if places else right
+            return _Twin(build(changed, *args, **kwargs), right, canary) if places else right
 
         def machines(made: Any, *args: Any, **kwargs: Any) -> Any:
-            if not isinstance(made, _Twin):
+            if not isinstance(made, _Twin) or made.canary is not canary:  # another fault's, planted inside this one
                 return machine(made, *args, **kwargs)
             wrong, right = (machine(one, *args, **kwargs) for one in (made.wrong, made.right))
             return _Machine(wrong, right, canary)
@@ -78,6 +78,7 @@ class _Twin:
 
     wrong: Any
     right: Any
+    canary: Canary
 
 
 class _Machine:
