@@ -32,9 +32,9 @@ def exact(case: Case, wide: dict[str, Any] | None, observe: Callable[..., Observ
     Returns:
         What the run shows; with an error, ``NotExact`` or another one, if nothing is proven.
     """
-    if wide is None:
-        return Observation()
     program = words.widened(case.program)
+    if wide is None or program is None:
+        return Observation()
 
     def prepare(network: Any) -> Callable[..., list[torch.Tensor]]:
         import torch

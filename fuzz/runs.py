@@ -136,10 +136,14 @@ def _wide(case: Case) -> dict[str, Any] | None:
             if view.dtype != held and (words.wider(view.dtype), words.wider(held)) != (view.dtype, held):
                 return None
 
+    program = words.widened(case.program)
+    if program is None:
+        return None
+
     def widen(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
         return _widen(tensors, words.wider)
 
-    return _fed(script.load(replace(case, program=words.widened(case.program))), widen)
+    return _fed(script.load(replace(case, program=program)), widen)
 
 
 def _widen(tensors: list[torch.Tensor], wider: Callable[[str], str]) -> list[torch.Tensor]:

@@ -340,9 +340,15 @@ def wider(dtype: str) -> str:
     return _WIDER.get(dtype, dtype)
 
 
-def widened(program: Program) -> Program:
-    """The same program with every explicit float dtype raised to double precision."""
+def widened(program: Program) -> Program | None:
+    """The same program with every explicit float dtype raised to double precision.
+
+    None where it reads the bytes of a float as another dtype, or makes a float of bytes: double precision has others.
+    """
     from dataclasses import replace
+
+    if any(_reads_bytes(operation, program) for operation in program.calls):
+        return None
 
     def widen(arg: Arg) -> Arg:
         match arg:
@@ -362,6 +368,16 @@ def widened(program: Program) -> Program:
         for operation in program.calls
     )
     return replace(program, calls=calls)
+
+
+def _reads_bytes(operation: Call, program: Program) -> bool:
+    """Whether a call views a tensor as another dtype, and one of the two has a wider form."""
+    if operation.operator.rpartition(".")[2] not in ("view", "view_copy"):
+        return False
+    named = [arg for arg in (*operation.args, *(value for _, value in operation.kwargs)) if isinstance(arg, Name)]
+    types = [program.types()[number] for number in operation.operands()]
+    dtypes = [type_.dtype for type_ in (*types, *operation.results) if type_ is not None]
+    return bool(named) and len(set(dtypes)) > 1 and any(wider(dtype) != dtype for dtype in dtypes)
 
 
 # --- what a program's source needs beside torch ---------------------------------------------------------------------

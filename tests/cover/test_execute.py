@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from tests.faults.fault import Canary
+from tests.faults.graphs import Graph, instead
 
 from shakeout.corpus import script
 from shakeout.corpus.capture import capture
@@ -177,3 +179,20 @@ def test_nothing_is_blamed_on_a_target_because_of_what_was_grown(target: str) ->
     grown = runs.observe(script.load(one))
     grown.calls[0]["aliases"][1] = 7
     assert execute(one, shared=Shared(grown=grown)).outcome is Outcome.PASS
+
+
+def test_bytes_read_as_another_dtype_have_no_double_precision() -> None:
+    def through_bytes(x: torch.Tensor) -> torch.Tensor:
+        y = x * 0.3
+        y.view(torch.float16).add_(0.5).fill_(-1)
+        return y
+
+    one = case(through_bytes, torch.linspace(-1, -0.1, 7, dtype=torch.bfloat16), target="aot_eager")
+    assert not runs.baseline(one).calls
+    assert execute(one).outcome is Outcome.PASS
+    # A baseline would be -1, as far from the reference as the lost write is, and explain it.
+    lost = Graph((torch.ops.aten.fill,), instead(lambda x, value: x))
+    with lost.planted(Canary()):
+        assert execute(one).outcome is Outcome.FAIL
+    whole = case(lambda x: x.view(torch.int16) + 1, torch.arange(4, dtype=torch.int32), target="eager")
+    assert runs.baseline(whole).calls
