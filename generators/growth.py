@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,77 +12,24 @@ import torch
 
 from shakeout.corpus import standalone
 from shakeout.corpus.case import InputSet, Storage, View
-from shakeout.corpus.program import Arg, Form, Name, Ref, TensorType
+from shakeout.corpus.program import Arg, Form, TensorType
 from shakeout.corpus.vocabularies import kernel as words
 from shakeout.generators import views
+from shakeout.generators.calls import Rejected, Saved, perform
 from shakeout.generators.choices import Choices
 from shakeout.generators.definedness import Traits, after, before, ordinary, traits, undefined_results
+from shakeout.generators.habits import MAX_ELEMENTS, MAX_TOTAL, MIXED, Habits
+from shakeout.generators.recorded import bound, mutated, shapes
 from shakeout.generators.rules.observed import MOST_REFUSED, observed_call, template
 from shakeout.generators.rules.trace import Trace
 from shakeout.generators.values import DTYPES, NAMES, Given, Palette, row_major, tensor_of
 from shakeout.generators.vocabularies.records import Record, Spread
 
-__all__ = ["Growth", "Habits", "Rejected", "Step", "perform", "read_results", "reference"]
+__all__ = ["Growth", "Step"]
 
-_REFS = tuple(Ref(number) for number in range(1024))
-
-
-def reference(number: int) -> Ref:
-    """``Ref(number)``; the small ones exist already."""
-    return _REFS[number] if number < 1024 else Ref(number)
-
-
-#: Elements of one value, and of all values of a case: small tensors show the same bugs sooner.
-MAX_ELEMENTS = 1 << 12
-MAX_TOTAL = 1 << 17
-
-#: Sizes at which compilers change their mind: around powers of two, vector widths and their tails.
-LATTICE = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65)
-#: Above the thresholds of blocking, parallelising and split reductions.
-LARGE = (1023, 1024, 1025, 2047, 4095, 4096, 4097, 5000, 8193, 16385, 33000)
-
-_MIXED = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "uint8", "bool", "int8", "int16", "complex64")
-
-
-class Rejected(Exception):
-    """A proposal that is dropped; the text is the reason, one of a few."""
-
-
-@dataclass(frozen=True, slots=True)
-class Habits:
-    """How a case is drawn: probabilities and limits.
-
-    Attributes:
-        reuse: an operand is an existing value, if one fits.
-        resize: a free size is not the recorded one.
-        zero: a free size is 0.
-        large: one size is above the thresholds of ``LARGE``.
-        mutate: an attribute is not the recorded one.
-        share: a fresh input is a window on another input's storage.
-        mix: an operand has another dtype than the rest.
-        number: a Python number stands where a tensor was recorded.
-        parameter: a fresh floating-point input is a parameter of the network.
-        derive: a fresh operand is a view or a constant, made by a call of its own.
-        training: floating-point inputs are leaves.
-        special: NaN and infinities are wanted.
-        writes: inputs may be written to.
-        ruled: a call is drawn from a rule, where the operator has one.
-    """
-
-    reuse: float = 0.5
-    resize: float = 0.3
-    zero: float = 0.02
-    large: bool = False
-    mutate: float = 0.15
-    share: float = 0.0
-    mix: float = 0.05
-    number: float = 0.05
-    parameter: float = 0.0
-    derive: float = 0.0
-    training: bool = False
-    special: bool = False
-    writes: bool = True
-    ruled: float = 0.0
+_UNORDERED = (torch.uint16, torch.uint32, torch.uint64)
+#: The real dtype of a complex one, as of its norms.
+_REAL = {"complex64": "float32", "complex128": "float64", "complex32": "float16"}
 
 
 @dataclass(slots=True)
@@ -112,76 +59,6 @@ class Step:
     form: Form
     first: int
     types: tuple[tuple[str, tuple[int, ...]] | None, ...]
-
-
-def _value(arg: Arg, tensors: Sequence[torch.Tensor]) -> Any:
-    # The commonest kinds first; words.value tells them all apart, more slowly.
-    if type(arg) is Ref:
-        return tensors[arg.index]
-    if type(arg) is int or type(arg) is float or type(arg) is bool or arg is None or type(arg) is str:
-        return arg
-    if type(arg) is tuple:
-        return tuple([_value(item, tensors) for item in arg])
-    return words.value(arg, tensors)
-
-
-def perform(
-    function: Callable[..., Any],
-    args: tuple[Arg, ...],
-    kwargs: tuple[tuple[str, Arg], ...],
-    tensors: Sequence[torch.Tensor],
-) -> tuple[Form, list[Any]]:
-    """Run one call; its form and its results.
-
-    Raises:
-        Rejected: torch rejects it, or the result is not made of plain tensors.
-    """
-    try:
-        result = function(
-            *[_value(arg, tensors) for arg in args], **{key: _value(value, tensors) for key, value in kwargs}
-        )
-    except Exception as error:
-        raise Rejected("torch rejects it") from error
-    return read_results(result)
-
-
-def read_results(result: object) -> tuple[Form, list[Any]]:
-    """The form of what a call gave, and its parts; raises Rejected if it is not made of plain tensors."""
-    if isinstance(result, torch.Tensor):
-        return "tensor", [result]
-    if result is None:
-        return "none", []
-    if isinstance(result, list | tuple):
-        results = list(result)
-        if 0 < len(results) <= 32 and all(item is None or isinstance(item, torch.Tensor | int) for item in results):
-            return "sequence", results
-    raise Rejected("its result is no tensor")
-
-
-class _Saved:
-    """What a tensor and its whole memory were before a call that writes to it."""
-
-    __slots__ = ("bytes", "content", "memory", "shape", "strides", "tensor")
-
-    def __init__(self, tensor: torch.Tensor) -> None:
-        self.tensor, self.shape, self.strides = tensor, tensor.shape, tensor.stride()
-        self.memory = standalone.memory(tensor)
-        self.content = self.memory.clone()
-        self.bytes = tensor.untyped_storage().nbytes()
-
-    def resized(self) -> bool:
-        """Whether the tensor has another shape now."""
-        return self.tensor.shape != self.shape or self.tensor.stride() != self.strides
-
-    def restore(self) -> None:
-        """Undo whatever was done; every other view of the memory sees it too."""
-        tensor = self.tensor
-        if self.resized():
-            # Some in-place operators resize their operand before they find out that they cannot do their work.
-            storage = tensor.untyped_storage()
-            tensor.set_(storage, tensor.storage_offset(), self.shape, self.strides)
-            storage.resize_(self.bytes)
-        self.memory.copy_(self.content)
 
 
 class Growth:
@@ -389,7 +266,7 @@ class Growth:
     def _derived(self, dtype: str, shape: tuple[int, ...]) -> int | None:
         marks = len(self.tensors), len(self.steps), len(self.inputs)
         self.deriving -= 1
-        if self.choices.boolean(0.25) and dtype in _MIXED:
+        if self.choices.boolean(0.25) and dtype in MIXED:
             record = views.constant(self.choices, shape, dtype)
         else:
             record = views.derivation(self.choices, shape)
@@ -406,72 +283,6 @@ class Growth:
             return None
         return number
 
-    def _sizes(self, record: Record) -> list[int]:
-        """A size for each class: recorded, or another where that is free."""
-        habits, choices = self.habits, self.choices
-        sizes = list(record.sizes)
-        changed = False
-        for number, free in enumerate(record.free):
-            if free and choices.boolean(habits.resize):
-                sizes[number] = 0 if choices.boolean(habits.zero) else choices.pick(LATTICE)
-                changed = True
-        if habits.large and any(record.free):
-            number = choices.pick([i for i, free in enumerate(record.free) if free])
-            for other, free in enumerate(record.free):
-                if free:
-                    sizes[other] = min(sizes[other], 3)
-            sizes[number] = choices.pick(LARGE)
-        elif changed:
-            # Keep the largest operand small: shrink what was drawn large, largest first.
-            for slot in record.slots:
-                while math.prod(sizes[c] for c in slot.classes) > MAX_ELEMENTS:
-                    sizes[max((c for c in slot.classes), key=lambda c: sizes[c])] //= 4
-        return sizes
-
-    def _shapes(self, record: Record, focus: tuple[int, int] | None) -> list[tuple[int, ...]]:
-        """A shape for each slot, fitting the focused value in its slot."""
-        slots, choices = record.slots, self.choices
-        if focus is None:
-            if record.ranks and choices.boolean(self.habits.resize):
-                rank = choices.pick([r for r in range(6) if record.ranks >> r & 1])
-                shape = tuple(
-                    0 if choices.boolean(self.habits.zero) else choices.pick(LATTICE[: 17 if rank < 3 else 6])
-                    for _ in range(rank)
-                )
-                if self.habits.large and rank:
-                    shape = (*(min(size, 2) for size in shape[:-1]), choices.pick(LARGE))
-                if math.prod(shape) > MAX_ELEMENTS and not self.habits.large:
-                    shape = tuple(min(size, 9) for size in shape)
-                return self._broadcast(record, [shape] * len(slots), -1)
-            sizes = self._sizes(record)
-            return [tuple([sizes[c] for c in slot.classes]) for slot in slots]
-        value, place = focus
-        shape = self.shapes[value]
-        if record.ranks >> len(shape) & 1:
-            return self._broadcast(record, [shape] * len(slots), place)
-        sizes = list(record.sizes)
-        fixed: set[int] = set()
-        for number, size in zip(slots[place].classes, shape, strict=True):
-            if sizes[number] != size:
-                if number in fixed or not record.free[number]:
-                    raise Rejected("sizes do not fit")
-                sizes[number] = size
-            fixed.add(number)
-        return [tuple([sizes[c] for c in slot.classes]) for slot in slots]
-
-    def _broadcast(self, record: Record, shapes: list[tuple[int, ...]], keep: int) -> list[tuple[int, ...]]:
-        """Make some operands smaller, where the record allows it."""
-        if not record.broadcasts:
-            return shapes
-        choices = self.choices
-        for number in range(0 if record.broadcasts & 2 and not record.mutates else 1, len(shapes)):
-            if number == keep or not choices.boolean(0.3):
-                continue
-            shape = shapes[number]
-            shape = shape[choices.integer(0, len(shape)) :]
-            shapes[number] = tuple(1 if choices.boolean(0.3) else size for size in shape)
-        return shapes
-
     def _operands(
         self, record: Record, dtype: str, focus: tuple[int, int] | None
     ) -> tuple[list[int], dict[int, bool | int | float]]:
@@ -480,7 +291,7 @@ class Growth:
         plain = traits(record.operator).plain
         numbers: list[int] = []
         scalars: dict[int, bool | int | float] = {}
-        shapes = self._shapes(record, focus)
+        sizes = shapes(record, choices, habits, None if focus is None else (self.shapes[focus[0]], focus[1]))
         for place, slot in enumerate(record.slots):
             if focus is not None and place == focus[1]:
                 numbers.append(focus[0])
@@ -491,7 +302,7 @@ class Growth:
                 # A user's kernel may well take tensors of one dtype and nothing else.
                 if place and len(record.slots) > 1 and record.dtypes and ":" not in record.operator:
                     if choices.boolean(habits.mix):
-                        wanted = choices.pick(_MIXED)
+                        wanted = choices.pick(MIXED)
                     elif choices.boolean(habits.number) and place not in record.mutates:
                         scalars[place] = choices.pick((1, 2, 0, -1, 0.5, 2.0, True))
                         numbers.append(-1)
@@ -499,7 +310,7 @@ class Growth:
             elif wanted == "R":
                 wanted = _REAL.get(dtype, dtype)
             writes = place in record.mutates
-            numbers.append(self.operand(wanted, shapes[place], slot.spread, writes=writes, plain=plain))
+            numbers.append(self.operand(wanted, sizes[place], slot.spread, writes=writes, plain=plain))
         return numbers, scalars
 
     def operand(self, dtype: str, shape: tuple[int, ...], spread: Spread, *, writes: bool, plain: bool) -> int:
@@ -577,7 +388,7 @@ class Growth:
         if focus is not None and focus[1] in record.mutates and not self.writable(focus[0]):
             raise Rejected("writes to a leaf")
         numbers, scalars = self._operands(record, dtype, focus)
-        args, kwargs = _bound(record, numbers, scalars)
+        args, kwargs = bound(record, numbers, scalars)
         if mutate and not record.draws:
             args, kwargs = mutated(self.choices, record.operator, args, kwargs)
         operands = tuple(number for number in numbers if number >= 0)
@@ -617,10 +428,10 @@ class Growth:
             self.before_call(
                 Step(operator, words.resolve(operator), args, kwargs, operands, written, kind, "tensor", 0, (None,))
             )
-        held: list[_Saved] = []
+        held: list[Saved] = []
         arena: Sequence[torch.Tensor] = tensors
         if targets:
-            held = [_Saved(target) for target in targets]
+            held = [Saved(target) for target in targets]
             if kind.reshapes:
                 # The call changes the sizes of the very object that it is given: give it another one.
                 arena = list(tensors)
@@ -715,74 +526,3 @@ class Growth:
                 if not ordinary(tensor):
                     raise Rejected("not finite")
         return types, fresh
-
-
-_UNORDERED = (torch.uint16, torch.uint32, torch.uint64)
-_REAL = {"complex64": "float32", "complex128": "float64", "complex32": "float16"}
-
-
-def _bound(
-    record: Record, numbers: Sequence[int], scalars: Mapping[int, bool | int | float]
-) -> tuple[tuple[Arg, ...], tuple[tuple[str, Arg], ...]]:
-    """The record's arguments with its slots replaced by values."""
-
-    def bind(arg: Arg) -> Arg:
-        if type(arg) is Ref:
-            place = arg.index
-            return scalars[place] if place in scalars else reference(numbers[place])
-        if type(arg) is tuple:
-            return tuple([bind(item) for item in arg])
-        return arg
-
-    args = tuple([bind(arg) for arg in record.args])
-    return args, tuple([(key, bind(value)) for key, value in record.kwargs])
-
-
-def mutated(
-    choices: Choices, operator: str, args: tuple[Arg, ...], kwargs: tuple[tuple[str, Arg], ...]
-) -> tuple[tuple[Arg, ...], tuple[tuple[str, Arg], ...]]:
-    """The same arguments with one attribute changed."""
-    functional = words.meaning(operator).startswith("torch.nn.functional.")
-    paths: list[tuple[tuple[int | str, ...], Arg]] = []
-
-    def walk(arg: Arg, path: tuple[int | str, ...]) -> None:
-        if isinstance(arg, tuple):
-            for position, item in enumerate(arg):
-                walk(item, (*path, position))
-        elif isinstance(arg, bool):
-            # Among the positional flags of functionals is inplace, which would write unannounced.
-            if not functional or path[0] == "":
-                paths.append((path, arg))
-        elif isinstance(arg, int | float) or (isinstance(arg, Name) and arg.name.removeprefix("torch.") in DTYPES):
-            paths.append((path, arg))
-
-    for position, arg in enumerate(args):
-        walk(arg, (position,))
-    for key, value in kwargs:
-        if key not in ("inplace", "sorted", "training", "train"):
-            walk(value, ("", key))
-    if not paths:
-        return args, kwargs
-    path, old = choices.pick(paths)
-    new: Arg
-    if isinstance(old, bool):
-        new = not old
-    elif isinstance(old, int):
-        new = choices.pick((old + 1, old - 1, 0, 1, -1, 2, -old, 3))
-    elif isinstance(old, float):
-        new = choices.pick((0.0, 1.0, -1.0, 0.5, 2.0, -0.0, old * 2, -old))
-    else:
-        new = Name(f"torch.{choices.pick(_MIXED)}")
-
-    def put(arg: Arg, rest: tuple[int | str, ...]) -> Arg:
-        if not rest:
-            return new
-        assert isinstance(arg, tuple)
-        assert isinstance(rest[0], int)
-        return (*arg[: rest[0]], put(arg[rest[0]], rest[1:]), *arg[rest[0] + 1 :])
-
-    if path[0] == "":
-        return args, tuple((key, put(value, path[2:]) if key == path[1] else value) for key, value in kwargs)
-    result = put(args, path)
-    assert isinstance(result, tuple)
-    return result, kwargs

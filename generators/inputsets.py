@@ -17,9 +17,10 @@ import torch
 
 from shakeout.corpus import standalone
 from shakeout.corpus.case import InputSet, Storage
+from shakeout.generators.calls import Rejected, perform
 from shakeout.generators.choices import Choices
 from shakeout.generators.definedness import after, before, ordinary, overlaps_itself, undefined_results
-from shakeout.generators.growth import Rejected, Step, perform
+from shakeout.generators.growth import Step
 from shakeout.generators.values import DTYPES, SEEDS, Given, tensor_of
 
 __all__ = ["Failed", "input_set", "repeated", "replay", "resized", "tensors_of", "untouched"]

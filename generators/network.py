@@ -23,9 +23,11 @@ from shakeout.corpus.observation import Observation
 from shakeout.corpus.program import Arg, Call, Input, Program, Ref, Slice, TensorType
 from shakeout.generators import views
 from shakeout.generators.choices import Choices
-from shakeout.generators.growth import Growth, Habits, Step, reference
+from shakeout.generators.growth import Growth, Step
+from shakeout.generators.habits import Habits
 from shakeout.generators.inputsets import Failed, input_set, repeated, replay, resized, untouched
 from shakeout.generators.proposals import place_by_rule
+from shakeout.generators.recorded import reference
 from shakeout.generators.rules.trace import Trace
 from shakeout.generators.values import Given, Palette
 from shakeout.generators.vocabularies.records import Record, Slot

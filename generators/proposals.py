@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from shakeout.corpus.program import Arg, Ref, Slice
+from shakeout.generators.calls import Rejected
 from shakeout.generators.definedness import traits
-from shakeout.generators.growth import LATTICE, MAX_ELEMENTS, Growth, Rejected, reference
+from shakeout.generators.growth import Growth
+from shakeout.generators.habits import LATTICE, MAX_ELEMENTS
+from shakeout.generators.recorded import reference
 from shakeout.generators.rules.propose import Limits, assign
 from shakeout.generators.vocabularies.records import Spread
 from shakeout.generators.vocabularies.ruled import Ruled

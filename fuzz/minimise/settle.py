@@ -136,8 +136,8 @@ def _call(call: Call, values: list[Any], training: bool, demands: Demands) -> tu
     import torch
 
     from shakeout.corpus.vocabularies import kernel as words
+    from shakeout.generators.calls import Rejected, perform
     from shakeout.generators.definedness import after, before, ordinary, traits, undefined_results
-    from shakeout.generators.growth import Rejected, perform
 
     try:
         kind, function = traits(call.operator), words.resolve(call.operator)

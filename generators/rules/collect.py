@@ -23,7 +23,7 @@ from typing import IO, Any
 import torch
 
 from shakeout.corpus.vocabularies import torch as words
-from shakeout.generators.growth import Rejected, read_results
+from shakeout.generators.calls import Rejected, read_results
 from shakeout.generators.rules.execution import outcome
 from shakeout.generators.rules.observed import template
 from shakeout.generators.rules.trace import Trace, Variant, variant_of

@@ -9,8 +9,8 @@ import torch
 
 from shakeout.corpus.program import TensorType
 from shakeout.corpus.vocabularies import kernel as words
+from shakeout.generators.calls import Rejected, perform
 from shakeout.generators.definedness import before, traits
-from shakeout.generators.growth import Rejected, perform
 from shakeout.generators.rules.observed import template
 from shakeout.generators.rules.trace import Trace
 from shakeout.generators.vocabularies.probe import operand

@@ -22,8 +22,8 @@ from shakeout.corpus import learnt
 from shakeout.corpus.declared import Kernel
 from shakeout.corpus.program import Arg, TensorType, references
 from shakeout.corpus.vocabularies import kernel as words
+from shakeout.generators.calls import perform
 from shakeout.generators.choices import Choices, SeededChoices
-from shakeout.generators.growth import perform
 from shakeout.generators.network import Grown, Recipe, grow
 from shakeout.generators.rules.examine import Execute
 from shakeout.generators.rules.propose import Limits, propose

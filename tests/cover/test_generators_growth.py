@@ -14,7 +14,8 @@ from shakeout.corpus.case import Case, Setting, Values
 from shakeout.corpus.program import Ref
 from shakeout.generators import inputsets
 from shakeout.generators.choices import ByteChoices, SeededChoices
-from shakeout.generators.growth import Growth, Habits
+from shakeout.generators.growth import Growth
+from shakeout.generators.habits import Habits
 from shakeout.generators.inputsets import input_set, tensors_of
 from shakeout.generators.network import Grown, Recipe, grow
 from shakeout.generators.values import Given, Palette, row_major

@@ -14,7 +14,8 @@ from shakeout.corpus import learnt, script, standalone
 from shakeout.corpus.case import Case, Setting
 from shakeout.fuzz import doctor
 from shakeout.generators.choices import SeededChoices
-from shakeout.generators.growth import Growth, Habits
+from shakeout.generators.growth import Growth
+from shakeout.generators.habits import Habits
 from shakeout.generators.network import Grown, Recipe, grow
 from shakeout.generators.proposals import place_by_rule
 from shakeout.generators.rules.examine import Budget, examine

@@ -1,0 +1,168 @@
+"""What a recorded call becomes: shapes for its operands, its arguments, and one of them changed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from shakeout.corpus.program import Arg, Name, Ref
+from shakeout.corpus.vocabularies import kernel as words
+from shakeout.generators.calls import Rejected
+from shakeout.generators.choices import Choices
+from shakeout.generators.habits import LARGE, LATTICE, MAX_ELEMENTS, MIXED, Habits
+from shakeout.generators.values import DTYPES
+from shakeout.generators.vocabularies.records import Record
+
+__all__ = ["bound", "mutated", "reference", "shapes"]
+
+_REFS = tuple(Ref(number) for number in range(1024))
+
+
+def reference(number: int) -> Ref:
+    """``Ref(number)``; the small ones exist already."""
+    return _REFS[number] if number < 1024 else Ref(number)
+
+
+def shapes(
+    record: Record, choices: Choices, habits: Habits, focus: tuple[tuple[int, ...], int] | None
+) -> list[tuple[int, ...]]:
+    """A shape for each slot.
+
+    Args:
+        record: the call.
+        choices: decides.
+        habits: how often sizes are other ones than were recorded.
+        focus: a shape and the slot that has it.
+
+    Raises:
+        Rejected: that slot takes no such shape.
+    """
+    slots = record.slots
+    if focus is None:
+        if record.ranks and choices.boolean(habits.resize):
+            rank = choices.pick([r for r in range(6) if record.ranks >> r & 1])
+            shape = tuple(
+                0 if choices.boolean(habits.zero) else choices.pick(LATTICE[: 17 if rank < 3 else 6])
+                for _ in range(rank)
+            )
+            if habits.large and rank:
+                shape = (*(min(size, 2) for size in shape[:-1]), choices.pick(LARGE))
+            if math.prod(shape) > MAX_ELEMENTS and not habits.large:
+                shape = tuple(min(size, 9) for size in shape)
+            return _broadcast(record, choices, [shape] * len(slots), -1)
+        sizes = _sizes(record, choices, habits)
+        return [tuple([sizes[c] for c in slot.classes]) for slot in slots]
+    shape, place = focus
+    if record.ranks >> len(shape) & 1:
+        return _broadcast(record, choices, [shape] * len(slots), place)
+    sizes = list(record.sizes)
+    fixed: set[int] = set()
+    for number, size in zip(slots[place].classes, shape, strict=True):
+        if sizes[number] != size:
+            if number in fixed or not record.free[number]:
+                raise Rejected("sizes do not fit")
+            sizes[number] = size
+        fixed.add(number)
+    return [tuple([sizes[c] for c in slot.classes]) for slot in slots]
+
+
+def _sizes(record: Record, choices: Choices, habits: Habits) -> list[int]:
+    """A size for each class: recorded, or another where that is free."""
+    sizes = list(record.sizes)
+    changed = False
+    for number, free in enumerate(record.free):
+        if free and choices.boolean(habits.resize):
+            sizes[number] = 0 if choices.boolean(habits.zero) else choices.pick(LATTICE)
+            changed = True
+    if habits.large and any(record.free):
+        number = choices.pick([i for i, free in enumerate(record.free) if free])
+        for other, free in enumerate(record.free):
+            if free:
+                sizes[other] = min(sizes[other], 3)
+        sizes[number] = choices.pick(LARGE)
+    elif changed:
+        # Keep the largest operand small: shrink what was drawn large, largest first.
+        for slot in record.slots:
+            while math.prod(sizes[c] for c in slot.classes) > MAX_ELEMENTS:
+                sizes[max((c for c in slot.classes), key=lambda c: sizes[c])] //= 4
+    return sizes
+
+
+def _broadcast(record: Record, choices: Choices, shapes: list[tuple[int, ...]], keep: int) -> list[tuple[int, ...]]:
+    """Make some operands smaller, where the record allows it."""
+    if not record.broadcasts:
+        return shapes
+    for number in range(0 if record.broadcasts & 2 and not record.mutates else 1, len(shapes)):
+        if number == keep or not choices.boolean(0.3):
+            continue
+        shape = shapes[number]
+        shape = shape[choices.integer(0, len(shape)) :]
+        shapes[number] = tuple(1 if choices.boolean(0.3) else size for size in shape)
+    return shapes
+
+
+def bound(
+    record: Record, numbers: Sequence[int], scalars: Mapping[int, bool | int | float]
+) -> tuple[tuple[Arg, ...], tuple[tuple[str, Arg], ...]]:
+    """The record's arguments with its slots replaced by values."""
+
+    def bind(arg: Arg) -> Arg:
+        if type(arg) is Ref:
+            place = arg.index
+            return scalars[place] if place in scalars else reference(numbers[place])
+        if type(arg) is tuple:
+            return tuple([bind(item) for item in arg])
+        return arg
+
+    args = tuple([bind(arg) for arg in record.args])
+    return args, tuple([(key, bind(value)) for key, value in record.kwargs])
+
+
+def mutated(
+    choices: Choices, operator: str, args: tuple[Arg, ...], kwargs: tuple[tuple[str, Arg], ...]
+) -> tuple[tuple[Arg, ...], tuple[tuple[str, Arg], ...]]:
+    """The same arguments with one attribute changed."""
+    functional = words.meaning(operator).startswith("torch.nn.functional.")
+    paths: list[tuple[tuple[int | str, ...], Arg]] = []
+
+    def walk(arg: Arg, path: tuple[int | str, ...]) -> None:
+        if isinstance(arg, tuple):
+            for position, item in enumerate(arg):
+                walk(item, (*path, position))
+        elif isinstance(arg, bool):
+            # Among the positional flags of functionals is inplace, which would write unannounced.
+            if not functional or path[0] == "":
+                paths.append((path, arg))
+        elif isinstance(arg, int | float) or (isinstance(arg, Name) and arg.name.removeprefix("torch.") in DTYPES):
+            paths.append((path, arg))
+
+    for position, arg in enumerate(args):
+        walk(arg, (position,))
+    for key, value in kwargs:
+        if key not in ("inplace", "sorted", "training", "train"):
+            walk(value, ("", key))
+    if not paths:
+        return args, kwargs
+    path, old = choices.pick(paths)
+    new: Arg
+    if isinstance(old, bool):
+        new = not old
+    elif isinstance(old, int):
+        new = choices.pick((old + 1, old - 1, 0, 1, -1, 2, -old, 3))
+    elif isinstance(old, float):
+        new = choices.pick((0.0, 1.0, -1.0, 0.5, 2.0, -0.0, old * 2, -old))
+    else:
+        new = Name(f"torch.{choices.pick(MIXED)}")
+
+    def put(arg: Arg, rest: tuple[int | str, ...]) -> Arg:
+        if not rest:
+            return new
+        assert isinstance(arg, tuple)
+        assert isinstance(rest[0], int)
+        return (*arg[: rest[0]], put(arg[rest[0]], rest[1:]), *arg[rest[0] + 1 :])
+
+    if path[0] == "":
+        return args, tuple((key, put(value, path[2:]) if key == path[1] else value) for key, value in kwargs)
+    result = put(args, path)
+    assert isinstance(result, tuple)
+    return result, kwargs
