@@ -39,6 +39,7 @@ from shakeout.fuzz.minimise.predicate import NotReproduced, failure_of
 from shakeout.fuzz.minimise.search import Budget, minimise
 from shakeout.fuzz.triage.growth import growth
 from shakeout.fuzz.triage.signature import signature_of
+from shakeout.targets.shortcuts import ALWAYS, install_exporter
 
 
 def measure(fault: Fault, seed: int, seconds: float) -> dict[str, Any]:
@@ -189,6 +190,8 @@ def extend(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
         for place, fault in enumerate(FAULTS)
         if not fault.missed and (not options.target or fault.target in options.target)
     ]
+    if any(fault.target == "onnxruntime" for _, fault in wanted):
+        install_exporter(ALWAYS)  # as in a worker
     # One network for every fault before the second one for any: rows that were cut short still say something.
     for number in range(options.findings):
         for place, fault in wanted:
