@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["replica"]
 
-#: What stands in replicas for a result that may be anything.
-_OTHERS = (float("nan"), 0.0, 1.0)
+#: What stands in replicas for a result that may be anything, in turn; infinities as well, because what comes later may
+#: ask whether it equals one.
+_OTHERS = (float("nan"), 0.0, 1.0, float("inf"), float("-inf"))
 
 
 def replica(case: Case, number: int) -> Observation:
@@ -56,7 +57,7 @@ def replica(case: Case, number: int) -> Observation:
             written = True  # nor does every operator take them
         if written:
             results = plain(operation, values)
-        # Numbers in two of three replicas: where the reference has none, only those are another one. And two of them,
+        # Numbers in two of five replicas: where the reference has none, only those are another one. And two of them,
         # because what comes later may make no number of zero: infinity times zero is none.
         other = _OTHERS[number % len(_OTHERS)]
         return [_without(*pair, other) for pair in zip(results, doubts, strict=True)] if doubts else results

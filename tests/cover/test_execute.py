@@ -196,3 +196,11 @@ def test_bytes_read_as_another_dtype_have_no_double_precision() -> None:
         assert execute(one).outcome is Outcome.FAIL
     whole = case(lambda x: x.view(torch.int16) + 1, torch.arange(4, dtype=torch.int32), target="eager")
     assert runs.baseline(whole).calls
+
+
+def test_what_may_overflow_may_be_the_infinity_that_it_is_compared_with() -> None:
+    # -inf * -2.7 is infinity, and 3.4e38 * -3.9 minus infinity, or a number in a wider accumulator.
+    x, y = torch.tensor([[-2.7, -3.9]]), torch.tensor([[-float("inf")], [3.4e38]])
+    one = case(lambda x, y, z: z != x @ y, x, y, torch.tensor(float("inf")), target="eager")
+    said = {bool(replicas.replica(one, number).calls[0]["output"][0]) for number in range(5)}
+    assert said == {False, True}
