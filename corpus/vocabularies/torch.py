@@ -14,7 +14,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from shakeout.corpus.program import Arg, Call, Name, Program, Ref, Slice, references
+from shakeout.corpus.program import Arg, Call, Name, Program, Ref, Slice, TensorType, references
 
 __all__ = ["UnknownOperator", "argument", "evaluate", "expression", "hazards", "resolve", "widened", "written"]
 
@@ -347,7 +347,8 @@ def widened(program: Program) -> Program | None:
     """
     from dataclasses import replace
 
-    if any(_reads_bytes(operation, program) for operation in program.calls):
+    types = program.types()
+    if any(_reads_bytes(operation, types) for operation in program.calls):
         return None
 
     def widen(arg: Arg) -> Arg:
@@ -370,13 +371,13 @@ def widened(program: Program) -> Program | None:
     return replace(program, calls=calls)
 
 
-def _reads_bytes(operation: Call, program: Program) -> bool:
+def _reads_bytes(operation: Call, types: Sequence[TensorType | None]) -> bool:
     """Whether a call views a tensor as another dtype, and one of the two has a wider form."""
     if operation.operator.rpartition(".")[2] not in ("view", "view_copy"):
         return False
     named = [arg for arg in (*operation.args, *(value for _, value in operation.kwargs)) if isinstance(arg, Name)]
-    types = [program.types()[number] for number in operation.operands()]
-    dtypes = [type_.dtype for type_ in (*types, *operation.results) if type_ is not None]
+    concerned = (*(types[number] for number in operation.operands()), *operation.results)
+    dtypes = [type_.dtype for type_ in concerned if type_ is not None]
     return bool(named) and len(set(dtypes)) > 1 and any(wider(dtype) != dtype for dtype in dtypes)
 
 
