@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -19,23 +19,23 @@ from shakeout.corpus.codec import encode
 from shakeout.corpus.database import NAME, Database, DatabaseError
 from shakeout.corpus.known import DIRECTORY as KNOWN
 from shakeout.corpus.known import KnownBug, load_all
-from shakeout.corpus.rows import Known, Totals
 from shakeout.fuzz import config as configuration
 from shakeout.fuzz import events, schedule
+from shakeout.fuzz.accounts import Accounts
 from shakeout.fuzz.confirm import RUNS
 from shakeout.fuzz.directory import DirectoryUnusable, check_disk, explained, locked, next_directory, usage
 from shakeout.fuzz.environment import describe
 from shakeout.fuzz.investigation import Investigation
+from shakeout.fuzz.known_replay import KnownReplay
 from shakeout.fuzz.losses import lost
-from shakeout.fuzz.minimise.predicate import failure_of
 from shakeout.fuzz.nursery import Interrupted, ZygoteBroken
 from shakeout.fuzz.protocol import Job
 from shakeout.fuzz.selftest import NO_FAULT, selftest
 from shakeout.fuzz.supervisor import Answer, Crew, Limits, Loss
-from shakeout.fuzz.tally import abandoned, counts, internal, result_of, traced
+from shakeout.fuzz.tally import abandoned, internal, traced
 from shakeout.fuzz.timing import LEAST, TimeLimits
 from shakeout.fuzz.traces import TraceLog
-from shakeout.fuzz.triage.recognition import Remembered, expected
+from shakeout.fuzz.triage.recognition import expected
 from shakeout.targets.sanitizers import process_environment
 
 __all__ = ["Campaign", "DirectoryUnusable", "SelfTestFailed", "next_directory"]
@@ -57,9 +57,6 @@ LAST_CASES = 5.0
 
 #: Seconds that confirmations may still take after that; they then have all the cores.
 GRACE = 90.0
-
-#: Known bugs are given indices from here downwards.
-KNOWN_INDEX = -2_000
 
 
 class SelfTestFailed(Exception):
@@ -105,7 +102,6 @@ class Campaign:
         self._began = time.monotonic()
         self._beaten = self._weighed = 0.0
         self._most_written = 0
-        self._totals: dict[str, Totals] = {}
         self._times = TimeLimits(config.time_limit)
         self._attempts: Counter[int] = Counter()
         self._again: deque[Job] = deque()
@@ -128,7 +124,8 @@ class Campaign:
                     shutil.rmtree(self.directory / name, ignore_errors=True)
                 self.database = stack.enter_context(self._open_database())
                 self._log = stack.enter_context(events.EventLog(self.directory / events.LOG))
-                self._traces = stack.enter_context(TraceLog(self.directory))
+                traces = stack.enter_context(TraceLog(self.directory))
+                self._accounts = Accounts(self.database, traces, self._untold)
                 configuration.write(self.config, self.directory / "campaign.toml")
             self.crew = Crew(
                 self.directory,
@@ -185,7 +182,6 @@ class Campaign:
         return finished
 
     def _run(self) -> str:
-        self._totals = self.database.totals()
         self._tell(
             events.Started(
                 directory=str(self.directory),
@@ -215,6 +211,9 @@ class Campaign:
         One that cannot be used here is left out, as long as there is another one.
         """
         bugs = () if self._known is None else load_all(self._known)
+        known = KnownReplay(
+            self.crew, self.database, self.investigation, self._tell, self._limits, lambda: self._stopped
+        )
         if self._known is not None:
             self.investigation.remembered.extend(expected(describe()["packages"]))
         broken: dict[str, str] = {}
@@ -226,66 +225,17 @@ class Campaign:
                 said = (text.strip().splitlines() or ["it said nothing"])[-1]
                 self._tell(events.Notice(f"{name} cannot be used and is left out: {said[:300]}"))
             else:
-                self._replay([bug for bug in bugs if self._concerns(bug, name)])
+                known.run([bug for bug in bugs if self._concerns(bug, name)])
         left = tuple(name for name in self.config.targets if name not in broken)
         if not left:
             raise ZygoteBroken("\n".join(f"{name}: {text}" for name, text in broken.items()))
         self._active = replace(self.config, targets=left)
         for bug in bugs:
             if not any(self._concerns(bug, name) for name in left):
-                self._known_is(bug, "not run", f"{bug.case.setting.target} is not tested")
-
-    # --- known bugs -------------------------------------------------------------------------------------------------
-
-    def _replay(self, shipped: Sequence[KnownBug]) -> None:
-        """Run known bugs once, and tell which the installed versions still have."""
-        bugs = dict(enumerate(shipped))
-        todo = deque(bugs)
-        waiting = set(todo)
-        tries: Counter[int] = Counter()
-
-        def next_job() -> Job | None:
-            if not todo:
-                return None
-            number = todo.popleft()
-            case = bugs[number].case
-            return Job(index=KNOWN_INDEX - number, target=case.setting.target, case=encode(case))
-
-        while waiting and not self._stopped:
-            for answer in self.crew.step(next_job, self._limits):
-                number = KNOWN_INDEX - answer.job.index
-                if number not in waiting:
-                    continue
-                tries[number] += 1
-                if answer.loss is not None and answer.loss.kind == "interrupted" and tries[number] < ATTEMPTS:
-                    todo.append(number)
-                    continue
-                waiting.discard(number)
-                self._known_answered(bugs[number], answer)
+                known.skip(bug)
 
     def _concerns(self, bug: KnownBug, target: str) -> bool:
         return bug.case.setting.target == target and bug.case.setting.device == self.config.device
-
-    def _known_answered(self, bug: KnownBug, answer: Answer) -> None:
-        result = result_of(answer)
-        seconds = answer.loss.seconds if answer.loss is not None else answer.message["seconds"]
-        if result["signature"]:
-            self.investigation.known[result["signature"]] = bug.id
-            if (failure := failure_of(result)) is not None:
-                self.investigation.remembered.append(Remembered(bug.id, bug.case, failure))
-            self._known_is(bug, "still there", "", result["signature"], seconds)
-        elif result["status"] == "compared":
-            self._known_is(bug, "fixed", "", "", seconds)
-        else:
-            self._known_is(bug, "not run", result["reason"] or result["status"], "", seconds)
-
-    def _known_is(self, bug: KnownBug, state: Any, reason: str, signature: str = "", seconds: float = 0.0) -> None:
-        target = bug.case.setting.target
-        with self.database.transaction():
-            self.database.set_known(Known(bug.id, bug.title, bug.reference, state, reason, signature, target))
-        self._tell(
-            events.KnownReplayed(bug.id, bug.title, bug.reference, state, reason, target, round(float(seconds), 3))
-        )
 
     # --- cases ------------------------------------------------------------------------------------------------------
 
@@ -361,7 +311,7 @@ class Campaign:
                 continue
             job = self._job(flight.job)
             with self.database.transaction():
-                self._count(
+                self._accounts.count(
                     job,
                     abandoned(f"in hand {FLIGHTS} times when the campaign died"),
                     {},
@@ -415,7 +365,7 @@ class Campaign:
         message = answer.message
         result = message["result"]
         self._times.add(job.target, message["seconds"])
-        self._count(job, result, message, answer.worker)
+        self._accounts.count(job, result, message, answer.worker)
         self._notice_left(job.target, result["left"])
         if result["signature"]:
             self.investigation.found(job, result, message["case"], message["script"], answer.history)
@@ -448,7 +398,7 @@ class Campaign:
             return
         self._grown_twice.pop(job.index, None)
         self._times.add(job.target, loss.seconds)
-        self._count(job, found.result, {}, answer.worker, loss.seconds)
+        self._accounts.count(job, found.result, {}, answer.worker, loss.seconds)
         if found.result["signature"]:
             case = encode(found.case) if found.case is not None else ""
             self.investigation.found(job, found.result, case, "", answer.history)
@@ -456,59 +406,8 @@ class Campaign:
     def _internal(self, answer: Answer) -> None:
         """A defect of ours."""
         result = internal(answer)
-        self._count(answer.job, result, {}, answer.worker, answer.message["seconds"])
+        self._accounts.count(answer.job, result, {}, answer.worker, answer.message["seconds"])
         self.investigation.found(answer.job, result, "", "", answer.history)
-
-    def _count(
-        self,
-        job: Job,
-        result: Mapping[str, Any],
-        message: Mapping[str, Any],
-        worker: int = 0,
-        seconds: float | None = None,
-    ) -> None:
-        """One case in totals, ledger and log."""
-        spent = float(message.get("seconds", 0.0) if seconds is None else seconds)
-        tallied = counts(result, spent)
-        phases = dict(result["seconds"])
-        # What transport, text and bookkeeping took in the worker, beside the phases.
-        phases["harness"] = max(spent - sum(phases.values()), 0.0)
-        if message.get("settled") or not message.get("partial"):
-            self.database.land(job.index)
-        if result["proven"]:
-            told = self.database.meta("proven", {})
-            self.database.set_meta(proven={**told, job.target: told.get(job.target, 0) + 1})
-        if relation := result.get("relation"):
-            told = self.database.meta("related", {})
-            self.database.set_meta(related={**told, relation: told.get(relation, 0) + 1})
-        self.database.add(
-            job.target,
-            tallied,
-            operators=result["operators"],
-            fed=message.get("fed", ()),
-            phases=phases,
-            status=result["status"],
-            reason=result["reason"],
-        )
-        self._traces.add(message.get("traces", ()))
-        self._totals[job.target] = self._totals.get(job.target, Totals()) + tallied
-        self._untold.append(
-            events.CaseDone(
-                index=job.index,
-                target=job.target,
-                status=result["status"],
-                outcome=result["outcome"],
-                seconds=round(spent, 6),
-                operators=len(result["operators"]),
-                exact=result["exact"],
-                trivial=result["trivial"],
-                worker=worker,
-                case=result["case"],
-                phases=result["seconds"],
-                reason=result["reason"],
-                relation=result.get("relation", ""),
-            )
-        )
 
     # --- telling ----------------------------------------------------------------------------------------------------
 
@@ -529,7 +428,7 @@ class Campaign:
                 stage=stage,
                 elapsed=now - began,
                 remaining=None if deadline is None else max(deadline - now, 0.0),
-                totals=dict(self._totals),
+                totals=dict(self._accounts.totals),
                 limits={name: self._times.limit(name) for name in self.config.targets},
                 bugs=self.database.states(),
                 confirming=self.investigation.current,
@@ -550,7 +449,7 @@ class Campaign:
         }
         with contextlib.suppress(DatabaseError), self.database.transaction():
             self.database.set_meta(disk=disk)
-        return events.Finished(reason, seconds, self._totals, bugs, new, message, disk)
+        return events.Finished(reason, seconds, self._accounts.totals, bugs, new, message, disk)
 
     def _tell(self, event: events.Event) -> None:
         self._log(event)

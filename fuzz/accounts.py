@@ -1,0 +1,95 @@
+"""What came of each case, in a campaign's books: totals, ledger and traces in its directory, and an event for it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+from shakeout.corpus.database import Database
+from shakeout.corpus.rows import Totals
+from shakeout.fuzz import events
+from shakeout.fuzz.protocol import Job
+from shakeout.fuzz.tally import counts
+from shakeout.fuzz.traces import TraceLog
+
+__all__ = ["Accounts"]
+
+
+class Accounts:
+    """The books of one campaign.
+
+    Args:
+        database: of the campaign; what is counted is counted inside a transaction of its owner.
+        traces: what the reference refused and took.
+        untold: where events wait until that transaction is committed.
+    """
+
+    def __init__(self, database: Database, traces: TraceLog, untold: deque[events.Event]) -> None:
+        #: How far cases came, by target, from the campaign's first case on.
+        self.totals: dict[str, Totals] = dict(database.totals())
+        self._database = database
+        self._traces = traces
+        self._untold = untold
+
+    def count(
+        self,
+        job: Job,
+        result: Mapping[str, Any],
+        message: Mapping[str, Any],
+        worker: int = 0,
+        seconds: float | None = None,
+    ) -> None:
+        """Enter one case; inside a transaction.
+
+        Args:
+            job: whose case it is.
+            result: what came of it.
+            message: the worker's answer; empty if there was none.
+            worker: its number.
+            seconds: that were spent; those of the message if None.
+        """
+        spent = float(message.get("seconds", 0.0) if seconds is None else seconds)
+        tallied = counts(result, spent)
+        phases = dict(result["seconds"])
+        # What transport, text and bookkeeping took in the worker, beside the phases.
+        phases["harness"] = max(spent - sum(phases.values()), 0.0)
+        if message.get("settled") or not message.get("partial"):
+            self._database.land(job.index)
+        if result["proven"]:
+            self._one_more("proven", job.target)
+        if relation := result.get("relation"):
+            self._one_more("related", relation)
+        self._database.add(
+            job.target,
+            tallied,
+            operators=result["operators"],
+            fed=message.get("fed", ()),
+            phases=phases,
+            status=result["status"],
+            reason=result["reason"],
+        )
+        self._traces.add(message.get("traces", ()))
+        self.totals[job.target] = self.totals.get(job.target, Totals()) + tallied
+        self._untold.append(
+            events.CaseDone(
+                index=job.index,
+                target=job.target,
+                status=result["status"],
+                outcome=result["outcome"],
+                seconds=round(spent, 6),
+                operators=len(result["operators"]),
+                exact=result["exact"],
+                trivial=result["trivial"],
+                worker=worker,
+                case=result["case"],
+                phases=result["seconds"],
+                reason=result["reason"],
+                relation=result.get("relation", ""),
+            )
+        )
+
+    def _one_more(self, table: str, row: str) -> None:
+        """Add one in a row of a table that the report prints."""
+        counted = self._database.meta(table, {})
+        self._database.set_meta(**{table: {**counted, row: counted.get(row, 0) + 1}})

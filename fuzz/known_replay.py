@@ -1,0 +1,110 @@
+"""Known bugs at the beginning of a campaign: each runs once, and what the installed versions still have is remembered.
+
+A finding that one of them explains is then counted for it, and not taken for news.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from shakeout.corpus.codec import encode
+from shakeout.corpus.database import Database
+from shakeout.corpus.known import KnownBug
+from shakeout.corpus.rows import Known
+from shakeout.fuzz import events
+from shakeout.fuzz.investigation import Investigation
+from shakeout.fuzz.minimise.predicate import failure_of
+from shakeout.fuzz.protocol import Job
+from shakeout.fuzz.supervisor import Answer, Crew, Limits
+from shakeout.fuzz.tally import result_of
+from shakeout.fuzz.triage.recognition import Remembered
+
+__all__ = ["KnownReplay"]
+
+#: Known bugs are given indices from here downwards.
+FIRST_INDEX = -2_000
+
+#: One whose worker is killed from outside runs so often before that is taken for the answer.
+ATTEMPTS = 2
+
+
+class KnownReplay:
+    """Runs known bugs in a campaign's workers.
+
+    Args:
+        crew: whose workers they are.
+        database: where the state of each is kept.
+        investigation: which recognises findings by those that are still there.
+        tell: told of each.
+        limits: of a job.
+        stopped: whether to end early.
+    """
+
+    def __init__(
+        self,
+        crew: Crew,
+        database: Database,
+        investigation: Investigation,
+        tell: events.Listener,
+        limits: Callable[[Job], Limits],
+        stopped: Callable[[], bool],
+    ) -> None:
+        self._crew = crew
+        self._database = database
+        self._investigation = investigation
+        self._tell = tell
+        self._limits = limits
+        self._stopped = stopped
+
+    def run(self, shipped: Sequence[KnownBug]) -> None:
+        """Run each once, and tell which the installed versions still have."""
+        bugs = dict(enumerate(shipped))
+        todo = deque(bugs)
+        waiting = set(todo)
+        tries: Counter[int] = Counter()
+
+        def next_job() -> Job | None:
+            if not todo:
+                return None
+            number = todo.popleft()
+            case = bugs[number].case
+            return Job(index=FIRST_INDEX - number, target=case.setting.target, case=encode(case))
+
+        while waiting and not self._stopped():
+            for answer in self._crew.step(next_job, self._limits):
+                number = FIRST_INDEX - answer.job.index
+                if number not in waiting:
+                    continue
+                tries[number] += 1
+                if answer.loss is not None and answer.loss.kind == "interrupted" and tries[number] < ATTEMPTS:
+                    todo.append(number)
+                    continue
+                waiting.discard(number)
+                self._answered(bugs[number], answer)
+
+    def skip(self, bug: KnownBug) -> None:
+        """Write down that a bug does not run here."""
+        self._is(bug, "not run", f"{bug.case.setting.target} is not tested")
+
+    def _answered(self, bug: KnownBug, answer: Answer) -> None:
+        result = result_of(answer)
+        seconds = answer.loss.seconds if answer.loss is not None else answer.message["seconds"]
+        if result["signature"]:
+            self._investigation.known[result["signature"]] = bug.id
+            if (failure := failure_of(result)) is not None:
+                self._investigation.remembered.append(Remembered(bug.id, bug.case, failure))
+            self._is(bug, "still there", "", result["signature"], seconds)
+        elif result["status"] == "compared":
+            self._is(bug, "fixed", "", "", seconds)
+        else:
+            self._is(bug, "not run", result["reason"] or result["status"], "", seconds)
+
+    def _is(self, bug: KnownBug, state: Any, reason: str, signature: str = "", seconds: float = 0.0) -> None:
+        target = bug.case.setting.target
+        with self._database.transaction():
+            self._database.set_known(Known(bug.id, bug.title, bug.reference, state, reason, signature, target))
+        self._tell(
+            events.KnownReplayed(bug.id, bug.title, bug.reference, state, reason, target, round(float(seconds), 3))
+        )
