@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -295,8 +296,10 @@ def recorded(case: Case, keep: frozenset[int]) -> dict[int, Fresh] | None:
         return {}
     found: list[dict[int, tuple[View, Storage | None]]] = []
     try:
-        for inputs in case.calls:
-            found.append(_recorded(case, inputs, keep, wanted))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch thinks of the program is no news to who minimises it
+            for inputs in case.calls:
+                found.append(_recorded(case, inputs, keep, wanted))
     except Exception:  # whatever torch raises: then there is no such candidate
         return None
     types = case.program.types()

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -109,6 +110,16 @@ def test_what_was_written_is_returned_when_the_writing_goes() -> None:
     case = capture(network, lambda: [torch.ones(3)], setting=Setting("eager"))
     left = [[call.operator for call in candidate.program.calls] for candidate in graph.removal()(case)]
     assert ["torch.Tensor.sin", "torch.Tensor.__getitem__"] in left
+
+
+@pytest.mark.filterwarnings("ignore:Implicit dimension choice")
+def test_removal_does_not_pass_on_what_torch_warns_of() -> None:
+    case = capture(lambda x: torch.nn.functional.softmax(x).exp(), lambda: [torch.ones(3)], setting=Setting("eager"))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        left = [[call.operator for call in candidate.program.calls] for candidate in graph.removal()(case)]
+    assert ["torch.Tensor.exp"] in left
+    assert not told
 
 
 @pytest.mark.parametrize("seed", range(4))
