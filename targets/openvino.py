@@ -96,6 +96,7 @@ class OpenVino:
             printed.openvino_taken,
             printed.openvino_model,
             printed.openvino_compiled,
+            printed.openvino_chosen,
             printed.openvino_fed,
             printed.openvino_read,
             printed.openvino_run,

@@ -108,7 +108,7 @@ def openvino_compiled(model, given, config=(), static=False, reload=None):
         core = openvino.Core()
         if static and varying(given) is None:
             model = model.clone()
-            model.reshape({i: list(t.shape) for i, t in enumerate(given)})
+            model.reshape({i: list(t.shape) for i, t in enumerate(openvino_chosen(model.inputs, given))})
         if reload == "ir":
             with tempfile.TemporaryDirectory() as folder:
                 path = os.path.join(folder, "model.xml")
@@ -121,11 +121,22 @@ def openvino_compiled(model, given, config=(), static=False, reload=None):
         return compiled.create_infer_request()
 
 
-def openvino_fed(given):
-    """Tensors of any layout as OpenVINO's, which own their memory."""
+def openvino_chosen(ports, given):
+    """The argument of each input of a model: the converter leaves out those that no result is computed from."""
+    if len(ports) == len(given):
+        return list(given)
+    named = dict(zip(KEPT["functional"].graph_signature.user_inputs, given, strict=True))
+    try:
+        return [next(named[name] for name in port.get_names() if name in named) for port in ports]
+    except StopIteration:
+        raise Declined("OpenVINO's converter leaves out inputs, and gives others another name") from None
+
+
+def openvino_fed(ports, given):
+    """Tensors of any layout as OpenVINO's, which own their memory, for the inputs of a model."""
     openvino = openvino_loaded()
     fed = []
-    for t in given:
+    for t in openvino_chosen(ports, given):
         t = t.detach().resolve_neg().clone(memory_format=torch.contiguous_format)
         fed.append(openvino.Tensor(getattr(openvino.Type, openvino_types()[t.dtype]), openvino.Shape(list(t.shape))))
         ctypes.memmove(fed[-1].data.ctypes.data, t.data_ptr(), t.nbytes)
@@ -144,7 +155,7 @@ def openvino_read(tensors):
 
 def openvino_run(request, given, waiting=False):
     """Run an inference request; with ``waiting``, in the background."""
-    feeds = openvino_fed(given)
+    feeds = openvino_fed(request.model_inputs, given)
     for i, t in enumerate(feeds):
         request.set_input_tensor(i, t)
     if waiting:
@@ -165,7 +176,7 @@ def openvino_stages(model):
     def evaluated(*given):
         openvino = openvino_loaded()
         outputs = [openvino.Tensor(o.get_element_type(), openvino.Shape([0])) for o in model.outputs]
-        if not model.evaluate(outputs, openvino_fed(given)):
+        if not model.evaluate(outputs, openvino_fed(model.inputs, given)):
             raise Declined("an operator of the model has no reference implementation")
         return openvino_read(outputs)
 

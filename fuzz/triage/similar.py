@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,6 +14,9 @@ __all__ = ["Similar", "near", "similar", "suggestions"]
 #: Where two signatures may differ in one point and still be near: what the minimiser sometimes fails to simplify, and
 #: what one cause shows in several ways.
 _LOOSE = ("stage", "symptom", "dtypes", "layout", "inputs", "deviation", "setting", "growth")
+
+#: A name in a message: quoted, and one word.
+_NAME = re.compile(r"""(["'])[\w.:]+\1""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,10 @@ def near(a: Signature, b: Signature) -> str:
     if a.oracle in ("exception", "crash") and a.culprit == b.culprit and a.symptom == b.symptom and "@" in a.culprit:
         where = "" if a.target == b.target else f" on {b.target}"
         return f"the same message from the same place{where}"
+    # A check that is made for each of many operators names the one that it failed for.
+    raised = a.oracle == "exception" and a.target == b.target and a.symptom == b.symptom and "@" in a.culprit
+    if raised and _NAME.sub("", a.culprit) == _NAME.sub("", b.culprit):
+        return "the same message, about another name, from the same place"
     if a.operators != b.operators or not a.operators or a.culprit != b.culprit:
         return ""
     other = [name for name in _LOOSE if getattr(a, name) != getattr(b, name)]

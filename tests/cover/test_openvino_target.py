@@ -56,6 +56,16 @@ def test_layouts(x: torch.Tensor) -> None:
     passes(one)
 
 
+@pytest.mark.parametrize("knobs", [{}, {"shapes": "static"}, {"reload": "ir"}, {"reload": "blob"}], ids=str)
+def test_inputs_that_no_result_comes_from(knobs: dict) -> None:
+    whole, x, y = torch.arange(3), torch.tensor([1.0, 2.0]), torch.tensor([3.0, 5.0])
+    passes(case(lambda a, x, b, y: (a.float().sqrt(), b.neg(), x - 2 * y)[2], whole, x, x, y, **knobs))
+
+
+def test_results_that_no_input_goes_into() -> None:
+    passes(case(lambda x: torch.ones(2), torch.zeros(3)))
+
+
 def test_tensors_without_elements() -> None:
     passes(case(lambda x, y: (x + 1, torch.cat([x, y])), torch.ones(0, 3), torch.ones(2, 3)))
 

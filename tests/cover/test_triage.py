@@ -141,6 +141,13 @@ def test_near_signatures_say_why() -> None:
     raised = replace(one, oracle="exception", culprit="no size N @ a.py:f")
     assert near(raised, replace(raised, operators=("div",))) == "the same message from the same place"
     assert not near(raised, replace(raised, operators=("div",), culprit="no size N"))
+    one, other, longer = (
+        replace(raised, operators=(name,), culprit=f"name={quoted} must be floating @ check.h:unary")
+        for name, quoted in (("sin", "'relax.sin'"), ("log", "'relax.log'"), ("exp", "'what it is'"))
+    )
+    assert near(one, other) == "the same message, about another name, from the same place"
+    assert not near(one, longer)
+    assert not near(one, replace(other, target="inductor"))
 
 
 # --- a campaign -------------------------------------------------------------------------------------------------------
