@@ -82,7 +82,13 @@ def boundary(total: int, wrong: Callable[[int], bool | None], most: int = MOST_R
     return bad
 
 
-def search(case: Case, told: Verdict, judge: Callable[[Case], Verdict | None], seconds: float) -> Divergence | None:
+def search(
+    case: Case,
+    told: Verdict,
+    judge: Callable[[Case], Verdict | None],
+    seconds: float,
+    clock: Callable[[], float] = time.monotonic,
+) -> Divergence | None:
     """Find the first operator with which a target goes wrong.
 
     Args:
@@ -90,16 +96,17 @@ def search(case: Case, told: Verdict, judge: Callable[[Case], Verdict | None], s
         told: its failing verdict.
         judge: the same oracle's verdict on a beginning; None if it cannot be run.
         seconds: that the target took for the whole case.
+        clock: by which the search is ended, in seconds.
     """
     if len(case.program.calls) < 2 or seconds > TOO_LONG:
         return None
-    until = time.monotonic() + max(LEAST_SECONDS, SHARE * seconds)
+    until = clock() + max(LEAST_SECONDS, SHARE * seconds)
     failing = {len(case.program.calls): told}
     runs = 0
 
     def wrong(count: int) -> bool | None:
         nonlocal runs
-        if time.monotonic() > until:
+        if clock() > until:
             return None
         part = beginning(case, count)
         if part is None:

@@ -382,11 +382,12 @@ class _Runs:
             run.answers[AGAIN] = subject  # that it answers alike was seen
             return _judge(oracle, part, run)
 
+        waited = shortcuts.waited()
         try:
-            with shortcuts.alone():
-                return search(self.case, failing, judge, self.answers[SUBJECT].seconds)
+            return search(self.case, failing, judge, self.answers[SUBJECT].seconds, _own_time)
         finally:
             about(self.case)
+            self._clock.add(WAITING, shortcuts.waited() - waited)
 
     def first_wrong(self) -> str:
         """The first intermediate form of the program whose values differ from the reference's; the last is the target.
@@ -402,6 +403,11 @@ class _Runs:
             if seen.error is None and differences(want, seen.calls, tolerances, ()):
                 return name
         return self.case.setting.target if self._stages else ""
+
+
+def _own_time() -> float:
+    """Seconds on a clock that stands while this process waits for kernels that are compiled with others'."""
+    return time.monotonic() - shortcuts.waited()
 
 
 def _judge(oracle: Any, case: Case, run: _Runs) -> Verdict:

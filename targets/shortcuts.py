@@ -6,7 +6,6 @@ toolchain. Each shortcut replaces functions of torch or turns a switch; where on
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import functools
 import json
@@ -14,16 +13,17 @@ import os
 import shlex
 import socket
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-__all__ = ["ALWAYS", "SHORTCUTS", "alone", "environment", "install", "install_exporter", "waited", "watched"]
+__all__ = ["ALWAYS", "SHORTCUTS", "environment", "install", "install_exporter", "waited", "watched"]
 
 #: By name, what each does; the order is that of the benchmark.
 SHORTCUTS = {
     "collector": "the garbage collector looks less often",
     "guards": "guards are not run once more to measure how long they take",
-    "algebra": "what sympy and Inductor have simplified once they remember for longer",
+    "algebra": "what sympy and Inductor have simplified once they remember for longer, and strides are subtracted",
+    "repeats": "fake tensors and tables of dtypes that would come out as before are not made again",
     "linker": "mold links, if it is installed",
     "joint": "kernels that several processes wait for are compiled in one translation unit",
     "translations": "torch.onnx reads how it translates operators once, not for each export",
@@ -103,18 +103,18 @@ def install(names: Collection[str], door: int = -1) -> None:
     import gc
 
     from torch._dynamo import config, guards
-    from torch._inductor import codecache, sizevars
+    from torch._inductor import codecache
 
     if "collector" in names:
         gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
         if hasattr(config, "run_gc_after_compile"):
             config.run_gc_after_compile = False
     if "algebra" in names:
-        for name in ("stride_at", "stride_at_vec_range", "simplify_index_in_vec_range"):
-            stock = getattr(getattr(sizevars, name, None), "__wrapped__", None)
-            if stock is not None:
-                setattr(sizevars, name, functools.lru_cache(REMEMBERED)(stock))
+        _remember_strides()
         _remember_simplified()
+    if "repeats" in names:
+        _remember_kinds()
+        _remember_rules()
     if "guards" in names and hasattr(guards, "profile_guard_manager"):
         vars(guards)["profile_guard_manager"] = lambda root, scope, rounds: 0.0
     cache = getattr(codecache, "CppPythonBindingsCodeCache", None)
@@ -149,19 +149,6 @@ def install(names: Collection[str], door: int = -1) -> None:
     cache._load_library_inner = classmethod(load_library)
 
 
-@contextlib.contextmanager
-def alone() -> Iterator[None]:
-    """This process compiles its kernels itself meanwhile: who needs one after the other gains nothing by company."""
-    doors = [client.door for client in _clients]
-    for client in _clients:
-        client.door = -1
-    try:
-        yield
-    finally:
-        for client, door in zip(_clients, doors, strict=True):
-            client.door = door
-
-
 def install_exporter(names: Collection[str]) -> None:
     """Install torch.onnx's shortcuts in this process and those forked from it.
 
@@ -185,6 +172,127 @@ def install_exporter(names: Collection[str]) -> None:
         return fresh
 
     registry.from_torchlib = classmethod(from_torchlib)  # type: ignore[union-attr]
+
+
+def _remember_strides() -> None:
+    """Have Inductor's CPU backend subtract where it simplifies to learn by how much an index grows with a variable.
+
+    An index without functions is a polynomial; if what is left of the difference of two is a single product, sympy has
+    nothing to simplify in it. Every other index goes the stock way, whose answers are remembered for longer.
+    """
+    import sympy
+    from torch._inductor import sizevars
+    from torch._inductor.codegen import cpp
+
+    names = ("stride_at_vec_range", "stride_at", "simplify_index_in_vec_range")
+    stock: dict[str, Any] = {name: getattr(getattr(sizevars, name, None), "__wrapped__", None) for name in names}
+    if None in stock.values():
+        return
+    remembered = {name: functools.lru_cache(REMEMBERED)(function) for name, function in stock.items()}
+
+    @functools.lru_cache(REMEMBERED)
+    def stride(index: Any, var: Any, vec_length: int | None = None) -> Any:
+        if isinstance(index, sympy.Expr) and isinstance(var, sympy.Symbol) and _is_polynomial(index):
+            growth = sympy.expand(index.xreplace({var: var + 1}) - index)
+            if not growth.is_Add:
+                return growth
+        return remembered["stride_at_vec_range"](index, var, vec_length)
+
+    for name in names[1:]:
+        setattr(sizevars, name, remembered[name])
+    for module in (sizevars, cpp):
+        vars(module)["stride_at_vec_range"] = stride
+
+
+def _is_polynomial(expression: Any) -> bool:
+    """Whether an expression is made of integers and symbols by sums, products and powers of small constants."""
+    import sympy
+
+    pending = [expression]
+    while pending:
+        part = pending.pop()
+        if part.is_Add or part.is_Mul:
+            pending.extend(part.args)
+        elif part.is_Pow:
+            base, power = part.args
+            if not (power.is_Integer and 0 < power <= 4):
+                return False
+            pending.append(base)
+        elif not isinstance(part, sympy.Symbol | sympy.Integer):
+            return False
+    return True
+
+
+def _remember_kinds() -> None:
+    """Spare the cache of fake tensors the tensor that it makes with each new entry.
+
+    It makes it to see that a tensor made from the entry has the dispatch keys of the original. Those hang on what the
+    key below holds and not on the sizes, which are what is dear where they are symbols. A combination that has been
+    seen to agree is not tried again; with sizes that depend on data the stock way is taken, for it may refuse them.
+    """
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+
+    stock = vars(FakeTensorMode).get("_get_output_info_for_cache_entry")
+    if stock is None or "_output_from_cache_entry" not in vars(FakeTensorMode):
+        return
+    known: dict[Any, Any] = {}
+
+    def info(self: Any, state: Any, key: Any, func: Any, args: Any, kwargs: Any, output: Any) -> Any:
+        environment = self.shape_env
+        if type(output) is not FakeTensor or (environment is not None and environment.unbacked_symint_counter):
+            return stock(self, state, key, func, args, kwargs, output)
+        kind = (
+            output.dtype,
+            output.device,
+            output.layout,
+            output.requires_grad,
+            output.is_conj(),
+            output.is_neg(),
+            output.is_inference(),
+            torch.is_inference_mode_enabled(),
+            getattr(func, "is_view", None),
+        )
+        keys = torch._C._dispatch_key_set(output)
+        if known.get(kind) != keys:
+            found = stock(self, state, key, func, args, kwargs, output)
+            known[kind] = keys
+            return found
+        # The method asks itself for the tensor that it makes, and compares that one's keys with the original's.
+        self._output_from_cache_entry = lambda *_: output
+        try:
+            return stock(self, state, key, func, args, kwargs, output)
+        finally:
+            del self._output_from_cache_entry
+
+    vars(info)["stock"] = stock
+    FakeTensorMode._get_output_info_for_cache_entry = info  # type: ignore[method-assign]
+
+
+def _remember_rules() -> None:
+    """Have Inductor's handler of dtypes, of which there is one, fill its table once and not for each operation."""
+    import torch._inductor.codegen.common as common
+    import torch._inductor.utils as utils
+    from torch._inductor import dtype_propagation
+
+    handler: Any = getattr(dtype_propagation, "DtypePropagationOpsHandler", None)
+    tables: tuple[Any, Any] = (
+        getattr(utils, "op_dtype_propagation_rules", None),
+        getattr(common, "pointwise_overrides_data", None),
+    )
+    if not hasattr(handler, "_instance") or None in tables:
+        return
+    stock = handler.__init__
+    filled: list[tuple[int, ...]] = [()]
+
+    def init(self: Any) -> None:
+        sizes = tuple(map(len, tables))
+        if filled[0] != sizes:  # rules are entered as the modules are imported that have operations
+            stock(self)
+            filled[0] = sizes
+
+    vars(init)["stock"] = stock
+    handler.__init__ = init
 
 
 def _remember_simplified() -> None:

@@ -61,6 +61,11 @@ found = [sizevars.stride_at_vec_range(index, i, 16) for index in indices]
 print(found)
 print(sizevars.stride_at.cache_info().maxsize // before, sizevars.simplify_index_in_vec_range.cache_info().misses)
 print(sympy.core.cache.SYMPY_CACHE_SIZE)
+s, t = sympy.symbols("s t", integer=True, positive=True)
+more = [i, s * i + j, s * t * i + t * j + 3, (i + 1) * (s + 1), i * i, i * j * s**2, sympy.Integer(7), j, -i * s + s]
+more += [sympy.Max(i, j), i / 2, FloorDiv(s, 2) * i, i * s + FloorDiv(i, s), sympy.Mod(j, 2) + i]
+print([sympy.srepr(sizevars.stride_at_vec_range(index, i, *width)) for index in more for width in ((), (8,))])
+print(sizevars.stride_at.cache_info().misses)
 sums = [(i + n) * (j + n) - i * j for n in range(3)] * 2
 others = [1, True, 1.0, sympy.Matrix([i + i]), i < j]
 print([sympy.simplify(one) for one in sums + others], sympy.simplify(i + i, ratio=1))
@@ -79,7 +84,77 @@ print(sympy.simplify.cache_info().hits if {names} else 0)
     assert int(quick[1].split()[1]) < int(stock[1].split()[1])
     assert int(quick[2]) > int(stock[2]) == 1000
     assert quick[3] == stock[3]
-    assert int(quick[4]) >= 3
+    assert int(quick[4]) < int(stock[4])
+    assert quick[5] == stock[5]
+    assert int(quick[6]) >= 3
+
+
+@pytest.mark.slow
+def test_the_rules_of_dtypes_are_entered_once_and_again_when_there_are_more() -> None:
+    filled = """
+import torch
+from torch._inductor import lowering, utils
+from torch._inductor.dtype_propagation import DtypePropagationOpsHandler as Handler
+from shakeout.targets.shortcuts import install
+install({names})
+first = Handler()
+exp = first.exp
+names = sorted(vars(first))
+print(names == sorted(vars(Handler())), Handler() is first, first.exp is exp)
+utils.op_dtype_propagation_rules["later"] = utils.op_dtype_propagation_rules["exp"]
+print(hasattr(Handler(), "later"), first.exp is exp)
+"""
+    printed = []
+    for names in ((), ("repeats",)):
+        command = [sys.executable, "-c", filled.replace("{names}", repr(names))]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-3000:]
+        printed.append(done.stdout.split())
+    assert printed == [["True", "True", "False", "True", "False"], ["True", "True", "True", "True", "False"]]
+
+
+@pytest.mark.slow
+def test_no_fake_tensor_is_made_again_to_see_what_kind_it_would_be() -> None:
+    cached = """
+import torch
+from torch._subclasses import fake_tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
+from shakeout.targets.shortcuts import install
+made = 0
+stock = FakeTensorMode._output_from_cache_entry
+def counted(*args):
+    global made
+    made += 1
+    return stock(*args)
+FakeTensorMode._output_from_cache_entry = counted
+install({names})
+mode = FakeTensorMode(shape_env=ShapeEnv())
+how = StatelessSymbolicContext([DimDynamic.DYNAMIC, DimDynamic.DYNAMIC])
+found = []
+with mode:
+    for dtype in (torch.float32, torch.complex64, torch.int8):
+        x = mode.from_tensor(torch.ones(4, 6, dtype=dtype), symbolic_context=how)
+        ops = [lambda x: x + 1, lambda x: x.t(), torch.neg, lambda x: x * x.t().t(), torch.conj, lambda x: x[1:, 2]]
+        ops += [lambda x: x.nonzero(), lambda x: x.to(torch.float64), lambda x: torch.empty(3), torch.clone]
+        for op in ops:
+            for again in range(2):
+                y = op(x)
+                keys = torch._C._dispatch_key_set(y)
+                found.append((y.dtype, str(y.shape), str(y.stride()), y.is_conj(), y.is_neg(), keys))
+info = FakeTensorMode.cache_info()
+print(found, info.hits, info.misses, sorted(info.bypasses.items()))
+print(made)
+"""
+    lines = {}
+    for names in ((), ("repeats",)):
+        command = [sys.executable, "-c", cached.replace("{names}", repr(names))]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-3000:]
+        lines[names] = done.stdout.splitlines()
+    stock, quick = lines.values()
+    assert quick[0] == stock[0]
+    assert int(quick[1]) <= int(stock[1]) - 8
 
 
 @pytest.mark.long
