@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType, TracebackType
 
 from shakeout.corpus import codec
 from shakeout.corpus.case import Case
+from shakeout.fuzz import events
 from shakeout.fuzz.isolated import Isolated
 from shakeout.fuzz.losses import REFERENCE
 from shakeout.fuzz.minimise.predicate import Outcome, failure_of
 from shakeout.fuzz.minimise.settle import Demands, Unsettled, settle
+from shakeout.fuzz.nursery import ZygoteBroken
 from shakeout.fuzz.protocol import Job
 from shakeout.fuzz.signature import INTERNAL
 from shakeout.fuzz.supervisor import Answer
@@ -38,27 +41,80 @@ def in_process(cases: Sequence[Case], demands: Demands) -> list[Outcome]:
     return found
 
 
-class Crewed(Isolated):
-    """Runs candidates on a crew of workers, side by side; a context manager.
+class Crewed:
+    """Runs candidates on crews of workers, side by side; a context manager.
+
+    A case on another device than the CPU has two crews, because most of what fails there fails on the CPU as well: the
+    candidate that says so runs where the target is warm, its headers are compiled and kernels are built jointly. If the
+    target does not work on this machine's CPU, candidates there are unsupported.
 
     Args:
-        directory: for the crew's files.
+        directory: for the crews' files.
         target: what the case runs on.
-        workers: how many.
-        more: as for ``Isolated``.
+        workers: how many, on each device.
+        device: of the case.
+        memory: bytes that a candidate may take.
+        tell: told while the target is warmed.
+        stop: asked now and then whether to give up.
+        environment: what else the workers find in their environment from their start.
     """
 
-    def __init__(self, directory: Path, target: str, workers: int, **more: Any) -> None:
-        super().__init__(directory, [target], workers, maker="shakeout.fuzz.minimise.settle", **more)
+    def __init__(
+        self,
+        directory: Path,
+        target: str,
+        workers: int,
+        *,
+        device: str = "cpu",
+        memory: int = 4 << 30,
+        tell: events.Listener = lambda event: None,
+        stop: Callable[[], bool] = lambda: False,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self._own = device
+        self._crews: dict[str, Isolated] = {}
+        self._open = contextlib.ExitStack()
+        for name in dict.fromkeys((device, "cpu")):
+            files = directory / name
+            files.mkdir(parents=True, exist_ok=True)
+            self._crews[name] = Isolated(
+                files,
+                [target],
+                workers,
+                maker="shakeout.fuzz.minimise.settle",
+                device=name,
+                memory=memory,
+                tell=tell,
+                stop=stop,
+                environment=environment,
+            )
 
     def __enter__(self) -> Crewed:
-        super().__enter__()
+        with contextlib.ExitStack() as opened:
+            for device, crew in list(self._crews.items()):
+                try:
+                    opened.enter_context(crew)
+                except ZygoteBroken:
+                    if device == self._own:
+                        raise
+                    del self._crews[device]
+            self._open = opened.pop_all()
         return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
 
     def __call__(self, cases: Sequence[Case], demands: Demands) -> list[Outcome]:
         """What became of each candidate."""
-        answers = self.answers([_job(case, demands) for case in cases])
-        return [Outcome("infra") if answer is None else _outcome(answer) for answer in answers]
+        found = [Outcome("unsupported")] * len(cases)
+        for device, crew in self._crews.items():
+            places = [place for place, case in enumerate(cases) if case.setting.device == device]
+            answers = crew.answers([_job(cases[place], demands) for place in places])
+            for place, answer in zip(places, answers, strict=True):
+                found[place] = Outcome("infra") if answer is None else _outcome(answer)
+        return found
 
 
 def _job(case: Case, demands: Demands) -> Job:

@@ -26,6 +26,7 @@ MISSED = 0.05
 MOST_REPETITIONS = 20
 
 _LISTED = re.compile(r"N(?:, N)+,?")
+_PLACED = re.compile(r"device='cuda(?::N)?'(?:, )?")
 
 
 class NotReproduced(Exception):
@@ -62,8 +63,9 @@ def failure_of(result: Mapping[str, Any]) -> Failure | None:
         return None
     parts = [result["stage"]] if result["stage"] not in ("", result["target"]) else []
     if verdict["oracle"] == "exception":
-        # A message lists sizes; a tensor with fewer dimensions is still the same message.
-        parts.append(_LISTED.sub("N", verdict["evidence"]["template"]))
+        # A message lists sizes; a tensor with fewer dimensions is still the same message. It also says where a tensor
+        # is, if that is not the CPU.
+        parts.append(_LISTED.sub("N", _PLACED.sub("", verdict["evidence"]["template"])))
     elif verdict["oracle"] in ("crash", "hang", "memory"):
         parts.append(f"phase {verdict['place']}")
         said = verdict["message"].partition(": ")[2]

@@ -173,6 +173,7 @@ class _Search:
         # A reference that crashes must not run in this process.
         record = invented if self.wanted.oracle == "crash" and self.wanted.target == "eager" else recorded
         passes: list[tuple[str, Pass]] = [
+            ("device", settings.device),
             ("calls", settings.call_sets),
             ("outputs", graph.outputs),
             ("operators", graph.removal(record)),

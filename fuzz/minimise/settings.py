@@ -11,7 +11,7 @@ from shakeout.corpus.program import Arg, Call, Ref, Slice
 from shakeout.fuzz.minimise.edit import chunks, rewritten, with_inputs
 from shakeout.fuzz.minimise.measure import item_cost
 
-__all__ = ["attributes", "call_sets", "leaves", "setting"]
+__all__ = ["attributes", "call_sets", "device", "leaves", "setting"]
 
 
 def call_sets(case: Case) -> Iterator[Case]:
@@ -30,8 +30,14 @@ def _fed(case: Case, calls: tuple[InputSet, ...]) -> Case:
     return with_inputs(replace(case, calls=calls), calls)
 
 
+def device(case: Case) -> Iterator[Case]:
+    """The CPU, where everybody can run it, and where candidates cost least."""
+    if case.setting.device != "cpu":
+        yield replace(case, setting=replace(case.setting, device="cpu"))
+
+
 def setting(case: Case) -> Iterator[Case]:
-    """Knobs at their defaults, all or one; inference; the CPU."""
+    """Knobs at their defaults, all or one; inference."""
     old = case.setting
     if len(old.knobs) > 1:
         yield replace(case, setting=replace(old, knobs=()))
@@ -39,8 +45,6 @@ def setting(case: Case) -> Iterator[Case]:
         yield replace(case, setting=replace(old, knobs=tuple(pair for pair in old.knobs if pair[0] != name)))
     if old.mode == "training":
         yield replace(case, setting=replace(old, mode="inference"))
-    if old.device != "cpu":
-        yield replace(case, setting=replace(old, device="cpu"))
 
 
 def leaves(case: Case) -> Iterator[Case]:

@@ -20,7 +20,7 @@ from shakeout.fuzz.exits import Exit
 from shakeout.fuzz.minimise import graph, settings, tensors
 from shakeout.fuzz.minimise.command import minimise_command
 from shakeout.fuzz.minimise.edit import invented
-from shakeout.fuzz.minimise.executors import in_process
+from shakeout.fuzz.minimise.executors import Crewed, in_process
 from shakeout.fuzz.minimise.measure import elements, size
 from shakeout.fuzz.minimise.predicate import (
     MOST_REPETITIONS,
@@ -28,6 +28,7 @@ from shakeout.fuzz.minimise.predicate import (
     NotReproduced,
     Outcome,
     Reliability,
+    failure_of,
     repetitions,
 )
 from shakeout.fuzz.minimise.search import Budget, Progress, minimise
@@ -37,7 +38,7 @@ from shakeout.generators.network import Recipe, grow
 from shakeout.generators.vocabularies.torch import load_records
 
 PASSES = (
-    *(settings.call_sets, settings.setting, settings.leaves, settings.attributes),
+    *(settings.device, settings.call_sets, settings.setting, settings.leaves, settings.attributes),
     *(graph.outputs, graph.removal(), graph.removal(invented), graph.forwarded, graph.plainer, graph.merged),
     *(graph.inlined, tensors.capped, tensors.resized, tensors.ranks, tensors.dtypes, tensors.layouts, tensors.values),
     tensors.numbers,
@@ -165,6 +166,61 @@ def test_a_budget_and_a_stop_keep_the_best_so_far() -> None:
     stopped = minimise(case, executor, tell=told.append, stop=lambda: any(p.accepted for p in told))  # type: ignore[arg-type]
     assert not stopped.complete
     assert size(stopped.case) < size(case)
+
+
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_what_fails_on_the_cpu_too_is_searched_there(elsewhere: bool) -> None:
+    case = grown(1)
+    case = replace(case, setting=replace(case.setting, device="cuda"))
+    asked: list[str] = []
+
+    def run(cases: Sequence[Case], demands: Demands) -> list[Outcome]:
+        """As on a machine that has a GPU, on which whatever settles fails."""
+        found = []
+        for candidate in cases:
+            device = candidate.setting.device
+            asked.append(device)
+            try:
+                settled = settle(replace(candidate, setting=replace(candidate.setting, device="cpu")), demands)
+            except Unsettled:
+                found.append(Outcome("invalid"))
+                continue
+            failure = WRONG if device == "cuda" or elsewhere else None
+            found.append(Outcome("compared", failure, replace(settled, setting=candidate.setting)))
+        return found
+
+    found = minimise(case, run, wanted=WRONG)
+    first = asked.index("cpu")
+    assert set(asked[:first]) == {"cuda"}
+    assert not elsewhere or set(asked[first:]) == {"cpu"}
+    assert found.case.setting.device == ("cpu" if elsewhere else "cuda")
+
+
+def test_candidates_run_on_the_device_that_they_name(tmp_path: Path) -> None:
+    case = grown(1)
+    there = replace(case, setting=replace(case.setting, device="cuda"))
+    demands = settled_as_grown(case)[1]
+    with Crewed(tmp_path, "eager", 1, device="cuda") as crew:
+        found = crew([case, there], demands)
+    assert found[0].status == "compared"
+    assert found[1].status == ("compared" if torch.cuda.is_available() else "infra")
+    with Crewed(tmp_path, "eager", 1) as crew:
+        assert crew([there], demands)[0].status == "unsupported"
+
+
+def test_where_a_tensor_was_is_no_part_of_the_reason() -> None:
+    def told(template: str) -> Failure | None:
+        verdict = {
+            "outcome": "fail",
+            "oracle": "exception",
+            "symptom": "RuntimeError",
+            "evidence": {"template": template},
+        }
+        return failure_of({"verdicts": [verdict], "status": "failed", "stage": "", "target": "inductor"})
+
+    on_gpu = told("symbols {uN} of FakeTensor(..., device='cuda:N', size=(uN, N), dtype=torch.intN)")
+    assert on_gpu == told("symbols {uN} of FakeTensor(..., size=(uN, N), dtype=torch.intN)")
+    assert on_gpu != told("symbols {uN} of FakeTensor(..., size=(uN, N), dtype=torch.floatN)")
 
 
 def test_what_does_not_fail_is_not_minimised() -> None:
