@@ -25,7 +25,9 @@ from shakeout.fuzz.nursery import SLOW, Nursery, StageFailed
 from shakeout.fuzz.protocol import Channel, Disconnected, Job
 from shakeout.fuzz.slot import WAITING, SlotState, Watch
 from shakeout.fuzz.worker import LOG, TELL_STACK, resident
+from shakeout.targets.accelerators import HIDDEN, present
 from shakeout.targets.shortcuts import ALWAYS
+from shakeout.targets.target import may_use_accelerator
 
 __all__ = ["Answer", "Crew", "Limits", "Loss", "family"]
 
@@ -137,7 +139,8 @@ class Crew:
         device: ``cpu`` or ``cuda``.
         shortcuts: of ``shakeout.targets.shortcuts``. With joint builds there are more workers than jobs at work: the
             others wait for their kernels meanwhile.
-        environment: what else the workers find in their environment from their start.
+        environment: what else the workers find in their environment from their start. Where no case and no target
+            has a use for an accelerator, that says they see none.
     """
 
     def __init__(
@@ -154,7 +157,12 @@ class Crew:
         environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.directory = directory
-        if device != "cpu" or "inductor" not in targets:
+        sparing = device == "cpu" and not any(map(may_use_accelerator, targets))
+        if sparing:
+            environment = {**HIDDEN, **environment}
+        # A process that has used CUDA cannot be forked, so where it could have, each worker warms itself.
+        forked = sparing or (device == "cpu" and not present())
+        if not forked or "inductor" not in targets:
             shortcuts = [name for name in ALWAYS if name in shortcuts]
         self._workers = workers
         self._spare = _spare(workers) if "joint" in shortcuts else 0
@@ -163,8 +171,7 @@ class Crew:
         #: Seconds that the last fork took in the zygote, and until a dead worker's successor was ready.
         self.fork_seconds = 0.0
         self.replace_seconds = 0.0
-        # A process that has used CUDA cannot be forked, so each worker warms itself.
-        self._targets = list(targets) if device == "cpu" else []
+        self._targets = list(targets) if forked else []
         self._seats = [_Seat(number) for number in range(1, workers + 1)]
         self._tell = tell
         self._recycle = recycle
@@ -192,6 +199,11 @@ class Crew:
         if complete:
             self.warm()
             self.prepare()
+
+    @property
+    def warmed(self) -> tuple[str, ...]:
+        """The targets that are warm before workers are forked; the others are warmed by each worker."""
+        return tuple(self._targets)
 
     def in_order(self, names: Iterable[str]) -> list[str]:
         """Targets in the order in which they are best warmed: what others are still busy for comes last."""

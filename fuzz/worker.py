@@ -29,7 +29,7 @@ from shakeout.corpus.case import Case, Setting
 from shakeout.fuzz.protocol import Channel, Disconnected, Job
 from shakeout.fuzz.signature import INTERNAL
 from shakeout.fuzz.slot import WAITING, Slot
-from shakeout.targets.shortcuts import watched
+from shakeout.targets.shortcuts import occupied, watched
 
 if TYPE_CHECKING:
     from shakeout.fuzz.execute import Result
@@ -173,10 +173,11 @@ class _Worker:
         with contextlib.suppress(OSError):
             os.ftruncate(1, 0)
         self.slot.begin(job.index, json.dumps(job.to_json()))
-        for answer in self._answers(job):
-            answer |= {"index": job.index, "seconds": time.monotonic() - began, "resident": resident(os.getpid())}
-            self.channel.send(answer)
-            began = time.monotonic()
+        with occupied():
+            for answer in self._answers(job):
+                answer |= {"index": job.index, "seconds": time.monotonic() - began, "resident": resident(os.getpid())}
+                self.channel.send(answer)
+                began = time.monotonic()
         self.slot.end()
         self._done += 1
         if self._done % PRUNE_EVERY == 0:

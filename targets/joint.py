@@ -38,6 +38,10 @@ LARGEST = 32
 ENOUGH = 24
 SILENCE_SECONDS = 10.0
 
+#: When all who have a case in hand wait already, more comes only from those who are given one now, which takes a few
+#: hundredths of a second. The last case of a campaign may be one with fifty kernels, each of which waited for nobody.
+ALONE_SECONDS = 0.5
+
 #: A joint file that takes longer is halved. One kernel alone takes a second, the largest ones seen some twenty.
 BUILD_SECONDS = 60.0
 
@@ -130,6 +134,8 @@ class _Build:
 
 @dataclass(slots=True)
 class _Server:
+    """What ``serve`` does; ``busy`` are the clients, by descriptor, that have a case in hand and may yet send more."""
+
     door: socket.socket
     directory: Path
     cores: int
@@ -137,6 +143,7 @@ class _Server:
     largest: int
     linker: str
     clients: dict[int, socket.socket] = field(default_factory=dict)
+    busy: set[int] = field(default_factory=set)
     waiting: list[_Waiting] = field(default_factory=list)
     halves: list[list[_Waiting]] = field(default_factory=list)
     builds: list[_Build] = field(default_factory=list)
@@ -180,10 +187,17 @@ class _Server:
         if not data:
             # Its process is gone; what was being compiled for it is compiled for nobody.
             del self.clients[client.fileno()]
+            self.busy.discard(client.fileno())
             self.waiting = [one for one in self.waiting if one.client is not client]
             client.close()
             return
         message = json.loads(data)
+        if message.get("busy", True):
+            self.busy.add(client.fileno())
+        else:
+            self.busy.discard(client.fileno())
+        if "busy" in message:
+            return
         request = Request(message["source"], message["output"], tuple(message["command"]))
         self.waiting.append(_Waiting(request, client, time.monotonic()))
 
@@ -204,10 +218,12 @@ class _Server:
         for one in self.waiting:
             groups.setdefault(one.request.flags(), []).append(one)
         now = time.monotonic()
-        everybody = len(self.waiting) + sum(len(build.batch) for build in self.builds) >= self.processes
+        waiting = len(self.waiting) + sum(len(build.batch) for build in self.builds)
+        silent = now - max((one.since for one in self.waiting), default=now)
+        nobody = waiting >= self.processes or (waiting >= len(self.busy) and silent > ALONE_SECONDS)
         for group in groups.values():
             enough = len(group) >= min(ENOUGH, self.largest)
-            if enough or everybody or now - group[-1].since > SILENCE_SECONDS:
+            if enough or nobody or now - group[-1].since > SILENCE_SECONDS:
                 return group[: self.largest]
         return []
 
@@ -287,6 +303,9 @@ def serve(
     door: socket.socket, directory: Path, *, cores: int, processes: int, largest: int = LARGEST, linker: str = ""
 ) -> None:
     """Compile what is asked for until nobody can ask any more.
+
+    A client sends a ``Request`` as JSON and gets the entry's name, or says ``{"busy": true}`` when it begins what may
+    need kernels and ``{"busy": false}`` when that is done, which is not answered. Who asks is busy.
 
     Args:
         door: packet socket on which new clients' sockets arrive.

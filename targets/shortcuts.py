@@ -6,6 +6,7 @@ toolchain. Each shortcut replaces functions of torch or turns a switch; where on
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import json
@@ -13,10 +14,10 @@ import os
 import shlex
 import socket
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
-__all__ = ["ALWAYS", "SHORTCUTS", "environment", "install", "install_exporter", "waited", "watched"]
+__all__ = ["ALWAYS", "SHORTCUTS", "environment", "install", "install_exporter", "occupied", "waited", "watched"]
 
 #: By name, what each does; the order is that of the benchmark.
 SHORTCUTS = {
@@ -73,6 +74,12 @@ class _Client:
             self.door = -1
             return ""
         return str(json.loads(data)["entry"])
+
+    def occupied(self, busy: bool) -> None:
+        """Tell the server whether this process has a case in hand."""
+        if self.door >= 0:
+            with contextlib.suppress(OSError):  # it is noticed when a kernel is wanted
+                self._connected().sendall(json.dumps({"busy": busy}).encode())
 
     def _connected(self) -> socket.socket:
         if self._socket is None or self._owner != os.getpid():
@@ -323,6 +330,18 @@ def _is_kernel(source: str) -> bool:
     """Whether a file is of the kind that can be joined: kernels with a Python module around them."""
     with open(source, encoding="utf-8") as file:
         return "PyInit_kernel(" in file.read()
+
+
+@contextlib.contextmanager
+def occupied() -> Iterator[None]:
+    """While a case is in hand: the server need not wait for kernels of those who have none."""
+    for client in _clients:
+        client.occupied(True)
+    try:
+        yield
+    finally:
+        for client in _clients:
+            client.occupied(False)
 
 
 def watched(watch: Callable[[bool], None]) -> None:

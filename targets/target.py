@@ -14,7 +14,7 @@ from typing import Protocol
 
 from shakeout.corpus.case import KnobSpace, Mode, Promise, Setting
 
-__all__ = ["Target", "UnknownTarget", "compilers", "module_available", "names", "target"]
+__all__ = ["Target", "UnknownTarget", "compilers", "may_use_accelerator", "module_available", "names", "target"]
 
 
 class UnknownTarget(ValueError):
@@ -112,6 +112,12 @@ _COMPILERS = ("inductor", "aot_eager", "export", "onnxruntime", "openvino", "tvm
 def compilers() -> tuple[str, ...]:
     """The compilers that can run here."""
     return tuple(name for name in _COMPILERS if name in _BUILT_IN and target(name).unavailable() is None)
+
+
+def may_use_accelerator(name: str) -> bool:
+    """Whether a target may use an accelerator although no tensor of a case is on it: a user's own, or what copies to
+    page-locked memory."""
+    return name not in _BUILT_IN or _BUILT_IN[name].module.startswith("shakeout.targets.offload")
 
 
 @functools.cache

@@ -168,20 +168,15 @@ def _check_targets(config: Any) -> None:
     """Unknown and missing targets, and knobs that no target has, before anything is started."""
     import difflib
 
+    from shakeout.targets.accelerators import missing
     from shakeout.targets.target import target
 
-    if config.device == "cuda":
-        import torch
-
-        if not torch.cuda.is_available():
-            raise Mistake(
-                f"--device cuda: torch {torch.__version__} sees no CUDA device; install a CUDA build of torch and the "
-                "driver (see: shakeout doctor)"
-            )
+    if why := missing(config.device):
+        raise Mistake(f"--device {config.device}: {why} (see: shakeout doctor)")
     found = [target(name) for name in config.targets]
     for one in found:
-        if missing := one.unavailable():
-            raise Mistake(f"target {one.name} cannot run here: {missing}")
+        if lacking := one.unavailable():
+            raise Mistake(f"target {one.name} cannot run here: {lacking}")
     knobs = {knob.name: knob for one in found for knob in one.knobs()}
     for name, value in config.knobs:
         if name not in knobs:

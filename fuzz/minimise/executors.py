@@ -44,9 +44,9 @@ def in_process(cases: Sequence[Case], demands: Demands) -> list[Outcome]:
 class Crewed:
     """Runs candidates on crews of workers, side by side; a context manager.
 
-    A case on another device than the CPU has two crews, because most of what fails there fails on the CPU as well: the
-    candidate that says so runs where the target is warm, its headers are compiled and kernels are built jointly. If the
-    target does not work on this machine's CPU, candidates there are unsupported.
+    A case on another device than the CPU has two crews, because most of what fails there fails on the CPU as well, and
+    the candidate that says so shall not run where the target would first have to be warmed for the CPU. If the target
+    does not work on this machine's CPU, candidates there are unsupported.
 
     Args:
         directory: for the crews' files.

@@ -56,7 +56,8 @@ def _index(found: Sequence[Regression], reported: Sequence[KnownBug]) -> Iterato
     for bug in sorted(found, key=lambda bug: (bug.case.setting.target, bug.id)):
         status = ", ".join(f"{release}: {word}" for release, word in bug.status.items())
         judged = bug.judgement + (f", [public]({bug.reference})" if bug.reference else "")
-        yield f"| [{bug.title}]({bug.id}.md) | {bug.case.setting.target} | {judged} | {status} |"
+        where = bug.case.setting.target + ("" if bug.case.setting.device == "cpu" else ", GPU")
+        yield f"| [{bug.title}]({bug.id}.md) | {where} | {judged} | {status} |"
     yield ""
     yield "## What others had reported"
     yield ""
@@ -112,7 +113,8 @@ def _head(title: str, explanation: str) -> Iterator[str]:
 def _facts(case: Case, evidence: Evidence | None) -> Iterator[str]:
     """What is known of a case without looking at its program."""
     knobs = ", ".join(f"`{name}={value}`" for name, value in case.setting.knobs)
-    yield f"- target: `{case.setting.target}`" + (f", {knobs}" if knobs else "")
+    device = "" if case.setting.device == "cpu" else ", on a GPU"
+    yield f"- target: `{case.setting.target}`{device}" + (f", {knobs}" if knobs else "")
     yield f"- ordinary: {ordinary(case)}"
     if evidence is None:
         return

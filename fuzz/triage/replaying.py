@@ -27,6 +27,7 @@ from shakeout.fuzz.protocol import Job
 from shakeout.fuzz.supervisor import Crew, Limits
 from shakeout.fuzz.tally import result_of
 from shakeout.fuzz.timing import TimeLimits
+from shakeout.targets.accelerators import missing
 from shakeout.targets.target import UnknownTarget, target
 
 if TYPE_CHECKING:
@@ -182,6 +183,8 @@ def _unable(item: Item) -> str:
     """Why an item cannot run here; empty if it can."""
     if item.case is None:
         return "it crashed while it was grown, and has no case"
+    if why := missing(item.case.setting.device):
+        return why
     if item.case.setting.target == REFERENCE:
         return ""
     try:

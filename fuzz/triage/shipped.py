@@ -21,6 +21,7 @@ from shakeout.corpus.case import Case
 from shakeout.corpus.evidence import Evidence
 from shakeout.corpus.known import KnownBug
 from shakeout.corpus.regressions import Regression
+from shakeout.fuzz.config import Config
 from shakeout.fuzz.environment import describe
 from shakeout.fuzz.exits import Exit
 from shakeout.fuzz.folder import write_text
@@ -32,11 +33,11 @@ from shakeout.fuzz.triage.bisect.facts import Culprit, Cures, Fact, Knobs
 from shakeout.fuzz.triage.bisect.inquiry import Inquiry
 from shakeout.fuzz.triage.bisect.ladders import bisected
 from shakeout.fuzz.triage.reporting.exported import export
+from shakeout.targets.accelerators import missing
 from shakeout.targets.target import target
 
 __all__ = ["looked_at", "main", "write"]
 
-WORKERS = 2
 BUDGET = Budget(seconds=300, tries=2000)
 
 Bug = KnownBug | Regression
@@ -48,22 +49,24 @@ def files() -> Iterator[tuple[Path, Bug]]:
     yield from ((regressions.DIRECTORY / f"{bug.id}.json", bug) for bug in regressions.load_all())
 
 
-def looked_at(case: Case, candidates: executors.Crewed, parts: trials.Crewed) -> tuple[Case, Evidence]:
+def looked_at(case: Case, candidates: executors.Crewed, parts: trials.Crewed, width: int = 1) -> tuple[Case, Evidence]:
     """Minimise, bisect and export one case: the smallest one that fails alike, and what was found out about it.
 
     Args:
         case: that fails here.
         candidates: runs what a search for a smaller case tries.
         parts: runs the case with something of its target left out.
+        width: candidates at a time.
 
     Raises:
         NotReproduced: it does not fail here.
     """
-    found = minimise(case, candidates, budget=BUDGET, width=WORKERS)
+    found = minimise(case, candidates, budget=BUDGET, width=width)
     facts = [fact for fact in bisected(Inquiry(found.case, parts)) if _told(fact)]
     exported = export(found.case)
     versions = describe()["packages"]
-    names = dict.fromkeys(("torch", *target(case.setting.target).packages))
+    compiler = () if found.case.setting.device == "cpu" else ("triton",)
+    names = dict.fromkeys(("torch", *compiler, *target(case.setting.target).packages))
     return found.case, Evidence(
         packages={name: versions[name] for name in names if name in versions},
         reliability=str(found.reliability),
@@ -71,6 +74,11 @@ def looked_at(case: Case, candidates: executors.Crewed, parts: trials.Crewed) ->
         script=("short" if exported.form == "short" else "long") if exported.shows else "none",
         bisection=tuple(str(fact) for fact in facts),
     )
+
+
+def _place(one: tuple[Path, Bug]) -> tuple[str, str]:
+    """Where a case runs: its target and its device."""
+    return one[1].case.setting.target, one[1].case.setting.device
 
 
 def _told(fact: Fact) -> bool:
@@ -96,19 +104,20 @@ def main(arguments: Sequence[str] | None = None, tell: Callable[[str], None] = p
         print(f"no case of this name ships: {', '.join(sorted(unknown))}", file=sys.stderr)
         return Exit.USAGE
     wanted = [(path, bug) for path, bug in every if (bug.id in ids if ids else bug.evidence is None)]
-    wanted.sort(key=lambda one: one[1].case.setting.target)
-    for name, group in itertools.groupby(wanted, lambda one: one[1].case.setting.target):
-        if missing := target(name).unavailable():
-            tell(f"{name}: {missing}")
+    wanted.sort(key=_place)
+    for (name, device), group in itertools.groupby(wanted, _place):
+        if lacking := missing(device) or target(name).unavailable():
+            tell(f"{name} ({device}): {lacking}")
             continue
+        workers = Config().workers
         with (
             tempfile.TemporaryDirectory(prefix="shakeout-") as scratch,
-            executors.Crewed(Path(scratch) / "candidates", name, WORKERS) as candidates,
-            trials.Crewed(Path(scratch) / "parts", name, WORKERS) as parts,
+            executors.Crewed(Path(scratch) / "candidates", name, workers, device=device) as candidates,
+            trials.Crewed(Path(scratch) / "parts", name, workers, device=device) as parts,
         ):
             for path, bug in group:
                 try:
-                    case, evidence = looked_at(bug.case, candidates, parts)
+                    case, evidence = looked_at(bug.case, candidates, parts, workers)
                 except NotReproduced as error:
                     tell(f"{bug.id}: {error}")
                     continue

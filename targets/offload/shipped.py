@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from shakeout.corpus.case import Knob, KnobSpace, Setting
+from shakeout.targets.accelerators import present
 from shakeout.targets.offload.runtime import RuntimeTarget
 
 __all__ = ["DISK_STORE", "SAVE_ON_CPU"]
 
 
-def _with_accelerator() -> bool:
-    """Whether torch may have a CUDA device, without importing torch: listing targets has to be quick."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return Path("/proc/driver/nvidia/version").exists() and not version("torch").endswith("+cpu")
-    except PackageNotFoundError:
-        return False
-
-
 def _pinning() -> KnobSpace:
-    if not _with_accelerator():
+    if not present():
         return ()
     return (Knob("pin_memory", (False, True), "copy to page-locked memory"),)
 

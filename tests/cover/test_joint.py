@@ -2,11 +2,13 @@
 
 import importlib.util
 import json
+import select
 import shutil
 import socket
 import sys
 import sysconfig
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,16 +43,20 @@ class Clients:
         self.thread = threading.Thread(target=serve, args=(theirs, directory / "joint"), kwargs=arguments, daemon=True)
         self.thread.start()
 
-    def ask(self, name: str, source: str, command: tuple[str, ...] = ()) -> socket.socket:
+    def connect(self) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             socket.send_fds(self.door, [b"+"], [theirs.fileno()])
+        ours.settimeout(60)
+        return ours
+
+    def ask(self, name: str, source: str, command: tuple[str, ...] = ()) -> socket.socket:
+        ours = self.connect()
         path, output = self.directory / f"{name}.cpp", self.directory / f"{name}.so"
         path.write_text(source)
         include = sysconfig.get_paths()["include"]
         words = command or ("g++", str(path), "-shared", "-fPIC", f"-I{include}", "-o", str(output))
         ours.sendall(json.dumps({"source": str(path), "output": str(output), "command": words}).encode())
-        ours.settimeout(60)
         return ours
 
     def close(self) -> None:
@@ -138,6 +144,28 @@ def test_nobody_waits_for_others_who_send_nothing(
     monkeypatch.setattr(joint, "SILENCE_SECONDS", 0.2)
     asked = [clients.ask(f"k{i}", KERNEL.format(body=f"x + {i}")) for i in range(2)]
     assert [load(tmp_path / f"k{i}.so", answer(asked[i])).kernel(1) for i in range(2)] == [1, 2]
+
+
+def test_nobody_waits_for_those_who_have_nothing_to_do(tmp_path: Path) -> None:
+    clients = Clients(tmp_path, 30)
+    idle, at_work = clients.connect(), clients.connect()
+    at_work.sendall(b'{"busy": true}')
+    began = time.monotonic()
+    asked = [clients.ask(f"k{i}", KERNEL.format(body=f"x + {i}")) for i in range(2)]
+    assert not select.select(asked, [], [], 2)[0], "one more may come"
+    at_work.sendall(b'{"busy": false}')
+    assert [load(tmp_path / f"k{i}.so", answer(asked[i])).kernel(1) for i in range(2)] == [1, 2]
+    assert time.monotonic() - began < joint.SILENCE_SECONDS
+    for client in asked:
+        client.sendall(b'{"busy": false}')
+    at_work.sendall(b'{"busy": true}')
+    at_work.close()
+    again = clients.ask("k2", KERNEL.format(body="x"))
+    assert answer(again)
+    assert time.monotonic() - began < joint.SILENCE_SECONDS
+    idle.close()
+    clients.close()
+    assert not clients.thread.is_alive()
 
 
 def test_a_compiler_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

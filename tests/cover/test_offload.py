@@ -241,9 +241,7 @@ def test_the_context_is_in_the_script() -> None:
 
 
 def test_the_knob_needs_a_device() -> None:
-    from shakeout.targets.offload import shipped
+    from shakeout.targets import accelerators
 
-    assert [knob.name for knob in target("save_on_cpu").knobs()] == (
-        ["pin_memory"] if shipped._with_accelerator() else []
-    )
+    assert [knob.name for knob in target("save_on_cpu").knobs()] == (["pin_memory"] if accelerators.present() else [])
     assert "pin_memory=True" in target("save_on_cpu").source(Setting("save_on_cpu", (("pin_memory", True),)))
