@@ -23,6 +23,7 @@ from shakeout.fuzz import config as configuration
 from shakeout.fuzz import events, schedule
 from shakeout.fuzz.accounts import Accounts
 from shakeout.fuzz.confirm import RUNS
+from shakeout.fuzz.control import control
 from shakeout.fuzz.directory import DirectoryUnusable, check_disk, explained, locked, next_directory, usage
 from shakeout.fuzz.environment import describe
 from shakeout.fuzz.investigation import Investigation
@@ -37,6 +38,7 @@ from shakeout.fuzz.timing import LEAST, TimeLimits
 from shakeout.fuzz.traces import TraceLog
 from shakeout.fuzz.triage.recognition import expected
 from shakeout.targets.sanitizers import process_environment
+from shakeout.targets.target import compilers
 
 __all__ = ["Campaign", "DirectoryUnusable", "SelfTestFailed", "next_directory"]
 
@@ -220,7 +222,7 @@ class Campaign:
         for name in self.crew.in_order(self.config.targets):
             if self._stopped:
                 return
-            if text := self.crew.warm([name]).get(name):
+            if text := self.crew.warm([name]).get(name) or self._control(name):
                 broken[name] = text
                 said = (text.strip().splitlines() or ["it said nothing"])[-1]
                 self._tell(events.Notice(f"{name} cannot be used and is left out: {said[:300]}"))
@@ -233,6 +235,13 @@ class Campaign:
         for bug in bugs:
             if not any(self._concerns(bug, name) for name in left):
                 known.skip(bug)
+
+    def _control(self, name: str) -> str:
+        """Why nothing that a compiler shows here would be worth anything; what a user wrote may fail with any case."""
+        if name not in compilers():
+            return ""
+        memory, device = self.config.memory_limit, self.config.device
+        return control(self.crew, name, device=device, memory=memory, stop=lambda: self._stopped)
 
     def _concerns(self, bug: KnownBug, target: str) -> bool:
         return bug.case.setting.target == target and bug.case.setting.device == self.config.device

@@ -73,6 +73,7 @@ def main(sock: socket.socket, slot_path: Path, home: Path, maker: str) -> None:
             the answer to it.
     """
     _settle(home)
+    _mend()
     worker = _Worker(Channel(sock), Slot(slot_path), home, maker)
     worker.channel.send({"resident": resident(os.getpid()), "began": time.monotonic()})
     with contextlib.suppress(Disconnected):
@@ -86,6 +87,17 @@ def resident(pid: int) -> int:
     """Bytes of memory that a process holds now."""
     with open(f"/proc/{pid}/statm", "rb") as file:
         return int(file.read().split()[1]) * resource.getpagesize()
+
+
+def _mend() -> None:
+    """Have torch replace the pool of threads that no forked process can use, while there is one thread.
+
+    A torch that was built for an accelerator starts a dozen with the first gradient; all of them ask for the pool at
+    once, and the one that finds none aborts the process (``Invalid thread pool!``).
+    """
+    import torch
+
+    torch.set_num_threads(torch.get_num_threads())
 
 
 def _settle(home: Path) -> None:

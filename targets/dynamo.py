@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 
 from shakeout.corpus.case import HISTORY, SANITIZE, Knob, KnobSpace, Mode, Promise, Setting
@@ -114,14 +115,20 @@ class TorchCompile:
         return None
 
     def warm(self) -> None:
-        """Compile one small training step, which loads everything and builds the precompiled header."""
+        """Compile one small network, which loads everything and builds the precompiled header.
+
+        Without a gradient: a torch that was built for an accelerator starts autograd's threads with the first one, on
+        machines without an accelerator too, and no process that is forked from there can ask for a gradient any more.
+        """
         import torch
+
+        with contextlib.suppress(ImportError):
+            import torch._inductor.pattern_matcher  # what capturing a gradient loads, in half a second
 
         def network(x: torch.Tensor) -> torch.Tensor:
             return torch.sin(x) + x.sum(0)
 
-        x = torch.ones(3, 4, requires_grad=True)
-        torch.compile(network, backend=self.backend or self.name, fullgraph=True)(x).sum().backward()  # type: ignore[no-untyped-call]
+        torch.compile(network, backend=self.backend or self.name, fullgraph=True)(torch.ones(3, 4))
         torch._dynamo.reset()
 
     def call(self, setting: Setting) -> str:

@@ -1,0 +1,80 @@
+"""The control of a target: two networks that no compiler gets wrong, through real workers, before a campaign uses it.
+
+The self-test asks whether faults are seen; this asks whether what is seen are faults. A target that cannot run here at
+all, for whatever reason (a process that must not be forked, a library that does not fit), fails with every network, and
+each of them would look like a bug.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from shakeout.corpus import codec
+from shakeout.corpus.case import Case, InputSet, Mode, Setting, Storage, Values, View
+from shakeout.corpus.program import Call, Input, Program, Ref, TensorType
+from shakeout.fuzz.protocol import Job
+from shakeout.fuzz.supervisor import Answer, Crew, Limits
+
+__all__ = ["FIRST_INDEX", "case", "control"]
+
+#: Below the indices of cases, and apart from those of the self-test.
+FIRST_INDEX = -2_000
+
+#: A small network is compiled in a second or two, the first one on a busy machine in a minute.
+SECONDS = 180.0
+
+MODES: Sequence[Mode] = ("inference", "training")
+
+#: What became of a case that a target ran, or says that it does not take.
+_FINE = ("compared", "unsupported")
+
+
+def case(target: str, device: str, mode: Mode) -> Case:
+    """The sum of two inputs, as rows of a matrix."""
+    matrix = TensorType("float32", (2, 3))
+    program = Program((Input(matrix), Input(matrix)), (Call("torch.add", (Ref(0), Ref(1)), (), (matrix,)),), (2,))
+    values = [Storage("float32", 6, Values("integers", seed, -4, 4)) for seed in (5, 6)]
+    views = [View(number, "float32", (2, 3), (3, 1), 0, mode == "training") for number in range(2)]
+    return Case(program, (InputSet(tuple(values), tuple(views)),), Setting(target, (), mode, device))
+
+
+def control(crew: Crew, target: str, *, device: str, memory: int, stop: Callable[[], bool] = lambda: False) -> str:
+    """Why nothing that this target shows here would be worth anything; empty if there is no reason.
+
+    Args:
+        crew: with the target warm, and nothing in hand.
+        target: name of it.
+        device: of the cases.
+        memory: bytes that a case may take.
+        stop: asked now and then whether to give up.
+    """
+    todo = deque(
+        Job(index=FIRST_INDEX - number, target=target, case=codec.encode(case(target, device, mode)), device=device)
+        for number, mode in enumerate(MODES)
+    )
+    waiting, wrong = {job.index for job in todo}, []
+    until = time.monotonic() + 2 * SECONDS
+    while waiting and time.monotonic() < until and not stop():
+        for answer in crew.step(lambda: todo.popleft() if todo else None, lambda job: Limits(SECONDS, memory)):
+            if answer.job.index not in waiting or answer.message.get("partial"):
+                continue
+            waiting.discard(answer.job.index)
+            if text := _wrong(answer):
+                wrong.append(f"the sum of two matrices, {MODES[FIRST_INDEX - answer.job.index]}: {text}")
+    crew.abandon()
+    return wrong[0] if wrong else ""
+
+
+def _wrong(answer: Answer) -> str:
+    """What an answer says that speaks against the target; empty if nothing, or if somebody killed the worker."""
+    if answer.loss is not None:
+        return "" if answer.loss.kind == "interrupted" else answer.loss.symptom
+    if "internal" in answer.message:
+        return str(answer.message["internal"])
+    result = answer.message["result"]
+    for verdict in result["verdicts"]:
+        if verdict["outcome"] == "fail":
+            return f"{verdict['symptom']}: {verdict['message']}"
+    return "" if result["status"] in _FINE else f"{result['status']}: {result['reason']}"

@@ -1,0 +1,68 @@
+"""The control: a compiler that works shows nothing, and one that fails with everything is not taken for buggy."""
+
+from pathlib import Path
+
+import pytest
+
+from shakeout.fuzz import control as module
+from shakeout.fuzz.control import case, control
+from shakeout.fuzz.execute import execute
+from shakeout.fuzz.selftest import NO_FAULT
+from shakeout.fuzz.supervisor import Crew
+from shakeout.targets.target import compilers
+
+
+@pytest.mark.parametrize("mode", ["inference", "training"])
+def test_its_networks_are_right_under_eager(mode: str) -> None:
+    made = case("eager", "cpu", mode)  # type: ignore[arg-type]
+    result = execute(made)
+    assert result.status == "compared"
+    assert result.failure is None
+    assert any(view.requires_grad for view in made.calls[0].views) == (mode == "training")
+
+
+def test_a_target_that_fails_with_it_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    crew = Crew(tmp_path, ["planted", "aot_eager"], 2)
+    try:
+        crew.start(complete=False)
+        crew.warm(["aot_eager"])
+        assert control(crew, "aot_eager", device="cpu", memory=2 << 30) == ""
+        assert control(crew, "planted", device="cpu", memory=2 << 30) == ""
+        for fault, said in (("wrong value", "expected"), ("abort", "SIGABRT"), (NO_FAULT, "")):
+            knobs = () if fault == NO_FAULT else (("fault", fault),)
+
+            def planted(target: str, device: str, mode: str, knobs: tuple[tuple[str, str], ...] = knobs) -> object:
+                made = case(target, device, mode)  # type: ignore[arg-type]
+                return replace(made, setting=replace(made.setting, knobs=knobs))
+
+            monkeypatch.setattr(module, "case", planted)
+            text = control(crew, "planted", device="cpu", memory=2 << 30)
+            assert said in text
+            assert bool(text) == (fault != NO_FAULT)
+    finally:
+        crew.stop()
+
+
+@pytest.mark.parametrize("name", sorted({"aot_eager", "export", *compilers()} - {"inductor"}))
+def test_what_is_warm_has_asked_for_no_gradient(name: str) -> None:
+    """With a torch that was built for an accelerator, nobody forked from there could."""
+    import subprocess
+    import sys
+
+    text = f"""
+import torch
+from shakeout.targets.target import target
+
+def never(*arguments, **options):
+    raise AssertionError("a gradient was asked for")
+
+torch.autograd.graph._engine_run_backward = torch.autograd._engine_run_backward = never
+x = torch.ones(1, requires_grad=True)
+try:
+    x.sum().backward()
+except AssertionError:
+    target({name!r}).warm()
+"""
+    subprocess.run([sys.executable, "-c", text], check=True, capture_output=True)
