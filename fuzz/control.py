@@ -62,7 +62,8 @@ def control(crew: Crew, target: str, *, device: str, memory: int, stop: Callable
                 continue
             waiting.discard(answer.job.index)
             if text := _wrong(answer):
-                wrong.append(f"the sum of two matrices, {MODES[FIRST_INDEX - answer.job.index]}: {text}")
+                mode = MODES[FIRST_INDEX - answer.job.index]
+                wrong.append(f"the sum of two matrices, {mode}: {text.strip().splitlines()[0]}")
     crew.abandon()
     return wrong[0] if wrong else ""
 

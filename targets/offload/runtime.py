@@ -47,7 +47,8 @@ class RuntimeTarget:
         return None if module_available("torch") else f"torch is not installed: {INSTALL_TORCH}"
 
     def warm(self) -> None:
-        """Run a training step inside of it."""
+        """Run a forward pass inside of it, without the backward one: no process that workers are forked from asks for a
+        gradient (``targets/dynamo.py`` says why)."""
         import torch
 
         namespace: dict[str, object] = {"torch": torch}
@@ -57,7 +58,7 @@ class RuntimeTarget:
         inside = prepare(torch.sin)
         x = torch.ones(3, requires_grad=True)
         with inside.around():
-            inside(x).sum().backward()
+            inside(x)
 
     def source(self, setting: Setting) -> str:
         """The network with the context manager that is entered around its forward and backward pass."""
