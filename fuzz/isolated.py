@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -71,28 +70,14 @@ class Isolated:
 
         A job whose worker somebody else killed runs once more.
         """
-        places, todo = {}, deque[Job]()
-        for place, job in enumerate(jobs):
-            job = replace(job, index=next(self._numbers))
-            places[job.index] = place
-            todo.append(job)
+        numbered = [replace(job, index=next(self._numbers)) for job in jobs]
+        places = {job.index: place for place, job in enumerate(numbered)}
         found: list[Answer | None] = [None] * len(jobs)
-        again: set[int] = set()
-        while places and not self._stop():
-            for answer in self._crew.step(lambda: todo.popleft() if todo else None, self._limits):
-                index = answer.job.index
-                if index not in places:
-                    continue
-                if answer.loss is not None and answer.loss.kind == "interrupted" and index not in again:
-                    again.add(index)
-                    todo.append(answer.job)
-                    continue
-                found[places.pop(index)] = answer
-                # What could not even be made says nothing of how long the others take.
-                if answer.loss is None and "internal" not in answer.message:
-                    self._times.add(answer.job.target, float(answer.message["seconds"]))
-        if places:
-            self._crew.abandon()
+        for answer in self._crew.answers(numbered, self._limits, self._stop):
+            found[places[answer.job.index]] = answer
+            # What could not even be made says nothing of how long the others take.
+            if answer.loss is None and "internal" not in answer.message:
+                self._times.add(answer.job.target, float(answer.message["seconds"]))
         return found
 
     def _limits(self, job: Job) -> Limits:

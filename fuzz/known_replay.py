@@ -5,7 +5,6 @@ A finding that one of them explains is then counted for it, and not taken for ne
 
 from __future__ import annotations
 
-from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,9 +24,6 @@ __all__ = ["KnownReplay"]
 
 #: Known bugs are given indices from here downwards.
 FIRST_INDEX = -2_000
-
-#: One whose worker is killed from outside runs so often before that is taken for the answer.
-ATTEMPTS = 2
 
 
 class KnownReplay:
@@ -60,29 +56,12 @@ class KnownReplay:
 
     def run(self, shipped: Sequence[KnownBug]) -> None:
         """Run each once, and tell which the installed versions still have."""
-        bugs = dict(enumerate(shipped))
-        todo = deque(bugs)
-        waiting = set(todo)
-        tries: Counter[int] = Counter()
-
-        def next_job() -> Job | None:
-            if not todo:
-                return None
-            number = todo.popleft()
-            case = bugs[number].case
-            return Job(index=FIRST_INDEX - number, target=case.setting.target, case=encode(case))
-
-        while waiting and not self._stopped():
-            for answer in self._crew.step(next_job, self._limits):
-                number = FIRST_INDEX - answer.job.index
-                if number not in waiting:
-                    continue
-                tries[number] += 1
-                if answer.loss is not None and answer.loss.kind == "interrupted" and tries[number] < ATTEMPTS:
-                    todo.append(number)
-                    continue
-                waiting.discard(number)
-                self._answered(bugs[number], answer)
+        jobs = [
+            Job(index=FIRST_INDEX - number, target=bug.case.setting.target, case=encode(bug.case))
+            for number, bug in enumerate(shipped)
+        ]
+        for answer in self._crew.answers(jobs, self._limits, self._stopped):
+            self._answered(shipped[FIRST_INDEX - answer.job.index], answer)
 
     def skip(self, bug: KnownBug) -> None:
         """Write down that a bug does not run here."""

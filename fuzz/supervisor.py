@@ -14,7 +14,7 @@ import signal
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -309,6 +309,38 @@ class Crew:
         answers = list(self._answers)
         self._answers.clear()
         return answers
+
+    def answers(
+        self, jobs: Iterable[Job], limits: Callable[[Job], Limits], stop: Callable[[], bool] = lambda: False
+    ) -> Iterator[Answer]:
+        """The last answer to each of some jobs, as it comes; what is still in hand when it is stopped is abandoned.
+
+        A job whose worker somebody else killed runs once more.
+
+        Args:
+            jobs: with indices of their own; nothing else is in hand.
+            limits: what a job may use.
+            stop: asked now and then whether to give up.
+
+        Raises:
+            ZygoteBroken: the zygote died, and cannot be started again.
+        """
+        todo = deque(jobs)
+        waiting = {job.index for job in todo}
+        interrupted: set[int] = set()
+        while waiting and not stop():
+            for answer in self.step(lambda: todo.popleft() if todo else None, limits):
+                index = answer.job.index
+                if index not in waiting or answer.message.get("partial"):
+                    continue
+                if answer.loss is not None and answer.loss.kind == "interrupted" and index not in interrupted:
+                    interrupted.add(index)
+                    todo.append(answer.job)
+                    continue
+                waiting.discard(index)
+                yield answer
+        if waiting:
+            self.abandon()
 
     def abandon(self) -> tuple[Job, ...]:
         """Kill the workers that have a job in hand; the jobs."""

@@ -115,8 +115,10 @@ def compilers() -> tuple[str, ...]:
 
 
 def may_use_accelerator(name: str) -> bool:
-    """Whether a target may use an accelerator although no tensor of a case is on it: a user's own, or what copies to
-    page-locked memory."""
+    """Whether a target may use an accelerator although no tensor of a case is on it.
+
+    A user's own may do anything, and offload runtimes copy to memory that an accelerator has locked.
+    """
     return name not in _BUILT_IN or _BUILT_IN[name].module.startswith("shakeout.targets.offload")
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import TracebackType
+from typing import Any
 
 from shakeout.corpus import codec
 from shakeout.corpus.case import Case
-from shakeout.fuzz import events
 from shakeout.fuzz.isolated import Isolated
 from shakeout.fuzz.losses import REFERENCE
 from shakeout.fuzz.minimise.predicate import Outcome, failure_of
@@ -53,41 +53,18 @@ class Crewed:
         target: what the case runs on.
         workers: how many, on each device.
         device: of the case.
-        memory: bytes that a candidate may take.
-        tell: told while the target is warmed.
-        stop: asked now and then whether to give up.
-        environment: what else the workers find in their environment from their start.
+        more: as for ``Isolated``.
     """
 
-    def __init__(
-        self,
-        directory: Path,
-        target: str,
-        workers: int,
-        *,
-        device: str = "cpu",
-        memory: int = 4 << 30,
-        tell: events.Listener = lambda event: None,
-        stop: Callable[[], bool] = lambda: False,
-        environment: Mapping[str, str] = MappingProxyType({}),
-    ) -> None:
+    def __init__(self, directory: Path, target: str, workers: int, *, device: str = "cpu", **more: Any) -> None:
         self._own = device
-        self._crews: dict[str, Isolated] = {}
-        self._open = contextlib.ExitStack()
-        for name in dict.fromkeys((device, "cpu")):
-            files = directory / name
-            files.mkdir(parents=True, exist_ok=True)
-            self._crews[name] = Isolated(
-                files,
-                [target],
-                workers,
-                maker="shakeout.fuzz.minimise.settle",
-                device=name,
-                memory=memory,
-                tell=tell,
-                stop=stop,
-                environment=environment,
+        self._crews = {
+            name: Isolated(
+                directory / name, [target], workers, maker="shakeout.fuzz.minimise.settle", device=name, **more
             )
+            for name in dict.fromkeys((device, "cpu"))
+        }
+        self._open = contextlib.ExitStack()
 
     def __enter__(self) -> Crewed:
         with contextlib.ExitStack() as opened:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -227,27 +226,17 @@ def _on(
 def _run(crew: Crew, items: Sequence[Item], memory: int, runs: int, stop: Callable[[], bool]) -> Iterator[Row]:
     times = TimeLimits()
     # The number of a job tells its item: ``runs`` of them stand one behind the other.
-    todo = deque(_job(number, items[number // runs]) for number in range(runs * len(items)))
+    jobs = [_job(number, items[number // runs]) for number in range(runs * len(items))]
     seen: dict[int, list[Mapping[str, Any]]] = {number: [] for number in range(len(items))}
-    interrupted: set[int] = set()
 
     def limits(job: Job) -> Limits:
         return Limits(times.limit(job.target) * (1 + len(job.before)), memory)
 
-    while any(len(results) < runs for results in seen.values()) and not stop():
-        for answer in crew.step(lambda: todo.popleft() if todo else None, limits):
-            if answer.message.get("partial"):
-                continue
-            index = answer.job.index
-            if answer.loss is not None and answer.loss.kind == "interrupted" and index not in interrupted:
-                interrupted.add(index)
-                todo.append(answer.job)
-                continue
-            results = seen[index // runs]
-            results.append(result_of(answer))
-            if len(results) == runs:
-                yield _judged(items[index // runs], results)
-    crew.abandon()
+    for answer in crew.answers(jobs, limits, stop):
+        number = answer.job.index // runs
+        seen[number].append(result_of(answer))
+        if len(seen[number]) == runs:
+            yield _judged(items[number], seen[number])
 
 
 def _job(number: int, item: Item) -> Job:

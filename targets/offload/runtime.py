@@ -47,8 +47,7 @@ class RuntimeTarget:
         return None if module_available("torch") else f"torch is not installed: {INSTALL_TORCH}"
 
     def warm(self) -> None:
-        """Run a forward pass inside of it, without the backward one: no process that workers are forked from asks for a
-        gradient (``targets/dynamo.py`` says why)."""
+        """Run a forward pass inside of it; no backward pass, for the reason in ``targets/dynamo.py``."""
         import torch
 
         namespace: dict[str, object] = {"torch": torch}

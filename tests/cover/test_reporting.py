@@ -53,6 +53,16 @@ def test_short_scripts_are_short_and_need_no_shakeout(bug: known.KnownBug) -> No
     assert len(written_out) <= (36 if bug.case.setting.target in ("inductor", "aot_eager") else 50)
 
 
+def test_a_short_script_is_for_the_device_of_its_case(tmp_path: Path) -> None:
+    bug = next(bug for bug in KNOWN if bug.id == "any-of-uint8-becomes-bool")
+    text = short_of(replace(bug.case, setting=replace(bug.case.setting, device="cuda")))
+    assert text is not None
+    assert 'device="cuda"' in text
+    if not torch.cuda.is_available():
+        found = run(text, tmp_path / "repro.py")
+        assert found.returncode == 125, found.stdout + found.stderr
+
+
 @pytest.mark.long
 def test_a_short_script_tells_agreement_difference_and_errors_where_shakeout_is_not_importable(tmp_path: Path) -> None:
     bug = next(bug for bug in KNOWN if bug.id == "any-of-uint8-becomes-bool")
