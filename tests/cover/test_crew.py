@@ -1,0 +1,68 @@
+"""A crew's answers: one for each job, whatever happens to its worker meanwhile."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from shakeout.corpus import codec
+from shakeout.fuzz import selftest
+from shakeout.fuzz.protocol import Job
+from shakeout.fuzz.supervisor import Crew, Limits
+
+
+def workers(directory: Path) -> list[int]:
+    """Whoever works below a directory and was not started by this process: the zygote's children."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            mine = str(directory).encode() in (entry / "environ").read_bytes()
+        except OSError:
+            continue
+        if mine and parent != os.getpid():
+            found.append(int(entry.name))
+    return found
+
+
+@pytest.mark.parametrize("times", [0, 1, 2])
+def test_a_job_whose_worker_is_killed_from_outside_runs_once_more(times: int, tmp_path: Path) -> None:
+    crew = Crew(tmp_path, ["planted"], 1)
+    jobs = [
+        Job(index=number, target="planted", case=codec.encode(selftest.case(fault)))
+        for number, fault in enumerate(["hang", selftest.NO_FAULT])
+    ]
+    killed: list[int] = []
+
+    def limits(job: Job) -> Limits:
+        if job.index == 0 and len(killed) < times and (there := set(workers(tmp_path)) - set(killed)):
+            killed.append(there.pop())
+            os.kill(killed[-1], signal.SIGKILL)
+        seconds = 60.0 if job.index else 3.0
+        return Limits(seconds, 2 << 30, seconds)
+
+    try:
+        crew.start(complete=False)
+        found = {answer.job.index: answer for answer in crew.answers(jobs, limits)}
+        assert not crew.busy
+    finally:
+        crew.stop()
+    assert len(killed) == times
+    assert set(found) == {0, 1}
+    assert found[0].loss is not None
+    assert found[0].loss.kind == ("interrupted" if times == 2 else "hang")
+    assert found[1].message["result"]["status"] == "compared"
+
+
+def test_a_stop_leaves_nothing_in_hand(tmp_path: Path) -> None:
+    crew = Crew(tmp_path, ["planted"], 1)
+    job = Job(index=0, target="planted", case=codec.encode(selftest.case("hang")))
+    try:
+        crew.start(complete=False)
+        assert list(crew.answers([job], lambda job: Limits(60.0, 2 << 30), lambda: crew.busy)) == []
+        assert not crew.busy
+    finally:
+        crew.stop()
