@@ -92,8 +92,8 @@ def resident(pid: int) -> int:
 def _mend() -> None:
     """Have torch replace the pool of threads that no forked process can use, while there is one thread.
 
-    A torch that was built for an accelerator starts a dozen with the first gradient; all of them ask for the pool at
-    once, and the one that finds none aborts the process (``Invalid thread pool!``).
+    Where torch was built for an accelerator, the first gradient may start several more (in 2.11.0); all of them ask for
+    the pool at once, and the one that finds none aborts the process (``Invalid thread pool!``).
     """
     import torch
 

@@ -117,8 +117,8 @@ class TorchCompile:
     def warm(self) -> None:
         """Compile one small network, which loads everything and builds the precompiled header.
 
-        Without a gradient: a torch that was built for an accelerator starts autograd's threads with the first one, on
-        machines without an accelerator too, and no process that is forked from there can ask for a gradient any more.
+        Without a gradient: where torch was built for an accelerator, capturing one may start autograd's threads (2.11.0
+        does, on machines without an accelerator too), and no process forked from there can ask for a gradient any more.
         """
         import torch
 

@@ -31,7 +31,7 @@ def _fed(case: Case, calls: tuple[InputSet, ...]) -> Case:
 
 
 def device(case: Case) -> Iterator[Case]:
-    """The CPU, where everybody can run it, and where candidates cost least."""
+    """The CPU, where everybody can run it."""
     if case.setting.device != "cpu":
         yield replace(case, setting=replace(case.setting, device="cpu"))
 

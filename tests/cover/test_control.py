@@ -48,7 +48,7 @@ def test_a_target_that_fails_with_it_is_told(monkeypatch: pytest.MonkeyPatch, tm
 
 @pytest.mark.parametrize("name", sorted({*compilers(), "save_on_cpu", "disk_store", "planted"} - {"inductor"}))
 def test_what_is_warm_has_asked_for_no_gradient(name: str) -> None:
-    """With a torch that was built for an accelerator, nobody forked from there could."""
+    """Where torch was built for an accelerator, nobody forked from there might be able to."""
     text = f"""
 import torch
 from shakeout.targets.target import target
