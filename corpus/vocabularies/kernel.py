@@ -30,12 +30,13 @@ __all__ = [
     "namespace",
     "operators",
     "resolve",
+    "sized_by_values",
     "value",
     "widened",
     "wider",
 ]
 
-operators = plain.operators
+operators, sized_by_values = plain.operators, plain.sized_by_values
 
 
 def kernel(operator: str) -> Kernel:

@@ -16,7 +16,17 @@ from typing import Any
 
 from shakeout.corpus.program import Arg, Call, Name, Program, Ref, Slice, TensorType, references
 
-__all__ = ["UnknownOperator", "argument", "evaluate", "expression", "hazards", "resolve", "widened", "written"]
+__all__ = [
+    "UnknownOperator",
+    "argument",
+    "evaluate",
+    "expression",
+    "hazards",
+    "resolve",
+    "sized_by_values",
+    "widened",
+    "written",
+]
 
 FACTORIES = frozenset(
     f"torch.{name}"
@@ -86,6 +96,11 @@ _HAZARDS: dict[str, frozenset[str]] = {
     "ties": frozenset("sort argsort topk kthvalue mode median nanmedian msort max min cummax cummin".split()),
 }
 
+_SIZED_BY_VALUES = frozenset(
+    "unique unique_consecutive nonzero nonzero_numpy argwhere masked_select bincount repeat_interleave one_hot "
+    "histogramdd".split()
+)
+
 
 class UnknownOperator(ValueError):
     """A name that is not an operator of this vocabulary, or not in this version of torch."""
@@ -93,9 +108,18 @@ class UnknownOperator(ValueError):
 
 def hazards(operator: str) -> frozenset[str]:
     """The hazards that an operator declares (see ``_HAZARDS``)."""
-    parts = operator.split(".")
-    name = parts[3] if parts[:3] == ["torch", "ops", "aten"] and len(parts) > 3 else parts[-1]
+    name = _last(operator)
     return frozenset(hazard for hazard, names in _HAZARDS.items() if name in names)
+
+
+def sized_by_values(operator: str) -> bool:
+    """Whether the sizes of an operator's results follow from the values of its operands, not from their sizes alone."""
+    return _last(operator) in _SIZED_BY_VALUES
+
+
+def _last(operator: str) -> str:
+    parts = operator.split(".")
+    return parts[3] if parts[:3] == ["torch", "ops", "aten"] and len(parts) > 3 else parts[-1]
 
 
 def written(operation: Call) -> tuple[int, ...]:

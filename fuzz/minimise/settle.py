@@ -15,6 +15,7 @@ from shakeout.corpus.case import Case, InputSet
 from shakeout.corpus.program import Arg, Call, Program, Ref, TensorType
 from shakeout.corpus.program import mapped as replaced
 from shakeout.corpus.vocabularies.torch import written
+from shakeout.fuzz.minimise.sizes import scaled
 
 if TYPE_CHECKING:
     import torch
@@ -71,9 +72,10 @@ def settle(case: Case, demands: Demands = DEMANDS[0]) -> Case:
     Raises:
         Unsettled: the reference rejects it, or it does not keep the demands.
     """
-    settled = _run(case.program, case.calls[0], case.setting.mode == "training", demands)
+    training = case.setting.mode == "training"
+    settled = _run(case.program, case.calls[0], training, demands, follow=True)
     for inputs in case.calls[1:]:
-        again = _run(settled, inputs, case.setting.mode == "training", demands)
+        again = _run(settled, inputs, training, demands, follow=False)
         if [call.form for call in again.calls] != [call.form for call in settled.calls]:
             raise Unsettled("another form of result in a later call")
         if [len(call.results) for call in again.calls] != [len(call.results) for call in settled.calls]:
@@ -81,7 +83,7 @@ def settle(case: Case, demands: Demands = DEMANDS[0]) -> Case:
     return replace(case, program=settled)
 
 
-def _run(program: Program, inputs: InputSet, training: bool, demands: Demands) -> Program:
+def _run(program: Program, inputs: InputSet, training: bool, demands: Demands, *, follow: bool) -> Program:
     import torch
 
     from shakeout.generators.definedness import ordinary
@@ -101,13 +103,23 @@ def _run(program: Program, inputs: InputSet, training: bool, demands: Demands) -
     values: list[Any] = list(given)
     numbers: dict[int, Arg] = {number: Ref(number) for number in range(len(values))}
     calls = []
+    # Of results whose sizes their operands' values decide, from what they were to what they are. No pass knows them,
+    # so where a later call names one, it follows here.
+    sizes: dict[int, int] = {}
     old = len(values)
     torch.default_generator.manual_seed(0)
     before = torch.default_generator.get_state()
     with torch.set_grad_enabled(training):
         for call in program.calls:
             moved = mapped(call, numbers)
-            form, results, kept = _call(moved, values, training, demands)
+            try:
+                form, results, kept = _call(moved, values, training, demands)
+            except Unsettled:
+                follows = scaled(moved, sizes)
+                if follows == moved:
+                    raise
+                moved = follows
+                form, results, kept = _call(moved, values, training, demands)
             found = [
                 _type(tensor) if position < len(kept) and kept[position] else None
                 for position, tensor in enumerate(results)
@@ -116,6 +128,8 @@ def _run(program: Program, inputs: InputSet, training: bool, demands: Demands) -
                 numbers[old + position] = Ref(len(values) + position)
                 if result is None:
                     found[position] = None  # it means nothing, as it did before
+            if follow and _sized_by_values(moved, values):
+                sizes |= _changes(call.results, found)
             calls.append(replace(moved, form=form, results=tuple(found)))
             old += len(call.results)
             values.extend(results)
@@ -168,6 +182,27 @@ def _call(call: Call, values: list[Any], training: bool, demands: Demands) -> tu
     except (Rejected, RuntimeError, TypeError, IndexError, ValueError, NotImplementedError) as error:
         raise Unsettled(str(error)) from error
     return form, results, [isinstance(t, torch.Tensor) and i not in undefined for i, t in enumerate(results)]
+
+
+def _sized_by_values(call: Call, values: Sequence[torch.Tensor]) -> bool:
+    import torch
+
+    from shakeout.corpus.vocabularies import kernel as words
+
+    if call.operator == "torch.Tensor.__getitem__":
+        return any(values[number].dtype == torch.bool for number in call.operands())
+    return words.sized_by_values(call.operator)
+
+
+def _changes(before: Sequence[TensorType | None], after: Sequence[TensorType | None]) -> dict[int, int]:
+    """Sizes that results had, and those that they have."""
+    return {
+        old: new
+        for was, now in zip(before, after, strict=False)
+        if was is not None and now is not None
+        for old, new in zip(was.shape, now.shape, strict=False)
+        if old != new
+    }
 
 
 def _twice(call: Call, values: Sequence[torch.Tensor]) -> str | None:

@@ -8,20 +8,15 @@ from dataclasses import replace
 from typing import Any
 
 from shakeout.corpus.case import Case, InputSet, Storage, Values, View, contiguous
-from shakeout.corpus.program import Arg, Call, Name, Slice
+from shakeout.corpus.program import Arg, Call, Name
 from shakeout.fuzz.minimise.edit import as_literal, chunks, compacted, dense, own_storage, shaped, with_inputs
 from shakeout.fuzz.minimise.measure import item_cost, simpler_dtypes
+from shakeout.fuzz.minimise.sizes import scaled
 
 __all__ = ["capped", "dtypes", "ladder", "layouts", "numbers", "ranks", "resized", "values"]
 
 #: A storage is simplified element by element up to this size; a larger one as a whole.
 ELEMENTWISE = 64
-
-#: Operators whose whole numbers are sizes of the result, so that they may be multiples of an input's size.
-_SIZED = frozenset(
-    "view reshape expand broadcast_to unflatten view_copy expand_copy _unsafe_view full zeros ones new_zeros new_ones "
-    "new_full as_strided".split()
-)
 
 
 def ladder(number: int, least: int = 1) -> list[int]:
@@ -87,7 +82,7 @@ def _resized(case: Case, change: Callable[[int, int, int, int], int], sizes: Map
         change: from input set, input, dimension and size to the new size.
         sizes: old to new; whole numbers among the arguments that follow.
     """
-    calls = tuple(_scaled(call, sizes) for call in case.program.calls) if sizes else case.program.calls
+    calls = tuple(scaled(call, sizes) for call in case.program.calls) if sizes else case.program.calls
     if sizes and calls == case.program.calls:
         return
     sets = []
@@ -101,33 +96,6 @@ def _resized(case: Case, change: Callable[[int, int, int, int], int], sizes: Map
     made = compacted(with_inputs(case, sets))
     if made.calls != case.calls:
         yield replace(made, program=replace(made.program, calls=calls))
-
-
-def _scaled(call: Call, sizes: Mapping[int, int]) -> Call:
-    """The call with sizes among its arguments changed; multiples of them too where an operator names sizes."""
-    sized = call.operator.removesuffix(".default").rpartition(".")[2] in _SIZED
-
-    def scale(arg: Arg) -> Arg:
-        match arg:
-            case bool():
-                return arg
-            case int():
-                if arg in sizes:
-                    return sizes[arg]
-                for old, new in sizes.items() if sized else ():
-                    if old > 1 and arg > old and arg % old == 0:
-                        return arg // old * new
-            case tuple():
-                return tuple(scale(item) for item in arg)
-            case Slice(start, stop, step):
-                return Slice(scale(start), scale(stop), step)
-        return arg
-
-    return replace(
-        call,
-        args=tuple(scale(arg) for arg in call.args),
-        kwargs=tuple((key, scale(value)) for key, value in call.kwargs),
-    )
 
 
 # --- dimensions -------------------------------------------------------------------------------------------------------

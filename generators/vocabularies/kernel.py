@@ -39,12 +39,6 @@ __all__ = ["KernelVocabulary", "NothingKnown", "grow_around", "kernel_vocabulary
 
 #: Of the calls that take an existing value, this share (1 in ...) are the kernel's.
 SHARE = 3
-#: The sizes of their results follow from the values of their operands. Where the kernel rounds otherwise than its
-#: reference, as it may, they would have other sizes.
-_SIZED_BY_VALUES = (
-    *("unique", "unique_consecutive", "nonzero", "nonzero_numpy", "argwhere", "masked_select", "bincount"),
-    *("repeat_interleave", "one_hot", "histogramdd"),
-)
 
 #: Calls that are drawn from a rule, and how large they may be: each becomes a record, whose sizes are varied again.
 DRAWN = 24
@@ -232,7 +226,8 @@ def grow_around(
         NothingKnown: no call of the kernel was accepted by its reference.
     """
     rejected: Mapping[str, int] = {}
-    sized = {name for name in vocabulary.around if name.rpartition(".")[2] in _SIZED_BY_VALUES}
+    # Where the kernel rounds otherwise than its reference, as it may, their results would have other sizes.
+    sized = set(filter(words.sized_by_values, vocabulary.around))
     recipe = replace(recipe, avoid=recipe.avoid | sized)
     for _ in range(ATTEMPTS):
         grown = grow(choices, recipe, vocabulary, before_call)

@@ -3,7 +3,7 @@
 import itertools
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -114,6 +114,43 @@ def test_what_was_written_is_returned_when_the_writing_goes() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Implicit dimension choice")
+@pytest.mark.parametrize(
+    "network",
+    [
+        lambda x, m: x.masked_select(m).relu().reshape(1, 12),
+        lambda x, m: x[m].narrow(0, 0, 12),
+        lambda x, m: m.nonzero().reshape(24),
+    ],
+)
+def test_what_names_a_size_that_values_decide_follows_them(network: Callable[..., object]) -> None:
+    given = [torch.ones(3, 4), torch.ones(3, 4, dtype=torch.bool)]
+    case = capture(network, lambda: given, setting=Setting("eager"))
+    for found in (tensors.resized(case), tensors.numbers(case)):
+        counts = [one.program.calls[0].results[0].shape[0] for one in map(_settled, found) if one is not None]
+        assert min(counts) < 12
+
+
+def _settled(case: Case) -> Case | None:
+    try:
+        return settle(case)
+    except Unsettled:
+        return None
+
+
+def test_a_size_follows_the_first_of_several_calls_only() -> None:
+    masks = [torch.tensor([True, True, False]), torch.tensor([True, False, True])]
+    case = capture(
+        lambda x, m: x.masked_select(m).reshape(2),
+        lambda: [torch.ones(3), masks[0]],
+        lambda: [torch.ones(3), masks[1]],
+        setting=Setting("eager"),
+    )
+    assert settle(case).text == case.text
+    first = [c for c in tensors.numbers(case) if c.calls[0].storages[1].values.items == (True, False, False)]
+    assert first
+    assert not any(map(_settled, first))
+
+
 def test_removal_does_not_pass_on_what_torch_warns_of() -> None:
     case = capture(lambda x: torch.nn.functional.softmax(x).exp(), lambda: [torch.ones(3)], setting=Setting("eager"))
     with warnings.catch_warnings(record=True) as told:
