@@ -68,6 +68,8 @@ _INDUCTOR = (
     Knob("cpp.fallback_scatter_reduce_sum", (True, False), "leave scatter-add to the eager kernel"),
     Knob("cpp.weight_prepack", (True, False), "prepacked weights (with freezing)"),
     Knob("cpp.simdlen", (None, 1, 256), "vector width in bits; 1 for scalar code"),
+    # By default a benchmark of the moment decides, so that what padding does wrong comes and goes.
+    Knob("force_shape_pad", (False, True), "pad matrix products on a GPU without measuring what it gains"),
 )
 
 # Words by which the compiler says that it does not take a program. What is none of these is a failure.
