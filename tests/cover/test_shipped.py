@@ -57,8 +57,7 @@ def test_what_ships_is_minimal_was_bisected_and_has_a_script(bug: shipped.Bug) -
     assert bug.evidence is not None, "python -m shakeout.fuzz.triage.shipped looks at it"
     assert bug.evidence.minimal
     assert bug.evidence.script != "none"
-    # Whoever finds a bug on a GPU may have it for minutes; the page then says nothing of a bisection.
-    assert bug.evidence.bisection or bug.case.setting.device != "cpu"
+    assert bug.evidence.bisection
 
 
 @pytest.mark.long
