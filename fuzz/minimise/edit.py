@@ -239,22 +239,23 @@ def dense(view: View) -> tuple[int, ...]:
     return tuple(strides)
 
 
-def shaped(inputs: InputSet, shapes: Mapping[int, tuple[int, ...]]) -> InputSet:
+def shaped(inputs: InputSet, shapes: Mapping[int, tuple[int, ...]], *, last: bool = False) -> InputSet:
     """The set with some inputs cut down to smaller shapes of the same rank.
 
     What is left keeps its values, as far as values are written out, and its layout: a dense tensor stays dense, any
-    other keeps its strides.
+    other keeps its strides. Of a dense one the first elements of each dimension are left, or the last ones.
     """
     storages, views = list(inputs.storages), list(inputs.views)
     for number, shape in shapes.items():
         view, storage = views[number], storages[views[number].storage]
         cut = replace(view, shape=shape)
+        skipped = zip(view.shape, shape, view.strides, strict=True) if last else ()
+        end = replace(cut, offset=sum((extent - left) * step for extent, left, step in skipped))
         alone = sum(other.storage == view.storage for other in views) == 1 and view.dtype == storage.dtype
         if alone and view.strides == contiguous(view.shape) and view.offset == 0:
-            cut = replace(view, shape=shape, strides=view.strides)
-            views[number], storages[view.storage] = own_storage(cut, storage)
+            views[number], storages[view.storage] = own_storage(end, storage)
         elif alone and view.strides == dense(view) and view.offset == 0:
-            views[number], storages[view.storage] = own_storage(cut, storage, dense(cut))
+            views[number], storages[view.storage] = own_storage(end, storage, dense(cut))
         else:
             views[number] = cut
             if alone:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from shakeout.corpus.case import Case, InputSet, Storage, Values, View, contiguous
 from shakeout.corpus.program import Arg, Call, Name
-from shakeout.fuzz.minimise.edit import as_literal, chunks, compacted, dense, own_storage, shaped, with_inputs
+from shakeout.fuzz.minimise.edit import as_literal, chunks, compacted, dense, items_of, own_storage, shaped, with_inputs
 from shakeout.fuzz.minimise.measure import item_cost, simpler_dtypes
 from shakeout.fuzz.minimise.sizes import scaled
 
@@ -77,6 +78,9 @@ def _at(places: set[tuple[int, int]], number: int, old: int, new: int) -> Callab
 def _resized(case: Case, change: Callable[[int, int, int, int], int], sizes: Mapping[int, int]) -> Iterator[Case]:
     """The case with other sizes of its inputs, and of what its calls name where ``sizes`` says so.
 
+    The first elements are left. Where that takes away an input's least simple one, as a NaN that may be what matters,
+    the same with the last elements follows.
+
     Args:
         case: the case.
         change: from input set, input, dimension and size to the new size.
@@ -85,17 +89,31 @@ def _resized(case: Case, change: Callable[[int, int, int, int], int], sizes: Map
     calls = tuple(scaled(call, sizes) for call in case.program.calls) if sizes else case.program.calls
     if sizes and calls == case.program.calls:
         return
-    sets = []
-    for s, inputs in enumerate(case.calls):
-        shapes = {}
-        for i, view in enumerate(inputs.views):
-            shape = tuple(change(s, i, d, extent) for d, extent in enumerate(view.shape))
-            if shape != view.shape:
-                shapes[i] = shape
-        sets.append(shaped(inputs, shapes))
-    made = compacted(with_inputs(case, sets))
-    if made.calls != case.calls:
+    shapes = [
+        {
+            i: shape
+            for i, view in enumerate(inputs.views)
+            if (shape := tuple(change(s, i, d, extent) for d, extent in enumerate(view.shape))) != view.shape
+        }
+        for s, inputs in enumerate(case.calls)
+    ]
+    for last in (False, True):
+        sets = [shaped(inputs, cut, last=last) for inputs, cut in zip(case.calls, shapes, strict=True)]
+        made = compacted(with_inputs(case, sets))
+        if made.calls == case.calls:
+            return
         yield replace(made, program=replace(made.program, calls=calls))
+        if all(map(operator.le, _least_simple(case), _least_simple(made))):
+            return
+
+
+def _least_simple(case: Case) -> list[float]:
+    """How far the least simple element of each input is from being simple; 0 of a large one."""
+    storages = [inputs.storages[view.storage] for inputs in case.calls for view in inputs.views]
+    return [
+        max(map(item_cost, items_of(storage)), default=0.0) if storage.size <= ELEMENTWISE else 0.0
+        for storage in storages
+    ]
 
 
 # --- dimensions -------------------------------------------------------------------------------------------------------

@@ -137,6 +137,21 @@ def _settled(case: Case) -> Case | None:
         return None
 
 
+@pytest.mark.parametrize("place", [(0, 0), (2, 10), (1, 4)])
+def test_the_element_that_matters_is_left_wherever_it_is(place: tuple[int, int]) -> None:
+    given = torch.zeros(3, 11)
+    given[place] = math.nan
+
+    def run(cases: Sequence[Case], demands: Demands) -> list[Outcome]:
+        nan = ["nan" in case.text for case in cases]
+        return [Outcome("compared", WRONG if n else None, case) for n, case in zip(nan, cases, strict=True)]
+
+    case = capture(lambda x: x.exp(), lambda: [given], setting=Setting("eager"))
+    found = minimise(case, run).case
+    assert found.calls[0].views[0].shape == ()
+    assert elements(found) == 1
+
+
 def test_a_size_follows_the_first_of_several_calls_only() -> None:
     masks = [torch.tensor([True, True, False]), torch.tensor([True, False, True])]
     case = capture(
