@@ -12,7 +12,11 @@ from shakeout.targets.target import module_available
 __all__ = ["EXPORT", "Export"]
 
 _KNOBS = (
-    Knob("decompositions", ("none", "functional", "core_aten"), "rewrite into fewer operators, without writes"),
+    Knob(
+        "decompositions",
+        ("none", "functional", "core_aten", "twice"),
+        "rewrite without writes, into fewer operators, or first the one and then the other",
+    ),
     Knob("strict", (False, True), "trace Python with Dynamo instead of running it"),
     Knob("reload", (False, True), "save the program and load it again"),
 )
@@ -52,6 +56,12 @@ class Export:
                 steps = ['with stage("decompositions"):', "    program = program.run_decompositions({})"]
             case "core_aten":
                 steps = ['with stage("decompositions"):', "    program = program.run_decompositions()"]
+            case "twice":
+                steps = [
+                    'with stage("decompositions"):',
+                    "    program = program.run_decompositions({})",
+                    "    program = program.run_decompositions()",
+                ]
         if setting.knob("reload"):
             if setting.mode == "training":
                 steps += [

@@ -44,7 +44,8 @@ def onnx_model(function, given, optimize=True, opset=None):
     """The ONNX model that torch.onnx makes of the exported program; kept for other settings of the same program."""
     key = f"ONNX model, optimize={optimize}, opset={opset}"
     if key not in KEPT:
-        program = functional(exported(function, given))
+        program = exported(function, given)
+        functional(program)  # declines a program that writes to its inputs
         with stage("torch.onnx"):
             for name in ("torch.onnx", "onnx_ir", "onnxscript"):
                 logging.getLogger(name).setLevel(logging.ERROR)

@@ -88,7 +88,8 @@ def openvino_taken(function, given):
 def openvino_model(function, given):
     """The OpenVINO model of the exported program; kept for other settings of the same program."""
     if "OpenVINO model" not in KEPT:
-        program = functional(exported(function, given))
+        program = exported(function, given)
+        functional(program)  # declines a program that writes to its inputs
         with stage("convert_model"):
             KEPT["OpenVINO model"] = openvino_loaded().convert_model(program)
     return KEPT["OpenVINO model"]

@@ -79,6 +79,7 @@ def short_source(setting: Setting) -> Short | None:
             return Short(_torch_compile(setting))
         case "export" if not knobs.keys() - {"strict", "decompositions"}:
             tail = {"functional": ".run_decompositions({})", "core_aten": ".run_decompositions()"}
+            tail["twice"] = tail["functional"] + tail["core_aten"]
             decompositions = tail.get(str(knobs.get("decompositions")), "")
             text = _EXPORT.format(strict=knobs.get("strict", False), decompositions=decompositions)
             return Short(_MODULE + text)

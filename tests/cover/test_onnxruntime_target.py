@@ -289,7 +289,7 @@ COPIED = "model = type(model).FromString(model.SerializeToString())"
 @pytest.mark.parametrize(
     ("old", "new", "stage"),
     [
-        ("functional(exported(function, given))", "functional(exported(torch.cos, given))", "exported program"),
+        ("program = exported(function, given)", "program = exported(torch.cos, given)", "exported program"),
         (
             "KEPT[key] = made.model_proto",
             f"model = KEPT[key] = made.model_proto; {COSINE}",

@@ -140,7 +140,7 @@ def _openvino(inquiry: Inquiry) -> Iterator[Fact]:
 
 def _export(inquiry: Inquiry) -> Iterator[Fact]:
     yield from _first_stage(inquiry)
-    yield from _levels(inquiry, "decompositions", ("none", "functional", "core_aten"))
+    yield from _levels(inquiry, "decompositions", ("none", "functional", "core_aten", "twice"))
     yield Note("torch.export has no switch for single decompositions or passes; only its arguments are tried")
 
 
