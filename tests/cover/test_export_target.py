@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from shakeout.corpus import regressions
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Mode, Setting
 from shakeout.fuzz.compose import _knobs
@@ -155,3 +156,13 @@ def test_settings_are_drawn_apart() -> None:
     pinned = _knobs(SeededChoices(3), space, {"strict": True}, 0.0, 4)
     assert all(("strict", True) in setting for setting in pinned)
     assert _knobs(SeededChoices(3), (), {}, 1.0, 5) == [()]
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino", "tvm"])
+def test_a_converter_gets_the_program_as_it_was_exported(name: str) -> None:
+    if lacking := target(name).unavailable():
+        pytest.skip(lacking)
+    # Decomposed twice it fails, and a converter decomposes what it gets.
+    known = next(bug for bug in regressions.load_all() if bug.id == "export-addcmul-decomposes-into-other-strides")
+    result = execute(replace(known.case, setting=Setting(name)))
+    assert (result.status, result.outcome) == ("compared", Outcome.PASS), result
