@@ -113,7 +113,6 @@ def test_what_was_written_is_returned_when_the_writing_goes() -> None:
     assert ["torch.Tensor.sin", "torch.Tensor.__getitem__"] in left
 
 
-@pytest.mark.filterwarnings("ignore:Implicit dimension choice")
 @pytest.mark.parametrize(
     "network",
     [
@@ -166,6 +165,7 @@ def test_a_size_follows_the_first_of_several_calls_only() -> None:
     assert not any(map(_settled, first))
 
 
+@pytest.mark.filterwarnings("ignore:Implicit dimension choice")
 def test_removal_does_not_pass_on_what_torch_warns_of() -> None:
     case = capture(lambda x: torch.nn.functional.softmax(x).exp(), lambda: [torch.ones(3)], setting=Setting("eager"))
     with warnings.catch_warnings(record=True) as told:
