@@ -25,7 +25,7 @@ from shakeout.oracles.metamorphic import PARENT, Derived, Metamorphic, derive
 from shakeout.oracles.registry import oracles
 from shakeout.oracles.verdict import REFERENCE, SUBJECT, Oracle, Outcome, Question, Verdict, merge
 from shakeout.targets import shortcuts
-from shakeout.targets.target import target
+from shakeout.targets.registry import target
 
 __all__ = ["Result", "Shared", "Status", "execute", "related", "repro"]
 
@@ -210,7 +210,7 @@ def related(case: Case, result: Result, shared: Shared) -> tuple[Derived, Shared
 def repro(case: Case, result: Result | None = None, *, limit: float = 0) -> str:
     """The script of a case: what the finding says, as a file that shows it."""
     subject = target(case.setting.target)
-    tolerances = {} if "bits" in subject.promises else dict(tolerance.TABLE)
+    tolerances = {} if "bits" in subject.facts.promises else dict(tolerance.TABLE)
     failing = result.failure if result is not None else None
     if failing is None:
         headline = f"Case {case.id} on {case.setting.target}."
@@ -225,8 +225,8 @@ def repro(case: Case, result: Result | None = None, *, limit: float = 0) -> str:
         case,
         subject.source(case.setting),
         tolerances=tolerances,
-        promises=subject.promises,
-        packages=subject.packages,
+        promises=subject.facts.promises,
+        packages=subject.facts.packages,
         title=headline.replace("\\", "/"),
         limit=limit,
         repeats=failing is not None and failing.oracle == "determinism",
@@ -308,7 +308,7 @@ class _Runs:
         return tuple(_judge(oracle, self.case, self) for oracle in self._oracles())
 
     def _oracles(self) -> Sequence[Oracle]:
-        return (*oracles(target(self.case.setting.target).promises), *self._further)
+        return (*oracles(target(self.case.setting.target).facts.promises), *self._further)
 
     def _run(self, question: Question) -> Observation:
         case = self.case

@@ -21,13 +21,13 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from shakeout.fuzz import events
-from shakeout.fuzz.nursery import SLOW, Nursery, StageFailed
+from shakeout.fuzz.nursery import Nursery, StageFailed
 from shakeout.fuzz.protocol import Channel, Disconnected, Job
 from shakeout.fuzz.slot import WAITING, SlotState, Watch
 from shakeout.fuzz.worker import LOG, TELL_STACK, resident
 from shakeout.targets.accelerators import HIDDEN, present
+from shakeout.targets.registry import facts_of, may_use_accelerator
 from shakeout.targets.shortcuts import ALWAYS
-from shakeout.targets.target import may_use_accelerator
 
 __all__ = ["Answer", "Crew", "Limits", "Loss", "family"]
 
@@ -162,8 +162,8 @@ class Crew:
             environment = {**HIDDEN, **environment}
         # A process that has used CUDA cannot be forked, so where it could have, each worker warms itself.
         forked = sparing or (device == "cpu" and not present())
-        if not forked or "inductor" not in targets:
-            shortcuts = [name for name in ALWAYS if name in shortcuts]
+        used = {*ALWAYS, *(name for one in targets if forked for name in facts_of(one).shortcuts)}
+        shortcuts = [name for name in shortcuts if name in used]
         self._workers = workers
         self._spare = _spare(workers) if "joint" in shortcuts else 0
         self._nursery = Nursery(directory, maker, tell, shortcuts, workers + self._spare, environment)
@@ -194,7 +194,7 @@ class Crew:
             Interrupted: ``stop`` said so.
         """
         (self.directory / "slots").mkdir(parents=True, exist_ok=True)
-        self._nursery.start(stop, [name for name in self._targets if name in SLOW])
+        self._nursery.start(stop, [name for name in self._targets if facts_of(name).slow])
         self._occupy()
         if complete:
             self.warm()
@@ -207,7 +207,7 @@ class Crew:
 
     def in_order(self, names: Iterable[str]) -> list[str]:
         """Targets in the order in which they are best warmed: what others are still busy for comes last."""
-        return sorted(names, key=lambda name: name in SLOW and self._nursery.building)
+        return sorted(names, key=lambda name: facts_of(name).slow and self._nursery.building)
 
     def warm(self, names: Iterable[str] | None = None) -> dict[str, str]:
         """Warm some targets, or all, with fresh workers afterwards; raises like ``start``.
@@ -221,7 +221,7 @@ class Crew:
             return broken
         self._vacate()
         for name in self.in_order(wanted):
-            if name in SLOW:
+            if facts_of(name).slow:
                 self._nursery.await_builder()
                 # Now a core is free for what the maker needs.
                 self._nursery.stage({"begin": ""})

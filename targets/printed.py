@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-__all__ = ["loaded", "run_once", "staged", "wrapped"]
+__all__ = ["compile_declined", "loaded", "run_once", "staged", "wrapped"]
 
 #: Where the functions of ``staged.py`` leave what others may want to see.
 _STATE = """KEPT = {}  # what other settings of the same program may use again
@@ -33,6 +33,32 @@ def staged(body: str, *functions: Callable[..., Any], imports: Sequence[str] = (
     shared = (Declined, stage, Exportable, varying, exported, functional, export_declined)
     head = "\n".join(sorted({"import contextlib", "import time", "import warnings", *imports}))
     return "\n\n\n".join([head, _STATE, *map(_source, (*shared, *functions)), body.rstrip()]) + "\n"
+
+
+#: What only torch.export has to say, or calls by another name.
+_OF_EXPORT = {
+    "export_declined": "declined",
+    "torch.export says": "the compiler says",
+    '"Declined", ': "",
+    '    words |= {"ConstraintViolationError", "PendingUnbackedSymbolNotFound"}\n': "",
+}
+
+
+@functools.cache
+def compile_declined() -> str:
+    """``declined`` of torch.compile: it captures programs as torch.export does, and refuses them in the same words.
+
+    Raises:
+        ValueError: the words of ``staged.export_declined`` are other ones by now.
+    """
+    from shakeout.targets.staged import export_declined
+
+    text = _source(export_declined)
+    for theirs, ours in _OF_EXPORT.items():
+        if text.count(theirs) != 1:
+            raise ValueError(f"export_declined says {theirs!r} {text.count(theirs)} times, expected once")
+        text = text.replace(theirs, ours)
+    return text
 
 
 def wrapped(call: str, declined: str, history: str = "", sanitizer: str = "") -> str:

@@ -59,7 +59,7 @@ def add_commands(add: Add) -> None:
 
 
 def _targets(options: argparse.Namespace) -> int:
-    from shakeout.targets.target import names, target
+    from shakeout.targets.registry import names, target
 
     found = [target(name) for name in names()]
     if options.json:
@@ -67,7 +67,7 @@ def _targets(options: argparse.Namespace) -> int:
             [
                 {
                     "name": one.name,
-                    "summary": one.summary,
+                    "summary": one.facts.summary,
                     "unavailable": one.unavailable(),
                     "knobs": {knob.name: list(knob.values) for knob in one.knobs()},
                 }
@@ -78,7 +78,7 @@ def _targets(options: argparse.Namespace) -> int:
     width = max(len(one.name) for one in found)
     for one in found:
         missing = one.unavailable()
-        print(f"{one.name:<{width}}  {'unavailable: ' + missing if missing else one.summary}")
+        print(f"{one.name:<{width}}  {'unavailable: ' + missing if missing else one.facts.summary}")
         if options.knobs:
             for knob in one.knobs():
                 values = ", ".join(map(str, knob.values))

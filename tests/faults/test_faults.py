@@ -6,7 +6,7 @@ from tests.faults.fault import GROUPS
 
 from shakeout.fuzz.execute import Result, execute
 from shakeout.oracles.verdict import Outcome
-from shakeout.targets.target import target
+from shakeout.targets.registry import target
 
 #: By whom a fault of a group must be seen; by any oracle where a group is not listed.
 ORACLES = {

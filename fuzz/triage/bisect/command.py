@@ -22,8 +22,8 @@ from shakeout.fuzz.triage.bisect.facts import Bisection, Fact, write
 from shakeout.fuzz.triage.bisect.inquiry import Inquiry
 from shakeout.fuzz.triage.bisect.ladders import bisected
 from shakeout.fuzz.triage.bisect.trials import Crewed
+from shakeout.targets.registry import facts_of
 from shakeout.targets.sanitizers import process_environment
-from shakeout.targets.target import target
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -80,7 +80,7 @@ class _Progress:
         asked = self.inquiry
         name = self.case.setting.target
         versions = describe()["packages"]
-        packages = tuple((one, versions[one]) for one in ("torch", *target(name).packages) if one in versions)
+        packages = tuple((one, versions[one]) for one in ("torch", *facts_of(name).packages) if one in versions)
         return Bisection(
             case=self.case.id,
             target=name,

@@ -11,7 +11,7 @@ from shakeout.fuzz.triage.bisect.facts import Culprit, Cures, Rung
 from shakeout.fuzz.triage.bisect.hooks import Limit
 from shakeout.fuzz.triage.bisect.search import Certainty, Step, Verdict, first_bad, merged
 from shakeout.fuzz.triage.bisect.trials import Executor, Shown, Trial, judged
-from shakeout.targets.target import target
+from shakeout.targets.registry import target
 
 __all__ = ["Inquiry"]
 
