@@ -27,7 +27,7 @@ from shakeout.oracles.verdict import REFERENCE, SUBJECT, Oracle, Outcome, Questi
 from shakeout.targets import shortcuts
 from shakeout.targets.registry import target
 
-__all__ = ["Result", "Shared", "Status", "execute", "related", "repro"]
+__all__ = ["Result", "Shared", "Status", "answered", "execute", "related", "repro"]
 
 Status = Literal["compared", "unsupported", "undefined", "invalid", "failed", "infra", "avoided"]
 Phase = Callable[[str], None]
@@ -194,6 +194,11 @@ def execute(
         vendor=None if failing is None else run.points(failing),
         divergence=divergence,
     )
+
+
+def answered(case: Case) -> Callable[[Question], Observation]:
+    """What runs a case for one question after the other, each once, as a campaign does for its oracles."""
+    return _Runs(case, _Clock(lambda name: None), Shared()).answer
 
 
 def related(case: Case, result: Result, shared: Shared) -> tuple[Derived, Shared] | None:
