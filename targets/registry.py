@@ -109,7 +109,7 @@ def _loaded(entry: EntryPoint) -> Target:
         said = (str(error).splitlines() or [""])[0]
         return _Broken(entry.name, f"{entry.value} of {package} cannot be loaded: {type(error).__name__}: {said}")
     if not isinstance(found, Target):
-        kind = found.__name__ if isinstance(found, type) else f"a {type(found).__name__}"
+        kind = f"the class {found.__name__}" if isinstance(found, type) else f"of the type {type(found).__name__}"
         return _Broken(
             entry.name,
             f"{entry.value} of {package} is {kind}, expected an object of a class that is derived from "

@@ -188,7 +188,7 @@ def _nothing_runs() -> Iterator[list[str]]:
 
     def refuse(*args: object, **kwargs: object) -> object:
         found.append("it runs a case itself, instead of asking for it")
-        raise RuntimeError("an oracle runs nothing")
+        raise RuntimeError(found[-1])
 
     def event(name: str) -> None:
         if name in _PROCESSES:

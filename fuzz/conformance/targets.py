@@ -273,6 +273,7 @@ def _warms(subject: Target, cases: Sequence[Case]) -> Iterator[str]:
 def _declines(subject: Target, cases: Sequence[Case]) -> Iterator[str]:
     """What breaks is not taken for a refusal, and not hidden."""
     from shakeout.corpus import script
+    from shakeout.fuzz import conduct
 
     namespace = script.load(replace(cases[0], setting=Setting(subject.name)))
     exec(compile(subject.source(Setting(subject.name)), "<target>", "exec"), namespace)
@@ -284,10 +285,13 @@ def _declines(subject: Target, cases: Sequence[Case]) -> Iterator[str]:
     def broken(*given: object, **further: object) -> object:
         raise RuntimeError("planted fault in the network")
 
+    before = conduct.look()
     try:
         namespace["prepare"](broken)(*namespace["arguments"](namespace["CALLS"][0]()))
     except Exception:
         return
+    finally:
+        before.mend()
     yield "a network that raises gives outputs on it, so that an error would never be seen"
 
 
