@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -257,3 +258,17 @@ def test_the_first_of_several_parts_is_named_and_what_is_finer_in_it(monkeypatch
 def test_without_a_culprit_the_target_says_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     found = facts_with(monkeypatch, Ladder(parts=PARTS, otherwise="nothing but the rest"), ())
     assert found == [Note("nothing but the rest")]
+
+
+# --- what the pages say -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", ["add-a-target.md", "add-an-oracle.md", "add-a-vocabulary.md"])
+def test_the_pages_show_the_package_that_is_tested(page: str) -> None:
+    text = (ROOT / "docs" / page).read_text()
+    shown = re.findall(r"```python\n# example_stack/(\w+\.py)\n(.*?)\n```", text, re.DOTALL)
+    assert shown
+    for name, piece in shown:
+        assert piece in (packages.EXAMPLE / "example_stack" / name).read_text(), piece
+    for piece in re.findall(r"```toml\n(.*?)\n```", text, re.DOTALL):
+        assert piece in (packages.EXAMPLE / "pyproject.toml").read_text(), piece
