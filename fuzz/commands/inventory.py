@@ -95,8 +95,11 @@ def _operators(options: argparse.Namespace) -> int:
 
     if options.rules or (options.what is not None and not Path(options.what).is_dir()):
         return _rules(options)
-    if options.what is None and options.target is not None and (table := support.load(options.target)):
-        return _takes(options.target, table, as_json=options.json)
+    if options.what is None and options.target is not None:
+        from shakeout.targets.registry import facts_of
+
+        if table := support.load(options.target, facts_of(options.target).support or support.DIRECTORY):
+            return _takes(options.target, table, as_json=options.json)
     directory = existing(None if options.what is None else Path(options.what))
     with Database.read(directory / NAME) as database:
         rows = [row for row in database.ledger() if options.target in (None, row.target)]

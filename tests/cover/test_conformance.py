@@ -298,6 +298,17 @@ def test_torch_conforms() -> None:
     check_vocabulary("torch", small_cases(EAGER))
 
 
+def test_kernels_of_users_conform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "conforming_kernels.py").write_text(
+        "import shakeout\nimport torch\n\n\n@shakeout.kernel(reference=torch.nn.functional.relu)\n"
+        "def my_relu(x):\n    return torch.where(x > 0, x, x * 0)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    relu = Call("conforming_kernels:my_relu", (Ref(0),), (), (MATRIX,))
+    twice = Call("torch.mul", (Ref(2), 2), (), (MATRIX,))
+    check_vocabulary("kernel", [own(relu, vocabulary="kernel"), own(relu, twice, vocabulary="kernel")])
+
+
 def own(*calls: Call, vocabulary: str = "example") -> Case:
     matrix = TensorType("float32", (2, 3))
     case = capture(torch.add, lambda: [torch.ones(2, 3), torch.full((2, 3), 2.0)], setting=Setting("eager"))

@@ -97,6 +97,13 @@ def test_what_it_declines_is_drawn_less_often(example: Target) -> None:
     assert set(asked) == {("example", folder)}
 
 
+def test_what_it_declines_is_shown(example: Target, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["operators", "--target", "example"]) == 0
+    assert "torch.view_as_complex" in capsys.readouterr().out
+    assert main(["operators", "--target", "no_such"]) == 2
+    assert capsys.readouterr().err.startswith("shakeout: unknown target 'no_such'; there are eager")
+
+
 def test_it_has_a_short_script(example: Target) -> None:
     text = short_form(sine(Setting("example", (("fast_math", True), ("level", 1)))))
     assert text is not None
