@@ -274,20 +274,20 @@ def _declines(subject: Target, cases: Sequence[Case]) -> Iterator[str]:
     """What breaks is not taken for a refusal, and not hidden."""
     from shakeout.corpus import script
     from shakeout.fuzz import conduct
+    from shakeout.targets.printed import executed
 
     namespace = script.load(replace(cases[0], setting=Setting(subject.name)))
-    exec(compile(subject.source(Setting(subject.name)), "<target>", "exec"), namespace)
-    declined = namespace["declined"]
+    made = executed(subject.source(Setting(subject.name)), namespace)
     for error in (RuntimeError("planted fault"), AssertionError("planted fault"), ValueError("planted fault")):
-        if declined(error) is not False:
-            yield f"declined({error!r}) is {declined(error)!r}, expected False: nobody said that it is not supported"
+        if (said := made.declined(error)) is not False:
+            yield f"declined({error!r}) is {said!r}, expected False: nobody said that it is not supported"
 
     def broken(*given: object, **further: object) -> object:
         raise RuntimeError("planted fault in the network")
 
     before = conduct.look()
     try:
-        namespace["prepare"](broken)(*namespace["arguments"](namespace["CALLS"][0]()))
+        made.prepare(broken)(*namespace["arguments"](namespace["CALLS"][0]()))
     except Exception:
         return
     finally:
