@@ -31,8 +31,9 @@ from shakeout.fuzz.known_replay import KnownReplay
 from shakeout.fuzz.losses import lost
 from shakeout.fuzz.nursery import Interrupted, ZygoteBroken
 from shakeout.fuzz.protocol import Job
+from shakeout.fuzz.results import Answer, Loss
 from shakeout.fuzz.selftest import NO_FAULT, selftest
-from shakeout.fuzz.supervisor import Answer, Crew, Limits, Loss
+from shakeout.fuzz.supervisor import Crew, Limits
 from shakeout.fuzz.tally import abandoned, internal, traced
 from shakeout.fuzz.timing import LEAST, TimeLimits
 from shakeout.fuzz.traces import TraceLog
@@ -320,11 +321,7 @@ class Campaign:
                 continue
             job = self._job(flight.job)
             with self.database.transaction():
-                self._accounts.count(
-                    job,
-                    abandoned(f"in hand {FLIGHTS} times when the campaign died"),
-                    {},
-                )
+                self._accounts.count(Answer(job, 0), abandoned(f"in hand {FLIGHTS} times when the campaign died"))
         self.investigation.reopen(lambda index: self._job(index))
 
     def _job(self, index: int) -> Job:
@@ -368,16 +365,15 @@ class Campaign:
         if answer.loss is not None:
             self._lost(answer, answer.loss)
             return
-        if "internal" in answer.message:
+        reply, result = answer.reply, answer.reply.result
+        if result is None:
             self._internal(answer)
             return
-        message = answer.message
-        result = message["result"]
-        self._times.add(job.target, message["seconds"])
-        self._accounts.count(job, result, message, answer.worker)
-        self._notice_left(job.target, result["left"])
-        if result["signature"]:
-            self.investigation.found(job, result, message["case"], message["script"], answer.history)
+        self._times.add(job.target, reply.seconds)
+        self._accounts.count(answer, result)
+        self._notice_left(job.target, result.left)
+        if result.signature:
+            self.investigation.found(job, result, reply.case, reply.script, answer.history)
         if (crashed := self._grown_twice.pop(job.index, None)) is not None:
             # It crashed while growing, and did not when each call was written down.
             assert crashed.loss is not None
@@ -407,15 +403,15 @@ class Campaign:
             return
         self._grown_twice.pop(job.index, None)
         self._times.add(job.target, loss.seconds)
-        self._accounts.count(job, found.result, {}, answer.worker, loss.seconds)
-        if found.result["signature"]:
+        self._accounts.count(answer, found.result)
+        if found.result.signature:
             case = encode(found.case) if found.case is not None else ""
             self.investigation.found(job, found.result, case, "", answer.history)
 
     def _internal(self, answer: Answer) -> None:
         """A defect of ours."""
         result = internal(answer)
-        self._accounts.count(answer.job, result, {}, answer.worker, answer.message["seconds"])
+        self._accounts.count(answer, result)
         self.investigation.found(answer.job, result, "", "", answer.history)
 
     # --- telling ----------------------------------------------------------------------------------------------------

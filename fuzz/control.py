@@ -13,7 +13,9 @@ from shakeout.corpus import codec
 from shakeout.corpus.case import Case, InputSet, Mode, Setting, Storage, Values, View
 from shakeout.corpus.program import Call, Input, Program, Ref, TensorType
 from shakeout.fuzz.protocol import Job
-from shakeout.fuzz.supervisor import Answer, Crew, Limits
+from shakeout.fuzz.results import Answer
+from shakeout.fuzz.supervisor import Crew, Limits
+from shakeout.fuzz.tally import result_of
 
 __all__ = ["FIRST_INDEX", "case", "control"]
 
@@ -63,10 +65,7 @@ def _wrong(answer: Answer) -> str:
     """What an answer says that speaks against the target; empty if nothing does."""
     if answer.loss is not None:
         return answer.loss.symptom
-    if "internal" in answer.message:
-        return str(answer.message["internal"])
-    result = answer.message["result"]
-    for verdict in result["verdicts"]:
-        if verdict["outcome"] == "fail":
-            return f"{verdict['symptom']}: {verdict['message']}"
-    return "" if result["status"] in _FINE else f"{result['status']}: {result['reason']}"
+    result = result_of(answer)
+    if (verdict := result.failure) is not None:
+        return f"{verdict.symptom}: {verdict.message}"
+    return "" if result.status in _FINE else f"{result.status}: {result.reason}"

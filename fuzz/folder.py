@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from shakeout.fuzz.environment import describe
+from shakeout.fuzz.results import Result
 
 __all__ = [
     "CASE",
@@ -17,6 +18,7 @@ __all__ = [
     "RESULT",
     "SCRIPT",
     "SEQUENCE",
+    "read_result",
     "write_finding",
     "write_sequence",
     "write_text",
@@ -44,6 +46,14 @@ def write_finding(
         write_text(folder / SCRIPT, script)
     else:
         (folder / SCRIPT).unlink(missing_ok=True)
+
+
+def read_result(folder: Path) -> Result | None:
+    """What a finding's folder tells of its case; None if it does not, or cannot be read."""
+    try:
+        return Result.from_json(json.loads((folder / RESULT).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return None
 
 
 def write_sequence(folder: Path, cases: Sequence[str]) -> None:

@@ -19,11 +19,13 @@ from shakeout.corpus.rows import Bug, Finding
 from shakeout.fuzz import events
 from shakeout.fuzz.confirm import RUNS, Confirmation
 from shakeout.fuzz.environment import describe
+from shakeout.fuzz.failure import repeated
 from shakeout.fuzz.folder import OUTPUT, SCRIPT, write_finding, write_sequence, write_text
-from shakeout.fuzz.losses import lost
 from shakeout.fuzz.protocol import Job
+from shakeout.fuzz.results import Answer, Result
 from shakeout.fuzz.signature import INTERNAL, title
-from shakeout.fuzz.supervisor import Answer, Crew
+from shakeout.fuzz.supervisor import Crew
+from shakeout.fuzz.tally import result_of
 from shakeout.fuzz.triage.recognition import Remembered, recognised
 
 __all__ = ["Investigation"]
@@ -89,7 +91,7 @@ class Investigation:
 
     # --- findings come in -------------------------------------------------------------------------------------------
 
-    def found(self, job: Job, result: Mapping[str, Any], case: str, script: str, history: Sequence[Job]) -> None:
+    def found(self, job: Job, result: Result, case: str, script: str, history: Sequence[Job]) -> None:
         """Store a finding, and have it tried if its bug is not settled; inside a transaction of the database.
 
         Args:
@@ -99,25 +101,24 @@ class Investigation:
             script: its script; empty if its worker died.
             history: jobs that the same worker had run before.
         """
-        signature = result["signature"]
-        verdict = next(verdict for verdict in result["verdicts"] if verdict["outcome"] == "fail")
+        signature, verdict = result.signature, result.failure
+        assert verdict is not None
         known = self.known.get(signature, "")
         internal = signature.startswith(INTERNAL)
         if case and not known and not internal:
             known = recognised(decode(case), result, self.remembered)
             # A row of its own: what else has this signature may be another bug.
             signature = f"known | {known}" if known else signature
-        result = {**result, "job": job.to_json()}
         bug, number = self._database.add_finding(
             signature=signature,
-            title=title(result["target"], verdict["symptom"], verdict["message"], result["stage"]),
-            target=result["target"],
-            oracle=verdict["oracle"],
-            symptom=verdict["symptom"],
+            title=title(result.target, verdict.symptom, verdict.message, result.stage),
+            target=result.target,
+            oracle=verdict.oracle,
+            symptom=verdict.symptom,
             job=job.index,
-            case_id=result["case"],
+            case_id=result.case,
             case_json=case,
-            result=result,
+            result=_stored(result, job),
             script=script,
             history=[earlier.index for earlier in history],
             state="internal" if internal else "known" if known else "new",
@@ -132,7 +133,7 @@ class Investigation:
         if number is None:
             return
         if first:
-            self._write(bug, case, script, result)
+            self._write(bug, case, script, _stored(result, job))
         if bug.state in ("new", "flaky"):
             self._open(bug.id, number, job, result, case, script, tuple(history))
 
@@ -155,8 +156,7 @@ class Investigation:
                 self._take_up(stored[0], job_of)
 
     def _take_up(self, finding: Finding, job_of: Callable[[int], Job]) -> None:
-        result = dict(finding.result)
-        job = Job.from_json(result["job"])
+        result, job = Result.from_json(finding.result), Job.from_json(finding.result["job"])
         history = tuple(job_of(index) for index in finding.history if index >= 0)
         self._open(finding.bug, finding.id, job, result, finding.case_json, finding.script, history)
 
@@ -165,7 +165,7 @@ class Investigation:
         bug: str,
         number: int,
         job: Job,
-        result: Mapping[str, Any],
+        result: Result,
         case: str,
         script: str,
         history: tuple[Job, ...],
@@ -241,22 +241,22 @@ class Investigation:
         bug: str,
         number: int,
         job: Job,
-        result: Mapping[str, Any],
+        result: Result,
         case: str,
         script: str,
         history: tuple[Job, ...],
     ) -> Generator[Step, Answer | None, None]:
         """Fresh processes, then a fresh worker, then the recorded sequence."""
-        target = result["target"]
+        target = result.target
         if not script:
             answer = yield Job(index=self._index(), target=target, case=case, script_limit=SCRIPT_SECONDS)
-            script = answer.message.get("script", "") if answer is not None else ""
+            script = answer.reply.script if answer is not None else ""
             if script:
                 self._database.set_script(number, script)
         k = n = 0
         blocked = "" if script else "it has no script; "
         if script:
-            self._write(self._database.bug(bug), case, script, result)
+            self._write(self._database.bug(bug), case, script, _stored(result, job))
             confirmation = self._confirmation(bug, number)
             yield confirmation
             k, n = confirmation.failed, confirmation.tried
@@ -270,24 +270,24 @@ class Investigation:
             blocked = "its script could not run; " if "cannot run" in confirmation.outcomes else ""
         again = Job(index=self._index(), target=target, case=case, seed=job.seed, fresh=True)
         answer = yield again
-        if answer is not None and _same(answer, result):
+        if answer is not None and _again(answer, result):
             note = f"{blocked}not in a fresh process, but in a fresh worker: one thread, and a compiler that is warm"
             self._settle(number, "history", k, n, note)
             return
-        if _place(result) == "grow":
+        if result.failure is not None and result.failure.place == "grow":
             # The case is what ran last; what led there is in the job.
             yield from self._without_case(bug, number, job, result, history)
             return
         yield from self._sequence(bug, number, replace(again, index=self._index()), result, case, history, (k, n))
 
     def _without_case(
-        self, bug: str, number: int, job: Job, result: Mapping[str, Any], history: tuple[Job, ...]
+        self, bug: str, number: int, job: Job, result: Result, history: tuple[Job, ...]
     ) -> Generator[Step, Answer | None, None]:
         """It crashed while growing: there is only the job to run again."""
         k = 0
         for _ in range(self._runs):
             answer = yield replace(job, index=self._index(), traced=True, fresh=True)
-            k += answer is not None and _same(answer, result)
+            k += answer is not None and _again(answer, result)
         if k:
             state = "confirmed" if k == self._runs else "flaky"
             self._settle(number, state, k, self._runs, f"{k} of {self._runs} fresh workers, while growing")
@@ -300,7 +300,7 @@ class Investigation:
         bug: str,
         number: int,
         job: Job,
-        result: Mapping[str, Any],
+        result: Result,
         case: str,
         history: tuple[Job, ...],
         seen: tuple[int, int],
@@ -308,8 +308,8 @@ class Investigation:
         """Behind the jobs that ran before it."""
         if history:
             answer = yield replace(job, before=history, fresh=False)
-            if answer is not None and _same(answer, result):
-                write_sequence(self._directory / bug, [*answer.message.get("sequence", ()), *filter(None, [case])])
+            if answer is not None and _again(answer, result):
+                write_sequence(self._directory / bug, [*answer.reply.sequence, *filter(None, [case])])
                 self._settle(number, "history", *seen, f"only behind the {len(history)} cases that ran before it")
                 return
         self._settle(number, "flaky", *seen, "it did not fail again")
@@ -343,14 +343,12 @@ class Investigation:
         return self._serial
 
 
-def _place(result: Mapping[str, Any]) -> str:
-    return str(next((verdict["place"] for verdict in result["verdicts"] if verdict["outcome"] == "fail"), ""))
+def _stored(result: Result, job: Job) -> dict[str, Any]:
+    """A result as it is kept: with the job that showed it."""
+    return {**result.to_json(), "job": job.to_json()}
 
 
-def _same(answer: Answer, result: Mapping[str, Any]) -> bool:
+def _again(answer: Answer, result: Result) -> bool:
     """Whether an answer shows the same failure."""
-    if answer.loss is not None:
-        if answer.loss.kind == "interrupted":
-            return False
-        return bool(lost(answer.job, answer.loss).result["signature"] == result["signature"])
-    return bool(answer.message.get("result", {}).get("signature") == result["signature"])
+    interrupted = answer.loss is not None and answer.loss.kind == "interrupted"
+    return not interrupted and repeated(result_of(answer), result)

@@ -10,7 +10,8 @@ from types import MappingProxyType, TracebackType
 
 from shakeout.fuzz import events
 from shakeout.fuzz.protocol import Job
-from shakeout.fuzz.supervisor import Answer, Crew, Limits
+from shakeout.fuzz.results import Answer
+from shakeout.fuzz.supervisor import Crew, Limits
 from shakeout.fuzz.timing import TimeLimits
 
 __all__ = ["Isolated"]
@@ -76,8 +77,8 @@ class Isolated:
         for answer in self._crew.answers(numbered, self._limits, self._stop):
             found[places[answer.job.index]] = answer
             # What could not even be made says nothing of how long the others take.
-            if answer.loss is None and "internal" not in answer.message:
-                self._times.add(answer.job.target, float(answer.message["seconds"]))
+            if answer.loss is None and not answer.reply.internal:
+                self._times.add(answer.job.target, answer.seconds)
         return found
 
     def _limits(self, job: Job) -> Limits:

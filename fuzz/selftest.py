@@ -12,7 +12,9 @@ from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View
 from shakeout.corpus.program import Call, Input, Program, Ref, TensorType
 from shakeout.fuzz import events
 from shakeout.fuzz.protocol import Job
-from shakeout.fuzz.supervisor import Answer, Crew, Limits
+from shakeout.fuzz.results import Answer
+from shakeout.fuzz.supervisor import Crew, Limits
+from shakeout.fuzz.tally import result_of
 from shakeout.targets.planted import FAULTS
 
 __all__ = ["NO_FAULT", "selftest"]
@@ -92,7 +94,7 @@ def selftest(
             if seen != wanted[fault]:
                 missed.append(fault)
                 message = f"expected {wanted[fault] or 'nothing'}, saw {seen or 'nothing'}; {message}".rstrip("; ")
-            tell(events.SelfTested(fault, seen == wanted[fault], _seconds(answer), message))
+            tell(events.SelfTested(fault, seen == wanted[fault], round(answer.seconds, 3), message))
     crew.abandon()
     if stop():
         return missed
@@ -105,14 +107,9 @@ def _seen(answer: Answer) -> tuple[str, str]:
     """Which oracle saw something, and what."""
     if answer.loss is not None:
         return answer.loss.kind, answer.loss.symptom
-    if "internal" in answer.message:
-        return "internal", answer.message["internal"]
-    result = answer.message["result"]
-    for verdict in result["verdicts"]:
-        if verdict["outcome"] == "fail":
-            return verdict["oracle"], verdict["message"]
-    return ("", "") if result["status"] == "compared" else (result["status"], result["reason"])
-
-
-def _seconds(answer: Answer) -> float:
-    return round(float(answer.loss.seconds if answer.loss is not None else answer.message["seconds"]), 3)
+    if answer.reply.internal:
+        return "internal", answer.reply.internal
+    result = result_of(answer)
+    if (verdict := result.failure) is not None:
+        return verdict.oracle, verdict.message
+    return ("", "") if result.status == "compared" else (result.status, result.reason)

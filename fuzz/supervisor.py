@@ -18,18 +18,19 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 from shakeout.fuzz import events
 from shakeout.fuzz.nursery import SLOW, Nursery, StageFailed
 from shakeout.fuzz.protocol import Channel, Disconnected, Job
+from shakeout.fuzz.results import Answer, Loss, LossKind, Reply
 from shakeout.fuzz.slot import WAITING, SlotState, Watch
 from shakeout.fuzz.worker import LOG, TELL_STACK, resident
 from shakeout.targets.accelerators import HIDDEN, present
 from shakeout.targets.shortcuts import ALWAYS
 from shakeout.targets.target import may_use_accelerator
 
-__all__ = ["Answer", "Crew", "Limits", "Loss", "family"]
+__all__ = ["Crew", "Limits", "family"]
 
 #: Seconds between looks at times and memory: a hang or a blow-up is noticed at most so much late. Memory is written
 #: at some 3 GB/s, so a blow-up overshoots its limit by 150 MB.
@@ -60,45 +61,6 @@ class Limits:
     early: float = 20.0
 
 
-@dataclass(frozen=True, slots=True)
-class Loss:
-    """A worker that did not answer.
-
-    Attributes:
-        kind: ``crash`` (a signal or an exit), ``hang``, ``memory``, or ``interrupted``: killed from outside, by the
-            zygote's death or somebody's ``kill -9``.
-        symptom: the signal's name, the exit status, the limit.
-        state: its slot, with the job or the case in it.
-        seconds: since the job began.
-        output: the end of what it printed: assertions, and Python's stack.
-    """
-
-    kind: Literal["crash", "hang", "memory", "interrupted"]
-    symptom: str
-    state: SlotState
-    seconds: float
-    output: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What came of a job: the worker's message, or its loss.
-
-    Attributes:
-        job: the job.
-        worker: number of the worker's seat.
-        message: what the worker sent; empty if it was lost.
-        loss: how it was lost.
-        history: jobs that the same worker had finished before, in order.
-    """
-
-    job: Job
-    worker: int
-    message: Mapping[str, Any] = field(default_factory=dict)
-    loss: Loss | None = None
-    history: tuple[Job, ...] = ()
-
-
 @dataclass(slots=True)
 class _Seat:
     """One place at the table; the worker that sits there changes."""
@@ -114,7 +76,7 @@ class _Seat:
     given: float = 0.0
     pending: Job | None = None
     history: list[Job] = field(default_factory=list)
-    killed: tuple[Literal["crash", "hang", "memory"], str] | None = None
+    killed: tuple[LossKind, str] | None = None
     leaving: bool = False
     mute: float = 0.0
     empty_since: float = 0.0
@@ -331,7 +293,7 @@ class Crew:
         while waiting and not stop():
             for answer in self.step(lambda: todo.popleft() if todo else None, limits):
                 index = answer.job.index
-                if index not in waiting or answer.message.get("partial"):
+                if index not in waiting or answer.reply.partial:
                     continue
                 if answer.loss is not None and answer.loss.kind == "interrupted" and index not in interrupted:
                     interrupted.add(index)
@@ -383,7 +345,7 @@ class Crew:
 
     def _take(self, seat: _Seat, message: Mapping[str, Any]) -> None:
         """One message of a worker."""
-        if "index" not in message:
+        if "began" in message:
             seat.ready, seat.resident = True, message["resident"]
             if seat.empty_since:
                 self.replace_seconds = time.monotonic() - seat.empty_since
@@ -391,18 +353,18 @@ class Crew:
                     self._tell(events.WorkerDied(seat.number, seat.reason, seat.index, round(self.replace_seconds, 4)))
             seat.empty_since, seat.reason, seat.index = 0.0, "", None
             return
-        job = seat.job
-        if job is None or job.index != message["index"]:
+        job, reply = seat.job, Reply.from_json(message)
+        if job is None or job.index != reply.index:
             return
         self._nursery.deaths = 0
-        self._answers.append(Answer(job, seat.number, message, None, tuple(seat.history)))
-        if message.get("partial"):
+        self._answers.append(Answer(job, seat.number, reply, None, tuple(seat.history)))
+        if reply.partial:
             seat.given = time.monotonic()  # the time limit is for one setting
             return
         seat.job = None
         seat.history.append(job)
-        grown = message["resident"] - seat.resident
-        if message.get("spent") or len(seat.history) >= self._recycle or grown > GROWTH or job.fresh or job.before:
+        grown = reply.resident - seat.resident
+        if reply.spent or len(seat.history) >= self._recycle or grown > GROWTH or job.fresh or job.before:
             self._dismiss(seat)
 
     def _watch(self, limits: Callable[[Job], Limits]) -> None:
@@ -432,7 +394,7 @@ class Crew:
                 text = f"{used >> 20} MiB beyond a fresh worker, limit {limit.bytes >> 20} MiB"
                 self._punish(seat, "memory", text)
 
-    def _punish(self, seat: _Seat, kind: Literal["hang", "memory"], symptom: str) -> None:
+    def _punish(self, seat: _Seat, kind: LossKind, symptom: str) -> None:
         seat.killed = (kind, symptom)
         if kind == "hang":
             with contextlib.suppress(ProcessLookupError):
@@ -474,7 +436,7 @@ class Crew:
         self._clear(seat)
         self._fork(seat)
 
-    def _lose(self, seat: _Seat, kind: Literal["crash", "hang", "memory", "interrupted"], symptom: str) -> None:
+    def _lose(self, seat: _Seat, kind: LossKind, symptom: str) -> None:
         job = seat.job
         assert job is not None
         assert seat.watch is not None
@@ -486,7 +448,7 @@ class Crew:
         self.headers.distrust(seconds)
         loss = Loss(kind, symptom, state, seconds, self._output(seat))
         seat.job, seat.index = None, job.index
-        self._answers.append(Answer(job, seat.number, {}, loss, tuple(seat.history)))
+        self._answers.append(Answer(job, seat.number, loss=loss, history=tuple(seat.history)))
 
     def _zygote_died(self) -> None:
         """The workers die with their zygote; their jobs come back, and another zygote is started."""
@@ -574,9 +536,7 @@ def _spare(workers: int) -> int:
     return max(0, min(workers + 28, memory // (512 << 20) - workers))
 
 
-def _death(
-    status: int, killed: tuple[Literal["crash", "hang", "memory"], str] | None
-) -> tuple[Literal["crash", "hang", "memory", "interrupted"], str]:
+def _death(status: int, killed: tuple[LossKind, str] | None) -> tuple[LossKind, str]:
     """Kind and symptom of a death, from the exit status as ``os.waitstatus_to_exitcode`` gives it."""
     if killed is not None:
         return killed

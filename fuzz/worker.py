@@ -27,12 +27,12 @@ from typing import TYPE_CHECKING, Any
 from shakeout.corpus import codec
 from shakeout.corpus.case import Case, Setting
 from shakeout.fuzz.protocol import Channel, Disconnected, Job
+from shakeout.fuzz.results import Reply, Result
 from shakeout.fuzz.signature import INTERNAL
 from shakeout.fuzz.slot import WAITING, Slot
 from shakeout.targets.shortcuts import occupied, watched
 
 if TYPE_CHECKING:
-    from shakeout.fuzz.execute import Result
     from shakeout.oracles.metamorphic import Derived
 
 __all__ = ["LOG", "TELL_STACK", "load", "main", "resident"]
@@ -158,7 +158,6 @@ def _broken(device: str) -> bool:
 
 def _avoided(case: Case, job: Job) -> Result | None:
     """The result of a case that is not run, because a known bug occurs in it; None if it runs."""
-    from shakeout.fuzz.execute import Result
     from shakeout.fuzz.triage.recognition import contained
 
     if job.case or not (bug := contained(case, job.avoid)):
@@ -186,17 +185,18 @@ class _Worker:
             os.ftruncate(1, 0)
         self.slot.begin(job.index, json.dumps(job.to_json()))
         with occupied():
-            for answer in self._answers(job):
-                answer |= {"index": job.index, "seconds": time.monotonic() - began, "resident": resident(os.getpid())}
-                self.channel.send(answer)
+            for reply in self._replies(job):
+                spent = time.monotonic() - began
+                whole = replace(reply, index=job.index, seconds=spent, resident=resident(os.getpid()))
+                self.channel.send(whole.to_json())
                 began = time.monotonic()
         self.slot.end()
         self._done += 1
         if self._done % PRUNE_EVERY == 0:
             self._prune()
 
-    def _answers(self, job: Job) -> Iterator[dict[str, Any]]:
-        """What came of a job, one answer for each setting; an error of our own is an answer too."""
+    def _replies(self, job: Job) -> Iterator[Reply]:
+        """What came of a job, one reply for each setting; an error of our own is a reply too."""
         try:
             if hasattr(self._maker, "work"):
                 yield self._maker.work(job, self.slot)
@@ -204,24 +204,21 @@ class _Worker:
             if job.script_limit:
                 from shakeout.fuzz.execute import repro
 
-                yield {"script": repro(codec.decode(job.case), limit=job.script_limit)}
+                yield Reply(script=repro(codec.decode(job.case), limit=job.script_limit))
                 return
-            sequence = [answer["text"] for earlier in job.before for answer in self._cases(earlier)]
-            for answer in self._cases(job):
-                if sequence:
-                    answer["sequence"] = sequence
-                del answer["text"]
-                yield answer
+            sequence = tuple(text for earlier in job.before for text, _ in self._cases(earlier))
+            for _, reply in self._cases(job):
+                yield replace(reply, sequence=sequence)
         except MemoryError:
-            yield {"internal": f"{INTERNAL} MemoryError", "traceback": traceback.format_exc()}
+            yield Reply(internal=f"{INTERNAL} MemoryError", traceback=traceback.format_exc())
         except Exception as error:
-            yield {"internal": f"{INTERNAL} {type(error).__name__}: {error}", "traceback": traceback.format_exc()}
+            yield Reply(internal=f"{INTERNAL} {type(error).__name__}: {error}", traceback=traceback.format_exc())
 
-    def _cases(self, job: Job) -> Iterator[dict[str, Any]]:
+    def _cases(self, job: Job) -> Iterator[tuple[str, Reply]]:
         """Make a case, run it under each of its settings, and what a metamorphic relation makes of it if it passed.
 
-        Every answer but the last is marked ``partial``, and the last of the job's own ``settled``: if the worker ends
-        while it runs the changed case, the job has been answered all the same.
+        With each reply comes the text of its case. All replies but the last are ``partial``, and the last of the job's
+        own is ``settled``: if the worker ends while it runs the changed case, the job has been answered all the same.
         """
         import torch
 
@@ -231,8 +228,8 @@ class _Worker:
         # What follows from random states of the process would differ between a first run and a replay.
         random.seed(job.seed)
         torch.manual_seed(job.seed & 0x7FFFFFFFFFFFFFFF)
-        grown: dict[str, Any] = {}
-        told: dict[str, Any] = {}
+        fed: tuple[str, ...] = ()
+        traces: tuple[Any, ...] = ()
         began = time.monotonic()
         reference = None
         if job.case:
@@ -242,8 +239,7 @@ class _Worker:
             made = self._maker.compose(job, self.slot.trace if job.traced else None)
             reference = made.reference
             cases = [made.case, *(replace(made.case, setting=setting) for setting in made.further)]
-            grown = {"fed": sorted(set(made.fed)), "proposed": made.proposed, "rejected": dict(made.rejected)}
-            told = {"traces": made.traces} if made.traces else {}
+            fed, traces = tuple(sorted(set(made.fed))), tuple(made.traces)
         shared = Shared(grown=reference, kept=self._kept.of(cases[0]) if "candidate" in job.recipe else {})
         derived: Derived | None = None
         waiting = deque(cases)
@@ -260,14 +256,13 @@ class _Worker:
                 about=lambda other: self.slot.case(other.text),
                 derived=derived,
             )
-            data = result.to_json()
-            data["seconds"] = {"grow": round(spent, 6), **data["seconds"]}
-            answer = {"result": data, "text": text, **grown, **told}
-            told = {}  # once is enough
+            result = replace(result, seconds={"grow": spent, **result.seconds})
+            reply = Reply(result=result, fed=fed, traces=traces)
+            traces = ()  # once is enough
             if result.failure is not None:
-                self._explain(case, result, answer)
+                reply = self._explained(case, reply, result)
             if len(os.listdir("/proc/self/task")) > THREADS or _broken(case.setting.device):
-                answer["spent"] = True  # neither is mended; another worker starts anew
+                reply = replace(reply, spent=True)  # neither is mended; another worker starts anew
             if case is cases[0]:
                 found = None if job.case else related(case, result, shared)
                 # What is not taken under the default setting is not taken under the others, each time at full price.
@@ -277,14 +272,12 @@ class _Worker:
                 derived, shared = found
                 waiting.append(derived.case)
                 found = None
-                answer["settled"] = True
-            if waiting:
-                answer["partial"] = True
-            yield answer
+                reply = replace(reply, settled=True)
+            yield text, replace(reply, partial=bool(waiting))
             began = time.monotonic()
 
-    def _explain(self, case: Case, result: Result, answer: dict[str, Any]) -> None:
-        """What a failing case needs: its text and its script; unless the disk is to blame."""
+    def _explained(self, case: Case, reply: Reply, result: Result) -> Reply:
+        """A reply with what a failing case needs, its text and its script; unless the disk is to blame."""
         from shakeout.fuzz.execute import repro
 
         try:
@@ -292,10 +285,8 @@ class _Worker:
         except OSError:
             free = 0
         if free < LEAST_FREE:
-            answer["result"] |= {"status": "infra", "outcome": "infra", "signature": "", "reason": "the disk is full"}
-            return
-        answer["case"] = answer["text"]
-        answer["script"] = repro(case, result)
+            return replace(reply, result=replace(result, status="infra", signature="", reason="the disk is full"))
+        return replace(reply, case=case.text, script=repro(case, result))
 
     def _prune(self) -> None:
         """Delete what compilers wrote for finished cases; what is loaded stays loaded."""

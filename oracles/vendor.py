@@ -9,7 +9,7 @@ whether something is wrong. It says how a finding stands in the eyes of the pers
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -92,6 +92,13 @@ class Points:
             "objections": list(self.objections),
             "reportable": self.reportable,
         }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Points:
+        """Read what ``to_json`` wrote; what it derived is derived anew."""
+        names = [name for name in cls.__slots__ if name in data]
+        own: dict[str, Any] = {name: tuple(v) if isinstance(v := data[name], list) else v for name in names}
+        return cls(**own)
 
 
 def questions(case: Case, verdict: Verdict, answers: Answers) -> tuple[Question, ...]:

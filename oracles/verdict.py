@@ -90,6 +90,11 @@ class Verdict:
             "evidence": dict(self.evidence),
         }
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Verdict:
+        """Read what ``to_json`` wrote."""
+        return cls(**{**data, "outcome": Outcome(data["outcome"])})
+
 
 class Oracle(Protocol):
     """One way of being wrong that is looked for."""

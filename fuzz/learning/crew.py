@@ -17,7 +17,8 @@ from typing import Any
 from shakeout.fuzz import events
 from shakeout.fuzz.learning.store import Files, read
 from shakeout.fuzz.protocol import Job
-from shakeout.fuzz.supervisor import Answer, Crew, Limits
+from shakeout.fuzz.results import Answer
+from shakeout.fuzz.supervisor import Crew, Limits
 
 __all__ = ["Lost", "Progress", "learn_operators"]
 
@@ -207,11 +208,10 @@ class _Session:
             self._keep(task[0], answer)
         elif answer.loss is not None:
             self._again(task, answer)
-        elif "internal" in answer.message:
-            self._finish(task, {"operator": task.operator, "failed": answer.message["internal"]})
+        elif answer.reply.internal:
+            self._finish(task, {"operator": task.operator, "failed": answer.reply.internal})
         else:
-            found = {key: value for key, value in answer.message.items() if key not in ("index", "resident")}
-            self._finish(task, {**found, "without": task.without})
+            self._finish(task, {**answer.reply.learnt, "seconds": answer.seconds, "without": task.without})
 
     def _finish(self, task: _Task, found: Mapping[str, Any]) -> None:
         if not task.learning:
@@ -250,7 +250,7 @@ class _Session:
     def _keep(self, lost: Lost, answer: Answer) -> None:
         """Write down the case of a call that ended its worker."""
         path = None
-        if text := answer.message.get("case", ""):
+        if text := answer.reply.case:
             self.files.cases.mkdir(parents=True, exist_ok=True)
             name = json.loads(text)["program"]["calls"][0]["operator"]
             number = sum(1 for one in self.lost if one.operator == lost.operator)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shakeout.fuzz.protocol import Job
+from shakeout.fuzz.results import Reply
 from shakeout.fuzz.slot import Slot
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def prepare(say: Callable[[str], None]) -> None:
         _loaded.append(load_records(say))
 
 
-def work(job: Job, slot: Slot) -> dict[str, Any]:
+def work(job: Job, slot: Slot) -> Reply:
     """Examine or learn an operator, or write down the case of a call that crashed.
 
     Args:
@@ -49,10 +50,10 @@ def work(job: Job, slot: Slot) -> dict[str, Any]:
 
     recipe = job.recipe
     if "call" in recipe:
-        return {"case": case_of(*_read(recipe["call"])).text}
+        return Reply(case=case_of(*_read(recipe["call"])).text)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return (_learnt if "examined" in recipe else _examined)(recipe, slot)
+        return Reply(learnt=(_learnt if "examined" in recipe else _examined)(recipe, slot))
 
 
 def _runner(recipe: Mapping[str, Any], slot: Slot) -> Execute:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,9 +9,10 @@ from typing import TYPE_CHECKING
 from shakeout.corpus.case import SANITIZE, Case
 from shakeout.fuzz.attended import Line, interruptible
 from shakeout.fuzz.exits import Exit
-from shakeout.fuzz.folder import CASE, RESULT, write_text
+from shakeout.fuzz.failure import failure_of
+from shakeout.fuzz.folder import CASE, read_result, write_text
 from shakeout.fuzz.minimise.executors import Crewed
-from shakeout.fuzz.minimise.predicate import Failure, NotReproduced, failure_of
+from shakeout.fuzz.minimise.predicate import NotReproduced
 from shakeout.fuzz.minimise.search import Budget, Minimised, Progress, minimise
 from shakeout.fuzz.replay import read_case
 from shakeout.targets.sanitizers import process_environment
@@ -45,7 +44,8 @@ def minimise_command(
         MalformedCase: the file holds no case.
         ZygoteBroken: the target could not be loaded.
     """
-    wanted = _wanted(path / RESULT) if path.is_dir() else None
+    shown = read_result(path) if path.is_dir() else None
+    wanted = None if shown is None else failure_of(shown)
     file = path / CASE if path.is_dir() else path
     case = read_case(file, None)
     with interruptible() as stop, tempfile.TemporaryDirectory(prefix="shakeout-") as scratch:
@@ -71,13 +71,6 @@ def minimise_command(
             console.print(f"{file}: {error}", soft_wrap=True)
             return Exit.OK
     return _written(file, case, found, stop.asked, console)
-
-
-def _wanted(path: Path) -> Failure | None:
-    """The failure that a finding's folder tells."""
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        return failure_of(json.loads(path.read_text(encoding="utf-8")))
-    return None
 
 
 def _written(file: Path, original: Case, found: Minimised, stopped: bool, console: Console) -> int:

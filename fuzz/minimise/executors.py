@@ -11,14 +11,15 @@ from typing import Any
 
 from shakeout.corpus import codec
 from shakeout.corpus.case import Case
+from shakeout.fuzz.failure import failure_of
 from shakeout.fuzz.isolated import Isolated
 from shakeout.fuzz.losses import REFERENCE
-from shakeout.fuzz.minimise.predicate import Outcome, failure_of
+from shakeout.fuzz.minimise.predicate import Outcome
 from shakeout.fuzz.minimise.settle import Demands, Unsettled, settle
 from shakeout.fuzz.nursery import ZygoteBroken
 from shakeout.fuzz.protocol import Job
+from shakeout.fuzz.results import Answer
 from shakeout.fuzz.signature import INTERNAL
-from shakeout.fuzz.supervisor import Answer
 from shakeout.fuzz.tally import result_of
 
 __all__ = ["Crewed", "in_process"]
@@ -36,8 +37,8 @@ def in_process(cases: Sequence[Case], demands: Demands) -> list[Outcome]:
         except Unsettled:
             found.append(Outcome("invalid", seconds=time.monotonic() - began))
             continue
-        result = execute(settled, explain=False).to_json()
-        found.append(Outcome(result["status"], failure_of(result), settled, result, seconds=time.monotonic() - began))
+        result = execute(settled, explain=False)
+        found.append(Outcome(result.status, failure_of(result), settled, result, seconds=time.monotonic() - began))
     return found
 
 
@@ -104,19 +105,15 @@ def _job(case: Case, demands: Demands) -> Job:
 
 
 def _outcome(answer: Answer) -> Outcome:
-    message = answer.message
-    if str(message.get("internal", "")).startswith(f"{INTERNAL} {Unsettled.__name__}"):
-        return Outcome("invalid", seconds=message["seconds"])
+    if answer.reply.internal.startswith(f"{INTERNAL} {Unsettled.__name__}"):
+        return Outcome("invalid", seconds=answer.seconds)
     result = result_of(answer)
-    text = message.get("case", "")
+    text = answer.reply.case
     if answer.loss is not None:
-        seconds = answer.loss.seconds
         text = answer.loss.state.text if answer.loss.state.kind == "case" else ""
-    else:
-        seconds = float(message["seconds"])
     failure = failure_of(result)
     case = codec.decode(text) if text and failure is not None else None
     # Without a text it died while it was settled: that is the reference's matter, and says nothing of the target.
     if failure is not None and case is None:
-        return Outcome("invalid", seconds=seconds)
-    return Outcome(str(result["status"]), failure, case, result, seconds)
+        return Outcome("invalid", seconds=answer.seconds)
+    return Outcome(result.status, failure, case, result, answer.seconds)

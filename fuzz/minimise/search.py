@@ -13,18 +13,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from shakeout.corpus.case import Case
+from shakeout.fuzz.failure import Failure
 from shakeout.fuzz.minimise import graph, settings, tensors
 from shakeout.fuzz.minimise.edit import invented, recorded
 from shakeout.fuzz.minimise.measure import elements, size
-from shakeout.fuzz.minimise.predicate import (
-    MEASURED,
-    Executor,
-    Failure,
-    NotReproduced,
-    Outcome,
-    Reliability,
-    repetitions,
-)
+from shakeout.fuzz.minimise.predicate import MEASURED, Executor, NotReproduced, Outcome, Reliability, repetitions
 from shakeout.fuzz.minimise.settle import DEMANDS, Demands
 
 __all__ = ["Budget", "Minimised", "Progress", "minimise"]

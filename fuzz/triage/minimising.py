@@ -16,12 +16,14 @@ from shakeout.corpus.rows import Bug, Finding
 from shakeout.fuzz import events
 from shakeout.fuzz.attended import interruptible
 from shakeout.fuzz.exits import Exit
+from shakeout.fuzz.failure import failure_of
 from shakeout.fuzz.folder import CASE
 from shakeout.fuzz.minimise.command import Shown, write_minimal
 from shakeout.fuzz.minimise.executors import Crewed
-from shakeout.fuzz.minimise.predicate import Executor, NotReproduced, failure_of
+from shakeout.fuzz.minimise.predicate import Executor, NotReproduced
 from shakeout.fuzz.minimise.search import Budget, Minimised, Progress, minimise
 from shakeout.fuzz.nursery import ZygoteBroken
+from shakeout.fuzz.results import Result
 from shakeout.fuzz.triage.growth import growth
 from shakeout.fuzz.triage.signature import UNCLASSIFIED, Signature, signature_of
 from shakeout.fuzz.triage.similar import signatures, similar
@@ -61,22 +63,21 @@ def minimised(
     stop: Callable[[], bool] = lambda: False,
 ) -> tuple[Minimal, Minimised | None]:
     """Minimise one finding, as a row for the database."""
-    case = codec.decode(finding.case_json)
+    case, failure = codec.decode(finding.case_json), failure_of(Result.from_json(finding.result))
     began = time.monotonic()
     try:
-        found = minimise(
-            case, executor, wanted=failure_of(finding.result), budget=budget, width=width, tell=tell, stop=stop
-        )
+        found = minimise(case, executor, wanted=failure, budget=budget, width=width, tell=tell, stop=stop)
     except NotReproduced as error:
         return Minimal(bug, "not reproduced", seconds=time.monotonic() - began, note=str(error)), None
-    result = dict(found.outcome.result)
+    result = found.outcome.result
+    assert result is not None
     larger = "" if stop() else growth(found.case, found.failure, executor)
     signature = signature_of(found.case, result, larger)
     row = Minimal(
         bug,
         "complete" if found.complete else "budget",
         found.case.text,
-        result,
+        result.to_json(),
         {} if signature is None else signature.to_json(),
         found.tries,
         round(found.seconds, 3),

@@ -18,11 +18,12 @@ from shakeout.fuzz import events
 from shakeout.fuzz.attended import interruptible
 from shakeout.fuzz.environment import describe
 from shakeout.fuzz.exits import Exit
+from shakeout.fuzz.failure import Failure, failure_of, remembered
 from shakeout.fuzz.folder import SEQUENCE
 from shakeout.fuzz.losses import REFERENCE
-from shakeout.fuzz.minimise.predicate import Failure, failure_of
 from shakeout.fuzz.nursery import ZygoteBroken
 from shakeout.fuzz.protocol import Job
+from shakeout.fuzz.results import Result
 from shakeout.fuzz.supervisor import Crew, Limits
 from shakeout.fuzz.tally import result_of
 from shakeout.fuzz.timing import TimeLimits
@@ -108,9 +109,9 @@ def stored(directory: Path, database: Database) -> list[Item]:
         findings = [finding for finding in database.findings(bug.id) if finding.case_json]
         best = min(findings, key=lambda one: (-one.k, len(one.case_json)), default=None)
         if minimal is not None and minimal.case_json:
-            case, failure = codec.decode(minimal.case_json), failure_of(minimal.result)
+            case, failure = codec.decode(minimal.case_json), failure_of(Result.from_json(minimal.result))
         elif best is not None:
-            case, failure = codec.decode(best.case_json), failure_of(best.result)
+            case, failure = codec.decode(best.case_json), failure_of(Result.from_json(best.result))
         else:
             found.append(Item("bug", bug.id, bug.title, None))
             continue
@@ -227,7 +228,7 @@ def _run(crew: Crew, items: Sequence[Item], memory: int, runs: int, stop: Callab
     times = TimeLimits()
     # The number of a job tells its item: ``runs`` of them stand one behind the other.
     jobs = [_job(number, items[number // runs]) for number in range(runs * len(items))]
-    seen: dict[int, list[Mapping[str, Any]]] = {number: [] for number in range(len(items))}
+    seen: dict[int, list[Result]] = {number: [] for number in range(len(items))}
 
     def limits(job: Job) -> Limits:
         return Limits(times.limit(job.target) * (1 + len(job.before)), memory)
@@ -246,26 +247,23 @@ def _job(number: int, item: Item) -> Job:
     return Job(index=number, target=name, case=case.text, device=device, before=before, fresh=True)
 
 
-def _judged(item: Item, results: Sequence[Mapping[str, Any]]) -> Row:
+def _judged(item: Item, results: Sequence[Result]) -> Row:
     """The verdict on some runs."""
     failures = [failure_of(result) for result in results]
     failed, runs = sum(failure is not None for failure in failures), len(results)
-    stuck = next((result for result in results if result["status"] in ("infra", "unsupported", "invalid")), None)
+    stuck = next((result for result in results if result.status in ("infra", "unsupported", "invalid")), None)
     if stuck is not None:
-        return Row(item, "cannot run", f"{stuck['status']}: {stuck['reason']}"[:200], failed, runs)
+        return Row(item, "cannot run", f"{stuck.status}: {stuck.reason}"[:200], failed, runs)
     if not failed:
         return Row(item, "fixed", "", failed, runs)
     if failed < runs:
         return Row(item, "flaky", f"fails in {failed} of {runs} runs", failed, runs)
-    other = next((failure for failure in failures if failure is not None and not _same(item.failure, failure)), None)
+    other = next(
+        (failure for failure in failures if failure is not None and not remembered(failure, item.failure)), None
+    )
     if other is not None:
         return Row(item, "changed", f"now {other}", failed, runs)
     return Row(item, "still failing", "", failed, runs)
-
-
-def _same(wanted: Failure | None, failure: Failure) -> bool:
-    """Whether a failure is the one that is remembered; a regression may leave the culprit open."""
-    return wanted is None or replace(failure, culprit=wanted.culprit and failure.culprit) == wanted
 
 
 # --- the command ------------------------------------------------------------------------------------------------------

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from shakeout.corpus.case import Case, View, contiguous
+from shakeout.fuzz.results import Result
+from shakeout.oracles.verdict import Verdict
 
 __all__ = ["UNCLASSIFIED", "Signature", "dtype_class", "family", "layout_of", "needed", "signature_of"]
 
@@ -141,26 +143,26 @@ class Signature:
         return cls(**values)
 
 
-def signature_of(case: Case, result: Mapping[str, Any], growth: str = "") -> Signature | None:
+def signature_of(case: Case, result: Result, growth: str = "") -> Signature | None:
     """The signature of a minimised case.
 
     Args:
         case: the smallest one.
-        result: of its run, in the form of ``Result.to_json``.
+        result: of its run.
         growth: which elements are wrong when it has more of them, where that was looked at.
 
     Returns:
         None if it is unclassified: it did not fail, or is a network still.
     """
-    verdict = next((verdict for verdict in result["verdicts"] if verdict["outcome"] == "fail"), None)
+    verdict = result.failure
     if verdict is None or len(case.program.calls) > MOST_OPERATORS:
         return None
-    target, stage = result["target"], result["stage"]
+    target, stage = result.target, result.stage
     return Signature(
         target=target,
         stage="" if stage == target else stage,
-        oracle=verdict["oracle"],
-        symptom=verdict["symptom"],
+        oracle=verdict.oracle,
+        symptom=verdict.symptom,
         operators=tuple(sorted(map(family, case.program.operators()))),
         dtypes=_dtypes(case),
         layout=layout_of(case),
@@ -265,26 +267,26 @@ def _setting(case: Case) -> tuple[str, ...]:
     return tuple(sorted(word for word in found if word != "cpu"))
 
 
-def _deviation(verdict: Mapping[str, Any]) -> str:
-    evidence = verdict["evidence"]
-    if verdict["symptom"] == "wrong dtype":
+def _deviation(verdict: Verdict) -> str:
+    evidence = verdict.evidence
+    if verdict.symptom == "wrong dtype":
         names = [str(evidence[key]).removeprefix("torch.") for key in ("expected", "found")]
         return f"{names[0]} becomes {names[1]}"
     return str(evidence.get("deviation", ""))
 
 
-def _culprit(verdict: Mapping[str, Any]) -> str:
-    evidence = verdict["evidence"]
-    match verdict["oracle"]:
+def _culprit(verdict: Verdict) -> str:
+    evidence = verdict.evidence
+    match verdict.oracle:
         case "exception":
             frames: Sequence[str] = evidence.get("frames", ())
             return " @ ".join(filter(None, (stripped(evidence["template"]), *_telling(reversed(frames), 1))))
         case "crash" | "hang" | "memory":
-            said = verdict["message"].partition(": ")[2]
+            said = verdict.message.partition(": ")[2]
             # What an allocator complains about depends on what was overwritten; an assertion is always the same one.
             said = re.sub(r"\d+", "N", said) if "assert" in said.lower() else ""
             stack = [f"{path.rsplit('/', 1)[-1]}:{name}" for path, name in _STACK.findall(evidence.get("output", ""))]
-            return " @ ".join(filter(None, (f"phase {verdict['place']}", said, *_telling(stack, FRAMES))))
+            return " @ ".join(filter(None, (f"phase {verdict.place}", said, *_telling(stack, FRAMES))))
     return ""
 
 

@@ -21,7 +21,8 @@ from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Setting
 from shakeout.fuzz.cli import main
 from shakeout.fuzz.exits import Exit
-from shakeout.fuzz.minimise.predicate import Failure, NotReproduced
+from shakeout.fuzz.failure import Failure
+from shakeout.fuzz.minimise.predicate import NotReproduced
 from shakeout.fuzz.triage.bisect import command, facts
 from shakeout.fuzz.triage.bisect.facts import Bisection, Culprit, Cures, Fact, Knobs, Note, Releases, Rung
 from shakeout.fuzz.triage.bisect.hooks import Gate, Limit, limited

@@ -54,7 +54,7 @@ def test_a_job_whose_worker_is_killed_from_outside_runs_once_more(times: int, tm
     assert set(found) == {0, 1}
     assert found[0].loss is not None
     assert found[0].loss.kind == ("interrupted" if times == 2 else "hang")
-    assert found[1].message["result"]["status"] == "compared"
+    assert found[1].reply.result.status == "compared"
 
 
 def test_a_stop_leaves_nothing_in_hand(tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ from shakeout.corpus.case import Case, Setting
 from shakeout.corpus.observation import Observation
 from shakeout.fuzz import runs
 from shakeout.fuzz.compose import compose
-from shakeout.fuzz.execute import Result, Shared, execute, related
+from shakeout.fuzz.execute import Shared, execute, related
 from shakeout.fuzz.protocol import Channel, Job
+from shakeout.fuzz.results import Result
 from shakeout.fuzz.slot import Slot
 from shakeout.fuzz.worker import _Worker
 from shakeout.oracles import metamorphic
@@ -252,15 +253,13 @@ def test_a_worker_runs_the_changed_case_behind_the_other(tmp_path: Path, monkeyp
         answers = list(worker._cases(Job(index=seed, target="eager", seed=seed)))
         if len(answers) == 2:
             break
-    first, second = answers
-    assert first["partial"]
-    assert first["settled"]
-    assert "partial" not in second
-    assert "settled" not in second
-    assert (first["result"]["relation"], second["result"]["parent"]) == ("", first["result"]["case"])
-    assert second["result"]["relation"] in RELATIONS
-    assert codec.decode(second["text"]).id == second["result"]["case"] != first["result"]["case"]
-    again = list(worker._cases(Job(index=0, target="eager", case=first["text"])))
+    (before, first), (text, second) = answers
+    assert (first.partial, first.settled) == (True, True)
+    assert (second.partial, second.settled) == (False, False)
+    assert (first.result.relation, second.result.parent) == ("", first.result.case)
+    assert second.result.relation in RELATIONS
+    assert codec.decode(text).id == second.result.case != first.result.case
+    again = list(worker._cases(Job(index=0, target="eager", case=before)))
     assert len(again) == 1, "a stored case runs alone"
     worker.slot.close()
     ours.close()

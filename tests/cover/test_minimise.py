@@ -17,25 +17,21 @@ from shakeout.corpus.case import Case, Setting
 from shakeout.fuzz import selftest
 from shakeout.fuzz.cli import main
 from shakeout.fuzz.exits import Exit
+from shakeout.fuzz.failure import Failure, failure_of
 from shakeout.fuzz.minimise import graph, settings, tensors
 from shakeout.fuzz.minimise.command import minimise_command
 from shakeout.fuzz.minimise.edit import invented
 from shakeout.fuzz.minimise.executors import Crewed, in_process
 from shakeout.fuzz.minimise.measure import elements, size
-from shakeout.fuzz.minimise.predicate import (
-    MOST_REPETITIONS,
-    Failure,
-    NotReproduced,
-    Outcome,
-    Reliability,
-    failure_of,
-    repetitions,
-)
+from shakeout.fuzz.minimise.predicate import MOST_REPETITIONS, NotReproduced, Outcome, Reliability, repetitions
 from shakeout.fuzz.minimise.search import Budget, Progress, minimise
 from shakeout.fuzz.minimise.settle import DEMANDS, Demands, Unsettled, settle
+from shakeout.fuzz.results import Result
 from shakeout.generators.choices import SeededChoices
 from shakeout.generators.network import Recipe, grow
 from shakeout.generators.vocabularies.torch import load_records
+from shakeout.oracles.verdict import Outcome as VerdictOutcome
+from shakeout.oracles.verdict import Verdict
 
 PASSES = (
     *(settings.device, settings.call_sets, settings.setting, settings.leaves, settings.attributes),
@@ -262,13 +258,8 @@ def test_candidates_run_on_the_device_that_they_name(tmp_path: Path) -> None:
 
 def test_where_a_tensor_was_is_no_part_of_the_reason() -> None:
     def told(template: str) -> Failure | None:
-        verdict = {
-            "outcome": "fail",
-            "oracle": "exception",
-            "symptom": "RuntimeError",
-            "evidence": {"template": template},
-        }
-        return failure_of({"verdicts": [verdict], "status": "failed", "stage": "", "target": "inductor"})
+        verdict = Verdict("exception", VerdictOutcome.FAIL, "RuntimeError", evidence={"template": template})
+        return failure_of(Result("", "inductor", "failed", (verdict,)))
 
     on_gpu = told("symbols {uN} of FakeTensor(..., device='cuda:N', size=(uN, N), dtype=torch.intN)")
     assert on_gpu == told("symbols {uN} of FakeTensor(..., size=(uN, N), dtype=torch.intN)")

@@ -17,10 +17,13 @@ from shakeout.corpus.case import Case, Setting
 from shakeout.corpus.short import short
 from shakeout.fuzz.cli import main
 from shakeout.fuzz.exits import Exit
+from shakeout.fuzz.results import Result
 from shakeout.fuzz.triage.bisect.facts import Bisection, Culprit, Releases
 from shakeout.fuzz.triage.reporting import command
 from shakeout.fuzz.triage.reporting.draft import FORMATS, Draft, written
 from shakeout.fuzz.triage.reporting.exported import Exported
+from shakeout.oracles.vendor import Points
+from shakeout.oracles.verdict import Outcome, Verdict
 from shakeout.targets.short import short_source
 from shakeout.targets.target import target
 
@@ -100,30 +103,10 @@ def test_eager_that_raises_cannot_run(tmp_path: Path) -> None:
 # --- forms ------------------------------------------------------------------------------------------------------------
 
 CASE = capture(torch.sin, lambda: [torch.ones(3)], setting=Setting("inductor"))
-POINTS: dict[str, Any] = {
-    "tolerances": "violated",
-    "double": "agrees",
-    "reference_error": 0.0,
-    "target_error": 1.0,
-    "random": "fixed",
-    "indices": "no",
-    "objections": [],
-}
-RESULT: dict[str, Any] = {
-    "target": "inductor",
-    "stage": "",
-    "vendor": POINTS,
-    "verdicts": [
-        {
-            "outcome": "fail",
-            "oracle": "value",
-            "symptom": "wrong value",
-            "message": "output 0[1]: expected 1.0, found 2.0",
-            "place": "output 0",
-            "evidence": {"expected": 1.0, "found": 2.0, "index": [1], "double": 1.0},
-        }
-    ],
-}
+POINTS = Points("violated", "agrees", 0.0, 1.0)
+EVIDENCE = {"expected": 1.0, "found": 2.0, "index": [1], "double": 1.0}
+WRONG = Verdict("value", Outcome.FAIL, "wrong value", "output 0[1]: expected 1.0, found 2.0", "output 0", EVIDENCE)
+RESULT = Result(CASE.id, "inductor", "compared", (WRONG,), vendor=POINTS)
 SCRIPT = Exported("import sys\nsys.exit(1)\n", "short", True, "exit status 1", "AssertionError: not close")
 BISECTION = Bisection(
     CASE.id,
@@ -170,7 +153,7 @@ def test_projects_have_their_own_headings() -> None:
 
 
 def test_what_is_not_known_is_said() -> None:
-    bare = replace(DRAFT, bisection=None, result={}, minimised=False, environment="")
+    bare = replace(DRAFT, bisection=None, result=None, minimised=False, environment="")
     text = written(bare, "markdown")
     for part in ("not bisected", "First bad release: not known", "NOT checked", "NOT minimised", "not answered"):
         assert part in text, part
@@ -211,7 +194,7 @@ def test_the_command_writes_the_form_of_the_targets_project(
     [
         (
             "observed",
-            RESULT | {"vendor": POINTS | {"objections": ["only indices of equal elements differ"]}},
+            replace(RESULT, vendor=replace(POINTS, objections=("only indices of equal elements differ",))),
             "only ind",
         ),
         ("export", replace(SCRIPT, shows=False), "shows no failure here"),

@@ -13,7 +13,8 @@ from shakeout.corpus.case import Setting
 from shakeout.corpus.program import Call, Ref
 from shakeout.corpus.vocabularies import torch as words
 from shakeout.fuzz import replicas, runs
-from shakeout.fuzz.execute import Result, execute
+from shakeout.fuzz.execute import execute
+from shakeout.fuzz.results import Result
 from shakeout.oracles import summation
 from shakeout.oracles.verdict import Outcome
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import tempfile
 import time
@@ -15,8 +14,9 @@ from shakeout.corpus.case import SANITIZE, Case
 from shakeout.fuzz.attended import Line, Stop, interruptible
 from shakeout.fuzz.environment import describe
 from shakeout.fuzz.exits import Exit
-from shakeout.fuzz.folder import CASE, RESULT
-from shakeout.fuzz.minimise.predicate import Failure, NotReproduced, failure_of
+from shakeout.fuzz.failure import Failure, failure_of
+from shakeout.fuzz.folder import CASE, read_result
+from shakeout.fuzz.minimise.predicate import NotReproduced
 from shakeout.fuzz.replay import read_case
 from shakeout.fuzz.triage.bisect.facts import Bisection, Fact, write
 from shakeout.fuzz.triage.bisect.inquiry import Inquiry
@@ -61,10 +61,8 @@ def chosen(path: Path) -> Job:
         return Job(path, read_case(path, None))
     small = path / MINIMISED
     file = small if small.exists() else path / CASE
-    wanted = None
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        wanted = failure_of(json.loads((path / RESULT).read_text(encoding="utf-8")))
-    return Job(file, read_case(file, None), path, wanted)
+    shown = read_result(path)
+    return Job(file, read_case(file, None), path, None if shown is None else failure_of(shown))
 
 
 @dataclass(slots=True)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from shakeout.corpus.case import Case, Scalar
-from shakeout.fuzz.minimise.predicate import MEASURED, Failure, NotReproduced, Reliability
+from shakeout.fuzz.failure import Failure
+from shakeout.fuzz.minimise.predicate import MEASURED, NotReproduced, Reliability
 from shakeout.fuzz.triage.bisect.facts import Culprit, Cures, Rung
 from shakeout.fuzz.triage.bisect.hooks import Limit
 from shakeout.fuzz.triage.bisect.search import Certainty, Step, Verdict, first_bad, merged

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from shakeout.corpus.case import Case
+from shakeout.fuzz.failure import Failure, failure_of, with_less
 from shakeout.fuzz.isolated import Isolated
-from shakeout.fuzz.minimise.predicate import Failure, failure_of
 from shakeout.fuzz.protocol import Job
 from shakeout.fuzz.tally import result_of
 from shakeout.fuzz.triage.bisect.hooks import Limit
@@ -56,8 +56,8 @@ def in_process(trials: Sequence[Trial]) -> list[Shown]:
     found = []
     for trial in trials:
         with limited(trial.limit) as names:
-            result = execute(trial.case, explain=False).to_json()
-        found.append(Shown(result["status"], failure_of(result), tuple(names), result["stage"]))
+            result = execute(trial.case, explain=False)
+        found.append(Shown(result.status, failure_of(result), tuple(names), result.stage))
     return found
 
 
@@ -93,7 +93,7 @@ class Crewed(Isolated):
             result = result_of(answer)
             names = record.read_text(encoding="utf-8").splitlines() if record.exists() else ()
             record.unlink(missing_ok=True)
-            found.append(Shown(str(result["status"]), failure_of(result), tuple(names), result["stage"]))
+            found.append(Shown(result.status, failure_of(result), tuple(names), result.stage))
         return found
 
 
@@ -109,23 +109,5 @@ def judged(shown: Shown, wanted: Failure) -> Verdict:
     if shown.status == "infra":
         return "infra"
     if shown.failure is not None:
-        return "bad" if _same(shown.failure, wanted) else "skip"
+        return "bad" if with_less(shown.failure, wanted) else "skip"
     return "good" if shown.status == "compared" else "skip"
-
-
-def _same(failure: Failure, wanted: Failure) -> bool:
-    """Whether a failure, perhaps of a compiler that does less, is the wanted one.
-
-    Stages and sizes change with what is left out, so neither counts. A front end wraps what a back end raises in other
-    classes, so between targets any exception is taken for the wanted one.
-    """
-    if failure.oracle != wanted.oracle:
-        return False
-    if wanted.oracle == "exception":
-        return failure.target != wanted.target or _template(failure) == _template(wanted)
-    # A hang and a lack of memory are told with their limits.
-    return wanted.oracle in ("hang", "memory") or failure.symptom == wanted.symptom
-
-
-def _template(failure: Failure) -> tuple[str, str]:
-    return failure.symptom, failure.culprit.rpartition(" | ")[2]

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from shakeout.corpus.database import NAME, Database, UnknownBug
 from shakeout.fuzz.environment import describe
 from shakeout.fuzz.exits import Exit
-from shakeout.fuzz.folder import RESULT, write_text
+from shakeout.fuzz.folder import read_result, write_text
+from shakeout.fuzz.results import Result
 from shakeout.fuzz.signature import title
 from shakeout.fuzz.triage.bisect import facts
 from shakeout.fuzz.triage.bisect.command import MINIMISED, Job
@@ -43,8 +41,9 @@ def report_command(job: Job, *, form: Format | None, output: Path | None, anyway
         The exit status: ``REFUSED`` where something does.
     """
     case = job.case
-    found = observed(case)
-    result = found or _stored(job.folder)
+    result = observed(case)
+    if result is None and job.folder is not None:
+        result = read_result(job.folder)
     script = export(case)
     objections = tuple(_objections(job, result, script.shows))
     if objections and not anyway:
@@ -76,11 +75,12 @@ def report_command(job: Job, *, form: Format | None, output: Path | None, anyway
     return Exit.OK
 
 
-def _objections(job: Job, result: Mapping[str, Any], shows: bool) -> Iterator[str]:
+def _objections(job: Job, result: Result | None, shows: bool) -> Iterator[str]:
     """Why there should be no report, in words."""
     if not shows:
         yield "its script shows no failure here"
-    yield from (result.get("vendor") or {}).get("objections", ())
+    if result is not None and result.vendor is not None:
+        yield from result.vendor.objections
     folder = job.folder
     if folder is None or not (folder.parent / NAME).exists():
         return
@@ -99,23 +99,13 @@ def _objections(job: Job, result: Mapping[str, Any], shows: bool) -> Iterator[st
             yield f"somebody said that it is {decision.status}{other}: {decision.note}"
 
 
-def _stored(folder: Path | None) -> Mapping[str, Any]:
-    """What the finding's folder tells."""
-    if folder is not None:
-        with contextlib.suppress(OSError, ValueError):
-            data = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-            if isinstance(data, dict):
-                return data
-    return {}
-
-
-def _title(job: Job, result: Mapping[str, Any]) -> str:
-    failing = next((verdict for verdict in result.get("verdicts", ()) if verdict["outcome"] == "fail"), None)
+def _title(job: Job, result: Result | None) -> str:
+    failing = None if result is None else result.failure
     name = job.case.setting.target
     operators = ", ".join(dict.fromkeys(one.rpartition(".")[2] for one in job.case.program.operators()))
-    if failing is None:
+    if result is None or failing is None:
         return f"{name} fails on {operators}"
-    return f"{title(name, failing['symptom'], failing['message'], result.get('stage', ''))} ({operators})"
+    return f"{title(name, failing.symptom, failing.message, result.stage)} ({operators})"
 
 
 def _packages(name: str) -> dict[str, str]:
