@@ -43,7 +43,7 @@ class Accounts:
         # What transport, text and bookkeeping took in the worker, beside the phases.
         phases["harness"] = max(spent - sum(phases.values()), 0.0)
         if reply.settled or not reply.partial:
-            self._database.land(job.index)
+            self._database.land(job.number)
         if result.proven:
             self._one_more("proven", job.target)
         if result.relation:
@@ -61,7 +61,7 @@ class Accounts:
         self.totals[job.target] = self.totals.get(job.target, Totals()) + tallied
         self._untold.append(
             events.CaseDone(
-                index=job.index,
+                index=job.number,
                 target=job.target,
                 status=result.status,
                 outcome=str(result.outcome),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from shakeout.fuzz.confirm import RUNS, Confirmation
 from shakeout.fuzz.environment import describe
 from shakeout.fuzz.failure import repeated
 from shakeout.fuzz.folder import OUTPUT, SCRIPT, write_finding, write_sequence, write_text
-from shakeout.fuzz.protocol import Job
+from shakeout.fuzz.jobs import Grow, Job, Run, Script, job_from_json
 from shakeout.fuzz.results import Answer, Result
 from shakeout.fuzz.signature import INTERNAL, title
 from shakeout.fuzz.supervisor import Crew
@@ -33,9 +33,6 @@ __all__ = ["Investigation"]
 #: Cases of one bug that are tried: a second one if the first did not fail again. More would cost time that other
 #: findings need, and two that do not reproduce say enough.
 TRIED = 2
-
-#: Side jobs count down from here: scripts, and cases that run again.
-FIRST_INDEX = -1_000_000
 
 #: A side job is given so often if its worker is killed from outside.
 ATTEMPTS = 3
@@ -54,7 +51,7 @@ class _Inquiry:
     bug: str
     steps: Generator[Step, Answer | None, None]
     waiting: Step | None = None
-    attempts: Counter[int] = field(default_factory=Counter)
+    attempts: int = 0
 
 
 class Investigation:
@@ -70,8 +67,6 @@ class Investigation:
         memory: int,
         runs: int = RUNS,
     ) -> None:
-        #: Jobs for the crew, which come before any other.
-        self.jobs: deque[Job] = deque()
         #: Id of the shipped known bug that has a signature.
         self.known: dict[str, str] = {}
         #: Known bugs that are recognised by their smallest case, whatever the signature is.
@@ -87,7 +82,7 @@ class Investigation:
         self._queue: deque[_Inquiry] = deque()
         self._active: list[_Inquiry] = []
         self._tried: Counter[str] = Counter()
-        self._serial = FIRST_INDEX
+        self._jobs: deque[Job] = deque()
 
     # --- findings come in -------------------------------------------------------------------------------------------
 
@@ -115,12 +110,12 @@ class Investigation:
             target=result.target,
             oracle=verdict.oracle,
             symptom=verdict.symptom,
-            job=job.index,
+            job=job.number,
             case_id=result.case,
             case_json=case,
             result=_stored(result, job),
             script=script,
-            history=[earlier.index for earlier in history],
+            history=[earlier.to_json() for earlier in history],
             state="internal" if internal else "known" if known else "new",
             known=known,
         )
@@ -128,7 +123,7 @@ class Investigation:
         new = (first or self._is_back(bug, job)) and not known and not internal
         bug = self._database.bug(bug.id)
         self._tell(
-            events.FindingSeen(bug.id, bug.title, bug.target, bug.symptom, new, job.index, bug.signature, bug.known)
+            events.FindingSeen(bug.id, bug.title, bug.target, bug.symptom, new, job.number, bug.signature, bug.known)
         )
         if number is None:
             return
@@ -141,7 +136,7 @@ class Investigation:
         """Whether a bug was fixed when it ran last; it is tried anew then."""
         if bug.id not in self._database.fixed():
             return False
-        note = f"case {job.index} of the campaign showed it"
+        note = f"case {job.number} of the campaign showed it"
         self._database.add_replay(bug.id, "back", note, describe()["packages"])
         self._database.reopen(bug.id)
         self._tried[bug.id] = 0
@@ -156,9 +151,14 @@ class Investigation:
                 self._take_up(stored[0], job_of)
 
     def _take_up(self, finding: Finding, job_of: Callable[[int], Job]) -> None:
-        result, job = Result.from_json(finding.result), Job.from_json(finding.result["job"])
-        history = tuple(job_of(index) for index in finding.history if index >= 0)
-        self._open(finding.bug, finding.id, job, result, finding.case_json, finding.script, history)
+        def job(stored: Any, number: int) -> Job:
+            # A campaign of an earlier version has written down the number alone.
+            return job_from_json(stored) if isinstance(stored, Mapping) and "kind" in stored else job_of(number)
+
+        result = Result.from_json(finding.result)
+        found = job(finding.result.get("job"), finding.job)
+        history = tuple(job(one, one) for one in finding.history)
+        self._open(finding.bug, finding.id, found, result, finding.case_json, finding.script, history)
 
     def _open(
         self,
@@ -203,19 +203,20 @@ class Investigation:
             if isinstance(inquiry.waiting, Confirmation) and inquiry.waiting.poll(width):
                 self._move(inquiry, None)
 
-    def answered(self, answer: Answer) -> bool:
-        """Take the answer of a side job; False if it is somebody else's."""
-        for inquiry in self._active:
-            job = inquiry.waiting
-            if isinstance(job, Job) and job.index == answer.job.index:
-                inquiry.attempts[job.index] += 1
-                again = answer.loss is not None and answer.loss.kind == "interrupted"
-                if again and inquiry.attempts[job.index] < ATTEMPTS:
-                    self.jobs.append(job)
-                else:
-                    self._move(inquiry, answer)
-                return True
-        return answer.job.index <= FIRST_INDEX
+    def next(self) -> Job | None:
+        """The next job: a script that is to be written, or a case that is to run again."""
+        return self._jobs.popleft() if self._jobs else None
+
+    def done(self, answer: Answer) -> None:
+        """Take the answer to one of its jobs."""
+        inquiry = next((one for one in self._active if one.waiting is answer.job), None)
+        if inquiry is None or answer.reply.partial:
+            return
+        inquiry.attempts += 1
+        if answer.loss is not None and answer.loss.kind == "interrupted" and inquiry.attempts < ATTEMPTS:
+            self._jobs.append(answer.job)
+        else:
+            self._move(inquiry, answer)
 
     def stop(self) -> None:
         """End what is running; what is not settled stays new and is tried when the campaign goes on."""
@@ -225,16 +226,16 @@ class Investigation:
             inquiry.steps.close()
         self._active.clear()
         self._queue.clear()
-        self.jobs.clear()
+        self._jobs.clear()
 
     def _move(self, inquiry: _Inquiry, answer: Answer | None) -> None:
         try:
-            inquiry.waiting = inquiry.steps.send(answer)
+            inquiry.waiting, inquiry.attempts = inquiry.steps.send(answer), 0
         except StopIteration:
             self._active.remove(inquiry)
             return
         if isinstance(inquiry.waiting, Job):
-            self.jobs.append(inquiry.waiting)
+            self._jobs.append(inquiry.waiting)
 
     def _with_case(
         self,
@@ -249,7 +250,7 @@ class Investigation:
         """Fresh processes, then a fresh worker, then the recorded sequence."""
         target = result.target
         if not script:
-            answer = yield Job(index=self._index(), target=target, case=case, script_limit=SCRIPT_SECONDS)
+            answer = yield Script(target=target, case=case, limit=SCRIPT_SECONDS)
             script = answer.reply.script if answer is not None else ""
             if script:
                 self._database.set_script(number, script)
@@ -268,7 +269,7 @@ class Investigation:
                 self._settle(number, "flaky", k, n, f"only {k} of {n} fresh processes")
                 return
             blocked = "its script could not run; " if "cannot run" in confirmation.outcomes else ""
-        again = Job(index=self._index(), target=target, case=case, seed=job.seed, fresh=True)
+        again = Run(target=target, case=case, seed=job.seed if isinstance(job, Grow | Run) else 0, fresh=True)
         answer = yield again
         if answer is not None and _again(answer, result):
             note = f"{blocked}not in a fresh process, but in a fresh worker: one thread, and a compiler that is warm"
@@ -278,7 +279,7 @@ class Investigation:
             # The case is what ran last; what led there is in the job.
             yield from self._without_case(bug, number, job, result, history)
             return
-        yield from self._sequence(bug, number, replace(again, index=self._index()), result, case, history, (k, n))
+        yield from self._sequence(bug, number, again, result, case, history, (k, n))
 
     def _without_case(
         self, bug: str, number: int, job: Job, result: Result, history: tuple[Job, ...]
@@ -286,14 +287,13 @@ class Investigation:
         """It crashed while growing: there is only the job to run again."""
         k = 0
         for _ in range(self._runs):
-            answer = yield replace(job, index=self._index(), traced=True, fresh=True)
+            answer = yield replace(_traced(job), fresh=True)
             k += answer is not None and _again(answer, result)
         if k:
             state = "confirmed" if k == self._runs else "flaky"
             self._settle(number, state, k, self._runs, f"{k} of {self._runs} fresh workers, while growing")
             return
-        again = replace(job, index=self._index(), traced=True)
-        yield from self._sequence(bug, number, again, result, "", history, (0, self._runs))
+        yield from self._sequence(bug, number, _traced(job), result, "", history, (0, self._runs))
 
     def _sequence(
         self,
@@ -338,14 +338,15 @@ class Investigation:
     def _write(self, bug: Bug, case: str, script: str, result: Mapping[str, Any]) -> None:
         write_finding(self._directory / bug.id, case=case, script=script, result=result)
 
-    def _index(self) -> int:
-        self._serial -= 1
-        return self._serial
-
 
 def _stored(result: Result, job: Job) -> dict[str, Any]:
     """A result as it is kept: with the job that showed it."""
     return {**result.to_json(), "job": job.to_json()}
+
+
+def _traced(job: Job) -> Job:
+    """A job that writes down each call before it runs."""
+    return replace(job, traced=True) if isinstance(job, Grow) else job
 
 
 def _again(answer: Answer, result: Result) -> bool:

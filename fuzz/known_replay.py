@@ -15,16 +15,13 @@ from shakeout.corpus.rows import Known
 from shakeout.fuzz import events
 from shakeout.fuzz.failure import failure_of
 from shakeout.fuzz.investigation import Investigation
-from shakeout.fuzz.protocol import Job
+from shakeout.fuzz.jobs import Job, Run
 from shakeout.fuzz.results import Answer
 from shakeout.fuzz.supervisor import Crew, Limits
 from shakeout.fuzz.tally import result_of
 from shakeout.fuzz.triage.recognition import Remembered
 
 __all__ = ["KnownReplay"]
-
-#: Known bugs are given indices from here downwards.
-FIRST_INDEX = -2_000
 
 
 class KnownReplay:
@@ -57,12 +54,10 @@ class KnownReplay:
 
     def run(self, shipped: Sequence[KnownBug]) -> None:
         """Run each once, and tell which the installed versions still have."""
-        jobs = [
-            Job(index=FIRST_INDEX - number, target=bug.case.setting.target, case=encode(bug.case))
-            for number, bug in enumerate(shipped)
-        ]
+        jobs = [Run(target=bug.case.setting.target, case=encode(bug.case)) for bug in shipped]
+        bugs = {id(job): bug for job, bug in zip(jobs, shipped, strict=True)}
         for answer in self._crew.answers(jobs, self._limits, self._stopped):
-            self._answered(shipped[FIRST_INDEX - answer.job.index], answer)
+            self._answered(bugs[id(answer.job)], answer)
 
     def skip(self, bug: KnownBug) -> None:
         """Write down that a bug does not run here."""

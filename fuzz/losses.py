@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from shakeout.corpus import codec
 from shakeout.corpus.case import Case
-from shakeout.fuzz.protocol import Job
+from shakeout.fuzz.jobs import Job
 from shakeout.fuzz.results import Loss, Result, Status
 from shakeout.fuzz.signature import SMALL
 from shakeout.oracles.verdict import Outcome, Verdict

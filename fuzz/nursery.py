@@ -63,7 +63,7 @@ class Nursery:
 
     Args:
         directory: of the campaign.
-        maker: module that turns jobs into cases.
+        maker: name of what grows cases.
         tell: told what the zygote is at.
         shortcuts: of ``shakeout.targets.shortcuts``, for the workers.
         processes: how many workers there will be.

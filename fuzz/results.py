@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from shakeout.fuzz.divergence import Divergence
-from shakeout.fuzz.protocol import Job
+from shakeout.fuzz.jobs import Job
 from shakeout.fuzz.slot import SlotState
 from shakeout.oracles.vendor import Points
 from shakeout.oracles.verdict import Outcome, Verdict, merge
@@ -143,7 +143,7 @@ class Reply:
     """What a worker says of a job; there are several where a job has several settings.
 
     Attributes:
-        index: number of the job.
+        serial: number that the job was sent with.
         seconds: since the job began, or since the reply before.
         resident: bytes of memory that the worker holds now.
         result: of the case; None where none was run.
@@ -159,7 +159,7 @@ class Reply:
         spent: the worker is not fit for another job.
     """
 
-    index: int = 0
+    serial: int = 0
     seconds: float = 0.0
     resident: int = 0
     result: Result | None = None

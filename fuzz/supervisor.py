@@ -7,6 +7,7 @@ hung or grew too large is replaced, and the loss of its job is an answer as well
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import selectors
 import shutil
@@ -21,8 +22,10 @@ from types import MappingProxyType
 from typing import Any
 
 from shakeout.fuzz import events
+from shakeout.fuzz.jobs import Job
+from shakeout.fuzz.makers import GROWER
 from shakeout.fuzz.nursery import SLOW, Nursery, StageFailed
-from shakeout.fuzz.protocol import Channel, Disconnected, Job
+from shakeout.fuzz.protocol import Channel, Disconnected
 from shakeout.fuzz.results import Answer, Loss, LossKind, Reply
 from shakeout.fuzz.slot import WAITING, SlotState, Watch
 from shakeout.fuzz.worker import LOG, TELL_STACK, resident
@@ -73,6 +76,7 @@ class _Seat:
     resident: int = 0
     ready: bool = False
     job: Job | None = None
+    serial: int = 0
     given: float = 0.0
     pending: Job | None = None
     history: list[Job] = field(default_factory=list)
@@ -81,7 +85,7 @@ class _Seat:
     mute: float = 0.0
     empty_since: float = 0.0
     reason: str = ""
-    index: int | None = None
+    died_at: int | None = None
     waiting: bool = False
     looked: float = 0.0
 
@@ -96,7 +100,7 @@ class Crew:
         targets: that are warmed before workers are forked.
         workers: jobs that are at work at a time.
         tell: told of what happens.
-        maker: module that turns jobs into cases.
+        maker: name of what grows cases.
         recycle: jobs after which a worker is replaced.
         device: ``cpu`` or ``cuda``.
         shortcuts: of ``shakeout.targets.shortcuts``. With joint builds there are more workers than jobs at work: the
@@ -112,7 +116,7 @@ class Crew:
         workers: int,
         *,
         tell: events.Listener = lambda event: None,
-        maker: str = "shakeout.fuzz.compose",
+        maker: str = GROWER,
         recycle: int = 150,
         device: str = "cpu",
         shortcuts: Collection[str] = ALWAYS,
@@ -138,7 +142,8 @@ class Crew:
         self._tell = tell
         self._recycle = recycle
         self._selector = selectors.DefaultSelector()
-        self._serial = 0
+        self._forks = itertools.count(1)
+        self._jobs = itertools.count(1)
         self._answers: deque[Answer] = deque()
 
     # --- life -------------------------------------------------------------------------------------------------------
@@ -280,7 +285,7 @@ class Crew:
         A job whose worker somebody else killed runs once more.
 
         Args:
-            jobs: with indices of their own; nothing else is in hand.
+            jobs: each another object; nothing else is in hand.
             limits: what a job may use.
             stop: asked now and then whether to give up.
 
@@ -288,18 +293,18 @@ class Crew:
             ZygoteBroken: the zygote died, and cannot be started again.
         """
         todo = deque(jobs)
-        waiting = {job.index for job in todo}
+        waiting = set(map(id, todo))
         interrupted: set[int] = set()
         while waiting and not stop():
             for answer in self.step(lambda: todo.popleft() if todo else None, limits):
-                index = answer.job.index
-                if index not in waiting or answer.reply.partial:
+                job = id(answer.job)
+                if job not in waiting or answer.reply.partial:
                     continue
-                if answer.loss is not None and answer.loss.kind == "interrupted" and index not in interrupted:
-                    interrupted.add(index)
+                if answer.loss is not None and answer.loss.kind == "interrupted" and job not in interrupted:
+                    interrupted.add(job)
                     todo.append(answer.job)
                     continue
-                waiting.discard(index)
+                waiting.discard(job)
                 yield answer
         if waiting:
             self.abandon()
@@ -327,10 +332,10 @@ class Crew:
             self._dismiss(seat)
             return
         assert seat.channel is not None
-        seat.job, seat.given, seat.waiting = job, time.monotonic(), False
+        seat.job, seat.serial, seat.given, seat.waiting = job, next(self._jobs), time.monotonic(), False
         # If it just died, its death comes with the next look.
         with contextlib.suppress(Disconnected):
-            seat.channel.send(job.to_json())
+            seat.channel.send({"serial": seat.serial, "job": job.to_json()})
 
     def _collect(self, seat: _Seat) -> None:
         assert seat.channel is not None
@@ -350,11 +355,12 @@ class Crew:
             if seat.empty_since:
                 self.replace_seconds = time.monotonic() - seat.empty_since
                 if seat.reason:
-                    self._tell(events.WorkerDied(seat.number, seat.reason, seat.index, round(self.replace_seconds, 4)))
-            seat.empty_since, seat.reason, seat.index = 0.0, "", None
+                    spent = round(self.replace_seconds, 4)
+                    self._tell(events.WorkerDied(seat.number, seat.reason, seat.died_at, spent))
+            seat.empty_since, seat.reason, seat.died_at = 0.0, "", None
             return
         job, reply = seat.job, Reply.from_json(message)
-        if job is None or job.index != reply.index:
+        if job is None or seat.serial != reply.serial:
             return
         self._nursery.deaths = 0
         self._answers.append(Answer(job, seat.number, reply, None, tuple(seat.history)))
@@ -382,10 +388,10 @@ class Crew:
             state = seat.watch.look()
             if seat.waiting:
                 seat.given += now - seat.looked  # that time is the other kernels'
-            seat.waiting, seat.looked = state.job == seat.job.index and state.phase == WAITING, now
+            seat.waiting, seat.looked = state.job == seat.serial and state.phase == WAITING, now
             if seat.waiting:
                 continue
-            early = state.job == seat.job.index and state.phase in ("grow", "reference")
+            early = state.job == seat.serial and state.phase in ("grow", "reference")
             if now - seat.given > limit.seconds:
                 self._punish(seat, "hang", f"no answer within {limit.seconds:.3g} s")
             elif early and now - state.since > limit.early and not seat.job.before:
@@ -441,13 +447,13 @@ class Crew:
         assert job is not None
         assert seat.watch is not None
         state = seat.watch.read()
-        if state.job != job.index or not state.phase:
+        if state.job != seat.serial or not state.phase:
             # It died before it saw the job.
-            state = SlotState(job.index, seat.given, "start", seat.given)
+            state = SlotState(seat.serial, seat.given, "start", seat.given)
         seconds = time.monotonic() - seat.given
         self.headers.distrust(seconds)
         loss = Loss(kind, symptom, state, seconds, self._output(seat))
-        seat.job, seat.index = None, job.index
+        seat.job, seat.died_at = None, job.number
         self._answers.append(Answer(job, seat.number, loss=loss, history=tuple(seat.history)))
 
     def _zygote_died(self) -> None:
@@ -468,8 +474,7 @@ class Crew:
     def _fork(self, seat: _Seat) -> None:
         if not self._nursery.alive:
             return
-        self._serial += 1
-        seat.name = f"worker-{seat.number}-{self._serial}"
+        seat.name = f"worker-{seat.number}-{next(self._forks)}"
         slot = self.directory / "slots" / seat.name
         seat.watch = Watch(slot)
         ours, theirs = socket.socketpair()

@@ -26,7 +26,10 @@ from typing import TYPE_CHECKING, Any
 
 from shakeout.corpus import codec
 from shakeout.corpus.case import Case, Setting
-from shakeout.fuzz.protocol import Channel, Disconnected, Job
+from shakeout.fuzz.jobs import Candidate, Examine, Grow, Job, Learn, Recall, Run, Script, Trial, job_from_json
+from shakeout.fuzz.makers import Made
+from shakeout.fuzz.makers import maker as load_maker
+from shakeout.fuzz.protocol import Channel, Disconnected
 from shakeout.fuzz.results import Reply, Result
 from shakeout.fuzz.signature import INTERNAL
 from shakeout.fuzz.slot import WAITING, Slot
@@ -69,8 +72,7 @@ def main(sock: socket.socket, slot_path: Path, home: Path, maker: str) -> None:
         sock: one end of the worker's channel.
         slot_path: its slot, where nothing is yet.
         home: its directory; what the compilers write goes there.
-        maker: module whose ``compose`` turns a job into a case, or whose ``work`` does what a job asks for and gives
-            the answer to it.
+        maker: name of what grows cases.
     """
     _settle(home)
     _mend()
@@ -79,7 +81,7 @@ def main(sock: socket.socket, slot_path: Path, home: Path, maker: str) -> None:
     with contextlib.suppress(Disconnected):
         while True:
             for message in worker.channel.receive():
-                worker.serve(Job.from_json(message))
+                worker.serve(message["serial"], job_from_json(message["job"]))
     worker.slot.close()
 
 
@@ -160,7 +162,7 @@ def _avoided(case: Case, job: Job) -> Result | None:
     """The result of a case that is not run, because a known bug occurs in it; None if it runs."""
     from shakeout.fuzz.triage.recognition import contained
 
-    if job.case or not (bug := contained(case, job.avoid)):
+    if not (isinstance(job, Grow) and (bug := contained(case, job.avoid))):
         return None
     operators = case.program.operators()
     return Result(case.id, case.setting.target, "avoided", operators=operators, reason=f"contains {bug}")
@@ -168,26 +170,24 @@ def _avoided(case: Case, job: Job) -> Result | None:
 
 class _Worker:
     def __init__(self, channel: Channel, slot: Slot, home: Path, maker: str) -> None:
-        from importlib import import_module
-
         self.channel = channel
         self.slot = slot
         self._home = home
         watched(lambda waiting: self.slot.phase(WAITING if waiting else "run"))
-        self._maker = import_module(maker)
+        self._maker = load_maker(maker)
         self._kept = _Kept()
         self._done = 0
 
-    def serve(self, job: Job) -> None:
-        """One job, and the answer to it."""
+    def serve(self, serial: int, job: Job) -> None:
+        """One job, and the replies to it."""
         began = time.monotonic()
         with contextlib.suppress(OSError):
             os.ftruncate(1, 0)
-        self.slot.begin(job.index, json.dumps(job.to_json()))
+        self.slot.begin(serial, json.dumps(job.to_json()))
         with occupied():
             for reply in self._replies(job):
                 spent = time.monotonic() - began
-                whole = replace(reply, index=job.index, seconds=spent, resident=resident(os.getpid()))
+                whole = replace(reply, serial=serial, seconds=spent, resident=resident(os.getpid()))
                 self.channel.send(whole.to_json())
                 began = time.monotonic()
         self.slot.end()
@@ -198,17 +198,19 @@ class _Worker:
     def _replies(self, job: Job) -> Iterator[Reply]:
         """What came of a job, one reply for each setting; an error of our own is a reply too."""
         try:
-            if hasattr(self._maker, "work"):
-                yield self._maker.work(job, self.slot)
-                return
-            if job.script_limit:
-                from shakeout.fuzz.execute import repro
+            match job:
+                case Examine() | Learn() | Recall():
+                    from shakeout.fuzz.learning.maker import work
 
-                yield Reply(script=repro(codec.decode(job.case), limit=job.script_limit))
-                return
-            sequence = tuple(text for earlier in job.before for text, _ in self._cases(earlier))
-            for _, reply in self._cases(job):
-                yield replace(reply, sequence=sequence)
+                    yield work(job, self.slot)
+                case Script():
+                    from shakeout.fuzz.execute import repro
+
+                    yield Reply(script=repro(codec.decode(job.case), limit=job.limit))
+                case _:
+                    sequence = tuple(text for earlier in job.before for text, _ in self._cases(earlier))
+                    for _, reply in self._cases(job):
+                        yield replace(reply, sequence=sequence)
         except MemoryError:
             yield Reply(internal=f"{INTERNAL} MemoryError", traceback=traceback.format_exc())
         except Exception as error:
@@ -226,21 +228,16 @@ class _Worker:
         from shakeout.fuzz.execute import Shared, execute, related
 
         # What follows from random states of the process would differ between a first run and a replay.
-        random.seed(job.seed)
-        torch.manual_seed(job.seed & 0x7FFFFFFFFFFFFFFF)
-        fed: tuple[str, ...] = ()
-        traces: tuple[Any, ...] = ()
+        seed = job.seed if isinstance(job, Grow | Run) else 0
+        random.seed(seed)
+        torch.manual_seed(seed & 0x7FFFFFFFFFFFFFFF)
         began = time.monotonic()
-        reference = None
-        if job.case:
-            cases = [codec.decode(job.case)]
-        else:
-            self.slot.phase("grow")
-            made = self._maker.compose(job, self.slot.trace if job.traced else None)
-            reference = made.reference
-            cases = [made.case, *(replace(made.case, setting=setting) for setting in made.further)]
-            fed, traces = tuple(sorted(set(made.fed))), tuple(made.traces)
-        shared = Shared(grown=reference, kept=self._kept.of(cases[0]) if "candidate" in job.recipe else {})
+        made = self._made(job)
+        cases = [made.case, *(replace(made.case, setting=setting) for setting in made.further)]
+        fed, traces = tuple(sorted(set(made.fed))), tuple(made.traces)
+        # Somebody looks for a smaller case or a culprit: they ask whether a case fails, again and again, and not where.
+        searching = isinstance(job, Candidate | Trial)
+        shared = Shared(grown=made.reference, kept=self._kept.of(cases[0]) if searching else {})
         derived: Derived | None = None
         waiting = deque(cases)
         while waiting:
@@ -252,7 +249,7 @@ class _Worker:
                 case,
                 self.slot.phase,
                 shared,
-                explain="candidate" not in job.recipe,  # a minimiser asks whether it fails, and not where
+                explain=not searching,
                 about=lambda other: self.slot.case(other.text),
                 derived=derived,
             )
@@ -264,7 +261,7 @@ class _Worker:
             if len(os.listdir("/proc/self/task")) > THREADS or _broken(case.setting.device):
                 reply = replace(reply, spent=True)  # neither is mended; another worker starts anew
             if case is cases[0]:
-                found = None if job.case else related(case, result, shared)
+                found = None if isinstance(job, Run) else related(case, result, shared)
                 # What is not taken under the default setting is not taken under the others, each time at full price.
                 if result.status in ("invalid", "unsupported", "failed"):
                     waiting.clear()
@@ -275,6 +272,27 @@ class _Worker:
                 reply = replace(reply, settled=True)
             yield text, replace(reply, partial=bool(waiting))
             began = time.monotonic()
+
+    def _made(self, job: Job) -> Made:
+        """The case of a job, and what else its making gives."""
+        match job:
+            case Run():
+                return Made(codec.decode(job.case))
+            case Grow():
+                self.slot.phase("grow")
+                return self._maker.compose(job, self.slot.trace if job.traced else None)
+            case Candidate():
+                from shakeout.fuzz.minimise.settle import Demands, settle
+
+                self.slot.phase("grow")
+                return Made(settle(codec.decode(job.case), Demands(job.defined, job.finite)))
+            case Trial():
+                from shakeout.fuzz.triage.bisect.hooks import limit_process
+
+                self.slot.phase("grow")
+                limit_process(job)
+                return Made(codec.decode(job.case))
+        raise TypeError(f"a worker cannot do {type(job).__name__}")
 
     def _explained(self, case: Case, reply: Reply, result: Result) -> Reply:
         """A reply with what a failing case needs, its text and its script; unless the disk is to blame."""

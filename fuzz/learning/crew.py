@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from shakeout.fuzz import events
+from shakeout.fuzz.jobs import Examine, Job, Learn, Recall
 from shakeout.fuzz.learning.store import Files, read
-from shakeout.fuzz.protocol import Job
+from shakeout.fuzz.losses import REFERENCE
 from shakeout.fuzz.results import Answer
 from shakeout.fuzz.supervisor import Crew, Limits
 
@@ -125,7 +126,7 @@ def learn_operators(
     session = _Session(files, rows, records or {}, seen, calls, len(names), len(names) - len(todo), tell)
     if not todo:
         return []
-    crew = Crew(scratch, (), workers, tell=listen, maker="shakeout.fuzz.learning.maker")
+    crew = Crew(scratch, (), workers, tell=listen, maker="shakeout.fuzz.learning.maker:Learner")
     began = time.monotonic()
     try:
         crew.start(stop)
@@ -164,8 +165,7 @@ class _Session:
         self.cases: deque[tuple[Lost, str]] = deque()
         self.lost: list[Lost] = []
         self.traces = self.found = 0
-        self._given: dict[int, _Task | tuple[Lost, str]] = {}
-        self._serial = 0
+        self._given: list[tuple[Job, _Task | tuple[Lost, str]]] = []
 
     @property
     def left(self) -> bool:
@@ -175,10 +175,10 @@ class _Session:
     def next(self, *, over: bool) -> Job | None:
         """The next job, or None; with ``over``, no operator is begun."""
         task: _Task | tuple[Lost, str]
-        recipe: dict[str, Any]
+        job: Job
         if self.cases:
             task = self.cases.popleft()
-            recipe = {"call": task[1]}
+            job = Recall(target=REFERENCE, call=task[1], fresh=True)
         elif self.waiting and not over:
             task = self.waiting.popleft()
             # Read only now: of all operators, these files take half a minute to read.
@@ -186,24 +186,35 @@ class _Session:
                 examined = read(self.files.examined(task.operator))
                 task.learning = examined is not None and "traces" in examined  # else it failed, and is tried again
                 task.without += (examined or {}).get("without", ())
-            recipe = {"operator": task.operator, "without": task.without}
+            name, without = task.operator, tuple(task.without)
             if task.learning:
-                recipe["examined"] = str(self.files.examined(task.operator).absolute())
-                recipe["seen"] = self.seen.get(task.operator, ())
+                examined_file = str(self.files.examined(name).absolute())
+                seen = tuple(self.seen.get(name, ()))
+                job = Learn(
+                    target=REFERENCE, operator=name, examined=examined_file, without=without, seen=seen, fresh=True
+                )
             else:
-                recipe |= {"traces": self.rows.get(task.operator, ()), "records": self.records.get(task.operator, ())}
-                recipe["calls"] = self.calls
+                traces, records = tuple(self.rows.get(name, ())), tuple(self.records.get(name, ()))
+                job = Examine(
+                    target=REFERENCE,
+                    operator=name,
+                    without=without,
+                    traces=traces,
+                    records=records,
+                    calls=self.calls,
+                    fresh=True,
+                )
         else:
             return None
-        self._serial += 1
-        self._given[self._serial] = task
-        return Job(index=self._serial, target="eager", recipe=recipe, fresh=True)
+        self._given.append((job, task))
+        return job
 
     def take(self, answer: Answer) -> None:
         """What came of a job."""
-        task = self._given.pop(answer.job.index, None)
-        if task is None:
+        place = next((place for place, (job, _) in enumerate(self._given) if job is answer.job), None)
+        if place is None:
             return
+        _, task = self._given.pop(place)
         if isinstance(task, tuple):
             self._keep(task[0], answer)
         elif answer.loss is not None:

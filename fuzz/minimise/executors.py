@@ -13,11 +13,11 @@ from shakeout.corpus import codec
 from shakeout.corpus.case import Case
 from shakeout.fuzz.failure import failure_of
 from shakeout.fuzz.isolated import Isolated
+from shakeout.fuzz.jobs import Candidate, Job, Run
 from shakeout.fuzz.losses import REFERENCE
 from shakeout.fuzz.minimise.predicate import Outcome
 from shakeout.fuzz.minimise.settle import Demands, Unsettled, settle
 from shakeout.fuzz.nursery import ZygoteBroken
-from shakeout.fuzz.protocol import Job
 from shakeout.fuzz.results import Answer
 from shakeout.fuzz.signature import INTERNAL
 from shakeout.fuzz.tally import result_of
@@ -60,9 +60,7 @@ class Crewed:
     def __init__(self, directory: Path, target: str, workers: int, *, device: str = "cpu", **more: Any) -> None:
         self._own = device
         self._crews = {
-            name: Isolated(
-                directory / name, [target], workers, maker="shakeout.fuzz.minimise.settle", device=name, **more
-            )
+            name: Isolated(directory / name, [target], workers, device=name, **more)
             for name in dict.fromkeys((device, "cpu"))
         }
         self._open = contextlib.ExitStack()
@@ -99,9 +97,8 @@ def _job(case: Case, demands: Demands) -> Job:
     target, device = case.setting.target, case.setting.device
     if target == REFERENCE:
         # A reference that crashes would do so while the candidate is settled, and blame nobody.
-        return Job(index=0, target=target, case=case.text, device=device)
-    recipe = {"candidate": case.text, "defined": demands.defined, "finite": demands.finite}
-    return Job(index=0, target=target, recipe=recipe, device=device)
+        return Run(target=target, case=case.text, device=device)
+    return Candidate(target=target, case=case.text, device=device, defined=demands.defined, finite=demands.finite)
 
 
 def _outcome(answer: Answer) -> Outcome:

@@ -6,11 +6,10 @@ minimised, because a case that a person wrote need not keep them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from shakeout.corpus import codec
 from shakeout.corpus.case import Case, InputSet
 from shakeout.corpus.program import Arg, Call, Program, Ref, TensorType
 from shakeout.corpus.program import mapped as replaced
@@ -20,10 +19,7 @@ from shakeout.fuzz.minimise.sizes import scaled
 if TYPE_CHECKING:
     import torch
 
-    from shakeout.fuzz.compose import Made
-    from shakeout.fuzz.protocol import Job
-
-__all__ = ["DEMANDS", "Demands", "Unsettled", "compose", "mapped", "prepare", "settle", "written"]
+__all__ = ["DEMANDS", "Demands", "Unsettled", "mapped", "settle", "written"]
 
 
 class Unsettled(Exception):
@@ -45,22 +41,6 @@ class Demands:
 
 #: From the strictest; those that the original keeps are asked of its candidates.
 DEMANDS = (Demands(), Demands(finite=False), Demands(defined=False, finite=False))
-
-
-# --- for workers: this module makes the case of a job ---------------------------------------------------------------
-
-
-def prepare(say: Callable[[str], None]) -> None:
-    """Load what ``compose`` needs, before any fork."""
-    import shakeout.generators.inputsets  # noqa: F401
-
-
-def compose(job: Job, before_call: Callable[[str], None] | None = None) -> Made:
-    """The settled case of a job whose recipe holds the text of a candidate and the demands; raises Unsettled."""
-    from shakeout.fuzz.compose import Made
-
-    demands = Demands(job.recipe["defined"], job.recipe["finite"])
-    return Made(settle(codec.decode(job.recipe["candidate"]), demands))
 
 
 # --- settling -------------------------------------------------------------------------------------------------------

@@ -20,9 +20,10 @@ from shakeout.fuzz.environment import describe
 from shakeout.fuzz.exits import Exit
 from shakeout.fuzz.failure import Failure, failure_of, remembered
 from shakeout.fuzz.folder import SEQUENCE
+from shakeout.fuzz.jobs import Job, Run
 from shakeout.fuzz.losses import REFERENCE
+from shakeout.fuzz.makers import RUNS_ONLY
 from shakeout.fuzz.nursery import ZygoteBroken
-from shakeout.fuzz.protocol import Job
 from shakeout.fuzz.results import Result
 from shakeout.fuzz.supervisor import Crew, Limits
 from shakeout.fuzz.tally import result_of
@@ -205,8 +206,7 @@ def _on(
     """Run items of one device, one target after the other as it is warm."""
     names = tuple(dict.fromkeys(_case(item).setting.target for item in items))
     with tempfile.TemporaryDirectory(prefix="shakeout-") as scratch:
-        maker = "shakeout.fuzz.minimise.settle"
-        crew = Crew(Path(scratch), names, workers, tell=warming, maker=maker, device=device)
+        crew = Crew(Path(scratch), names, workers, tell=warming, maker=RUNS_ONLY, device=device)
         try:
             crew.start(stop, complete=False)
             for name in crew.in_order(names):
@@ -226,25 +226,25 @@ def _on(
 
 def _run(crew: Crew, items: Sequence[Item], memory: int, runs: int, stop: Callable[[], bool]) -> Iterator[Row]:
     times = TimeLimits()
-    # The number of a job tells its item: ``runs`` of them stand one behind the other.
-    jobs = [_job(number, items[number // runs]) for number in range(runs * len(items))]
+    jobs = [(number, _job(item)) for number, item in enumerate(items) for _ in range(runs)]
+    of = {id(job): number for number, job in jobs}
     seen: dict[int, list[Result]] = {number: [] for number in range(len(items))}
 
     def limits(job: Job) -> Limits:
         return Limits(times.limit(job.target) * (1 + len(job.before)), memory)
 
-    for answer in crew.answers(jobs, limits, stop):
-        number = answer.job.index // runs
+    for answer in crew.answers([job for _, job in jobs], limits, stop):
+        number = of[id(answer.job)]
         seen[number].append(result_of(answer))
         if len(seen[number]) == runs:
             yield _judged(items[number], seen[number])
 
 
-def _job(number: int, item: Item) -> Job:
+def _job(item: Item) -> Run:
     case = _case(item)
     name, device = case.setting.target, case.setting.device
-    before = tuple(Job(index=0, target=name, case=text) for text in item.before)
-    return Job(index=number, target=name, case=case.text, device=device, before=before, fresh=True)
+    before = tuple(Run(target=name, case=text) for text in item.before)
+    return Run(target=name, case=case.text, device=device, before=before, fresh=True)
 
 
 def _judged(item: Item, results: Sequence[Result]) -> Row:

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shakeout.fuzz.protocol import Job
+from shakeout.fuzz.jobs import Grow, Job
 from shakeout.fuzz.results import Answer
 from shakeout.fuzz.supervisor import Crew, Limits
 from shakeout.fuzz.zygote import ENVIRONMENT
@@ -79,7 +79,7 @@ def measure(
     recipe = {"style": "network", "operators": 10, **recipe}
 
     def jobs(seeds: Iterable[int]) -> list[Job]:
-        return [Job(index=seed, target="inductor", seed=seed, recipe=recipe, knobs=knobs) for seed in seeds]
+        return [Grow(number=seed, target="inductor", seed=seed, recipe=recipe, knobs=knobs) for seed in seeds]
 
     with contextlib.ExitStack() as stack:
         tallies = []

@@ -14,7 +14,7 @@ from shakeout.corpus.standalone import differences
 from shakeout.fuzz import replicas, runs
 from shakeout.fuzz.compose import compose
 from shakeout.fuzz.execute import Shared, execute
-from shakeout.fuzz.protocol import Job
+from shakeout.fuzz.jobs import Grow
 from shakeout.oracles.verdict import Outcome
 from shakeout.targets.planted import FAULTS
 
@@ -149,7 +149,7 @@ def test_replicas_pass_through_eight_bit_floats() -> None:
 def test_growing_shows_what_the_text_shows() -> None:
     settings = set()
     for seed in range(150):
-        made = compose(Job(index=seed, target="eager", seed=seed, recipe={"index": seed}))
+        made = compose(Grow(number=seed, target="eager", seed=seed, recipe={"index": seed}))
         told, grown = runs.observe(script.load(made.case)), made.reference
         if grown is None:
             continue  # eager wrote where it should not, and the call was dropped

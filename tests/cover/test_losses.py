@@ -5,14 +5,14 @@ import json
 import pytest
 
 from shakeout.corpus.codec import encode, to_json
+from shakeout.fuzz.jobs import Grow
 from shakeout.fuzz.losses import lost
-from shakeout.fuzz.protocol import Job
 from shakeout.fuzz.results import Loss
 from shakeout.fuzz.selftest import case
 from shakeout.fuzz.slot import SlotState
 
 CASE = case("abort")
-JOB = Job(index=4, target="planted")
+JOB = Grow(number=4, seed=4, target="planted")
 
 
 def loss(kind, phase: str, text: str = "", what="case", symptom: str = "SIGSEGV", output: str = "") -> Loss:

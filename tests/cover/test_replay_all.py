@@ -125,7 +125,7 @@ def test_a_bug_that_was_fixed_and_fails_again_begins_its_second_life(
 def test_a_fixed_bug_that_a_campaign_finds_again_is_new(directory: Path) -> None:
     from shakeout.fuzz import events
     from shakeout.fuzz.investigation import Investigation
-    from shakeout.fuzz.protocol import Job
+    from shakeout.fuzz.jobs import Grow
 
     told: list[events.Event] = []
     case = replace(selftest.case("wrong value"), program=replace(selftest.case("wrong value").program, returns=(2,)))
@@ -136,11 +136,11 @@ def test_a_fixed_bug_that_a_campaign_finds_again_is_new(directory: Path) -> None
         database.add_replay(bug, "fixed", "", {})
         investigation = Investigation(database, directory, None, told.append, memory=1)  # type: ignore[arg-type]
         with database.transaction():
-            investigation.found(Job(index=7, target="planted"), found, case.text, "print()", ())
+            investigation.found(Grow(number=7, seed=7, target="planted"), found, case.text, "print()", ())
         assert database.lives() == {bug: 2}
         assert investigation.busy
         with database.transaction():
-            investigation.found(Job(index=8, target="planted"), found, case.text, "print()", ())
+            investigation.found(Grow(number=8, seed=8, target="planted"), found, case.text, "print()", ())
         assert database.lives() == {bug: 2}
     assert [event.new for event in told if isinstance(event, events.FindingSeen)] == [True, False]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shakeout.fuzz.protocol import Job
+from shakeout.fuzz.jobs import Grow
 from shakeout.fuzz.results import Answer
 from shakeout.fuzz.supervisor import Crew, Limits
 from shakeout.targets.shortcuts import SHORTCUTS, environment
@@ -20,7 +20,7 @@ def results(directory: Path, shortcuts: tuple[str, ...]) -> dict[tuple[int, str]
     """What two workers make of six programs and of what relations make of these; their server is killed meanwhile."""
     directory.mkdir()
     recipe = {"style": "network", "operators": 6, "mode": "inference"}
-    waiting = [Job(index=n, target="inductor", seed=n, recipe=recipe) for n in range(6)]
+    waiting = [Grow(number=n, target="inductor", seed=n, recipe=recipe) for n in range(6)]
     crew = Crew(directory, ["inductor"], 2, shortcuts=shortcuts)
     found: list[Answer] = []
     try:
@@ -34,7 +34,7 @@ def results(directory: Path, shortcuts: tuple[str, ...]) -> dict[tuple[int, str]
         crew.stop()
     assert not [answer.loss for answer in found if answer.loss is not None]
     return {
-        (answer.job.index, said.relation): (said.status, said.outcome, said.signature, said.case)
+        (answer.job.number, said.relation): (said.status, said.outcome, said.signature, said.case)
         for answer in found
         for said in [answer.reply.result]
     }

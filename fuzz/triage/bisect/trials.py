@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from shakeout.corpus.case import Case
+from shakeout.fuzz import jobs
 from shakeout.fuzz.failure import Failure, failure_of, with_less
 from shakeout.fuzz.isolated import Isolated
-from shakeout.fuzz.protocol import Job
 from shakeout.fuzz.tally import result_of
 from shakeout.fuzz.triage.bisect.hooks import Limit
 from shakeout.fuzz.triage.bisect.search import Verdict
@@ -72,7 +72,7 @@ class Crewed(Isolated):
     """
 
     def __init__(self, directory: Path, target: str, workers: int, **more: Any) -> None:
-        super().__init__(directory, [target], workers, maker="shakeout.fuzz.triage.bisect.hooks", **more)
+        super().__init__(directory, [target], workers, **more)
         self._records = directory / "records"
         self._serial = itertools.count()
 
@@ -84,9 +84,9 @@ class Crewed(Isolated):
     def __call__(self, trials: Sequence[Trial]) -> list[Shown]:
         """What each trial showed."""
         records = [self._records / str(next(self._serial)) for _ in trials]
-        jobs = [_job(trial, record) for trial, record in zip(trials, records, strict=True)]
+        asked = [_job(trial, record) for trial, record in zip(trials, records, strict=True)]
         found = []
-        for answer, record in zip(self.answers(jobs), records, strict=True):
+        for answer, record in zip(self.answers(asked), records, strict=True):
             if answer is None:
                 found.append(Shown("infra"))
                 continue
@@ -97,11 +97,12 @@ class Crewed(Isolated):
         return found
 
 
-def _job(trial: Trial, record: Path) -> Job:
+def _job(trial: Trial, record: Path) -> jobs.Trial:
     setting = trial.case.setting
-    recipe: dict[str, Any] = {"candidate": trial.case.text, "record": str(record)}
-    recipe |= asdict(trial.limit) if trial.limit is not None else {}
-    return Job(index=0, target=setting.target, recipe=recipe, device=setting.device, fresh=trial.limit is not None)
+    job = jobs.Trial(target=setting.target, case=trial.case.text, record=str(record), device=setting.device)
+    if (limit := trial.limit) is None:
+        return job
+    return replace(job, limit=limit.kind, most=limit.most, without=limit.without, fresh=True)
 
 
 def judged(shown: Shown, wanted: Failure) -> Verdict:
