@@ -19,6 +19,7 @@ from shakeout.fuzz import runs
 from shakeout.fuzz.compose import compose
 from shakeout.fuzz.execute import Shared, execute, related
 from shakeout.fuzz.jobs import Grow, Run
+from shakeout.fuzz.makers import GROWER
 from shakeout.fuzz.protocol import Channel
 from shakeout.fuzz.results import Result
 from shakeout.fuzz.slot import Slot
@@ -249,7 +250,7 @@ def test_what_a_question_about_the_parent_gives_without_one_is_nothing() -> None
 def test_a_worker_runs_the_changed_case_behind_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metamorphic, "TURN", 1)
     ours, theirs = socket.socketpair()
-    worker = _Worker(Channel(ours), Slot(tmp_path / "slot"), tmp_path, "shakeout.fuzz.compose")
+    worker = _Worker(Channel(ours), Slot(tmp_path / "slot"), tmp_path, GROWER)
     for seed in range(20):
         answers = list(worker._cases(Grow(number=seed, target="eager", seed=seed)))
         if len(answers) == 2:
