@@ -29,6 +29,9 @@ _STATES = {
     "new": "it was not confirmed in fresh processes yet",
 }
 
+#: What a person said of a bug after which nobody outside should hear of it, or hear of it again.
+_DECIDED = ("reported", "invalid", "wontfix", "duplicate-of")
+
 
 def report_command(job: Job, *, form: Format | None, output: Path | None, anyway: bool) -> int:
     """Write the report of one case to a file or to standard output. Nothing is filed, ever.
@@ -94,9 +97,9 @@ def _objections(job: Job, result: Mapping[str, Any], shows: bool) -> Iterator[st
         if bug.state in _STATES:
             yield _STATES[bug.state]
         decision = database.standing().get(bug.id)
-        if decision is not None and decision.status in ("reported", "invalid", "wontfix", "duplicate"):
-            other = f" of {decision.other}" if decision.other else ""
-            yield f"somebody said that it is {decision.status}{other}: {decision.note}"
+        if decision is not None and decision.status in _DECIDED:
+            said = " ".join(filter(None, (decision.status, decision.other)))
+            yield f"somebody said that it is {said}" + (f": {decision.note}" if decision.note else "")
 
 
 def _stored(folder: Path | None) -> Mapping[str, Any]:
