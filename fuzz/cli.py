@@ -11,6 +11,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 
+from shakeout.corpus.interpreter import add_working_directory
 from shakeout.fuzz.commands import campaigns, findings, inventory
 from shakeout.fuzz.commands.places import Mistake
 from shakeout.fuzz.exits import Exit
@@ -20,9 +21,7 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status."""
-    # A console script does not look into the current directory, where a user's own kernels are.
-    if "" not in sys.path and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    add_working_directory()  # where a user's own kernels are
     parser = _parser()
     options = parser.parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
@@ -100,7 +99,3 @@ def _parser() -> argparse.ArgumentParser:
     for group in (campaigns, findings, inventory):
         group.add_commands(add)
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
-import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 from shakeout.corpus import codec
 from shakeout.corpus.case import Case
+from shakeout.corpus.interpreter import command
 
 __all__ = ["render", "replay_case", "replay_known", "replay_script"]
 
@@ -59,7 +60,10 @@ def replay_case(path: Path, target: str | None = None) -> int:
 
 def replay_script(path: Path) -> int:
     """Run a script; its status."""
-    return subprocess.run([sys.executable, str(path)], check=False).returncode
+    # What lies beside the script, or in the working directory, must not hide what is installed: from its own children
+    # neither.
+    environment = {**os.environ, "PYTHONSAFEPATH": "1"}
+    return subprocess.run(command(str(path)), env=environment, check=False).returncode
 
 
 def replay_known(target: str | None = None) -> int:
