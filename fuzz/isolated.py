@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 
 from shakeout.fuzz import events
+from shakeout.fuzz.place import Place
 from shakeout.fuzz.protocol import Job
 from shakeout.fuzz.supervisor import Answer, Crew, Limits
 from shakeout.fuzz.timing import TimeLimits
@@ -24,12 +25,11 @@ class Isolated:
         targets: that are warmed.
         workers: how many.
         maker: module that makes the case of a job.
-        device: ``cpu`` or ``cuda``.
+        place: of the cases.
         memory: bytes that a job may take.
         seconds: that it may take; None to derive it as it goes.
         tell: told while the targets are warmed.
         stop: asked now and then whether to give up.
-        environment: what else the workers find in their environment from their start.
     """
 
     def __init__(
@@ -39,14 +39,13 @@ class Isolated:
         workers: int,
         *,
         maker: str,
-        device: str = "cpu",
+        place: Place,
         memory: int = 4 << 30,
         seconds: float | None = None,
         tell: events.Listener = lambda event: None,
         stop: Callable[[], bool] = lambda: False,
-        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        self._crew = Crew(directory, targets, workers, tell=tell, maker=maker, device=device, environment=environment)
+        self._crew = Crew(directory, targets, workers, tell=tell, maker=maker, place=place)
         self._times = TimeLimits(seconds)
         self._memory = memory
         self._numbers = itertools.count()

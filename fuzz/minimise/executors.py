@@ -5,17 +5,19 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from shakeout.corpus import codec
-from shakeout.corpus.case import Case
+from shakeout.corpus.case import Case, Setting
 from shakeout.fuzz.isolated import Isolated
 from shakeout.fuzz.losses import REFERENCE
 from shakeout.fuzz.minimise.predicate import Outcome, failure_of
 from shakeout.fuzz.minimise.settle import Demands, Unsettled, settle
 from shakeout.fuzz.nursery import ZygoteBroken
+from shakeout.fuzz.place import Place
 from shakeout.fuzz.protocol import Job
 from shakeout.fuzz.signature import INTERNAL
 from shakeout.fuzz.supervisor import Answer
@@ -50,19 +52,24 @@ class Crewed:
 
     Args:
         directory: for the crews' files.
-        target: what the case runs on.
+        setting: of the cases: the target that is warmed, the device, and what a sanitizer needs.
         workers: how many, on each device.
-        device: of the case.
         more: as for ``Isolated``.
     """
 
-    def __init__(self, directory: Path, target: str, workers: int, *, device: str = "cpu", **more: Any) -> None:
-        self._own = device
+    def __init__(self, directory: Path, setting: Setting, workers: int, **more: Any) -> None:
+        self._own = setting.device
+        maker = "shakeout.fuzz.minimise.settle"
         self._crews = {
-            name: Isolated(
-                directory / name, [target], workers, maker="shakeout.fuzz.minimise.settle", device=name, **more
+            device: Isolated(
+                directory / device,
+                [setting.target],
+                workers,
+                maker=maker,
+                place=replace(Place.of(setting), device=device),
+                **more,
             )
-            for name in dict.fromkeys((device, "cpu"))
+            for device in dict.fromkeys((setting.device, "cpu"))
         }
         self._open = contextlib.ExitStack()
 

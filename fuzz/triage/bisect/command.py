@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shakeout.corpus.case import SANITIZE, Case
+from shakeout.corpus.case import Case
 from shakeout.fuzz.attended import Line, Stop, interruptible
 from shakeout.fuzz.environment import describe
 from shakeout.fuzz.exits import Exit
@@ -22,7 +22,6 @@ from shakeout.fuzz.triage.bisect.facts import Bisection, Fact, write
 from shakeout.fuzz.triage.bisect.inquiry import Inquiry
 from shakeout.fuzz.triage.bisect.ladders import bisected
 from shakeout.fuzz.triage.bisect.trials import Crewed
-from shakeout.targets.sanitizers import process_environment
 from shakeout.targets.target import target
 
 if TYPE_CHECKING:
@@ -124,13 +123,11 @@ def bisect_command(
         line = Line(console, live=console.is_terminal and not plain)
         crew = Crewed(
             Path(scratch),
-            job.case.setting.target,
+            job.case.setting,
             workers,
-            device=job.case.setting.device,
             memory=memory,
             tell=line.warming,
             stop=stop,
-            environment=process_environment(job.case.setting.knob(SANITIZE)),
         )
         try:
             with line, crew:

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from shakeout.corpus.case import Case
+from shakeout.corpus.case import Case, Setting
 from shakeout.fuzz.isolated import Isolated
 from shakeout.fuzz.minimise.predicate import Failure, failure_of
+from shakeout.fuzz.place import Place
 from shakeout.fuzz.protocol import Job
 from shakeout.fuzz.tally import result_of
 from shakeout.fuzz.triage.bisect.hooks import Limit
@@ -66,13 +67,14 @@ class Crewed(Isolated):
 
     Args:
         directory: for the crew's files.
-        target: what the case runs on.
+        setting: of the case: the target that is warmed, the device, and what a sanitizer needs.
         workers: how many.
         more: as for ``Isolated``.
     """
 
-    def __init__(self, directory: Path, target: str, workers: int, **more: Any) -> None:
-        super().__init__(directory, [target], workers, maker="shakeout.fuzz.triage.bisect.hooks", **more)
+    def __init__(self, directory: Path, setting: Setting, workers: int, **more: Any) -> None:
+        maker = "shakeout.fuzz.triage.bisect.hooks"
+        super().__init__(directory, [setting.target], workers, maker=maker, place=Place.of(setting), **more)
         self._records = directory / "records"
         self._serial = itertools.count()
 
