@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-import subprocess
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from shakeout.corpus import codec
 from shakeout.corpus.case import Case
 from shakeout.corpus.interpreter import command
+from shakeout.fuzz.triage.child import run
 
 __all__ = ["render", "replay_case", "replay_known", "replay_script"]
 
@@ -63,7 +65,11 @@ def replay_script(path: Path) -> int:
     # What lies beside the script, or in the working directory, must not hide what is installed: from its own children
     # neither.
     environment = {**os.environ, "PYTHONSAFEPATH": "1"}
-    return subprocess.run(command(str(path)), env=environment, check=False).returncode
+    sys.stdout.flush()
+    # It has a time limit of its own. Its group ends with us, whatever ends us.
+    status = run(command(str(path)), math.inf, 1, 2, environment=environment)
+    assert status is not None
+    return status
 
 
 def replay_known(target: str | None = None) -> int:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from shakeout.corpus.interpreter import installed
 from shakeout.corpus.known import DIRECTORY
+from shakeout.fuzz.exits import Exit
 
 #: As the console script does it: without the working directory on ``sys.path``.
 SCRIPT = ["-P", "-c", "import sys; from shakeout.fuzz.cli import main; sys.exit(main())"]
@@ -93,6 +96,35 @@ def test_a_folder_is_no_installed_package(checkout: Path) -> None:
     assert done.stdout == "True False\n"
     assert installed("torch")
     assert not installed("no_such_package")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda one: one.name)
+def test_a_replay_that_is_ended_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "repro.py").write_text(
+        "import os, subprocess, sys\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(200)'])\n"
+        "print(os.getpid(), child.pid, flush=True)\nchild.wait()\n"
+    )
+    command = [sys.executable, *SCRIPT, "replay", "repro.py"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        pids = [int(word) for word in running.stdout.readline().split()]
+        assert len(pids) == 2
+        running.send_signal(number)
+        _, said = running.communicate(timeout=30)
+    assert running.returncode == Exit.INTERRUPTED
+    assert said == "shakeout: interrupted\n"
+    deadline = time.monotonic() + 10
+    while any(alive(pid) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(alive(pid) for pid in pids)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 @pytest.mark.long

@@ -14,7 +14,6 @@ from shakeout.fuzz.environment import describe
 from shakeout.fuzz.exits import Exit
 from shakeout.fuzz.folder import RESULT, write_text
 from shakeout.fuzz.signature import title
-from shakeout.fuzz.triage.bisect import facts
 from shakeout.fuzz.triage.bisect.command import MINIMISED, Job
 from shakeout.fuzz.triage.reporting.draft import OWNERS, Draft, Format, written
 from shakeout.fuzz.triage.reporting.exported import collected, export, observed
@@ -56,7 +55,6 @@ def report_command(job: Job, *, form: Format | None, output: Path | None, anyway
             print(f"  {objection}", file=sys.stderr)
         print("--anyway writes a draft that says so", file=sys.stderr)
         return Exit.REFUSED
-    bisection = facts.read(job.folder) if job.folder is not None else None
     draft = Draft(
         title=_title(job, result),
         case=case,
@@ -66,7 +64,7 @@ def report_command(job: Job, *, form: Format | None, output: Path | None, anyway
         packages=_packages(case.setting.target),
         environment=collected(),
         # One of a case that was reported before it shrank is still of this bug.
-        bisection=bisection,
+        bisection=job.known(),
         objections=objections,
     )
     text = written(draft, form or OWNERS.get(case.setting.target, "markdown"))  # type: ignore[arg-type]
