@@ -48,7 +48,7 @@ def interruptible() -> Iterator[Stop]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         stop.asked = True
-        signal.signal(number, before[number])
+        signal.signal(number, before[signal.Signals(number)])
 
     # What is ignored, as nohup has it, stays ignored.
     heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
