@@ -20,6 +20,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from shakeout.corpus.interpreter import add_working_directory
+
 __all__ = ["Declared", "Example", "Kernel", "NotDeclared", "find", "import_lines", "local_name"]
 
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
@@ -118,9 +120,7 @@ def _split(name: str) -> tuple[str, str]:
 
 def _imported(name: str, attribute: str) -> ModuleType:
     """The module, imported only if its source mentions Shakeout."""
-    # The one place where the user's working directory becomes importable: behind all that is installed.
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.append(os.getcwd())
+    add_working_directory()
     importlib.invalidate_caches()
     try:
         spec = _spec(name)

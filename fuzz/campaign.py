@@ -14,7 +14,6 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-from shakeout.corpus.case import SANITIZE
 from shakeout.corpus.database import NAME, Database, DatabaseError
 from shakeout.corpus.known import DIRECTORY as KNOWN
 from shakeout.corpus.known import KnownBug, load_all
@@ -30,6 +29,7 @@ from shakeout.fuzz.jobs import Job
 from shakeout.fuzz.known_replay import KnownReplay
 from shakeout.fuzz.makers import GROWER
 from shakeout.fuzz.nursery import Interrupted, ZygoteBroken
+from shakeout.fuzz.place import Place
 from shakeout.fuzz.seeds import Seeds
 from shakeout.fuzz.selftest import NO_FAULT, selftest
 from shakeout.fuzz.sources import InOrder
@@ -37,7 +37,6 @@ from shakeout.fuzz.supervisor import Crew, Limits
 from shakeout.fuzz.timing import LEAST, TimeLimits
 from shakeout.fuzz.traces import TraceLog
 from shakeout.fuzz.triage.recognition import expected
-from shakeout.targets.sanitizers import process_environment
 from shakeout.targets.target import compilers
 
 __all__ = ["Campaign", "DirectoryUnusable", "SelfTestFailed", "next_directory"]
@@ -125,9 +124,8 @@ class Campaign:
                 tell=self._tell,
                 maker=self._maker,
                 recycle=self._recycle,
-                device=self.config.device,
+                place=Place.pinned(self.config.device, dict(self.config.knobs)),
                 shortcuts=self.config.shortcuts,
-                environment=process_environment(dict(self.config.knobs).get(SANITIZE)),
             )
             stack.callback(self.crew.stop)
             self.investigation = Investigation(

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import os
+import signal
 import sqlite3
 import sys
 import tempfile
+import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
 
+from shakeout.corpus.interpreter import add_working_directory
 from shakeout.fuzz.commands import campaigns, findings, inventory
 from shakeout.fuzz.commands.places import Mistake
 from shakeout.fuzz.exits import Exit
@@ -20,14 +25,13 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status."""
-    # A console script does not look into the current directory, where a user's own kernels are.
-    if "" not in sys.path and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    add_working_directory()  # where a user's own kernels are
     parser = _parser()
     options = parser.parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
-        return int(command(options))
+        with _ended_by_signals():
+            return int(command(options))
     except Mistake as mistake:
         print(f"shakeout: {mistake}", file=sys.stderr)
         return mistake.status
@@ -40,6 +44,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return Exit.OK
     except Exception as error:
         return _explained(error)
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """What a job in CI or a closed terminal sends is like Ctrl-C, for commands that have no better answer."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    # What is ignored, as nohup has it, stays ignored.
+    heard = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) != signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in heard}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _explained(error: Exception) -> int:
@@ -100,7 +124,3 @@ def _parser() -> argparse.ArgumentParser:
     for group in (campaigns, findings, inventory):
         group.add_commands(add)
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from shakeout.corpus.case import HISTORY, Case, KnobSpace, Scalar, Setting
+from shakeout.corpus.interpreter import command
 from shakeout.corpus.support import declined
 from shakeout.fuzz.jobs import Grow
 from shakeout.fuzz.makers import Made
@@ -50,7 +50,7 @@ def begin() -> None:
 
     if not cache_path().exists():
         code = "from shakeout.generators.vocabularies.torch import load_records; load_records()"
-        _collecting.append(subprocess.Popen([sys.executable, "-P", "-c", code], stdin=subprocess.DEVNULL))
+        _collecting.append(subprocess.Popen(command("-c", code), stdin=subprocess.DEVNULL))
 
 
 def prepare(say: Callable[[str], None]) -> None:

@@ -65,7 +65,7 @@ def execute(
 
     Args:
         case: what to run; its setting names the target.
-        phase: told the name of each phase as it begins (``inputs``, ``reference``, ``run``, ``judge``).
+        phase: told the name of each phase as it begins (``reference``, ``run``, ``judge``, ``explain``).
         shared: from other settings of the same program, inputs, mode and device.
         explain: whether to look for the first operator that goes wrong, which takes more runs of the target.
         about: told of each other case that is run meanwhile, before it runs, and of this one again.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 
 from shakeout.fuzz import events
 from shakeout.fuzz.jobs import Job
 from shakeout.fuzz.makers import RUNS_ONLY
+from shakeout.fuzz.place import Place
 from shakeout.fuzz.results import Answer
 from shakeout.fuzz.supervisor import Crew, Limits
 from shakeout.fuzz.timing import TimeLimits
@@ -24,12 +25,11 @@ class Isolated:
         targets: that are warmed.
         workers: how many.
         maker: name of what grows cases.
-        device: ``cpu`` or ``cuda``.
+        place: of the cases.
         memory: bytes that a job may take.
         seconds: that it may take; None to derive it as it goes.
         tell: told while the targets are warmed.
         stop: asked now and then whether to give up.
-        environment: what else the workers find in their environment from their start.
     """
 
     def __init__(
@@ -39,14 +39,13 @@ class Isolated:
         workers: int,
         *,
         maker: str = RUNS_ONLY,
-        device: str = "cpu",
+        place: Place,
         memory: int = 4 << 30,
         seconds: float | None = None,
         tell: events.Listener = lambda event: None,
         stop: Callable[[], bool] = lambda: False,
-        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        self._crew = Crew(directory, targets, workers, tell=tell, maker=maker, device=device, environment=environment)
+        self._crew = Crew(directory, targets, workers, tell=tell, maker=maker, place=place)
         self._times = TimeLimits(seconds)
         self._memory = memory
         self._stop = stop

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
+import math
+import os
 import sys
 import tempfile
 from dataclasses import replace
@@ -10,6 +11,8 @@ from pathlib import Path
 
 from shakeout.corpus import codec
 from shakeout.corpus.case import Case
+from shakeout.corpus.interpreter import command
+from shakeout.fuzz.triage.child import run
 
 __all__ = ["render", "replay_case", "replay_known", "replay_script"]
 
@@ -59,7 +62,14 @@ def replay_case(path: Path, target: str | None = None) -> int:
 
 def replay_script(path: Path) -> int:
     """Run a script; its status."""
-    return subprocess.run([sys.executable, str(path)], check=False).returncode
+    # What lies beside the script, or in the working directory, must not hide what is installed: from its own children
+    # neither.
+    environment = {**os.environ, "PYTHONSAFEPATH": "1"}
+    sys.stdout.flush()
+    # It has a time limit of its own. Its group ends with us, whatever ends us.
+    status = run(command(str(path)), math.inf, 1, 2, environment=environment)
+    assert status is not None
+    return status
 
 
 def replay_known(target: str | None = None) -> int:

@@ -1,4 +1,4 @@
-"""A campaign as text: the summary, the report in Markdown, one bug. All of it is read from database and event log."""
+"""A campaign as text: the summary, the report in Markdown, one bug. All of it is read from the database."""
 
 from __future__ import annotations
 
@@ -105,6 +105,8 @@ def _report(directory: Path, database: Database) -> Iterator[str]:
             yield ""
     yield from _operators(database.ledger())
     yield "## Environment"
+    yield ""
+    yield "Of the machine that wrote this report; that of each finding stands in the `environment.json` of its folder."
     yield ""
     facts = describe()
     yield from (f"- {name}: {value}" for name, value in facts.items() if name != "packages")

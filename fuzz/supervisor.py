@@ -18,20 +18,19 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from shakeout.fuzz import events
 from shakeout.fuzz.jobs import Job
 from shakeout.fuzz.makers import GROWER
 from shakeout.fuzz.nursery import SLOW, Nursery, StageFailed
+from shakeout.fuzz.place import Place
 from shakeout.fuzz.protocol import Channel, Disconnected
 from shakeout.fuzz.results import Answer, Loss, LossKind, Reply
 from shakeout.fuzz.slot import WAITING, SlotState, Watch
 from shakeout.fuzz.worker import LOG, TELL_STACK, resident
-from shakeout.targets.accelerators import HIDDEN, present
+from shakeout.targets.accelerators import present
 from shakeout.targets.shortcuts import ALWAYS
-from shakeout.targets.target import may_use_accelerator
 
 __all__ = ["Crew", "Limits", "family"]
 
@@ -47,6 +46,9 @@ GROWTH = 1 << 30
 
 #: Bytes of a dead worker's output that are kept.
 TAIL = 8000
+
+#: On the CPU, with nothing special about it.
+_ORDINARY = Place()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +104,10 @@ class Crew:
         tell: told of what happens.
         maker: name of what grows cases.
         recycle: jobs after which a worker is replaced.
-        device: ``cpu`` or ``cuda``.
+        place: what has to be settled about the workers before they are started. A case that needs another place than
+            this is declined.
         shortcuts: of ``shakeout.targets.shortcuts``. With joint builds there are more workers than jobs at work: the
             others wait for their kernels meanwhile.
-        environment: what else the workers find in their environment from their start. Where no case and no target
-            has a use for an accelerator, that says they see none.
     """
 
     def __init__(
@@ -118,20 +119,17 @@ class Crew:
         tell: events.Listener = lambda event: None,
         maker: str = GROWER,
         recycle: int = 150,
-        device: str = "cpu",
+        place: Place = _ORDINARY,
         shortcuts: Collection[str] = ALWAYS,
-        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.directory = directory
-        sparing = device == "cpu" and not any(map(may_use_accelerator, targets))
-        if sparing:
-            environment = {**HIDDEN, **environment}
         # A process that has used CUDA cannot be forked, so where it could have, each worker warms itself.
-        forked = sparing or (device == "cpu" and not present())
+        forked = place.sees_no_accelerator(targets) or (place.device == "cpu" and not present())
         if not forked or "inductor" not in targets:
             shortcuts = [name for name in ALWAYS if name in shortcuts]
         self._workers = workers
         self._spare = _spare(workers) if "joint" in shortcuts else 0
+        environment = place.environment(targets)
         self._nursery = Nursery(directory, maker, tell, shortcuts, workers + self._spare, environment)
         self.headers = self._nursery.headers
         #: Seconds that the last fork took in the zygote, and until a dead worker's successor was ready.

@@ -24,6 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from shakeout.corpus.interpreter import add_working_directory
 from shakeout.fuzz.makers import maker as load_maker
 from shakeout.fuzz.protocol import Control, Disconnected, die_with_parent
 
@@ -53,8 +54,7 @@ def main() -> None:
     # What a sanitizer had put before this process is not meant for the compilers that it starts.
     if "libasan" in os.environ.get("LD_PRELOAD", ""):
         del os.environ["LD_PRELOAD"]
-    # A user's own target is found from the working directory, behind everything that is installed.
-    sys.path.append(os.getcwd())
+    add_working_directory()  # where a user's own target is
     supervisor = Control(socket.socket(fileno=descriptor))
     with contextlib.suppress(Disconnected):
         _stage(supervisor, lambda: _step(supervisor, "loading torch", functools.partial(_load, maker)))

@@ -55,12 +55,12 @@ _FINITE = frozenset(
 # Which of several equal elements is meant is not promised: the guide for reports says not to compare these.
 _PLACES = frozenset("argmax argmin argsort".split())
 # Change the sizes of their operand itself, not only its elements.
-_RESHAPES = frozenset("t_ transpose_ squeeze_ unsqueeze_ swapaxes_ swapdims_ as_strided_ resize_ swapaxes_".split())
+_RESHAPES = frozenset("t_ transpose_ squeeze_ unsqueeze_ swapaxes_ swapdims_ as_strided_ resize_".split())
 # Make as many elements as an operand's largest element says.
 _COUNTS = frozenset("bincount one_hot repeat_interleave".split())
-# Compute as many terms as an operand says.
 # Take places of rows, counted from 1, that LAPACK does not check.
 _PIVOTS = frozenset("lu_solve lu_unpack ldl_solve".split())
+# Compute as many terms as an operand says.
 _LOOPS = frozenset("polygamma polygamma_ matrix_power".split())
 _ORDER_OPTION = frozenset("unique topk".split())
 # Write over an operand without a name that says so, or read other elements than the one that they write: an operand

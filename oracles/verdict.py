@@ -1,7 +1,8 @@
 """Verdicts, and what an oracle is.
 
 An oracle never runs anything. It says which observations it needs (questions), sees them (answers) and judges, or
-asks again. ``fail`` outranks ``unknown``, which outranks ``pass``; ``infra`` stands apart and is never a finding.
+asks again. ``fail`` outranks ``infra``, which outranks ``unknown``, which outranks ``pass``; only ``fail`` is a
+finding.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from shakeout.corpus.case import KnobSpace, Mode, Promise, Setting
+from shakeout.corpus.interpreter import installed
 
 __all__ = ["Target", "UnknownTarget", "compilers", "may_use_accelerator", "module_available", "names", "target"]
 
@@ -148,9 +149,7 @@ def target(name: str) -> Target:
 
 def module_available(module: str) -> bool:
     """Whether a package is installed, without importing it."""
-    import importlib.util
-
     try:
-        return importlib.util.find_spec(module) is not None
+        return installed(module)
     except (ImportError, ValueError):
         return False

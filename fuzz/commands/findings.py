@@ -66,6 +66,8 @@ def add_commands(add: Add) -> None:
     parser = add("bisect", _bisect, "find out which part of a compiler is to blame", "shakeout bisect SH-7f3a")
     _of_case(parser)
     parser.add_argument("--workers", type=_positive, metavar="N", help="runs at a time (default: one for each core)")
+    parser.add_argument("--seconds", type=float, help="how long to search (default: until nothing is left to ask)")
+    parser.add_argument("--again", action="store_true", help="forget what was found out before")
     parser.add_argument("--plain", action="store_true", help="lines instead of a live display")
     parser.add_argument("--json", action="store_true", help="for programs")
     parser.add_argument(
@@ -266,8 +268,12 @@ def _bisect(options: argparse.Namespace) -> int:
     from shakeout.fuzz.config import Config
     from shakeout.fuzz.triage.bisect.command import bisect_command, chosen
 
+    if options.seconds is not None and not options.seconds > 0:
+        raise Mistake(f"--seconds: expected a positive number, found {options.seconds!r}")
     console = Console(highlight=False, stderr=options.json)
     if options.env or options.versions or options.newest:
+        if options.seconds is not None or options.again:
+            raise Mistake("bisect: --seconds and --again go without --env, --versions and --newest")
         from shakeout.fuzz.triage.bisect.environments import NotAnEnvironment
         from shakeout.fuzz.triage.bisect.releases import releases_command
 
@@ -291,6 +297,8 @@ def _bisect(options: argparse.Namespace) -> int:
         plain=options.plain,
         as_json=options.json,
         console=console,
+        seconds=options.seconds,
+        again=options.again,
     )
 
 

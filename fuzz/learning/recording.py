@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import os
 import runpy
 import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
+
+from shakeout.corpus.interpreter import add_working_directory
 
 __all__ = ["main"]
 
@@ -133,8 +134,7 @@ def _ran(path: Path) -> int:
 def main(argv: Sequence[str]) -> int:
     """Record, and say at the end how it went."""
     operator, path, target = argv[0], Path(argv[1]), Path(argv[2])
-    if "" not in sys.path and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    add_working_directory()  # where the kernel is
     import torch
 
     from shakeout.corpus.vocabularies.kernel import UnknownOperator, kernel

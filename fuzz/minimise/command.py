@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shakeout.corpus.case import SANITIZE, Case
+from shakeout.corpus.case import Case
 from shakeout.fuzz.attended import Line, interruptible
 from shakeout.fuzz.exits import Exit
 from shakeout.fuzz.failure import failure_of
@@ -15,7 +15,6 @@ from shakeout.fuzz.minimise.executors import Crewed
 from shakeout.fuzz.minimise.predicate import NotReproduced
 from shakeout.fuzz.minimise.search import Budget, Minimised, Progress, minimise
 from shakeout.fuzz.replay import read_case
-from shakeout.targets.sanitizers import process_environment
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -52,13 +51,11 @@ def minimise_command(
         tell = Shown(console, live=console.is_terminal and not plain)
         crew = Crewed(
             Path(scratch),
-            case.setting.target,
+            case.setting,
             workers,
-            device=case.setting.device,
             memory=memory,
             tell=tell.warming,
             stop=stop,
-            environment=process_environment(case.setting.knob(SANITIZE)),
         )
         try:
             with tell, crew:

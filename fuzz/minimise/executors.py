@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from shakeout.corpus import codec
-from shakeout.corpus.case import Case
+from shakeout.corpus.case import Case, Setting
 from shakeout.fuzz.failure import failure_of
 from shakeout.fuzz.isolated import Isolated
 from shakeout.fuzz.jobs import Candidate, Job, Run
@@ -18,6 +19,7 @@ from shakeout.fuzz.losses import REFERENCE
 from shakeout.fuzz.minimise.predicate import Outcome
 from shakeout.fuzz.minimise.settle import Demands, Unsettled, settle
 from shakeout.fuzz.nursery import ZygoteBroken
+from shakeout.fuzz.place import Place
 from shakeout.fuzz.results import Answer
 from shakeout.fuzz.signature import INTERNAL
 from shakeout.fuzz.tally import result_of
@@ -51,17 +53,18 @@ class Crewed:
 
     Args:
         directory: for the crews' files.
-        target: what the case runs on.
+        setting: of the cases: the target that is warmed, the device, and what a sanitizer needs.
         workers: how many, on each device.
-        device: of the case.
         more: as for ``Isolated``.
     """
 
-    def __init__(self, directory: Path, target: str, workers: int, *, device: str = "cpu", **more: Any) -> None:
-        self._own = device
+    def __init__(self, directory: Path, setting: Setting, workers: int, **more: Any) -> None:
+        self._own = setting.device
         self._crews = {
-            name: Isolated(directory / name, [target], workers, device=name, **more)
-            for name in dict.fromkeys((device, "cpu"))
+            device: Isolated(
+                directory / device, [setting.target], workers, place=replace(Place.of(setting), device=device), **more
+            )
+            for device in dict.fromkeys((setting.device, "cpu"))
         }
         self._open = contextlib.ExitStack()
 

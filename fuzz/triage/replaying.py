@@ -24,6 +24,7 @@ from shakeout.fuzz.jobs import Job, Run
 from shakeout.fuzz.losses import REFERENCE
 from shakeout.fuzz.makers import RUNS_ONLY
 from shakeout.fuzz.nursery import ZygoteBroken
+from shakeout.fuzz.place import Place
 from shakeout.fuzz.results import Result
 from shakeout.fuzz.supervisor import Crew, Limits
 from shakeout.fuzz.tally import result_of
@@ -168,9 +169,9 @@ def replay(
             settled(Row(item, "cannot run", why))
         else:
             able.append(item)
-    for device in dict.fromkeys(_case(item).setting.device for item in able):
-        chosen = [item for item in able if _case(item).setting.device == device]
-        for row in _on(device, chosen, workers, memory, runs, warming, stop):
+    for place in dict.fromkeys(Place.of(_case(item).setting) for item in able):
+        chosen = [item for item in able if Place.of(_case(item).setting) == place]
+        for row in _on(place, chosen, workers, memory, runs, warming, stop):
             settled(row)
     return rows
 
@@ -195,7 +196,7 @@ def _unable(item: Item) -> str:
 
 
 def _on(
-    device: str,
+    place: Place,
     items: Sequence[Item],
     workers: int,
     memory: int,
@@ -203,10 +204,10 @@ def _on(
     warming: events.Listener,
     stop: Callable[[], bool],
 ) -> Iterator[Row]:
-    """Run items of one device, one target after the other as it is warm."""
+    """Run items of one place, one target after the other as it is warm."""
     names = tuple(dict.fromkeys(_case(item).setting.target for item in items))
     with tempfile.TemporaryDirectory(prefix="shakeout-") as scratch:
-        crew = Crew(Path(scratch), names, workers, tell=warming, maker=RUNS_ONLY, device=device)
+        crew = Crew(Path(scratch), names, workers, tell=warming, maker=RUNS_ONLY, place=place)
         try:
             crew.start(stop, complete=False)
             for name in crew.in_order(names):

@@ -248,11 +248,11 @@ def test_candidates_run_on_the_device_that_they_name(tmp_path: Path) -> None:
     case = grown(1)
     there = replace(case, setting=replace(case.setting, device="cuda"))
     demands = settled_as_grown(case)[1]
-    with Crewed(tmp_path, "eager", 1, device="cuda") as crew:
+    with Crewed(tmp_path, Setting("eager", device="cuda"), 1) as crew:
         found = crew([case, there], demands)
     assert found[0].status == "compared"
     assert found[1].status == ("compared" if torch.cuda.is_available() else "infra")
-    with Crewed(tmp_path, "eager", 1) as crew:
+    with Crewed(tmp_path, Setting("eager"), 1) as crew:
         assert crew([there], demands)[0].status == "unsupported"
 
 

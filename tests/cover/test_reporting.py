@@ -14,6 +14,7 @@ import torch
 from shakeout.corpus import known
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Setting
+from shakeout.corpus.database import NAME, Database
 from shakeout.corpus.short import short
 from shakeout.fuzz.cli import main
 from shakeout.fuzz.exits import Exit
@@ -227,3 +228,39 @@ def test_the_minimised_case_is_reported(folder: Path, capsys: pytest.CaptureFixt
     (folder / "case.min.json").write_text(CASE.text)
     main(["report", str(folder)])
     assert "the smallest that was found" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("status", ["reported", "invalid", "wontfix", "duplicate-of"])
+def test_what_somebody_has_decided_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], status: str
+) -> None:
+    for name, value in (("export", SCRIPT), ("collected", ""), ("observed", RESULT)):
+        monkeypatch.setattr(command, name, lambda *case, value=value: value)
+    directory = tmp_path / "campaign"
+    directory.mkdir()
+    with Database.create(directory / NAME) as database, database.transaction():
+        bugs = []
+        for number, signature in enumerate(("one", "other")):
+            bug, _ = database.add_finding(
+                signature=signature,
+                title=signature,
+                target="inductor",
+                oracle="value",
+                symptom="wrong value",
+                job=number,
+                case_id=CASE.id,
+                case_json=CASE.text,
+                result=RESULT,
+                script="",
+                history=(),
+                state="confirmed",
+            )
+            bugs.append(bug.id)
+    (directory / bugs[0]).mkdir()
+    (directory / bugs[0] / "case.json").write_text(CASE.text)
+    other = [bugs[1]] if status == "duplicate-of" else []
+    assert main(["report", bugs[0], "--directory", str(directory), "--output", str(tmp_path / "r.md")]) == Exit.OK
+    assert main(["bugs", "set", bugs[0], status, *other, "--directory", str(directory), "--note", "seen"]) == Exit.OK
+    capsys.readouterr()
+    assert main(["report", bugs[0], "--directory", str(directory)]) == Exit.REFUSED
+    assert " ".join(["somebody said that it is", status, *other]) + ": seen" in capsys.readouterr().err

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from shakeout.corpus.case import Case
+from shakeout.corpus.case import Case, Setting
 from shakeout.fuzz import jobs
 from shakeout.fuzz.failure import Failure, failure_of, with_less
 from shakeout.fuzz.isolated import Isolated
+from shakeout.fuzz.place import Place
 from shakeout.fuzz.tally import result_of
 from shakeout.fuzz.triage.bisect.hooks import Limit
 from shakeout.fuzz.triage.bisect.search import Verdict
@@ -66,13 +67,13 @@ class Crewed(Isolated):
 
     Args:
         directory: for the crew's files.
-        target: what the case runs on.
+        setting: of the case: the target that is warmed, the device, and what a sanitizer needs.
         workers: how many.
         more: as for ``Isolated``.
     """
 
-    def __init__(self, directory: Path, target: str, workers: int, **more: Any) -> None:
-        super().__init__(directory, [target], workers, **more)
+    def __init__(self, directory: Path, setting: Setting, workers: int, **more: Any) -> None:
+        super().__init__(directory, [setting.target], workers, place=Place.of(setting), **more)
         self._records = directory / "records"
         self._serial = itertools.count()
 

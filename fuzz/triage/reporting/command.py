@@ -12,7 +12,6 @@ from shakeout.fuzz.exits import Exit
 from shakeout.fuzz.folder import read_result, write_text
 from shakeout.fuzz.results import Result
 from shakeout.fuzz.signature import title
-from shakeout.fuzz.triage.bisect import facts
 from shakeout.fuzz.triage.bisect.command import MINIMISED, Job
 from shakeout.fuzz.triage.reporting.draft import OWNERS, Draft, Format, written
 from shakeout.fuzz.triage.reporting.exported import collected, export, observed
@@ -26,6 +25,9 @@ _STATES = {
     "flaky": "it does not fail reliably in fresh processes",
     "new": "it was not confirmed in fresh processes yet",
 }
+
+#: What a person said of a bug after which nobody outside should hear of it, or hear of it again.
+_DECIDED = ("reported", "invalid", "wontfix", "duplicate-of")
 
 
 def report_command(job: Job, *, form: Format | None, output: Path | None, anyway: bool) -> int:
@@ -52,7 +54,6 @@ def report_command(job: Job, *, form: Format | None, output: Path | None, anyway
             print(f"  {objection}", file=sys.stderr)
         print("--anyway writes a draft that says so", file=sys.stderr)
         return Exit.REFUSED
-    bisection = facts.read(job.folder) if job.folder is not None else None
     draft = Draft(
         title=_title(job, result),
         case=case,
@@ -62,7 +63,7 @@ def report_command(job: Job, *, form: Format | None, output: Path | None, anyway
         packages=_packages(case.setting.target),
         environment=collected(),
         # One of a case that was reported before it shrank is still of this bug.
-        bisection=bisection,
+        bisection=job.known(),
         objections=objections,
     )
     text = written(draft, form or OWNERS.get(case.setting.target, "markdown"))  # type: ignore[arg-type]
@@ -94,9 +95,9 @@ def _objections(job: Job, result: Result | None, shows: bool) -> Iterator[str]:
         if bug.state in _STATES:
             yield _STATES[bug.state]
         decision = database.standing().get(bug.id)
-        if decision is not None and decision.status in ("reported", "invalid", "wontfix", "duplicate"):
-            other = f" of {decision.other}" if decision.other else ""
-            yield f"somebody said that it is {decision.status}{other}: {decision.note}"
+        if decision is not None and decision.status in _DECIDED:
+            said = " ".join(filter(None, (decision.status, decision.other)))
+            yield f"somebody said that it is {said}" + (f": {decision.note}" if decision.note else "")
 
 
 def _title(job: Job, result: Result | None) -> str:

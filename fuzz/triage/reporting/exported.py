@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from shakeout.corpus.case import Case
+from shakeout.corpus.interpreter import command
 from shakeout.corpus.short import short
 from shakeout.fuzz.confirm import stock_environment
 from shakeout.fuzz.replay import SECONDS, render
@@ -121,7 +121,6 @@ def _child(arguments: Sequence[str], scratch: Path) -> tuple[int | None, str, st
     out, err = scratch / "out", scratch / "err"
     variables = stock_environment(scratch / "cache", scratch)
     with out.open("wb") as file, err.open("wb") as errors:
-        command = [sys.executable, *arguments]
-        status = run(command, 2 * SECONDS, file.fileno(), errors.fileno(), environment=variables)
+        status = run(command(*arguments), 2 * SECONDS, file.fileno(), errors.fileno(), environment=variables)
     said, wrong = (path.read_text(encoding="utf-8", errors="replace") for path in (out, err))
     return status, said, wrong
