@@ -13,9 +13,10 @@ from shakeout.corpus.streams import filled
 from shakeout.generators.choices import Choices
 from shakeout.generators.vocabularies.records import Spread
 
-__all__ = ["DTYPES", "NAMES", "Given", "Layout", "Palette", "fresh_layout", "tensor_of"]
+__all__ = ["DTYPES", "NAMES", "Given", "Layout", "Palette", "fresh_layout", "plain", "tensor_of"]
 
-#: Every dtype by name, and back.
+#: Every dtype that a case can hold, by name and back. Torch has more: ``float8_e8m0fnu`` has neither zero nor sign, and
+#: quantised ones, ``bits8`` and whatever has less than eight bits cannot be converted to or from numbers.
 DTYPES: dict[str, torch.dtype] = {
     name: getattr(torch, name)
     for name in (
@@ -26,6 +27,12 @@ DTYPES: dict[str, torch.dtype] = {
 }
 NAMES: dict[torch.dtype, str] = {dtype: name for name, dtype in DTYPES.items()}
 _BYTES = {name: dtype.itemsize for name, dtype in DTYPES.items()}
+
+
+def plain(tensor: torch.Tensor) -> bool:
+    """Whether a case can hold the tensor: a dtype of ``DTYPES``, strided, in main memory."""
+    return tensor.dtype in NAMES and tensor.layout == torch.strided and tensor.device.type == "cpu"
+
 
 #: Bytes read as another dtype, where the values stay of ordinary size: (view, storage).
 REINTERPRETED = (
@@ -199,6 +206,8 @@ class Palette:
         if whole:
             if spread.kind in ("index", "distinct"):
                 low, high, kind = int(low), int(spread.high if spread.high is not None else high), "integers"
+            # What is stored names the stream by its bounds, which are added up in 64 bits with a sign.
+            low, high = (min(max(bound, -(2**62)), 2**62) for bound in (low, high))
             low, high = math.ceil(low), max(math.floor(high), math.ceil(low))
             if not dtype_.is_signed:
                 low, high = max(low, 0), max(high, low, 0)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shakeout.fuzz.learning.errors import Errors
 from shakeout.fuzz.protocol import Job
 from shakeout.fuzz.slot import Slot
 
@@ -55,8 +56,8 @@ def work(job: Job, slot: Slot) -> dict[str, Any]:
         return (_learnt if "examined" in recipe else _examined)(recipe, slot)
 
 
-def _runner(recipe: Mapping[str, Any], slot: Slot) -> Execute:
-    """Runs calls, each told before; those that are to be left out say nothing."""
+def _runner(recipe: Mapping[str, Any], slot: Slot, errors: Errors) -> Execute:
+    """Runs calls, each told before; those that are to be left out say nothing, nor do those that meet an error."""
     from shakeout.generators.rules.execution import executed
 
     without = set(recipe.get("without", ()))
@@ -67,7 +68,11 @@ def _runner(recipe: Mapping[str, Any], slot: Slot) -> Execute:
             return None
         slot.case(text)
         slot.phase("grow")
-        done = executed(call, spreads)
+        done = None
+        try:
+            done = executed(call, spreads)
+        except Exception as error:
+            errors(error)
         slot.phase("learn")
         return done
 
@@ -83,7 +88,8 @@ def _examined(recipe: Mapping[str, Any], slot: Slot) -> dict[str, Any]:
     records = _records(operator, recipe.get("records", ()))
     traces = [Trace.from_json(row) for row in recipe.get("traces", ())]
     budget = Budget(variant=recipe.get("calls") or Budget().variant)
-    found = examine(operator, traces, records, _runner(recipe, slot), budget)
+    errors = Errors()
+    found = examine(operator, traces, records, _runner(recipe, slot, errors), budget)
     return {
         "operator": operator,
         "traces": [trace.to_json() for trace in found.traces],
@@ -92,6 +98,7 @@ def _examined(recipe: Mapping[str, Any], slot: Slot) -> dict[str, Any]:
             for variant, spreads in found.spreads.items()
         ],
         "left_out": found.left_out,
+        "errors": errors.counts,
     }
 
 
@@ -116,7 +123,8 @@ def _learnt(recipe: Mapping[str, Any], slot: Slot) -> dict[str, Any]:
         raise ValueError(f"{recipe['examined']} cannot be read; delete it, and {operator} is examined again")
     traces = [Trace.from_json(row) for row in seen["traces"]]
     spreads = {Variant.from_json(variant): tuple(map(spread_from_json, rows)) for variant, rows in seen["spreads"]}
-    run = _runner(recipe, slot)
+    errors = Errors(seen.get("errors"))
+    run = _runner(recipe, slot, errors)
     for row in recipe.get("seen", ()):
         # A campaign may have drawn values that were the reason: what counts is what becomes of it with these.
         with contextlib.suppress(ValueError):
@@ -132,10 +140,11 @@ def _learnt(recipe: Mapping[str, Any], slot: Slot) -> dict[str, Any]:
 
         for one in found:
             if one.rule is not None and Entry(one.rule, ()).usable:
-                records += records_of_rule(one.rule, spreads.get(one.variant, ()), run)
+                records += records_of_rule(one.rule, spreads.get(one.variant, ()), run, lost=errors)
     return {
         "operator": operator,
         "records": [record.to_json() for record in records],
+        "errors": errors.counts,
         "variants": [
             {
                 "variant": one.variant.to_json(),
