@@ -258,6 +258,7 @@ class Palette:
             return spread.literal
         if spread.kind == "sorted" and size <= 256 and shape:
             low = int(spread.low) if spread.low is not None else -4
+            low = low if DTYPES[dtype].is_signed else max(low, 0)
             whole = DTYPES[dtype].is_floating_point is False
             rows: list[float] = []
             for _ in range(size // shape[-1] if shape[-1] else 0):
@@ -267,7 +268,9 @@ class Palette:
                     at += choices.integer(0, 2) if whole else choices.integer(0, 4) / 2
             return tuple(rows)
         if spread.kind == "definite" and size <= 256 and len(shape) >= 2:
-            return definite(choices, shape)
+            items = definite(choices, shape, -1 if DTYPES[dtype].is_signed else 0)
+            wide = DTYPES[dtype].is_floating_point or DTYPES[dtype].is_complex
+            return items if wide else tuple(map(int, items))
         return None
 
 
@@ -290,15 +293,15 @@ def distinct(choices: Choices, low: int, high: int, size: int) -> tuple[int, ...
     return tuple(pool[:size])
 
 
-def definite(choices: Choices, shape: tuple[int, ...]) -> tuple[float, ...]:
-    """Symmetric matrices of small whole numbers whose diagonal outweighs each row, hence positive definite."""
+def definite(choices: Choices, shape: tuple[int, ...], least: int = -1) -> tuple[float, ...]:
+    """Symmetric matrices of whole numbers from ``least`` whose diagonal outweighs each row, hence positive definite."""
     n = shape[-1]
     items: list[float] = []
     for _ in range(math.prod(shape[:-2])):
         rows = [[0] * n for _ in range(n)]
         for i in range(n):
             for j in range(i):
-                rows[i][j] = rows[j][i] = choices.integer(-1, 1)
+                rows[i][j] = rows[j][i] = choices.integer(least, 1)
         for i in range(n):
             rows[i][i] = n + choices.integer(1, 3)
         items += [float(item) for row in rows for item in row]

@@ -67,7 +67,11 @@ def heard(operator: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Hear
 def _argument(value: Any, tensors: list[torch.Tensor]) -> Arg:
     match value:
         case torch.Tensor():
-            if not plain(value) or value.numel() > MAX_ELEMENTS or type(value) not in (torch.Tensor, torch.nn.Parameter):
+            if (
+                not plain(value)
+                or value.numel() > MAX_ELEMENTS
+                or type(value) not in (torch.Tensor, torch.nn.Parameter)
+            ):
                 raise Unrecordable
             tensors.append(value)
             return Ref(len(tensors) - 1)
