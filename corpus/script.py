@@ -7,15 +7,13 @@ target only. It exits 0 (no difference), 1 (difference) or 125 (cannot run), as 
 
 from __future__ import annotations
 
-import functools
-import inspect
 import textwrap
 from collections.abc import Collection, Mapping, Sequence
-from types import FunctionType
 from typing import Any
 
 from shakeout.corpus.case import Case, InputSet, Promise, Storage, View, contiguous
 from shakeout.corpus.program import Program
+from shakeout.corpus.source import source_of
 from shakeout.corpus.vocabularies import vocabulary
 
 __all__ = ["body", "load", "network", "standalone", "value_names"]
@@ -166,11 +164,6 @@ def load(case: Case, text: str | None = None) -> dict[str, Any]:
     return namespace
 
 
-@functools.cache
-def _source(function: FunctionType) -> str:
-    return inspect.getsource(function)
-
-
 def standalone(
     case: Case,
     prepare: str,
@@ -231,7 +224,7 @@ def standalone(
         f"PACKAGES = {['torch', *packages]!r}\n"
         "# What must agree beside the meaning: layout means strides and shared memory, bits the random state too.\n"
         f"PROMISES = {sorted(promises)!r}",
-        *(_source(function).rstrip() for function in wanted),
+        *(source_of(function) for function in wanted),
         f'if __name__ == "__main__":\n    sys.exit({call})',
     ]
     return "\n\n\n".join(parts) + "\n"

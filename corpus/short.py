@@ -6,7 +6,6 @@ exports one runs it, and takes the long form where the short one shows nothing.
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ from typing import Any
 
 from shakeout.corpus import script
 from shakeout.corpus.case import Case, InputSet, Values
+from shakeout.corpus.source import source_of
 from shakeout.corpus.vocabularies import vocabulary
 
 __all__ = ["short"]
@@ -79,7 +79,7 @@ def short(case: Case, prepare: str, *, imports: Sequence[str] = (), strides: boo
     wanted: list[Any] = [standalone.fill] if "fill(" in body else []
     wanted += [standalone.strided] if "strided(" in body else []
     wanted += [standalone.cotangent] if training else []
-    functions = [inspect.getsource(function).rstrip() for function in wanted]
+    functions = [source_of(function) for function in wanted]
     text = "\n".join([body, *functions])
     heads = ["import math"] if "math." in text else []
     head = [

@@ -1,4 +1,4 @@
-"""Counts what could not be looked at while an operator was learnt: an error costs its own call, and not the operator."""
+"""Counts what could not be looked at while learning: an error costs its own call, and not the operator."""
 
 from __future__ import annotations
 

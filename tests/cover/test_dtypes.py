@@ -1,4 +1,4 @@
-"""Every dtype of torch goes through whatever generates, learns, runs and judges: it is handled, or left out, and told."""
+"""Every dtype of torch goes through what generates, learns, runs and judges: it is handled, or left out and told."""
 
 import importlib
 import json
