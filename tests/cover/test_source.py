@@ -73,12 +73,9 @@ def unannotated(text: str) -> bool:
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.AnnAssign) or getattr(node, "annotation", None) or getattr(node, "returns", None):
             return False
-        imported = (
-            [getattr(node, "module", None), *(one.name for one in getattr(node, "names", ()) if one != node)]
-            if (isinstance(node, ast.Import | ast.ImportFrom))
-            else []
-        )
-        if {"typing", "collections.abc", "__future__"} & set(imported):
+        imported = {one.name for one in node.names} if isinstance(node, ast.Import) else set()
+        imported |= {node.module} if isinstance(node, ast.ImportFrom) else set()
+        if imported & {"typing", "collections.abc", "__future__"}:
             return False
     return not re.search(r"#\s*type:|TYPE_CHECKING", text)
 
@@ -124,5 +121,5 @@ def test_no_annotation_is_in_the_script_of_any_setting(name: str) -> None:
     for knob in target(name).knobs():
         for value in knob.values:
             for mode in ("inference", "training"):
-                setting = Setting(name, mode, ((knob.name, value),))
+                setting = Setting(name, mode=mode, knobs=((knob.name, value),))
                 assert unannotated(render(replace(case, setting=setting)))
