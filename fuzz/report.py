@@ -10,6 +10,7 @@ from typing import Any
 from shakeout.corpus import codec, script
 from shakeout.corpus.case import Case
 from shakeout.corpus.database import NAME, Database
+from shakeout.corpus.files import write_whole
 from shakeout.corpus.rows import Bug, LedgerRow, Totals
 from shakeout.fuzz.environment import describe
 from shakeout.oracles.vendor import unusual
@@ -41,9 +42,7 @@ def write_report(directory: Path) -> Path:
     with Database.read(directory / NAME) as database:
         text = "\n".join(_report(directory, database)) + "\n"
     path = directory / REPORT
-    draft = path.with_name(REPORT + ".part")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+    write_whole(path, text)
     return path
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from shakeout.corpus.case import Scalar
-from shakeout.fuzz.folder import write_text
+from shakeout.corpus.files import write_whole
 from shakeout.fuzz.triage.bisect.search import Verdict
 
 __all__ = ["NAME", "Bisection", "Culprit", "Cures", "Fact", "Knobs", "Note", "Releases", "Rung", "read", "write"]
@@ -213,7 +213,7 @@ def _frozen(value: Any) -> Any:
 def write(folder: Path, bisection: Bisection) -> Path:
     """Store a bisection in a finding's folder."""
     path = folder / NAME
-    write_text(path, json.dumps(bisection.to_json(), indent=1) + "\n")
+    write_whole(path, json.dumps(bisection.to_json(), indent=1) + "\n")
     return path
 
 

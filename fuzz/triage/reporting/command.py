@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from shakeout.corpus.database import NAME, Database, UnknownBug
+from shakeout.corpus.files import write_whole
 from shakeout.fuzz.environment import describe
 from shakeout.fuzz.exits import Exit
-from shakeout.fuzz.folder import RESULT, write_text
+from shakeout.fuzz.folder import RESULT
 from shakeout.fuzz.signature import title
 from shakeout.fuzz.triage.bisect import facts
 from shakeout.fuzz.triage.bisect.command import MINIMISED, Job
@@ -70,7 +71,7 @@ def report_command(job: Job, *, form: Format | None, output: Path | None, anyway
     if output is None:
         print(text, end="")
     else:
-        write_text(output, text)
+        write_whole(output, text)
         long = "" if script.form == "short" else ", the long form: the short one does not show it"
         print(f"{output}: script of {script.lines} lines{long}. Read it before you file it; nothing was filed.")
     return Exit.OK
