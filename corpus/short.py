@@ -67,15 +67,15 @@ def short(case: Case, prepare: str, *, imports: Sequence[str] = (), strides: boo
     if len(case.calls) != 1:
         return None
     case = replace(case, calls=(_written(case.calls[0]),))
-    body = script.body(case).split("\n\nCALLS = ")[0].rstrip()
     training = case.setting.mode == "training"
     if any(given.role == "parameter" for given in case.program.inputs):
         network, given = "bind(tensors)", "*arguments(tensors)"
+        defined = script.network(case.program, case.setting.device).rstrip()
     else:
-        network, given = "program", "*tensors"
         # Nothing is bound: how the network is made and called needs no functions.
-        start, end = body.index("def bind(tensors):"), body.index("def inputs_0():")
-        body = body[:start] + body[end:]
+        network, given = "program", "*tensors"
+        defined = script.definition(case.program, case.setting.device)
+    body = "\n\n\n".join([defined, *script.inputs(case)])
     wanted: list[Any] = [standalone.fill] if "fill(" in body else []
     wanted += [standalone.strided] if "strided(" in body else []
     wanted += [standalone.cotangent] if training else []

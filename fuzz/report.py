@@ -230,7 +230,7 @@ def _finding(bug: Bug, case_json: str, result: Any) -> Iterator[str]:
 
 def program_lines(heading: str, case: Case) -> Iterator[str]:
     """The function behind a case, below a heading."""
-    lines = script.network(case.program).split("\n\n\ndef bind")[0].splitlines()
+    lines = script.definition(case.program).splitlines()
     yield f"  {heading:<9} {lines[0]}"
     yield from ("            " + line for line in lines[1:])
 
