@@ -117,8 +117,7 @@ def test_every_dtype_is_heard_recorded_examined_learnt_and_drawn(dtype: torch.dt
     records: list[Record] = []
     for tensor in extremes(dtype):
         if tensor.dim():
-            call = heard(operator, (tensor, tensor), {})
-            told = tracer(call)
+            told = tracer(heard(operator, (tensor, tensor), {}))
             assert told is not None
             told(torch.cat([tensor, tensor]), None)
             records += records_of_examples(operator, [((tensor, tensor), {})], list(DTYPES), failing)
