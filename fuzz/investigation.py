@@ -15,12 +15,13 @@ from typing import Any
 
 from shakeout.corpus.codec import decode
 from shakeout.corpus.database import Database
+from shakeout.corpus.files import write_whole
 from shakeout.corpus.rows import Bug, Finding
 from shakeout.fuzz import events
 from shakeout.fuzz.confirm import RUNS, Confirmation
 from shakeout.fuzz.environment import describe
 from shakeout.fuzz.failure import repeated
-from shakeout.fuzz.folder import OUTPUT, SCRIPT, write_finding, write_sequence, write_text
+from shakeout.fuzz.folder import OUTPUT, SCRIPT, write_finding, write_sequence
 from shakeout.fuzz.jobs import Grow, Job, Run, Script, job_from_json
 from shakeout.fuzz.results import Answer, Result
 from shakeout.fuzz.signature import INTERNAL, title
@@ -261,7 +262,7 @@ class Investigation:
             confirmation = self._confirmation(bug, number)
             yield confirmation
             k, n = confirmation.failed, confirmation.tried
-            write_text(self._directory / bug / OUTPUT, confirmation.output)
+            write_whole(self._directory / bug / OUTPUT, confirmation.output)
             if confirmation.confirmed:
                 self._settle(number, "confirmed", k, n, f"{k} of {n} fresh processes")
                 return

@@ -10,6 +10,7 @@ from typing import Any
 from shakeout.corpus import codec, script
 from shakeout.corpus.case import Case
 from shakeout.corpus.database import NAME, Database
+from shakeout.corpus.files import write_whole
 from shakeout.corpus.rows import Bug, LedgerRow, Totals
 from shakeout.fuzz.environment import describe
 from shakeout.fuzz.results import Result
@@ -43,9 +44,7 @@ def write_report(directory: Path) -> Path:
     with Database.read(directory / NAME) as database:
         text = "\n".join(_report(directory, database)) + "\n"
     path = directory / REPORT
-    draft = path.with_name(REPORT + ".part")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+    write_whole(path, text)
     return path
 
 
@@ -234,7 +233,7 @@ def _finding(bug: Bug, case_json: str, result: Result) -> Iterator[str]:
 
 def program_lines(heading: str, case: Case) -> Iterator[str]:
     """The function behind a case, below a heading."""
-    lines = script.network(case.program).split("\n\n\ndef bind")[0].splitlines()
+    lines = script.definition(case.program).splitlines()
     yield f"  {heading:<9} {lines[0]}"
     yield from ("            " + line for line in lines[1:])
 

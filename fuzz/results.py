@@ -69,9 +69,9 @@ class Result:
     parent: str = ""
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> Outcome | Literal["infra"]:
         """The merged verdict; ``infra`` where the case says nothing of its target, whatever an oracle said."""
-        return Outcome.INFRA if self.status == "infra" else merge(verdict.outcome for verdict in self.verdicts)
+        return "infra" if self.status == "infra" else merge(verdict.outcome for verdict in self.verdicts)
 
     @property
     def failure(self) -> Verdict | None:

@@ -259,9 +259,11 @@ def _has_ties(tensor: torch.Tensor) -> bool:
 
 
 def in_range(tensor: torch.Tensor, low: float, high: float) -> bool:
-    """Whether every element lies in [low, high]; NaN does not."""
+    """Whether every element lies in [low, high]; NaN does not, nor does a complex number, which has no order."""
     if not tensor.numel():
         return True
+    if tensor.is_complex():
+        return False
     if tensor.dtype.itemsize == 1 and tensor.is_floating_point():
         tensor = tensor.float()
     if tensor.dtype in (torch.uint16, torch.uint32, torch.uint64):

@@ -24,14 +24,13 @@ class Outcome(enum.StrEnum):
     PASS = "pass"
     FAIL = "fail"
     UNKNOWN = "unknown"
-    INFRA = "infra"
 
 
-_RANK = {Outcome.PASS: 0, Outcome.UNKNOWN: 1, Outcome.INFRA: 2, Outcome.FAIL: 3}
+_RANK = {Outcome.PASS: 0, Outcome.UNKNOWN: 1, Outcome.FAIL: 2}
 
 
 def merge(outcomes: Iterable[Outcome]) -> Outcome:
-    """The outcome of several: any failure fails, else infrastructure, else doubt."""
+    """The outcome of several: any failure fails, else doubt."""
     return max(outcomes, key=_RANK.__getitem__, default=Outcome.PASS)
 
 

@@ -7,8 +7,8 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ class Recorded:
         heard: calls in all.
         left_out: calls with arguments that a case cannot hold, or with large tensors.
         remark: how the tests or the script ended, where that was not well.
+        errors: how many calls gave no record because of which error.
     """
 
     traces: tuple[Any, ...]
@@ -50,6 +51,7 @@ class Recorded:
     heard: int
     left_out: int
     remark: str = ""
+    errors: Mapping[str, int] = field(default_factory=dict)
 
 
 def recorded(operator: str, path: Path, scratch: Path, seconds: float | None = None) -> Recorded:
@@ -87,7 +89,8 @@ def recorded(operator: str, path: Path, scratch: Path, seconds: float | None = N
             f"nothing can be learnt of {operator}: {path} {what}" + (f"; {remark}" if remark else "") + tail
         )
     end = end or {"heard": len(traces), "left_out": 0, "records": []}
-    return Recorded(tuple(traces), tuple(end["records"]), end["heard"], end["left_out"], remark)
+    errors = end.get("errors", {})
+    return Recorded(tuple(traces), tuple(end["records"]), end["heard"], end["left_out"], remark, errors)
 
 
 def _run(words: Sequence[str], log: Path, seconds: float) -> int | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shakeout.fuzz.jobs import Examine, Learn, Recall
+from shakeout.fuzz.learning.errors import Errors
 from shakeout.fuzz.makers import RunsOnly
 from shakeout.fuzz.results import Reply
 from shakeout.fuzz.slot import Slot
@@ -56,8 +57,8 @@ def work(job: Examine | Learn | Recall, slot: Slot) -> Reply:
         return Reply(learnt=_learnt(job, slot) if isinstance(job, Learn) else _examined(job, slot))
 
 
-def _runner(job: Examine | Learn, slot: Slot) -> Execute:
-    """Runs calls, each told before; those that are to be left out say nothing."""
+def _runner(job: Examine | Learn, slot: Slot, errors: Errors) -> Execute:
+    """Runs calls, each told before; those that are to be left out say nothing, nor do those that meet an error."""
     from shakeout.generators.rules.execution import executed
 
     without = set(job.without)
@@ -68,7 +69,11 @@ def _runner(job: Examine | Learn, slot: Slot) -> Execute:
             return None
         slot.case(text)
         slot.phase("grow")
-        done = executed(call, spreads)
+        done = None
+        try:
+            done = executed(call, spreads)
+        except Exception as error:
+            errors(error)
         slot.phase("learn")
         return done
 
@@ -83,7 +88,8 @@ def _examined(job: Examine, slot: Slot) -> dict[str, Any]:
     records = _records(job.operator, job.records)
     traces = [Trace.from_json(row) for row in job.traces]
     budget = Budget(variant=job.calls or Budget().variant)
-    found = examine(job.operator, traces, records, _runner(job, slot), budget)
+    errors = Errors()
+    found = examine(job.operator, traces, records, _runner(job, slot, errors), budget)
     return {
         "operator": job.operator,
         "traces": [trace.to_json() for trace in found.traces],
@@ -92,6 +98,7 @@ def _examined(job: Examine, slot: Slot) -> dict[str, Any]:
             for variant, spreads in found.spreads.items()
         ],
         "left_out": found.left_out,
+        "errors": errors.counts,
     }
 
 
@@ -116,7 +123,8 @@ def _learnt(job: Learn, slot: Slot) -> dict[str, Any]:
         raise ValueError(f"{job.examined} cannot be read; delete it, and {operator} is examined again")
     traces = [Trace.from_json(row) for row in seen["traces"]]
     spreads = {Variant.from_json(variant): tuple(map(spread_from_json, rows)) for variant, rows in seen["spreads"]}
-    run = _runner(job, slot)
+    errors = Errors(seen.get("errors"))
+    run = _runner(job, slot, errors)
     for row in job.seen:
         # A campaign may have drawn values that were the reason: what counts is what becomes of it with these.
         with contextlib.suppress(ValueError):
@@ -132,10 +140,11 @@ def _learnt(job: Learn, slot: Slot) -> dict[str, Any]:
 
         for one in found:
             if one.rule is not None and Entry(one.rule, ()).usable:
-                records += records_of_rule(one.rule, spreads.get(one.variant, ()), run)
+                records += records_of_rule(one.rule, spreads.get(one.variant, ()), run, lost=errors)
     return {
         "operator": operator,
         "records": [record.to_json() for record in records],
+        "errors": errors.counts,
         "variants": [
             {
                 "variant": one.variant.to_json(),

@@ -6,7 +6,6 @@ at the end the records that the calls give.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import runpy
@@ -138,6 +137,7 @@ def main(argv: Sequence[str]) -> int:
     import torch
 
     from shakeout.corpus.vocabularies.kernel import UnknownOperator, kernel
+    from shakeout.fuzz.learning.errors import Errors
     from shakeout.generators.values import DTYPES
     from shakeout.generators.vocabularies.bootstrap import records_of_examples
 
@@ -152,10 +152,11 @@ def main(argv: Sequence[str]) -> int:
         _watch(operator, calls)
         status = _ran(path)
         calls.write()
-        records: list[Any] = []
-        with contextlib.suppress(Exception), torch.no_grad():
-            records = [one.to_json() for one in records_of_examples(operator, calls.kept, list(DTYPES))]
+        errors = Errors()
+        with torch.no_grad():
+            records = [one.to_json() for one in records_of_examples(operator, calls.kept, list(DTYPES), errors)]
         end = {"status": status, "heard": calls.heard, "left_out": calls.left_out, "records": records}
+        end["errors"] = errors.counts
         out.write(json.dumps(end) + "\n")
     return 0
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shakeout.corpus.case import Case
+from shakeout.corpus.files import write_whole
 from shakeout.fuzz.attended import Line, interruptible
 from shakeout.fuzz.exits import Exit
 from shakeout.fuzz.failure import failure_of
-from shakeout.fuzz.folder import CASE, read_result, write_text
+from shakeout.fuzz.folder import CASE, read_result
 from shakeout.fuzz.minimise.executors import Crewed
 from shakeout.fuzz.minimise.predicate import NotReproduced
 from shakeout.fuzz.minimise.search import Budget, Minimised, Progress, minimise
@@ -90,7 +91,7 @@ def _written(file: Path, original: Case, found: Minimised, stopped: bool, consol
     )
     for number, (failure, case) in enumerate(found.others, 1):
         path = file.with_suffix(f".other{number}.json")
-        write_text(path, case.text + "\n")
+        write_whole(path, case.text + "\n")
         console.print(f"other    {path}  {failure}", soft_wrap=True, markup=False)
     return Exit.INTERRUPTED if stopped else Exit.OK
 
@@ -100,8 +101,8 @@ def write_minimal(file: Path, found: Minimised) -> tuple[Path, Path]:
     from shakeout.fuzz.replay import render
 
     target, text = file.with_suffix(".min.json"), file.with_suffix(".min.py")
-    write_text(target, found.case.text + "\n")
-    write_text(text, render(found.case))
+    write_whole(target, found.case.text + "\n")
+    write_whole(text, render(found.case))
     return target, text
 
 

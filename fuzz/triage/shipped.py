@@ -19,12 +19,12 @@ from pathlib import Path
 from shakeout.corpus import codec, known, regressions
 from shakeout.corpus.case import Case
 from shakeout.corpus.evidence import Evidence
+from shakeout.corpus.files import write_whole
 from shakeout.corpus.known import KnownBug
 from shakeout.corpus.regressions import Regression
 from shakeout.fuzz.config import Config
 from shakeout.fuzz.environment import describe
 from shakeout.fuzz.exits import Exit
-from shakeout.fuzz.folder import write_text
 from shakeout.fuzz.minimise import executors
 from shakeout.fuzz.minimise.predicate import NotReproduced
 from shakeout.fuzz.minimise.search import Budget, minimise
@@ -92,7 +92,7 @@ def write(path: Path, case: Case, evidence: Evidence) -> None:
     data = json.loads(path.read_text(encoding="utf-8"))
     del data["case"]
     data |= {"evidence": evidence.to_json(), "case": codec.to_json(case)}
-    write_text(path, json.dumps(data, indent=1) + "\n")
+    write_whole(path, json.dumps(data, indent=1) + "\n")
 
 
 def main(arguments: Sequence[str] | None = None, tell: Callable[[str], None] = print) -> int:

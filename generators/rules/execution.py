@@ -13,6 +13,7 @@ from shakeout.generators.calls import Rejected, perform
 from shakeout.generators.definedness import before, traits
 from shakeout.generators.rules.observed import template
 from shakeout.generators.rules.trace import Trace
+from shakeout.generators.values import plain
 from shakeout.generators.vocabularies.probe import operand
 from shakeout.generators.vocabularies.recorder import type_of
 from shakeout.generators.vocabularies.records import Spread
@@ -71,7 +72,7 @@ def outcome(results: Sequence[object]) -> tuple[TensorType | None, ...] | None:
     for item in results:
         if not isinstance(item, torch.Tensor):
             found.append(None)
-        elif item.layout != torch.strided or item.is_quantized or item.device.type != "cpu":
+        elif not plain(item):
             return None
         else:
             found.append(type_of(item))

@@ -86,16 +86,17 @@ class _Seen:
     def add(self, tensor: torch.Tensor) -> None:
         if not tensor.numel() or self.count > 4000:
             return
-        if tensor.dtype in (torch.uint16, torch.uint32, torch.uint64):
-            tensor = tensor.to(torch.int64)  # of these torch tells no bounds
+        if tensor.dtype.is_floating_point and tensor.dtype.itemsize == 1:
+            tensor = tensor.float()  # these are neither compared nor multiplied
         if tensor.is_complex():
             self.sorted = False
         else:
-            low, high = (bound.item() + 0 for bound in torch.aminmax(tensor))  # a number, not a bool
+            # Of unsigned numbers torch tells no bounds, and NumPy has no bfloat16.
+            array = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).resolve_neg().numpy()
+            low, high = (bound.item() + 0 for bound in (array.min(), array.max()))  # a number, not a bool
             self.low, self.high = min(self.low, low), max(self.high, high)
             if self.sorted:
-                flat = tensor if tensor.dtype != torch.bool else tensor.int()
-                self.sorted = flat.dim() > 0 and bool((flat.diff() >= 0).all()) and flat.shape[-1] > 0
+                self.sorted = array.ndim > 0 and bool((array[..., 1:] >= array[..., :-1]).all())
         if self.definite:
             self.definite = _definite(tensor)
         self.count += tensor.numel()
@@ -104,7 +105,7 @@ class _Seen:
         ordered = operator.rpartition(".")[2] in _ORDERED
         if self.definite and self.count >= 8 and not index:
             return Spread("definite")
-        bounded = self.low <= self.high and (self.low >= 0 or (self.low >= -1 and self.high <= 1))
+        bounded = self.low <= self.high and (0 <= self.low < float("inf") or (self.low >= -1 and self.high <= 1))
         known = self.low <= self.high and (index or (bounded and self.count >= 8))
         low, high = (self.low, self.high) if known else (None, None)
         if ordered and self.sorted and self.count >= 12:
@@ -284,28 +285,48 @@ def _probed(
 
 
 def records_of_examples(
-    operator: str, calls: Sequence[tuple[Sequence[Any], Mapping[str, Any]]], dtypes: Sequence[str]
+    operator: str,
+    calls: Sequence[tuple[Sequence[Any], Mapping[str, Any]]],
+    dtypes: Sequence[str],
+    lost: Callable[[Exception], None] = lambda error: None,
 ) -> list[Record]:
     """The records that example calls of an operator give; what a case cannot hold is left out.
+
+    A call that cannot be looked at costs its own record, and no other's.
 
     Args:
         operator: what is called.
         calls: arguments and keyword arguments of each.
         dtypes: those that the main operand is tried at, as far as they are of the example's kind: floating-point and
             complex ones, or whole numbers.
+        lost: told the error of each such call.
     """
     records: list[Record] = []
     for args, kwargs in calls:
-        drafts = _Drafts()
-        tensors = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
-        # What is computed with, rather than an index or a mask.
-        wide = [tensor for tensor in tensors if tensor.is_floating_point() or tensor.is_complex()]
-        drafts.main = next((tensor.dtype for tensor in (*wide, *tensors)), torch.float32)
-        with contextlib.suppress(Unrecordable):
-            drafts(heard(operator, args, kwargs))
-        alike = [dtype for dtype in dtypes if dtype.startswith(_WIDE) == _name(drafts.main).startswith(_WIDE)]
-        records += _probed(drafts.drafts.get(operator, {}), drafts.seen, alike, records)
+        try:
+            records += _exemplified(operator, args, kwargs, dtypes, records)
+        except Exception as error:
+            lost(error)
     return records
+
+
+def _exemplified(
+    operator: str,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    dtypes: Sequence[str],
+    known: Sequence[Record],
+) -> list[Record]:
+    """The records that one example call gives, beside the known ones."""
+    drafts = _Drafts()
+    tensors = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+    # What is computed with, rather than an index or a mask.
+    wide = [tensor for tensor in tensors if tensor.is_floating_point() or tensor.is_complex()]
+    drafts.main = next((tensor.dtype for tensor in (*wide, *tensors)), torch.float32)
+    with contextlib.suppress(Unrecordable):
+        drafts(heard(operator, args, kwargs))
+    alike = [dtype for dtype in dtypes if dtype.startswith(_WIDE) == _name(drafts.main).startswith(_WIDE)]
+    return _probed(drafts.drafts.get(operator, {}), drafts.seen, alike, known)
 
 
 def _spreads(draft: Draft, seen: dict[tuple[str, int], _Seen]) -> tuple[Spread, ...]:

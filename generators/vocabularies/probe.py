@@ -13,6 +13,7 @@ import torch
 from shakeout.corpus.program import Arg
 from shakeout.corpus.vocabularies import kernel as words
 from shakeout.generators.definedness import before, traits
+from shakeout.generators.values import plain
 from shakeout.generators.vocabularies.records import Record, Slot, Spread
 
 __all__ = ["Draft", "DraftSlot", "probe", "retype"]
@@ -57,13 +58,14 @@ def operand(slot: str, shape: tuple[int, ...], spread: Spread, main: torch.dtype
     dtype = _dtype(slot, main)
     size = math.prod(shape)
     if spread.literal is not None and len(spread.literal) == size:
-        return torch.tensor(spread.literal).to(dtype).reshape(shape)
+        held = torch.uint64 if max(spread.literal, default=0) >= 2**63 else torch.int64
+        return torch.tensor(spread.literal, dtype=held).to(dtype).reshape(shape)
     if spread.kind == "definite":
         eye = 4 * torch.eye(shape[-1], dtype=torch.float64) + 0.5
         return eye.expand(shape).contiguous().to(dtype)
     if spread.kind in ("index", "distinct"):
         least, last = int(spread.low or 0), int(spread.high or 0)
-        steps = torch.arange(size, dtype=torch.int64) % (last - least + 1) + least
+        steps = torch.arange(size, dtype=torch.int64) % min(last - least + 1, 2**62) + least
         return steps.to(dtype).reshape(shape)
     # Values that do not repeat soon, positive and away from the edges of domains.
     low, high = -1.5, 1.7
@@ -106,7 +108,7 @@ def _run(
         return None
     for item in results:
         if isinstance(item, torch.Tensor):
-            if item.layout != torch.strided or item.is_quantized or item.numel() > 1 << 20 or item.device.type != "cpu":
+            if not plain(item) or item.numel() > 1 << 20:
                 return None
         elif isinstance(item, list | tuple | dict):
             return None

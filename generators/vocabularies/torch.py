@@ -6,7 +6,6 @@ import contextlib
 import gc
 import gzip
 import json
-import os
 import tempfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from shakeout.corpus import cache
+from shakeout.corpus.files import write_whole
 from shakeout.corpus.vocabularies.torch import hazards
 from shakeout.generators.rules.library import Library, library_of_torch
 from shakeout.generators.vocabularies.child import run_module
@@ -206,20 +206,9 @@ def _bootstrap(path: Path, progress: Progress) -> Mapping[str, list[Any]]:
         raise BootstrapFailed("collecting operator samples gave no record")
     # A cache that cannot be written costs the next start some seconds, nothing else.
     with contextlib.suppress(OSError):
-        _write(path, data)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, data)
     return rows
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    try:
-        with os.fdopen(handle, "wb") as out:
-            out.write(data)
-        os.replace(name, path)
-    except OSError:
-        os.unlink(name)
-        raise
 
 
 def _collect(path: Path, skip: list[str], progress: Progress) -> tuple[int, str, str]:

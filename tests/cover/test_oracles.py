@@ -228,7 +228,6 @@ def test_exceptions() -> None:
 def test_outcomes_merge() -> None:
     assert merge([]) is Outcome.PASS
     assert merge([Outcome.PASS, Outcome.UNKNOWN]) is Outcome.UNKNOWN
-    assert merge([Outcome.INFRA, Outcome.UNKNOWN]) is Outcome.INFRA
     assert merge([Outcome.UNKNOWN, Outcome.FAIL, Outcome.PASS]) is Outcome.FAIL
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from shakeout.corpus import cache, known, regressions
-from shakeout.fuzz.folder import write_text
-from shakeout.fuzz.minimise.predicate import Failure, Reliability
+from shakeout.corpus.files import write_whole
+from shakeout.fuzz.failure import Failure, Reliability
 from shakeout.fuzz.triage.bisect.facts import Bisection
 from shakeout.fuzz.triage.bisect.hooks import Limit
 from shakeout.fuzz.triage.bisect.trials import Shown
@@ -102,7 +102,7 @@ class Kept:
         """Store both as a whole or not at all."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         data = {**bisection.to_json(), "memory": None if memory is None else memory.to_json()}
-        write_text(self.path, json.dumps(data, indent=1) + "\n")
+        write_whole(self.path, json.dumps(data, indent=1) + "\n")
 
     def _data(self) -> dict[str, Any]:
         data = json.loads(self.path.read_text(encoding="utf-8"))

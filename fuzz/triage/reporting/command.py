@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from shakeout.corpus.database import NAME, Database, UnknownBug
+from shakeout.corpus.files import write_whole
 from shakeout.fuzz.environment import describe
 from shakeout.fuzz.exits import Exit
-from shakeout.fuzz.folder import read_result, write_text
+from shakeout.fuzz.folder import read_result
 from shakeout.fuzz.results import Result
 from shakeout.fuzz.signature import title
 from shakeout.fuzz.triage.bisect.command import MINIMISED, Job
@@ -70,7 +71,7 @@ def report_command(job: Job, *, form: Format | None, output: Path | None, anyway
     if output is None:
         print(text, end="")
     else:
-        write_text(output, text)
+        write_whole(output, text)
         long = "" if script.form == "short" else ", the long form: the short one does not show it"
         print(f"{output}: script of {script.lines} lines{long}. Read it before you file it; nothing was filed.")
     return Exit.OK
