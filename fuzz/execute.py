@@ -32,8 +32,9 @@ __all__ = ["Result", "Shared", "Status", "execute", "related", "repro"]
 Status = Literal["compared", "unsupported", "undefined", "invalid", "failed", "infra", "avoided"]
 Phase = Callable[[str], None]
 
-#: An oracle asks at most this often before its verdict is ``unknown``: for a proof, and for three stages of doubt.
-ROUNDS = 5
+#: An oracle asks at most this often before its verdict is ``unknown``: for a proof, for three stages of doubt, and for
+#: a later call alone.
+ROUNDS = 6
 
 
 @dataclass(slots=True)
@@ -279,9 +280,10 @@ class _Runs:
 
     def answer(self, question: Question) -> Observation:
         if question not in self.answers:
-            self._clock.start({"reference": "reference", "subject": "run"}.get(question.what, "judge"))
+            phases = {"reference": "reference", "subject": "run", "alone": "run"}
+            self._clock.start(phases.get(question.what, "judge"))
             self.answers[question] = self._run(question)
-            if question.what != "subject":
+            if question.what not in ("subject", "alone"):
                 self._shared.answers[question] = self.answers[question]
             self._clock.start("judge")
         return self.answers[question]
@@ -316,7 +318,7 @@ class _Runs:
             case "reference":
                 return runs.observe(script.load(case))
             case "subject":
-                return self._subject(first=question == SUBJECT)
+                return self._subject(case, first=question == SUBJECT)
             case "baseline":
                 return runs.baseline(case)
             case "relaid":
@@ -333,10 +335,14 @@ class _Runs:
                 return runs.operand(case, question.number)
             case "parent":
                 return runs.NOTHING  # whoever changed the case has given it
+            case "alone":
+                return self._subject(runs.alone(case, question.number), first=False)
+            case "reference alone":
+                return runs.observe(script.load(runs.alone(case, question.number)))
 
-    def _subject(self, *, first: bool) -> Observation:
+    def _subject(self, case: Case, *, first: bool) -> Observation:
         """The target; only the first run may use what other settings kept."""
-        case, namespace = self.case, script.load(self.case)
+        namespace = script.load(case)
         source = target(case.setting.target).source(case.setting)
         before, waited = conduct.look(), shortcuts.waited()
         seen = runs.observe(namespace, source, kept=self._shared.kept if first else None)

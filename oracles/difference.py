@@ -169,7 +169,11 @@ class Difference:
             if self._changes(answers, RELAID, number, position, want, bad):
                 reason = "the reference itself depends on how its inputs lie in memory"
                 return Verdict(self.name, Outcome.UNKNOWN, "undefined", reason, place)
-            return self._failed(answers, number, position, want, got, bad, unstable, derived)
+            later = number > 0 and not _fails_first(self.part, reference, subject)
+            if later and any(question not in answers for question in _alone(number)):
+                return _alone(number)
+            later = later and not self._fails_alone(answers, number, position, want, bad, exact, derived)
+            return self._failed(answers, number, position, want, got, bad, unstable, derived, later)
         if unstable:
             return Verdict(
                 self.name,
@@ -215,6 +219,25 @@ class Difference:
         other = _at(answers[question], self.part, number, position, want)
         return other is not None and other.dtype == want.dtype and bool((bad & tolerance.beyond(want, other)).any())
 
+    def _fails_alone(
+        self,
+        answers: Answers,
+        number: int,
+        position: int,
+        want: torch.Tensor,
+        bad: torch.Tensor,
+        exact: bool,
+        derived: bool,
+    ) -> bool:
+        """Whether a call is wrong in the same elements where it is the only one."""
+        reference, subject = (_at(answers[question], self.part, 0, position, want) for question in _alone(number))
+        if reference is None or subject is None or reference.dtype != subject.dtype:
+            return False
+        reference, subject = _comparable(reference), _comparable(subject)
+        if derived:
+            return bool((bad & tolerance.beyond(reference, subject)).any())
+        return bool((bad & ~(_bits if exact else tolerance.within)(reference, subject)).any())
+
     def _missing(
         self, number: int, position: int, want: torch.Tensor | None, got: torch.Tensor | None
     ) -> Verdict | Sequence[Question]:
@@ -243,6 +266,7 @@ class Difference:
         bad: torch.Tensor,
         unstable: int,
         derived: bool,
+        later: bool,
     ) -> Verdict:
         index = tuple(int(i) for i in bad.nonzero()[0])
         symptom = "imprecise value" if derived else _symptom(want[index], got[index])
@@ -253,7 +277,7 @@ class Difference:
         again = _at(answers[AGAIN], self.part, number, position, got)
         if again is not None and not same_values(again, got):
             symptom = "nondeterministic"
-        if number and not _fails_first(self.part, answers[REFERENCE], answers[SUBJECT]):
+        if later:
             symptom += " on a later call"
         baseline = _at(answers[BASELINE], self.part, number, position, want)
         evidence: dict[str, Any] = {
@@ -302,6 +326,11 @@ def _bits(want: torch.Tensor, got: torch.Tensor) -> torch.Tensor:
 def same_values(a: torch.Tensor, b: torch.Tensor) -> bool:
     """Whether two tensors of one shape hold the same values, NaN equal to NaN."""
     return a.dtype == b.dtype and bool(_bits(a, b).all())
+
+
+def _alone(number: int) -> tuple[Question, Question]:
+    """The two runs that show whether a call goes wrong without those before it."""
+    return Question("reference alone", number), Question("alone", number)
 
 
 def _fails_first(part: str, reference: Observation, subject: Observation) -> bool:
