@@ -11,7 +11,7 @@ from typing import Any
 from shakeout.corpus.case import Case
 from shakeout.fuzz.minimise.settle import Demands
 
-__all__ = ["Executor", "Failure", "NotReproduced", "Outcome", "Reliability", "failure_of", "repetitions"]
+__all__ = ["Executor", "Failure", "NotReproduced", "Outcome", "Reliability", "doubts", "failure_of", "repetitions"]
 
 #: Runs that measure how reliably a case fails. One that fails in all of five has, with 95 % confidence, a reliability
 #: of more than a half (0.5**5 = 3 %), and a single run of a candidate is then a fair answer.
@@ -75,6 +75,12 @@ def failure_of(result: Mapping[str, Any]) -> Failure | None:
     return Failure(result["target"], verdict["oracle"], verdict["symptom"], " | ".join(parts))
 
 
+def doubts(result: Mapping[str, Any]) -> list[str]:
+    """What differs in a result without being a failure, and why it is none: a line for each oracle that doubts."""
+    unknown = [verdict for verdict in result.get("verdicts", ()) if verdict["outcome"] == "unknown"]
+    return [f"{verdict['oracle']}: no failure, {verdict['symptom']}. {verdict['message']}" for verdict in unknown]
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of one candidate.
@@ -83,7 +89,7 @@ class Outcome:
         status: as in ``Result.status``; ``invalid`` too if it does not keep the demands, ``infra`` if nothing is known.
         failure: why it failed; None if it did not.
         case: the candidate with the result types that it really has; given where it failed.
-        result: in the form of ``Result.to_json``; given where it failed.
+        result: in the form of ``Result.to_json``; empty for a candidate that is invalid.
         seconds: that it took.
     """
 

@@ -23,6 +23,7 @@ from shakeout.fuzz.minimise.predicate import (
     NotReproduced,
     Outcome,
     Reliability,
+    doubts,
     repetitions,
 )
 from shakeout.fuzz.minimise.settle import DEMANDS, Demands
@@ -153,7 +154,8 @@ class _Search:
                 self.reliability = Reliability(len(hits), len(found))
                 self.seen.add(self.best.id)
                 return
-            why = f"it fails otherwise: {failures[0]}" if failures else f"{found[-1].status}"
+            doubted = [line for outcome in found for line in doubts(outcome.result)]
+            why = f"it fails otherwise: {failures[0]}" if failures else "; ".join(doubted[:1] or [found[-1].status])
         raise NotReproduced(f"the case does not fail {'as ' + str(wanted) if wanted else 'here'} ({why})")
 
     def _repeated(self, case: Case, demands: Demands, runs: int) -> list[Outcome]:
