@@ -14,7 +14,7 @@ from shakeout.fuzz.exits import Exit
 from shakeout.fuzz.folder import CASE, RESULT, write_text
 from shakeout.fuzz.minimise.executors import Crewed
 from shakeout.fuzz.minimise.predicate import Failure, NotReproduced, failure_of
-from shakeout.fuzz.minimise.search import Budget, Minimised, Progress, minimise
+from shakeout.fuzz.minimise.search import FIRST, Budget, Minimised, Progress, minimise
 from shakeout.fuzz.replay import read_case
 from shakeout.targets.sanitizers import process_environment
 
@@ -120,6 +120,11 @@ class Shown(Line):
 
     def __call__(self, progress: Progress) -> None:
         """How far the search is."""
+        if progress.doing == FIRST:
+            self.note(
+                f"{progress.operators} operators, {progress.elements} elements: one run takes {progress.run:.1f} s"
+            )
+            return
         self.say(
             f"{progress.operators} operators, {progress.elements} elements  {progress.tries} tries, "
             f"{progress.accepted} steps, {progress.seconds:.0f} s  {progress.doing}"

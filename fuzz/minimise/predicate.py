@@ -17,6 +17,10 @@ __all__ = ["Executor", "Failure", "NotReproduced", "Outcome", "Reliability", "do
 #: of more than a half (0.5**5 = 3 %), and a single run of a candidate is then a fair answer.
 MEASURED = 5
 
+#: A case is measured once that takes at most this share of the search's time. One that takes longer is cut first, each
+#: step on the evidence of one run, and what is left of it is measured.
+SHARE = 0.1
+
 #: A candidate that fails as often as the original is dropped by mistake in at most one of twenty cases. More runs
 #: would be spent on every candidate, and a mistake only costs a step that a later round may find again.
 MISSED = 0.05

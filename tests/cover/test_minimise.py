@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -31,7 +32,7 @@ from shakeout.fuzz.minimise.predicate import (
     failure_of,
     repetitions,
 )
-from shakeout.fuzz.minimise.search import Budget, Progress, minimise
+from shakeout.fuzz.minimise.search import FIRST, Budget, Progress, minimise
 from shakeout.fuzz.minimise.settle import DEMANDS, Demands, Unsettled, settle
 from shakeout.generators.choices import SeededChoices
 from shakeout.generators.network import Recipe, grow
@@ -299,6 +300,72 @@ def test_a_flaky_case_is_tried_more_often_and_must_fail_twice() -> None:
     assert found.case.program.operators() == (operator,)
 
 
+def slow(
+    inner: object, ran: list[Case], told: Callable[[Case], float], lucky: Callable[[Case], bool] = lambda case: False
+) -> Callable[[Sequence[Case], Demands], list[Outcome]]:
+    """An executor that tells how long each run took, and for which some cases fail by luck."""
+
+    def run(cases: Sequence[Case], demands: Demands) -> list[Outcome]:
+        ran.extend(cases)
+        found = [replace(o, seconds=told(c)) for c, o in zip(cases, inner(cases, demands), strict=True)]  # type: ignore[operator]
+        return [
+            replace(o, failure=WRONG, case=c) if o.status == "compared" and lucky(c) else o
+            for c, o in zip(cases, found, strict=True)
+        ]
+
+    return run
+
+
+def test_a_case_that_takes_long_runs_once_and_is_measured_when_it_is_small() -> None:
+    case = grown(21)
+    operator = case.program.calls[4].operator
+    ran: list[Case] = []
+    told: list[Progress] = []
+    executor = slow(fails_with(operator), ran, lambda c: 30.0 if len(c.program.calls) > 2 else 0.1)
+    found = minimise(case, executor, budget=Budget(120.0), tell=told.append)
+    assert [one.id for one in ran].count(case.id) == 1
+    assert (told[0].doing, told[0].run, told[0].operators) == (FIRST, 30.0, len(case.program.calls))
+    assert found.complete
+    assert found.case.program.operators() == (operator,)
+    assert found.reliability == Reliability(5, 5)
+    measured = [c for c in {one.id: one for one in ran}.values() if [o.id for o in ran].count(c.id) == 5]
+    assert [len(c.program.calls) <= 2 for c in measured] == [True]
+
+
+def test_a_case_that_is_never_quick_is_measured_at_the_end_or_not_at_all() -> None:
+    case = grown(21)
+    operator = case.program.calls[4].operator
+    ran: list[Case] = []
+    found = minimise(case, slow(fails_with(operator), ran, lambda c: 100.0), budget=Budget(120.0))
+    assert found.complete
+    assert found.reliability == Reliability(5, 5)
+    assert [one.id for one in ran[-4:]] == [found.case.id] * 4
+    told: list[Progress] = []
+    executor = slow(fails_with(operator), ran, lambda c: 100.0)
+    stopped = minimise(case, executor, tell=told.append, stop=lambda: any(p.accepted for p in told))
+    assert size(stopped.case) < size(case)
+    assert not stopped.complete
+    assert stopped.reliability == Reliability(1, 1)
+
+
+def test_a_small_case_that_failed_by_luck_gives_way_to_the_one_before() -> None:
+    case = grown(21)
+    operator = case.program.calls[4].operator
+    chance = iter([True])
+
+    def lucky(candidate: Case) -> bool:
+        """The first candidate without the operator that matters, and nothing after it."""
+        return operator not in candidate.program.operators() and next(chance, False)
+
+    ran: list[Case] = []
+    executor = slow(fails_with(operator), ran, lambda c: 30.0 if len(c.program.calls) > 2 else 0.1, lucky)
+    found = minimise(case, executor, budget=Budget(120.0))
+    assert next(chance, None) is None
+    assert operator in found.case.program.operators()
+    assert found.complete
+    assert found.reliability == Reliability(5, 5)
+
+
 def test_repetitions_follow_the_reliability() -> None:
     assert repetitions(Reliability(5, 5)) == 1
     half = repetitions(Reliability(2, 5))
@@ -331,6 +398,7 @@ def test_the_command_writes_the_smallest_case_and_its_script(
     assert status == Exit.OK
     # The planted target fails whatever it runs, so nothing is left of the network.
     assert "operators 2 -> 0" in said
+    assert re.search(r"2 operators, \d+ elements: one run takes \d+\.\d s", said)
     assert symptom in said
     case = codec.decode((tmp_path / "case.min.json").read_text())
     assert not case.program.calls
