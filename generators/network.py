@@ -20,14 +20,13 @@ from shakeout.corpus import standalone
 from shakeout.corpus.case import Case, InputSet, Mode, Setting
 from shakeout.corpus.codec import to_json
 from shakeout.corpus.observation import Observation
-from shakeout.corpus.program import Arg, Call, Input, Program, Ref, Slice, TensorType
+from shakeout.corpus.program import Call, Input, Program, Ref, TensorType, renumbered
 from shakeout.generators import views
 from shakeout.generators.choices import Choices
 from shakeout.generators.growth import Growth, Step
 from shakeout.generators.habits import Habits
 from shakeout.generators.inputsets import Failed, input_set, repeated, replay, resized, untouched
 from shakeout.generators.proposals import place_by_rule
-from shakeout.generators.recorded import reference
 from shakeout.generators.rules.trace import Trace
 from shakeout.generators.values import Given, Palette
 from shakeout.generators.vocabularies.records import Record, Slot
@@ -437,8 +436,8 @@ def _renumbered(step: Step, numbers: Mapping[int, int]) -> Step:
     return Step(
         step.operator,
         step.function,
-        tuple([_moved(arg, numbers) for arg in step.args]),
-        tuple([(key, _moved(value, numbers)) for key, value in step.kwargs]),
+        tuple([renumbered(arg, numbers) for arg in step.args]),
+        tuple([(key, renumbered(value, numbers)) for key, value in step.kwargs]),
         tuple([numbers[operand] for operand in step.operands]),
         tuple([numbers[operand] for operand in step.written]),
         step.kind,
@@ -446,16 +445,6 @@ def _renumbered(step: Step, numbers: Mapping[int, int]) -> Step:
         numbers.get(step.first, step.first),
         step.types,
     )
-
-
-def _moved(arg: Arg, numbers: Mapping[int, int]) -> Arg:
-    if type(arg) is Ref:
-        return reference(numbers[arg.index])
-    if type(arg) is tuple:
-        return tuple([_moved(item, numbers) for item in arg])
-    if type(arg) is Slice:
-        return Slice(_moved(arg.start, numbers), _moved(arg.stop, numbers), _moved(arg.step, numbers))
-    return arg
 
 
 def _returned(growth: Growth) -> list[int]:
