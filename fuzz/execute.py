@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from shakeout.corpus import script
 from shakeout.corpus.case import Case
+from shakeout.corpus.edit import alone
 from shakeout.corpus.observation import PARTS, Observation, raised
 from shakeout.fuzz import conduct, runs
 from shakeout.fuzz.divergence import Divergence, search
@@ -336,9 +337,9 @@ class _Runs:
             case "parent":
                 return runs.NOTHING  # whoever changed the case has given it
             case "alone":
-                return self._subject(runs.alone(case, question.number), first=False)
+                return self._subject(alone(case, question.number), first=False)
             case "reference alone":
-                return runs.observe(script.load(runs.alone(case, question.number)))
+                return runs.observe(script.load(alone(case, question.number)))
 
     def _subject(self, case: Case, *, first: bool) -> Observation:
         """The target; only the first run may use what other settings kept."""

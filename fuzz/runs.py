@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 from shakeout.corpus import script
 from shakeout.corpus.case import Case
 from shakeout.corpus.observation import Observation, raised
-from shakeout.corpus.program import TensorType
 from shakeout.corpus.vocabularies import vocabulary
 from shakeout.fuzz import exactness as proof
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["alone", "baseline", "exact", "observe", "operand", "poisoned", "relaid", "reseeded"]
+__all__ = ["baseline", "exact", "observe", "operand", "poisoned", "relaid", "reseeded"]
 
 #: What a run tells when it could not be made at all: nothing.
 NOTHING = Observation()
@@ -113,16 +112,6 @@ def operand(case: Case, number: int) -> Observation:
     producer = case.program.producer(number)
     kept = () if producer is None else calls[: producer + 1]
     return observe(script.load(replace(case, program=replace(case.program, calls=kept, returns=(number,)))))
-
-
-def alone(case: Case, number: int) -> Case:
-    """The case with one of its input sets as the only call."""
-    inputs = case.calls[number]
-    given = tuple(
-        replace(one, type=TensorType(view.dtype, view.shape))
-        for one, view in zip(case.program.inputs, inputs.views, strict=True)
-    )
-    return replace(case, program=replace(case.program, inputs=given), calls=(inputs,))
 
 
 def baseline(case: Case) -> Observation:

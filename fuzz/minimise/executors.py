@@ -14,12 +14,12 @@ from shakeout.corpus.case import Case
 from shakeout.fuzz.isolated import Isolated
 from shakeout.fuzz.losses import REFERENCE
 from shakeout.fuzz.minimise.predicate import Outcome, failure_of
-from shakeout.fuzz.minimise.settle import Demands, Unsettled, settle
 from shakeout.fuzz.nursery import ZygoteBroken
 from shakeout.fuzz.protocol import Job
 from shakeout.fuzz.signature import INTERNAL
 from shakeout.fuzz.supervisor import Answer
 from shakeout.fuzz.tally import result_of
+from shakeout.generators.validity import Demands, Unsettled, settle
 
 __all__ = ["Crewed", "in_process"]
 
@@ -60,7 +60,7 @@ class Crewed:
         self._own = device
         self._crews = {
             name: Isolated(
-                directory / name, [target], workers, maker="shakeout.fuzz.minimise.settle", device=name, **more
+                directory / name, [target], workers, maker="shakeout.fuzz.minimise.maker", device=name, **more
             )
             for name in dict.fromkeys((device, "cpu"))
         }

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shakeout.corpus.case import Case
-from shakeout.fuzz.minimise.settle import Demands
+from shakeout.generators.validity import Demands
 
 __all__ = ["Executor", "Failure", "NotReproduced", "Outcome", "Reliability", "doubts", "failure_of", "repetitions"]
 

@@ -28,7 +28,7 @@ from shakeout.fuzz.minimise.predicate import (
     doubts,
     repetitions,
 )
-from shakeout.fuzz.minimise.settle import DEMANDS, Demands
+from shakeout.generators.validity import DEMANDS, Demands
 
 __all__ = ["FIRST", "Budget", "Minimised", "Progress", "minimise"]
 

@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from shakeout.corpus.case import Case, InputSet, contiguous
-from shakeout.fuzz.minimise.edit import items_of, with_inputs
+from shakeout.corpus.edit import with_inputs
+from shakeout.fuzz.minimise.edit import items_of
 from shakeout.fuzz.minimise.predicate import Executor, Failure, Outcome
-from shakeout.fuzz.minimise.settle import Demands
+from shakeout.generators.validity import Demands
 
 __all__ = ["SIZES", "grown", "growth"]
 

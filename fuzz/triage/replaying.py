@@ -204,7 +204,7 @@ def _on(
     """Run items of one device, one target after the other as it is warm."""
     names = tuple(dict.fromkeys(_case(item).setting.target for item in items))
     with tempfile.TemporaryDirectory(prefix="shakeout-") as scratch:
-        maker = "shakeout.fuzz.minimise.settle"
+        maker = "shakeout.fuzz.minimise.maker"
         crew = Crew(Path(scratch), names, workers, tell=warming, maker=maker, device=device)
         try:
             crew.start(stop, complete=False)

@@ -34,10 +34,10 @@ from shakeout.fuzz.minimise.predicate import (
     repetitions,
 )
 from shakeout.fuzz.minimise.search import FIRST, Budget, Progress, minimise
-from shakeout.fuzz.minimise.settle import DEMANDS, Demands, Unsettled, settle
 from shakeout.generators.choices import SeededChoices
 from shakeout.generators.inputsets import tensors_of
 from shakeout.generators.network import Recipe, grow
+from shakeout.generators.validity import DEMANDS, Demands, Unsettled, settle
 from shakeout.generators.vocabularies.torch import load_records
 
 PASSES = (
