@@ -84,6 +84,10 @@ class Line:
         if isinstance(event, events.Warming) and not event.done:
             self.say(event.step, force=True)
 
+    def note(self, text: str) -> None:
+        """What stays to be seen."""
+        self._console.print(f"      {text}", soft_wrap=True, markup=False)
+
     def say(self, text: str, *, force: bool = False) -> None:
         """What the search is at; without a live display ``force`` shows it in any case."""
         if self._status is not None:
@@ -92,4 +96,4 @@ class Line:
             self._status.update(escape(text))
         elif force or time.monotonic() - self._told > PLAIN_EVERY:
             self._told = time.monotonic()
-            self._console.print(f"      {text}", soft_wrap=True, markup=False)
+            self.note(text)

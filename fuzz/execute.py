@@ -13,6 +13,7 @@ from typing import Any
 
 from shakeout.corpus import script
 from shakeout.corpus.case import Case
+from shakeout.corpus.edit import alone
 from shakeout.corpus.observation import PARTS, Observation, raised
 from shakeout.fuzz import conduct, runs
 from shakeout.fuzz.divergence import Divergence, search
@@ -32,8 +33,9 @@ __all__ = ["Shared", "execute", "related", "repro"]
 
 Phase = Callable[[str], None]
 
-#: An oracle asks at most this often before its verdict is ``unknown``: for a proof, and for three stages of doubt.
-ROUNDS = 5
+#: An oracle asks at most this often before its verdict is ``unknown``: for a proof, for three stages of doubt, and for
+#: a later call alone.
+ROUNDS = 6
 
 
 @dataclass(slots=True)
@@ -202,9 +204,10 @@ class _Runs:
 
     def answer(self, question: Question) -> Observation:
         if question not in self.answers:
-            self._clock.start({"reference": "reference", "subject": "run"}.get(question.what, "judge"))
+            phases = {"reference": "reference", "subject": "run", "alone": "run"}
+            self._clock.start(phases.get(question.what, "judge"))
             self.answers[question] = self._run(question)
-            if question.what != "subject":
+            if question.what not in ("subject", "alone"):
                 self._shared.answers[question] = self.answers[question]
             self._clock.start("judge")
         return self.answers[question]
@@ -239,7 +242,7 @@ class _Runs:
             case "reference":
                 return runs.observe(script.load(case))
             case "subject":
-                return self._subject(first=question == SUBJECT)
+                return self._subject(case, first=question == SUBJECT)
             case "baseline":
                 return runs.baseline(case)
             case "relaid":
@@ -256,10 +259,14 @@ class _Runs:
                 return runs.operand(case, question.number)
             case "parent":
                 return runs.NOTHING  # whoever changed the case has given it
+            case "alone":
+                return self._subject(alone(case, question.number), first=False)
+            case "reference alone":
+                return runs.observe(script.load(alone(case, question.number)))
 
-    def _subject(self, *, first: bool) -> Observation:
+    def _subject(self, case: Case, *, first: bool) -> Observation:
         """The target; only the first run may use what other settings kept."""
-        case, namespace = self.case, script.load(self.case)
+        namespace = script.load(case)
         source = target(case.setting.target).source(case.setting)
         before, waited = conduct.look(), shortcuts.waited()
         seen = runs.observe(namespace, source, kept=self._shared.kept if first else None)

@@ -1,11 +1,10 @@
-"""Running stored cases again, each in a fresh process, by the very script that a report shows."""
+"""Running stored cases again, each in a fresh process, from the text that a report shows; the oracles judge."""
 
 from __future__ import annotations
 
 import math
 import os
 import sys
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,16 +51,21 @@ def read_case(path: Path, target: str | None) -> Case:
 
 
 def replay_case(path: Path, target: str | None = None) -> int:
-    """Run a stored case; the status of its script: 0 no difference, 1 difference, 125 cannot run."""
-    script = render(read_case(path, target))
-    with tempfile.TemporaryDirectory(prefix="shakeout-") as scratch:
-        file = Path(scratch) / "repro.py"
-        file.write_text(script)
-        return replay_script(file)
+    """Run a stored case and print what the oracles say: 0 no failure, 1 failure, 125 cannot run."""
+    from shakeout.fuzz import fresh
+    from shakeout.fuzz.environment import version
+    from shakeout.targets.target import target as named
+
+    case = read_case(path, target)
+    packages = ("torch", *named(case.setting.target).packages)
+    print(", ".join(f"{package} {version(package)}" for package in packages), flush=True)
+    answer = fresh.answer(case, SECONDS)
+    print("\n".join(answer.lines), flush=True)
+    return answer.status
 
 
 def replay_script(path: Path) -> int:
-    """Run a script; its status."""
+    """Run a script, which compares by itself; its status: 0 no difference, 1 difference, 125 cannot run."""
     # What lies beside the script, or in the working directory, must not hide what is installed: from its own children
     # neither.
     environment = {**os.environ, "PYTHONSAFEPATH": "1"}

@@ -78,6 +78,12 @@ class Result:
         """The first failing verdict: the one that everything else tells of."""
         return next((verdict for verdict in self.verdicts if verdict.outcome is Outcome.FAIL), None)
 
+    @property
+    def doubts(self) -> list[str]:
+        """What differs without being a failure, and why it is none: a line for each oracle that doubts."""
+        unknown = [verdict for verdict in self.verdicts if verdict.outcome is Outcome.UNKNOWN]
+        return [f"{verdict.oracle}: no failure, {verdict.symptom}. {verdict.message}" for verdict in unknown]
+
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
         return {

@@ -282,7 +282,7 @@ class _Worker:
                 self.slot.phase("grow")
                 return self._maker.compose(job, self.slot.trace if job.traced else None)
             case Candidate():
-                from shakeout.fuzz.minimise.settle import Demands, settle
+                from shakeout.generators.validity import Demands, settle
 
                 self.slot.phase("grow")
                 return Made(settle(codec.decode(job.case), Demands(job.defined, job.finite)))

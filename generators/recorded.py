@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from shakeout.corpus.program import Arg, Name, Ref
+from shakeout.corpus.program import Arg, Name, Ref, rebuilt, reference
 from shakeout.corpus.vocabularies import kernel as words
 from shakeout.generators.calls import Rejected
 from shakeout.generators.choices import Choices
@@ -13,14 +13,7 @@ from shakeout.generators.habits import LARGE, LATTICE, MAX_ELEMENTS, MIXED, Habi
 from shakeout.generators.values import DTYPES
 from shakeout.generators.vocabularies.records import Record
 
-__all__ = ["bound", "mutated", "reference", "shapes"]
-
-_REFS = tuple(Ref(number) for number in range(1024))
-
-
-def reference(number: int) -> Ref:
-    """``Ref(number)``; the small ones exist already."""
-    return _REFS[number] if number < 1024 else Ref(number)
+__all__ = ["bound", "mutated", "shapes"]
 
 
 def shapes(
@@ -107,15 +100,13 @@ def bound(
     """The record's arguments with its slots replaced by values."""
 
     def bind(arg: Arg) -> Arg:
-        if type(arg) is Ref:
-            place = arg.index
-            return scalars[place] if place in scalars else reference(numbers[place])
-        if type(arg) is tuple:
-            return tuple([bind(item) for item in arg])
-        return arg
+        if type(arg) is not Ref:
+            return arg
+        place = arg.index
+        return scalars[place] if place in scalars else reference(numbers[place])
 
-    args = tuple([bind(arg) for arg in record.args])
-    return args, tuple([(key, bind(value)) for key, value in record.kwargs])
+    args = tuple([rebuilt(arg, bind) for arg in record.args])
+    return args, tuple([(key, rebuilt(value, bind)) for key, value in record.kwargs])
 
 
 def mutated(

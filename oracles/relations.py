@@ -8,11 +8,12 @@ to rounding*, right implementations may differ in last digits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from shakeout.corpus.case import Case, InputSet, Storage, View, contiguous
-from shakeout.corpus.program import Arg, Call, Input, Name, Program, Ref, TensorType, mapped
+from shakeout.corpus.edit import Rewriter, numbered
+from shakeout.corpus.program import Arg, Call, Name, Program, Ref, TensorType
 from shakeout.corpus.vocabularies import vocabulary
 from shakeout.corpus.vocabularies.torch import written
 
@@ -78,16 +79,10 @@ def inputs_reversed(case: Case, place: int) -> Related | None:
     count = len(program.inputs)
     if count < 2:
         return None
-    numbers: dict[int, Arg] = {number: Ref(number) for number in range(len(program.types()))}
-    numbers |= {number: Ref(count - 1 - number) for number in range(count)}
-    turned = replace(
-        program,
-        inputs=program.inputs[::-1],
-        calls=tuple(mapped(call, numbers) for call in program.calls),
-        returns=tuple(count - 1 - number if number < count else number for number in program.returns),
-    )
-    sets = tuple(replace(inputs, views=inputs.views[::-1]) for inputs in case.calls)
-    return Related(replace(case, program=turned, calls=sets), tuple(range(len(program.returns))))
+    writer = Rewriter(program, reversed(range(count)))
+    for call, first in numbered(program):
+        writer.copy(call, first)
+    return _related(case, writer, tuple(replace(inputs, views=inputs.views[::-1]) for inputs in case.calls))
 
 
 def outputs_reversed(case: Case, place: int) -> Related | None:
@@ -137,51 +132,10 @@ def _some(items: Sequence[int], place: int, count: int) -> list[int]:
 # --- a program written anew -------------------------------------------------------------------------------------------
 
 
-class _Writer:
-    """A program that is being written from an old one, whose values it knows by their old numbers."""
-
-    def __init__(self, inputs: Iterable[Input]) -> None:
-        self.inputs = tuple(inputs)
-        self.calls: list[Call] = []
-        self.count = len(self.inputs)
-        self.numbers: dict[int, Arg] = {}
-
-    def add(self, operator: str, args: tuple[Arg, ...], type_: TensorType, **more: Arg) -> Ref:
-        """A new call with one result."""
-        return self._put(Call(operator, args, tuple(sorted(more.items())), (type_,)))
-
-    def _put(self, call: Call) -> Ref:
-        self.calls.append(call)
-        self.count += len(call.results)
-        return Ref(self.count - len(call.results))
-
-    def copy(self, call: Call, first: int) -> Ref:
-        """A call of the old program, whose first result had this number."""
-        new = self._put(mapped(call, self.numbers))
-        self.numbers |= {first + i: Ref(new.index + i) for i in range(len(call.results))}
-        return new
-
-    def related(self, case: Case, sets: tuple[InputSet, ...] | None = None) -> Related:
-        """The case with what was written as its program, and the old outputs."""
-        returns = [self.numbers[number] for number in case.program.returns]
-        program = Program(
-            self.inputs,
-            tuple(self.calls),
-            tuple(one.index for one in returns if isinstance(one, Ref)),
-            case.program.vocabulary,
-        )
-        new = replace(case, program=program, calls=case.calls if sets is None else sets)
-        return Related(new, tuple(range(len(returns))))
-
-
-def _same_inputs(case: Case) -> _Writer:
-    writer = _Writer(case.program.inputs)
-    writer.numbers = {number: Ref(number) for number in range(writer.count)}
-    return writer
-
-
-def _old(case: Case) -> Iterable[tuple[Call, int]]:
-    return zip(case.program.calls, case.program.firsts(), strict=True)
+def _related(case: Case, writer: Rewriter, sets: tuple[InputSet, ...] | None = None) -> Related:
+    """The case with what was written as its program, and the old outputs."""
+    new = replace(case, program=writer.rewritten(), calls=case.calls if sets is None else sets)
+    return Related(new, tuple(range(len(case.program.returns))))
 
 
 def dead_code(case: Case, place: int) -> Related | None:
@@ -194,21 +148,21 @@ def dead_code(case: Case, place: int) -> Related | None:
     if not candidates:
         return None
     chosen = candidates[place % len(candidates)]
-    writer = _same_inputs(case)
+    writer = Rewriter(case.program)
 
     def spoil() -> None:
         type_ = types[chosen]
         assert type_ is not None
-        copied = writer.add("torch.clone", (writer.numbers[chosen],), type_)
-        writer.add("torch.Tensor.zero_", (copied,), type_)
+        copied = writer.call("torch.clone", (writer.numbers[chosen],), type_)
+        writer.call("torch.Tensor.zero_", (copied,), type_)
 
     if chosen < len(case.program.inputs):
         spoil()
-    for call, first in _old(case):
+    for call, first in numbered(case.program):
         writer.copy(call, first)
         if first <= chosen < first + len(call.results):
             spoil()
-    return writer.related(case)
+    return _related(case, writer)
 
 
 def transposed_twice(case: Case, place: int) -> Related | None:
@@ -222,12 +176,12 @@ def transposed_twice(case: Case, place: int) -> Related | None:
     chosen = candidates[place % len(candidates)]
     type_ = case.program.inputs[chosen].type
     one, two, *rest = type_.shape
-    writer = _same_inputs(case)
-    turned = writer.add("torch.transpose", (Ref(chosen), 0, 1), TensorType(type_.dtype, (two, one, *rest)))
-    writer.numbers[chosen] = writer.add("torch.transpose", (turned, 0, 1), type_)
-    for call, first in _old(case):
+    writer = Rewriter(case.program)
+    turned = writer.call("torch.transpose", (Ref(chosen), 0, 1), TensorType(type_.dtype, (two, one, *rest)))
+    writer.numbers[chosen] = writer.call("torch.transpose", (turned, 0, 1), type_)
+    for call, first in numbered(case.program):
         writer.copy(call, first)
-    return writer.related(case)
+    return _related(case, writer)
 
 
 def input_constant(case: Case, place: int) -> Related | None:
@@ -252,15 +206,14 @@ def input_constant(case: Case, place: int) -> Related | None:
     storage = inputs.storages[inputs.views[chosen].storage]
     type_ = program.inputs[chosen].type
     left = [number for number in range(len(program.inputs)) if number != chosen]
-    writer = _Writer(program.inputs[number] for number in left)
-    writer.numbers = {number: Ref(new) for new, number in enumerate(left)}
+    writer = Rewriter(program, left)
     items = _nested(_items(storage), type_.shape)
-    writer.numbers[chosen] = writer.add("torch.tensor", (items,), type_, dtype=Name(f"torch.{type_.dtype}"))
-    for call, first in _old(case):
+    writer.numbers[chosen] = writer.call("torch.tensor", (items,), type_, dtype=Name(f"torch.{type_.dtype}"))
+    for call, first in numbered(case.program):
         writer.copy(call, first)
     storages = [number for number in range(len(inputs.storages)) if number != inputs.views[chosen].storage]
     views = tuple(replace(inputs.views[n], storage=storages.index(inputs.views[n].storage)) for n in left)
-    return writer.related(case, (InputSet(tuple(inputs.storages[n] for n in storages), views),))
+    return _related(case, writer, (InputSet(tuple(inputs.storages[n] for n in storages), views),))
 
 
 def _own(inputs: InputSet, view: View) -> bool:
@@ -316,22 +269,22 @@ def _nested(items: Sequence[bool | int | float | complex], shape: tuple[int, ...
 
 
 def _rewritten(
-    case: Case, place: int, fits: Callable[[Call], bool], write: Callable[[_Writer, Call, Ref], Ref]
+    case: Case, place: int, fits: Callable[[Call], bool], write: Callable[[Rewriter, Call, Ref], Ref]
 ) -> Related | None:
     """One of the calls that fit takes another form; ``write`` is given its first operand, and gives its result."""
     candidates = [position for position, call in enumerate(case.program.calls) if fits(call)]
     if not candidates:
         return None
     chosen = candidates[place % len(candidates)]
-    writer = _same_inputs(case)
-    for position, (call, first) in enumerate(_old(case)):
+    writer = Rewriter(case.program)
+    for position, (call, first) in enumerate(numbered(case.program)):
         if position != chosen:
             writer.copy(call, first)
             continue
         operand = writer.numbers[call.operands()[0]]
         assert isinstance(operand, Ref)
-        writer.numbers[first] = write(writer, mapped(call, writer.numbers), operand)
-    return writer.related(case)
+        writer.numbers[first] = write(writer, writer.moved(call), operand)
+    return _related(case, writer)
 
 
 def _last(call: Call) -> str:
@@ -364,11 +317,11 @@ def scaled(case: Case, place: int) -> Related | None:
         other |= {"inplace"} if _last(call) == "relu" and len(call.args) > 1 else set()
         return given.dtype in _FLOATS and given.dtype == result.dtype and len(call.operands()) < 3 and not other
 
-    def write(writer: _Writer, call: Call, operand: Ref) -> Ref:
+    def write(writer: Rewriter, call: Call, operand: Ref) -> Ref:
         pair = _types_of(call, writer)
-        up = writer.add("torch.mul", (operand, FACTOR), pair[0])
-        result = writer.add(call.operator, (up, *call.args[1:]), pair[1], **dict(call.kwargs))
-        return writer.add("torch.mul", (result, 1 / FACTOR), pair[1])
+        up = writer.call("torch.mul", (operand, FACTOR), pair[0])
+        result = writer.call(call.operator, (up, *call.args[1:]), pair[1], **dict(call.kwargs))
+        return writer.call("torch.mul", (result, 1 / FACTOR), pair[1])
 
     return _rewritten(case, place, fits, write)
 
@@ -390,21 +343,21 @@ def batch_split(case: Case, place: int) -> Related | None:
         given, result = pair
         return given.shape == result.shape and bool(given.shape) and given.shape[0] > 1
 
-    def write(writer: _Writer, call: Call, operand: Ref) -> Ref:
+    def write(writer: Rewriter, call: Call, operand: Ref) -> Ref:
         given, result = _types_of(call, writer)
         size, *rest = given.shape
         middle = (size + 1) // 2
         halves = []
         for start, length in ((0, middle), (middle, size - middle)):
-            part = writer.add("torch.narrow", (operand, 0, start, length), TensorType(given.dtype, (length, *rest)))
-            halves.append(writer.add(call.operator, (part,), TensorType(result.dtype, (length, *rest))))
-        return writer.add("torch.cat", (tuple(halves), 0), result)
+            part = writer.call("torch.narrow", (operand, 0, start, length), TensorType(given.dtype, (length, *rest)))
+            halves.append(writer.call(call.operator, (part,), TensorType(result.dtype, (length, *rest))))
+        return writer.call("torch.cat", (tuple(halves), 0), result)
 
     return _rewritten(case, place, fits, write)
 
 
-def _types_of(call: Call, writer: _Writer) -> tuple[TensorType, TensorType]:
-    pair = _unary(call, Program(writer.inputs, tuple(writer.calls), ()).types())
+def _types_of(call: Call, writer: Rewriter) -> tuple[TensorType, TensorType]:
+    pair = _unary(call, writer.types)
     assert pair is not None
     return pair
 

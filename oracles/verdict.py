@@ -44,11 +44,23 @@ class Question:
     uninitialised memory is filled with NaN: a program whose meaning is defined does not notice either. ``reseeded`` is
     the reference from another random state. ``operand`` is the reference that returns value ``number`` of the program
     alone. ``exact`` is the reference in double precision where all of its results are proven to be exact. ``parent`` is
-    what the reference showed of the case that a metamorphic relation changed.
+    what the reference showed of the case that a metamorphic relation changed. ``alone`` and ``reference alone`` are the
+    two runs of input set ``number`` as the only call.
     """
 
     what: Literal[
-        "reference", "subject", "baseline", "replica", "relaid", "poisoned", "reseeded", "operand", "exact", "parent"
+        "reference",
+        "subject",
+        "baseline",
+        "replica",
+        "relaid",
+        "poisoned",
+        "reseeded",
+        "operand",
+        "exact",
+        "parent",
+        "alone",
+        "reference alone",
     ]
     number: int = 0
 

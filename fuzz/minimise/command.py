@@ -14,7 +14,7 @@ from shakeout.fuzz.failure import failure_of
 from shakeout.fuzz.folder import CASE, read_result
 from shakeout.fuzz.minimise.executors import Crewed
 from shakeout.fuzz.minimise.predicate import NotReproduced
-from shakeout.fuzz.minimise.search import Budget, Minimised, Progress, minimise
+from shakeout.fuzz.minimise.search import FIRST, Budget, Minimised, Progress, minimise
 from shakeout.fuzz.replay import read_case
 
 if TYPE_CHECKING:
@@ -111,6 +111,11 @@ class Shown(Line):
 
     def __call__(self, progress: Progress) -> None:
         """How far the search is."""
+        if progress.doing == FIRST:
+            self.note(
+                f"{progress.operators} operators, {progress.elements} elements: one run takes {progress.run:.1f} s"
+            )
+            return
         self.say(
             f"{progress.operators} operators, {progress.elements} elements  {progress.tries} tries, "
             f"{progress.accepted} steps, {progress.seconds:.0f} s  {progress.doing}"

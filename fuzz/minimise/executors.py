@@ -17,12 +17,12 @@ from shakeout.fuzz.isolated import Isolated
 from shakeout.fuzz.jobs import Candidate, Job, Run
 from shakeout.fuzz.losses import REFERENCE
 from shakeout.fuzz.minimise.predicate import Outcome
-from shakeout.fuzz.minimise.settle import Demands, Unsettled, settle
 from shakeout.fuzz.nursery import ZygoteBroken
 from shakeout.fuzz.place import Place
 from shakeout.fuzz.results import Answer
 from shakeout.fuzz.signature import INTERNAL
 from shakeout.fuzz.tally import result_of
+from shakeout.generators.validity import Demands, Unsettled, settle
 
 __all__ = ["Crewed", "in_process"]
 

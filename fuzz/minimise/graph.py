@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from shakeout.corpus.case import Case
-from shakeout.corpus.program import Arg, Call, Ref, TensorType, references
-from shakeout.fuzz.minimise.edit import Fresh, assembled, chunks, items_of, live, recorded, rewritten
+from shakeout.corpus.edit import Fresh, assembled, live, replaced, rewritten
+from shakeout.corpus.program import Call, Ref, TensorType, references
+from shakeout.corpus.vocabularies.torch import written
+from shakeout.fuzz.minimise.edit import chunks, items_of, recorded
 from shakeout.fuzz.minimise.measure import PLAIN
-from shakeout.fuzz.minimise.settle import mapped, written
 
 __all__ = ["forwarded", "inlined", "merged", "outputs", "plainer", "removal"]
 
@@ -117,13 +118,7 @@ def forwarded(case: Case) -> Iterator[Case]:
         if not call.results:
             candidates = [None]
         for number in candidates:
-            rest = [(c, f) for p, (c, f) in enumerate(zip(program.calls, firsts, strict=True)) if p != position]
-            arguments: dict[int, Arg] = {n: Ref(n) for n in range(len(types))}
-            if number is not None:
-                arguments[first] = Ref(number)
-            moved = [(mapped(c, arguments), f) for c, f in rest]
-            returns = [number if n == first and number is not None else n for n in program.returns]
-            if made := assembled(case, moved, returns):
+            if made := replaced(case, {} if number is None else {first: number}, {position}):
                 yield made
 
 
@@ -179,10 +174,7 @@ def merged(case: Case) -> Iterator[Case]:
 
 
 def _merged(case: Case, into: dict[int, int]) -> Iterator[Case]:
-    program = case.program
-    arguments: dict[int, Arg] = {n: Ref(into.get(n, n)) for n in range(len(program.types()))}
-    calls = [(mapped(call, arguments), first) for call, first in zip(program.calls, program.firsts(), strict=True)]
-    if made := assembled(case, calls, [into.get(n, n) for n in program.returns]):
+    if made := replaced(case, into):
         yield made
 
 

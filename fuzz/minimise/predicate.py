@@ -8,14 +8,18 @@ from dataclasses import dataclass
 
 from shakeout.corpus.case import Case
 from shakeout.fuzz.failure import Failure
-from shakeout.fuzz.minimise.settle import Demands
 from shakeout.fuzz.results import Result
+from shakeout.generators.validity import Demands
 
 __all__ = ["Executor", "NotReproduced", "Outcome", "Reliability", "repetitions"]
 
 #: Runs that measure how reliably a case fails. One that fails in all of five has, with 95 % confidence, a reliability
 #: of more than a half (0.5**5 = 3 %), and a single run of a candidate is then a fair answer.
 MEASURED = 5
+
+#: A case is measured once that takes at most this share of the search's time. One that takes longer is cut first, each
+#: step on the evidence of one run, and what is left of it is measured.
+SHARE = 0.1
 
 #: A candidate that fails as often as the original is dropped by mistake in at most one of twenty cases. More runs
 #: would be spent on every candidate, and a mistake only costs a step that a later round may find again.
@@ -38,7 +42,7 @@ class Outcome:
         status: as in ``Result.status``; ``invalid`` too if it does not keep the demands, ``infra`` if nothing is known.
         failure: why it failed; None if it did not.
         case: the candidate with the result types that it really has; given where it failed.
-        result: of its run; given where it failed.
+        result: of its run; None for a candidate that is invalid.
         seconds: that it took.
     """
 

@@ -9,10 +9,11 @@ from dataclasses import replace
 from typing import Any
 
 from shakeout.corpus.case import Case, InputSet, Storage, Values, View, contiguous
+from shakeout.corpus.edit import with_inputs
 from shakeout.corpus.program import Arg, Call, Name
-from shakeout.fuzz.minimise.edit import as_literal, chunks, compacted, dense, items_of, own_storage, shaped, with_inputs
+from shakeout.fuzz.minimise.edit import as_literal, chunks, compacted, dense, items_of, own_storage, shaped
 from shakeout.fuzz.minimise.measure import item_cost, simpler_dtypes
-from shakeout.fuzz.minimise.sizes import scaled
+from shakeout.generators.sizes import scaled
 
 __all__ = ["capped", "dtypes", "ladder", "layouts", "numbers", "ranks", "resized", "values"]
 

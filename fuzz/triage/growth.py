@@ -10,10 +10,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from shakeout.corpus.case import Case, InputSet, contiguous
+from shakeout.corpus.edit import with_inputs
 from shakeout.fuzz.failure import Failure, grown_alike
-from shakeout.fuzz.minimise.edit import items_of, with_inputs
+from shakeout.fuzz.minimise.edit import items_of
 from shakeout.fuzz.minimise.predicate import Executor, Outcome
-from shakeout.fuzz.minimise.settle import Demands
+from shakeout.generators.validity import Demands
 
 __all__ = ["SIZES", "grown", "growth"]
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from shakeout.corpus.case import Case
 from shakeout.corpus.program import Arg, Call, Name, Program, Ref, Slice, TensorType
-from shakeout.fuzz.minimise.settle import written
+from shakeout.corpus.vocabularies.torch import written
 from shakeout.fuzz.triage.signature import dtype_class, family, layout_of, needed
 
 __all__ = ["Match", "needs", "occurrences", "reaches"]

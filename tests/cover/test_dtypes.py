@@ -239,10 +239,10 @@ def test_an_error_while_a_call_runs_is_counted_and_told(
 ) -> None:
     from rich.console import Console
 
+    from shakeout.fuzz.jobs import Examine, Learn
     from shakeout.fuzz.learning import command, maker
     from shakeout.fuzz.learning.gather import gathered
     from shakeout.fuzz.learning.store import Files
-    from shakeout.fuzz.protocol import Job
     from shakeout.generators.rules import execution
 
     operator, plain = f"{MODULE}:kernel", execution.executed
@@ -261,10 +261,10 @@ def test_an_error_while_a_call_runs_is_counted_and_told(
     files = Files(tmp_path / "learning")
     rows = [trace.to_json() for trace in traces if trace is not None]
     slot = Quiet()
-    recipe = {"operator": operator, "without": [], "traces": rows, "records": [], "calls": 24}
-    files.write(files.examined(operator), maker.work(Job(index=1, target="eager", recipe=recipe), slot))  # type: ignore[arg-type]
-    recipe = {"operator": operator, "without": [], "examined": str(files.examined(operator)), "seen": []}
-    files.write(files.rules(operator), maker.work(Job(index=2, target="eager", recipe=recipe), slot))  # type: ignore[arg-type]
+    examine = Examine(target="eager", operator=operator, traces=tuple(rows), calls=24)
+    files.write(files.examined(operator), maker.work(examine, slot).learnt)
+    learn = Learn(target="eager", operator=operator, examined=str(files.examined(operator)))
+    files.write(files.rules(operator), maker.work(learn, slot).learnt)
     content = gathered(files)
     assert content["failed"] == {}
     assert content["errors"][operator]["RuntimeError: no half numbers today"] > 0

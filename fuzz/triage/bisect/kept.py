@@ -10,7 +10,8 @@ from typing import Any
 
 from shakeout.corpus import cache, known, regressions
 from shakeout.corpus.files import write_whole
-from shakeout.fuzz.failure import Failure, Reliability
+from shakeout.fuzz.failure import Failure
+from shakeout.fuzz.minimise.predicate import Reliability
 from shakeout.fuzz.triage.bisect.facts import Bisection
 from shakeout.fuzz.triage.bisect.hooks import Limit
 from shakeout.fuzz.triage.bisect.trials import Shown

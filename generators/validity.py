@@ -1,25 +1,24 @@
-"""Whether a candidate means anything, and which types its results have: it is run call by call by the reference.
+"""Whether a changed case means anything, and which types its results have: it is run call by call by the reference.
 
-The rules are those under which programs grow. They hold for a candidate only if they held for the case that is
-minimised, because a case that a person wrote need not keep them.
+The rules are those under which programs grow. They are asked of a candidate only if the case that it was made of keeps
+them, because a case that a person wrote need not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from shakeout.corpus.case import Case, InputSet
-from shakeout.corpus.program import Arg, Call, Program, Ref, TensorType
-from shakeout.corpus.program import mapped as replaced
+from shakeout.corpus.program import Arg, Call, Program, Ref, TensorType, mapped
 from shakeout.corpus.vocabularies.torch import written
-from shakeout.fuzz.minimise.sizes import scaled
+from shakeout.generators.sizes import scaled
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["DEMANDS", "Demands", "Unsettled", "mapped", "settle", "written"]
+__all__ = ["DEMANDS", "Demands", "Unsettled", "settle"]
 
 
 class Unsettled(Exception):
@@ -91,7 +90,10 @@ def _run(program: Program, inputs: InputSet, training: bool, demands: Demands, *
     before = torch.default_generator.get_state()
     with torch.set_grad_enabled(training):
         for call in program.calls:
-            moved = mapped(call, numbers)
+            try:
+                moved = mapped(call, numbers)
+            except KeyError:
+                raise Unsettled("an operand does not exist any more") from None
             try:
                 form, results, kept = _call(moved, values, training, demands)
             except Unsettled:
@@ -217,18 +219,3 @@ def _type(tensor: Any) -> TensorType | None:
     if tensor.dtype not in NAMES or tensor.layout != torch.strided or tensor.is_quantized:
         raise Unsettled("a result is no plain tensor")
     return TensorType(NAMES[tensor.dtype], tuple(map(int, tensor.shape)))
-
-
-# --- numbers --------------------------------------------------------------------------------------------------------
-
-
-def mapped(call: Call, arguments: Mapping[int, Arg]) -> Call:
-    """The call with its operands replaced by other arguments.
-
-    Raises:
-        Unsettled: an operand has no replacement.
-    """
-    try:
-        return replaced(call, arguments)
-    except KeyError:
-        raise Unsettled("an operand does not exist any more") from None
