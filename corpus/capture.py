@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View
+from shakeout.corpus.codec import encode
 from shakeout.corpus.program import Arg, Call, Form, Input, InvalidProgram, Name, Program, Ref, Slice, TensorType
 from shakeout.corpus.vocabularies import torch as words
 
@@ -34,14 +35,17 @@ def capture(
         parameters: positions of inputs that are parameters of the network.
 
     Raises:
-        InvalidProgram: it calls what is no operator, or uses a tensor that is not an input.
+        InvalidProgram: it calls what is no operator, uses a tensor that is not an input, or is larger than what can be
+            stored.
     """
     inputs = list(calls[0]())
     roles = ["parameter" if i in parameters else "input" for i in range(len(inputs))]
     given = tuple(Input(_type(t), role) for t, role in zip(inputs, roles, strict=True))  # type: ignore[arg-type]
     recorded, returns = _record(function, inputs)
     sets = tuple(describe_inputs(make()) for make in calls)
-    return Case(Program(given, tuple(recorded), tuple(returns)), sets, setting)
+    case = Case(Program(given, tuple(recorded), tuple(returns)), sets, setting)
+    encode(case)  # a case that cannot be stored is told now
+    return case
 
 
 def describe_inputs(tensors: Sequence[torch.Tensor]) -> InputSet:

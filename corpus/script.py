@@ -17,6 +17,7 @@ from typing import Any
 from shakeout.corpus.case import Case, InputSet, Promise, Storage, View, contiguous
 from shakeout.corpus.program import Program
 from shakeout.corpus.vocabularies import vocabulary
+from shakeout.corpus.vocabularies.admission import admit
 
 __all__ = ["body", "load", "network", "standalone", "value_names"]
 
@@ -30,7 +31,13 @@ def value_names(program: Program) -> list[str]:
 
 
 def network(program: Program, device: str = "cpu") -> str:
-    """The network as source: ``bind(tensors)`` gives the callable, ``arguments(tensors)`` what it is called with."""
+    """The network as source: ``bind(tensors)`` gives the callable, ``arguments(tensors)`` what it is called with.
+
+    Raises:
+        NotAdmitted: it calls what no case may call. Where a case is read this was decided before; it is asked again here
+            because nothing becomes text in any other way.
+    """
+    admit(program)
     words = vocabulary(program.vocabulary)
     names = value_names(program)
     parameters = [i for i, given in enumerate(program.inputs) if given.role == "parameter"]
