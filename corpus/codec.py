@@ -1,7 +1,7 @@
 """Cases as text: versioned canonical JSON, safe to read from anyone.
 
-What is read is a case and nothing else: every operator and constant in it is one of its vocabulary (``admission.py``), and
-what is written can be read again.
+What is read is a case and nothing else: every operator and constant in it is one of its vocabulary (``admission.py``),
+and what is written can be read again.
 
 Canonical means: keys sorted, no white space, ASCII; equal cases have equal text, so the text is the identity. The
 published schema is ``corpus/data/case.schema.json``.
@@ -33,6 +33,7 @@ __all__ = [
     "encode",
     "from_json",
     "loads",
+    "stored",
     "to_json",
 ]
 
@@ -82,6 +83,14 @@ def encode(case: Case) -> str:
             f"tensor has {held} elements: make it smaller, or draw its values instead of writing them out"
         )
     return text
+
+
+def stored(case: Case) -> bool:
+    """Whether a case can be stored."""
+    try:
+        return bool(case.text)
+    except CannotBeStored:
+        return False
 
 
 def decode(text: str | bytes) -> Case:

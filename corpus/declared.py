@@ -1,10 +1,10 @@
 """What a user declared: found by ``MODULE:NAME``, and the only thing of a user's that a stored case may call.
 
 A case may come from anybody, so its text must not decide what is imported or runs here. A module is imported only if
-somebody named it on a command line (``allow``), here and now or at an earlier time: that is remembered by the module's name
-and file, so that findings of one's own kernel go on being replayed, minimised and bisected, wherever they lie, and
-a file of a stranger imports nothing. Its source has to mention Shakeout as well, and of what is in it only an object
-made by one of the decorators is ever called.
+somebody named it on a command line (``allow``), now or earlier: that is remembered by the module's name and file, so that
+findings of one's own kernel go on being replayed, minimised and bisected, wherever they lie, and a file of a stranger
+imports nothing. Its source has to mention Shakeout as well, and of what is in it only an object made by one of the
+decorators is ever called.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ __all__ = [
     "local_name",
 ]
 
-#: The environment variable that lists, separated by commas, the modules of users that may be imported; workers inherit it.
+#: The environment variable that lists, separated by commas, modules of users that may be imported; workers inherit it.
 ALLOWED = "SHAKEOUT_ALLOW"
 
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
@@ -150,7 +150,7 @@ def allow(name: str) -> None:
 def check(name: str) -> None:
     """Raise NotDeclared unless ``MODULE:NAME`` may be looked for; imports nothing.
 
-    That is: its module was allowed, now or earlier, or what it names is declared in a module that this process has loaded.
+    It may if its module was allowed, now or earlier, or if this process has loaded the module and the name is declared.
     """
     module, attribute = _split(name)
     if module in _listed():
@@ -162,7 +162,7 @@ def check(name: str) -> None:
         if (mark := _mark(module)) is not None and mark.exists():
             return
     raise NotAllowed(
-        f"{name} is in a module that only the case names, so it was not imported; if you trust it, "
+        f"{name} is named by a file only, and a file imports no module; if you trust {module}, "
         f"add --allow {module} (or set {ALLOWED}={module})"
     )
 
@@ -172,7 +172,7 @@ def _listed() -> list[str]:
 
 
 def _mark(module: str) -> Path | None:
-    """The empty file that remembers that a module was allowed: by its name and where it lies, so no other takes its place."""
+    """The empty file that remembers that a module was allowed, by its name and where it lies: none takes its place."""
     if not _MODULE.fullmatch(module):
         return None
     _look_here()

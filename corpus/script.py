@@ -34,7 +34,7 @@ def network(program: Program, device: str = "cpu") -> str:
     """The network as source: ``bind(tensors)`` gives the callable, ``arguments(tensors)`` what it is called with.
 
     Raises:
-        NotAdmitted: it calls what no case may call. Where a case is read this was decided before; it is asked again here
+        NotAdmitted: it calls what no case may call. That was decided where the case was read; it is asked again here
             because nothing becomes text in any other way.
     """
     admit(program)

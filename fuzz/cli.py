@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from shakeout.fuzz.commands import campaigns, findings, inventory
-from shakeout.fuzz.commands.places import Mistake
+from shakeout.fuzz.commands.places import Mistake, allow_named
 from shakeout.fuzz.exits import Exit
 
 __all__ = ["main"]
@@ -25,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.path.insert(0, os.getcwd())
     parser = _parser()
     options = parser.parse_args(arguments)
+    allow_named(options)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         return int(command(options))
@@ -48,14 +49,14 @@ def _explained(error: Exception) -> int:
     from shakeout.corpus.database import DatabaseError, ImpossibleDecision, UnknownBug
     from shakeout.fuzz.config import ConfigError
     from shakeout.fuzz.nursery import Interrupted, ZygoteBroken
-    from shakeout.targets.target import UnknownTarget
+    from shakeout.targets.target import UnknownKnob, UnknownTarget
 
     if isinstance(error, ZygoteBroken):
         print(f"shakeout: the target could not be loaded:\n{error}", file=sys.stderr)
         return Exit.INFRASTRUCTURE
     if isinstance(error, Interrupted):
         return Exit.INTERRUPTED
-    if isinstance(error, ConfigError | MalformedCase | UnknownTarget | UnknownBug | ImpossibleDecision):
+    if isinstance(error, ConfigError | MalformedCase | UnknownTarget | UnknownKnob | UnknownBug | ImpossibleDecision):
         print(f"shakeout: {error}", file=sys.stderr)
         return Exit.USAGE
     if isinstance(error, DatabaseError):

@@ -40,7 +40,9 @@ def read_case(path: Path, target: str | None) -> Case:
         raise codec.MalformedCase(f"{path}: cannot be read: {error.strerror}") from None
     try:
         if len(data) > LARGEST:
-            raise codec.MalformedCase(f"it has more than {LARGEST >> 20} MiB; a case has at most {codec.MAX_BYTES >> 20}")
+            raise codec.MalformedCase(
+                f"it has more than {LARGEST >> 20} MiB; a case has at most {codec.MAX_BYTES >> 20}"
+            )
         found = codec.loads(data)
         case = codec.from_json(found["case"] if isinstance(found, dict) and "case" in found else found)
         codec.encode(case)

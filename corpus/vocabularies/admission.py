@@ -145,7 +145,9 @@ def _admit_operator(vocabulary_: str, operator: str) -> None:
     except unknown as error:
         raise NotAdmitted(str(error)) from None
     except Exception as error:  # another package's
-        raise NotAdmitted(f"the vocabulary {_shown(vocabulary_)} cannot say what {_shown(operator)} is: {error}") from None
+        raise NotAdmitted(
+            f"the vocabulary {_shown(vocabulary_)} cannot say what {_shown(operator)} is: {error}"
+        ) from None
 
 
 def _shown(text: str) -> str:
@@ -163,7 +165,9 @@ def of_installed() -> Table:
         versions=frozenset({torch.__version__.partition("+")[0]}),
         functions=frozenset(plain.operators()),
         overloads={name: frozenset(overloads) for name, overloads in aten.names().items()},
-        constants=frozenset(f"torch.{n}" for n, one in found.items() if isinstance(one, torch.layout | torch.memory_format)),
+        constants=frozenset(
+            f"torch.{n}" for n, one in found.items() if isinstance(one, torch.layout | torch.memory_format)
+        ),
         dtypes=frozenset(name for name, one in found.items() if isinstance(one, torch.dtype)),
     )
 

@@ -48,7 +48,8 @@ def overload(operator: str) -> Any:
     packet = getattr(torch.ops.aten, base, None)
     if not isinstance(packet, torch._ops.OpOverloadPacket):
         return None
-    found = [one for one in packet.overloads() if _computes(base, getattr(packet, one)._schema)]
+    overloads: list[str] = packet.overloads()  # type: ignore[no-untyped-call]
+    found = [one for one in overloads if _computes(base, getattr(packet, one)._schema)]
     if which:
         return getattr(packet, which) if which in found else None
     return packet if found else None

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shakeout.corpus import codec
 from shakeout.corpus.case import SANITIZE, Case
 from shakeout.fuzz.attended import Line, interruptible
 from shakeout.fuzz.exits import Exit
@@ -75,8 +75,8 @@ def minimise_command(
 
 def _wanted(path: Path) -> Failure | None:
     """The failure that a finding's folder tells."""
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        return failure_of(json.loads(path.read_text(encoding="utf-8")))
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        return failure_of(codec.loads(path.read_bytes()))
     return None
 
 

@@ -80,7 +80,10 @@ def settle(case: Case, demands: Demands = DEMANDS[0]) -> Case:
             raise Unsettled("another form of result in a later call")
         if [len(call.results) for call in again.calls] != [len(call.results) for call in settled.calls]:
             raise Unsettled("another number of results in a later call")
-    return replace(case, program=settled)
+    found = replace(case, program=settled)
+    if not codec.stored(found):
+        raise Unsettled("it is larger than what can be stored")
+    return found
 
 
 def _run(program: Program, inputs: InputSet, training: bool, demands: Demands, *, follow: bool) -> Program:

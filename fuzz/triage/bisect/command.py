@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shakeout.corpus import codec
 from shakeout.corpus.case import SANITIZE, Case
 from shakeout.fuzz.attended import Line, Stop, interruptible
 from shakeout.fuzz.environment import describe
@@ -62,8 +63,8 @@ def chosen(path: Path) -> Job:
     small = path / MINIMISED
     file = small if small.exists() else path / CASE
     wanted = None
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        wanted = failure_of(json.loads((path / RESULT).read_text(encoding="utf-8")))
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        wanted = failure_of(codec.loads((path / RESULT).read_bytes()))
     return Job(file, read_case(file, None), path, wanted)
 
 

@@ -221,5 +221,5 @@ def read(folder: Path) -> Bisection | None:
     """The bisection in a finding's folder; None if there is none that can be read."""
     try:
         return Bisection.from_json(json.loads((folder / NAME).read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None

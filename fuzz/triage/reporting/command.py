@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from shakeout.corpus import codec
 from shakeout.corpus.database import NAME, Database, UnknownBug
 from shakeout.fuzz.environment import describe
 from shakeout.fuzz.exits import Exit
 from shakeout.fuzz.folder import RESULT, write_text
+from shakeout.fuzz.minimise.predicate import failure_of
 from shakeout.fuzz.signature import title
 from shakeout.fuzz.triage.bisect import facts
 from shakeout.fuzz.triage.bisect.command import MINIMISED, Job
@@ -102,10 +103,11 @@ def _objections(job: Job, result: Mapping[str, Any], shows: bool) -> Iterator[st
 def _stored(folder: Path | None) -> Mapping[str, Any]:
     """What the finding's folder tells."""
     if folder is not None:
-        with contextlib.suppress(OSError, ValueError):
-            data = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-            if isinstance(data, dict):
-                return data
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            data = codec.loads((folder / RESULT).read_bytes())
+            failure_of(data)  # raises where it is something else
+            if isinstance(data.get("vendor") or {}, dict):
+                return data  # type: ignore[no-any-return]
     return {}
 
 
