@@ -1,10 +1,10 @@
 """What a user declared: found by ``MODULE:NAME``, and the only thing of a user's that a stored case may call.
 
 A case may come from anybody, so its text must not decide what is imported or runs here. A module is imported only if
-somebody named it on a command line (``allow``), now or earlier: that is remembered by the module's name and file, so that
-findings of one's own kernel go on being replayed, minimised and bisected, wherever they lie, and a file of a stranger
-imports nothing. Its source has to mention Shakeout as well, and of what is in it only an object made by one of the
-decorators is ever called.
+somebody named it on a command line (``allow``), now or earlier: that is remembered by the module's name and file, so
+that findings of one's own kernel go on being replayed, minimised and bisected, wherever they lie, and a file of a
+stranger imports nothing. Its source has to mention Shakeout as well, and of what is in it only an object made by one of
+the decorators is ever called.
 """
 
 from __future__ import annotations

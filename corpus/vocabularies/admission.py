@@ -2,9 +2,10 @@
 
 A case may come from anybody, and what it calls is printed into source text and run. So every name in it has to be in
 the table of what is known to be harmless, ``corpus/data/operators/torch.json``: what ``vocabularies/torch.py`` resolves
-in the releases of torch that were looked at, all of them together. A table, and not torch itself, because whoever reads a
+in the releases of torch that were looked at, all of them together. A table, and not torch itself, because who reads a
 case mostly has no torch loaded (the supervisor never has), and because what may be read must not depend on which torch
-happens to be installed. Only a name that the table lacks, an operator of a newer torch or a hostile one, is asked of torch.
+happens to be installed. Torch itself is asked only of a name that the table lacks: an operator of a newer torch, or a
+hostile one.
 
 ``python -m shakeout.corpus.vocabularies.admission`` adds the installed torch to the table.
 """
@@ -15,12 +16,16 @@ import functools
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 from shakeout.corpus.program import Arg, Call, InvalidProgram, Name, Program, Slice
 from shakeout.corpus.vocabularies import aten, vocabulary
 
 __all__ = ["TABLE", "NotAdmitted", "Table", "admit", "admit_name", "is_dtype", "of_installed", "table"]
+
+#: The vocabularies whose operators are those of the table.
+_OURS = ("torch", "kernel")
 
 TABLE = Path(__file__).parent.parent / "data" / "operators" / "torch.json"
 
@@ -62,6 +67,8 @@ def table() -> Table:
 
 def admit(program: Program) -> None:
     """Raise NotAdmitted unless every operator and every constant of a program may be named by a case."""
+    if program.vocabulary not in _OURS:
+        _words(program.vocabulary)
     for position, call in enumerate(program.calls):
         try:
             _admit_operator(program.vocabulary, call.operator)
@@ -128,18 +135,13 @@ def _admit_operator(vocabulary_: str, operator: str) -> None:
         except NotDeclared as error:
             raise NotAdmitted(str(error)) from None
         return
-    if vocabulary_ in ("torch", "kernel") and _known(operator):
+    if vocabulary_ in _OURS and _known(operator):
         return
     # Of a name that the table lacks, or of another package's vocabulary, the vocabulary itself decides.
+    words = _words(vocabulary_)
+    unknown = words.UnknownOperator
     try:
-        words = vocabulary(vocabulary_)
-        unknown, resolve = words.UnknownOperator, words.resolve
-    except InvalidProgram as error:
-        raise NotAdmitted(str(error)) from None
-    except Exception as error:
-        raise NotAdmitted(f"the vocabulary {_shown(vocabulary_)} cannot be used: {error}") from None
-    try:
-        resolve(operator)
+        words.resolve(operator)
     except ImportError as error:
         raise NotAdmitted(f"{_shown(operator)} is not known, and torch cannot be asked: {error}") from None
     except unknown as error:
@@ -148,6 +150,15 @@ def _admit_operator(vocabulary_: str, operator: str) -> None:
         raise NotAdmitted(
             f"the vocabulary {_shown(vocabulary_)} cannot say what {_shown(operator)} is: {error}"
         ) from None
+
+
+def _words(name: str) -> ModuleType:
+    try:
+        return vocabulary(name)
+    except InvalidProgram as error:
+        raise NotAdmitted(str(error)) from None
+    except Exception as error:  # another package's
+        raise NotAdmitted(f"the vocabulary {_shown(name)} cannot be loaded: {error}") from None
 
 
 def _shown(text: str) -> str:

@@ -1,7 +1,7 @@
 """PyTorch's operator library: which overloads a case may call, decided from their schemas.
 
-``torch.ops`` reaches far more than functions of tensors: ``aten`` alone has operators that map files, print, set flags of
-the process, or belong to TorchScript's own lists and dictionaries; other namespaces are whatever anybody registered.
+``torch.ops`` reaches far more than functions of tensors: ``aten`` alone has operators that map files, print, set flags
+of the process, or belong to TorchScript's own lists and dictionaries; other namespaces are whatever anybody registered.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ _FORBIDDEN = frozenset(
     "from_file save set set_ set_data segment_reduce _segment_reduce_backward _sparse_coo_tensor_unsafe "
     "_sparse_csr_tensor_unsafe _sparse_csc_tensor_unsafe _sparse_bsr_tensor_unsafe _sparse_bsc_tensor_unsafe "
     "_sparse_compressed_tensor_unsafe _nested_view_from_buffer _nested_view_from_jagged _nested_view_from_buffer_copy "
-    "_nested_view_from_jagged_copy unsafe_chunk unsafe_split unsafe_split_with_sizes requires_grad_ slice_inverse".split()
+    "_nested_view_from_jagged_copy unsafe_chunk unsafe_split unsafe_split_with_sizes requires_grad_ "
+    "slice_inverse".split()
 )
 
 

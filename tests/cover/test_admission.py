@@ -160,7 +160,7 @@ def test_only_dtypes_layouts_and_memory_formats_are_named(name: str) -> None:
         ({"kwargs": {"if": 1}}, "not a keyword"),
         ({"kwargs": {"__debug__": 1}}, "not a keyword"),
         ({"operator": "torch.add\n"}, "not a valid name"),
-        ({"operator": "torch.ａdd"}, "not a valid name"),
+        ({"operator": "torch.\uff41dd"}, "not a valid name"),
         ({"args": [{"complex": [10**400, 0]}]}, "not an argument"),
         ({"results": [{"dtype": "load", "shape": [3]}]}, "not a dtype"),
     ],
@@ -204,7 +204,7 @@ def test_a_setting_varies_only_what_its_target_declares(target: str, knobs: dict
 
 
 @pytest.fixture
-def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     """A vocabulary of another package, with one operator, and one that cannot be loaded."""
 
     def resolve(operator: str) -> object:
@@ -225,7 +225,6 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         return [Entry(name, "m", group)] if name in ("mine", "broken") else []
 
     monkeypatch.setattr("importlib.metadata.entry_points", entry_points)
-    yield
 
 
 def test_another_packages_vocabulary_decides_for_itself(registered: None) -> None:
@@ -336,8 +335,8 @@ def test_the_command_line_allows(
     assert (done.returncode, (stranger / "proof").exists()) == ((0, True) if allowed else (2, False)), done.stderr
     if not allowed:
         assert done.stderr == (
-            f"shakeout: case.json: program.calls[0]: {KERNEL} is named by a file only, and a file imports no module; if "
-            f"you trust {MODULE}, add --allow {MODULE} (or set {declared.ALLOWED}={MODULE})\n"
+            f"shakeout: case.json: program.calls[0]: {KERNEL} is named by a file only, and a file imports no module; "
+            f"if you trust {MODULE}, add --allow {MODULE} (or set {declared.ALLOWED}={MODULE})\n"
         )
     else:
         # From now on it needs no word.
