@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View
+from shakeout.corpus.codec import encode
 from shakeout.corpus.edit import Builder
 from shakeout.corpus.program import Arg, Call, Form, InvalidProgram, Name, Ref, Slice, TensorType
 from shakeout.corpus.vocabularies import torch as words
@@ -35,7 +36,8 @@ def capture(
         parameters: positions of inputs that are parameters of the network.
 
     Raises:
-        InvalidProgram: it calls what is no operator, or uses a tensor that is not an input.
+        InvalidProgram: it calls what is no operator, uses a tensor that is not an input, or is larger than what can be
+            stored.
     """
     inputs = list(calls[0]())
     builder = Builder()
@@ -43,7 +45,9 @@ def capture(
         builder.input(_type(tensor), "parameter" if number in parameters else "input")
     returns = _record(function, inputs, builder)
     sets = tuple(describe_inputs(make()) for make in calls)
-    return Case(builder.program(returns), sets, setting)
+    case = Case(builder.program(returns), sets, setting)
+    encode(case)  # a case that cannot be stored is told now
+    return case
 
 
 def describe_inputs(tensors: Sequence[torch.Tensor]) -> InputSet:

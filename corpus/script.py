@@ -15,6 +15,7 @@ from shakeout.corpus.case import Case, InputSet, Promise, Storage, View, contigu
 from shakeout.corpus.program import Program
 from shakeout.corpus.source import source_of
 from shakeout.corpus.vocabularies import vocabulary
+from shakeout.corpus.vocabularies.admission import admit
 
 __all__ = ["body", "definition", "inputs", "load", "network", "standalone", "value_names"]
 
@@ -39,7 +40,13 @@ def network(program: Program, device: str = "cpu") -> str:
 
 
 def definition(program: Program, device: str = "cpu") -> str:
-    """The function ``program``, or the class ``Network`` of one with parameters, as source without a last newline."""
+    """The function ``program``, or the class ``Network`` of one with parameters, as source without a last newline.
+
+    Raises:
+        NotAdmitted: it calls what no case may call. That was decided where the case was read; it is asked again here
+            because nothing becomes text in any other way.
+    """
+    admit(program)
     words = vocabulary(program.vocabulary)
     names = value_names(program)
     parameters = [i for i, given in enumerate(program.inputs) if given.role == "parameter"]

@@ -17,7 +17,7 @@ from types import FrameType
 
 from shakeout.corpus.interpreter import add_working_directory
 from shakeout.fuzz.commands import campaigns, findings, inventory
-from shakeout.fuzz.commands.places import Mistake
+from shakeout.fuzz.commands.places import Mistake, allow_named
 from shakeout.fuzz.exits import Exit
 
 __all__ = ["main"]
@@ -28,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_working_directory()  # where a user's own kernels are
     parser = _parser()
     options = parser.parse_args(arguments)
+    allow_named(options)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         with _ended_by_signals():
@@ -72,14 +73,14 @@ def _explained(error: Exception) -> int:
     from shakeout.corpus.database import DatabaseError, ImpossibleDecision, UnknownBug
     from shakeout.fuzz.config import ConfigError
     from shakeout.fuzz.nursery import Interrupted, ZygoteBroken
-    from shakeout.targets.target import UnknownTarget
+    from shakeout.targets.target import UnknownKnob, UnknownTarget
 
     if isinstance(error, ZygoteBroken):
         print(f"shakeout: the target could not be loaded:\n{error}", file=sys.stderr)
         return Exit.INFRASTRUCTURE
     if isinstance(error, Interrupted):
         return Exit.INTERRUPTED
-    if isinstance(error, ConfigError | MalformedCase | UnknownTarget | UnknownBug | ImpossibleDecision):
+    if isinstance(error, ConfigError | MalformedCase | UnknownTarget | UnknownKnob | UnknownBug | ImpossibleDecision):
         print(f"shakeout: {error}", file=sys.stderr)
         return Exit.USAGE
     if isinstance(error, DatabaseError):

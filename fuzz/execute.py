@@ -27,7 +27,7 @@ from shakeout.oracles.metamorphic import PARENT, Derived, Metamorphic, derive
 from shakeout.oracles.registry import oracles
 from shakeout.oracles.verdict import REFERENCE, SUBJECT, Oracle, Outcome, Question, Verdict
 from shakeout.targets import shortcuts
-from shakeout.targets.target import target
+from shakeout.targets.target import source, target
 
 __all__ = ["Shared", "execute", "related", "repro"]
 
@@ -148,7 +148,7 @@ def repro(case: Case, result: Result | None = None, *, limit: float = 0) -> str:
         headline = title(case.setting.target, failing.symptom, failing.message, result.stage)
     return script.standalone(
         case,
-        subject.source(case.setting),
+        source(case.setting),
         tolerances=tolerances,
         promises=subject.promises,
         packages=subject.packages,
@@ -267,9 +267,9 @@ class _Runs:
     def _subject(self, case: Case, *, first: bool) -> Observation:
         """The target; only the first run may use what other settings kept."""
         namespace = script.load(case)
-        source = target(case.setting.target).source(case.setting)
+        text = source(case.setting)
         before, waited = conduct.look(), shortcuts.waited()
-        seen = runs.observe(namespace, source, kept=self._shared.kept if first else None)
+        seen = runs.observe(namespace, text, kept=self._shared.kept if first else None)
         if (company := shortcuts.waited() - waited) > 0:
             self._clock.add(WAITING, company)
             seen = replace(seen, seconds=max(seen.seconds - company, 0.0))

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from shakeout.corpus import codec
 from shakeout.corpus.files import write_whole
 from shakeout.fuzz.environment import describe
 from shakeout.fuzz.results import Result
@@ -50,7 +51,7 @@ def write_finding(
 def read_result(folder: Path) -> Result | None:
     """What a finding's folder tells of its case; None if it does not, or cannot be read."""
     try:
-        return Result.from_json(json.loads((folder / RESULT).read_text(encoding="utf-8")))
+        return Result.from_json(codec.loads((folder / RESULT).read_bytes()))
     except (OSError, ValueError):
         return None
 

@@ -18,6 +18,9 @@ __all__ = ["render", "replay_case", "replay_known", "replay_script"]
 #: Seconds for one script: a cold compiler needs 10 to 30.
 SECONDS = 180.0
 
+#: Bytes of a file that are looked at: one with a case in it may be indented, and say more than the case.
+LARGEST = 4 * codec.MAX_BYTES
+
 
 def render(case: Case) -> str:
     """The script of a case."""
@@ -32,22 +35,39 @@ def read_case(path: Path, target: str | None) -> Case:
     Raises:
         MalformedCase: the file holds neither.
     """
-    import json
-
     try:
-        text = path.read_text()
+        with path.open("rb") as file:
+            data = file.read(LARGEST + 1)
     except OSError as error:
         raise codec.MalformedCase(f"{path}: cannot be read: {error.strerror}") from None
     try:
-        data = json.loads(text)
-        case = codec.from_json(data["case"]) if isinstance(data, dict) and "case" in data else codec.decode(text)
+        if len(data) > LARGEST:
+            raise codec.MalformedCase(
+                f"it has more than {LARGEST >> 20} MiB; a case has at most {codec.MAX_BYTES >> 20}"
+            )
+        found = codec.loads(data)
+        case = codec.from_json(found["case"] if isinstance(found, dict) and "case" in found else found)
+        codec.encode(case)
+    except codec.CannotBeStored as error:
+        raise codec.MalformedCase(f"{path}: {error}") from None
     except codec.MalformedCase as error:
         raise codec.MalformedCase(f"{path}: {error}") from None
-    except ValueError as error:
-        raise codec.MalformedCase(f"{path}: not JSON: {error}") from None
+    _check(path, case)
     if target is None:
         return case
     return replace(case, setting=replace(case.setting, target=target, knobs=()))
+
+
+def _check(path: Path, case: Case) -> None:
+    """Raise MalformedCase where the setting has a knob that its target has not; of user's own, preparing them tells."""
+    from shakeout.targets.target import UnknownKnob, check_knobs, target
+
+    if ":" in case.setting.target:
+        return
+    try:
+        check_knobs(target(case.setting.target), case.setting)
+    except UnknownKnob as error:
+        raise codec.MalformedCase(f"{path}: {error}") from None
 
 
 def replay_case(path: Path, target: str | None = None) -> int:

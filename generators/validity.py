@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from shakeout.corpus import codec
 from shakeout.corpus.case import Case, InputSet
 from shakeout.corpus.program import Arg, Call, Program, Ref, TensorType, mapped
 from shakeout.corpus.vocabularies.torch import written
@@ -59,7 +60,10 @@ def settle(case: Case, demands: Demands = DEMANDS[0]) -> Case:
             raise Unsettled("another form of result in a later call")
         if [len(call.results) for call in again.calls] != [len(call.results) for call in settled.calls]:
             raise Unsettled("another number of results in a later call")
-    return replace(case, program=settled)
+    found = replace(case, program=settled)
+    if not codec.stored(found):
+        raise Unsettled("it is larger than what can be stored")
+    return found
 
 
 def _run(program: Program, inputs: InputSet, training: bool, demands: Demands, *, follow: bool) -> Program:

@@ -3,7 +3,8 @@
 An operator is named by its public qualified name: ``torch.add``, ``torch.nn.functional.pad``,
 ``torch.Tensor.add_``, ``torch.ops.aten.relu.default``. A property of a tensor is named like a method
 (``torch.Tensor.mT``). Names come from stored cases, which anybody may have written, so only what PyTorch itself lists
-as overridable on tensors, its operator library and a few factories resolve; ``torch.load`` and ``os.system`` do not.
+as overridable on tensors, its operator library (``aten.py``) and a few factories resolve; ``torch.load`` and
+``os.system`` do not. Which names those are is known without torch as well (``admission.py``).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from shakeout.corpus.program import Arg, Call, Name, Program, Ref, Slice, TensorType, references
+from shakeout.corpus.vocabularies import aten
 
 __all__ = [
     "UnknownOperator",
@@ -62,6 +64,8 @@ _FORBIDDEN = frozenset(
 
 # Make tensors of another class, or ask for it.
 _FORBIDDEN |= {f"torch.masked.{name}" for name in ("as_masked_tensor", "is_masked_tensor", "masked_tensor")}
+# A switch of the thread, and a class.
+_FORBIDDEN |= {"torch.autocast"}
 # Steps of PyTorch's own graph transformations, which happen to be visible.
 _FORBIDDEN |= {"torch.slice_inverse", "torch.Tensor.slice_inverse"}
 # Views that autograd does not know to be views: by their contract nothing may be written to them or their base.
@@ -184,14 +188,9 @@ def resolve(operator: str) -> Callable[..., Any]:
     Raises:
         UnknownOperator: the name is not an operator here.
     """
-    if operator.startswith("torch.ops.aten."):
-        import torch
-
-        found: Any = torch.ops.aten
-        for part in operator.split(".")[3:]:
-            if part.startswith("__") or not hasattr(found, part):
-                raise UnknownOperator(f"{operator} is not in this version of torch")
-            found = getattr(found, part)
+    if operator.startswith(aten.PREFIX):
+        if (found := aten.overload(operator)) is None:
+            raise UnknownOperator(f"{operator} is not an overload of torch {_version()} that a case may call")
         return found  # type: ignore[no-any-return]
     if operator in operators():
         return operators()[operator]

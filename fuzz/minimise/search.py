@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from shakeout.corpus.case import Case
+from shakeout.corpus.codec import stored
 from shakeout.fuzz.failure import Failure
 from shakeout.fuzz.minimise import graph, settings, tensors
 from shakeout.fuzz.minimise.edit import invented, recorded
@@ -285,7 +286,7 @@ class _Search:
         """The candidates of a pass that are smaller than the best case, each once."""
         limit = size(self.best)
         for candidate in one(self.best):
-            if candidate.id not in self.seen and size(candidate) < limit:
+            if stored(candidate) and candidate.id not in self.seen and size(candidate) < limit:
                 self.seen.add(candidate.id)
                 yield candidate
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from shakeout.corpus import cache, known, regressions
+from shakeout.corpus import cache, codec, known, regressions
 from shakeout.corpus.files import write_whole
 from shakeout.fuzz.failure import Failure
 from shakeout.fuzz.minimise.predicate import Reliability
@@ -106,7 +106,7 @@ class Kept:
         write_whole(self.path, json.dumps(data, indent=1) + "\n")
 
     def _data(self) -> dict[str, Any]:
-        data = json.loads(self.path.read_text(encoding="utf-8"))
+        data = codec.loads(self.path.read_bytes())
         if not isinstance(data, dict):
             raise ValueError("not an object")
         return data
