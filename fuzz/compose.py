@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from shakeout.corpus.case import HISTORY, Case, KnobSpace, Scalar, Setting
 from shakeout.corpus.observation import Observation
 from shakeout.corpus.support import declined
+from shakeout.corpus.vocabularies import vocabulary
 from shakeout.fuzz.protocol import Job
 
 if TYPE_CHECKING:
@@ -141,9 +142,8 @@ def _exact_turn(seed: int) -> bool:
 
 @functools.cache
 def _exact_operators() -> frozenset[str]:
-    from shakeout.oracles.exactness import kind
-
-    return frozenset(name for name in _loaded[0].operators if kind(name))
+    traits = vocabulary("torch").traits
+    return frozenset(name for name in _loaded[0].operators if traits(name).exactness)
 
 
 def _knobs(

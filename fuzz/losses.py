@@ -8,14 +8,15 @@ from typing import Any
 
 from shakeout.corpus import codec
 from shakeout.corpus.case import Case
+from shakeout.corpus.vocabularies import vocabulary
 from shakeout.fuzz.protocol import Job
 from shakeout.fuzz.signature import SMALL
 from shakeout.fuzz.supervisor import Loss
 
-__all__ = ["REFERENCE", "Lost", "lost"]
+__all__ = ["Lost", "lost"]
 
-#: What a crash is blamed on as long as no target is involved.
-REFERENCE = "eager"
+#: What generators grow is made of operators of this vocabulary, whatever target it is for.
+_GROWN = "torch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,10 @@ def lost(job: Job, loss: Loss) -> Lost:
     operators = list(case.program.operators())
     if phase in ("start", "reference"):
         if loss.kind == "crash":
-            case = case.on(REFERENCE)
-            return Lost(_failed(case.id, REFERENCE, loss, phase, operators, _named(operators)), case)
+            # What a crash is blamed on as long as no target is involved.
+            reference = vocabulary(case.program.vocabulary).REFERENCE
+            case = case.on(reference)
+            return Lost(_failed(case.id, reference, loss, phase, operators, _named(operators)), case)
         return Lost(_other(case.id, job, loss, "invalid", f"the reference: {loss.kind}", operators), case)
     if phase == "judge" and loss.kind != "crash":
         return Lost(_other(case.id, job, loss, "infra", f"while judging: {loss.kind}", operators), case)
@@ -59,7 +62,7 @@ def _without_case(job: Job, loss: Loss, phase: str) -> Lost:
     if not lines:
         return Lost(_other("", job, loss, "invalid", f"{phase}: {loss.symptom}", []), None, growing=True)
     # Only the last call can be the one that crashed; the ones before it are what led there.
-    result = _failed("", REFERENCE, loss, phase, [], _operator(lines[-1]))
+    result = _failed("", vocabulary(_GROWN).REFERENCE, loss, phase, [], _operator(lines[-1]))
     result["verdicts"][0]["evidence"]["call"] = lines[-1][:2000]
     if (told := _told(lines[-1])) is not None:
         result |= {"case": told.id, "operators": list(told.program.operators())}

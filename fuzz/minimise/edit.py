@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from shakeout.corpus.case import Case, InputSet, Storage, Values, View, contiguous
 from shakeout.corpus.program import Arg, Call, Input, InvalidProgram, Program, Ref, TensorType
-from shakeout.fuzz.minimise.settle import Unsettled, mapped, written
+from shakeout.corpus.vocabularies import vocabulary
+from shakeout.fuzz.minimise.settle import Unsettled, mapped
 
 if TYPE_CHECKING:
     import torch
@@ -124,12 +125,12 @@ def _without_unused(inputs: InputSet) -> InputSet:
 
 def live(program: Program, positions: Iterable[int], returns: Iterable[int]) -> list[int]:
     """Those of some calls that a returned value depends on, or that write to something."""
-    firsts = program.firsts()
+    firsts, words = program.firsts(), vocabulary(program.vocabulary)
     wanted, found = set(returns), []
     for position in sorted(positions, reverse=True):
         call = program.calls[position]
         results = range(firsts[position], firsts[position] + len(call.results))
-        if call.form == "none" or written(call) or wanted.intersection(results):
+        if call.form == "none" or words.written(call) or wanted.intersection(results):
             found.append(position)
             wanted.update(call.operands())
     return found[::-1]
@@ -345,10 +346,9 @@ def _recorded(
 ) -> dict[int, tuple[View, Storage | None]]:
     import torch
 
-    from shakeout.corpus.vocabularies import kernel as words
     from shakeout.generators.inputsets import tensors_of
 
-    training = case.setting.mode == "training"
+    training, words = case.setting.mode == "training", vocabulary(case.program.vocabulary)
     values: list[Any] = list(tensors_of(inputs, training))
     owners = {
         tensor.untyped_storage()._cdata: view.storage

@@ -11,8 +11,8 @@ from typing import Any
 
 from shakeout.corpus import codec
 from shakeout.corpus.case import Case
+from shakeout.corpus.vocabularies import vocabulary
 from shakeout.fuzz.isolated import Isolated
-from shakeout.fuzz.losses import REFERENCE
 from shakeout.fuzz.minimise.predicate import Outcome, failure_of
 from shakeout.fuzz.minimise.settle import Demands, Unsettled, settle
 from shakeout.fuzz.nursery import ZygoteBroken
@@ -96,7 +96,7 @@ class Crewed:
 
 def _job(case: Case, demands: Demands) -> Job:
     target, device = case.setting.target, case.setting.device
-    if target == REFERENCE:
+    if target == vocabulary(case.program.vocabulary).REFERENCE:
         # A reference that crashes would do so while the candidate is settled, and blame nobody.
         return Job(index=0, target=target, case=case.text, device=device)
     recipe = {"candidate": case.text, "defined": demands.defined, "finite": demands.finite}

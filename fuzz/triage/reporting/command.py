@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from shakeout.corpus.database import NAME, Database, UnknownBug
+from shakeout.corpus.vocabularies.operator import identify
 from shakeout.fuzz.environment import describe
 from shakeout.fuzz.exits import Exit
 from shakeout.fuzz.folder import RESULT, write_text
@@ -112,7 +113,7 @@ def _stored(folder: Path | None) -> Mapping[str, Any]:
 def _title(job: Job, result: Mapping[str, Any]) -> str:
     failing = next((verdict for verdict in result.get("verdicts", ()) if verdict["outcome"] == "fail"), None)
     name = job.case.setting.target
-    operators = ", ".join(dict.fromkeys(one.rpartition(".")[2] for one in job.case.program.operators()))
+    operators = ", ".join(dict.fromkeys(identify(one).name for one in job.case.program.operators()))
     if failing is None:
         return f"{name} fails on {operators}"
     return f"{title(name, failing['symptom'], failing['message'], result.get('stage', ''))} ({operators})"
