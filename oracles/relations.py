@@ -163,6 +163,17 @@ def _same_inputs(case: Case) -> _Writer:
     return writer
 
 
+def _speaks(case: Case, *operators: str) -> bool:
+    """Whether a case's vocabulary has these operators, which a relation writes."""
+    words = vocabulary(case.program.vocabulary)
+    try:
+        for operator in operators:
+            words.resolve(operator)
+    except ValueError:
+        return False
+    return True
+
+
 def _old(case: Case) -> Iterable[tuple[Call, int]]:
     return zip(case.program.calls, case.program.firsts(), strict=True)
 
@@ -174,7 +185,7 @@ def dead_code(case: Case, place: int) -> Related | None:
     """
     types = case.program.types()
     candidates = [number for number, type_ in enumerate(types) if type_ is not None and type_.dtype in _PLAIN]
-    if not candidates:
+    if not candidates or not _speaks(case, "torch.clone", "torch.Tensor.zero_"):
         return None
     chosen = candidates[place % len(candidates)]
     writer = _same_inputs(case)
@@ -200,7 +211,7 @@ def transposed_twice(case: Case, place: int) -> Related | None:
     Exactly: the view that results has the input's own memory, offset, sizes and strides.
     """
     candidates = [number for number, given in enumerate(case.program.inputs) if len(given.type.shape) > 1]
-    if not candidates:
+    if not candidates or not _speaks(case, "torch.transpose"):
         return None
     chosen = candidates[place % len(candidates)]
     type_ = case.program.inputs[chosen].type
@@ -228,7 +239,7 @@ def input_constant(case: Case, place: int) -> Related | None:
         for number, view in enumerate(case.calls[0].views)
         if number not in touched and _own(case.calls[0], view) and not _viewed(program, number)
     ]
-    if not candidates:
+    if not candidates or not _speaks(case, "torch.tensor"):
         return None
     chosen = candidates[place % len(candidates)]
     inputs = case.calls[0]
@@ -303,7 +314,7 @@ def _rewritten(
 ) -> Related | None:
     """One of the calls that fit takes another form; ``write`` is given its first operand, and gives its result."""
     candidates = [position for position, call in enumerate(case.program.calls) if fits(call)]
-    if not candidates:
+    if not candidates or not _speaks(case, "torch.mul", "torch.narrow", "torch.cat"):
         return None
     chosen = candidates[place % len(candidates)]
     writer = _same_inputs(case)
