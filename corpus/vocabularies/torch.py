@@ -179,9 +179,10 @@ def operators() -> Mapping[str, Callable[..., Any]]:
     for name in FACTORIES:
         found[name] = getattr(torch, name.removeprefix("torch."))
     for name in _UNLISTED:
-        owner = torch.Tensor if name.startswith("torch.Tensor.") else torch
-        if hasattr(owner, identify(name).name):
-            found[name] = getattr(owner, identify(name).name)
+        identity = identify(name)
+        owner = torch.Tensor if identity.namespace == "torch.Tensor" else torch
+        if hasattr(owner, identity.name):
+            found[name] = getattr(owner, identity.name)
     for module in map(importlib.import_module, _COMPOSED):
         for name in module.__all__:
             full = f"{module.__name__}.{name}"
@@ -222,8 +223,7 @@ def _version() -> str:
 def _is_property(operator: str) -> bool:
     import torch
 
-    name = operator.removeprefix("torch.Tensor.")
-    return not callable(inspect.getattr_static(torch.Tensor, name, None))
+    return not callable(inspect.getattr_static(torch.Tensor, identify(operator).name, None))
 
 
 # --- values of arguments -----------------------------------------------------------------------------------------
@@ -355,11 +355,11 @@ def expression(operation: Call, names: Sequence[str], device: str = "cpu") -> st
     pieces += [f"{key}={argument(arg, names)}" for key, arg in operation.kwargs]
     if device != "cpu" and not operation.operands():
         pieces.append(f'device="{device}"')
-    if operator.startswith("torch.Tensor.") and args and isinstance(args[0], Ref):
-        name = operator.removeprefix("torch.Tensor.")
+    identity = identify(operator)
+    if identity.namespace == "torch.Tensor" and args and isinstance(args[0], Ref):
         if _is_property(operator):
-            return f"{pieces[0]}.{name}"
-        return f"{pieces[0]}.{name}({', '.join(pieces[1:])})"
+            return f"{pieces[0]}.{identity.name}"
+        return f"{pieces[0]}.{identity.name}({', '.join(pieces[1:])})"
     return f"{operator}({', '.join(pieces)})"
 
 

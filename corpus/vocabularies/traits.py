@@ -64,6 +64,8 @@ class Traits:
         pivots: takes places of rows, counted from 1, that are not checked.
         elsewhere: writes over an operand without a name that says so, or reads other elements than the one it writes.
         reshapes: changes the sizes of its operand itself, not only its elements.
+        tamed: draws random numbers, and has attributes with which it does not.
+        ascending: undefined on an operand that is not ascending.
         places: gives places of elements, and which of several equal ones is meant is not promised.
         unordered: has an option under which the order of its results is not defined.
         ambiguous: positions of results that are unique only up to a sign, a phase or an order.
@@ -97,6 +99,8 @@ class Traits:
     pivots: bool = False
     elsewhere: bool = False
     reshapes: bool = False
+    tamed: bool = False
+    ascending: bool = False
     places: bool = False
     unordered: bool = False
     ambiguous: frozenset[int] = frozenset()

@@ -51,13 +51,6 @@ _DUNDERS = {
     "rshift": "bitwise_right_shift", "truediv": "div", "div": "div", "floordiv": "floor_divide", "mod": "remainder",
     "invert": "bitwise_not",
 }  # fmt: skip
-# Draw random numbers, and have attributes with which they do not.
-_SOMETIMES = frozenset(
-    "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout feature_dropout native_dropout rrelu "
-    "scaled_dot_product_attention multi_head_attention_forward".split()
-)
-# Operators that are undefined on an operand that is not ascending; elsewhere ascending samples are an accident.
-_ORDERED = frozenset("searchsorted bucketize histogram histogramdd embedding_bag".split())
 # What is behind public functions: some check nothing, and read or write past the end of what does not fit.
 _PRIVATE_KERNELS = (
     "native_",
@@ -101,7 +94,7 @@ class _Seen:
         self.count += tensor.numel()
 
     def spread(self, index: bool, literal: tuple[int, ...] | None, operator: str) -> Spread:
-        ordered = identify(operator).name in _ORDERED
+        ordered = words.traits(operator).ascending
         if self.definite and self.count >= 8 and not index:
             return Spread("definite")
         bounded = self.low <= self.high and (self.low >= 0 or (self.low >= -1 and self.high <= 1))
@@ -204,7 +197,7 @@ def _trace(info: Any, dtype: torch.dtype, drafts: _Drafts, recorder: Recorder, l
 def _usable(name: str) -> bool:
     identity, traits = identify(name), words.traits(name)
     last = identity.name
-    if traits.random and last.rstrip("_") not in _SOMETIMES:
+    if traits.random and not traits.tamed:
         return False
     if traits.meaningless or "uninitialised" in traits.hazards or identity.private:
         return False
