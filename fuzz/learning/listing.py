@@ -6,9 +6,10 @@ import fnmatch
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from shakeout.corpus.vocabularies.operator import identify
+
 if TYPE_CHECKING:
-    from shakeout.corpus.vocabularies.operator import identify
-from shakeout.generators.rules.library import Entry, Library
+    from shakeout.generators.rules.library import Entry, Library
 
 __all__ = ["NothingLearnt", "described", "lines", "matching"]
 
