@@ -99,6 +99,19 @@ def meaning(operator: str) -> str:
     return next((name for name, function in operators().items() if function is reference), operator)
 
 
+#: What a kernel need not have in common with the operator behind it.
+_ALGORITHM: Any = {
+    "exactness": "",
+    "rounded": False,
+    "majorant": "",
+    "addition": "",
+    "transforms": False,
+    "waves": False,
+    "homogeneous": False,
+    "elementwise": False,
+}
+
+
 @functools.cache
 def traits(operator: str) -> Traits:
     """The traits of an operator; of a kernel those that it has in common with the operator behind it.
@@ -116,19 +129,6 @@ def traits(operator: str) -> Traits:
         internal=own.internal,
         **_ALGORITHM,
     )
-
-
-#: What a kernel need not have in common with the operator behind it.
-_ALGORITHM: Any = {
-    "exactness": "",
-    "rounded": False,
-    "majorant": "",
-    "addition": "",
-    "transforms": False,
-    "waves": False,
-    "homogeneous": False,
-    "elementwise": False,
-}
 
 
 def written(operation: Call) -> tuple[int, ...]:

@@ -72,6 +72,9 @@ class Traits:
         meaningless: no result is determined by the operands alone.
         dimension: where the dimension stands among the arguments of one that gives places.
         whole: without a dimension it looks at all elements.
+        random, ties: that hazard; of ``ties`` what gives places of elements has it as well.
+        plain: operands have to lie in memory row by row.
+        quiet: neither a call nor its results have to be looked at.
     """
 
     hazards: frozenset[str] = frozenset()
@@ -116,7 +119,5 @@ class Traits:
     def __post_init__(self) -> None:
         object.__setattr__(self, "random", "random" in self.hazards)
         object.__setattr__(self, "ties", "ties" in self.hazards or self.places)
-        #: Whether operands have to lie in memory row by row.
         object.__setattr__(self, "plain", "strides" in self.hazards)
-        #: Whether neither a call nor its results have to be looked at.
         object.__setattr__(self, "quiet", not any(getattr(self, name) for name in _LOUD))
