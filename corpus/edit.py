@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from shakeout.corpus.case import Case, InputSet, Storage, View
 from shakeout.corpus.program import Arg, Call, Input, InvalidProgram, Program, Ref, Role, TensorType, mapped, reference
-from shakeout.corpus.vocabularies.torch import written
+from shakeout.corpus.vocabularies import vocabulary
 
 __all__ = [
     "Builder",
@@ -139,12 +139,12 @@ def numbered(program: Program) -> Iterator[Numbered]:
 
 def live(program: Program, positions: Iterable[int], returns: Iterable[int]) -> list[int]:
     """Those of some calls that a returned value depends on, or that write to something."""
-    firsts = program.firsts()
+    firsts, words = program.firsts(), vocabulary(program.vocabulary)
     wanted, found = set(returns), []
     for position in sorted(positions, reverse=True):
         call = program.calls[position]
         results = range(firsts[position], firsts[position] + len(call.results))
-        if call.form == "none" or written(call) or wanted.intersection(results):
+        if call.form == "none" or words.written(call) or wanted.intersection(results):
             found.append(position)
             wanted.update(call.operands())
     return found[::-1]

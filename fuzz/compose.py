@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from shakeout.corpus.case import HISTORY, Case, KnobSpace, Scalar, Setting
 from shakeout.corpus.interpreter import command
 from shakeout.corpus.support import declined
+from shakeout.corpus.vocabularies import vocabulary
 from shakeout.fuzz.jobs import Grow
 from shakeout.fuzz.makers import Made
 
@@ -133,9 +134,8 @@ def _exact_turn(seed: int) -> bool:
 
 @functools.cache
 def _exact_operators() -> frozenset[str]:
-    from shakeout.oracles.exactness import kind
-
-    return frozenset(name for name in _loaded[0].operators if kind(name))
+    traits = vocabulary("torch").traits
+    return frozenset(name for name in _loaded[0].operators if traits(name).exactness)
 
 
 def _knobs(

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 
 from shakeout.corpus import codec
 from shakeout.corpus.case import Case
+from shakeout.corpus.vocabularies import vocabulary
 from shakeout.fuzz.jobs import Job
 from shakeout.fuzz.results import Loss, Result, Status
 from shakeout.fuzz.signature import SMALL
 from shakeout.oracles.verdict import Outcome, Verdict
 
-__all__ = ["REFERENCE", "Lost", "lost"]
+__all__ = ["Lost", "lost"]
 
-#: What a crash is blamed on as long as no target is involved.
-REFERENCE = "eager"
+#: What generators grow is made of operators of this vocabulary, whatever target it is for.
+_GROWN = "torch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,10 @@ def lost(job: Job, loss: Loss) -> Lost:
     operators = case.program.operators()
     if phase in ("start", "reference"):
         if loss.kind == "crash":
-            case = case.on(REFERENCE)
-            return Lost(_failed(case.id, REFERENCE, loss, phase, operators, _named(operators)), case)
+            # What a crash is blamed on as long as no target is involved.
+            reference = vocabulary(case.program.vocabulary).REFERENCE
+            case = case.on(reference)
+            return Lost(_failed(case.id, reference, loss, phase, operators, _named(operators)), case)
         reason = f"the reference: {loss.kind}"
         return Lost(Result(case.id, job.target, "invalid", operators=operators, reason=reason), case)
     if phase == "judge" and loss.kind != "crash":
@@ -63,8 +66,8 @@ def _without_case(job: Job, loss: Loss, phase: str) -> Lost:
     # Only the last call can be the one that crashed; the ones before it are what led there.
     told = _told(lines[-1])
     identity, operators = ("", ()) if told is None else (told.id, told.program.operators())
-    blamed, call = _operator(lines[-1]), lines[-1][:2000]
-    return Lost(_failed(identity, REFERENCE, loss, phase, operators, blamed, call=call), told)
+    reference, blamed = vocabulary(_GROWN).REFERENCE, _operator(lines[-1])
+    return Lost(_failed(identity, reference, loss, phase, operators, blamed, call=lines[-1][:2000]), told)
 
 
 def _failed(

@@ -14,10 +14,11 @@ from shakeout.corpus import standalone
 from shakeout.corpus.case import InputSet, Storage, View
 from shakeout.corpus.program import Arg, Form, TensorType
 from shakeout.corpus.vocabularies import kernel as words
+from shakeout.corpus.vocabularies.traits import Traits
 from shakeout.generators import views
 from shakeout.generators.calls import Rejected, Saved, perform
 from shakeout.generators.choices import Choices
-from shakeout.generators.definedness import Traits, after, before, ordinary, traits, undefined_results
+from shakeout.generators.definedness import after, before, ordinary, undefined_results
 from shakeout.generators.habits import MAX_ELEMENTS, MAX_TOTAL, MIXED, Habits
 from shakeout.generators.recorded import bound, mutated, shapes
 from shakeout.generators.rules.observed import MOST_REFUSED, observed_call, template
@@ -308,7 +309,7 @@ class Growth:
     ) -> tuple[list[int], dict[int, bool | int | float]]:
         """Values for the slots; for some slots a Python number instead."""
         choices, habits = self.choices, self.habits
-        plain = traits(record.operator).plain
+        plain = words.traits(record.operator).plain
         numbers: list[int] = []
         scalars: dict[int, bool | int | float] = {}
         sizes = shapes(record, choices, habits, None if focus is None else (self.shapes[focus[0]], focus[1]))
@@ -435,7 +436,7 @@ class Growth:
         Raises:
             Rejected: it is not kept.
         """
-        kind, tensors = traits(operator), self.tensors
+        kind, tensors = words.traits(operator), self.tensors
         used = [tensors[number] for number in operands]
         targets = [tensors[number] for number in written]
         try:

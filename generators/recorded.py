@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from shakeout.corpus.program import Arg, Name, Ref, rebuilt, reference
 from shakeout.corpus.vocabularies import kernel as words
+from shakeout.corpus.vocabularies.operator import identify
 from shakeout.generators.calls import Rejected
 from shakeout.generators.choices import Choices
 from shakeout.generators.habits import LARGE, LATTICE, MAX_ELEMENTS, MIXED, Habits
@@ -113,7 +114,7 @@ def mutated(
     choices: Choices, operator: str, args: tuple[Arg, ...], kwargs: tuple[tuple[str, Arg], ...]
 ) -> tuple[tuple[Arg, ...], tuple[tuple[str, Arg], ...]]:
     """The same arguments with one attribute changed."""
-    functional = words.meaning(operator).startswith("torch.nn.functional.")
+    functional = identify(words.meaning(operator)).namespace == "torch.nn.functional"
     paths: list[tuple[tuple[int | str, ...], Arg]] = []
 
     def walk(arg: Arg, path: tuple[int | str, ...]) -> None:

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 from shakeout.corpus import codec
 from shakeout.corpus.case import Case, InputSet
 from shakeout.corpus.program import Arg, Call, Program, Ref, TensorType, mapped
-from shakeout.corpus.vocabularies.torch import written
+from shakeout.corpus.vocabularies import Vocabulary, vocabulary
 from shakeout.generators.sizes import scaled
 
 if TYPE_CHECKING:
     import torch
+
+    from shakeout.corpus.vocabularies.traits import Traits
 
 __all__ = ["DEMANDS", "Demands", "Unsettled", "settle"]
 
@@ -72,6 +74,7 @@ def _run(program: Program, inputs: InputSet, training: bool, demands: Demands, *
     from shakeout.generators.definedness import ordinary
     from shakeout.generators.inputsets import tensors_of
 
+    words = vocabulary(program.vocabulary)
     try:
         given = tensors_of(inputs, training)
     except Exception as error:
@@ -99,13 +102,13 @@ def _run(program: Program, inputs: InputSet, training: bool, demands: Demands, *
             except KeyError:
                 raise Unsettled("an operand does not exist any more") from None
             try:
-                form, results, kept = _call(moved, values, training, demands)
+                form, results, kept = _call(moved, values, training, demands, words)
             except Unsettled:
-                follows = scaled(moved, sizes)
+                follows = scaled(moved, sizes, words)
                 if follows == moved:
                     raise
                 moved = follows
-                form, results, kept = _call(moved, values, training, demands)
+                form, results, kept = _call(moved, values, training, demands, words)
             found = [
                 _type(tensor) if position < len(kept) and kept[position] else None
                 for position, tensor in enumerate(results)
@@ -114,7 +117,7 @@ def _run(program: Program, inputs: InputSet, training: bool, demands: Demands, *
                 numbers[old + position] = Ref(len(values) + position)
                 if result is None:
                     found[position] = None  # it means nothing, as it did before
-            if follow and _sized_by_values(moved, values):
+            if follow and _sized_by_values(moved, values, words):
                 sizes |= _changes(call.results, found)
             calls.append(replace(moved, form=form, results=tuple(found)))
             old += len(call.results)
@@ -131,25 +134,26 @@ def _run(program: Program, inputs: InputSet, training: bool, demands: Demands, *
         raise Unsettled(str(error)) from None
 
 
-def _call(call: Call, values: list[Any], training: bool, demands: Demands) -> tuple[Any, list[Any], list[bool]]:
+def _call(
+    call: Call, values: list[Any], training: bool, demands: Demands, words: Vocabulary
+) -> tuple[Any, list[Any], list[bool]]:
     """Form and results of one call, and which of them are defined tensors."""
     import torch
 
-    from shakeout.corpus.vocabularies import kernel as words
     from shakeout.generators.calls import Rejected, perform
-    from shakeout.generators.definedness import after, before, ordinary, traits, undefined_results
+    from shakeout.generators.definedness import after, before, ordinary, undefined_results
 
     try:
-        kind, function = traits(call.operator), words.resolve(call.operator)
+        kind, function = words.traits(call.operator), words.resolve(call.operator)
     except ValueError as error:
         raise Unsettled(str(error)) from error
     used = [values[number] for number in call.operands()]
-    targets = [values[number] for number in written(call)]
+    targets = [values[number] for number in words.written(call)]
     if not all(isinstance(tensor, torch.Tensor) for tensor in used):
         raise Unsettled("an operand is no tensor")
     try:
         if demands.defined:
-            reason = before(kind, used, targets, call.args, call.kwargs) or _twice(call, values)
+            reason = before(kind, used, targets, call.args, call.kwargs) or _twice(call, values, kind)
             if reason is not None:
                 raise Unsettled(reason)
         form, results = perform(function, call.args, call.kwargs, values)
@@ -170,14 +174,12 @@ def _call(call: Call, values: list[Any], training: bool, demands: Demands) -> tu
     return form, results, [isinstance(t, torch.Tensor) and i not in undefined for i, t in enumerate(results)]
 
 
-def _sized_by_values(call: Call, values: Sequence[torch.Tensor]) -> bool:
+def _sized_by_values(call: Call, values: Sequence[torch.Tensor], words: Vocabulary) -> bool:
     import torch
-
-    from shakeout.corpus.vocabularies import kernel as words
 
     if call.operator == "torch.Tensor.__getitem__":
         return any(values[number].dtype == torch.bool for number in call.operands())
-    return words.sized_by_values(call.operator)
+    return words.traits(call.operator).sized_by_values
 
 
 def _changes(before: Sequence[TensorType | None], after: Sequence[TensorType | None]) -> dict[int, int]:
@@ -191,17 +193,15 @@ def _changes(before: Sequence[TensorType | None], after: Sequence[TensorType | N
     }
 
 
-def _twice(call: Call, values: Sequence[torch.Tensor]) -> str | None:
+def _twice(call: Call, values: Sequence[torch.Tensor], traits: Traits) -> str | None:
     """Why the order of writes would matter: two indices name one place."""
     import torch
 
-    from shakeout.corpus.vocabularies import kernel as words
-
-    if "duplicates" not in words.hazards(call.operator):
+    if "duplicates" not in traits.hazards:
         return None
     places = [values[number] for number in call.operands()]
     places = [t for t in places if t.dtype in (torch.int64, torch.int32) and t.numel() > 1]
-    if "scatter" in call.operator.rpartition(".")[2]:
+    if traits.scatters:
         numbers = [arg for arg in (*call.args, *(value for _, value in call.kwargs)) if type(arg) is int]
         if not places or not numbers or not places[0].dim():
             return None

@@ -15,7 +15,7 @@ from shakeout.corpus.case import Case, InputSet, Storage, View, contiguous
 from shakeout.corpus.edit import Rewriter, numbered
 from shakeout.corpus.program import Arg, Call, Name, Program, Ref, TensorType
 from shakeout.corpus.vocabularies import vocabulary
-from shakeout.corpus.vocabularies.torch import written
+from shakeout.corpus.vocabularies.operator import identify
 
 __all__ = ["RELATIONS", "Related", "Relation"]
 
@@ -49,22 +49,6 @@ _PLAIN = frozenset("float16 bfloat16 float32 float64 int8 int16 int32 int64 uint
 FACTOR = 4.0
 
 _FLOATS = frozenset("float16 bfloat16 float32 float64".split())
-
-#: Homogeneous of degree one in their first operand, and their result is new memory: sums, products with another
-#: operand, averages, and choices that a positive factor does not change.
-_HOMOGENEOUS = frozenset(
-    "mm bmm matmul __matmul__ mv dot inner outer linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d "
-    "conv_transpose3d sum nansum mean cumsum trace neg negative abs absolute relu amax amin avg_pool1d avg_pool2d "
-    "avg_pool3d max_pool1d max_pool2d max_pool3d diff".split()
-)
-
-#: Compute each element from the same element of their only operand.
-_ELEMENTWISE = frozenset(
-    "abs absolute acos acosh asin asinh atan atanh ceil cos cosh digamma erf erfc erfinv exp exp2 expm1 fix floor frac "
-    "gelu hardsigmoid hardswish lgamma log log10 log1p log2 logit logsigmoid mish neg negative reciprocal relu relu6 "
-    "round rsqrt selu sigmoid sign signbit silu sin sinc sinh softplus softsign sqrt square tan tanh tanhshrink trunc "
-    "isnan isinf isfinite bitwise_not logical_not".split()
-)
 
 
 # --- inputs and outputs in another order ------------------------------------------------------------------------------
@@ -105,13 +89,12 @@ def intermediates_returned(case: Case, place: int) -> Related | None:
     nothing may be written over it. Only results that a later call uses are taken: of those the meaning is defined.
     """
     program, words = case.program, vocabulary(case.program.vocabulary)
-    hazards: Callable[[str], frozenset[str]] = getattr(words, "hazards", lambda operator: frozenset())
     used = {number for call in program.calls for number in call.operands()}
-    spoilt = {number for call in program.calls for number in written(call)} | set(program.returns)
+    spoilt = {number for call in program.calls for number in words.written(call)} | set(program.returns)
     found = [
         number
         for call, first in zip(program.calls, program.firsts(), strict=True)
-        if not hazards(call.operator)
+        if not words.traits(call.operator).hazards
         for number in range(first, first + len(call.results))
         if number in used and number not in spoilt
     ]
@@ -138,6 +121,17 @@ def _related(case: Case, writer: Rewriter, sets: tuple[InputSet, ...] | None = N
     return Related(new, tuple(range(len(case.program.returns))))
 
 
+def _speaks(case: Case, *operators: str) -> bool:
+    """Whether a case's vocabulary has these operators, which a relation writes."""
+    words = vocabulary(case.program.vocabulary)
+    try:
+        for operator in operators:
+            words.resolve(operator)
+    except ValueError:
+        return False
+    return True
+
+
 def dead_code(case: Case, place: int) -> Related | None:
     """A copy of a value is overwritten with zeros, and nobody looks at it.
 
@@ -145,7 +139,7 @@ def dead_code(case: Case, place: int) -> Related | None:
     """
     types = case.program.types()
     candidates = [number for number, type_ in enumerate(types) if type_ is not None and type_.dtype in _PLAIN]
-    if not candidates:
+    if not candidates or not _speaks(case, "torch.clone", "torch.Tensor.zero_"):
         return None
     chosen = candidates[place % len(candidates)]
     writer = Rewriter(case.program)
@@ -171,7 +165,7 @@ def transposed_twice(case: Case, place: int) -> Related | None:
     Exactly: the view that results has the input's own memory, offset, sizes and strides.
     """
     candidates = [number for number, given in enumerate(case.program.inputs) if len(given.type.shape) > 1]
-    if not candidates:
+    if not candidates or not _speaks(case, "torch.transpose"):
         return None
     chosen = candidates[place % len(candidates)]
     type_ = case.program.inputs[chosen].type
@@ -190,16 +184,16 @@ def input_constant(case: Case, place: int) -> Related | None:
     Exactly: the same operations on the same numbers; a compiler that folds constants computes them once, beforehand.
     Only an input in memory of its own, to which nobody writes, and which has no gradient.
     """
-    program = case.program
+    program, words = case.program, vocabulary(case.program.vocabulary)
     if len(program.inputs) < 2 or len(case.calls) != 1:
         return None
-    touched = {number for call in program.calls for number in written(call)} | set(program.returns)
+    touched = {number for call in program.calls for number in words.written(call)} | set(program.returns)
     candidates = [
         number
         for number, view in enumerate(case.calls[0].views)
         if number not in touched and _own(case.calls[0], view) and not _viewed(program, number)
     ]
-    if not candidates:
+    if not candidates or not _speaks(case, "torch.tensor"):
         return None
     chosen = candidates[place % len(candidates)]
     inputs = case.calls[0]
@@ -233,11 +227,11 @@ def _own(inputs: InputSet, view: View) -> bool:
 
 def _viewed(program: Program, number: int) -> bool:
     """Whether what follows from an input may be a view of it that somebody writes to, or that is returned."""
-    seen = {number}
+    seen, words = {number}, vocabulary(program.vocabulary)
     for call, first in zip(program.calls, program.firsts(), strict=True):
         if seen.intersection(call.operands()):
             seen.update(range(first, first + len(call.results)))
-            if seen.intersection(written(call)):
+            if seen.intersection(words.written(call)):
                 return True
     return False
 
@@ -273,7 +267,7 @@ def _rewritten(
 ) -> Related | None:
     """One of the calls that fit takes another form; ``write`` is given its first operand, and gives its result."""
     candidates = [position for position, call in enumerate(case.program.calls) if fits(call)]
-    if not candidates:
+    if not candidates or not _speaks(case, "torch.mul", "torch.narrow", "torch.cat"):
         return None
     chosen = candidates[place % len(candidates)]
     writer = Rewriter(case.program)
@@ -285,10 +279,6 @@ def _rewritten(
         assert isinstance(operand, Ref)
         writer.numbers[first] = write(writer, writer.moved(call), operand)
     return _related(case, writer)
-
-
-def _last(call: Call) -> str:
-    return call.operator.rpartition(".")[2]
 
 
 def _unary(call: Call, types: Sequence[TensorType | None]) -> tuple[TensorType, TensorType] | None:
@@ -305,16 +295,16 @@ def scaled(case: Case, place: int) -> Related | None:
     Exactly, unless something leaves the format's range: a product with a power of two is not rounded, and commutes with
     each rounding of a sum, a product or a quotient by a number that does not depend on the operand.
     """
-    types = case.program.types()
+    types, words = case.program.types(), vocabulary(case.program.vocabulary)
 
     def fits(call: Call) -> bool:
-        pair = _unary(call, types) if _last(call) in _HOMOGENEOUS and ":" not in call.operator else None
+        pair = _unary(call, types) if words.traits(call.operator).homogeneous else None
         if pair is None or call.operands().count(call.operands()[0]) > 1:
             return False
         given, result = pair
         # A third operand is a bias, which has no factor; a dtype among the arguments rounds elsewhere.
         other = {name for name, _ in call.kwargs} & {"dtype", "out", "inplace", "prepend", "append"}
-        other |= {"inplace"} if _last(call) == "relu" and len(call.args) > 1 else set()
+        other |= {"inplace"} if identify(call.operator).name == "relu" and len(call.args) > 1 else set()
         return given.dtype in _FLOATS and given.dtype == result.dtype and len(call.operands()) < 3 and not other
 
     def write(writer: Rewriter, call: Call, operand: Ref) -> Ref:
@@ -332,12 +322,12 @@ def batch_split(case: Case, place: int) -> Related | None:
     Up to rounding: each element depends on the same element alone; but a vectorised loop and its tail may compute it
     with another last digit.
     """
-    types = case.program.types()
+    types, words = case.program.types(), vocabulary(case.program.vocabulary)
     if len({tuple(view.shape for view in inputs.views) for inputs in case.calls}) > 1:
         return None  # where to cut depends on the sizes
 
     def fits(call: Call) -> bool:
-        pair = _unary(call, types) if _last(call) in _ELEMENTWISE and ":" not in call.operator else None
+        pair = _unary(call, types) if words.traits(call.operator).elementwise else None
         if pair is None or len(call.args) > 1 or call.kwargs:
             return False
         given, result = pair

@@ -16,11 +16,10 @@ import functools
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import NamedTuple
 
 from shakeout.corpus.program import Arg, Call, InvalidProgram, Name, Program, Slice
-from shakeout.corpus.vocabularies import aten, vocabulary
+from shakeout.corpus.vocabularies import Vocabulary, aten, vocabulary
 
 __all__ = ["TABLE", "NotAdmitted", "Table", "admit", "admit_name", "is_dtype", "of_installed", "table"]
 
@@ -139,12 +138,11 @@ def _admit_operator(vocabulary_: str, operator: str) -> None:
         return
     # Of a name that the table lacks, or of another package's vocabulary, the vocabulary itself decides.
     words = _words(vocabulary_)
-    unknown = words.UnknownOperator
     try:
         words.resolve(operator)
     except ImportError as error:
         raise NotAdmitted(f"{_shown(operator)} is not known, and torch cannot be asked: {error}") from None
-    except unknown as error:
+    except ValueError as error:
         raise NotAdmitted(str(error)) from None
     except Exception as error:  # another package's
         raise NotAdmitted(
@@ -152,7 +150,7 @@ def _admit_operator(vocabulary_: str, operator: str) -> None:
         ) from None
 
 
-def _words(name: str) -> ModuleType:
+def _words(name: str) -> Vocabulary:
     try:
         return vocabulary(name)
     except InvalidProgram as error:

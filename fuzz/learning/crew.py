@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from shakeout.corpus.vocabularies import torch as torch_words
 from shakeout.fuzz import events
 from shakeout.fuzz.jobs import Examine, Job, Learn, Recall
 from shakeout.fuzz.learning.store import Files, read
-from shakeout.fuzz.losses import REFERENCE
 from shakeout.fuzz.results import Answer
 from shakeout.fuzz.supervisor import Crew, Limits
 
@@ -178,7 +178,7 @@ class _Session:
         job: Job
         if self.cases:
             task = self.cases.popleft()
-            job = Recall(target=REFERENCE, call=task[1], fresh=True)
+            job = Recall(target=torch_words.REFERENCE, call=task[1], fresh=True)
         elif self.waiting and not over:
             task = self.waiting.popleft()
             # Read only now: of all operators, these files take half a minute to read.
@@ -191,12 +191,17 @@ class _Session:
                 examined_file = str(self.files.examined(name).absolute())
                 seen = tuple(self.seen.get(name, ()))
                 job = Learn(
-                    target=REFERENCE, operator=name, examined=examined_file, without=without, seen=seen, fresh=True
+                    target=torch_words.REFERENCE,
+                    operator=name,
+                    examined=examined_file,
+                    without=without,
+                    seen=seen,
+                    fresh=True,
                 )
             else:
                 traces, records = tuple(self.rows.get(name, ())), tuple(self.records.get(name, ()))
                 job = Examine(
-                    target=REFERENCE,
+                    target=torch_words.REFERENCE,
                     operator=name,
                     without=without,
                     traces=traces,

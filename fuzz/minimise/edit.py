@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from shakeout.corpus.case import Case, InputSet, Storage, Values, View, contiguous
 from shakeout.corpus.edit import Fresh
+from shakeout.corpus.vocabularies import vocabulary
 
 if TYPE_CHECKING:
     import torch
@@ -238,10 +239,9 @@ def _recorded(
 ) -> dict[int, tuple[View, Storage | None]]:
     import torch
 
-    from shakeout.corpus.vocabularies import kernel as words
     from shakeout.generators.inputsets import tensors_of
 
-    training = case.setting.mode == "training"
+    training, words = case.setting.mode == "training", vocabulary(case.program.vocabulary)
     values: list[Any] = list(tensors_of(inputs, training))
     owners = {
         tensor.untyped_storage()._cdata: view.storage

@@ -12,10 +12,10 @@ from typing import Any
 
 from shakeout.corpus import codec
 from shakeout.corpus.case import Case, Setting
+from shakeout.corpus.vocabularies import vocabulary
 from shakeout.fuzz.failure import failure_of
 from shakeout.fuzz.isolated import Isolated
 from shakeout.fuzz.jobs import Candidate, Job, Run
-from shakeout.fuzz.losses import REFERENCE
 from shakeout.fuzz.minimise.predicate import Outcome
 from shakeout.fuzz.nursery import ZygoteBroken
 from shakeout.fuzz.place import Place
@@ -98,7 +98,7 @@ class Crewed:
 
 def _job(case: Case, demands: Demands) -> Job:
     target, device = case.setting.target, case.setting.device
-    if target == REFERENCE:
+    if target == vocabulary(case.program.vocabulary).REFERENCE:
         # A reference that crashes would do so while the candidate is settled, and blame nobody.
         return Run(target=target, case=case.text, device=device)
     return Candidate(target=target, case=case.text, device=device, defined=demands.defined, finite=demands.finite)

@@ -14,6 +14,7 @@ from shakeout.corpus import codec, known, regressions
 from shakeout.corpus.case import Case
 from shakeout.corpus.database import NAME, Database
 from shakeout.corpus.minimals import Replayed
+from shakeout.corpus.vocabularies import vocabulary
 from shakeout.fuzz import events
 from shakeout.fuzz.attended import interruptible
 from shakeout.fuzz.environment import describe
@@ -21,7 +22,6 @@ from shakeout.fuzz.exits import Exit
 from shakeout.fuzz.failure import Failure, failure_of, remembered
 from shakeout.fuzz.folder import SEQUENCE
 from shakeout.fuzz.jobs import Job, Run
-from shakeout.fuzz.losses import REFERENCE
 from shakeout.fuzz.makers import RUNS_ONLY
 from shakeout.fuzz.nursery import ZygoteBroken
 from shakeout.fuzz.place import Place
@@ -187,7 +187,7 @@ def _unable(item: Item) -> str:
         return "it crashed while it was grown, and has no case"
     if why := missing(item.case.setting.device):
         return why
-    if item.case.setting.target == REFERENCE:
+    if item.case.setting.target == vocabulary(item.case.program.vocabulary).REFERENCE:
         return ""
     try:
         return target(item.case.setting.target).unavailable() or ""

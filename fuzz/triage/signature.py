@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from shakeout.corpus.case import Case, View, contiguous
+from shakeout.corpus.vocabularies import vocabulary
 from shakeout.fuzz.results import Result
 from shakeout.oracles.verdict import Verdict
 
-__all__ = ["UNCLASSIFIED", "Signature", "dtype_class", "family", "layout_of", "needed", "signature_of"]
+__all__ = ["UNCLASSIFIED", "Signature", "dtype_class", "layout_of", "needed", "signature_of"]
 
 #: The bucket of what could not be minimised: not reproduced, without a case, or still a network.
 UNCLASSIFIED = "unclassified"
@@ -43,40 +44,6 @@ _CLASSES = {
     "complex32": "complex",
     "complex64": "complex",
     "complex128": "complex",
-}
-
-#: Two names of one function.
-_ALIASES = {
-    "absolute": "abs",
-    "arccos": "acos",
-    "arccosh": "acosh",
-    "arcsin": "asin",
-    "arcsinh": "asinh",
-    "arctan": "atan",
-    "arctan2": "atan2",
-    "arctanh": "atanh",
-    "clip": "clamp",
-    "concat": "cat",
-    "concatenate": "cat",
-    "divide": "div",
-    "expit": "sigmoid",
-    "floor_divide": "floordiv",
-    "greater": "gt",
-    "greater_equal": "ge",
-    "iand": "bitwise_and",
-    "ior": "bitwise_or",
-    "ixor": "bitwise_xor",
-    "less": "lt",
-    "less_equal": "le",
-    "moveaxis": "movedim",
-    "multiply": "mul",
-    "negative": "neg",
-    "not_equal": "ne",
-    "subtract": "sub",
-    "swapaxes": "transpose",
-    "swapdims": "transpose",
-    "true_divide": "div",
-    "truediv": "div",
 }
 
 #: Frames of whoever runs the case or the compiler, which are there whatever fails.
@@ -157,13 +124,13 @@ def signature_of(case: Case, result: Result, growth: str = "") -> Signature | No
     verdict = result.failure
     if verdict is None or len(case.program.calls) > MOST_OPERATORS:
         return None
-    target, stage = result.target, result.stage
+    target, stage, words = result.target, result.stage, vocabulary(case.program.vocabulary)
     return Signature(
         target=target,
         stage="" if stage == target else stage,
         oracle=verdict.oracle,
         symptom=verdict.symptom,
-        operators=tuple(sorted(map(family, case.program.operators()))),
+        operators=tuple(sorted(map(words.family, case.program.operators()))),
         dtypes=_dtypes(case),
         layout=layout_of(case),
         inputs=needed(case),
@@ -172,24 +139,6 @@ def signature_of(case: Case, result: Result, growth: str = "") -> Signature | No
         culprit=_culprit(verdict),
         growth=growth,
     )
-
-
-def family(operator: str) -> str:
-    """The function behind a name: functions, methods, in-place forms and synonyms of one operator have one family."""
-    if ":" in operator:
-        return operator  # a user's kernel
-    parts = operator.split(".")
-    name = parts[3] if parts[:3] == ["torch", "ops", "aten"] and len(parts) > 3 else parts[-1]
-    if name.startswith("__") and name.endswith("__"):
-        name = name.strip("_")
-        for prefix in "ri":
-            if name[1:] in _ARITHMETIC and name.startswith(prefix):
-                name = name[1:]
-    name = name.rstrip("_") or name
-    return _ALIASES.get(name, name)
-
-
-_ARITHMETIC = frozenset("add and div floordiv lshift mod mul or pow rshift sub truediv xor matmul".split())
 
 
 def dtype_class(dtype: str) -> str:

@@ -22,7 +22,7 @@ from torch.utils import _pytree as pytree
 
 from shakeout.corpus.program import Arg, Name, Ref, Slice
 from shakeout.corpus.vocabularies import torch as words
-from shakeout.generators.definedness import meaningful
+from shakeout.corpus.vocabularies.operator import identify
 from shakeout.generators.vocabularies.probe import Draft, DraftSlot, probe, retype
 from shakeout.generators.vocabularies.recorder import Heard, Recorder, Unrecordable, heard, operator_names
 from shakeout.generators.vocabularies.records import Record, Slot, Spread
@@ -51,13 +51,6 @@ _DUNDERS = {
     "rshift": "bitwise_right_shift", "truediv": "div", "div": "div", "floordiv": "floor_divide", "mod": "remainder",
     "invert": "bitwise_not",
 }  # fmt: skip
-# Draw random numbers, and have attributes with which they do not.
-_SOMETIMES = frozenset(
-    "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout feature_dropout native_dropout rrelu "
-    "scaled_dot_product_attention multi_head_attention_forward".split()
-)
-# Operators that are undefined on an operand that is not ascending; elsewhere ascending samples are an accident.
-_ORDERED = frozenset("searchsorted bucketize histogram histogramdd embedding_bag".split())
 # What is behind public functions: some check nothing, and read or write past the end of what does not fit.
 _PRIVATE_KERNELS = (
     "native_",
@@ -102,7 +95,7 @@ class _Seen:
         self.count += tensor.numel()
 
     def spread(self, index: bool, literal: tuple[int, ...] | None, operator: str) -> Spread:
-        ordered = operator.rpartition(".")[2] in _ORDERED
+        ordered = words.traits(operator).ascending
         if self.definite and self.count >= 8 and not index:
             return Spread("definite")
         bounded = self.low <= self.high and (0 <= self.low < float("inf") or (self.low >= -1 and self.high <= 1))
@@ -111,7 +104,7 @@ class _Seen:
         if ordered and self.sorted and self.count >= 12:
             return Spread("sorted", low, high)
         if index:
-            distinct = "duplicates" in words.hazards(operator)
+            distinct = "duplicates" in words.traits(operator).hazards
             return Spread("distinct" if distinct else "index", low, high, literal)
         return Spread("any", low, high)
 
@@ -203,11 +196,11 @@ def _trace(info: Any, dtype: torch.dtype, drafts: _Drafts, recorder: Recorder, l
 
 
 def _usable(name: str) -> bool:
-    last = name.rpartition(".")[2]
-    hazards = words.hazards(name)
-    if "random" in hazards and last.rstrip("_") not in _SOMETIMES:
+    identity, traits = identify(name), words.traits(name)
+    last = identity.name
+    if traits.random and not traits.tamed:
         return False
-    if not meaningful(name) or "uninitialised" in hazards or (last.startswith("_") and not last.startswith("__")):
+    if traits.meaningless or "uninitialised" in traits.hazards or identity.private:
         return False
     return (
         not last.startswith(_PRIVATE_KERNELS)
@@ -351,7 +344,7 @@ def _thinned(records: list[Record]) -> list[Record]:
 
 
 def _family(name: str) -> str:
-    last = name.rpartition(".")[2]
+    last = identify(name).name
     if last.startswith("__") and last.endswith("__"):
         last = last[2:-2]
         for prefix in ("", "r", "i"):

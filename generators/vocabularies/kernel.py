@@ -234,7 +234,7 @@ def grow_around(
     """
     rejected: Mapping[str, int] = {}
     # Where the kernel rounds otherwise than its reference, as it may, their results would have other sizes.
-    sized = set(filter(words.sized_by_values, vocabulary.around))
+    sized = {name for name in vocabulary.around if words.traits(name).sized_by_values}
     recipe = replace(recipe, avoid=recipe.avoid | sized)
     for _ in range(ATTEMPTS):
         grown = grow(choices, recipe, vocabulary, before_call)

@@ -12,7 +12,7 @@ import torch
 
 from shakeout.corpus.program import Arg
 from shakeout.corpus.vocabularies import kernel as words
-from shakeout.generators.definedness import before, traits
+from shakeout.generators.definedness import before
 from shakeout.generators.values import plain
 from shakeout.generators.vocabularies.records import Record, Slot, Spread
 
@@ -90,7 +90,7 @@ def _run(
     """The result of a call, or None if torch rejects it or it is no tensor."""
     # Torch does not check pivots: with sizes that do not fit, it would write past its operands, and the heap would
     # decide what is found out about this operator and the next.
-    if (kind := traits(operator)).pivots and before(kind, tensors, (), args, kwargs) is not None:
+    if (kind := words.traits(operator)).pivots and before(kind, tensors, (), args, kwargs) is not None:
         return None
     try:
         function = words.resolve(operator)
@@ -147,7 +147,7 @@ def probe(draft: Draft, spreads: Sequence[Spread], dtypes: Sequence[str]) -> Rec
         view=trial.view,
         ranks=ranks,
         broadcasts=broadcasts,
-        draws="random" in words.hazards(record.operator),
+        draws=words.traits(record.operator).random,
         grad=trial.differentiates(shapes),
     )
 
@@ -165,7 +165,7 @@ def retype(source: Record, operator: str) -> Record | None:
         return None
     accepted = tuple(n for n in source.dtypes if n == name or _Trial(record, getattr(torch, n)).accepts(shapes))
     ranks, broadcasts = _elastic(trial, shapes)
-    draws = "random" in words.hazards(operator)
+    draws = words.traits(operator).random
     return replace(
         record,
         dtypes=accepted,
@@ -215,7 +215,7 @@ class _Trial:
             return False
         if not torch.equal(state, torch.get_rng_state()):
             return False
-        if "random" in words.hazards(record.operator) and not any(0 not in shape for shape in shapes):
+        if words.traits(record.operator).random and not any(0 not in shape for shape in shapes):
             return False  # nothing is drawn for no elements
         pairs = zip(tensors, versions, strict=True)
         self.mutates = tuple(i for i, (tensor, version) in enumerate(pairs) if tensor._version != version)

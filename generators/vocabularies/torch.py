@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from shakeout.corpus import cache
 from shakeout.corpus.files import write_whole
-from shakeout.corpus.vocabularies.torch import hazards
+from shakeout.corpus.vocabularies import torch as words
 from shakeout.generators.rules.library import Library, library_of_torch
 from shakeout.generators.vocabularies.child import run_module
 from shakeout.generators.vocabularies.records import Record
@@ -110,7 +110,7 @@ class Vocabulary:
         """The takers of every dtype at one rank."""
         groups: dict[str, list[Takers]] = {}
         for operator in self.operators:
-            if "strides" in hazards(operator):
+            if words.traits(operator).plain:
                 continue  # what another operator made lies in memory as it pleases
             group: dict[str, list[Taker]] = {}
             for record in self.records(operator):

@@ -13,6 +13,8 @@ from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Setting
 from shakeout.corpus.database import NAME, Database
 from shakeout.corpus.minimals import Minimal
+from shakeout.corpus.vocabularies import vocabulary
+from shakeout.corpus.vocabularies.torch import family
 from shakeout.fuzz import selftest
 from shakeout.fuzz.cli import main
 from shakeout.fuzz.exits import Exit
@@ -21,7 +23,7 @@ from shakeout.fuzz.minimise.search import Budget
 from shakeout.fuzz.results import Result
 from shakeout.fuzz.triage import minimising
 from shakeout.fuzz.triage.minimising import minimise_all, wanted
-from shakeout.fuzz.triage.signature import Signature, dtype_class, family, signature_of, stripped
+from shakeout.fuzz.triage.signature import Signature, dtype_class, signature_of, stripped
 from shakeout.fuzz.triage.similar import near, suggestions
 from shakeout.oracles.verdict import Outcome, Verdict
 
@@ -61,6 +63,7 @@ def sign(program: Any, *tensors: torch.Tensor, result: Result | None = None, **s
 )
 def test_names_of_one_function_are_one_family(operator: str, expected: str) -> None:
     assert family(operator) == expected
+    assert vocabulary("kernel").family(operator) == expected
 
 
 def test_dtypes_lose_their_width() -> None:

@@ -13,7 +13,16 @@ import warnings
 from pathlib import Path
 
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-FORBIDDEN = ("subprocess.", "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "os.kill", "os.putenv")
+FORBIDDEN: tuple[str, ...] = (
+    "subprocess.",
+    "os.system",
+    "os.exec",
+    "os.fork",
+    "os.posix_spawn",
+    "os.spawn",
+    "os.kill",
+    "os.putenv",
+)
 FORBIDDEN += ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.chmod", "os.link", "os.symlink", "shutil.")
 FORBIDDEN += ("socket.", "ctypes.dlopen", "ctypes.cdata", "pickle.find_class", "webbrowser.", "urllib.", "ftplib.")
 #: Most elements that are made: a case of a hostile size is read, and is not run here.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from shakeout.corpus.database import NAME, Database, UnknownBug
 from shakeout.corpus.files import write_whole
+from shakeout.corpus.vocabularies.operator import identify
 from shakeout.fuzz.environment import describe
 from shakeout.fuzz.exits import Exit
 from shakeout.fuzz.folder import read_result
@@ -104,7 +105,7 @@ def _objections(job: Job, result: Result | None, shows: bool) -> Iterator[str]:
 def _title(job: Job, result: Result | None) -> str:
     failing = None if result is None else result.failure
     name = job.case.setting.target
-    operators = ", ".join(dict.fromkeys(one.rpartition(".")[2] for one in job.case.program.operators()))
+    operators = ", ".join(dict.fromkeys(identify(one).name for one in job.case.program.operators()))
     if result is None or failing is None:
         return f"{name} fails on {operators}"
     return f"{title(name, failing.symptom, failing.message, result.stage)} ({operators})"
