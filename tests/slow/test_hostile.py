@@ -125,9 +125,9 @@ ARGUMENTS = (
 )
 
 BASES = [
-    codec.to_json(one.case)
-    for one in [*known.load_all(), *regressions.load_all()]
-    if len(one.case.text) < 3000 and one.case.setting.device == "cpu"
+    codec.to_json(case)
+    for case in [*(bug.case for bug in known.load_all()), *(bug.case for bug in regressions.load_all())]
+    if len(case.text) < 3000 and case.setting.device == "cpu"
 ]
 
 
