@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from shakeout.corpus.source import source_of
 
 __all__ = ["Executed", "compile_declined", "executed", "loaded", "run_once", "staged", "wrapped"]
 
@@ -14,11 +15,6 @@ __all__ = ["Executed", "compile_declined", "executed", "loaded", "run_once", "st
 _STATE = """KEPT = {}  # what other settings of the same program may use again
 SPENT = {}  # seconds by stage
 STAGES = []  # intermediate forms of the program that can be run: name, function of the same arguments"""
-
-
-@functools.cache
-def _source(function: Callable[..., Any]) -> str:
-    return inspect.getsource(function).rstrip()
 
 
 def staged(body: str, *functions: Callable[..., Any], imports: Sequence[str] = ()) -> str:
@@ -33,7 +29,7 @@ def staged(body: str, *functions: Callable[..., Any], imports: Sequence[str] = (
 
     shared = (Declined, stage, Exportable, varying, exported, functional, export_declined)
     head = "\n".join(sorted({"import contextlib", "import time", "import warnings", *imports}))
-    return "\n\n\n".join([head, _STATE, *map(_source, (*shared, *functions)), body.rstrip()]) + "\n"
+    return "\n\n\n".join([head, _STATE, *map(source_of, (*shared, *functions)), body.rstrip()]) + "\n"
 
 
 #: What only torch.export has to say, or calls by another name.
@@ -54,7 +50,7 @@ def compile_declined() -> str:
     """
     from shakeout.targets.staged import export_declined
 
-    text = _source(export_declined)
+    text = source_of(export_declined)
     for theirs, ours in _OF_EXPORT.items():
         if text.count(theirs) != 1:
             raise ValueError(f"export_declined says {theirs!r} {text.count(theirs)} times, expected once")
@@ -89,7 +85,7 @@ def wrapped(call: str, declined: str, history: str = "", sanitizer: str = "") ->
         call = f"guarded({call}, {sanitizer!r})"
     body = ["def prepare(function):", *(f"    {line}" for line in (*lines, "torch.compiler.reset()", f"return {call}"))]
     head = "\n".join(f"import {name}" for name in sorted(imports))
-    return "\n\n\n".join([head, *map(_source, used), "\n".join(body), declined]) + "\n"
+    return "\n\n\n".join([head, *map(source_of, used), "\n".join(body), declined]) + "\n"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ import importlib
 from importlib.metadata import EntryPoint, entry_points
 
 from shakeout.corpus.case import Setting
-from shakeout.targets.target import Facts, Hook, Target, UnknownTarget
+from shakeout.targets.target import Facts, Hook, Short, Target, UnknownTarget, check_knobs
 
-__all__ = ["GROUP", "compilers", "facts_of", "hook", "may_use_accelerator", "names", "target"]
+__all__ = ["GROUP", "compilers", "facts_of", "hook", "may_use_accelerator", "names", "short", "source", "target"]
 
 #: The entry points of other packages' targets.
 GROUP = "shakeout.targets"
@@ -123,6 +123,25 @@ def _loaded(entry: EntryPoint) -> Target:
             f"{entry.name!r}, under which it is registered, and shakeout.targets.target.Facts",
         )
     return found
+
+
+def source(setting: Setting) -> str:
+    """Source text of ``prepare(function)`` and ``declined(error)`` under a setting, by its target.
+
+    Raises:
+        UnknownTarget: there is no such target.
+        UnknownKnob: it has no such knob, or the knob no such value.
+    """
+    subject = target(setting.target)
+    check_knobs(subject, setting)
+    return subject.source(setting)
+
+
+def short(setting: Setting) -> Short | None:
+    """How users call the target under a setting; None where that takes more than a few lines. Raises as ``source``."""
+    subject = target(setting.target)
+    check_knobs(subject, setting)
+    return subject.short(setting)
 
 
 def hook(name: str, kind: str) -> Hook:

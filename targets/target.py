@@ -11,7 +11,6 @@ apart. Nobody else in Shakeout knows a target by its name, so one of another pac
 from __future__ import annotations
 
 import abc
-import importlib.util
 from collections.abc import Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -19,8 +18,26 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from shakeout.corpus.case import KnobSpace, Mode, Promise, Scalar, Setting
+from shakeout.corpus.interpreter import installed
 
-__all__ = ["Facts", "Gate", "Hook", "Ladder", "Levels", "Part", "Short", "Target", "UnknownTarget", "module_available"]
+__all__ = [
+    "Facts",
+    "Gate",
+    "Hook",
+    "Ladder",
+    "Levels",
+    "Part",
+    "Short",
+    "Target",
+    "UnknownKnob",
+    "UnknownTarget",
+    "check_knobs",
+    "module_available",
+]
+
+
+class UnknownKnob(ValueError):
+    """A setting varies what its target does not let it vary; the message says what it may."""
 
 
 class UnknownTarget(ValueError):
@@ -223,9 +240,26 @@ class Target(abc.ABC):
         return None
 
 
+def check_knobs(subject: Target, setting: Setting) -> None:
+    """Raise UnknownKnob unless a setting gives knobs of the target values that the target declares.
+
+    A setting may come from anybody, and what it says is printed into the text that prepares a program, or handed to a
+    compiler, of which some switches name commands to run and files to write.
+    """
+    if not setting.knobs:
+        return
+    space = {knob.name: knob.values for knob in subject.knobs()}
+    for name, value in setting.knobs:
+        if name not in space:
+            raise UnknownKnob(f"{subject.name} has no knob {name!r} here (see: shakeout targets --knobs)")
+        if not any(type(value) is type(one) and value == one for one in space[name]):
+            wanted = ", ".join(map(str, space[name]))
+            raise UnknownKnob(f"{subject.name}: the knob {name} takes {wanted}; found {value!r:.80}")
+
+
 def module_available(module: str) -> bool:
     """Whether a package is installed, without importing it."""
     try:
-        return importlib.util.find_spec(module) is not None
+        return installed(module)
     except (ImportError, ValueError):
         return False

@@ -144,8 +144,8 @@ def _verdict(
 def _form(oracle: Oracle, said: Verdict) -> Iterator[str]:
     if said.oracle != oracle.name:
         yield f"its verdict is of {said.oracle!r}, expected its own name, {oracle.name!r}"
-    if said.outcome is Outcome.INFRA:
-        yield "it says infra, which is for the process around it"
+    if said.outcome not in Outcome:
+        yield f"it says {said.outcome!r}, expected one of {', '.join(Outcome)}"
     if said.outcome is Outcome.FAIL and not (said.symptom and said.message):
         yield "it fails without symptom or message"
     try:

@@ -123,9 +123,9 @@ def small_cases(subject: Target) -> list[Case]:
     if subject.facts.vocabulary == "torch":
         return [_on(subject, case) for case in _networks()]
     from shakeout.fuzz.compose import compose
-    from shakeout.fuzz.protocol import Job
+    from shakeout.fuzz.jobs import Grow
 
-    return [_on(subject, compose(Job(index=i, target=subject.name, seed=i)).case) for i in range(6)]
+    return [_on(subject, compose(Grow(number=i, target=subject.name, seed=i)).case) for i in range(6)]
 
 
 # --- what it says of itself -------------------------------------------------------------------------------------------

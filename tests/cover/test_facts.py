@@ -19,8 +19,8 @@ from shakeout.corpus.case import Case, Setting
 from shakeout.fuzz import compose as composing
 from shakeout.fuzz import environment, schedule, supervisor
 from shakeout.fuzz.cli import main
-from shakeout.fuzz.minimise.predicate import Failure
-from shakeout.fuzz.protocol import Job
+from shakeout.fuzz.failure import Failure
+from shakeout.fuzz.jobs import Grow
 from shakeout.fuzz.supervisor import Crew
 from shakeout.fuzz.triage.bisect.facts import Culprit, Fact, Note, Rung
 from shakeout.fuzz.triage.bisect.inquiry import Inquiry
@@ -93,7 +93,7 @@ def test_what_it_declines_is_drawn_less_often(example: Target) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(composing, "declined", declined)
         for seed in range(6):
-            composing.compose(Job(index=seed, target="example", seed=seed, recipe={"operators": 1}))
+            composing.compose(Grow(number=seed, target="example", seed=seed, recipe={"operators": 1}))
     assert set(asked) == {("example", folder)}
 
 
