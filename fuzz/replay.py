@@ -75,6 +75,7 @@ def replay_case(path: Path, target: str | None = None) -> int:
     """Run a stored case and print what the oracles say: 0 no failure, 1 failure, 125 cannot run."""
     from shakeout.fuzz import fresh
     from shakeout.fuzz.environment import version
+    from shakeout.targets.registry import facts_of
 
     case = read_case(path, target)
     packages = ("torch", *facts_of(case.setting.target).packages)
