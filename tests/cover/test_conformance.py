@@ -220,7 +220,7 @@ def test_every_oracle_that_ships_conforms(oracle: Oracle) -> None:
 
 @pytest.mark.usefixtures("example")
 def test_an_oracle_of_another_package_conforms() -> None:
-    from example_stack.oracle import SIGNED_ZERO  # type: ignore[import-not-found]
+    from example_stack.oracle import SIGNED_ZERO
 
     check_oracle(SIGNED_ZERO)
 

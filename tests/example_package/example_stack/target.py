@@ -66,9 +66,8 @@ class Example(Target):
 def _call(function: str, setting: Setting) -> str:
     arguments = [function]
     for name, value in setting.knobs:
-        if name == "disabled":
-            value = (value,) if value is not None else ()
-        arguments.append(f"{name}={value!r}")
+        given = value if name != "disabled" else () if value is None else (value,)
+        arguments.append(f"{name}={given!r}")
     return f"compiler.compile({', '.join(arguments)})"
 
 
