@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -18,9 +18,8 @@ import shakeout
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Knob, KnobSpace, Setting
 from shakeout.corpus.program import Call, Input, Program, Ref, TensorType
-from shakeout.corpus.vocabularies import torch as words
-from shakeout.corpus.vocabularies import vocabulary
-from shakeout.fuzz.conformance import vocabularies
+from shakeout.corpus.vocabularies import torch_traits, vocabulary
+from shakeout.corpus.vocabularies.traits import Hazard, Traits
 from shakeout.oracles.registry import oracles
 from shakeout.oracles.verdict import REFERENCE, SUBJECT, Answers, Oracle, Outcome, Question, Verdict
 from shakeout.targets import registry
@@ -304,6 +303,7 @@ def test_kernels_of_users_conform(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         "def my_relu(x):\n    return torch.where(x > 0, x, x * 0)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("SHAKEOUT_ALLOW", "conforming_kernels")
     relu = Call("conforming_kernels:my_relu", (Ref(0),), (), (MATRIX,))
     twice = Call("torch.mul", (Ref(2), 2), (), (MATRIX,))
     check_vocabulary("kernel", [own(relu, vocabulary="kernel"), own(relu, twice, vocabulary="kernel")])
@@ -336,9 +336,18 @@ def test_a_vocabulary_of_another_package_conforms() -> None:
             lambda operation: (),
             "writes: example.scale_ writes to operands [2], which written() does not tell",
         ),
-        ("hazards", lambda operator: frozenset({"slow"}), "has the hazards slow"),
-        ("resolve", lambda operator: print, "operators: os.system resolves, expected UnknownOperator"),
-        ("sized_by_values", lambda operator: None, "is no bool"),
+        ("traits", lambda operator: Traits(hazards=frozenset({"slow"})), "traits: example.axpy has the hazards slow"),
+        ("traits", lambda operator: Traits(exactness="often"), "has the exactness often"),
+        ("traits", lambda operator: frozenset(), "gives frozenset, expected Traits"),
+        ("resolve", lambda operator: print, "hostile: os.system resolves, expected a ValueError"),
+        ("resolve", lambda operator: 3, "operators: example.axpy resolves to what cannot be called"),
+        ("constant", lambda name: name, "hostile: torch.load is a constant, expected a ValueError"),
+        ("operators", lambda: {"example.lost": print}, "operators: UnknownOperator: example.lost is not an operator"),
+        ("meaning", lambda operator: "torch.load", "operators: UnknownOperator: torch.load is not an operator"),
+        ("family", lambda operator: "", "operators: family('example.axpy') is '', expected a name"),
+        ("spelled", lambda operator: True, "operators: spelled('example.axpy') is True"),
+        ("SIMPLEST", {"torch.clone": 0}, "operators: SIMPLEST has 'torch.clone' with 0"),
+        ("REFERENCE", "example_interpreter", "names: UnknownTarget: unknown target 'example_interpreter'"),
         ("widened", lambda program: 3, "wider: widened() gives int"),
         ("imports", None, "names: it has no imports()"),
     ],
@@ -352,5 +361,18 @@ def test_each_way_in_which_a_vocabulary_breaks_it_is_told(
     assert says in str(told.value)
 
 
-def test_hazards_are_those_that_there_are() -> None:
-    assert set(words._HAZARDS) == vocabularies.HAZARDS
+def test_a_vocabulary_that_loads_torch_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packages.registered(tmp_path, "heavy", {"shakeout.vocabularies": {"heavy": "shakeout_heavy"}})
+    (tmp_path / "shakeout_heavy.py").write_text(
+        "import torch\nfrom shakeout.corpus.vocabularies import torch as plain\n"
+        "def __getattr__(name):\n    return getattr(plain, name)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(NotConforming) as told:
+        check_vocabulary("heavy", [own(Call("torch.neg", (Ref(0),), (), (MATRIX,)), vocabulary="heavy")])
+    [line] = str(told.value).splitlines()[1:]
+    assert line == "  imports: it imports torch where it is loaded, which slows down every reading of a case"
+
+
+def test_every_hazard_is_one_of_some_operator() -> None:
+    assert set(torch_traits._HAZARDS) == set(get_args(Hazard))

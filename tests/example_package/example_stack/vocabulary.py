@@ -1,15 +1,26 @@
 """A vocabulary: the operators of torch, and ``example.axpy`` and ``example.scale_`` beside them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from shakeout.corpus.program import Call, Program, references
 from shakeout.corpus.vocabularies import torch as plain
-from shakeout.corpus.vocabularies.torch import UnknownOperator, argument, value, widened, wider
+from shakeout.corpus.vocabularies.traits import Traits
 
-__all__ = ["UnknownOperator", "argument", "value", "widened", "wider"]
+#: Both multiply and add, so whole numbers stay whole, and their numbers are factors.
+OWN = {
+    "example.axpy": Traits(exactness="sums", scalars=True, addition="products"),
+    "example.scale_": Traits(exactness="sums", scalars=True, in_place=True),
+}
 
-OWN = ("example.axpy", "example.scale_")
+
+def __getattr__(name: str) -> Any:
+    """What is not told here is as torch's vocabulary has it."""
+    return getattr(plain, name)
+
+
+def operators() -> Mapping[str, Callable[..., Any]]:
+    return {**plain.operators(), **{operator: resolve(operator) for operator in OWN}}
 
 
 def resolve(operator: str) -> Callable[..., Any]:
@@ -20,12 +31,8 @@ def resolve(operator: str) -> Callable[..., Any]:
     return getattr(operators, operator.removeprefix("example."))
 
 
-def hazards(operator: str) -> frozenset[str]:
-    return frozenset() if operator in OWN else plain.hazards(operator)
-
-
-def sized_by_values(operator: str) -> bool:
-    return operator not in OWN and plain.sized_by_values(operator)
+def traits(operator: str) -> Traits:
+    return OWN[operator] if operator in OWN else plain.traits(operator)
 
 
 def written(operation: Call) -> tuple[int, ...]:
@@ -37,8 +44,8 @@ def written(operation: Call) -> tuple[int, ...]:
 def call(operation: Call, tensors: Sequence[Any]) -> list[Any]:
     if operation.operator not in OWN:
         return plain.call(operation, tensors)
-    kwargs = {key: value(arg, tensors) for key, arg in operation.kwargs}
-    return [resolve(operation.operator)(*(value(arg, tensors) for arg in operation.args), **kwargs)]
+    kwargs = {key: plain.value(arg, tensors) for key, arg in operation.kwargs}
+    return [resolve(operation.operator)(*(plain.value(arg, tensors) for arg in operation.args), **kwargs)]
 
 
 def evaluate(program: Program, tensors: Sequence[Any], after: Any = None, run: Any = call) -> list[Any]:
@@ -48,13 +55,9 @@ def evaluate(program: Program, tensors: Sequence[Any], after: Any = None, run: A
 def expression(operation: Call, names: Sequence[str], device: str = "cpu") -> str:
     if operation.operator not in OWN:
         return plain.expression(operation, names, device)
-    pieces = [argument(arg, names) for arg in operation.args]
-    pieces += [f"{key}={argument(arg, names)}" for key, arg in operation.kwargs]
+    pieces = [plain.argument(arg, names) for arg in operation.args]
+    pieces += [f"{key}={plain.argument(arg, names)}" for key, arg in operation.kwargs]
     return f"{operation.operator}({', '.join(pieces)})"
-
-
-def bindings(program: Program) -> list[str]:
-    return []
 
 
 def namespace(program: Program) -> dict[str, Any]:
