@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from shakeout.corpus import capture as capturing
-from shakeout.corpus import codec, declared, known, regressions, script
+from shakeout.corpus import codec, declared, known, regressions, script, vocabularies
 from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View
 from shakeout.corpus.program import Call, Input, InvalidProgram, Name, Program, Ref, TensorType
-from shakeout.corpus.vocabularies import admission, aten
+from shakeout.corpus.vocabularies import MEMBERS, admission, aten
 from shakeout.corpus.vocabularies import torch as words
 from shakeout.corpus.vocabularies.admission import NotAdmitted, admit
 from shakeout.fuzz import cli
@@ -208,7 +208,7 @@ def test_a_setting_varies_only_what_its_target_declares(target: str, knobs: dict
 
 
 @pytest.fixture
-def registered(monkeypatch: pytest.MonkeyPatch) -> None:
+def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A vocabulary of another package, with one operator, and one that cannot be loaded."""
 
     def resolve(operator: str) -> object:
@@ -216,7 +216,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
             raise KeyError(operator)
         return operator
 
-    mine = SimpleNamespace(resolve=resolve, UnknownOperator=KeyError)
+    mine = SimpleNamespace(**{**{member: getattr(words, member) for member in MEMBERS}, "resolve": resolve})
 
     class Entry(EntryPoint):
         def load(self) -> object:
@@ -229,6 +229,9 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
         return [Entry(name, "m", group)] if name in ("mine", "broken") else []
 
     monkeypatch.setattr("importlib.metadata.entry_points", entry_points)
+    vocabularies.vocabulary.cache_clear()
+    yield
+    vocabularies.vocabulary.cache_clear()
 
 
 def test_another_packages_vocabulary_decides_for_itself(registered: None) -> None:
