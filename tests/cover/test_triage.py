@@ -228,7 +228,7 @@ def test_every_bug_that_is_open_is_minimised_and_near_ones_are_suggested(
     with Database.open(directory / NAME) as database:
         wrong = add(database, *planted("wrong value"), "one")
         again = add(database, *planted("wrong value"), "two")
-        gone = add(database, planted("nothing")[0], planted("wrong value")[1], "four")
+        gone = add(database, planted("none")[0], planted("wrong value")[1], "four")
         flaky = add(database, *planted("wrong value"), "five", state="flaky")
         settled = add(database, *planted("wrong value"), "six")
         database.decide(settled, "invalid")
