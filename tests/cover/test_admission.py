@@ -15,7 +15,7 @@ from shakeout.corpus import capture as capturing
 from shakeout.corpus import codec, declared, known, regressions, script
 from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View
 from shakeout.corpus.program import Call, Input, InvalidProgram, Name, Program, Ref, TensorType
-from shakeout.corpus.vocabularies import admission, aten
+from shakeout.corpus.vocabularies import _MEMBERS, admission, aten
 from shakeout.corpus.vocabularies import torch as words
 from shakeout.corpus.vocabularies.admission import NotAdmitted, admit
 from shakeout.fuzz import cli
@@ -212,10 +212,10 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def resolve(operator: str) -> object:
         if operator != "mine.twice":
-            raise KeyError(operator)
+            raise ValueError(f"{operator} is none of mine")
         return operator
 
-    mine = SimpleNamespace(resolve=resolve, UnknownOperator=KeyError)
+    mine = SimpleNamespace(**{**dict.fromkeys(_MEMBERS), "resolve": resolve})
 
     class Entry(EntryPoint):
         def load(self) -> object:

@@ -496,7 +496,7 @@ def test_what_releases_said_stays_and_a_report_has_it_all(
     for name, value in (
         ("export", Exported("import torch\n", "long", True, "exit status 1", "wrong")),
         ("collected", ""),
-        ("observed", {}),
+        ("observed", None),
     ):
         monkeypatch.setattr(reporting, name, lambda *case, value=value: value)
     capsys.readouterr()

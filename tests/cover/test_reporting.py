@@ -250,7 +250,7 @@ def test_what_somebody_has_decided_is_refused(
                 job=number,
                 case_id=CASE.id,
                 case_json=CASE.text,
-                result=RESULT,
+                result=RESULT.to_json(),
                 script="",
                 history=(),
                 state="confirmed",
