@@ -22,8 +22,7 @@ from shakeout.fuzz import cli
 from shakeout.fuzz.exits import Exit
 from shakeout.generators.rules.library import library_of_torch
 from shakeout.generators.validity import Unsettled, settle
-from shakeout.targets.registry import source
-from shakeout.targets.target import UnknownKnob
+from shakeout.targets.target import UnknownKnob, source
 
 X = TensorType("float32", (3,))
 
@@ -196,10 +195,10 @@ def test_numbers_that_no_float_holds_are_refused_in_words() -> None:
     ],
 )
 def test_a_setting_varies_only_what_its_target_declares(target: str, knobs: dict[str, object]) -> None:
-    from shakeout.targets.registry import short
+    from shakeout.targets.short import short_source
 
     setting = Setting(target, tuple(sorted(knobs.items())))  # type: ignore[arg-type]
-    for text in (source, short):
+    for text in (source, short_source):
         with pytest.raises(UnknownKnob):
             text(setting)
 
@@ -213,10 +212,10 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     def resolve(operator: str) -> object:
         if operator != "mine.twice":
-            raise KeyError(operator)
+            raise ValueError(f"{operator} is none of mine")
         return operator
 
-    mine = SimpleNamespace(**{**{member: getattr(words, member) for member in MEMBERS}, "resolve": resolve})
+    mine = SimpleNamespace(**{**dict.fromkeys(MEMBERS), "resolve": resolve})
 
     class Entry(EntryPoint):
         def load(self) -> object:

@@ -9,6 +9,7 @@ import torch
 
 from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View, contiguous
 from shakeout.corpus.program import Arg, Call, Input, Program, Ref, TensorType
+from shakeout.corpus.vocabularies import aten
 from shakeout.corpus.vocabularies import torch as words
 from shakeout.corpus.vocabularies.operator import identify
 from shakeout.corpus.vocabularies.torch_traits import _COUNTERPARTS, NAMES, traits
@@ -49,13 +50,14 @@ def test_what_the_table_names_exists() -> None:
 
 
 def overloads() -> list[tuple[str, torch.FunctionSchema]]:
-    """Every overload of ATen that takes a tensor."""
+    """Every overload of ATen that takes a tensor and that a case may call."""
     found = []
     for schema in torch._C._jit_get_all_schemas():
         namespace, _, name = schema.name.partition("::")
         given = any("Tensor" in str(one.type) for one in schema.arguments)
-        if namespace == "aten" and given and hasattr(torch.ops.aten, name):
-            found.append((f"torch.ops.aten.{name}.{schema.overload_name or 'default'}", schema))
+        operator = f"torch.ops.aten.{name}.{schema.overload_name or 'default'}"
+        if namespace == "aten" and given and aten.overload(operator) is not None:
+            found.append((operator, schema))
     return found
 
 

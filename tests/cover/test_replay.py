@@ -34,6 +34,7 @@ def widened(x):
 @pytest.fixture(autouse=True)
 def kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (tmp_path / f"{MODULE}.py").write_text(TEXT)
+    monkeypatch.setenv("SHAKEOUT_ALLOW", MODULE)
     monkeypatch.chdir(tmp_path)
     sys.path.append(str(tmp_path))
     yield

@@ -105,7 +105,7 @@ def compose(job: Grow, before_call=None) -> Made:
     if fault.startswith("grow: "):
         before('{"operator": "torch.bincount"}')
         _grow(fault.removeprefix("grow: "), traced=before_call is not None)
-        fault = "none"  # it was in growing
+        fault = "none"  # of growing, and not of the target
     made: Case = case("none")
     # Each job's case is another one, by the seed of its values.
     storage = made.calls[0].storages[0]

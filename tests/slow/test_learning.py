@@ -160,8 +160,9 @@ def crashing(x, n=1):
 """
 
 
-def test_a_call_that_crashes_is_told_and_the_rest_is_learnt(project: Path) -> None:
+def test_a_call_that_crashes_is_told_and_the_rest_is_learnt(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (project / "crashing.py").write_text(CRASHING)
+    monkeypatch.setenv("SHAKEOUT_ALLOW", "crashing")
     operator = "crashing:crashing"
     calls = [
         Trace(operator, (Ref(0), n), (), (TensorType("float32", (rows,)),), (TensorType("float32", (rows + n,)),))
