@@ -22,7 +22,8 @@ from shakeout.fuzz import cli
 from shakeout.fuzz.exits import Exit
 from shakeout.generators.rules.library import library_of_torch
 from shakeout.generators.validity import Unsettled, settle
-from shakeout.targets.target import UnknownKnob, source
+from shakeout.targets.registry import source
+from shakeout.targets.target import UnknownKnob
 
 X = TensorType("float32", (3,))
 
@@ -195,10 +196,10 @@ def test_numbers_that_no_float_holds_are_refused_in_words() -> None:
     ],
 )
 def test_a_setting_varies_only_what_its_target_declares(target: str, knobs: dict[str, object]) -> None:
-    from shakeout.targets.short import short_source
+    from shakeout.targets.registry import short
 
     setting = Setting(target, tuple(sorted(knobs.items())))  # type: ignore[arg-type]
-    for text in (source, short_source):
+    for text in (source, short):
         with pytest.raises(UnknownKnob):
             text(setting)
 
@@ -215,7 +216,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             raise ValueError(f"{operator} is none of mine")
         return operator
 
-    mine = SimpleNamespace(**{**dict.fromkeys(MEMBERS), "resolve": resolve})
+    mine = SimpleNamespace(**{**{member: getattr(words, member) for member in MEMBERS}, "resolve": resolve})
 
     class Entry(EntryPoint):
         def load(self) -> object:
