@@ -6,7 +6,7 @@ Tensors stay tensors here and never leave the process; what is stored of them is
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import CalledProcessError
@@ -106,10 +106,12 @@ class Observation:
     """One run: what each call of the artefact showed, or the exception that ended it.
 
     ``calls`` holds the dictionaries of ``standalone.run``: ``output``, ``gradient``, ``input after the call`` and
-    ``random state`` (lists of tensors), ``aliases`` and ``given``. ``spent`` is seconds by stage of the target.
+    ``random state`` (lists of tensors), ``aliases`` and ``given``. ``spent`` is seconds by stage of the target;
+    ``stages`` are its intermediate forms of the program by name, each a function of the same arguments.
     """
 
     calls: Sequence[Mapping[str, Any]] = field(default=())
     error: Raised | None = None
     seconds: float = 0.0
     spent: Mapping[str, float] = field(default_factory=dict)
+    stages: Sequence[tuple[str, Callable[..., Any]]] = ()

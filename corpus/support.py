@@ -51,9 +51,9 @@ def load(target: str, directory: Path = DIRECTORY) -> Mapping[str, Support]:
 
 
 @functools.cache
-def declined(target: str) -> frozenset[str]:
+def declined(target: str, directory: Path = DIRECTORY) -> frozenset[str]:
     """The operators of which a target took no case."""
-    return frozenset(operator for operator, support in load(target).items() if support.declined)
+    return frozenset(operator for operator, support in load(target, directory).items() if support.declined)
 
 
 def measured(target: str, rows: Iterable[LedgerRow], versions: Mapping[str, str]) -> str:

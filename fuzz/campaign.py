@@ -37,7 +37,7 @@ from shakeout.fuzz.supervisor import Crew, Limits
 from shakeout.fuzz.timing import LEAST, TimeLimits
 from shakeout.fuzz.traces import TraceLog
 from shakeout.fuzz.triage.recognition import expected
-from shakeout.targets.target import compilers
+from shakeout.targets.registry import facts_of
 
 __all__ = ["Campaign", "DirectoryUnusable", "SelfTestFailed", "next_directory"]
 
@@ -225,7 +225,7 @@ class Campaign:
 
     def _control(self, name: str) -> str:
         """Why nothing that a compiler shows here would be worth anything; what a user wrote may fail with any case."""
-        if name not in compilers():
+        if not facts_of(name).compiler:
             return ""
         memory, device = self.config.memory_limit, self.config.device
         return control(self.crew, name, device=device, memory=memory, stop=lambda: self._stopped)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from shakeout.corpus.case import HISTORY, Case, KnobSpace, Scalar, Setting
 from shakeout.corpus.interpreter import command
-from shakeout.corpus.support import declined
+from shakeout.corpus.support import DIRECTORY, declined
 from shakeout.corpus.vocabularies import vocabulary
 from shakeout.fuzz.jobs import Grow
 from shakeout.fuzz.makers import Made
@@ -77,27 +77,29 @@ def compose(job: Grow, before_call: Callable[[str], None] | None = None) -> Made
     from shakeout.generators.choices import SeededChoices
     from shakeout.generators.network import Recipe, grow
     from shakeout.generators.vocabularies.kernel import grow_around, kernel_vocabulary
-    from shakeout.targets.target import target
+    from shakeout.targets.registry import target
 
     prepare(lambda text: None)
     choices = SeededChoices(job.seed)
     subject = target(job.target)
+    facts = subject.facts
     # A runtime is asked about what backward finds, unless somebody asks for something else.
-    wish: dict[str, Any] = {"mode": subject.mode}
+    wish: dict[str, Any] = {"mode": facts.mode}
     if ":" in job.target and 0 <= job.number < SIMPLE_FIRST:
         wish |= {"style": "small", "operators": 1 if job.number < SIMPLE_FIRST // 2 else None}
     if not choices.boolean(EXPLORE):
-        wish |= {"avoid": declined(job.target), "foreign": subject.foreign, "writes": "writes" in subject.promises}
-    if subject.vocabulary == "torch" and "values" not in job.recipe and _exact_turn(job.seed):
+        avoid = declined(job.target, facts.support or DIRECTORY)
+        wish |= {"avoid": avoid, "foreign": facts.foreign, "writes": "writes" in facts.promises}
+    if facts.vocabulary == "torch" and "values" not in job.recipe and _exact_turn(job.seed):
         wish |= {"only": _exact_operators(), "values": "integers"}
     recipe = Recipe(**{**wish, **job.recipe})
-    if subject.vocabulary == "kernel":
+    if facts.vocabulary == "kernel":
         grown = grow_around(choices, recipe, kernel_vocabulary(job.target, _loaded[0]), before_call)
     else:
         grown = grow(choices, recipe, _loaded[0], before_call)
     settings = [
         Setting(job.target, knobs, grown.mode, job.device)
-        for knobs in _knobs(choices, subject.knobs(), job.knobs, job.knob_share, job.settings or subject.settings)
+        for knobs in _knobs(choices, subject.knobs(), job.knobs, job.knob_share, job.settings or facts.settings)
     ]
     case = Case(grown.program, grown.calls, settings[0])
     # It was grown on the CPU.

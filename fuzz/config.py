@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from shakeout.targets.registry import compilers
 from shakeout.targets.shortcuts import SHORTCUTS
-from shakeout.targets.target import compilers
 
 __all__ = ["Config", "ConfigError", "read", "write"]
 

@@ -43,11 +43,11 @@ def checks(directory: Path) -> Iterator[Check]:
         yield _disk(name, place)
     mold = shutil.which("mold")
     yield Check("mold", "ok" if mold else "note", mold or "a faster linker (Debian, Ubuntu: apt-get install mold)")
-    from shakeout.targets.target import names, target
+    from shakeout.targets.registry import names, target
 
     for name in names():
         missing = target(name).unavailable()
-        yield Check(f"target {name}", "note" if missing else "ok", missing or target(name).summary)
+        yield Check(f"target {name}", "note" if missing else "ok", missing or target(name).facts.summary)
 
 
 def _torch() -> Check:

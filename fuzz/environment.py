@@ -10,9 +10,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from shakeout.targets.registry import facts_of, names
+
 __all__ = ["describe", "version"]
 
-PACKAGES = ("torch", "numpy", "triton", "apache-tvm", "onnx", "onnxscript", "onnxruntime", "openvino")
+#: What every target rests on; what further ones are made of, they say themselves.
+PACKAGES = ("torch", "numpy", "triton")
 
 
 def version(package: str) -> str | None:
@@ -32,8 +35,14 @@ def describe() -> dict[str, Any]:
         "system": platform.platform(),
         "processor": _processor(),
         "compiler": compiler(),
-        "packages": {package: found for package in PACKAGES if (found := version(package)) is not None},
+        "packages": {package: found for package in _packages() if (found := version(package)) is not None},
     }
+
+
+def _packages() -> tuple[str, ...]:
+    """The distributions that make up any target, sorted by product."""
+    every = sorted((facts_of(name) for name in names()), key=lambda facts: facts.product)
+    return tuple(dict.fromkeys((*PACKAGES, *(package for facts in every for package in facts.packages))))
 
 
 def _processor() -> str:

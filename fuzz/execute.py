@@ -27,9 +27,9 @@ from shakeout.oracles.metamorphic import PARENT, Derived, Metamorphic, derive
 from shakeout.oracles.registry import oracles
 from shakeout.oracles.verdict import REFERENCE, SUBJECT, Oracle, Outcome, Question, Verdict
 from shakeout.targets import shortcuts
-from shakeout.targets.target import source, target
+from shakeout.targets.registry import source, target
 
-__all__ = ["Shared", "execute", "related", "repro"]
+__all__ = ["Shared", "answered", "execute", "related", "repro"]
 
 Phase = Callable[[str], None]
 
@@ -121,6 +121,11 @@ def execute(
     )
 
 
+def answered(case: Case) -> Callable[[Question], Observation]:
+    """What runs a case for one question after the other, each once, as a campaign does for its oracles."""
+    return _Runs(case, _Clock(lambda name: None), Shared()).answer
+
+
 def related(case: Case, result: Result, shared: Shared) -> tuple[Derived, Shared] | None:
     """The case that a metamorphic relation makes of one that passed, and what ``execute`` needs to judge it.
 
@@ -135,7 +140,7 @@ def related(case: Case, result: Result, shared: Shared) -> tuple[Derived, Shared
 def repro(case: Case, result: Result | None = None, *, limit: float = 0) -> str:
     """The script of a case: what the finding says, as a file that shows it."""
     subject = target(case.setting.target)
-    tolerances = {} if "bits" in subject.promises else dict(tolerance.TABLE)
+    tolerances = {} if "bits" in subject.facts.promises else dict(tolerance.TABLE)
     failing = result.failure if result is not None else None
     if failing is None:
         headline = f"Case {case.id} on {case.setting.target}."
@@ -150,8 +155,8 @@ def repro(case: Case, result: Result | None = None, *, limit: float = 0) -> str:
         case,
         source(case.setting),
         tolerances=tolerances,
-        promises=subject.promises,
-        packages=subject.packages,
+        promises=subject.facts.promises,
+        packages=subject.facts.packages,
         title=headline.replace("\\", "/"),
         limit=limit,
         repeats=failing is not None and failing.oracle == "determinism",
@@ -234,7 +239,7 @@ class _Runs:
         return tuple(_judge(oracle, self.case, self) for oracle in self._oracles())
 
     def _oracles(self) -> Sequence[Oracle]:
-        return (*oracles(target(self.case.setting.target).promises), *self._further)
+        return (*oracles(target(self.case.setting.target).facts.promises), *self._further)
 
     def _run(self, question: Question) -> Observation:
         case = self.case
@@ -275,10 +280,10 @@ class _Runs:
             seen = replace(seen, seconds=max(seen.seconds - company, 0.0))
         self.left = tuple(dict.fromkeys((*self.left, *before.mend())))
         if first:
-            self._stages = namespace.get("STAGES", ())
+            self._stages = seen.stages
             for stage, seconds in seen.spent.items():
                 self._clock.add(stage, seconds)
-        return seen
+        return replace(seen, stages=())  # whoever keeps the answer keeps no compiled program
 
     def proven(self) -> bool:
         """Whether every result is proven to be exact, so that equality is what the oracles ask for."""

@@ -24,8 +24,8 @@ from shakeout.fuzz.signature import INTERNAL
 from shakeout.fuzz.triage import child
 from shakeout.oracles.verdict import Outcome
 from shakeout.targets.accelerators import missing
+from shakeout.targets.registry import target
 from shakeout.targets.sanitizers import process_environment
-from shakeout.targets.target import target
 
 __all__ = ["CANNOT_RUN", "DIFFERS", "NO_DIFFERENCE", "Answer", "answer"]
 

@@ -23,7 +23,7 @@ from shakeout.targets.joint import LARGEST, find_linker
 from shakeout.targets.shortcuts import ALWAYS
 from shakeout.targets.shortcuts import environment as shortcut_environment
 
-__all__ = ["SLOW", "Interrupted", "Nursery", "StageFailed", "ZygoteBroken"]
+__all__ = ["Interrupted", "Nursery", "StageFailed", "ZygoteBroken"]
 
 #: How often the zygote may die before anything was answered in between, and how often while it loads one target: once
 #: somebody may have killed it, twice it is the target.
@@ -31,15 +31,10 @@ DEATHS = 4
 TRIES = 2
 
 
-#: Targets that leave files when they are warmed which every later process uses (Inductor its precompiled header), and
-#: which take long to make.
-SLOW = frozenset({"inductor"})
-
-
 _BUILD = """
 import sys
 from shakeout.fuzz.protocol import die_with_parent
-from shakeout.targets.target import target
+from shakeout.targets.registry import target
 die_with_parent(int(sys.argv[1]))
 for name in sys.argv[2:]:
     target(name).warm()

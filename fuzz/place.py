@@ -8,8 +8,8 @@ from typing import Any
 
 from shakeout.corpus.case import SANITIZE, Setting
 from shakeout.targets.accelerators import HIDDEN
+from shakeout.targets.registry import may_use_accelerator
 from shakeout.targets.sanitizers import process_environment
-from shakeout.targets.target import may_use_accelerator
 
 __all__ = ["Place"]
 

@@ -60,7 +60,8 @@ def read_case(path: Path, target: str | None) -> Case:
 
 def _check(path: Path, case: Case) -> None:
     """Raise MalformedCase where the setting has a knob that its target has not; of user's own, preparing them tells."""
-    from shakeout.targets.target import UnknownKnob, check_knobs, target
+    from shakeout.targets.registry import target
+    from shakeout.targets.target import UnknownKnob, check_knobs
 
     if ":" in case.setting.target:
         return
@@ -74,10 +75,10 @@ def replay_case(path: Path, target: str | None = None) -> int:
     """Run a stored case and print what the oracles say: 0 no failure, 1 failure, 125 cannot run."""
     from shakeout.fuzz import fresh
     from shakeout.fuzz.environment import version
-    from shakeout.targets.target import target as named
+    from shakeout.targets.registry import facts_of
 
     case = read_case(path, target)
-    packages = ("torch", *named(case.setting.target).packages)
+    packages = ("torch", *facts_of(case.setting.target).packages)
     print(", ".join(f"{package} {version(package)}" for package in packages), flush=True)
     answer = fresh.answer(case, SECONDS)
     print("\n".join(answer.lines), flush=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from shakeout.corpus.case import Case
 from shakeout.corpus.observation import Observation, raised
 from shakeout.corpus.vocabularies import vocabulary
 from shakeout.fuzz import exactness as proof
+from shakeout.targets.printed import Executed, executed
 
 if TYPE_CHECKING:
     import torch
@@ -36,18 +37,16 @@ def observe(
     from shakeout.corpus.standalone import run
 
     began = time.monotonic()
-    declined: Callable[[BaseException], bool] = lambda error: False  # noqa: E731
+    calls: Sequence[Mapping[str, Any]] = ()
+    told = None
+    subject = Executed(prepare, lambda error: False, {}, ())
     try:
         if source is not None:
-            exec(compile(source, "<target>", "exec"), namespace)
-            prepare, declined = namespace["prepare"], namespace["declined"]
-            if kept is not None and "KEPT" in namespace:
-                namespace["KEPT"] = kept
-        calls = run(namespace["bind"], namespace["arguments"], namespace["CALLS"], prepare)
+            subject = executed(source, namespace, kept)
+        calls = run(namespace["bind"], namespace["arguments"], namespace["CALLS"], subject.prepare)
     except (Exception, SystemExit) as error:
-        told = raised(error, declined=declined(error))
-        return Observation((), told, time.monotonic() - began, dict(namespace.get("SPENT", {})))
-    return Observation(calls, None, time.monotonic() - began, dict(namespace.get("SPENT", {})))
+        told = raised(error, declined=subject.declined(error))
+    return Observation(calls, told, time.monotonic() - began, dict(subject.spent), tuple(subject.stages))
 
 
 def _fed(namespace: dict[str, Any], change: Callable[[list[torch.Tensor]], list[torch.Tensor]]) -> dict[str, Any]:

@@ -8,13 +8,9 @@ from typing import Any
 from shakeout.fuzz.config import Config
 from shakeout.fuzz.jobs import Grow
 from shakeout.fuzz.signature import SMALL
+from shakeout.targets.registry import facts_of
 
 __all__ = ["KNOB_SHARE", "job", "seed_of", "turns"]
-
-#: Turns in which the targets come round. A compiler takes ten times as long as graph capture alone; with one turn
-#: to two, compilers still get most of the time, and the quick ones many of the cases.
-_TURNS = {"inductor": 1, "onnxruntime": 1, "openvino": 1, "tvm": 1}
-_QUICK = 2
 
 #: Share of cases with knobs off their defaults. Most of the bugs that people report need none.
 KNOB_SHARE = 0.15
@@ -26,10 +22,10 @@ def seed_of(campaign: int, index: int) -> int:
 
 
 def turns(targets: tuple[str, ...]) -> tuple[str, ...]:
-    """One round of the targets."""
+    """One round of the targets, each as often as its facts say."""
     if len(targets) == 1:
         return targets
-    return tuple(name for name in targets for _ in range(_TURNS.get(name, _QUICK)))
+    return tuple(name for name in targets for _ in range(facts_of(name).turns))
 
 
 def job(config: Config, index: int) -> Grow:

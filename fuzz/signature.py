@@ -12,7 +12,7 @@ from shakeout.corpus.case import Case
 from shakeout.corpus.observation import Raised
 from shakeout.fuzz.divergence import Divergence
 from shakeout.oracles.verdict import Verdict
-from shakeout.targets.target import target
+from shakeout.targets.registry import target
 
 __all__ = ["INTERNAL", "SMALL", "signature", "title"]
 
@@ -50,7 +50,7 @@ def _blamed(case: Case, verdict: Verdict, divergence: Divergence | None) -> str:
     operators = program.operators()
     if case.setting.target in operators:
         return _dtypes(case)  # a user's kernel is tested, and nothing around it
-    if "bits" in target(case.setting.target).promises:
+    if "bits" in target(case.setting.target).facts.promises:
         return "any network"  # a runtime is tested, and nothing that runs in it
     if len(operators) > SMALL and divergence is not None:
         return divergence.operator

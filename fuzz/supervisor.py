@@ -23,13 +23,14 @@ from typing import Any
 from shakeout.fuzz import events
 from shakeout.fuzz.jobs import Job
 from shakeout.fuzz.makers import GROWER
-from shakeout.fuzz.nursery import SLOW, Nursery, StageFailed
+from shakeout.fuzz.nursery import Nursery, StageFailed
 from shakeout.fuzz.place import Place
 from shakeout.fuzz.protocol import Channel, Disconnected
 from shakeout.fuzz.results import Answer, Loss, LossKind, Reply
 from shakeout.fuzz.slot import WAITING, SlotState, Watch
 from shakeout.fuzz.worker import LOG, TELL_STACK, resident
 from shakeout.targets.accelerators import present
+from shakeout.targets.registry import facts_of
 from shakeout.targets.shortcuts import ALWAYS
 
 __all__ = ["Crew", "Limits", "family"]
@@ -125,8 +126,8 @@ class Crew:
         self.directory = directory
         # A process that has used CUDA cannot be forked, so where it could have, each worker warms itself.
         forked = place.sees_no_accelerator(targets) or (place.device == "cpu" and not present())
-        if not forked or "inductor" not in targets:
-            shortcuts = [name for name in ALWAYS if name in shortcuts]
+        used = {*ALWAYS, *(name for one in targets if forked for name in facts_of(one).shortcuts)}
+        shortcuts = [name for name in shortcuts if name in used]
         self._workers = workers
         self._spare = _spare(workers) if "joint" in shortcuts else 0
         environment = place.environment(targets)
@@ -159,7 +160,7 @@ class Crew:
             Interrupted: ``stop`` said so.
         """
         (self.directory / "slots").mkdir(parents=True, exist_ok=True)
-        self._nursery.start(stop, [name for name in self._targets if name in SLOW])
+        self._nursery.start(stop, [name for name in self._targets if facts_of(name).slow])
         self._occupy()
         if complete:
             self.warm()
@@ -172,7 +173,7 @@ class Crew:
 
     def in_order(self, names: Iterable[str]) -> list[str]:
         """Targets in the order in which they are best warmed: what others are still busy for comes last."""
-        return sorted(names, key=lambda name: name in SLOW and self._nursery.building)
+        return sorted(names, key=lambda name: facts_of(name).slow and self._nursery.building)
 
     def warm(self, names: Iterable[str] | None = None) -> dict[str, str]:
         """Warm some targets, or all, with fresh workers afterwards; raises like ``start``.
@@ -186,7 +187,7 @@ class Crew:
             return broken
         self._vacate()
         for name in self.in_order(wanted):
-            if name in SLOW:
+            if facts_of(name).slow:
                 self._nursery.await_builder()
                 # Now a core is free for what the maker needs.
                 self._nursery.stage({"begin": ""})

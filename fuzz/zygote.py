@@ -93,15 +93,10 @@ def _load(maker: str) -> None:
 
 
 def _warm(supervisor: Control, name: str, door: str, shortcuts: str) -> None:
-    from shakeout.targets.shortcuts import install, install_exporter
-    from shakeout.targets.target import target
+    from shakeout.targets.registry import target
 
-    wanted = shortcuts.split(",")
-    if name == "onnxruntime":
-        install_exporter(wanted)
-    _step(supervisor, f"warming {name}", target(name).warm)
-    if name == "inductor":
-        install(wanted, int(door))
+    subject = target(name)
+    _step(supervisor, f"warming {name}", lambda: subject.warm_with(shortcuts.split(","), int(door)))
 
 
 def _prepare(supervisor: Control, maker: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shakeout.corpus.declared import Kernel, NotDeclared, find
-from shakeout.targets.kernels.user import UserKernel
+from shakeout.targets.kernels.user import UserKernel, user_kernel
 from shakeout.targets.offload.declare import Runtime
 from shakeout.targets.offload.runtime import RuntimeTarget, user_runtime
 from shakeout.targets.target import UnknownTarget
@@ -23,7 +23,7 @@ def declared(name: str) -> UserKernel | RuntimeTarget:
         raise UnknownTarget(str(error)) from error
     match found:
         case Kernel():
-            return UserKernel(name)
+            return user_kernel(name)
         case Runtime():
             return user_runtime(name)
     raise UnknownTarget(f"{name} is a {type(found).__name__}, which is no target")

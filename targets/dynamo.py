@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from shakeout.corpus.case import HISTORY, SANITIZE, Knob, KnobSpace, Mode, Promise, Setting
+from shakeout.corpus.case import HISTORY, SANITIZE, Knob, KnobSpace, Setting
 from shakeout.targets.eager import INSTALL_TORCH
-from shakeout.targets.printed import wrapped
-from shakeout.targets.target import module_available
+from shakeout.targets.printed import compile_declined, wrapped
+from shakeout.targets.shortcuts import ALWAYS, SHORTCUTS
+from shakeout.targets.target import Facts, Ladder, Part, Short, Target, module_available
 
 __all__ = ["AOT_EAGER", "DECOMPOSED", "DYNAMO", "INDUCTOR", "TorchCompile"]
 
@@ -72,34 +75,21 @@ _INDUCTOR = (
     Knob("force_shape_pad", (False, True), "pad matrix products on a GPU without measuring what it gains"),
 )
 
-# Words by which the compiler says that it does not take a program. What is none of these is a failure.
-_DECLINED = '''def declined(error):
-    """Whether the compiler says that it does not support the program, rather than fails on it."""
-    words = {"Unsupported", "UserError", "UnsupportedFakeTensorException", "DynamicOutputShapeException"}
-    words |= {"DataDependentOutputException", "UnsupportedOperatorException", "GuardOnDataDependentSymNode"}
-    words |= {"UnsupportedMutationAliasingException", "MissingOperatorWithoutDecomp", "NotImplementedError"}
-    said = ("does not currently support", "currently banned", "currently not allowed", "does not yet handle")
-    said += ("is banned in compile",)
-    while error is not None:
-        if type(error).__name__ in words or any(part in str(error) for part in said):
-            return True
-        error = getattr(error, "inner_exception", None) or error.__cause__
-    return False'''
-
 
 @dataclass(frozen=True, slots=True)
-class TorchCompile:
-    """One backend of torch.compile; the whole program must be captured, a graph break counts as unsupported."""
+class TorchCompile(Target):
+    """One backend of torch.compile; the whole program must be captured, a graph break counts as unsupported.
+
+    Attributes:
+        name: of the target.
+        facts: what is known of it.
+        space: its knobs.
+        backend: what torch.compile calls it; the target's name by default.
+    """
 
     name: str
-    summary: str
+    facts: Facts
     space: KnobSpace
-    vocabulary: str = "torch"
-    promises: frozenset[Promise] = frozenset({"layout", "writes", "repeats"})
-    packages: tuple[str, ...] = ()
-    settings: int = 1
-    foreign: frozenset[str] = frozenset()
-    mode: Mode | None = None
     backend: str = ""
 
     def knobs(self) -> KnobSpace:
@@ -133,6 +123,14 @@ class TorchCompile:
         torch.compile(network, backend=self.backend or self.name, fullgraph=True)(torch.ones(3, 4))
         torch._dynamo.reset()
 
+    def warm_with(self, shortcuts: Collection[str], door: int) -> None:
+        """Compile it, and from then on faster where the backend is Inductor."""
+        self.warm()
+        if self.facts.shortcuts:
+            from shakeout.targets.shortcuts import install
+
+            install(shortcuts, door)
+
     def call(self, setting: Setting) -> str:
         """The call of ``torch.compile`` on ``function``, with the setting's knobs."""
         options = {name: value for name, value in setting.knobs if name not in ("dynamic", HISTORY, SANITIZE)}
@@ -147,19 +145,76 @@ class TorchCompile:
         """``torch.compile`` with the setting's knobs."""
         history, sanitizer = (setting.knob(name) or "" for name in (HISTORY, SANITIZE))
         if history or sanitizer:
-            return wrapped(self.call(setting), _DECLINED, str(history), str(sanitizer))
-        return f"def prepare(function):\n    torch.compiler.reset()\n    return {self.call(setting)}\n\n\n{_DECLINED}\n"
+            return wrapped(self.call(setting), compile_declined(), str(history), str(sanitizer))
+        prepare = f"def prepare(function):\n    torch.compiler.reset()\n    return {self.call(setting)}"
+        return f"{prepare}\n\n\n{compile_declined()}\n"
 
+    def short(self, setting: Setting) -> Short | None:
+        """One call of ``torch.compile``, but for an artefact with a history or kernels with checks."""
+        if dict(setting.knobs).keys() & {HISTORY, SANITIZE}:
+            return None
+        return Short(f"def prepare(network):\n    return {self.call(setting).replace('function', 'network', 1)}\n")
+
+
+_LIMITS = "shakeout.targets.limits"
+
+#: What Inductor does to graphs and can leave out, as torch's own CompilerBisector has it, in the order in which it is
+#: done. Then what is finer, or lies behind: a pass consists of single matches of patterns, or it does not; fusions and
+#: lowerings come after all passes.
+_INDUCTOR_LADDER = Ladder(
+    below=("dynamo", "aot_eager", "aot_eager_decomp_partition"),
+    parts=(
+        Part("pre_grad_passes", "pre-grad pass", f"{_LIMITS}:pre_grad_passes"),
+        Part("joint_graph_passes", "joint-graph pass", f"{_LIMITS}:joint_graph_passes"),
+        Part("post_grad_passes", "post-grad pass", f"{_LIMITS}:post_grad_passes"),
+        Part("patterns", "pattern", f"{_LIMITS}:patterns", finer=True),
+        Part("fusions", "fusion", f"{_LIMITS}:fusions"),
+        Part("lowerings", "lowering", f"{_LIMITS}:lowerings"),
+    ),
+    otherwise="nothing that Inductor can leave out cures it: its scheduler, its memory planning or its C++ code",
+)
+
+_DECOMPOSED_LADDER = Ladder(
+    below=("dynamo", "aot_eager"),
+    parts=(Part("decomposition", "decomposition", f"{_LIMITS}:decompositions"),),
+    otherwise="no single decomposition is to blame: the partitioner, or what it saves for backward",
+)
+
+_facts = functools.partial(
+    Facts, promises=frozenset({"layout", "writes", "repeats"}), owner="pytorch", accelerator=False
+)
 
 AOT_EAGER = TorchCompile(
-    "aot_eager", "torch.compile's graph capture and AOTAutograd, run by eager kernels", (_DYNAMIC, _HISTORY)
+    "aot_eager",
+    _facts(
+        summary="torch.compile's graph capture and AOTAutograd, run by eager kernels",
+        compiler=True,
+        ladder=Ladder(below=("dynamo",)),
+    ),
+    (_DYNAMIC, _HISTORY),
 )
-INDUCTOR = TorchCompile("inductor", "torch.compile with Inductor's generated code", _INDUCTOR)
+INDUCTOR = TorchCompile(
+    "inductor",
+    _facts(
+        summary="torch.compile with Inductor's generated code",
+        compiler=True,
+        turns=1,
+        slow=True,  # it leaves the precompiled header
+        shortcuts=frozenset(SHORTCUTS) - frozenset(ALWAYS),
+        ladder=_INDUCTOR_LADDER,
+    ),
+    _INDUCTOR,
+)
 
 # What lies between eager and Inductor, for finding out where a failure begins.
 DYNAMO = TorchCompile(
-    "dynamo", "torch.compile's graph capture alone, run by eager kernels", (_DYNAMIC, _HISTORY), backend="eager"
+    "dynamo",
+    _facts(summary="torch.compile's graph capture alone, run by eager kernels", hidden=True),
+    (_DYNAMIC, _HISTORY),
+    backend="eager",
 )
 DECOMPOSED = TorchCompile(
-    "aot_eager_decomp_partition", "aot_eager with Inductor's decompositions and partitioner", (_DYNAMIC, _HISTORY)
+    "aot_eager_decomp_partition",
+    _facts(summary="aot_eager with Inductor's decompositions and partitioner", hidden=True, ladder=_DECOMPOSED_LADDER),
+    (_DYNAMIC, _HISTORY),
 )

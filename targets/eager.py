@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from shakeout.corpus.case import KnobSpace, Mode, Promise, Setting
-from shakeout.targets.target import module_available
+from shakeout.corpus.case import Setting
+from shakeout.targets.target import Facts, Target, module_available
 
 __all__ = ["EAGER", "INSTALL_TORCH", "Eager"]
 
@@ -17,22 +15,15 @@ DECLINES_NOTHING = '''def declined(error):
     return False'''
 
 
-@dataclass(frozen=True, slots=True)
-class Eager:
+class Eager(Target):
     """The program run by PyTorch as it is written."""
 
-    name: str = "eager"
-    vocabulary: str = "torch"
-    summary: str = "PyTorch without a compiler: the reference, judged against itself"
-    promises: frozenset[Promise] = frozenset({"bits", "layout", "writes"})
-    packages: tuple[str, ...] = ()
-    settings: int = 1
-    foreign: frozenset[str] = frozenset()
-    mode: Mode | None = None
-
-    def knobs(self) -> KnobSpace:
-        """None."""
-        return ()
+    name = "eager"
+    facts = Facts(
+        summary="PyTorch without a compiler: the reference, judged against itself",
+        promises=frozenset({"bits", "layout", "writes"}),
+        accelerator=False,
+    )
 
     def unavailable(self) -> str | None:
         """The install line if torch is missing."""

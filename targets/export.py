@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from shakeout.corpus.case import Knob, KnobSpace, Mode, Promise, Setting
+from shakeout.corpus.case import Knob, KnobSpace, Setting
 from shakeout.targets.eager import INSTALL_TORCH
 from shakeout.targets.printed import run_once, staged
-from shakeout.targets.target import module_available
+from shakeout.targets.short import through_export
+from shakeout.targets.target import Facts, Ladder, Levels, Short, Target, module_available
 
 __all__ = ["EXPORT", "Export"]
 
@@ -21,19 +20,31 @@ _KNOBS = (
     Knob("reload", (False, True), "save the program and load it again"),
 )
 
+_LADDER = Ladder(
+    levels=Levels("decompositions", ("none", "functional", "core_aten", "twice")),
+    otherwise="torch.export has no switch for single decompositions or passes; only its arguments are tried",
+)
 
-@dataclass(frozen=True, slots=True)
-class Export:
+#: Each value of ``decompositions`` as it is written.
+_DECOMPOSED = {
+    "functional": ".run_decompositions({})",
+    "core_aten": ".run_decompositions()",
+    "twice": ".run_decompositions({}).run_decompositions()",
+}
+
+
+class Export(Target):
     """``torch.export.export`` and its module; nothing is compiled."""
 
-    name: str = "export"
-    vocabulary: str = "torch"
-    summary: str = "torch.export's program, run by eager kernels"
-    promises: frozenset[Promise] = frozenset({"writes", "repeats"})
-    packages: tuple[str, ...] = ()
-    settings: int = 1
-    foreign: frozenset[str] = frozenset()
-    mode: Mode | None = None
+    name = "export"
+    facts = Facts(
+        summary="torch.export's program, run by eager kernels",
+        promises=frozenset({"writes", "repeats"}),
+        owner="pytorch",
+        compiler=True,
+        accelerator=False,
+        ladder=_LADDER,
+    )
 
     def knobs(self) -> KnobSpace:
         """How the program is exported, and what happens to it before it runs."""
@@ -101,6 +112,18 @@ class Export:
             "declined = export_declined",
         ]
         return staged("\n".join(lines), imports=["import io"] if setting.knob("reload") else [])
+
+    def short(self, setting: Setting) -> Short | None:
+        """Export and run, but for a program that is loaded again."""
+        knobs = dict(setting.knobs)
+        if knobs.keys() - {"strict", "decompositions"}:
+            return None
+        decompositions = _DECOMPOSED.get(str(knobs.get("decompositions")), "")
+        strict = knobs.get("strict", False)
+        return through_export(
+            f"program = torch.export.export(Exportable(network), given, strict={strict}){decompositions}",
+            "return program.module()(*given)",
+        )
 
 
 EXPORT = Export()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
 
-from shakeout.corpus.case import Knob, KnobSpace, Mode, Promise, Setting
+from shakeout.corpus.case import Knob, KnobSpace, Setting
 from shakeout.targets.eager import INSTALL_TORCH
 from shakeout.targets.printed import loaded, staged
-from shakeout.targets.target import module_available
+from shakeout.targets.short import through_export
+from shakeout.targets.target import Facts, Ladder, Levels, Part, Short, Target, module_available
 
 __all__ = ["ONNXRUNTIME", "OPTIMISERS", "OnnxRuntime"]
 
@@ -48,18 +49,36 @@ _KNOBS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class OnnxRuntime:
+_LADDER = Ladder(
+    levels=Levels(
+        "optimization",
+        ("NONE", "BASIC", "EXTENDED", "LAYOUT", "ALL"),
+        label="optimisation level",
+        off="it fails without any optimisation: what torch.onnx made of it, or a kernel",
+    ),
+    parts=(Part("optimisers", "optimiser", "shakeout.targets.limits:ort_optimisers"),),
+    single="disabled",
+    otherwise="no optimiser that can be left out cures it",
+)
+
+
+class OnnxRuntime(Target):
     """``torch.onnx.export`` with ``dynamo=True``, then an inference session on the CPU provider."""
 
-    name: str = "onnxruntime"
-    vocabulary: str = "torch"
-    summary: str = "ONNX Runtime's CPU provider, by way of torch.onnx"
-    promises: frozenset[Promise] = frozenset()
-    packages: tuple[str, ...] = tuple(distribution for distribution, _ in _PACKAGES)
-    settings: int = 24
-    foreign: frozenset[str] = frozenset({"complex32", "complex64", "complex128"})
-    mode: Mode | None = "inference"
+    name = "onnxruntime"
+    facts = Facts(
+        summary="ONNX Runtime's CPU provider, by way of torch.onnx",
+        packages=tuple(distribution for distribution, _ in _PACKAGES),
+        owner="onnxruntime",
+        compiler=True,
+        turns=1,
+        settings=24,
+        accelerator=False,
+        shortcuts=frozenset({"translations"}),
+        foreign=frozenset({"complex32", "complex64", "complex128"}),
+        mode="inference",
+        ladder=_LADDER,
+    )
 
     def knobs(self) -> KnobSpace:
         """How the model is exported, optimised and run."""
@@ -81,6 +100,13 @@ class OnnxRuntime:
         import torch
 
         loaded(self.source(Setting(self.name)))["onnx_model"](lambda x: (torch.sin(x),), (torch.ones(3),))
+
+    def warm_with(self, shortcuts: Collection[str], door: int) -> None:
+        """The same, with the exporter's translations read once for all exports."""
+        from shakeout.targets.shortcuts import install_exporter
+
+        install_exporter(shortcuts)
+        self.warm()
 
     def source(self, setting: Setting) -> str:
         """Export and make a session at the first call, and run that from then on."""
@@ -131,6 +157,24 @@ class OnnxRuntime:
         )
         imports = ("ctypes", "logging", "os", "re", "tempfile", "warnings")
         return staged("\n".join(lines), *functions, imports=[f"import {name}" for name in imports])
+
+    def short(self, setting: Setting) -> Short | None:
+        """Export and run at some level of optimisation; no other knob has a short form."""
+        knobs = dict(setting.knobs)
+        if knobs.keys() - {"optimization"}:
+            return None
+        name = str(knobs.get("optimization", "ALL"))
+        level = "DISABLE_ALL" if name == "NONE" else f"ENABLE_{name}"
+        return through_export(
+            "program = torch.export.export(Exportable(network), given)",
+            "model = torch.onnx.export(program, dynamo=True, verbose=False).model_proto.SerializeToString()",
+            "options = onnxruntime.SessionOptions()",
+            f"options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_{level}",
+            'session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])',
+            "feeds = {name.name: tensor.numpy() for name, tensor in zip(session.get_inputs(), given)}",
+            "return [torch.from_numpy(output) for output in session.run(None, feeds)]",
+            imports=("import onnxruntime",),
+        )
 
 
 def _compiled() -> bool:

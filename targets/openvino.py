@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from shakeout.corpus.case import Knob, KnobSpace, Mode, Promise, Setting
+from shakeout.corpus.case import Knob, KnobSpace, Setting
 from shakeout.targets.eager import INSTALL_TORCH
 from shakeout.targets.printed import run_once, staged
-from shakeout.targets.target import module_available
+from shakeout.targets.short import through_export
+from shakeout.targets.target import Facts, Ladder, Short, Target, module_available
 
 __all__ = ["OPENVINO", "OpenVino"]
 
@@ -22,20 +21,24 @@ _KNOBS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class OpenVino:
+class OpenVino(Target):
     """``openvino.convert_model`` of the exported program, compiled for the CPU in float32."""
 
-    name: str = "openvino"
-    vocabulary: str = "torch"
-    summary: str = "OpenVINO's CPU plugin, by way of its converter"
-    promises: frozenset[Promise] = frozenset()
-    packages: tuple[str, ...] = ("openvino",)
-    settings: int = 8
-    foreign: frozenset[str] = frozenset(
-        {"float64", "complex32", "complex64", "complex128", "uint16", "uint32", "uint64"}
+    name = "openvino"
+    facts = Facts(
+        summary="OpenVINO's CPU plugin, by way of its converter",
+        packages=("openvino",),
+        owner="openvino",
+        compiler=True,
+        turns=1,
+        settings=8,
+        accelerator=False,
+        foreign=frozenset({"float64", "complex32", "complex64", "complex128", "uint16", "uint32", "uint64"}),
+        mode="inference",
+        ladder=Ladder(
+            otherwise="OpenVINO's compile_model has no switch for single transformations; only its properties are tried"
+        ),
     )
-    mode: Mode | None = "inference"
 
     def knobs(self) -> KnobSpace:
         """How the model is compiled, stored and run."""
@@ -105,6 +108,18 @@ class OpenVino:
         )
         return staged(
             "\n".join(lines), *functions, imports=[f"import {name}" for name in ("ctypes", "os", "sys", "tempfile")]
+        )
+
+    def short(self, setting: Setting) -> Short | None:
+        """Convert, compile and run under default settings."""
+        if setting.knobs:
+            return None
+        return through_export(
+            "model = openvino.convert_model(torch.export.export(Exportable(network), given))",
+            'compiled = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})',
+            "outputs = compiled([tensor.numpy() for tensor in given])",
+            "return [torch.from_numpy(outputs[i].copy()) for i in range(len(compiled.outputs))]",
+            imports=("import openvino",),
         )
 
 

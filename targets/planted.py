@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import textwrap
-from dataclasses import dataclass
 
-from shakeout.corpus.case import Knob, KnobSpace, Mode, Promise, Setting
+from shakeout.corpus.case import Knob, KnobSpace, Setting
 from shakeout.targets.eager import DECLINES_NOTHING
+from shakeout.targets.target import Facts, Target
 
 __all__ = ["FAULTS", "PLANTED", "Planted"]
 
@@ -37,26 +37,20 @@ FAULTS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Planted:
+class Planted(Target):
     """Eager PyTorch with one fault, named by the knob ``fault``."""
 
-    name: str = "planted"
-    vocabulary: str = "torch"
-    summary: str = "eager PyTorch with a planted fault, for the self-test"
-    promises: frozenset[Promise] = frozenset({"layout", "writes"})
-    packages: tuple[str, ...] = ()
-    settings: int = 1
-    foreign: frozenset[str] = frozenset()
-    mode: Mode | None = None
+    name = "planted"
+    facts = Facts(
+        summary="eager PyTorch with a planted fault, for the self-test",
+        promises=frozenset({"layout", "writes"}),
+        hidden=True,
+        accelerator=False,
+    )
 
     def knobs(self) -> KnobSpace:
         """The fault."""
         return (Knob("fault", ("none", *FAULTS), "which fault is planted"),)
-
-    def unavailable(self) -> str | None:
-        """Always available where torch is."""
-        return None
 
     def warm(self) -> None:
         """Nothing to load."""

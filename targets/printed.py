@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from shakeout.corpus.source import source_of
 
-__all__ = ["loaded", "run_once", "staged", "wrapped"]
+__all__ = ["Executed", "compile_declined", "executed", "loaded", "run_once", "staged", "wrapped"]
 
-#: Where the functions of ``staged.py`` leave what others may want to see.
+#: Where the functions of ``staged.py`` leave what others may want to see; ``executed`` looks there, and nobody else.
 _STATE = """KEPT = {}  # what other settings of the same program may use again
 SPENT = {}  # seconds by stage
 STAGES = []  # intermediate forms of the program that can be run: name, function of the same arguments"""
@@ -28,6 +30,32 @@ def staged(body: str, *functions: Callable[..., Any], imports: Sequence[str] = (
     shared = (Declined, stage, Exportable, varying, exported, functional, export_declined)
     head = "\n".join(sorted({"import contextlib", "import time", "import warnings", *imports}))
     return "\n\n\n".join([head, _STATE, *map(source_of, (*shared, *functions)), body.rstrip()]) + "\n"
+
+
+#: What only torch.export has to say, or calls by another name.
+_OF_EXPORT = {
+    "export_declined": "declined",
+    "torch.export says": "the compiler says",
+    '"Declined", ': "",
+    '    words |= {"ConstraintViolationError", "PendingUnbackedSymbolNotFound"}\n': "",
+}
+
+
+@functools.cache
+def compile_declined() -> str:
+    """``declined`` of torch.compile: it captures programs as torch.export does, and refuses them in the same words.
+
+    Raises:
+        ValueError: the words of ``staged.export_declined`` are other ones by now.
+    """
+    from shakeout.targets.staged import export_declined
+
+    text = source_of(export_declined)
+    for theirs, ours in _OF_EXPORT.items():
+        if text.count(theirs) != 1:
+            raise ValueError(f"export_declined says {theirs!r} {text.count(theirs)} times, expected once")
+        text = text.replace(theirs, ours)
+    return text
 
 
 def wrapped(call: str, declined: str, history: str = "", sanitizer: str = "") -> str:
@@ -58,6 +86,39 @@ def wrapped(call: str, declined: str, history: str = "", sanitizer: str = "") ->
     body = ["def prepare(function):", *(f"    {line}" for line in (*lines, "torch.compiler.reset()", f"return {call}"))]
     head = "\n".join(f"import {name}" for name in sorted(imports))
     return "\n\n\n".join([head, *map(source_of, used), "\n".join(body), declined]) + "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Executed:
+    """The text of a target, executed beside that of a case.
+
+    Attributes:
+        prepare: gives what is called in a network's place.
+        declined: whether an exception means "not supported".
+        spent: seconds by stage; of a target that works in stages it fills as the target runs.
+        stages: intermediate forms of the program by name, each a function of the same arguments; fills likewise.
+    """
+
+    prepare: Callable[[Any], Any]
+    declined: Callable[[BaseException], bool]
+    spent: Mapping[str, float]
+    stages: Sequence[tuple[str, Callable[..., Any]]]
+
+
+def executed(text: str, namespace: dict[str, Any], kept: MutableMapping[str, Any] | None = None) -> Executed:
+    """Execute the text of a target.
+
+    Args:
+        text: of ``Target.source``.
+        namespace: of the case, which the text may use.
+        kept: what the target made of the same program under another setting, and where it leaves such things.
+    """
+    exec(compile(text, "<target>", "exec"), namespace)
+    if kept is not None and "KEPT" in namespace:
+        namespace["KEPT"] = kept
+    return Executed(
+        namespace["prepare"], namespace["declined"], namespace.get("SPENT", {}), namespace.get("STAGES", ())
+    )
 
 
 def loaded(text: str) -> dict[str, Any]:

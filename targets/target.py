@@ -1,31 +1,38 @@
-"""What a target is, and which ones there are.
+"""What a target is: a thing under test, and all that is known of it, in one place.
 
 A target is told in source text: ``source(setting)`` defines ``prepare(function)``, which compiles or wraps the
 network, and ``declined(error)``, which says whether an exception means "not supported" rather than "broken". The
 worker executes that text and the report prints it, so both run the same thing.
+
+What else there is to know of it are its ``facts``: how often its turn comes, whose form a report takes, how it is taken
+apart. Nobody else in Shakeout knows a target by its name, so one of another package has all that ours have.
 """
 
 from __future__ import annotations
 
-import functools
-import importlib
+import abc
+from collections.abc import Collection
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
-from shakeout.corpus.case import KnobSpace, Mode, Promise, Setting
+from shakeout.corpus.case import KnobSpace, Mode, Promise, Scalar, Setting
 from shakeout.corpus.interpreter import installed
 
 __all__ = [
+    "Facts",
+    "Gate",
+    "Hook",
+    "Ladder",
+    "Levels",
+    "Part",
+    "Short",
     "Target",
     "UnknownKnob",
     "UnknownTarget",
     "check_knobs",
-    "compilers",
-    "may_use_accelerator",
     "module_available",
-    "names",
-    "source",
-    "target",
 ]
 
 
@@ -37,129 +44,200 @@ class UnknownTarget(ValueError):
     """A name under which no target is registered; the message lists those there are."""
 
 
-class Target(Protocol):
-    """A thing under test.
+# --- how it is taken apart --------------------------------------------------------------------------------------------
 
-    Nothing heavy is imported before ``warm`` or the text of ``source`` runs, so that listing targets is quick.
-    """
 
-    @property
-    def name(self) -> str:
-        """The name on the command line."""
+class Gate(Protocol):
+    """Decides which of the things of one kind a compiler may do, and counts them; it comes from ``shakeout bisect``."""
 
-    @property
-    def vocabulary(self) -> str:
-        """The vocabulary of the programs it takes."""
+    def begin(self) -> None:
+        """The program is compiled anew: what was counted and decided is forgotten."""
 
-    @property
-    def summary(self) -> str:
-        """One line for listings."""
+    def __call__(self, name: str, key: Any = None) -> bool:
+        """Whether the compiler may do this one.
 
-    @property
-    def promises(self) -> frozenset[Promise]:
-        """What it promises beside equal meaning."""
+        Args:
+            name: what a person calls it (``aten.add (add_1)``).
+            key: what comes again under the same key is decided as before, and not counted; None for each anew.
+        """
 
-    @property
-    def packages(self) -> tuple[str, ...]:
-        """Distributions beside torch that make up what is tested; reports name their versions."""
 
-    @property
-    def settings(self) -> int:
-        """Settings that are tried on one program, where preparing the program costs more than a setting."""
+class Hook(Protocol):
+    """Has a compiler of this process ask a gate about each thing of one kind, as long as the context is open."""
 
-    @property
-    def foreign(self) -> frozenset[str]:
-        """Dtypes that it hardly takes in any operator; the generator leans away from them."""
-
-    @property
-    def mode(self) -> Mode | None:
-        """How cases are made for it, if nobody asks for something else."""
-
-    def knobs(self) -> KnobSpace:
-        """What a setting may vary here, defaults first."""
-
-    def unavailable(self) -> str | None:
-        """Why it cannot run here, with the line that installs what is missing; None if it can."""
-
-    def warm(self) -> None:
-        """Load and run the thing once, so that the first case costs what the next one does."""
-
-    def source(self, setting: Setting) -> str:
-        """Source text of ``prepare(function)`` and ``declined(error)`` under a setting."""
+    def __call__(self, gate: Gate, /) -> AbstractContextManager[Any]:
+        """The context."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Built:
-    module: str
-    attribute: str
+class Part:
+    """The things of one kind that a compiler can do without, one by one: passes, patterns, lowerings.
 
-
-_BUILT_IN = {
-    "eager": _Built("shakeout.targets.eager", "EAGER"),
-    "aot_eager": _Built("shakeout.targets.dynamo", "AOT_EAGER"),
-    "inductor": _Built("shakeout.targets.dynamo", "INDUCTOR"),
-    "dynamo": _Built("shakeout.targets.dynamo", "DYNAMO"),
-    "aot_eager_decomp_partition": _Built("shakeout.targets.dynamo", "DECOMPOSED"),
-    "export": _Built("shakeout.targets.export", "EXPORT"),
-    "onnxruntime": _Built("shakeout.targets.onnxruntime", "ONNXRUNTIME"),
-    "openvino": _Built("shakeout.targets.openvino", "OPENVINO"),
-    "tvm": _Built("shakeout.targets.tvm", "TVM"),
-    "save_on_cpu": _Built("shakeout.targets.offload.shipped", "SAVE_ON_CPU"),
-    "disk_store": _Built("shakeout.targets.offload.shipped", "DISK_STORE"),
-    "planted": _Built("shakeout.targets.planted", "PLANTED"),
-}
-
-#: Not for campaigns: the self-test's fake, and what lies between eager and Inductor, for bisecting.
-_HIDDEN = frozenset({"planted", "dynamo", "aot_eager_decomp_partition"})
-
-
-def names() -> tuple[str, ...]:
-    """Every registered target, built-in ones first."""
-    from importlib.metadata import entry_points
-
-    third_party = sorted(entry.name for entry in entry_points(group="shakeout.targets"))
-    return (*(name for name in _BUILT_IN if name not in _HIDDEN), *third_party)
-
-
-#: What a campaign tests if nobody says: what compiles whole networks.
-_COMPILERS = ("inductor", "aot_eager", "export", "onnxruntime", "openvino", "tvm")
-
-
-def compilers() -> tuple[str, ...]:
-    """The compilers that can run here."""
-    return tuple(name for name in _COMPILERS if name in _BUILT_IN and target(name).unavailable() is None)
-
-
-def may_use_accelerator(name: str) -> bool:
-    """Whether a target may use an accelerator although no tensor of a case is on it.
-
-    A user's own may do anything, and offload runtimes copy to memory that an accelerator has locked.
+    Attributes:
+        kind: its name among the target's parts (``patterns``).
+        label: what a person calls a single one (``pattern``).
+        hook: the ``Hook`` as ``MODULE:NAME``, imported where it is used.
+        finer: whether it is asked even if a part before it is to blame already: it tells more of the same. Others are
+            asked only as long as none was found.
     """
-    return name not in _BUILT_IN or _BUILT_IN[name].module.startswith("shakeout.targets.offload")
+
+    kind: str
+    label: str
+    hook: str
+    finer: bool = False
 
 
-@functools.cache
-def target(name: str) -> Target:
-    """The target of a name: a registered one, or a user's own as ``MODULE:ATTRIBUTE``.
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """A knob by whose values, from the least on, a target does ever more.
 
-    Raises:
-        UnknownTarget: there is none; the message lists the others.
+    Attributes:
+        knob: its name.
+        values: from the least on; the last is the knob's default, if a setting leaves it alone.
+        label: what the first value with which a case fails is called as a culprit; empty if it is none by itself.
+        off: what is said of a case that fails at the least value, which has nothing left that could be to blame; empty
+            if the parts are asked all the same.
     """
-    if name in _BUILT_IN:
-        built = _BUILT_IN[name]
-        return getattr(importlib.import_module(built.module), built.attribute)  # type: ignore[no-any-return]
-    if ":" in name:
-        from shakeout.targets.declared import declared
 
-        return declared(name)
-    from importlib.metadata import entry_points
+    knob: str
+    values: tuple[Scalar, ...]
+    label: str = ""
+    off: str = ""
 
-    for entry in entry_points(group="shakeout.targets", name=name):
-        return entry.load()  # type: ignore[no-any-return]
-    raise UnknownTarget(
-        f"unknown target {name!r}; there are {', '.join(names())}, and your own kernel or offload context as "
-        "MODULE:NAME"
-    )
+
+@dataclass(frozen=True, slots=True)
+class Ladder:
+    """How a target is taken apart by ``shakeout bisect``, from what is coarse to what is fine.
+
+    Attributes:
+        below: other targets that do less of the same, from the least on; the first with which it fails is the stage,
+            and its parts are asked.
+        levels: the knob that turns its optimisation off.
+        parts: what it can do without, in the order in which it is asked.
+        single: the knob that leaves out a single one of them; empty if there is none.
+        otherwise: what is said where no part is to blame; empty for nothing.
+    """
+
+    below: tuple[str, ...] = ()
+    levels: Levels | None = None
+    parts: tuple[Part, ...] = ()
+    single: str = ""
+    otherwise: str = ""
+
+
+# --- what is known of it ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Short:
+    """How a target is called in the script of a report: as its users call it, and nothing around it.
+
+    Attributes:
+        prepare: source of ``prepare(network)``, which gives what is called in the network's place.
+        imports: lines of import that it needs beside torch.
+    """
+
+    prepare: str
+    imports: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What is known of a target beside what it does; each default is right for a target that says nothing.
+
+    Attributes:
+        summary: one line for listings.
+        vocabulary: of the programs that it takes.
+        promises: what it promises beside equal meaning.
+        packages: distributions beside torch that make up what is tested, the product itself last; reports name their
+            versions, and the releases of the last are bisected.
+        owner: the project that reads reports of it, in whose form they are written if it has one here (``pytorch``).
+        compiler: it compiles whole networks: a campaign tests it if nobody says what, and it has to get two small
+            networks right before a campaign uses it.
+        hidden: it is not for campaigns, and stands in no list.
+        turns: how often it comes in one round of a campaign's targets. A compiler takes ten times as long as graph
+            capture alone; with one turn to two, it still gets most of the time, and the quick ones many of the cases.
+        settings: that are tried on one program, where preparing the program costs more than a setting.
+        slow: warming it takes long, and leaves files that every later process uses; it is warmed last.
+        accelerator: it may use an accelerator although no tensor of a case is on one. So may whatever nobody knows
+            better: then no process is forked from one that may have used it.
+        shortcuts: of ``shakeout.targets.shortcuts``, those that make many compilations of it faster.
+        foreign: dtypes that it hardly takes in any operator; the generator leans away from them.
+        support: directory of ``NAME.json``, which ``shakeout operators --target NAME --write`` has written: operators
+            of which it takes no call are drawn less often. None for Shakeout's own directory.
+        mode: how cases are made for it, if nobody asks for something else.
+        ladder: how it is taken apart; None if there is nothing that could be left out.
+    """
+
+    summary: str = ""
+    vocabulary: str = "torch"
+    promises: frozenset[Promise] = frozenset()
+    packages: tuple[str, ...] = ()
+    owner: str = ""
+    compiler: bool = False
+    hidden: bool = False
+    turns: int = 2
+    settings: int = 1
+    slow: bool = False
+    accelerator: bool = True
+    shortcuts: frozenset[str] = frozenset()
+    foreign: frozenset[str] = frozenset()
+    support: Path | None = None
+    mode: Mode | None = None
+    ladder: Ladder | None = None
+
+    @property
+    def product(self) -> str:
+        """The distribution whose releases are bisected."""
+        return self.packages[-1] if self.packages else "torch"
+
+
+class Target(abc.ABC):
+    """A thing under test; who writes one says what it has, and inherits the rest.
+
+    Nothing heavy is imported before ``warm`` or ``source``, so that listing targets is quick and the supervisor of a
+    campaign, which asks for facts only, imports no compiler.
+
+    Attributes:
+        name: the name on the command line, under which it is registered.
+        facts: what is known of it.
+    """
+
+    __slots__ = ()
+
+    name: str
+    facts: Facts
+
+    def knobs(self) -> KnobSpace:
+        """What a setting may vary here, defaults first."""
+        return ()
+
+    def unavailable(self) -> str | None:
+        """Why it cannot run here, with the line that installs what is missing; None if it can."""
+        return None
+
+    def warm(self) -> None:
+        """Load and run the thing once, so that the first case costs what the next one does."""
+        from shakeout.targets.printed import run_once
+
+        run_once(self.source(Setting(self.name)))
+
+    def warm_with(self, shortcuts: Collection[str], door: int) -> None:
+        """Warm it in a process from which workers are forked, with what makes many compilations faster.
+
+        Args:
+            shortcuts: names in ``shakeout.targets.shortcuts`` that are wanted.
+            door: descriptor of the socket of the server that compiles jointly; -1 for none.
+        """
+        self.warm()
+
+    @abc.abstractmethod
+    def source(self, setting: Setting) -> str:
+        """Source text of ``prepare(function)`` and ``declined(error)`` under a setting."""
+
+    def short(self, setting: Setting) -> Short | None:
+        """How its users call it under a setting; None where that takes more than a few lines."""
+        return None
 
 
 def check_knobs(subject: Target, setting: Setting) -> None:
@@ -177,18 +255,6 @@ def check_knobs(subject: Target, setting: Setting) -> None:
         if not any(type(value) is type(one) and value == one for one in space[name]):
             wanted = ", ".join(map(str, space[name]))
             raise UnknownKnob(f"{subject.name}: the knob {name} takes {wanted}; found {value!r:.80}")
-
-
-def source(setting: Setting) -> str:
-    """Source text of ``prepare(function)`` and ``declined(error)`` under a setting, by its target.
-
-    Raises:
-        UnknownTarget: there is no such target.
-        UnknownKnob: it has no such knob, or the knob no such value.
-    """
-    subject = target(setting.target)
-    check_knobs(subject, setting)
-    return subject.source(setting)
 
 
 def module_available(module: str) -> bool:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from shakeout.corpus.case import Knob, KnobSpace, Mode, Promise, Setting
+from shakeout.corpus.case import Knob, KnobSpace, Setting
 from shakeout.targets.eager import INSTALL_TORCH
 from shakeout.targets.printed import run_once, staged
-from shakeout.targets.target import module_available
+from shakeout.targets.short import through_export
+from shakeout.targets.target import Facts, Ladder, Levels, Part, Short, Target, module_available
 
 __all__ = ["OPTIONAL", "TVM", "Tvm"]
 
@@ -70,18 +69,30 @@ _KNOBS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Tvm:
+_LADDER = Ladder(
+    levels=Levels("opt_level", (0, 1)),
+    parts=(Part("tvm passes", "pass", "shakeout.targets.limits:tvm_passes"),),
+    single="disabled",
+    otherwise="no pass that can be left out cures it: the importer, a pass that must run, LLVM, or the runtime",
+)
+
+
+class Tvm(Target):
     """``from_exported_program``, ``relax.build`` and the Relax virtual machine."""
 
-    name: str = "tvm"
-    vocabulary: str = "torch"
-    summary: str = "TVM's Relax importer and its LLVM code for the CPU"
-    promises: frozenset[Promise] = frozenset()
-    packages: tuple[str, ...] = ("apache-tvm",)
-    settings: int = 6
-    foreign: frozenset[str] = frozenset({"complex32", "complex64", "complex128"})
-    mode: Mode | None = "inference"
+    name = "tvm"
+    facts = Facts(
+        summary="TVM's Relax importer and its LLVM code for the CPU",
+        packages=("apache-tvm",),
+        owner="tvm",
+        compiler=True,
+        turns=1,
+        settings=6,
+        accelerator=False,
+        foreign=frozenset({"complex32", "complex64", "complex128"}),
+        mode="inference",
+        ladder=_LADDER,
+    )
 
     def knobs(self) -> KnobSpace:
         """How the program is imported, built and run."""
@@ -145,6 +156,19 @@ class Tvm:
             printed.tvm_declined,
         )
         return staged("\n".join(lines), *functions)
+
+    def short(self, setting: Setting) -> Short | None:
+        """Import, build and run under default settings."""
+        if setting.knobs:
+            return None
+        return through_export(
+            "module = from_exported_program(torch.export.export(Exportable(network), given))",
+            'built = tvm.relax.build(module, "llvm")',
+            "machine = tvm.relax.VirtualMachine(built, tvm.cpu())",
+            'outputs = machine["main"](*[tvm.runtime.from_dlpack(tensor.contiguous()) for tensor in given])',
+            "return [torch.from_dlpack(output) for output in outputs]",
+            imports=("import tvm", "from tvm.relax.frontend.torch import from_exported_program"),
+        )
 
 
 def _build(setting: Setting) -> list[str]:

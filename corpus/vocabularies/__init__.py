@@ -17,7 +17,7 @@ from shakeout.corpus.vocabularies.traits import Traits
 if TYPE_CHECKING:
     from shakeout.corpus.vocabularies import kernel, torch
 
-__all__ = ["Vocabulary", "vocabulary"]
+__all__ = ["MEMBERS", "Vocabulary", "vocabulary"]
 
 _BUILT_IN = {
     "torch": "shakeout.corpus.vocabularies.torch",
@@ -112,7 +112,7 @@ class Vocabulary(Protocol):
 
 
 #: What has to be there, whatever its types.
-_MEMBERS = tuple(name for name in vars(Vocabulary) if not name.startswith("_"))
+MEMBERS = tuple(name for name in vars(Vocabulary) if not name.startswith("_"))
 
 
 @functools.cache
@@ -131,7 +131,7 @@ def vocabulary(name: str) -> Vocabulary:
             found = entry.load()
         except (ImportError, AttributeError) as error:
             raise InvalidProgram(f"vocabulary {name!r} ({entry.value}) cannot be loaded: {error}") from error
-        if lacking := [member for member in _MEMBERS if not hasattr(found, member)]:
+        if lacking := [member for member in MEMBERS if not hasattr(found, member)]:
             raise InvalidProgram(
                 f"vocabulary {name!r} ({entry.value}) lacks {', '.join(lacking)}; "
                 f"{__name__}.Vocabulary says what they have to do"

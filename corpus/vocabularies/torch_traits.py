@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from shakeout.corpus.vocabularies.operator import Operator, identify
-from shakeout.corpus.vocabularies.traits import Addition, Exactness, Traits
+from shakeout.corpus.vocabularies.traits import Addition, Exactness, Hazard, Traits
 
 __all__ = ["NAMES", "family", "traits"]
 
-_HAZARDS = {
+_HAZARDS: dict[Hazard, str] = {
     "random": (
         "bernoulli bernoulli_ cauchy_ exponential_ geometric_ log_normal_ multinomial normal normal_ poisson rand "
         "rand_like randint randint_like randn randn_like random_ randperm rrelu rrelu_ uniform_ dropout dropout_ "

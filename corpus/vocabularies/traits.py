@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["Addition", "Exactness", "Traits"]
+__all__ = ["Addition", "Exactness", "Hazard", "Traits"]
+
+#: Meanings that a case may not depend on; ``Traits.hazards`` says what each of them is.
+Hazard = Literal["random", "uninitialised", "strides", "duplicates", "ties"]
 
 #: How whole numbers stay whole: elements are moved, or multiplied and added, or chosen; empty where they do not.
 Exactness = Literal["", "moves", "sums", "choices"]
@@ -77,7 +80,7 @@ class Traits:
         quiet: neither a call nor its results have to be looked at.
     """
 
-    hazards: frozenset[str] = frozenset()
+    hazards: frozenset[Hazard] = frozenset()
     in_place: bool = False
     internal: bool = False
     sized_by_values: bool = False

@@ -182,7 +182,7 @@ def _check_targets(config: Any) -> None:
     import difflib
 
     from shakeout.targets.accelerators import missing
-    from shakeout.targets.target import target
+    from shakeout.targets.registry import target
 
     if why := missing(config.device):
         raise Mistake(f"--device {config.device}: {why} (see: shakeout doctor)")

@@ -14,6 +14,7 @@ __all__ = ["add_commands"]
 def add_commands(add: Add) -> None:
     """Add them to the parser."""
     from shakeout.corpus.rows import STATES, STATUSES
+    from shakeout.fuzz.triage.reporting.formats import FORMATS
 
     bugs = add(
         "bugs",
@@ -88,9 +89,7 @@ def add_commands(add: Add) -> None:
         "shakeout report SH-7f3a --format pytorch --output report.md",
     )
     _of_case(parser)
-    parser.add_argument(
-        "--format", choices=("pytorch", "tvm", "onnxruntime", "openvino", "markdown"), help="default: of the target"
-    )
+    parser.add_argument("--format", choices=FORMATS, help="default: of the target")
     parser.add_argument("--output", type=Path, metavar="FILE", help="default: standard output")
     parser.add_argument("--anyway", action="store_true", help="a draft, although something speaks against a report")
 

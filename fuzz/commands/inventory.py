@@ -59,7 +59,7 @@ def add_commands(add: Add) -> None:
 
 
 def _targets(options: argparse.Namespace) -> int:
-    from shakeout.targets.target import names, target
+    from shakeout.targets.registry import names, target
 
     found = [target(name) for name in names()]
     if options.json:
@@ -67,7 +67,7 @@ def _targets(options: argparse.Namespace) -> int:
             [
                 {
                     "name": one.name,
-                    "summary": one.summary,
+                    "summary": one.facts.summary,
                     "unavailable": one.unavailable(),
                     "knobs": {knob.name: list(knob.values) for knob in one.knobs()},
                 }
@@ -78,7 +78,7 @@ def _targets(options: argparse.Namespace) -> int:
     width = max(len(one.name) for one in found)
     for one in found:
         missing = one.unavailable()
-        print(f"{one.name:<{width}}  {'unavailable: ' + missing if missing else one.summary}")
+        print(f"{one.name:<{width}}  {'unavailable: ' + missing if missing else one.facts.summary}")
         if options.knobs:
             for knob in one.knobs():
                 values = ", ".join(map(str, knob.values))
@@ -95,8 +95,11 @@ def _operators(options: argparse.Namespace) -> int:
 
     if options.rules or (options.what is not None and not Path(options.what).is_dir()):
         return _rules(options)
-    if options.what is None and options.target is not None and (table := support.load(options.target)):
-        return _takes(options.target, table, as_json=options.json)
+    if options.what is None and options.target is not None:
+        from shakeout.targets.registry import facts_of
+
+        if table := support.load(options.target, facts_of(options.target).support or support.DIRECTORY):
+            return _takes(options.target, table, as_json=options.json)
     directory = existing(None if options.what is None else Path(options.what))
     with Database.read(directory / NAME) as database:
         rows = [row for row in database.ledger() if options.target in (None, row.target)]

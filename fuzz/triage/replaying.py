@@ -30,7 +30,8 @@ from shakeout.fuzz.supervisor import Crew, Limits
 from shakeout.fuzz.tally import result_of
 from shakeout.fuzz.timing import TimeLimits
 from shakeout.targets.accelerators import missing
-from shakeout.targets.target import UnknownTarget, target
+from shakeout.targets.registry import target
+from shakeout.targets.target import UnknownTarget
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -35,7 +35,7 @@ from shakeout.fuzz.triage.bisect.inquiry import Inquiry
 from shakeout.fuzz.triage.bisect.ladders import bisected
 from shakeout.fuzz.triage.reporting.exported import export
 from shakeout.targets.accelerators import missing
-from shakeout.targets.target import target
+from shakeout.targets.registry import facts_of, target
 
 __all__ = ["looked_at", "main", "write"]
 
@@ -67,7 +67,7 @@ def looked_at(case: Case, candidates: executors.Crewed, parts: trials.Crewed, wi
     exported = export(found.case)
     versions = describe()["packages"]
     compiler = () if found.case.setting.device == "cpu" else ("triton",)
-    names = dict.fromkeys(("torch", *compiler, *target(case.setting.target).packages))
+    names = dict.fromkeys(("torch", *compiler, *facts_of(case.setting.target).packages))
     return found.case, Evidence(
         packages={name: versions[name] for name in names if name in versions},
         reliability=str(found.reliability),

@@ -9,16 +9,18 @@ does not pay for the rest.
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
+    from shakeout import testing
     from shakeout.targets.kernels.declare import kernel
     from shakeout.targets.offload.declare import runtime
 
     __version__: str
 
-__all__ = ["__version__", "kernel", "runtime"]
+__all__ = ["__version__", "kernel", "runtime", "testing"]
 
 _PUBLIC = {
     "kernel": ("shakeout.targets.kernels.declare", "kernel"),
     "runtime": ("shakeout.targets.offload.declare", "runtime"),
+    "testing": ("shakeout.testing", ""),  # the module itself
 }
 
 # Hidden from type checkers, which would otherwise accept any misspelt name.
@@ -31,7 +33,7 @@ if not TYPE_CHECKING:
             from importlib import import_module
 
             module, attribute = _PUBLIC[name]
-            value = getattr(import_module(module), attribute)
+            value = getattr(import_module(module), attribute) if attribute else import_module(module)
         else:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         globals()[name] = value

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shakeout.corpus import learnt
-from shakeout.corpus.case import Knob, KnobSpace, Mode, Promise, Setting
+from shakeout.corpus.case import Knob, KnobSpace, Promise, Setting
 from shakeout.corpus.declared import Kernel, local_name
 from shakeout.corpus.vocabularies import kernel as words
 from shakeout.targets.eager import INSTALL_TORCH
-from shakeout.targets.target import module_available
+from shakeout.targets.target import Facts, Target, module_available
 
-__all__ = ["UserKernel"]
+__all__ = ["UserKernel", "user_kernel"]
 
 #: What torch.library.opcheck looks at; as one knob value each, so that every failure has a signature of its own.
 OPCHECKS = ("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
@@ -22,28 +22,16 @@ _DECLINED = '''def declined(error):
 
 
 @dataclass(frozen=True, slots=True)
-class UserKernel:
+class UserKernel(Target):
     """The kernel declared as ``MODULE:NAME``."""
 
     name: str
-    vocabulary: str = "kernel"
-    promises: frozenset[Promise] = frozenset({"layout", "writes"})
-    packages: tuple[str, ...] = ()
-    settings: int = 1
-    foreign: frozenset[str] = frozenset()
-    mode: Mode | None = None
+    facts: Facts
 
     @property
     def kernel(self) -> Kernel:
         """The declared kernel."""
         return words.kernel(self.name)
-
-    @property
-    def summary(self) -> str:
-        """What is compared with what."""
-        meaning = words.meaning(self.name)
-        reference = self.kernel.reference
-        return f"your kernel, against {getattr(reference, '__name__', reference) if ':' in meaning else meaning}"
 
     def knobs(self) -> KnobSpace:
         """For a custom operator, which check of ``torch.library.opcheck`` runs before each call."""
@@ -92,6 +80,14 @@ class UserKernel:
             _DECLINED,
         ]
         return "\n".join(lines) + "\n"
+
+
+def user_kernel(name: str) -> UserKernel:
+    """The kernel declared as ``MODULE:NAME``, with what is compared with what."""
+    meaning, reference = words.meaning(name), words.kernel(name).reference
+    against = getattr(reference, "__name__", reference) if ":" in meaning else meaning
+    promises = frozenset[Promise]({"layout", "writes"})
+    return UserKernel(name, Facts(summary=f"your kernel, against {against}", vocabulary="kernel", promises=promises))
 
 
 def _is_custom_operator(function: object) -> bool:

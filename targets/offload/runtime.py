@@ -5,38 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from shakeout.corpus.case import KnobSpace, Mode, Promise, Setting
+from shakeout.corpus.case import KnobSpace, Promise, Setting
 from shakeout.corpus.declared import import_lines, local_name
 from shakeout.targets.eager import DECLINES_NOTHING, INSTALL_TORCH
-from shakeout.targets.target import module_available
+from shakeout.targets.target import Facts, Target, module_available
 
-__all__ = ["RuntimeTarget", "user_runtime"]
+__all__ = ["RuntimeTarget", "runtime_facts", "user_runtime"]
 
 Around = Callable[[Setting], tuple[list[str], str]]
 
 
 @dataclass(frozen=True, slots=True)
-class RuntimeTarget:
+class RuntimeTarget(Target):
     """Eager PyTorch inside a context manager, forward and backward.
 
     Attributes:
         name: of the target.
-        summary: one line for listings.
+        facts: what is known of it.
         around: gives, for a setting, lines of imports and the expression that makes context managers when called.
         space: its knobs.
-        mode: how cases are made for it, if nobody asks for something else: what a runtime saves is for backward.
     """
 
     name: str
-    summary: str
+    facts: Facts
     around: Around
     space: KnobSpace = ()
-    vocabulary: str = "torch"
-    promises: frozenset[Promise] = frozenset({"bits", "layout", "writes"})
-    packages: tuple[str, ...] = ()
-    settings: int = 1
-    foreign: frozenset[str] = frozenset()
-    mode: Mode | None = "training"
 
     def knobs(self) -> KnobSpace:
         """Its knobs."""
@@ -78,10 +71,16 @@ class RuntimeTarget:
         return "\n".join(lines) + "\n"
 
 
+def runtime_facts(summary: str) -> Facts:
+    """What is known of any runtime: what it saves is for backward, and it may copy to memory that a GPU has locked."""
+    promises = frozenset[Promise]({"bits", "layout", "writes"})
+    return Facts(summary=summary, promises=promises, mode="training", accelerator=True)
+
+
 def user_runtime(name: str) -> RuntimeTarget:
     """The runtime declared as ``MODULE:NAME``."""
 
     def around(setting: Setting) -> tuple[list[str], str]:
         return ["import sys", "", *import_lines(name)], local_name(name)
 
-    return RuntimeTarget(name, "your runtime, against plain eager: bit-equal", around)
+    return RuntimeTarget(name, runtime_facts("your runtime, against plain eager: bit-equal"), around)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from shakeout.corpus.case import Knob, KnobSpace, Setting
 from shakeout.targets.accelerators import present
-from shakeout.targets.offload.runtime import RuntimeTarget
+from shakeout.targets.offload.runtime import RuntimeTarget, runtime_facts
 
 __all__ = ["DISK_STORE", "SAVE_ON_CPU"]
 
@@ -27,12 +27,12 @@ def _disk_store(setting: Setting) -> tuple[list[str], str]:
 
 SAVE_ON_CPU = RuntimeTarget(
     "save_on_cpu",
-    "torch.autograd.graph.save_on_cpu, against plain eager: bit-equal",
+    runtime_facts("torch.autograd.graph.save_on_cpu, against plain eager: bit-equal"),
     _save_on_cpu,
     _pinning(),
 )
 DISK_STORE = RuntimeTarget(
     "disk_store",
-    "tensors saved for backward go to files and come back, against plain eager: bit-equal",
+    runtime_facts("tensors saved for backward go to files and come back, against plain eager: bit-equal"),
     _disk_store,
 )

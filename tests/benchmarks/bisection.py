@@ -29,8 +29,9 @@ from shakeout.fuzz.environment import describe
 from shakeout.fuzz.minimise.predicate import NotReproduced
 from shakeout.fuzz.triage.bisect.facts import Culprit
 from shakeout.fuzz.triage.bisect.inquiry import Inquiry
-from shakeout.fuzz.triage.bisect.ladders import LADDERS
+from shakeout.fuzz.triage.bisect.ladders import taken_apart
 from shakeout.fuzz.triage.bisect.trials import in_process
+from shakeout.targets.registry import facts_of
 
 #: Targets whose ladders tell stages apart by running others below them.
 TARGETS = ("aot_eager", "inductor")
@@ -63,7 +64,7 @@ def measured(fault: Fault) -> dict[str, Any]:
             inquiry = Inquiry(fault.case(), in_process)
         except NotReproduced as error:
             return row | {"reproduced": False, "note": str(error)}
-        found = [fact for fact in LADDERS[fault.target](inquiry) if isinstance(fact, Culprit)]
+        found = [fact for fact in taken_apart(inquiry, facts_of(fault.target).ladder) if isinstance(fact, Culprit)]
     stage = next((one for one in found if one.kind == "stage"), None)
     lowering = next((one for one in found if one.kind == "lowering"), None)
     right = stage is not None and stage.names == (fault.target,)

@@ -11,9 +11,10 @@ from unittest import mock
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from shakeout.corpus.case import KnobSpace, Mode, Promise, Setting
-from shakeout.targets import target as registry
+from shakeout.corpus.case import Setting
+from shakeout.targets import registry
 from shakeout.targets.eager import DECLINES_NOTHING
+from shakeout.targets.target import Facts, Target
 
 aten = torch.ops.aten
 
@@ -125,26 +126,12 @@ def within(function: Callable[..., Any], around: Callable[[], Any]) -> Callable[
 
 
 @dataclass(frozen=True, slots=True)
-class Guise:
+class Guise(Target):
     """Eager PyTorch within a context of this module."""
 
     name: str
     context: str
-    summary: str
-    vocabulary: str = "torch"
-    promises: frozenset[Promise] = frozenset({"layout", "writes"})
-    packages: tuple[str, ...] = ()
-    settings: int = 1
-    foreign: frozenset[str] = frozenset()
-    mode: Mode | None = None
-
-    def knobs(self) -> KnobSpace:
-        """None."""
-        return ()
-
-    def unavailable(self) -> str | None:
-        """Always there."""
-        return None
+    facts: Facts
 
     def warm(self) -> None:
         """Nothing to load."""
@@ -157,15 +144,19 @@ class Guise:
         )
 
 
-REORDERED = Guise("reordered", "Reordered", "eager, adding up in the opposite order")
-PASSING = Guise("passing", "Passing", "eager, heard by a mode that does nothing")
-THREADED = Guise("threads", "threaded", f"eager with {THREADS} threads")
+def _facts(summary: str) -> Facts:
+    return Facts(summary=summary, promises=frozenset({"layout", "writes"}))
+
+
+REORDERED = Guise("reordered", "Reordered", _facts("eager, adding up in the opposite order"))
+PASSING = Guise("passing", "Passing", _facts("eager, heard by a mode that does nothing"))
+THREADED = Guise("threads", "threaded", _facts(f"eager with {THREADS} threads"))
 
 
 @contextlib.contextmanager
 def known() -> Iterator[None]:
     """The guises as registered targets meanwhile."""
     names = {"reordered": "REORDERED", "passing": "PASSING", "threads": "THREADED"}
-    here = {name: registry._Built(__name__, built) for name, built in names.items()}
+    here = {name: (__name__, built) for name, built in names.items()}
     with mock.patch.dict(registry._BUILT_IN, here):
         yield

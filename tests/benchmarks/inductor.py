@@ -212,7 +212,7 @@ def _digest(seed: int) -> tuple[int, str]:
     from shakeout.generators.choices import SeededChoices
     from shakeout.generators.network import Recipe, grow
     from shakeout.generators.vocabularies.torch import load_records
-    from shakeout.targets.target import target
+    from shakeout.targets.registry import target
 
     recipe, _ = KINDS["inference"]
     grown = grow(SeededChoices(seed), Recipe(style="network", operators=10, **recipe), load_records())

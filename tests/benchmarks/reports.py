@@ -25,7 +25,7 @@ from shakeout.corpus.case import Case
 from shakeout.fuzz.environment import describe
 from shakeout.fuzz.triage.bisect.command import chosen
 from shakeout.fuzz.triage.reporting.exported import export
-from shakeout.targets.target import target
+from shakeout.targets.registry import target
 
 ALONE = "import runpy, sys; sys.modules['shakeout'] = None; runpy.run_path(sys.argv[1], run_name='__main__')"
 

@@ -11,7 +11,7 @@ from shakeout.fuzz.place import Place
 from shakeout.fuzz.supervisor import Crew
 from shakeout.fuzz.triage.replaying import Item, replay
 from shakeout.targets.accelerators import HIDDEN, missing
-from shakeout.targets.target import may_use_accelerator, names
+from shakeout.targets.registry import may_use_accelerator, names
 
 
 def environments(directory: Path) -> list[bytes]:

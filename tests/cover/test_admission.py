@@ -12,17 +12,18 @@ import pytest
 import torch
 
 from shakeout.corpus import capture as capturing
-from shakeout.corpus import codec, declared, known, regressions, script
+from shakeout.corpus import codec, declared, known, regressions, script, vocabularies
 from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View
 from shakeout.corpus.program import Call, Input, InvalidProgram, Name, Program, Ref, TensorType
-from shakeout.corpus.vocabularies import _MEMBERS, admission, aten
+from shakeout.corpus.vocabularies import MEMBERS, admission, aten
 from shakeout.corpus.vocabularies import torch as words
 from shakeout.corpus.vocabularies.admission import NotAdmitted, admit
 from shakeout.fuzz import cli
 from shakeout.fuzz.exits import Exit
 from shakeout.generators.rules.library import library_of_torch
 from shakeout.generators.validity import Unsettled, settle
-from shakeout.targets.target import UnknownKnob, source
+from shakeout.targets.registry import source
+from shakeout.targets.target import UnknownKnob
 
 X = TensorType("float32", (3,))
 
@@ -195,10 +196,10 @@ def test_numbers_that_no_float_holds_are_refused_in_words() -> None:
     ],
 )
 def test_a_setting_varies_only_what_its_target_declares(target: str, knobs: dict[str, object]) -> None:
-    from shakeout.targets.short import short_source
+    from shakeout.targets.registry import short
 
     setting = Setting(target, tuple(sorted(knobs.items())))  # type: ignore[arg-type]
-    for text in (source, short_source):
+    for text in (source, short):
         with pytest.raises(UnknownKnob):
             text(setting)
 
@@ -207,7 +208,7 @@ def test_a_setting_varies_only_what_its_target_declares(target: str, knobs: dict
 
 
 @pytest.fixture
-def registered(monkeypatch: pytest.MonkeyPatch) -> None:
+def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A vocabulary of another package, with one operator, and one that cannot be loaded."""
 
     def resolve(operator: str) -> object:
@@ -215,7 +216,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
             raise ValueError(f"{operator} is none of mine")
         return operator
 
-    mine = SimpleNamespace(**{**dict.fromkeys(_MEMBERS), "resolve": resolve})
+    mine = SimpleNamespace(**{**{member: getattr(words, member) for member in MEMBERS}, "resolve": resolve})
 
     class Entry(EntryPoint):
         def load(self) -> object:
@@ -228,6 +229,9 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
         return [Entry(name, "m", group)] if name in ("mine", "broken") else []
 
     monkeypatch.setattr("importlib.metadata.entry_points", entry_points)
+    vocabularies.vocabulary.cache_clear()
+    yield
+    vocabularies.vocabulary.cache_clear()
 
 
 def test_another_packages_vocabulary_decides_for_itself(registered: None) -> None:

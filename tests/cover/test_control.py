@@ -12,7 +12,7 @@ from shakeout.fuzz.control import case, control
 from shakeout.fuzz.execute import execute
 from shakeout.fuzz.selftest import NO_FAULT
 from shakeout.fuzz.supervisor import Crew
-from shakeout.targets.target import compilers
+from shakeout.targets.registry import compilers
 
 
 @pytest.mark.parametrize("mode", ["inference", "training"])
@@ -51,7 +51,7 @@ def test_what_is_warm_has_asked_for_no_gradient(name: str) -> None:
     """Where torch was built for an accelerator, nobody forked from there might be able to."""
     text = f"""
 import torch
-from shakeout.targets.target import target
+from shakeout.targets.registry import target
 
 def never(*arguments, **options):
     raise AssertionError("a gradient was asked for")

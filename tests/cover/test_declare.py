@@ -16,7 +16,8 @@ from shakeout.targets.declared import declared
 from shakeout.targets.kernels.user import UserKernel
 from shakeout.targets.offload.declare import Runtime
 from shakeout.targets.offload.runtime import RuntimeTarget
-from shakeout.targets.target import UnknownTarget, target
+from shakeout.targets.registry import target
+from shakeout.targets.target import UnknownTarget
 
 X = torch.tensor([-1.0, 2.0])
 
@@ -236,11 +237,15 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_a_declared_name_is_a_target(package: Path) -> None:
     kernel, runtime = target("mine.kernels:my_relu"), declared("mine.kernels:around")
     assert isinstance(kernel, UserKernel)
-    assert (kernel.name, kernel.vocabulary, kernel.promises) == ("mine.kernels:my_relu", "kernel", {"layout", "writes"})
-    assert kernel.summary == "your kernel, against torch.relu"
+    assert (kernel.name, kernel.facts.vocabulary, kernel.facts.promises) == (
+        "mine.kernels:my_relu",
+        "kernel",
+        {"layout", "writes"},
+    )
+    assert kernel.facts.summary == "your kernel, against torch.relu"
     assert (kernel.unavailable(), kernel.knobs()) == (None, ())
     assert isinstance(runtime, RuntimeTarget)
-    assert (runtime.vocabulary, runtime.promises, runtime.unavailable()) == (
+    assert (runtime.facts.vocabulary, runtime.facts.promises, runtime.unavailable()) == (
         "torch",
         {"bits", "layout", "writes"},
         None,

@@ -20,7 +20,7 @@ from shakeout.oracles.determinism import Determinism
 from shakeout.oracles.difference import AGAIN, POISONED, SECOND
 from shakeout.oracles.registry import oracles
 from shakeout.oracles.verdict import REFERENCE, SUBJECT, Outcome, Verdict
-from shakeout.targets.target import names, target
+from shakeout.targets.registry import names, target
 
 
 def case(function: Callable, *inputs: torch.Tensor, on: str = "aot_eager", knobs: tuple = ()) -> Case:
@@ -70,10 +70,10 @@ def test_only_a_share_of_the_cases_is_asked() -> None:
 
 
 def test_who_promises_it() -> None:
-    promised = {name for name in names() if "repeats" in target(name).promises}
+    promised = {name for name in names() if "repeats" in target(name).facts.promises}
     assert promised >= {"aot_eager", "inductor", "export"}
     for name in promised:
-        assert "determinism" in {oracle.name for oracle in oracles(target(name).promises)}
+        assert "determinism" in {oracle.name for oracle in oracles(target(name).facts.promises)}
 
 
 def test_a_compiler_that_gives_other_last_digits_each_time_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from shakeout.generators.choices import SeededChoices
 from shakeout.oracles.verdict import Outcome
 from shakeout.targets.export import EXPORT
 from shakeout.targets.printed import staged
-from shakeout.targets.target import target
+from shakeout.targets.registry import target
 
 
 def case(function: Callable, *inputs: torch.Tensor, mode: Mode = "inference", **knobs) -> Case:

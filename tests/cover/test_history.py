@@ -16,7 +16,7 @@ from shakeout.generators.choices import SeededChoices
 from shakeout.oracles.verdict import Outcome
 from shakeout.targets.dynamo import AOT_EAGER, INDUCTOR
 from shakeout.targets.history import after, switched
-from shakeout.targets.target import target
+from shakeout.targets.registry import target
 
 HISTORIES = [value for knob in AOT_EAGER.knobs() if knob.name == HISTORY for value in knob.values[1:]]
 

@@ -19,7 +19,7 @@ from shakeout.corpus.vocabularies import kernel as words
 from shakeout.corpus.vocabularies.torch import UnknownOperator
 from shakeout.fuzz.execute import execute, repro
 from shakeout.oracles.verdict import Outcome
-from shakeout.targets.target import target
+from shakeout.targets.registry import target
 
 MODULE = "shakeout_test_kernels"
 TEXT = """

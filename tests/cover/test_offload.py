@@ -12,7 +12,7 @@ from shakeout.corpus.case import Case, Setting
 from shakeout.fuzz.execute import execute, repro
 from shakeout.oracles.verdict import Outcome
 from shakeout.targets.offload.disk_store import ALIGNMENT, DiskStore, StoreError, disk_store
-from shakeout.targets.target import target
+from shakeout.targets.registry import target
 
 DTYPES = [
     getattr(torch, name)
@@ -224,7 +224,7 @@ def training_case(name: str) -> Case:
 @pytest.mark.parametrize("name", ["save_on_cpu", "disk_store"])
 def test_shipped_runtimes_change_nothing(name: str) -> None:
     subject = target(name)
-    assert (subject.promises, subject.vocabulary, subject.unavailable()) == (
+    assert (subject.facts.promises, subject.facts.vocabulary, subject.unavailable()) == (
         {"bits", "layout", "writes"},
         "torch",
         None,

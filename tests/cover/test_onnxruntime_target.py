@@ -352,7 +352,7 @@ def test_a_broken_install_is_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 
 def test_asking_whether_it_is_there_imports_nothing() -> None:
-    code = "import sys; from shakeout.targets.target import target; print(target('onnxruntime').unavailable())"
+    code = "import sys; from shakeout.targets.registry import target; print(target('onnxruntime').unavailable())"
     code += "; print([m for m in ('torch', 'onnx', 'onnxruntime') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.splitlines() == ["None", "[]"], done

@@ -13,30 +13,21 @@ import torch
 
 from shakeout.corpus import known
 from shakeout.corpus.capture import capture
-from shakeout.corpus.case import Case, Setting
+from shakeout.corpus.case import Setting
 from shakeout.corpus.database import NAME, Database
-from shakeout.corpus.short import short
 from shakeout.fuzz.cli import main
 from shakeout.fuzz.exits import Exit
 from shakeout.fuzz.results import Result
 from shakeout.fuzz.triage.bisect.facts import Bisection, Culprit, Releases
 from shakeout.fuzz.triage.reporting import command
-from shakeout.fuzz.triage.reporting.draft import FORMATS, Draft, written
-from shakeout.fuzz.triage.reporting.exported import Exported
+from shakeout.fuzz.triage.reporting.draft import Draft, written
+from shakeout.fuzz.triage.reporting.exported import Exported, short_form
+from shakeout.fuzz.triage.reporting.formats import FORMATS
 from shakeout.oracles.vendor import Points
 from shakeout.oracles.verdict import Outcome, Verdict
-from shakeout.targets.short import short_source
-from shakeout.targets.target import target
 
 KNOWN = known.load_all()
 ALONE = "import runpy, sys; sys.modules['shakeout'] = None; runpy.run_path(sys.argv[1], run_name='__main__')"
-
-
-def short_of(case: Case) -> str | None:
-    source = short_source(case.setting)
-    assert source is not None
-    strides = "layout" in target(case.setting.target).promises
-    return short(case, source.prepare, imports=source.imports, strides=strides)
 
 
 def run(text: str, path: Path) -> subprocess.CompletedProcess[str]:
@@ -48,7 +39,7 @@ def run(text: str, path: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("bug", [bug for bug in KNOWN if len(bug.case.calls) == 1], ids=lambda bug: bug.id)
 def test_short_scripts_are_short_and_need_no_shakeout(bug: known.KnownBug) -> None:
-    text = short_of(bug.case)
+    text = short_form(bug.case)
     assert text is not None
     assert "shakeout" not in text
     compile(text, bug.id, "exec")
@@ -59,7 +50,7 @@ def test_short_scripts_are_short_and_need_no_shakeout(bug: known.KnownBug) -> No
 
 def test_a_short_script_is_for_the_device_of_its_case(tmp_path: Path) -> None:
     bug = next(bug for bug in KNOWN if bug.id == "any-of-uint8-becomes-bool")
-    text = short_of(replace(bug.case, setting=replace(bug.case.setting, device="cuda")))
+    text = short_form(replace(bug.case, setting=replace(bug.case.setting, device="cuda")))
     assert text is not None
     assert 'device="cuda"' in text
     if not torch.cuda.is_available():
@@ -70,7 +61,7 @@ def test_a_short_script_is_for_the_device_of_its_case(tmp_path: Path) -> None:
 @pytest.mark.long
 def test_a_short_script_tells_agreement_difference_and_errors_where_shakeout_is_not_importable(tmp_path: Path) -> None:
     bug = next(bug for bug in KNOWN if bug.id == "any-of-uint8-becomes-bool")
-    text = short_of(replace(bug.case, setting=Setting("aot_eager")))
+    text = short_form(replace(bug.case, setting=Setting("aot_eager")))
     assert text is not None
     # The bug is Inductor's; aot_eager agrees, and with an expectation that is wrong it would not.
     done = run(text, tmp_path / "agrees.py")
@@ -88,7 +79,7 @@ def test_a_training_step_and_parameters_have_a_short_form(tmp_path: Path) -> Non
         return torch.tanh(x)
 
     case = capture(program, lambda: [torch.ones(3, requires_grad=True)], setting=Setting("aot_eager", (), "training"))
-    text = short_of(case)
+    text = short_form(case)
     assert text is not None
     assert "torch.autograd.grad" in text
     done = run(text, tmp_path / "trains.py")
@@ -96,7 +87,7 @@ def test_a_training_step_and_parameters_have_a_short_form(tmp_path: Path) -> Non
 
 
 def test_eager_that_raises_cannot_run(tmp_path: Path) -> None:
-    text = short_of(capture(torch.sin, lambda: [torch.ones(3)], setting=Setting("aot_eager")))
+    text = short_form(capture(torch.sin, lambda: [torch.ones(3)], setting=Setting("aot_eager")))
     assert text is not None
     assert run(text.replace("torch.sin", "torch.no_such"), tmp_path / "lacks.py").returncode == 125
 

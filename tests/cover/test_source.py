@@ -12,7 +12,7 @@ from shakeout.corpus.case import Setting
 from shakeout.fuzz.replay import render
 from shakeout.fuzz.triage.reporting.exported import short_form
 from shakeout.targets import history, onnx_staged, openvino_staged, sanitizers, staged, tvm_staged
-from shakeout.targets.target import target
+from shakeout.targets.registry import target
 
 ROOT = Path(__file__).parents[2]
 PRINTED = (standalone, history, sanitizers, staged, onnx_staged, openvino_staged, tvm_staged)

@@ -14,7 +14,7 @@ from shakeout.corpus import codec, script
 from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View, contiguous
 from shakeout.corpus.edit import live
 from shakeout.corpus.program import Call, Input, InvalidProgram, Program, Ref, TensorType
-from shakeout.corpus.vocabularies import _BUILT_IN, _MEMBERS, Vocabulary, vocabulary
+from shakeout.corpus.vocabularies import _BUILT_IN, MEMBERS, Vocabulary, vocabulary
 from shakeout.fuzz import replicas, runs
 from shakeout.fuzz.jobs import Grow
 from shakeout.fuzz.losses import lost
@@ -147,7 +147,7 @@ module = tinymodule
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The package as an installer leaves it, with its entry points."""
     (tmp_path / "tinyops.py").write_text(PACKAGE)
-    functions = "\n".join(f"{name} = tiny.{name}" for name in _MEMBERS)
+    functions = "\n".join(f"{name} = tiny.{name}" for name in MEMBERS)
     (tmp_path / "tinymodule.py").write_text(f"from tinyops import tiny\n{functions}\n")
     info = tmp_path / "tinyops-1.0.dist-info"
     info.mkdir()
@@ -181,8 +181,8 @@ TWO = (("tiny.twice", (0,)), ("tiny.product", (2, 1)))
 @pytest.mark.parametrize("name", [*_BUILT_IN, "tiny", "module"])
 def test_a_vocabulary_has_all_that_others_ask_for(name: str) -> None:
     words = vocabulary(name)
-    assert not [member for member in _MEMBERS if not hasattr(words, member)]
-    for member in _MEMBERS:
+    assert not [member for member in MEMBERS if not hasattr(words, member)]
+    for member in MEMBERS:
         if not isinstance(inspect.getattr_static(Vocabulary, member), property):
             wanted = [one for one in inspect.signature(getattr(Vocabulary, member)).parameters if one != "self"]
             assert list(inspect.signature(getattr(words, member)).parameters) == wanted, member

@@ -14,7 +14,7 @@ from shakeout.generators.choices import SeededChoices
 from shakeout.generators.network import Recipe, grow
 from shakeout.generators.vocabularies.torch import load_records
 from shakeout.oracles.verdict import Outcome
-from shakeout.targets.target import target
+from shakeout.targets.registry import target
 
 __all__ = ["entangled", "hosted"]
 
@@ -42,7 +42,7 @@ def entangled(case: Case, seed: int, operators: int = 8) -> Case:
     subject = target(case.setting.target)
     recipe = Recipe(
         style="network", operators=operators, mode=case.setting.mode, dynamic=False, repeat=False,
-        avoid=declined(case.setting.target), foreign=subject.foreign, writes="writes" in subject.promises,
+        avoid=declined(case.setting.target), foreign=subject.facts.foreign, writes="writes" in subject.facts.promises,
     )  # fmt: skip
     grown = grow(SeededChoices(seed), recipe, load_records())
     ours, theirs = case.program, grown.program

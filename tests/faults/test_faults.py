@@ -7,7 +7,7 @@ from tests.faults.fault import GROUPS
 from shakeout.fuzz.execute import execute
 from shakeout.fuzz.results import Result
 from shakeout.oracles.verdict import Outcome
-from shakeout.targets.target import target
+from shakeout.targets.registry import target
 
 #: By whom a fault of a group must be seen; by any oracle where a group is not listed.
 ORACLES = {

@@ -16,7 +16,7 @@ from shakeout.fuzz.compose import compose
 from shakeout.fuzz.execute import execute, repro
 from shakeout.fuzz.jobs import Grow
 from shakeout.fuzz.schedule import seed_of
-from shakeout.targets.target import target
+from shakeout.targets.registry import target
 
 pytestmark = [pytest.mark.quality, pytest.mark.filterwarnings("ignore::UserWarning")]  # torch about odd arguments
 

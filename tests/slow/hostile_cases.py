@@ -9,15 +9,16 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from shakeout.corpus.case import Case, Knob, KnobSpace, Setting
 from shakeout.fuzz.jobs import Grow
 from shakeout.fuzz.makers import Made
 from shakeout.fuzz.selftest import case
 from shakeout.oracles import metamorphic
-from shakeout.targets import target as registry
+from shakeout.targets import registry
 from shakeout.targets.eager import DECLINES_NOTHING
+from shakeout.targets.target import Facts, Target
 
 # Each job has one answer for each setting: these tests count jobs.
 metamorphic.TURN = sys.maxsize
@@ -55,16 +56,9 @@ FAULTS = {
 OPERATORS = {"recall": "torch.add", "wrong in workers": "torch.sub", "wrong once": "torch.div"}
 
 
-@dataclass(frozen=True)
-class Hostile:
-    name: str = "hostile"
-    vocabulary: str = "torch"
-    summary: str = "for tests"
-    promises: frozenset[str] = frozenset({"layout", "writes"})
-    packages: tuple[str, ...] = ()
-    settings: int = 1
-    foreign: frozenset[str] = frozenset()
-    mode: None = None
+class Hostile(Target):
+    name = "hostile"
+    facts = Facts(summary="for tests", promises=frozenset({"layout", "writes"}))
 
     def knobs(self) -> KnobSpace:
         return (Knob("fault", ("none", *FAULTS)),)
@@ -88,7 +82,7 @@ class Hostile:
 
 
 HOSTILE = Hostile()
-registry._BUILT_IN["hostile"] = registry._Built(__name__, "HOSTILE")
+registry._BUILT_IN["hostile"] = (__name__, "HOSTILE")
 
 
 class Maker:

@@ -6,7 +6,7 @@ from shakeout.corpus import known
 from shakeout.fuzz.minimise.predicate import NotReproduced
 from shakeout.fuzz.triage.bisect.inquiry import Inquiry
 from shakeout.fuzz.triage.bisect.trials import in_process
-from shakeout.targets.target import target
+from shakeout.targets.registry import target
 
 
 @pytest.mark.long

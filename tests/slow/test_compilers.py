@@ -8,7 +8,7 @@ from shakeout.corpus.database import Database
 from shakeout.fuzz import events
 from shakeout.fuzz.campaign import Campaign
 from shakeout.fuzz.config import Config
-from shakeout.targets.target import compilers
+from shakeout.targets.registry import compilers
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 

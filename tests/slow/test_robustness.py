@@ -21,6 +21,7 @@ from shakeout.fuzz.campaign import Campaign, DirectoryUnusable, SelfTestFailed
 from shakeout.fuzz.config import Config
 from shakeout.fuzz.makers import GROWER
 from shakeout.fuzz.nursery import ZygoteBroken
+from shakeout.targets import registry
 
 pytestmark = pytest.mark.slow
 
@@ -33,6 +34,8 @@ def _environment(monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PYTHONPATH", path)
     monkeypatch.setenv("SHAKEOUT_CACHE", str(tmp_path / "store"))
     monkeypatch.setenv("MARK", str(tmp_path / "mark"))
+    # Here only its facts are looked at; the processes that run it import the module, which registers itself.
+    monkeypatch.setitem(registry._BUILT_IN, "hostile", ("shakeout.targets.planted", "PLANTED"))
 
 
 @pytest.fixture
@@ -344,6 +347,7 @@ def test_what_a_target_leaves_behind_is_put_right_and_told(tmp_path: Path, monke
 RUN = """
 import json, sys
 from pathlib import Path
+import hostile_cases
 from shakeout.fuzz import campaign, investigation
 from shakeout.fuzz.config import Config
 campaign.selftest = lambda crew, tell, stop: []

@@ -24,7 +24,7 @@ from shakeout.fuzz.triage.bisect.inquiry import Inquiry
 from shakeout.fuzz.triage.bisect.kept import Kept, Memory, beside, within
 from shakeout.fuzz.triage.bisect.ladders import bisected
 from shakeout.fuzz.triage.bisect.trials import Crewed
-from shakeout.targets.target import target
+from shakeout.targets.registry import facts_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -124,7 +124,7 @@ class _Progress:
 def _packages(case: Case) -> tuple[tuple[str, str], ...]:
     """Versions of what is bisected."""
     versions = describe()["packages"]
-    names = dict.fromkeys(("torch", *target(case.setting.target).packages))
+    names = dict.fromkeys(("torch", *facts_of(case.setting.target).packages))
     return tuple((one, versions[one]) for one in names if one in versions)
 
 

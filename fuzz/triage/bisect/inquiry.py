@@ -13,7 +13,7 @@ from shakeout.fuzz.triage.bisect.hooks import Limit
 from shakeout.fuzz.triage.bisect.kept import Asked, Memory
 from shakeout.fuzz.triage.bisect.search import Certainty, Step, Verdict, first_bad, merged
 from shakeout.fuzz.triage.bisect.trials import Executor, Shown, Trial, judged
-from shakeout.targets.target import target
+from shakeout.targets.registry import target
 
 __all__ = ["Inquiry"]
 

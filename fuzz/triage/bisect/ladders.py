@@ -1,34 +1,18 @@
-"""How each target is taken apart, from what is coarse to what is fine."""
+"""How each target is taken apart, from what is coarse to what is fine, as its own ladder says."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 
-from shakeout.corpus.case import Scalar
+from shakeout.corpus.case import Case
 from shakeout.fuzz.triage.bisect.facts import Culprit, Fact, Knobs, Note, Rung
 from shakeout.fuzz.triage.bisect.inquiry import Inquiry
 from shakeout.fuzz.triage.bisect.trials import Trial
+from shakeout.targets.registry import facts_of
+from shakeout.targets.target import Ladder, Levels
 
-__all__ = ["LADDERS", "bisected"]
-
-Ladder = Callable[[Inquiry], Iterator[Fact]]
-
-#: From Dynamo's capture alone to the whole of Inductor: each adds something to the one before.
-TORCH_COMPILE = ("dynamo", "aot_eager", "aot_eager_decomp_partition", "inductor")
-
-#: What Inductor does to graphs and can leave out, as torch's own CompilerBisector has it, in the order in which it is
-#: done, with what a single thing is called. Then what is finer, or lies behind: single matches of patterns, fusions,
-#: lowerings.
-PASSES = (
-    ("pre_grad_passes", "pre-grad pass"),
-    ("joint_graph_passes", "joint-graph pass"),
-    ("post_grad_passes", "post-grad pass"),
-)
-INDUCTOR = (*PASSES, ("patterns", "pattern"), ("fusions", "fusion"), ("lowerings", "lowering"))
-
-#: ONNX Runtime without its optimisers.
-PLAIN = Rung("optimization=NONE", "bad")
+__all__ = ["bisected", "taken_apart"]
 
 
 def bisected(inquiry: Inquiry) -> Iterator[Fact]:
@@ -36,68 +20,73 @@ def bisected(inquiry: Inquiry) -> Iterator[Fact]:
     yield Knobs(inquiry.needed_knobs())
     if inquiry.stop():
         return
-    ladder = LADDERS.get(inquiry.case.setting.target)
+    name = inquiry.case.setting.target
+    ladder = facts_of(name).ladder
     single = True
     if ladder is not None:
-        for fact in ladder(inquiry):
+        plain = _plain(ladder)
+        for fact in taken_apart(inquiry, ladder):
             # Which pass or optimiser can be left out is known by then, or that it fails without any of them.
-            single &= not (isinstance(fact, Culprit) and fact.alone is True) and fact != PLAIN
+            single &= not (isinstance(fact, Culprit) and fact.alone is True) and fact != plain
             yield fact
     else:
-        yield Note(f"{inquiry.case.setting.target} has no parts that Shakeout could leave out")
+        yield Note(f"{name} has no parts that Shakeout could leave out")
     if not inquiry.stop():
-        yield inquiry.cures(skip=() if single else ("disabled",))
+        yield inquiry.cures(skip=() if single or ladder is None else (ladder.single,))
 
 
-def _torch_compile(inquiry: Inquiry) -> Iterator[Fact]:
-    name = inquiry.case.setting.target
-    below = TORCH_COMPILE[: TORCH_COMPILE.index(name)]
-    rungs = [*inquiry.rungs(below), Rung(name, "bad")]
+def _plain(ladder: Ladder) -> Rung | None:
+    """What says that it fails with everything turned off."""
+    levels = ladder.levels
+    return None if levels is None or not levels.off else Rung(f"{levels.knob}={levels.values[0]}", "bad")
+
+
+def taken_apart(inquiry: Inquiry, ladder: Ladder) -> Iterator[Fact]:
+    """The facts of a ladder, from its first rung to its last part."""
+    setting = inquiry.case.setting
+    # Of a target that works in stages the one that the oracles blame, as every run tells it.
+    if inquiry.stage not in ("", setting.target):
+        yield Culprit("stage", (inquiry.stage,))
+    if ladder.below:
+        first = yield from _first_below(inquiry, ladder.below)
+        if first != setting.target:
+            lower = replace(inquiry.case, setting=replace(setting, target=first, knobs=()))
+            yield from _parts(inquiry, facts_of(first).ladder or Ladder(), lower)
+            return
+    if ladder.levels is not None:
+        rungs = []
+        for rung in _levels(inquiry, ladder.levels):
+            rungs.append(rung)
+            yield rung
+        if inquiry.stop():
+            return
+        if rungs[0].verdict == "bad" and ladder.levels.off:
+            yield Note(ladder.levels.off)
+            return
+        if ladder.levels.label:
+            first = next(rung.name for rung in rungs if rung.verdict == "bad")
+            yield Culprit(ladder.levels.label, (first,), confidence=inquiry.trust(rungs))
+    yield from _parts(inquiry, ladder, inquiry.case)
+
+
+def _first_below(inquiry: Inquiry, below: tuple[str, ...]) -> Generator[Fact, None, str]:
+    """The first of a target and those that do less with which it fails."""
+    rungs = [*inquiry.rungs(below), Rung(inquiry.case.setting.target, "bad")]
     yield from rungs
     first = next(rung.name for rung in rungs if rung.verdict == "bad")
     unsure = [rung.name for rung in rungs[: [rung.name for rung in rungs].index(first)] if rung.verdict != "good"]
     if unsure:
         yield Note(f"it fails from {first} on; what {' and '.join(unsure)} said could not be judged")
     yield Culprit("stage", (first,), confidence=inquiry.trust(rungs))
-    if first == "inductor":
-        yield from _inductor(inquiry)
-    elif first == "aot_eager_decomp_partition":
-        lower = replace(inquiry.case, setting=replace(inquiry.case.setting, target=first, knobs=()))
-        if (culprit := inquiry.culprit("decomposition", "decomposition", lower)) is not None:
-            yield culprit
-        else:
-            yield Note("no single decomposition is to blame: the partitioner, or what it saves for backward")
+    return first
 
 
-def _inductor(inquiry: Inquiry) -> Iterator[Fact]:
-    found = False
-    for kind, label in INDUCTOR:
-        if inquiry.stop() or (found and kind in ("fusions", "lowerings")):
-            return
-        # A pass consists of patterns, or it does not; of the three kinds of passes only one can be the first.
-        if found and (kind, label) in PASSES:
-            continue
-        culprit = inquiry.culprit(kind, label)
-        if culprit is not None:
-            found = True
-            yield culprit
-            if kind in ("patterns", "fusions"):
-                return
-    if not found:
-        yield Note("nothing that Inductor can leave out cures it: its scheduler, its memory planning or its C++ code")
-
-
-def _first_stage(inquiry: Inquiry) -> Iterator[Fact]:
-    """Of a target that works in stages the one that the oracles blame, as every run tells it."""
-    if inquiry.stage not in ("", inquiry.case.setting.target):
-        yield Culprit("stage", (inquiry.stage,))
-
-
-def _levels(inquiry: Inquiry, knob: str, levels: tuple[Scalar, ...]) -> Iterator[Rung]:
+def _levels(inquiry: Inquiry, levels: Levels) -> Iterator[Rung]:
     """The levels below the case's own, from the lowest on, and its own, which is known to fail."""
-    own = inquiry.case.setting.knob(knob, levels[-1])
+    knob, values = levels.knob, levels.values
+    own = inquiry.case.setting.knob(knob, values[-1])
     # One that is not of the list, such as a default that has no number, stands above all.
-    below = levels[: levels.index(own)] if own in levels else levels
+    below = values[: values.index(own)] if own in values else values
     for level in below:
         if inquiry.stop():
             return
@@ -105,50 +94,17 @@ def _levels(inquiry: Inquiry, knob: str, levels: tuple[Scalar, ...]) -> Iterator
     yield Rung(f"{knob}={own}", "bad")
 
 
-def _onnxruntime(inquiry: Inquiry) -> Iterator[Fact]:
-    yield from _first_stage(inquiry)
-    rungs = list(_levels(inquiry, "optimization", ("NONE", "BASIC", "EXTENDED", "LAYOUT", "ALL")))
-    yield from rungs
-    if inquiry.stop():
-        return
-    if rungs[0].verdict == "bad":
-        yield Note("it fails without any optimisation: what torch.onnx made of it, or a kernel")
-        return
-    first = next(rung.name for rung in rungs if rung.verdict == "bad")
-    yield Culprit("optimisation level", (first,), confidence=inquiry.trust(rungs))
-    if (culprit := inquiry.culprit("optimisers", "optimiser")) is not None:
-        yield culprit
-    else:
-        yield Note("no optimiser that can be left out cures it")
-
-
-def _tvm(inquiry: Inquiry) -> Iterator[Fact]:
-    yield from _first_stage(inquiry)
-    yield from _levels(inquiry, "opt_level", (0, 1))
-    if inquiry.stop():
-        return
-    if (culprit := inquiry.culprit("tvm passes", "pass")) is not None:
-        yield culprit
-    else:
-        yield Note("no pass that can be left out cures it: the importer, a pass that must run, LLVM, or the runtime")
-
-
-def _openvino(inquiry: Inquiry) -> Iterator[Fact]:
-    yield from _first_stage(inquiry)
-    yield Note("OpenVINO's compile_model has no switch for single transformations; only its properties are tried")
-
-
-def _export(inquiry: Inquiry) -> Iterator[Fact]:
-    yield from _first_stage(inquiry)
-    yield from _levels(inquiry, "decompositions", ("none", "functional", "core_aten", "twice"))
-    yield Note("torch.export has no switch for single decompositions or passes; only its arguments are tried")
-
-
-LADDERS: dict[str, Ladder] = {
-    "inductor": _torch_compile,
-    "aot_eager": _torch_compile,
-    "onnxruntime": _onnxruntime,
-    "tvm": _tvm,
-    "openvino": _openvino,
-    "export": _export,
-}
+def _parts(inquiry: Inquiry, ladder: Ladder, case: Case) -> Iterator[Fact]:
+    """The part without which a case does not fail, and what is finer in it."""
+    found = False
+    for part in ladder.parts:
+        if inquiry.stop():
+            return
+        if found and not part.finer:
+            continue
+        culprit = inquiry.culprit(part.kind, part.label, case)
+        if culprit is not None:
+            found = True
+            yield culprit
+    if not found and ladder.otherwise:
+        yield Note(ladder.otherwise)

@@ -21,7 +21,7 @@ from shakeout.fuzz.triage.bisect.command import Job
 from shakeout.fuzz.triage.bisect.environments import Environment, Script, searched
 from shakeout.fuzz.triage.bisect.facts import Bisection, Note, Releases
 from shakeout.fuzz.triage.bisect.search import Certainty
-from shakeout.targets.target import target
+from shakeout.targets.registry import facts_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,7 +31,7 @@ __all__ = ["product", "releases_command"]
 
 def product(name: str) -> str:
     """The distribution of which a target's newest release is looked for."""
-    return next((package for package in target(name).packages if name in package), "torch")
+    return facts_of(name).product
 
 
 def releases_command(
@@ -61,7 +61,7 @@ def releases_command(
     Raises:
         NotAnEnvironment: a directory holds none, or a release is not pinned.
     """
-    packages = ("torch", *target(job.case.setting.target).packages)
+    packages = ("torch", *facts_of(job.case.setting.target).packages)
     chosen = [environments.existing(directory) for directory in directories]
     pinned = environments.requirements(versions) if versions else []
     began = time.monotonic()

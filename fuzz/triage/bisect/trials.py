@@ -56,7 +56,7 @@ def in_process(trials: Sequence[Trial]) -> list[Shown]:
 
     found = []
     for trial in trials:
-        with limited(trial.limit) as names:
+        with limited(trial.case.setting.target, trial.limit) as names:
             result = execute(trial.case, explain=False)
         found.append(Shown(result.status, failure_of(result), tuple(names), result.stage))
     return found

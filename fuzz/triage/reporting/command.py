@@ -15,9 +15,10 @@ from shakeout.fuzz.folder import read_result
 from shakeout.fuzz.results import Result
 from shakeout.fuzz.signature import title
 from shakeout.fuzz.triage.bisect.command import MINIMISED, Job
-from shakeout.fuzz.triage.reporting.draft import OWNERS, Draft, Format, written
+from shakeout.fuzz.triage.reporting.draft import Draft, written
 from shakeout.fuzz.triage.reporting.exported import collected, export, observed
-from shakeout.targets.target import target
+from shakeout.fuzz.triage.reporting.formats import Format, form_of
+from shakeout.targets.registry import facts_of
 
 __all__ = ["report_command"]
 
@@ -56,6 +57,7 @@ def report_command(job: Job, *, form: Format | None, output: Path | None, anyway
             print(f"  {objection}", file=sys.stderr)
         print("--anyway writes a draft that says so", file=sys.stderr)
         return Exit.REFUSED
+    owner = facts_of(case.setting.target).owner
     draft = Draft(
         title=_title(job, result),
         case=case,
@@ -67,8 +69,9 @@ def report_command(job: Job, *, form: Format | None, output: Path | None, anyway
         # One of a case that was reported before it shrank is still of this bug.
         bisection=job.known(),
         objections=objections,
+        owner=owner,
     )
-    text = written(draft, form or OWNERS.get(case.setting.target, "markdown"))  # type: ignore[arg-type]
+    text = written(draft, form or form_of(owner))
     if output is None:
         print(text, end="")
     else:
@@ -114,5 +117,5 @@ def _title(job: Job, result: Result | None) -> str:
 def _packages(name: str) -> dict[str, str]:
     """Versions of torch and of what makes up a target."""
     known = describe()["packages"]
-    wanted = ("torch", "numpy", *target(name).packages)
+    wanted = ("torch", "numpy", *facts_of(name).packages)
     return {package: known[package] for package in dict.fromkeys(wanted) if package in known}

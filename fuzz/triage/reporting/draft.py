@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from shakeout.corpus.case import Case
 from shakeout.fuzz.report import ordinary, vendor_lines
 from shakeout.fuzz.results import Result
 from shakeout.fuzz.triage.bisect.facts import Bisection
 from shakeout.fuzz.triage.reporting.exported import Exported
+from shakeout.fuzz.triage.reporting.formats import FORMATS, Format
 from shakeout.oracles.verdict import Verdict
 
-__all__ = ["FORMATS", "Draft", "Format", "written"]
-
-Format = Literal["pytorch", "tvm", "onnxruntime", "openvino", "markdown"]
-FORMATS: tuple[Format, ...] = ("pytorch", "tvm", "onnxruntime", "openvino", "markdown")
-
-#: Whose forms want which targets' bugs.
-OWNERS: Mapping[str, str] = {
-    "inductor": "pytorch",
-    "aot_eager": "pytorch",
-    "export": "pytorch",
-    "onnxruntime": "onnxruntime",
-    "openvino": "openvino",
-    "tvm": "tvm",
-}
+__all__ = ["Draft", "written"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +32,7 @@ class Draft:
         environment: what torch's collect_env says.
         bisection: what is known of the culprit and of releases.
         objections: why the project would close it; a draft with some is marked.
+        owner: the project that it is for, as the target says; empty where there is none.
     """
 
     title: str
@@ -55,6 +44,7 @@ class Draft:
     environment: str = ""
     bisection: Bisection | None = None
     objections: tuple[str, ...] = ()
+    owner: str = ""
 
 
 def written(draft: Draft, form: Format) -> str:
@@ -69,6 +59,8 @@ def _head(draft: Draft) -> Iterator[str]:
         yield from (f"  - {_unended(objection)}" for objection in draft.objections)
     yield "Read this before you file it: run the script, check that the expected values are right, and search for"
     yield "an open report of the same thing. It was found by a fuzzer, Shakeout, which files nothing by itself."
+    if draft.owner and draft.owner not in FORMATS:
+        yield f"It is for {_unended(draft.owner)}, whose form Shakeout does not know."
     yield f"Checked on the newest release: {_newest(draft.bisection)}"
     yield "-->"
     yield ""
@@ -245,7 +237,7 @@ def _markdown(draft: Draft) -> Iterator[str]:
     yield from _section("Versions", _versions(draft))
 
 
-_FORMS = {
+_FORMS: dict[Format, Callable[[Draft], Iterator[str]]] = {
     "pytorch": _pytorch,
     "tvm": _tvm,
     "onnxruntime": _onnxruntime,

@@ -16,8 +16,8 @@ from shakeout.fuzz.confirm import stock_environment
 from shakeout.fuzz.replay import SECONDS, render
 from shakeout.fuzz.results import Result
 from shakeout.fuzz.triage.child import run
-from shakeout.targets.short import short_source
-from shakeout.targets.target import target
+from shakeout.targets.registry import short as short_source
+from shakeout.targets.registry import target
 
 __all__ = ["Exported", "collected", "export", "observed", "short_form"]
 
@@ -67,10 +67,11 @@ def export(case: Case) -> Exported:
 
 def short_form(case: Case) -> str | None:
     """The short script of a case; None where there is none. Whether it shows anything is another question."""
+    subject = target(case.setting.target)
     source = short_source(case.setting)
     if source is None:
         return None
-    strides = "layout" in target(case.setting.target).promises
+    strides = "layout" in subject.facts.promises
     return short(case, source.prepare, imports=source.imports, strides=strides)
 
 

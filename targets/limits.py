@@ -1,0 +1,188 @@
+"""Compilers that do only so many of the things of one kind: passes, patterns, lowerings, fusions, optimisers.
+
+Each function is the hook of a part of a target's ladder (``shakeout.targets.target.Part``): as long as its context is
+open, the compiler of this process asks a gate before it does such a thing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest import mock
+
+from shakeout.targets.target import Gate
+
+__all__ = [
+    "decompositions",
+    "fusions",
+    "joint_graph_passes",
+    "lowerings",
+    "ort_optimisers",
+    "patterns",
+    "post_grad_passes",
+    "pre_grad_passes",
+    "tvm_passes",
+]
+
+# --- Inductor ---------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _compiling(gate: Gate) -> Iterator[None]:
+    """Count anew whenever a script forgets what was compiled; no graph from a cache: it knows nothing of the limit."""
+    import torch
+    from torch._functorch import config as functorch
+    from torch._inductor import config
+
+    right = torch.compiler.reset
+
+    def reset() -> None:
+        gate.begin()
+        right()
+
+    with (
+        config.patch(fx_graph_cache=False, fx_graph_remote_cache=False),
+        functorch.patch(enable_autograd_cache=False),
+        mock.patch.object(torch.compiler, "reset", reset),
+    ):
+        yield
+
+
+def _bisected(backend: str, subsystem: str) -> Callable[[Gate], contextlib.AbstractContextManager[None]]:
+    """The places at which torch's own CompilerBisector can leave something out."""
+
+    @contextlib.contextmanager
+    def hook(gate: Gate) -> Iterator[None]:
+        from torch._inductor.compiler_bisector import CompilerBisector
+
+        def disabled(of: str, part: str, info: Callable[[], str] | None = None) -> bool:
+            return (of, part) == (backend, subsystem) and not gate(info() if info is not None else part)
+
+        with _compiling(gate), mock.patch.object(CompilerBisector, "disable_subsystem", disabled):
+            yield
+
+    return hook
+
+
+decompositions = _bisected("aot_eager_decomp_partition", "decomposition")
+pre_grad_passes = _bisected("inductor", "pre_grad_passes")
+joint_graph_passes = _bisected("inductor", "joint_graph_passes")
+post_grad_passes = _bisected("inductor", "post_grad_passes")
+
+
+@contextlib.contextmanager
+def lowerings(gate: Gate) -> Iterator[None]:
+    """Lowerings of graph nodes; one that is left out becomes a call of the eager kernel."""
+    from torch._inductor.compiler_bisector import CompilerBisector
+    from torch._inductor.virtualized import V
+
+    def disabled(of: str, part: str, info: Callable[[], str] | None = None) -> bool:
+        if (of, part) != ("inductor", "lowerings"):
+            return False
+        node = V.current_node
+        return not gate(f"{node.target} ({node.name})")
+
+    with _compiling(gate), mock.patch.object(CompilerBisector, "disable_subsystem", disabled):
+        yield
+
+
+@contextlib.contextmanager
+def patterns(gate: Gate) -> Iterator[None]:
+    """Single matches of the pattern matcher, in all its passes."""
+    from torch._inductor import pattern_matcher
+
+    with _compiling(gate), contextlib.ExitStack() as stack:
+        for kind in (
+            pattern_matcher.LoweringPatternEntry,
+            pattern_matcher.GraphPatternEntry,
+            pattern_matcher.ReplacementPatternEntry,
+        ):
+
+            def apply(entry: Any, match: Any, graph: Any, node: Any, _right: Any = kind.apply) -> None:
+                if gate(f"{_pattern(entry)} at {node.target} ({node.name})"):
+                    _right(entry, match, graph, node)
+
+            stack.enter_context(mock.patch.object(kind, "apply", apply))
+        yield
+
+
+def _pattern(entry: Any) -> str:
+    """The name of a pattern: of its handler, or of the function that it searches for."""
+    function = getattr(entry, "handler", None)
+    if function is None:
+        return str(getattr(entry, "pattern_name", None) or type(entry).__name__)
+    function = getattr(function, "func", function)
+    module = str(getattr(function, "__module__", "")).rpartition(".")[2]
+    return f"{module}.{getattr(function, '__qualname__', function)}".replace("<locals>.", "")
+
+
+@contextlib.contextmanager
+def fusions(gate: Gate) -> Iterator[None]:
+    """Pairs of scheduler nodes that may be fused."""
+    from torch._inductor.scheduler import Scheduler
+
+    right = Scheduler.can_fuse
+
+    def can_fuse(self: Any, first: Any, second: Any, *args: Any, **kwargs: Any) -> bool:
+        if not right(self, first, second, *args, **kwargs):
+            return False
+        # Asked again and again for the same pair.
+        return gate(f"{_node(first)} with {_node(second)}", (first.get_name(), second.get_name()))
+
+    with _compiling(gate), mock.patch.object(Scheduler, "can_fuse", can_fuse):
+        yield
+
+
+def _node(node: Any) -> str:
+    """A scheduler node by what it computes."""
+    origins: dict[str, None] = {}
+    for one in node.get_nodes():
+        for origin in getattr(one.node, "origins", ()) or ():
+            if origin.op == "call_function":
+                origins[origin.name] = None
+    return f"{node.get_name()} ({', '.join(sorted(origins)[:4]) or '?'})"
+
+
+# --- TVM, ONNX Runtime ------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def tvm_passes(gate: Gate) -> Iterator[None]:
+    """Runs of those passes on which no other rests."""
+    import tvm
+
+    from shakeout.targets.tvm import OPTIONAL
+
+    @tvm.instrument.pass_instrument
+    class Limited:
+        def should_run(self, module: Any, info: Any) -> bool:
+            name = str(info.name)
+            return name.rpartition(".")[2] not in optional or gate(name)
+
+    optional = {name.rpartition(".")[2] for name in OPTIONAL}
+    right = tvm.transform.PassContext.__init__
+
+    def init(self: Any, *args: Any, instruments: Any = None, **kwargs: Any) -> None:
+        gate.begin()
+        right(self, *args, instruments=[*(instruments or ()), Limited()], **kwargs)
+
+    with mock.patch.object(tvm.transform.PassContext, "__init__", init):
+        yield
+
+
+@contextlib.contextmanager
+def ort_optimisers(gate: Gate) -> Iterator[None]:
+    """The graph optimisers that can be left out, in the order of their table; nothing tells which did something."""
+    import onnxruntime
+
+    from shakeout.targets.onnxruntime import OPTIMISERS
+
+    left_out = [name for name in OPTIMISERS if not gate(name)]
+    right = onnxruntime.InferenceSession
+
+    def session(*args: Any, disabled_optimizers: Any = (), **kwargs: Any) -> Any:
+        return right(*args, disabled_optimizers=[*(disabled_optimizers or ()), *left_out], **kwargs)
+
+    with mock.patch.object(onnxruntime, "InferenceSession", session):
+        yield

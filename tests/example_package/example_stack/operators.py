@@ -1,0 +1,13 @@
+"""Two operators that torch does not have."""
+
+import torch
+
+
+def axpy(a: float, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """``a * x + y``."""
+    return a * x + y
+
+
+def scale_(x: torch.Tensor, by: float) -> torch.Tensor:
+    """``x`` times ``by``, in place."""
+    return x.mul_(by)

@@ -1,0 +1,18 @@
+"""Every target that is installed keeps to what a target of another package is held to."""
+
+import pytest
+
+from shakeout.targets.registry import names, target
+from shakeout.testing import check_target
+
+pytestmark = [pytest.mark.slow, pytest.mark.long]
+
+#: Stand in no list, and are run all the same: for bisecting, and for the self-test.
+HIDDEN = ("planted", "dynamo", "aot_eager_decomp_partition")
+
+
+@pytest.mark.parametrize("name", [*names(), *HIDDEN])
+def test_it_conforms(name: str) -> None:
+    if (missing := target(name).unavailable()) is not None:
+        pytest.skip(missing)
+    check_target(name)
