@@ -17,7 +17,7 @@ def kernel(
     *,
     reference: Callable[..., Any] | None = None,
     examples: Iterable[Any] | Callable[[], Iterable[Any]] | None = None,
-    strides: bool = True,
+    strides: bool = False,
 ) -> Callable[[Callable[..., Any]], Kernel]:
     """Declare a kernel: ``shakeout run --target mypackage.kernels:my_conv2d`` compares it with its reference.
 
