@@ -9,6 +9,7 @@ result is NaN, or zero.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,9 @@ __all__ = ["replica"]
 #: ask whether it equals one.
 _OTHERS = (float("nan"), 0.0, 1.0, float("inf"), float("-inf"))
 
+#: Units in the last place by which operands are moved to see whether a result is near the border of the range.
+_NEAR = 4.0
+
 
 def replica(case: Case, number: int) -> Observation:
     """The reference with every freshly computed result moved by at most one unit in the last place, at random.
@@ -46,9 +50,14 @@ def replica(case: Case, number: int) -> Observation:
     def run(operation: Call, values: Sequence[Any]) -> list[Any]:
         plain: Callable[[Call, Sequence[Any]], list[Any]] = words.call
         if not summation.adds(operation.operator):
-            return plain(operation, values)
+            return _finite(operation, values, plain(operation, values), plain, noise)
         doubts = summation.doubtful(operation, values, plain)
         given = {number: _moved(tensor, noise) for number, tensor in _terms(operation, values).items()}
+        # Numbers in two of five replicas: where the reference has none, only those are another one. And two of them,
+        # because what comes later may make no number of zero: infinity times zero is none.
+        other = _OTHERS[number % len(_OTHERS)]
+        backward = _Backward(operation, values, plain, other)
+        given = {number: backward.watch(number, tensor) for number, tensor in given.items()}
         versions = {number: tensor._version for number, tensor in given.items()}
         try:
             results = plain(operation, [given.get(number, value) for number, value in enumerate(values)])
@@ -57,10 +66,11 @@ def replica(case: Case, number: int) -> Observation:
             written = True  # nor does every operator take them
         if written:
             results = plain(operation, values)
-        # Numbers in two of five replicas: where the reference has none, only those are another one. And two of them,
-        # because what comes later may make no number of zero: infinity times zero is none.
-        other = _OTHERS[number % len(_OTHERS)]
-        return [_without(*pair, other) for pair in zip(results, doubts, strict=True)] if doubts else results
+        else:
+            backward.begin(results)
+        if doubts:
+            results = [_without(*pair, other) for pair in zip(results, doubts, strict=True)]
+        return results
 
     def prepare(network: Any) -> Callable[..., list[torch.Tensor]]:
         def moved(*given: torch.Tensor) -> list[torch.Tensor]:
@@ -81,6 +91,50 @@ def replica(case: Case, number: int) -> Observation:
     return observe(script.load(case), prepare=prepare)
 
 
+class _Backward:
+    """The gradients of one call that adds up, which are sums as well, and may overflow in another order.
+
+    Where they may, they are something else.
+    """
+
+    def __init__(
+        self,
+        operation: Call,
+        values: Sequence[Any],
+        run: Callable[[Call, Sequence[Any]], list[Any]],
+        other: float,
+    ) -> None:
+        self._operation, self._values, self._run, self._other = operation, values, run, other
+        self._given: dict[int, torch.Tensor] = {}
+        self._watched: dict[int, torch.Tensor] = {}
+        self._doubts: dict[int, torch.Tensor | None] | None = None
+
+    def watch(self, number: int, tensor: torch.Tensor) -> torch.Tensor:
+        """An operand whose gradient is looked at when it comes."""
+        import torch
+
+        if not tensor.requires_grad or not torch.is_grad_enabled():
+            return tensor
+        self._watched[number] = tensor.detach()
+        passed = tensor.view_as(tensor) if tensor.is_leaf else tensor
+        passed.register_hook(lambda gradient: self._without(number, gradient))  # type: ignore[no-untyped-call]
+        return passed
+
+    def begin(self, results: Sequence[Any]) -> None:
+        """Look at the gradients of the results, from which those of the operands are made."""
+        for place, result in enumerate(results):
+            if self._watched and _floats(result) and result.requires_grad:
+                result.register_hook(functools.partial(self._given.__setitem__, place))
+
+    def _without(self, number: int, gradient: torch.Tensor) -> torch.Tensor:
+        if self._doubts is None:
+            self._doubts = summation.doubtful_gradients(
+                self._operation, self._values, self._watched, self._given, self._run
+            )
+        found: torch.Tensor = _without(gradient, self._doubts.get(number), self._other)
+        return found
+
+
 def _floats(value: Any) -> bool:
     import torch
 
@@ -97,6 +151,61 @@ def _terms(operation: Call, values: Sequence[Any]) -> dict[int, torch.Tensor]:
         # Not what weighs them, which has to be whole numbers.
         terms[operands[0]] = values[operands[0]].to(torch.get_default_dtype())
     return terms
+
+
+def _finite(
+    operation: Call,
+    values: Sequence[Any],
+    results: list[Any],
+    run: Callable[[Call, Sequence[Any]], list[Any]],
+    noise: torch.Generator,
+) -> list[Any]:
+    """Results of which some that just exceed the range are the largest number of the format instead, at random.
+
+    Whether a result is the largest number or infinity is decided by its rounding errors, like the result of a
+    comparison. Moving what is infinite leaves it infinite, so what is near the border is looked for in the operands:
+    where those, moved towards zero or away from it by a few units in the last place, give a finite result.
+    """
+    import torch
+
+    infinite = [_floats(r) and r.dtype.itemsize > 1 and bool(torch.isinf(r.detach()).any()) for r in results]
+    operands = {n: values[n] for n in operation.operands() if _floats(values[n]) and values[n].dtype.itemsize > 1}
+    # What it wrote to is not there any more as it was, and what it only passed on was not decided here.
+    if not any(infinite) or not operands or any(r is t for r in results for t in operands.values()):
+        return results
+    if any(r._version for r in results if isinstance(r, torch.Tensor)):
+        return results
+    near: list[torch.Tensor | None] = [None] * len(results)
+    for step in (-_NEAR, _NEAR):
+        others = {n: _scaled(tensor.detach(), step) for n, tensor in operands.items()}
+        try:
+            with torch.no_grad():
+                seen = run(operation, [others.get(n, value) for n, value in enumerate(values)])
+        except Exception:
+            return results  # not every operator takes other numbers
+        for place, (result, other) in enumerate(zip(results, seen, strict=True)):
+            if infinite[place] and other.shape == result.shape:
+                found = torch.isinf(result.detach()) & torch.isfinite(other)
+                near[place] = found if near[place] is None else near[place] | found
+    return [result if mask is None else _within(result, mask, noise) for result, mask in zip(results, near, strict=True)]
+
+
+def _scaled(tensor: torch.Tensor, steps: float) -> torch.Tensor:
+    """Numbers that are so many units in the last place larger; what is no number stays as it is."""
+    import torch
+
+    return torch.where(torch.isfinite(tensor), tensor * (1.0 + steps * torch.finfo(tensor.dtype).eps), tensor)
+
+
+def _within(result: torch.Tensor, mask: torch.Tensor, noise: torch.Generator) -> torch.Tensor:
+    """A result with the largest number of its sign, where the mask and a coin say so."""
+    import torch
+
+    if result.dtype.is_complex or not bool(mask.any()):
+        return result
+    coin = torch.randint(0, 2, mask.shape, generator=noise, device="cpu").to(mask.device, torch.bool)
+    largest = torch.finfo(result.dtype).max
+    return torch.where(mask & coin, result.detach().clamp(-largest, largest), result)
 
 
 def _without(result: Any, doubt: torch.Tensor | None, other: float) -> Any:

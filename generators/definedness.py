@@ -93,24 +93,26 @@ class Traits:
     )
 
     def __init__(self, operator: str) -> None:
-        operator = words.meaning(operator)
-        last = operator.rpartition(".")[2]
-        hazards = words.hazards(operator)
-        self.division = last in _DIVISIONS
-        self.elsewhere = last in _READS_ELSEWHERE
-        self.shift = last in _SHIFTS
-        self.places = last in _PLACES
+        # A user's kernel has the traits of every operator that its reference calls.
+        names = words.called(operator)
+        lasts = {name.rpartition(".")[2] for name in names}
+        hazards = frozenset().union(*map(words.hazards, names))
+        self.division = bool(lasts & _DIVISIONS)
+        self.elsewhere = bool(lasts & _READS_ELSEWHERE)
+        self.shift = bool(lasts & _SHIFTS)
+        self.places = bool(lasts & _PLACES)
         self.ties = "ties" in hazards or self.places
         self.plain = "strides" in hazards
-        self.reshapes = last in _RESHAPES
-        self.counts = last in _COUNTS
-        self.pairs = last in ("combinations", "cartesian_prod")
-        self.pivots = last in _PIVOTS
-        self.loops = "polynomial" in last or last in _LOOPS
-        self.ambiguous = _AMBIGUOUS.get(last, frozenset())
-        self.finite = last in _FINITE
+        self.reshapes = bool(lasts & _RESHAPES)
+        self.counts = bool(lasts & _COUNTS)
+        self.pairs = bool(lasts & {"combinations", "cartesian_prod"})
+        self.pivots = bool(lasts & _PIVOTS)
+        self.loops = any("polynomial" in last for last in lasts) or bool(lasts & _LOOPS)
+        # Which of its results carries on a result that is ambiguous is only known of an operator itself.
+        self.ambiguous = _AMBIGUOUS.get(next(iter(lasts)), frozenset()) if len(lasts) == 1 else frozenset()
+        self.finite = bool(lasts & _FINITE)
         self.random = "random" in hazards
-        named = last in _ORDER_OPTION
+        named = bool(lasts & _ORDER_OPTION)
         flags = (
             self.division,
             self.shift,

@@ -7,7 +7,7 @@ and a third, which meets infinities of both signs, NaN.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from shakeout.corpus.program import Call
@@ -16,7 +16,7 @@ from shakeout.oracles.exactness import majorised
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["adds", "doubtful", "transforms", "waves"]
+__all__ = ["adds", "doubtful", "doubtful_gradients", "transforms", "waves"]
 
 #: Sums of products: the same operator on magnitudes bounds each of their partial sums.
 _PRODUCTS = frozenset(
@@ -108,6 +108,52 @@ def doubtful(
             return []
         everything = torch.ones((), dtype=torch.bool)
         return [everything if _floats(result) else None for result in run(operation, _copies(values, operands))]
+
+
+def doubtful_gradients(
+    operation: Call,
+    values: Sequence[Any],
+    operands: Mapping[int, torch.Tensor],
+    given: Mapping[int, torch.Tensor],
+    run: Callable[[Call, Sequence[Any]], list[Any]],
+) -> dict[int, torch.Tensor | None]:
+    """Of each operand's gradient, which elements another order may make infinite or no number.
+
+    A gradient of a sum of products is a sum of products of the other operands and of the results' gradients; that of
+    the magnitudes of both bounds its partial sums.
+
+    Args:
+        operation: a call of an operator that ``adds``.
+        values: its program's, by number, before the call.
+        operands: whose gradients are asked about, by number.
+        given: the results' gradients, by position.
+        run: runs a call on values.
+    """
+    import torch
+
+    if _last(operation.operator) not in _PRODUCTS:
+        return {}
+    sizes = {n: _magnitude(values[n].detach()) for n in operation.operands() if _floats(values[n])}
+    grown = {place: _magnitude(gradient.detach()) for place, gradient in given.items()}
+    room = [torch.finfo(size.dtype).max ** (1 / 3) / max(1, size.numel()) for size in (*sizes.values(), *grown.values())]
+    most = [float(size.max()) if size.numel() else 0.0 for size in (*sizes.values(), *grown.values())]
+    if all(one <= limit for one, limit in zip(most, room, strict=True)):
+        return {}
+    try:
+        with torch.enable_grad():
+            leaves = {n: size.to(values[n].dtype).requires_grad_(n in operands) for n, size in sizes.items()}
+            found = run(majorised(operation), [leaves.get(n, value) for n, value in enumerate(values)])
+            roots = {place: found[place] for place in grown if found[place].requires_grad}
+            asked = [n for n in operands if n in leaves]
+            bounds = torch.autograd.grad(
+                list(roots.values()),
+                [leaves[n] for n in asked],
+                [grown[place].to(root.dtype) for place, root in roots.items()],
+                allow_unused=True,
+            )
+    except Exception:
+        return {}  # not every operator takes magnitudes, and without a bound nothing is in doubt
+    return {n: None if bound is None else _beyond(bound) for n, bound in zip(asked, bounds, strict=True)}
 
 
 def _floats(value: Any) -> bool:
