@@ -18,9 +18,12 @@ import sys
 from collections.abc import Callable, Mapping
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-__all__ = ["Declared", "Example", "Kernel", "NotDeclared", "find", "import_lines", "local_name"]
+__all__ = ["Accuracy", "Declared", "Example", "Kernel", "NotDeclared", "find", "import_lines", "local_name"]
+
+#: What a kernel says of its rounding errors.
+Accuracy = Literal["elementwise", "normwise"]
 
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 
@@ -51,6 +54,7 @@ class Kernel(Declared):
         reference: a callable that takes the same arguments and is right.
         examples: calls that both accept, made on first use.
         strides: whether results must lie in memory as the reference's do.
+        accuracy: whether errors are small beside each element, or beside the largest one.
     """
 
     def __init__(
@@ -59,12 +63,14 @@ class Kernel(Declared):
         reference: Callable[..., Any],
         make_examples: Callable[[], tuple[Example, ...]],
         strides: bool,
+        accuracy: Accuracy = "elementwise",
     ) -> None:
         # Not the dictionary: that of a custom operator holds the operator's own state.
         functools.update_wrapper(self, function, updated=())
         self.function = function
         self.reference = reference
         self.strides = strides
+        self.accuracy = accuracy
         self._make_examples = make_examples
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

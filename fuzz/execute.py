@@ -321,6 +321,8 @@ class _Runs:
                 return runs.baseline(case)
             case "relaid":
                 return runs.relaid(case)
+            case "resaved":
+                return runs.resaved(case, question.number)
             case "poisoned":
                 return runs.poisoned(case)
             case "replica":

@@ -30,6 +30,9 @@ __all__ = ["replica"]
 #: ask whether it equals one.
 _OTHERS = (float("nan"), 0.0, 1.0, float("inf"), float("-inf"))
 
+#: Where terms cancel, the largest result is less than the norms of the operands allow; by how much is not known.
+_TERMS = 8.0
+
 #: Units in the last place by which operands are moved to see whether a result is near the border of the range.
 _NEAR = 4.0
 
@@ -49,6 +52,8 @@ def replica(case: Case, number: int) -> Observation:
 
     def run(operation: Call, values: Sequence[Any]) -> list[Any]:
         plain: Callable[[Call, Sequence[Any]], list[Any]] = words.call
+        if ":" in operation.operator:
+            return _by_norm(operation, values, plain, _OTHERS[number % len(_OTHERS)], noise)
         if not summation.adds(operation.operator):
             return _finite(operation, values, plain(operation, values), plain, noise)
         doubts = summation.doubtful(operation, values, plain)
@@ -89,6 +94,40 @@ def replica(case: Case, number: int) -> Observation:
         return moved
 
     return observe(script.load(case), prepare=prepare)
+
+
+def _by_norm(
+    operation: Call,
+    values: Sequence[Any],
+    run: Callable[[Call, Sequence[Any]], list[Any]],
+    other: float,
+    noise: torch.Generator,
+) -> list[Any]:
+    """Results, and gradients of the operands, of a kernel whose errors are small beside its largest number only.
+
+    Where something is not finite, all of them may be anything.
+    """
+    import torch
+
+    operands = {n: values[n] for n in set(operation.operands()) if _floats(values[n])}
+    finite = all(bool(torch.isfinite(tensor.detach()).all()) for tensor in operands.values())
+
+    def blurred(tensor: torch.Tensor) -> torch.Tensor:
+        if not tensor.numel():
+            return tensor
+        plain = tensor.detach()
+        if not finite or not bool(torch.isfinite(plain).all()):
+            found: torch.Tensor = _without(tensor, torch.ones_like(plain, dtype=torch.bool), other)
+            return found
+        return _moved(tensor, noise, at_least=float(plain.abs().max()) * _TERMS)
+
+    given = dict(operands)
+    for number, tensor in operands.items():
+        if tensor.requires_grad and torch.is_grad_enabled():
+            given[number] = tensor.view_as(tensor)
+            given[number].register_hook(blurred)
+    results = run(operation, [given.get(number, value) for number, value in enumerate(values)])
+    return [blurred(result) if _floats(result) else result for result in results]
 
 
 class _Backward:

@@ -110,7 +110,7 @@ def evaluate(
     """Interpret a program, call by call; all its values, by number.
 
     ``run`` runs a call of an operator of torch on the values so far; so it does for the operator that a kernel's
-    reference is, and for each that it calls.
+    reference is, and for each that it calls. The kernel itself it is given only where that is accurate by norm.
 
     ``after`` sees each call with its results and returns what takes their place. Of a kernel it also sees copies of the
     operands: a kernel may add up in another order, and how much that moves a sum that cancels, only its terms tell.
@@ -136,6 +136,8 @@ def _rounded(
     """A kernel's results by its reference, with ``after`` applied to its operands, and as the traits below tell."""
 
     def apply(given: Sequence[Any]) -> list[Any]:
+        if kernel(operation.operator).accuracy == "normwise":
+            return run(operation, given)
         return _by_operators(operation, given, after, run)
 
     moved = {number: after(operation, [values[number].clone()])[0] for number in set(operation.operands())}

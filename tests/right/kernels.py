@@ -8,7 +8,7 @@ where the definition of the operator sends them, and what a kernel is not made f
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -42,6 +42,33 @@ def _blocks(size: int, block: int = BLOCK) -> list[slice]:
     return [slice(start, min(start + block, size)) for start in range(0, size, block)]
 
 
+def _formula(
+    forward: Callable[..., tuple[torch.Tensor, tuple[torch.Tensor, ...]]], backward: Callable[..., torch.Tensor]
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A function of one tensor with a backward pass of its own, as a fused kernel has it.
+
+    What autograd derives from the operators of a forward pass is right as well, but multiplies zeros by infinities where
+    the formula of the gradient has neither.
+
+    Args:
+        forward: gives the result, and what the backward pass needs.
+        backward: takes that and the gradient of the result.
+    """
+
+    class Formula(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+            result, saved = forward(x)
+            ctx.save_for_backward(*saved)
+            return result
+
+        @staticmethod
+        def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+            return backward(gradient, *ctx.saved_tensors)
+
+    return Formula.apply
+
+
 def _dimensions(dim: int | Sequence[int] | None, rank: int) -> list[int]:
     """Which dimensions are meant, counted from 0; of a scalar the only one."""
     if dim is None or (not isinstance(dim, int) and not dim):
@@ -52,7 +79,7 @@ def _dimensions(dim: int | Sequence[int] | None, rank: int) -> list[int]:
 def _last(tensor: torch.Tensor, dimensions: Sequence[int]) -> torch.Tensor:
     """A matrix of a row for each result, with the reduced dimensions in the last one."""
     kept = [n for n in range(tensor.dim()) if n not in dimensions]
-    moved = tensor.permute(*kept, *dimensions)
+    moved = tensor.permute([*kept, *dimensions])
     return moved.reshape(math.prod(tensor.shape[n] for n in kept), math.prod(tensor.shape[n] for n in dimensions))
 
 
@@ -163,7 +190,7 @@ def _signals() -> Iterator[Any]:
     yield (torch.ones(1, 2, 6), torch.ones(2, 2, 2), torch.ones(2)), {"padding": 1}
 
 
-@shakeout.kernel(reference=F.conv1d, examples=_signals)
+@shakeout.kernel(reference=F.conv1d, examples=_signals, accuracy="normwise")
 def fft_conv1d(
     x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None, padding: int = 0
 ) -> torch.Tensor:
@@ -195,7 +222,8 @@ def pairwise_sum(x: torch.Tensor, dim: int | Sequence[int] | None = None, keepdi
     while rows.shape[1] > 1:
         half = rows.shape[1] // 2
         rows = torch.cat([rows[:, :half] + rows[:, half : 2 * half], rows[:, 2 * half :]], 1)
-    return _result(rows, x, dimensions, keepdim).to(x.dtype)
+    result = _result(rows, x, dimensions, keepdim).to(x.dtype)
+    return result.clone() if result.untyped_storage().data_ptr() == x.untyped_storage().data_ptr() else result
 
 
 @shakeout.kernel(reference=torch.cumsum)
@@ -224,11 +252,14 @@ def two_pass_variance(
     x: torch.Tensor,
     dim: int | Sequence[int] | None = None,
     *,
-    correction: int = 1,
+    correction: float | None = 1,
     keepdim: bool = False,
 ) -> torch.Tensor:
     """The mean first, then the squares of what is left, corrected by their own mean."""
     _takes(x)
+    if isinstance(dim, bool):
+        raise NotImplementedError("dimensions, not whether the estimate is unbiased")
+    correction = 1 if correction is None else correction
     dimensions = _dimensions(dim, x.dim())
     rows = _last(_wide(x), dimensions)
     count = rows.shape[1]
@@ -244,14 +275,24 @@ def pairwise_logsumexp(x: torch.Tensor, dim: int | Sequence[int], keepdim: bool 
     """Pairs by ``max + log1p(exp(min - max))`` until one is left."""
     _takes(x)
     dimensions = _dimensions(dim, x.dim())
-    rows = _last(_wide(x), dimensions)
-    if not rows.shape[1]:
-        rows = rows.new_full((rows.shape[0], 1), -math.inf)
-    while rows.shape[1] > 1:
-        half = rows.shape[1] // 2
-        pairs = torch.logaddexp(rows[:, :half], rows[:, half : 2 * half])
-        rows = torch.cat([pairs, rows[:, 2 * half :]], 1)
-    return _result(rows, x, dimensions, keepdim).to(x.dtype)
+
+    def forward(x: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        rows = _last(_wide(x), dimensions)
+        if not rows.shape[1]:
+            rows = rows.new_full((rows.shape[0], 1), -math.inf)
+        while rows.shape[1] > 1:
+            half = rows.shape[1] // 2
+            pairs = torch.logaddexp(rows[:, :half], rows[:, half : 2 * half])
+            rows = torch.cat([pairs, rows[:, 2 * half :]], 1)
+        result = _result(rows, x, dimensions, True).to(x.dtype, copy=True)
+        return (result if keepdim else _result(result, x, dimensions, False)), (x, result)
+
+    def backward(gradient: torch.Tensor, x: torch.Tensor, result: torch.Tensor) -> torch.Tensor:
+        # Of nothing but zeros the sum is zero, and changes with none of them.
+        base = torch.where(result == -math.inf, 0.0, result)
+        return gradient.reshape(result.shape) * torch.exp(x - base)
+
+    return _formula(forward, backward)(x)
 
 
 # --- normalisations ---------------------------------------------------------------------------------------------------
@@ -261,18 +302,28 @@ def pairwise_logsumexp(x: torch.Tensor, dim: int | Sequence[int], keepdim: bool 
 def online_softmax(x: torch.Tensor, dim: int) -> torch.Tensor:
     """One pass over blocks with a running maximum and a running sum, and one to divide."""
     _takes(x)
-    moved = _wide(x).movedim(dim, -1) if x.dim() else _wide(x).reshape(1)
-    most = moved.new_full((*moved.shape[:-1], 1), -math.inf)
-    total = torch.zeros_like(most)
-    for block in _blocks(moved.shape[-1]):
-        part = moved[..., block]
-        now = torch.maximum(most, part.detach().amax(-1, keepdim=True))
-        base = torch.where(now == -math.inf, 0.0, now)
-        total = total * torch.exp(most - base) + torch.exp(part - base).sum(-1, keepdim=True)
-        most = now
-    base = torch.where(most == -math.inf, 0.0, most)
-    result = torch.exp(moved - base) / total
-    return (result.movedim(-1, dim) if x.dim() else result.reshape(())).to(x.dtype)
+    if not x.dim():
+        raise NotImplementedError("a tensor with a dimension")
+
+    def forward(x: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        moved = _wide(x).movedim(dim, -1)
+        most = moved.new_full((*moved.shape[:-1], 1), -math.inf)
+        total = torch.zeros_like(most)
+        for block in _blocks(moved.shape[-1]):
+            part = moved[..., block]
+            now = torch.maximum(most, part.amax(-1, keepdim=True))
+            base = torch.where(now == -math.inf, 0.0, now)
+            total = total * torch.exp(most - base) + torch.exp(part - base).sum(-1, keepdim=True)
+            most = now
+        base = torch.where(most == -math.inf, 0.0, most)
+        result = (torch.exp(moved - base) / total).movedim(-1, dim).to(x.dtype)
+        return result, (result,)
+
+    def backward(gradient: torch.Tensor, result: torch.Tensor) -> torch.Tensor:
+        wide, y = _wide(gradient), _wide(result)
+        return (y * (wide - (wide * y).sum(dim, keepdim=True))).to(result.dtype)
+
+    return _formula(forward, backward)(x)
 
 
 @shakeout.kernel(reference=F.layer_norm)
@@ -324,19 +375,42 @@ def rms_norm(
 def gelu_by_erf(x: torch.Tensor, approximate: str = "none") -> torch.Tensor:
     """By the definition, in the dtype that is accumulated in."""
     _takes(x)
-    wide = _wide(x)
-    if approximate == "none":
-        return (wide * (0.5 * (1 + torch.erf(wide * math.sqrt(0.5))))).to(x.dtype)
-    inner = math.sqrt(2 / math.pi) * (wide + 0.044715 * wide**3)
-    return (wide * (0.5 * (1 + torch.tanh(inner)))).to(x.dtype)
+
+    def inner(wide: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(math.sqrt(2 / math.pi) * (wide + 0.044715 * wide**3))
+
+    def forward(x: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        wide = _wide(x)
+        share = torch.erf(wide * math.sqrt(0.5)) if approximate == "none" else inner(wide)
+        return (wide * (0.5 * (1 + share))).to(x.dtype), (x,)
+
+    def backward(gradient: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        wide = _wide(x)
+        if approximate == "none":
+            share, slope = torch.erf(wide * math.sqrt(0.5)), math.sqrt(2 / math.pi) * torch.exp(-0.5 * wide * wide)
+        else:
+            share = inner(wide)
+            slope = (1 - share * share) * math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * wide * wide)
+        return (_wide(gradient) * (0.5 * (1 + share) + 0.5 * wide * slope)).to(x.dtype)
+
+    return _formula(forward, backward)(x)
 
 
 @shakeout.kernel(reference=F.silu)
 def silu_by_quotient(x: torch.Tensor) -> torch.Tensor:
     """A product with the logistic function, where the reference divides by one plus an exponential."""
     _takes(x)
-    wide = _wide(x)
-    return (wide * torch.sigmoid(wide)).to(x.dtype)
+
+    def forward(x: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        wide = _wide(x)
+        return (wide * torch.sigmoid(wide)).to(x.dtype), (x,)
+
+    def backward(gradient: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        wide = _wide(x)
+        share = torch.sigmoid(wide)
+        return (_wide(gradient) * share * (1 + wide * (1 - share))).to(x.dtype)
+
+    return _formula(forward, backward)(x)
 
 
 def _classes() -> Iterator[Any]:
@@ -353,15 +427,27 @@ def chunked_cross_entropy(x: torch.Tensor, target: torch.Tensor, reduction: str 
         raise NotImplementedError("a row of logits and a class for each example")
     if bool((target < 0).any()):
         raise NotImplementedError("classes that are ignored")
-    wide = _wide(x)
-    parts = [torch.logsumexp(wide[:, block], 1) for block in _blocks(x.shape[1])]
-    total = parts[0]
-    for part in parts[1:]:
-        total = torch.logaddexp(total, part)
-    losses = total - wide.gather(1, target[:, None])[:, 0]
-    if reduction == "none":
-        return losses.to(x.dtype)
-    return (losses.sum() if reduction == "sum" else losses.sum() / len(losses)).to(x.dtype)
+
+    def forward(x: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        wide = _wide(x)
+        apart = wide - wide.amax(1, keepdim=True)
+        total = torch.zeros_like(wide[:, 0])
+        for block in _blocks(x.shape[1]):
+            total = total + apart[:, block].exp().sum(1)
+        losses = total.log() - apart.gather(1, target[:, None])[:, 0]
+        if reduction == "none":
+            reduced = losses
+        else:
+            reduced = losses.sum() if reduction == "sum" else losses.sum() / len(losses)
+        return reduced.to(x.dtype), (apart, total)
+
+    def backward(gradient: torch.Tensor, apart: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
+        each = _wide(gradient) / (len(total) if reduction == "mean" else 1) * torch.ones_like(total)
+        share = apart.exp() / total[:, None]
+        meant = torch.zeros_like(apart).scatter(1, target[:, None], 1.0)
+        return ((share - meant) * each[:, None]).to(x.dtype)
+
+    return _formula(forward, backward)(x)
 
 
 # --- attention --------------------------------------------------------------------------------------------------------
@@ -383,6 +469,10 @@ def tiled_attention(
     _takes(query, key, value)
     if 0 in query.shape or 0 in key.shape or 0 in value.shape:
         raise NotImplementedError("something to attend to")
+    if query.shape[:-2] != key.shape[:-2] or key.shape[:-1] != value.shape[:-1]:
+        raise NotImplementedError("as many queries' heads as keys' and values', and a value for each key")
+    if not all(bool(tensor.isfinite().all()) for tensor in (query, key, value)):
+        raise NotImplementedError("finite numbers: a tile that is masked is not looked at")
     q, k, v = _wide(query), _wide(key), _wide(value)
     factor = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     rows = torch.arange(q.shape[-2])[:, None]

@@ -41,7 +41,7 @@ def as_bytes() -> Iterator[None]:
     def pack(tensor: torch.Tensor) -> Any:
         plain = tensor.detach().resolve_conj().resolve_neg().contiguous().cpu()
         # A copy of its own: a row-major tensor would be looked at, not held.
-        held = bytearray(plain.reshape(-1).view(torch.uint8).numpy().tobytes()) if plain.numel() else bytearray()
+        held = bytearray(plain.new_empty(plain.numel()).copy_(plain.reshape(-1)).view(torch.uint8).numpy().tobytes()) if plain.numel() else bytearray()
         return held, tensor.dtype, tensor.shape, tensor.device
 
     def unpack(held: Any) -> torch.Tensor:
@@ -110,8 +110,11 @@ class _Recompute(TorchFunctionMode):
         if func not in _AGAIN or kwargs.get("out") is not None or kwargs.get("inplace") or not torch.is_grad_enabled():
             return func(*args, **kwargs)
         # An operand may be written to before the backward pass; what is computed again starts from a copy of it.
-        args = tuple(one.clone() if isinstance(one, torch.Tensor) else one for one in args)
-        return checkpoint(func, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
+        copies = [one.detach().clone().requires_grad_(one.requires_grad) if torch.is_tensor(one) else one for one in args]
+        runs = iter((args,))
+        return checkpoint(
+            lambda *given: func(*next(runs, copies), **kwargs), *args, use_reentrant=False, preserve_rng_state=False
+        )
 
 
 @shakeout.runtime
