@@ -93,9 +93,13 @@ def call(operation: Call, tensors: Sequence[Any]) -> list[Any]:
     """Run one call on tensors, a kernel's by its reference; its results in order."""
     if ":" not in operation.operator:
         return plain.call(operation, tensors)
+    return _results(operation, resolve(operation.operator), tensors)
+
+
+def _results(operation: Call, function: Callable[..., Any], tensors: Sequence[Any]) -> list[Any]:
     args = [value(arg, tensors) for arg in operation.args]
     kwargs = {key: value(arg, tensors) for key, arg in operation.kwargs}
-    result = resolve(operation.operator)(*args, **kwargs)
+    result = function(*args, **kwargs)
     if operation.form == "tensor":
         return [result]
     return list(result) if operation.form == "sequence" else []
@@ -106,6 +110,8 @@ def evaluate(
     tensors: Sequence[Any],
     after: Callable[[Call, list[Any]], list[Any]] | None = None,
     run: Callable[[Call, Sequence[Any]], list[Any]] = call,
+    *,
+    fused: bool = False,
 ) -> list[Any]:
     """Interpret a program, call by call; all its values, by number.
 
@@ -114,7 +120,8 @@ def evaluate(
 
     ``after`` sees each call with its results and returns what takes their place. Of a kernel it also sees copies of the
     operands: a kernel may add up in another order, and how much that moves a sum that cancels, only its terms tell.
-    Where the reference is made of many operators of torch, ``after`` sees the result of each of them as well.
+    Where the reference is made of many operators of torch, ``after`` sees the result of each of them as well; and with
+    ``fused`` those of half precision are in single precision, as a kernel holds them that rounds once, in the end.
     """
     values: list[Any] = list(tensors)
     for operation in program.calls:
@@ -123,7 +130,7 @@ def evaluate(
         elif ":" not in operation.operator:
             values.extend(after(operation, run(operation, values)))
         else:
-            values.extend(after(operation, _rounded(operation, values, after, run)))
+            values.extend(after(operation, _rounded(operation, values, after, run, fused)))
     return values
 
 
@@ -132,12 +139,15 @@ def _rounded(
     values: list[Any],
     after: Callable[[Call, list[Any]], list[Any]],
     run: Callable[[Call, Sequence[Any]], list[Any]],
+    fused: bool,
 ) -> list[Any]:
     """A kernel's results by its reference, with ``after`` applied to its operands, and as the traits below tell."""
 
     def apply(given: Sequence[Any]) -> list[Any]:
         if kernel(operation.operator).accuracy == "normwise":
             return run(operation, given)
+        if fused and ":" in meaning(operation.operator) and (wide := _widely(operation, given)) is not None:
+            return wide
         return _by_operators(operation, given, after, run)
 
     moved = {number: after(operation, [values[number].clone()])[0] for number in set(operation.operands())}
@@ -146,6 +156,27 @@ def _rounded(
     if any(moved[number]._version != version for number, version in versions.items()):
         return apply(values)  # it writes to its operands, and has to write to the real ones
     return results
+
+
+def _widely(operation: Call, values: Sequence[Any]) -> list[Any] | None:
+    """A kernel's results by its reference in single precision, rounded once; None where nothing is of half precision."""
+    import torch
+
+    half = (torch.float16, torch.bfloat16)
+    operands = {n: values[n] for n in operation.operands() if values[n].dtype in half}
+    if not operands:
+        return None
+    wide = {number: tensor.float() for number, tensor in operands.items()}
+    try:
+        results = call(operation, [wide.get(number, one) for number, one in enumerate(values)])
+        if any(tensor._version for tensor in wide.values()):
+            return None  # what it writes to is a copy
+        return [
+            result if type_ is None or not isinstance(result, torch.Tensor) else result.to(getattr(torch, type_.dtype))
+            for result, type_ in zip(results, operation.results, strict=True)
+        ]
+    except Exception:
+        return None  # not every reference takes another dtype
 
 
 # --- traits: what a kernel sums, multiplies and may overflow is what the operators of its reference do ----------------
@@ -198,10 +229,13 @@ def _by_operators(
     """
     import torch
 
-    name = meaning(operation.operator)
+    name, declared = meaning(operation.operator), kernel(operation.operator)
+
+    def laid_out(results: list[Any]) -> list[Any]:
+        return results if declared.strides else [_row_major(result) for result in results]
+
     if ":" not in name:
-        results = run(replace(operation, operator=name), values)
-        return results if kernel(operation.operator).strides else [_row_major(result) for result in results]
+        return laid_out(run(replace(operation, operator=name), values))
 
     def each(inner: Call, tensors: Sequence[Any], function: Callable[[], Any]) -> Any:
         return after(inner, run(inner, tensors))[0]
@@ -210,7 +244,8 @@ def _by_operators(
         return after(operation, [result])[0] if type(result) is torch.Tensor else result
 
     with _watching(each, plainly):
-        return call(operation, values)
+        results = _results(operation, declared.reference, values)
+    return laid_out(results)
 
 
 def _row_major(result: Any) -> Any:

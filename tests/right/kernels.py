@@ -288,9 +288,7 @@ def pairwise_logsumexp(x: torch.Tensor, dim: int | Sequence[int], keepdim: bool 
         return (result if keepdim else _result(result, x, dimensions, False)), (x, result)
 
     def backward(gradient: torch.Tensor, x: torch.Tensor, result: torch.Tensor) -> torch.Tensor:
-        # Of nothing but zeros the sum is zero, and changes with none of them.
-        base = torch.where(result == -math.inf, 0.0, result)
-        return gradient.reshape(result.shape) * torch.exp(x - base)
+        return gradient.reshape(result.shape) * torch.exp(x - result)
 
     return _formula(forward, backward)(x)
 
