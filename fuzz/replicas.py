@@ -246,7 +246,8 @@ def _within(result: torch.Tensor, mask: torch.Tensor, noise: torch.Generator) ->
         return result
     coin = torch.randint(0, 2, mask.shape, generator=noise, device="cpu").to(mask.device, torch.bool)
     largest = torch.finfo(result.dtype).max
-    return torch.where(mask & coin, result.detach().clamp(-largest, largest), result)
+    plain = result.detach()
+    return _instead(result, torch.where(mask & coin, plain.clamp(-largest, largest), plain))
 
 
 def _without(result: Any, doubt: torch.Tensor | None, other: float) -> Any:
@@ -260,7 +261,24 @@ def _without(result: Any, doubt: torch.Tensor | None, other: float) -> Any:
     if result._version:
         result.data.copy_(spoilt)
         return result
-    return torch.where(doubt, spoilt, result)
+    return _instead(result, spoilt)
+
+
+def _instead(result: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """Other numbers in the place of a result, with the result's gradients: no right kernel has others there."""
+    import torch
+
+    class Instead(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, result: torch.Tensor) -> torch.Tensor:
+            return other
+
+        @staticmethod
+        def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+            return gradient
+
+    found: torch.Tensor = Instead.apply(result)  # type: ignore[no-untyped-call]
+    return found
 
 
 def _move(operator: str, result: Any, seen: set[int], noise: torch.Generator) -> Any:

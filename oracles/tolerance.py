@@ -45,6 +45,10 @@ _SPREADS = 8.0
 #: There are more layouts than those that were tried, and more orders: any two of a few terms are about as far apart.
 _LAYOUTS = 2.0
 
+#: Of a number, the share that it and its replicas are wrong by next to a pole; and how many times further from double
+#: precision another result may be there.
+_POLE, _FURTHER = 0.5, 64.0
+
 #: Of a number, the share that its tolerance is where it counts as ill-conditioned.
 _LOST = 0.1
 
@@ -161,6 +165,10 @@ def moved(
             b = baseline.to(wide)
             mine, theirs = (w - b).abs(), (g - b).abs()
             explained |= theirs <= 2 * mine + rtol * b.abs() + atol
+            # Next to a pole (the inverse of a singular matrix) no digit of the reference is right, nor of its replicas,
+            # and errors have no mean: another one is a few binades further off as often as not.
+            pole = (mine >= _POLE * scale) & (allowed >= _POLE * scale) & (scale > 0)
+            explained |= pole & (theirs <= _FURTHER * mine)
             # Where double precision disagrees with the reference, a target that keeps more precision between operators
             # than the reference does may overflow, underflow or be undefined as double precision is. Vendors call that
             # expected (pytorch 160730).
