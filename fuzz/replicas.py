@@ -227,8 +227,11 @@ def _finite(
         for place, (result, other) in enumerate(zip(results, seen, strict=True)):
             if infinite[place] and other.shape == result.shape:
                 found = torch.isinf(result.detach()) & torch.isfinite(other)
-                near[place] = found if near[place] is None else near[place] | found
-    return [result if mask is None else _within(result, mask, noise) for result, mask in zip(results, near, strict=True)]
+                earlier = near[place]
+                near[place] = found if earlier is None else earlier | found
+    return [
+        result if mask is None else _within(result, mask, noise) for result, mask in zip(results, near, strict=True)
+    ]
 
 
 def _scaled(tensor: torch.Tensor, steps: float) -> torch.Tensor:

@@ -65,7 +65,11 @@ class Metadata:
                     return doubt or self._fail("wrong shape", place, list(want.shape), list(got.shape))
                 if self.strides and part == "output" and want.numel() and _steps(want) != _steps(got):
                     found = self._fail("wrong strides", place, list(want.stride()), list(got.stride()))
-                    return replace(found, message=found.message + _SWITCH) if case.program.vocabulary == "kernel" else found
+                    return (
+                        replace(found, message=found.message + _SWITCH)
+                        if case.program.vocabulary == "kernel"
+                        else found
+                    )
         return Verdict(self.name, Outcome.PASS)
 
     def _doubted(

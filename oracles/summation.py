@@ -7,7 +7,7 @@ and a third, which meets infinities of both signs, NaN.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from shakeout.corpus.program import Call
@@ -102,9 +102,7 @@ def doubtful(
             except Exception:
                 return []  # not every operator takes magnitudes, and without a bound nothing is in doubt
             return [None if bound is None else _beyond(bound) for bound in bounds]
-        limits = [torch.finfo(size.dtype).max for size in sizes.values()]
-        totals = [float((s.double() ** (2 if last in _SQUARES else 1)).sum()) for s in sizes.values()]
-        if all(total < _ROOM * limit for total, limit in zip(totals, limits, strict=True)):
+        if not _spoilt(sizes.values(), last):
             return []
         everything = torch.ones((), dtype=torch.bool)
         return [everything if _floats(result) else None for result in run(operation, _copies(values, operands))]
@@ -131,11 +129,16 @@ def doubtful_gradients(
     """
     import torch
 
-    if _last(operation.operator) not in _PRODUCTS:
-        return {}
+    last = _last(operation.operator)
     sizes = {n: _magnitude(values[n].detach()) for n in operation.operands() if _floats(values[n])}
     grown = {place: _magnitude(gradient.detach()) for place, gradient in given.items()}
-    room = [torch.finfo(size.dtype).max ** (1 / 3) / max(1, size.numel()) for size in (*sizes.values(), *grown.values())]
+    if last not in _PRODUCTS:
+        # Where the call's own sums may overflow, nothing of its gradient is known.
+        everything = torch.ones((), dtype=torch.bool)
+        return dict.fromkeys(operands, everything) if _spoilt(sizes.values(), last) else {}
+    room = [
+        torch.finfo(size.dtype).max ** (1 / 3) / max(1, size.numel()) for size in (*sizes.values(), *grown.values())
+    ]
     most = [float(size.max()) if size.numel() else 0.0 for size in (*sizes.values(), *grown.values())]
     if all(one <= limit for one, limit in zip(most, room, strict=True)):
         return {}
@@ -185,6 +188,18 @@ def _large(size: torch.Tensor, last: str) -> bool:
         room = float(limits.max ** (1 / max(1, size.numel())))
         return most > room or least < float(limits.tiny ** (1 / max(1, size.numel())))
     return most > room / max(1, size.numel())
+
+
+def _spoilt(sizes: Iterable[torch.Tensor], last: str) -> bool:
+    """Whether the sum that is taken of an operand's magnitudes, or of their squares, comes near the largest number."""
+    import torch
+
+    if last in _FACTORS:
+        return any(_large(size, last) for size in sizes)
+    return any(
+        not float((size.double() ** (2 if last in _SQUARES else 1)).sum()) < _ROOM * torch.finfo(size.dtype).max
+        for size in sizes
+    )
 
 
 def _copies(values: Sequence[Any], operands: dict[int, torch.Tensor]) -> list[Any]:

@@ -159,7 +159,7 @@ def _rounded(
 
 
 def _widely(operation: Call, values: Sequence[Any]) -> list[Any] | None:
-    """A kernel's results by its reference in single precision, rounded once; None where nothing is of half precision."""
+    """A kernel's results by its reference in single precision, rounded once; None where nothing is in half."""
     import torch
 
     half = (torch.float16, torch.bfloat16)

@@ -1,9 +1,9 @@
 """Measures false alarms on right code of users: the kernels and runtimes of ``tests/right``.
 
-Run it directly: ``python tests/benchmarks/right.py [NAME ...] [--cases N] [--workers W] [--rows FILE]``. Each kernel and
-runtime is a target as a user's is, and gets the cases that a campaign would give it, relations included, until N were
-compared. Rows are appended to a file of JSON lines, one for each range of seeds; a further run goes on behind the last
-one and adds up what there is, so a measurement can be made of many runs. Workers are forked from one process that has
+Run it directly: ``python tests/benchmarks/right.py [NAME ...] [--cases N] [--workers W] [--rows FILE]``. Each kernel
+and runtime is a target as a user's is, and gets the cases that a campaign would give it, relations included, until N
+were compared. Rows are appended to a file of JSON lines, one for each range of seeds; a further run goes on behind the
+last one and adds up what there is, so a measurement can be made of many runs. Workers are forked from one process that has
 loaded everything; nothing is confirmed, minimised or stored, so that a case costs what it takes to grow, run and judge
 it. Zero findings in n cases bound the rate by 3/n at 95 % (the rule of three).
 
@@ -33,8 +33,7 @@ from typing import Any
 
 import torch
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.benchmarks.apart import each
 from tests.right.kernels import KERNELS
@@ -47,6 +46,7 @@ from shakeout.fuzz.execute import Shared, execute, related
 from shakeout.oracles.metamorphic import Derived
 from shakeout.oracles.verdict import Outcome
 
+ROOT = Path(__file__).parents[2]
 ROWS = ROOT / "docs" / "oracles" / "right.jsonl"
 
 #: Seeds of one row, and of one child process.
@@ -180,9 +180,10 @@ def ranges(rows: Sequence[dict[str, Any]], names: Sequence[str], cases: int) -> 
                 continue
             share = compared / seeds if seeds else 1.0
             expected[name] = compared + share * BATCH * (len(given[name]) - len(mine))
-        name = min((name for name in expected if expected[name] < cases), key=expected.__getitem__, default=None)
-        if name is None:
+        short = [name for name in expected if expected[name] < cases]
+        if not short:
             return
+        name = min(short, key=expected.__getitem__)
         first = next(n for n in range(0, sys.maxsize, BATCH) if n not in given[name])
         given[name].add(first)
         yield name, first, first + BATCH
@@ -217,7 +218,7 @@ def measure(names: Sequence[str], cases: int, workers: int, file: Path | None) -
     conduct.look()
     began, done = time.monotonic(), 0
     todo = ranges(rows, names, cases)
-    running: dict[Any, multiprocessing.Process] = {}
+    running: dict[Any, Any] = {}
     fork = multiprocessing.get_context("fork")
     while True:
         while len(running) < workers and (job := next(todo, None)) is not None:
@@ -225,16 +226,16 @@ def measure(names: Sequence[str], cases: int, workers: int, file: Path | None) -
             process = fork.Process(target=_serve, args=(sending, *job))
             process.start()
             sending.close()
-            running[receiving] = process
+            running[receiving] = receiving, process
         if not running:
             todo = ranges(rows, names, cases)
             if (job := next(todo, None)) is None:
                 return rows
             todo = ranges(rows, names, cases)
             continue
-        for receiving in multiprocessing.connection.wait(list(running)):
-            row = receiving.recv()
-            running.pop(receiving).join()
+        for ready in multiprocessing.connection.wait(list(running)):
+            row = running[ready][0].recv()
+            running.pop(ready)[1].join()
             rows.append(row)
             done += sum(row["status"].values())
             if file is not None:
@@ -260,7 +261,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(TARGETS)}; all by default")
     parser.add_argument("--cases", type=int, default=100, help="compared cases of each")
     parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 1)))
-    parser.add_argument("--rows", type=Path, default=None, help=f"file of JSON lines that is continued ({ROWS})")
+    parser.add_argument("--rows", type=Path, default=ROWS, help="file of JSON lines that is continued")
     options = parser.parse_args()
     unknown = [name for name in options.names if name not in TARGETS]
     if unknown:

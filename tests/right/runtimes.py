@@ -39,10 +39,11 @@ def as_bytes() -> Iterator[None]:
     """The elements as bytes in a host object, in row-major order."""
 
     def pack(tensor: torch.Tensor) -> Any:
-        plain = tensor.detach().resolve_conj().resolve_neg().contiguous().cpu()
-        # A copy of its own: a row-major tensor would be looked at, not held.
-        held = bytearray(plain.new_empty(plain.numel()).copy_(plain.reshape(-1)).view(torch.uint8).numpy().tobytes()) if plain.numel() else bytearray()
-        return held, tensor.dtype, tensor.shape, tensor.device
+        plain = tensor.detach().resolve_conj().resolve_neg().cpu()
+        if not plain.numel():
+            return b"", tensor.dtype, tensor.shape, tensor.device
+        flat = plain.new_empty(plain.numel()).copy_(plain.reshape(-1))  # a scalar may be a view with a stride
+        return bytearray(flat.view(torch.uint8).numpy()), tensor.dtype, tensor.shape, tensor.device
 
     def unpack(held: Any) -> torch.Tensor:
         data, dtype, shape, device = held
@@ -110,7 +111,9 @@ class _Recompute(TorchFunctionMode):
         if func not in _AGAIN or kwargs.get("out") is not None or kwargs.get("inplace") or not torch.is_grad_enabled():
             return func(*args, **kwargs)
         # An operand may be written to before the backward pass; what is computed again starts from a copy of it.
-        copies = [one.detach().clone().requires_grad_(one.requires_grad) if torch.is_tensor(one) else one for one in args]
+        copies = [
+            one.detach().clone().requires_grad_(one.requires_grad) if torch.is_tensor(one) else one for one in args
+        ]
         runs = iter((args,))
         return checkpoint(
             lambda *given: func(*next(runs, copies), **kwargs), *args, use_reentrant=False, preserve_rng_state=False
