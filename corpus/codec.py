@@ -1,5 +1,8 @@
 """Cases as text: versioned canonical JSON, safe to read from anyone.
 
+What is read is a case and nothing else: every operator and constant in it is one of its vocabulary (``admission.py``),
+and what is written can be read again.
+
 Canonical means: keys sorted, no white space, ASCII; equal cases have equal text, so the text is the identity. The
 published schema is ``corpus/data/case.schema.json``.
 """
@@ -7,21 +10,30 @@ published schema is ``corpus/data/case.schema.json``.
 from __future__ import annotations
 
 import json
+import keyword
 import math
 import re
+import reprlib
+import sys
 from typing import Any
 
 from shakeout.corpus.case import Case, InputSet, Scalar, Setting, Storage, Values, View
+from shakeout.corpus.declared import NotDeclared, check
 from shakeout.corpus.program import Arg, Call, Input, InvalidProgram, Name, Program, Ref, Slice, TensorType
+from shakeout.corpus.vocabularies.admission import admit, is_dtype
 
 __all__ = [
     "FORMAT",
+    "MAX_BYTES",
+    "CannotBeStored",
     "MalformedCase",
     "arg_from_json",
     "arg_to_json",
     "decode",
     "encode",
     "from_json",
+    "loads",
+    "stored",
     "to_json",
 ]
 
@@ -31,7 +43,7 @@ FORMAT = 1
 #: Deepest nesting of an argument; real ones have two or three levels.
 MAX_DEPTH = 32
 
-#: A case is a few kilobytes; what is larger than this was not written by Shakeout.
+#: A case is a few kilobytes; nothing larger than this is written, or read.
 MAX_BYTES = 4 << 20
 #: Most elements of one storage: 256 Mi, far above what a campaign draws.
 MAX_ELEMENTS = 1 << 28
@@ -42,6 +54,7 @@ _OPERATOR = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*(\.[A-Za-z_]
 _NAME = re.compile(r"torch\.[a-z][a-z0-9_]*", re.ASCII)
 _KEYWORD = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _DTYPE = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
+_KNOB = re.compile(r"[A-Za-z_][\w.]*", re.ASCII)
 _TARGET = re.compile(r"[A-Za-z_][\w.:-]*", re.ASCII)
 
 
@@ -49,9 +62,35 @@ class MalformedCase(ValueError):
     """A text that is not a case, or one that this version must not trust or cannot read."""
 
 
+class CannotBeStored(InvalidProgram):
+    """A case that could not be read again if it were written."""
+
+
 def encode(case: Case) -> str:
-    """The canonical text of a case."""
-    return json.dumps(to_json(case), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    """The canonical text of a case.
+
+    Raises:
+        CannotBeStored: it is larger, or nested deeper, than what is read again.
+    """
+    try:
+        text = json.dumps(to_json(case), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except ValueError as error:  # a whole number of thousands of digits
+        raise CannotBeStored(f"the case cannot be stored: {error}") from None
+    if len(text) > MAX_BYTES:
+        held = max((storage.size, n) for inputs in case.calls for n, storage in enumerate(inputs.storages))[0]
+        raise CannotBeStored(
+            f"the case has {len(text)} bytes as text, and at most {MAX_BYTES} are stored and read again; its largest "
+            f"tensor has {held} elements: make it smaller, or draw its values instead of writing them out"
+        )
+    return text
+
+
+def stored(case: Case) -> bool:
+    """Whether a case can be stored."""
+    try:
+        return bool(case.text)
+    except CannotBeStored:
+        return False
 
 
 def decode(text: str | bytes) -> Case:
@@ -62,11 +101,19 @@ def decode(text: str | bytes) -> Case:
     """
     if len(text) > MAX_BYTES:
         raise MalformedCase(f"the text has {len(text)} bytes; a case has at most {MAX_BYTES}")
+    return from_json(loads(text))
+
+
+def loads(text: str | bytes) -> Any:
+    """JSON values; raises MalformedCase and never another exception, however deep the text is nested."""
     try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        return json.loads(text)
+    except UnicodeDecodeError:
+        raise MalformedCase("not JSON: it is not even text") from None
+    except ValueError as error:
         raise MalformedCase(f"not JSON: {error}") from None
-    return from_json(data)
+    except RecursionError:
+        raise MalformedCase("not a case: it is nested too deep") from None
 
 
 def to_json(case: Case) -> dict[str, Any]:
@@ -141,6 +188,8 @@ def from_json(data: object) -> Case:
         )
     except InvalidProgram as error:
         raise MalformedCase(str(error)) from None
+    except RecursionError:
+        raise MalformedCase("not a case: it is nested too deep") from None
 
 
 def arg_to_json(arg: Arg) -> Any:
@@ -163,7 +212,7 @@ def _values(values: Values) -> dict[str, Any]:
     return {"kind": values.kind, "seed": values.seed, "low": _arg(values.low), "high": _arg(values.high)}
 
 
-def _arg(arg: Arg) -> Any:
+def _arg(arg: Arg, depth: int = 0) -> Any:
     if type(arg) is int or type(arg) is str or type(arg) is bool:  # by far the commonest
         return arg
     if type(arg) is Ref:
@@ -180,9 +229,11 @@ def _arg(arg: Arg) -> Any:
         case Name(name):
             return {"name": name}
         case Slice(start, stop, step):
-            return {"slice": [_arg(start), _arg(stop), _arg(step)]}
+            return {"slice": [_arg(part, depth + 1) for part in (start, stop, step)]}
         case tuple():
-            return [_arg(item) for item in arg]
+            if depth >= MAX_DEPTH:
+                raise CannotBeStored(f"an argument is nested more than {MAX_DEPTH} deep")
+            return [_arg(item, depth + 1) for item in arg]
         case _ if arg is ...:
             return {"ellipsis": True}
     raise InvalidProgram(f"an argument of type {type(arg).__name__} cannot be stored: {arg!r}")
@@ -200,7 +251,7 @@ def _get(data: object, key: str, kind: type, where: str) -> Any:
 
 
 def _show(value: object) -> str:
-    text = repr(value)
+    text = reprlib.repr(value)  # which looks at the outermost levels only
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -208,6 +259,13 @@ def _text(data: object, key: str, pattern: re.Pattern[str], where: str) -> str:
     value: str = _get(data, key, str, where)
     if not pattern.fullmatch(value):
         raise MalformedCase(f"{where}.{key}: {_show(value)} is not a valid name")
+    return value
+
+
+def _dtype(data: object, key: str, where: str) -> str:
+    value = _text(data, key, _DTYPE, where)
+    if not is_dtype(value):
+        raise MalformedCase(f"{where}.{key}: {_show(value)} is not a dtype")
     return value
 
 
@@ -227,7 +285,7 @@ def _sizes(data: object, key: str, where: str) -> tuple[int, ...]:
 
 
 def _read_type(data: object, where: str) -> TensorType:
-    return TensorType(_text(data, "dtype", _DTYPE, where), _sizes(data, "shape", where))
+    return TensorType(_dtype(data, "dtype", where), _sizes(data, "shape", where))
 
 
 def _read_program(data: dict[str, Any]) -> Program:
@@ -243,7 +301,7 @@ def _read_program(data: dict[str, Any]) -> Program:
         where = f"program.calls[{number}]"
         keywords = _get(item, "kwargs", dict, where)
         for key in keywords:
-            if not _KEYWORD.fullmatch(key):
+            if not _KEYWORD.fullmatch(key) or keyword.iskeyword(key) or key == "__debug__":
                 raise MalformedCase(f"{where}.kwargs: {_show(key)} is not a keyword")
         calls.append(
             Call(
@@ -261,7 +319,9 @@ def _read_program(data: dict[str, Any]) -> Program:
     for value in returns:
         if not isinstance(value, int) or isinstance(value, bool):
             raise MalformedCase(f"program.returns: {_show(value)} is not a value number")
-    return Program(inputs, tuple(calls), tuple(returns), _text(data, "vocabulary", _DTYPE, "program"))
+    program = Program(inputs, tuple(calls), tuple(returns), _text(data, "vocabulary", _DTYPE, "program"))
+    admit(program)
+    return program
 
 
 def _read_inputs(data: object, where: str) -> InputSet:
@@ -273,7 +333,7 @@ def _read_inputs(data: object, where: str) -> InputSet:
             raise MalformedCase(f"{here}.size: {size} is not between 0 and {MAX_ELEMENTS}")
         storages.append(
             Storage(
-                _text(item, "dtype", _DTYPE, here),
+                _dtype(item, "dtype", here),
                 size,
                 _read_values(_get(item, "values", dict, here), size, here),
             )
@@ -284,7 +344,7 @@ def _read_inputs(data: object, where: str) -> InputSet:
         offset = _get(item, "offset", int, here)
         view = View(
             storage=_get(item, "storage", int, here),
-            dtype=_text(item, "dtype", _DTYPE, here),
+            dtype=_dtype(item, "dtype", here),
             shape=_sizes(item, "shape", here),
             strides=_sizes(item, "strides", here),
             offset=offset,
@@ -314,7 +374,7 @@ def _read_values(data: dict[str, Any], size: int, where: str) -> Values:
     seed = _get(data, "seed", int, where)
     bounds = [_read_arg(data.get(key), where) for key in ("low", "high")]
     for bound in bounds:
-        if not isinstance(bound, int | float) or isinstance(bound, bool) or not math.isfinite(bound):
+        if not isinstance(bound, int | float) or isinstance(bound, bool) or not abs(bound) <= sys.float_info.max:
             raise MalformedCase(f"{where}.values: the bounds are {_show(bounds)}, expected two finite numbers")
     if not 0 <= seed < 1 << 31:
         raise MalformedCase(f"{where}.values.seed: {seed} is not between 0 and 2**31 - 1")
@@ -325,11 +385,17 @@ def _read_setting(data: dict[str, Any]) -> Setting:
     knobs: list[tuple[str, Scalar]] = []
     for name, value in _get(data, "knobs", dict, "setting").items():
         scalar = _read_arg(value, "setting.knobs")
-        if not isinstance(scalar, bool | int | float | str | None) or not re.fullmatch(r"[A-Za-z_][\w.]*", name):
+        if not isinstance(scalar, bool | int | float | str | None) or not _KNOB.fullmatch(name):
             raise MalformedCase(f"setting.knobs: {_show(name)}: {_show(value)} is not a knob")
         knobs.append((name, scalar))
+    target = _text(data, "target", _TARGET, "setting")
+    if ":" in target:
+        try:
+            check(target)
+        except NotDeclared as error:
+            raise MalformedCase(f"setting.target: {error}") from None
     return Setting(
-        target=_text(data, "target", _TARGET, "setting"),
+        target=target,
         knobs=tuple(sorted(knobs)),
         mode=_choice(data, "mode", ("inference", "training"), "setting"),
         device=_choice(data, "device", ("cpu", "cuda"), "setting"),
@@ -354,7 +420,10 @@ def _read_arg(data: object, where: str, depth: int = 0) -> Any:
         case {"complex": [real, imaginary], **rest} if not rest:
             parts = _read_arg(real, where, depth + 1), _read_arg(imaginary, where, depth + 1)
             if all(isinstance(part, int | float) and not isinstance(part, bool) for part in parts):
-                return complex(*parts)
+                try:
+                    return complex(*parts)
+                except OverflowError:  # a whole number beyond what a float holds
+                    pass
         case {"ref": int() as index, **rest} if not rest and not isinstance(index, bool):
             return Ref(index)
         case {"name": str() as name, **rest} if not rest and _NAME.fullmatch(name):

@@ -7,18 +7,17 @@ target only. It exits 0 (no difference), 1 (difference) or 125 (cannot run), as 
 
 from __future__ import annotations
 
-import functools
-import inspect
 import textwrap
 from collections.abc import Collection, Mapping, Sequence
-from types import FunctionType
 from typing import Any
 
 from shakeout.corpus.case import Case, InputSet, Promise, Storage, View, contiguous
 from shakeout.corpus.program import Program
+from shakeout.corpus.source import source_of
 from shakeout.corpus.vocabularies import vocabulary
+from shakeout.corpus.vocabularies.admission import admit
 
-__all__ = ["body", "load", "network", "standalone", "value_names"]
+__all__ = ["body", "definition", "inputs", "load", "network", "standalone", "value_names"]
 
 INDENT = "    "
 
@@ -31,6 +30,23 @@ def value_names(program: Program) -> list[str]:
 
 def network(program: Program, device: str = "cpu") -> str:
     """The network as source: ``bind(tensors)`` gives the callable, ``arguments(tensors)`` what it is called with."""
+    inputs = [i for i, given in enumerate(program.inputs) if given.role == "input"]
+    parameters = [i for i, given in enumerate(program.inputs) if given.role == "parameter"]
+    picked = ", ".join(f"tensors[{i}]" for i in parameters)
+    bound = f"Network({picked})" if parameters else "program"
+    arguments = ", ".join(f"tensors[{i}]" for i in inputs)
+    bind = f"def bind(tensors):\n    return {bound}"
+    return f"{definition(program, device)}\n\n\n{bind}\n\n\ndef arguments(tensors):\n    return [{arguments}]\n"
+
+
+def definition(program: Program, device: str = "cpu") -> str:
+    """The function ``program``, or the class ``Network`` of one with parameters, as source without a last newline.
+
+    Raises:
+        NotAdmitted: it calls what no case may call. That was decided where the case was read; it is asked again here
+            because nothing becomes text in any other way.
+    """
+    admit(program)
     words = vocabulary(program.vocabulary)
     names = value_names(program)
     parameters = [i for i, given in enumerate(program.inputs) if given.role == "parameter"]
@@ -52,7 +68,6 @@ def network(program: Program, device: str = "cpu") -> str:
     if not parameters:
         head = f"def program({', '.join(part for part in (given, *extra) if part)}):\n"
         text = head + textwrap.indent("\n".join(lines), INDENT)
-        bind = "def bind(tensors):\n    return program"
     else:
         owned = [names[i] for i in parameters]
         text = "class Network(torch.nn.Module):\n"
@@ -62,10 +77,7 @@ def network(program: Program, device: str = "cpu") -> str:
         text += f"\n    def forward({', '.join(['self', *([given] if given else []), *extra])}):\n"
         text += "".join(f"        {name} = self.{name}\n" for name in owned)
         text += textwrap.indent("\n".join(lines), 2 * INDENT)
-        picked = ", ".join(f"tensors[{i}]" for i in parameters)
-        bind = f"def bind(tensors):\n    return Network({picked})"
-    arguments = ", ".join(f"tensors[{i}]" for i in inputs)
-    return f"{text}\n\n\n{bind}\n\n\ndef arguments(tensors):\n    return [{arguments}]\n"
+    return text
 
 
 def _dtype(name: str) -> str:
@@ -132,18 +144,21 @@ def _inputs(inputs: InputSet, names: list[str], number: int, device: str, traini
         text = f"strided(s{view.storage}, {_dtype(view.dtype)}, {view.shape}, {view.strides}, {view.offset})"
         lines.append(f"{name} = {text}{'.detach().requires_grad_()' if leaf else ''}")
     lines.append(f"return [{', '.join(names)}]")
-    return f"def inputs_{number}():\n" + textwrap.indent("\n".join(lines), INDENT) + "\n"
+    return f"def inputs_{number}():\n" + textwrap.indent("\n".join(lines), INDENT)
+
+
+def inputs(case: Case) -> list[str]:
+    """For each call the function ``inputs_0`` and so on, as source without a last newline."""
+    names = value_names(case.program)[: len(case.program.inputs)]
+    training = case.setting.mode == "training"
+    return [_inputs(given, names, i, case.setting.device, training) for i, given in enumerate(case.calls)]
 
 
 def body(case: Case) -> str:
     """The network and the inputs of each call, as source text without imports."""
-    names = value_names(case.program)[: len(case.program.inputs)]
-    training = case.setting.mode == "training"
-    parts = [network(case.program, case.setting.device)]
-    for number, inputs in enumerate(case.calls):
-        parts.append(_inputs(inputs, names, number, case.setting.device, training))
     makers = ", ".join(f"inputs_{i}" for i in range(len(case.calls)))
-    return "\n\n".join(parts) + f"\n\nCALLS = [{makers}]\n"
+    parts = [network(case.program, case.setting.device).rstrip(), *inputs(case)]
+    return "\n\n\n".join(parts) + f"\n\n\nCALLS = [{makers}]\n"
 
 
 def load(case: Case, text: str | None = None) -> dict[str, Any]:
@@ -164,11 +179,6 @@ def load(case: Case, text: str | None = None) -> dict[str, Any]:
     source = body(case) if text is None else text
     exec(compile(source, f"<case {case.id}>", "exec"), namespace)
     return namespace
-
-
-@functools.cache
-def _source(function: FunctionType) -> str:
-    return inspect.getsource(function)
 
 
 def standalone(
@@ -231,7 +241,7 @@ def standalone(
         f"PACKAGES = {['torch', *packages]!r}\n"
         "# What must agree beside the meaning: layout means strides and shared memory, bits the random state too.\n"
         f"PROMISES = {sorted(promises)!r}",
-        *(_source(function).rstrip() for function in wanted),
+        *(source_of(function) for function in wanted),
         f'if __name__ == "__main__":\n    sys.exit({call})',
     ]
     return "\n\n\n".join(parts) + "\n"

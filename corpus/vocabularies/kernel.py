@@ -15,30 +15,46 @@ from typing import Any
 from shakeout.corpus.declared import Kernel, NotDeclared, find, import_lines, local_name
 from shakeout.corpus.program import Arg, Call, InvalidProgram, Name, Program, Ref, Slice
 from shakeout.corpus.vocabularies import torch as plain
-from shakeout.corpus.vocabularies.torch import UnknownOperator, argument, value, widened, wider
+from shakeout.corpus.vocabularies.torch import (
+    UnknownOperator,
+    argument,
+    constant,
+    family,
+    operators,
+    spelled,
+    value,
+    widened,
+    wider,
+)
+from shakeout.corpus.vocabularies.traits import Traits
 
 __all__ = [
+    "REFERENCE",
+    "SIMPLEST",
     "UnknownOperator",
     "argument",
     "bindings",
     "call",
     "called",
+    "constant",
     "evaluate",
     "expression",
-    "hazards",
+    "family",
     "imports",
     "kernel",
     "meaning",
     "namespace",
     "operators",
     "resolve",
-    "sized_by_values",
+    "spelled",
+    "traits",
     "value",
     "widened",
     "wider",
+    "written",
 ]
 
-operators, sized_by_values = plain.operators, plain.sized_by_values
+REFERENCE, SIMPLEST = plain.REFERENCE, plain.SIMPLEST
 
 
 def kernel(operator: str) -> Kernel:
@@ -84,9 +100,60 @@ def meaning(operator: str) -> str:
     return next((name for name, function in operators().items() if function is reference), operator)
 
 
-def hazards(operator: str) -> frozenset[str]:
-    """The hazards that an operator, or any operator of torch behind a kernel, declares."""
-    return frozenset().union(*(plain.hazards(name) for name in called(operator)))
+#: What a kernel need not have in common with the operator behind it, because it may compute it by another algorithm.
+#: Replicas move, and may let overflow, what the operators of its reference add up, which have these traits themselves.
+_ALGORITHM: Any = {
+    "exactness": "",
+    "rounded": False,
+    "majorant": "",
+    "addition": "",
+    "transforms": False,
+    "waves": False,
+    "homogeneous": False,
+    "elementwise": False,
+}
+
+#: What a kernel must not be given, or leaves open, as soon as one of several operators behind it does.
+_CARRIED = (
+    "division",
+    "shift",
+    "counts",
+    "pairs",
+    "loops",
+    "finite",
+    "pivots",
+    "elsewhere",
+    "reshapes",
+    "places",
+    "unordered",
+)
+
+
+@functools.cache
+def traits(operator: str) -> Traits:
+    """The traits of an operator; of a kernel those that it has in common with what its reference calls.
+
+    What that adds up, and in which way, is not among them: a kernel may compute it by another algorithm.
+    """
+    if ":" not in operator:
+        return plain.traits(operator)
+    own, name = plain.traits(operator), meaning(operator)
+    if ":" not in name:
+        return replace(plain.traits(name), in_place=own.in_place, internal=own.internal, **_ALGORITHM)
+    inside = [plain.traits(one) for one in called(operator)]
+    carried: Any = {trait: any(getattr(one, trait) for one in inside) for trait in _CARRIED}
+    return replace(
+        own,
+        hazards=frozenset[str]().union(*(one.hazards for one in inside)),
+        # Which of its results carries on a result that is ambiguous is only known of an operator itself.
+        ambiguous=inside[0].ambiguous if len(inside) == 1 else frozenset(),
+        **carried,
+    )
+
+
+def written(operation: Call) -> tuple[int, ...]:
+    """The operands that a call writes to; of a kernel its name tells, and ``out``."""
+    return plain.written(operation)
 
 
 def call(operation: Call, tensors: Sequence[Any]) -> list[Any]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 
 from shakeout.corpus.case import Case, InputSet, Storage, View, contiguous
-from shakeout.corpus.program import Arg, Call, Program, Ref, Slice
+from shakeout.corpus.program import Arg, Program, Ref, Slice
+from shakeout.corpus.vocabularies import vocabulary
+from shakeout.corpus.vocabularies.operator import identify
 
 __all__ = ["DTYPES", "Size", "elements", "item_cost", "simpler_dtypes", "size"]
 
@@ -20,9 +22,6 @@ DTYPES = (
 ).split()
 
 _RANK = {dtype: rank for rank, dtype in enumerate(DTYPES)}
-
-#: Operators that say nothing about what fails, from the simplest; any other counts more.
-PLAIN = {"torch.clone": 0, "torch.neg": 1, "torch.add": 2}
 
 
 def simpler_dtypes(dtype: str) -> tuple[str, ...]:
@@ -40,7 +39,7 @@ def size(case: Case) -> Size:
     views = [view for inputs in case.calls for view in inputs.views]
     return (
         len(program.calls),
-        sum(_operator_cost(call) for call in program.calls),
+        _operator_costs(program),
         len(program.inputs) + len(program.returns),
         elements(case),
         sum(len(view.shape) for view in views),
@@ -62,10 +61,9 @@ def elements(case: Case) -> int:
     return sum(math.prod(view.shape) for inputs in case.calls for view in inputs.views)
 
 
-def _operator_cost(call: Call) -> int:
-    if call.operator.startswith("torch.ops."):
-        return 4
-    return PLAIN.get(call.operator, 3)
+def _operator_costs(program: Program) -> int:
+    simplest = {operator: cost for cost, operator in enumerate(vocabulary(program.vocabulary).SIMPLEST)}
+    return sum(simplest.get(one, len(simplest) + identify(one).library) for one in program.operators())
 
 
 def _layout_cost(inputs: InputSet) -> int:

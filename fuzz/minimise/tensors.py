@@ -9,10 +9,12 @@ from dataclasses import replace
 from typing import Any
 
 from shakeout.corpus.case import Case, InputSet, Storage, Values, View, contiguous
+from shakeout.corpus.edit import with_inputs
 from shakeout.corpus.program import Arg, Call, Name
-from shakeout.fuzz.minimise.edit import as_literal, chunks, compacted, dense, items_of, own_storage, shaped, with_inputs
+from shakeout.corpus.vocabularies import vocabulary
+from shakeout.fuzz.minimise.edit import as_literal, chunks, compacted, dense, items_of, own_storage, shaped
 from shakeout.fuzz.minimise.measure import item_cost, simpler_dtypes
-from shakeout.fuzz.minimise.sizes import scaled
+from shakeout.generators.sizes import scaled
 
 __all__ = ["capped", "dtypes", "ladder", "layouts", "numbers", "ranks", "resized", "values"]
 
@@ -86,7 +88,8 @@ def _resized(case: Case, change: Callable[[int, int, int, int], int], sizes: Map
         change: from input set, input, dimension and size to the new size.
         sizes: old to new; whole numbers among the arguments that follow.
     """
-    calls = tuple(scaled(call, sizes) for call in case.program.calls) if sizes else case.program.calls
+    words = vocabulary(case.program.vocabulary)
+    calls = tuple(scaled(call, sizes, words) for call in case.program.calls) if sizes else case.program.calls
     if sizes and calls == case.program.calls:
         return
     shapes = [

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 
 from shakeout.corpus import codec
 from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View, contiguous
+from shakeout.corpus.declared import ALLOWED
 from shakeout.corpus.program import Call, Input, Name, Program, Ref, Role, Slice, TensorType
 
 SCHEMA = json.loads((Path(codec.__file__).parent / "data" / "case.schema.json").read_text())
@@ -68,8 +70,16 @@ def cases(draw: st.DrawFn) -> Case:
     roles: list[Role] = draw(
         st.lists(st.sampled_from(["input", "parameter"]), min_size=len(inputs), max_size=len(inputs))
     )
-    program = Program(tuple(map(Input, inputs, roles)), tuple(calls), (draw(st.integers(0, count - 1)),))
+    program = Program(tuple(map(Input, inputs, roles)), tuple(calls), (draw(st.integers(0, count - 1)),), "kernel")
     return Case(program, (InputSet(tuple(storages), tuple(views)),), setting)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _allowed() -> Iterator[None]:
+    """The kernels of these cases are somebody's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(ALLOWED, "mine.kernels")
+        yield
 
 
 @given(cases())

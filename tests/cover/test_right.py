@@ -16,9 +16,9 @@ from shakeout.corpus.declared import find
 from shakeout.corpus.program import Arg, Call, Input, Program, Ref, TensorType
 from shakeout.corpus.vocabularies import kernel as words
 from shakeout.fuzz import runs
-from shakeout.fuzz.execute import Result, execute
+from shakeout.fuzz.execute import execute
 from shakeout.fuzz.replicas import replica
-from shakeout.generators.definedness import traits
+from shakeout.fuzz.results import Result
 from shakeout.oracles import tolerance
 from shakeout.oracles.verdict import Outcome
 from shakeout.targets.target import target
@@ -214,8 +214,9 @@ def test_next_to_a_pole_nothing_is_known() -> None:
 
 def test_a_composed_kernel_has_the_traits_of_what_its_reference_calls() -> None:
     name = f"{picked.__module__}:picked"
+    traits = words.traits(name)
     assert {"torch.Tensor.topk", "torch.Tensor.div"} <= set(words.called(name))
-    assert (traits(name).ties, traits(name).division, traits(name).finite) == (True, True, False)
+    assert (traits.ties, traits.division, traits.finite) == (True, True, False)
     product = f"{by_parity.__module__}:by_parity"
     assert words.called(product) == ("torch.mm",)
 

@@ -1,29 +1,27 @@
-"""Whether a candidate means anything, and which types its results have: it is run call by call by the reference.
+"""Whether a changed case means anything, and which types its results have: it is run call by call by the reference.
 
-The rules are those under which programs grow. They hold for a candidate only if they held for the case that is
-minimised, because a case that a person wrote need not keep them.
+The rules are those under which programs grow. They are asked of a candidate only if the case that it was made of keeps
+them, because a case that a person wrote need not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from shakeout.corpus import codec
 from shakeout.corpus.case import Case, InputSet
-from shakeout.corpus.program import Arg, Call, Program, Ref, TensorType
-from shakeout.corpus.program import mapped as replaced
-from shakeout.corpus.vocabularies.torch import written
-from shakeout.fuzz.minimise.sizes import scaled
+from shakeout.corpus.program import Arg, Call, Program, Ref, TensorType, mapped
+from shakeout.corpus.vocabularies import Vocabulary, vocabulary
+from shakeout.generators.sizes import scaled
 
 if TYPE_CHECKING:
     import torch
 
-    from shakeout.fuzz.compose import Made
-    from shakeout.fuzz.protocol import Job
+    from shakeout.corpus.vocabularies.traits import Traits
 
-__all__ = ["DEMANDS", "Demands", "Unsettled", "compose", "mapped", "prepare", "settle", "written"]
+__all__ = ["DEMANDS", "Demands", "Unsettled", "settle"]
 
 
 class Unsettled(Exception):
@@ -47,22 +45,6 @@ class Demands:
 DEMANDS = (Demands(), Demands(finite=False), Demands(defined=False, finite=False))
 
 
-# --- for workers: this module makes the case of a job ---------------------------------------------------------------
-
-
-def prepare(say: Callable[[str], None]) -> None:
-    """Load what ``compose`` needs, before any fork."""
-    import shakeout.generators.inputsets  # noqa: F401
-
-
-def compose(job: Job, before_call: Callable[[str], None] | None = None) -> Made:
-    """The settled case of a job whose recipe holds the text of a candidate and the demands; raises Unsettled."""
-    from shakeout.fuzz.compose import Made
-
-    demands = Demands(job.recipe["defined"], job.recipe["finite"])
-    return Made(settle(codec.decode(job.recipe["candidate"]), demands))
-
-
 # --- settling -------------------------------------------------------------------------------------------------------
 
 
@@ -80,7 +62,10 @@ def settle(case: Case, demands: Demands = DEMANDS[0]) -> Case:
             raise Unsettled("another form of result in a later call")
         if [len(call.results) for call in again.calls] != [len(call.results) for call in settled.calls]:
             raise Unsettled("another number of results in a later call")
-    return replace(case, program=settled)
+    found = replace(case, program=settled)
+    if not codec.stored(found):
+        raise Unsettled("it is larger than what can be stored")
+    return found
 
 
 def _run(program: Program, inputs: InputSet, training: bool, demands: Demands, *, follow: bool) -> Program:
@@ -89,6 +74,7 @@ def _run(program: Program, inputs: InputSet, training: bool, demands: Demands, *
     from shakeout.generators.definedness import ordinary
     from shakeout.generators.inputsets import tensors_of
 
+    words = vocabulary(program.vocabulary)
     try:
         given = tensors_of(inputs, training)
     except Exception as error:
@@ -111,15 +97,18 @@ def _run(program: Program, inputs: InputSet, training: bool, demands: Demands, *
     before = torch.default_generator.get_state()
     with torch.set_grad_enabled(training):
         for call in program.calls:
-            moved = mapped(call, numbers)
             try:
-                form, results, kept = _call(moved, values, training, demands)
+                moved = mapped(call, numbers)
+            except KeyError:
+                raise Unsettled("an operand does not exist any more") from None
+            try:
+                form, results, kept = _call(moved, values, training, demands, words)
             except Unsettled:
-                follows = scaled(moved, sizes)
+                follows = scaled(moved, sizes, words)
                 if follows == moved:
                     raise
                 moved = follows
-                form, results, kept = _call(moved, values, training, demands)
+                form, results, kept = _call(moved, values, training, demands, words)
             found = [
                 _type(tensor) if position < len(kept) and kept[position] else None
                 for position, tensor in enumerate(results)
@@ -128,7 +117,7 @@ def _run(program: Program, inputs: InputSet, training: bool, demands: Demands, *
                 numbers[old + position] = Ref(len(values) + position)
                 if result is None:
                     found[position] = None  # it means nothing, as it did before
-            if follow and _sized_by_values(moved, values):
+            if follow and _sized_by_values(moved, values, words):
                 sizes |= _changes(call.results, found)
             calls.append(replace(moved, form=form, results=tuple(found)))
             old += len(call.results)
@@ -145,25 +134,26 @@ def _run(program: Program, inputs: InputSet, training: bool, demands: Demands, *
         raise Unsettled(str(error)) from None
 
 
-def _call(call: Call, values: list[Any], training: bool, demands: Demands) -> tuple[Any, list[Any], list[bool]]:
+def _call(
+    call: Call, values: list[Any], training: bool, demands: Demands, words: Vocabulary
+) -> tuple[Any, list[Any], list[bool]]:
     """Form and results of one call, and which of them are defined tensors."""
     import torch
 
-    from shakeout.corpus.vocabularies import kernel as words
     from shakeout.generators.calls import Rejected, perform
-    from shakeout.generators.definedness import after, before, ordinary, traits, undefined_results
+    from shakeout.generators.definedness import after, before, ordinary, undefined_results
 
     try:
-        kind, function = traits(call.operator), words.resolve(call.operator)
+        kind, function = words.traits(call.operator), words.resolve(call.operator)
     except ValueError as error:
         raise Unsettled(str(error)) from error
     used = [values[number] for number in call.operands()]
-    targets = [values[number] for number in written(call)]
+    targets = [values[number] for number in words.written(call)]
     if not all(isinstance(tensor, torch.Tensor) for tensor in used):
         raise Unsettled("an operand is no tensor")
     try:
         if demands.defined:
-            reason = before(kind, used, targets, call.args, call.kwargs) or _twice(call, values)
+            reason = before(kind, used, targets, call.args, call.kwargs) or _twice(call, values, kind)
             if reason is not None:
                 raise Unsettled(reason)
         form, results = perform(function, call.args, call.kwargs, values)
@@ -184,14 +174,12 @@ def _call(call: Call, values: list[Any], training: bool, demands: Demands) -> tu
     return form, results, [isinstance(t, torch.Tensor) and i not in undefined for i, t in enumerate(results)]
 
 
-def _sized_by_values(call: Call, values: Sequence[torch.Tensor]) -> bool:
+def _sized_by_values(call: Call, values: Sequence[torch.Tensor], words: Vocabulary) -> bool:
     import torch
-
-    from shakeout.corpus.vocabularies import kernel as words
 
     if call.operator == "torch.Tensor.__getitem__":
         return any(values[number].dtype == torch.bool for number in call.operands())
-    return words.sized_by_values(call.operator)
+    return words.traits(call.operator).sized_by_values
 
 
 def _changes(before: Sequence[TensorType | None], after: Sequence[TensorType | None]) -> dict[int, int]:
@@ -205,17 +193,15 @@ def _changes(before: Sequence[TensorType | None], after: Sequence[TensorType | N
     }
 
 
-def _twice(call: Call, values: Sequence[torch.Tensor]) -> str | None:
+def _twice(call: Call, values: Sequence[torch.Tensor], traits: Traits) -> str | None:
     """Why the order of writes would matter: two indices name one place."""
     import torch
 
-    from shakeout.corpus.vocabularies import kernel as words
-
-    if "duplicates" not in words.hazards(call.operator):
+    if "duplicates" not in traits.hazards:
         return None
     places = [values[number] for number in call.operands()]
     places = [t for t in places if t.dtype in (torch.int64, torch.int32) and t.numel() > 1]
-    if "scatter" in call.operator.rpartition(".")[2]:
+    if traits.scatters:
         numbers = [arg for arg in (*call.args, *(value for _, value in call.kwargs)) if type(arg) is int]
         if not places or not numbers or not places[0].dim():
             return None
@@ -237,18 +223,3 @@ def _type(tensor: Any) -> TensorType | None:
     if tensor.dtype not in NAMES or tensor.layout != torch.strided or tensor.is_quantized:
         raise Unsettled("a result is no plain tensor")
     return TensorType(NAMES[tensor.dtype], tuple(map(int, tensor.shape)))
-
-
-# --- numbers --------------------------------------------------------------------------------------------------------
-
-
-def mapped(call: Call, arguments: Mapping[int, Arg]) -> Call:
-    """The call with its operands replaced by other arguments.
-
-    Raises:
-        Unsettled: an operand has no replacement.
-    """
-    try:
-        return replaced(call, arguments)
-    except KeyError:
-        raise Unsettled("an operand does not exist any more") from None
