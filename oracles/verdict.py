@@ -44,8 +44,8 @@ class Question:
     uninitialised memory is filled with NaN: a program whose meaning is defined does not notice either. ``resaved`` is
     the reference whose backward pass finds copies in another layout, by ``number``, of what autograd saved.
     ``reseeded`` is the reference from another random state. ``operand`` is the reference that returns value ``number``
-    of the program alone. ``exact`` is the reference in double precision where all of its results are proven to be exact. ``parent`` is
-    what the reference showed of the case that a metamorphic relation changed.
+    of the program alone. ``exact`` is the reference in double precision where all of its results are proven to be
+    exact. ``parent`` is what the reference showed of the case that a metamorphic relation changed.
     """
 
     what: Literal[

@@ -3,9 +3,9 @@
 Run it directly: ``python tests/benchmarks/right.py [NAME ...] [--cases N] [--workers W] [--rows FILE]``. Each kernel
 and runtime is a target as a user's is, and gets the cases that a campaign would give it, relations included, until N
 were compared. Rows are appended to a file of JSON lines, one for each range of seeds; a further run goes on behind the
-last one and adds up what there is, so a measurement can be made of many runs. Workers are forked from one process that has
-loaded everything; nothing is confirmed, minimised or stored, so that a case costs what it takes to grow, run and judge
-it. Zero findings in n cases bound the rate by 3/n at 95 % (the rule of three).
+last one and adds up what there is, so a measurement can be made of many runs. Workers are forked from one process that
+has loaded everything; nothing is confirmed, minimised or stored, so that a case costs what it takes to grow, run and
+judge it. Zero findings in n cases bound the rate by 3/n at 95 % (the rule of three).
 
 A finding is told with the id and the text of its case: ``shakeout replay`` in the root of the repository takes it.
 """
