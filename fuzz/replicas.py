@@ -17,7 +17,7 @@ from shakeout.corpus import script
 from shakeout.corpus.case import Case
 from shakeout.corpus.observation import Observation
 from shakeout.corpus.program import Call
-from shakeout.corpus.vocabularies import Vocabulary, vocabulary
+from shakeout.corpus.vocabularies import Vocabulary, kernel, vocabulary
 from shakeout.corpus.vocabularies.traits import Traits
 from shakeout.fuzz.runs import observe
 from shakeout.oracles import summation
@@ -49,7 +49,8 @@ def replica(case: Case, number: int) -> Observation:
     noise = torch.Generator("cpu").manual_seed(number)
     program, device = case.program, case.setting.device
     # A kernel that fuses operators of half precision may keep what is between them in single precision.
-    more = {"fused": number % 2 == 1} if program.vocabulary == "kernel" else {}
+    fused = program.vocabulary == "kernel" and number % 2 == 1
+    evaluate = kernel.evaluate_fused if fused else words.evaluate
 
     def run(operation: Call, values: Sequence[Any]) -> list[Any]:
         if ":" in operation.operator:
@@ -91,7 +92,7 @@ def replica(case: Case, number: int) -> Observation:
                 return [_move(traits, result, seen, noise) for result in results]
 
             with contextlib.nullcontext() if device == "cpu" else torch.device(device):
-                values: Sequence[torch.Tensor] = words.evaluate(program, tensors, after, run, **more)
+                values: Sequence[torch.Tensor] = evaluate(program, tensors, after, run)
             return [values[i] for i in program.returns]
 
         return moved

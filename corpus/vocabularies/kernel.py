@@ -38,6 +38,7 @@ __all__ = [
     "called",
     "constant",
     "evaluate",
+    "evaluate_fused",
     "expression",
     "family",
     "imports",
@@ -177,8 +178,6 @@ def evaluate(
     tensors: Sequence[Any],
     after: Callable[[Call, list[Any]], list[Any]] | None = None,
     run: Callable[[Call, Sequence[Any]], list[Any]] = call,
-    *,
-    fused: bool = False,
 ) -> list[Any]:
     """Interpret a program, call by call; all its values, by number.
 
@@ -187,9 +186,31 @@ def evaluate(
 
     ``after`` sees each call with its results and returns what takes their place. Of a kernel it also sees copies of the
     operands: a kernel may add up in another order, and how much that moves a sum that cancels, only its terms tell.
-    Where the reference is made of many operators of torch, ``after`` sees the result of each of them as well; and with
-    ``fused`` those of half precision are in single precision, as a kernel holds them that rounds once, in the end.
+    Where the reference is made of many operators of torch, ``after`` sees the result of each of them as well.
     """
+    return _evaluate(program, tensors, after, run, fused=False)
+
+
+def evaluate_fused(
+    program: Program,
+    tensors: Sequence[Any],
+    after: Callable[[Call, list[Any]], list[Any]] | None = None,
+    run: Callable[[Call, Sequence[Any]], list[Any]] = call,
+) -> list[Any]:
+    """As ``evaluate``, but what lies between several operators of a kernel's reference is in single precision.
+
+    That is where the operands are in half: a kernel that fuses those operators rounds once, in the end.
+    """
+    return _evaluate(program, tensors, after, run, fused=True)
+
+
+def _evaluate(
+    program: Program,
+    tensors: Sequence[Any],
+    after: Callable[[Call, list[Any]], list[Any]] | None,
+    run: Callable[[Call, Sequence[Any]], list[Any]],
+    fused: bool,
+) -> list[Any]:
     values: list[Any] = list(tensors)
     for operation in program.calls:
         if after is None:

@@ -161,7 +161,7 @@ def test_a_kernel_that_rounds_once_may_overflow_where_each_product_did() -> None
     assert bool(got.isposinf())
     assert execute(one).outcome is not Outcome.FAIL
     # So do the replicas of the reference that stay in single precision inside.
-    (found,) = words.evaluate(one.program, given, lambda call, results: results, words.call, fused=True)[3:]
+    (found,) = words.evaluate_fused(one.program, given, lambda call, results: results)[3:]
     assert (found.dtype, found.item()) == (torch.half, math.inf)
     (found,) = words.evaluate(one.program, given, lambda call, results: results)[3:]
     assert bool(found.isnan())
