@@ -12,13 +12,17 @@ from pathlib import Path
 from subprocess import CalledProcessError
 from typing import Any, Literal
 
-__all__ = ["PARTS", "Observation", "Raised", "raised"]
+__all__ = ["OURS", "PARTS", "Observation", "Raised", "place", "raised"]
 
 #: Where the tensors of one call are found, in the order in which they are judged.
 PARTS = ("output", "gradient", "input after the call", "random state")
 
 # Not resolved: the rooms are imported through links below this directory.
 _PACKAGE = str(Path(__file__).parent.parent) + "/"
+
+#: What frames of Shakeout's own begin with. They say who ran the case and not what is wrong, whatever the files are
+#: called today.
+OURS = "shakeout/"
 
 Owner = Literal["subject", "shakeout"]
 
@@ -71,6 +75,11 @@ class Raised:
         return text.strip()[:160]
 
 
+def place(path: str) -> str:
+    """A source file as it stands in a frame: its name, behind ``OURS`` for a file of Shakeout's own."""
+    return (OURS if path.startswith(_PACKAGE) else "") + path.rsplit("/", 1)[-1]
+
+
 def raised(error: BaseException, *, declined: bool) -> Raised:
     """Describe an exception by its innermost cause."""
     import traceback
@@ -86,8 +95,8 @@ def raised(error: BaseException, *, declined: bool) -> Raised:
         cause = inner
     # The innermost cause may have been re-raised without its own frames; the outer error's then speak for it.
     stack = traceback.extract_tb(cause.__traceback__) or traceback.extract_tb(error.__traceback__)
-    frames = tuple(f"{frame.filename.rsplit('/', 1)[-1]}:{frame.name}" for frame in stack)
-    ours = bool(stack) and stack[-1].filename.startswith(_PACKAGE)
+    frames = tuple(f"{place(frame.filename)}:{frame.name}" for frame in stack)
+    ours = bool(frames) and frames[-1].startswith(OURS)
     stage = str(getattr(error, "stage", getattr(cause, "stage", "")))
     return Raised(type(cause).__name__, str(cause), frames, declined, "shakeout" if ours else "subject", stage)
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shakeout.corpus.case import Case, View, contiguous
+from shakeout.corpus.observation import OURS, place
 from shakeout.corpus.vocabularies import vocabulary
 from shakeout.fuzz.results import Result
 from shakeout.oracles.verdict import Verdict
@@ -46,10 +47,12 @@ _CLASSES = {
     "complex128": "complex",
 }
 
-#: Frames of whoever runs the case or the compiler, which are there whatever fails.
+#: Frames of whoever runs the case or the compiler, which are there whatever fails. Shakeout's own are told by their
+#: package; in what was stored before they were, some are told by the names that their files had then.
 _NOISE = re.compile(
-    r"^(?:worker|execute|runs|standalone|zygote|nursery|staged|conduct|threading|contextlib|runpy|eval_frame|_ops"
-    r"|module|_tensor|_bootstrap|socket|selectors|process|thread)\.py:|^<"
+    rf"^{re.escape(OURS)}|^<"
+    r"|^(?:worker|execute|runs|standalone|zygote|nursery|staged|conduct)\.py:"
+    r"|^(?:threading|contextlib|runpy|eval_frame|_ops|module|_tensor|_bootstrap|socket|selectors|process|thread)\.py:"
 )
 _STACK = re.compile(r'^\s*File "([^"]+)", line \d+ in (\S+)', re.MULTILINE)
 _LISTS = re.compile(r"[\[(](?:(?:torch\.Size\()?[\[(]?-?N[\])]*,? ?)+[\])]")
@@ -234,7 +237,7 @@ def _culprit(verdict: Verdict) -> str:
             said = verdict.message.partition(": ")[2]
             # What an allocator complains about depends on what was overwritten; an assertion is always the same one.
             said = re.sub(r"\d+", "N", said) if "assert" in said.lower() else ""
-            stack = [f"{path.rsplit('/', 1)[-1]}:{name}" for path, name in _STACK.findall(evidence.get("output", ""))]
+            stack = [f"{place(path)}:{name}" for path, name in _STACK.findall(evidence.get("output", ""))]
             return " @ ".join(filter(None, (f"phase {verdict.place}", said, *_telling(stack, FRAMES))))
     return ""
 

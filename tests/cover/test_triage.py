@@ -13,6 +13,7 @@ from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Setting
 from shakeout.corpus.database import NAME, Database
 from shakeout.corpus.minimals import Minimal
+from shakeout.corpus.observation import raised
 from shakeout.corpus.vocabularies import vocabulary
 from shakeout.corpus.vocabularies.torch import family
 from shakeout.fuzz import selftest
@@ -119,6 +120,31 @@ def test_crashes_are_told_by_their_first_frames_and_assertion() -> None:
     assert first != crashed("free(): invalid size", "pool.py:run")
 
 
+def test_a_signature_does_not_depend_on_the_names_of_our_own_files(tmp_path: Path) -> None:
+    import shakeout
+
+    ours = Path(shakeout.__file__).parent / "fuzz" / "of_another_name.py"
+
+    def raises(file: str) -> tuple[str, ...]:
+        namespace: dict[str, Any] = {}
+        exec(compile("def deep():\n    raise RuntimeError('no')\n", file, "exec"), namespace)
+        exec(compile("def outer(deep):\n    deep()\n", str(tmp_path / "conv.py"), "exec"), namespace)
+        try:
+            namespace["outer"](namespace["deep"])
+        except RuntimeError as error:
+            return raised(error, declined=False).frames
+        raise AssertionError
+
+    frames = raises(str(ours))
+    assert frames[-2:] == ("conv.py:outer", "shakeout/of_another_name.py:deep")
+    evidence = {"template": "no", "frames": list(frames[-3:])}
+    told = sign(lambda x: torch.mul(x, 2), X, result=failing("exception", "RuntimeError", evidence=evidence))
+    assert told.culprit == "no @ conv.py:outer"
+    output = f'  File "{ours}", line 3 in run\n  File "/lib/conv.py", line 4 in outer'
+    dead = sign(lambda x: torch.mul(x, 2), X, result=failing("crash", "SIGSEGV", evidence={"output": output}))
+    assert dead.culprit.endswith("conv.py:outer")
+
+
 def test_what_is_a_network_still_is_unclassified() -> None:
     def program(x: torch.Tensor) -> torch.Tensor:
         return x.mul(2).add(1).sin().cos().exp()
@@ -202,7 +228,7 @@ def test_every_bug_that_is_open_is_minimised_and_near_ones_are_suggested(
     with Database.open(directory / NAME) as database:
         wrong = add(database, *planted("wrong value"), "one")
         again = add(database, *planted("wrong value"), "two")
-        gone = add(database, planted("nothing")[0], planted("wrong value")[1], "four")
+        gone = add(database, planted("none")[0], planted("wrong value")[1], "four")
         flaky = add(database, *planted("wrong value"), "five", state="flaky")
         settled = add(database, *planted("wrong value"), "six")
         database.decide(settled, "invalid")
