@@ -338,6 +338,8 @@ def welford_layer_norm(
     _takes(x, *(one for one in (weight, bias) if one is not None))
     if not x.numel():
         raise NotImplementedError("something to normalise")
+    if weight is not None and not bool(weight.isfinite().all()):
+        raise NotImplementedError("finite weights: no gradient through another one is a number")
     rows = _wide(x).flatten(-len(normalized_shape))
     mean, square = rows[..., 0], torch.zeros_like(rows[..., 0])
     for number in range(1, rows.shape[-1]):
@@ -387,25 +389,26 @@ def _activated() -> Iterator[Any]:
 
 @shakeout.kernel(reference=gelu, examples=_activated)
 def gelu_by_erf(x: torch.Tensor, approximate: str = "none") -> torch.Tensor:
-    """By the definition, in the dtype that is accumulated in."""
+    """By the complementary error function, or the logistic function, neither of which cancels where x is negative."""
     _takes(x)
 
-    def inner(wide: torch.Tensor) -> torch.Tensor:
-        return torch.tanh(math.sqrt(2 / math.pi) * (wide + 0.044715 * wide**3))
+    def share(wide: torch.Tensor) -> torch.Tensor:
+        if approximate == "none":
+            return 0.5 * torch.erfc(-wide * math.sqrt(0.5))
+        return torch.sigmoid(2 * math.sqrt(2 / math.pi) * (wide + 0.044715 * wide**3))
 
     def forward(x: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
         wide = _wide(x)
-        share = torch.erf(wide * math.sqrt(0.5)) if approximate == "none" else inner(wide)
-        return (wide * (0.5 * (1 + share))).to(x.dtype), (x,)
+        return (wide * share(wide)).to(x.dtype), (x,)
 
     def backward(gradient: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         wide = _wide(x)
+        part = share(wide)
         if approximate == "none":
-            share, slope = torch.erf(wide * math.sqrt(0.5)), math.sqrt(2 / math.pi) * torch.exp(-0.5 * wide * wide)
+            slope = math.sqrt(0.5 / math.pi) * torch.exp(-0.5 * wide * wide)
         else:
-            share = inner(wide)
-            slope = (1 - share * share) * math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * wide * wide)
-        return (_wide(gradient) * (0.5 * (1 + share) + 0.5 * wide * slope)).to(x.dtype)
+            slope = 2 * part * (1 - part) * math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * wide * wide)
+        return (_wide(gradient) * (part + wide * slope)).to(x.dtype)
 
     return _formula(forward, backward)(x)
 
