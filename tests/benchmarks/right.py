@@ -7,7 +7,8 @@ last one and adds up what there is, so a measurement can be made of many runs. W
 has loaded everything; nothing is confirmed, minimised or stored, so that a case costs what it takes to grow, run and
 judge it. Zero findings in n cases bound the rate by 3/n at 95 % (the rule of three).
 
-A finding is told with the id and the text of its case: ``shakeout replay`` in the root of the repository takes it.
+A finding is told with the id and the text of its case: ``shakeout replay --allow tests.right.kernels`` (or
+``tests.right.runtimes``) in the root of the repository takes it.
 """
 
 from __future__ import annotations
