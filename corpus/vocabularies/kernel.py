@@ -26,7 +26,7 @@ from shakeout.corpus.vocabularies.torch import (
     widened,
     wider,
 )
-from shakeout.corpus.vocabularies.traits import Traits
+from shakeout.corpus.vocabularies.traits import Hazard, Traits
 
 __all__ = [
     "REFERENCE",
@@ -145,7 +145,7 @@ def traits(operator: str) -> Traits:
     carried: Any = {trait: any(getattr(one, trait) for one in inside) for trait in _CARRIED}
     return replace(
         own,
-        hazards=frozenset[str]().union(*(one.hazards for one in inside)),
+        hazards=frozenset[Hazard]().union(*(one.hazards for one in inside)),
         # Which of its results carries on a result that is ambiguous is only known of an operator itself.
         ambiguous=inside[0].ambiguous if len(inside) == 1 else frozenset(),
         **carried,

@@ -21,7 +21,7 @@ from shakeout.fuzz.replicas import replica
 from shakeout.fuzz.results import Result
 from shakeout.oracles import tolerance
 from shakeout.oracles.verdict import Outcome
-from shakeout.targets.target import target
+from shakeout.targets.registry import target
 
 MOST = torch.finfo(torch.float64).max
 
