@@ -24,13 +24,14 @@ from collections.abc import Callable, Mapping
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from shakeout.corpus import cache
 from shakeout.corpus.interpreter import add_working_directory
 
 __all__ = [
     "ALLOWED",
+    "Accuracy",
     "Declared",
     "Example",
     "Kernel",
@@ -42,6 +43,9 @@ __all__ = [
     "import_lines",
     "local_name",
 ]
+
+#: What a kernel says of its rounding errors.
+Accuracy = Literal["elementwise", "normwise"]
 
 #: The environment variable that lists, separated by commas, modules of users that may be imported; workers inherit it.
 ALLOWED = "SHAKEOUT_ALLOW"
@@ -79,6 +83,7 @@ class Kernel(Declared):
         reference: a callable that takes the same arguments and is right.
         examples: calls that both accept, made on first use.
         strides: whether results must lie in memory as the reference's do.
+        accuracy: whether errors are small beside each element, or beside the largest one.
     """
 
     def __init__(
@@ -87,12 +92,14 @@ class Kernel(Declared):
         reference: Callable[..., Any],
         make_examples: Callable[[], tuple[Example, ...]],
         strides: bool,
+        accuracy: Accuracy = "elementwise",
     ) -> None:
         # Not the dictionary: that of a custom operator holds the operator's own state.
         functools.update_wrapper(self, function, updated=())
         self.function = function
         self.reference = reference
         self.strides = strides
+        self.accuracy = accuracy
         self._make_examples = make_examples
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

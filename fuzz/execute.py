@@ -252,6 +252,8 @@ class _Runs:
                 return runs.baseline(case)
             case "relaid":
                 return runs.relaid(case)
+            case "resaved":
+                return runs.resaved(case, question.number)
             case "poisoned":
                 return runs.poisoned(case)
             case "replica":

@@ -18,7 +18,7 @@ from shakeout.targets.printed import Executed, executed
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["baseline", "exact", "observe", "operand", "poisoned", "relaid", "reseeded"]
+__all__ = ["baseline", "exact", "observe", "operand", "poisoned", "relaid", "resaved", "reseeded"]
 
 #: What a run tells when it could not be made at all: nothing.
 NOTHING = Observation()
@@ -73,6 +73,46 @@ def relaid(case: Case) -> Observation:
         ]
 
     return observe(_fed(script.load(case), copy))
+
+
+def resaved(case: Case, number: int) -> Observation:
+    """The reference with copies in the place of what autograd saves, in layout ``number`` of ``LAYOUTS``."""
+    from torch.autograd.graph import saved_tensors_hooks
+
+    def prepare(network: Any) -> Callable[..., Any]:
+        def called(*given: torch.Tensor) -> Any:
+            return network(*given)
+
+        # As the contexts of runtimes are: entered around forward and backward.
+        called.around = lambda: saved_tensors_hooks(LAYOUTS[number], lambda held: held)  # type: ignore[attr-defined]
+        return called
+
+    return observe(script.load(case), prepare=prepare)
+
+
+def _row_major(tensor: torch.Tensor) -> torch.Tensor:
+    import torch
+
+    return tensor.detach().resolve_conj().resolve_neg().clone(memory_format=torch.contiguous_format)
+
+
+def _dense(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().clone()
+
+
+def _column_major(tensor: torch.Tensor) -> torch.Tensor:
+    backwards = tuple(reversed(range(tensor.dim())))
+    return _row_major(tensor.detach().permute(backwards)).permute(backwards)
+
+
+def _shifted(tensor: torch.Tensor) -> torch.Tensor:
+    """Row-major, and one element behind where memory is aligned, which decides where vector loops begin."""
+    held = tensor.new_empty(tensor.numel() + 1)
+    return held[1:].view(tensor.shape).copy_(tensor.detach())
+
+
+#: How a copy of a saved tensor may lie in memory.
+LAYOUTS: tuple[Callable[[torch.Tensor], torch.Tensor], ...] = (_row_major, _dense, _column_major, _shifted)
 
 
 def poisoned(case: Case) -> Observation:

@@ -8,7 +8,7 @@ rounding, uninitialised memory or another layout of the inputs gives the referen
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from shakeout.corpus.case import Case
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = ["Metadata"]
+
+
+#: What a finding about a user's kernel says: where it was asked for.
+_SWITCH = " (asked for by strides=True of @shakeout.kernel)"
 
 
 def _steps(tensor: torch.Tensor) -> list[int]:
@@ -60,7 +64,12 @@ class Metadata:
                     doubt = self._doubted(answers, part, number, position, want)
                     return doubt or self._fail("wrong shape", place, list(want.shape), list(got.shape))
                 if self.strides and part == "output" and want.numel() and _steps(want) != _steps(got):
-                    return self._fail("wrong strides", place, list(want.stride()), list(got.stride()))
+                    found = self._fail("wrong strides", place, list(want.stride()), list(got.stride()))
+                    return (
+                        replace(found, message=found.message + _SWITCH)
+                        if case.program.vocabulary == "kernel"
+                        else found
+                    )
         return Verdict(self.name, Outcome.PASS)
 
     def _doubted(

@@ -7,7 +7,7 @@ and a third, which meets infinities of both signs, NaN.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from shakeout.corpus.program import Call
@@ -18,7 +18,7 @@ from shakeout.oracles.exactness import majorised
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["doubtful"]
+__all__ = ["doubtful", "doubtful_gradients"]
 
 #: Of the largest number: what a bound is below, no order of its terms comes near.
 _ROOM = 0.125
@@ -48,12 +48,61 @@ def doubtful(operation: Call, values: Sequence[Any], words: Vocabulary) -> list[
             except Exception:
                 return []  # not every operator takes magnitudes, and without a bound nothing is in doubt
             return [None if bound is None else _beyond(bound) for bound in bounds]
-        limits = [torch.finfo(size.dtype).max for size in sizes.values()]
-        totals = [float((s.double() ** (2 if added == "squares" else 1)).sum()) for s in sizes.values()]
-        if all(total < _ROOM * limit for total, limit in zip(totals, limits, strict=True)):
+        if not _spoilt(sizes.values(), added):
             return []
         everything = torch.ones((), dtype=torch.bool)
         return [everything if _floats(result) else None for result in words.call(operation, _copies(values, operands))]
+
+
+def doubtful_gradients(
+    operation: Call,
+    values: Sequence[Any],
+    operands: Mapping[int, torch.Tensor],
+    given: Mapping[int, torch.Tensor],
+    words: Vocabulary,
+) -> dict[int, torch.Tensor | None]:
+    """Of each operand's gradient, which elements another order may make infinite or no number.
+
+    A gradient of a sum of products is a sum of products of the other operands and of the results' gradients; that of
+    the magnitudes of both bounds its partial sums.
+
+    Args:
+        operation: a call of an operator whose trait ``addition`` says of what it adds up, or multiplies, many terms.
+        values: its program's, by number, before the call.
+        operands: whose gradients are asked about, by number.
+        given: the results' gradients, by position.
+        words: the vocabulary of the operator.
+    """
+    import torch
+
+    added = words.traits(operation.operator).addition
+    sizes = {n: _magnitude(values[n].detach()) for n in operation.operands() if _floats(values[n])}
+    grown = {place: _magnitude(gradient.detach()) for place, gradient in given.items()}
+    if added != "products":
+        # Where the call's own sums may overflow, nothing of its gradient is known.
+        everything = torch.ones((), dtype=torch.bool)
+        return dict.fromkeys(operands, everything) if _spoilt(sizes.values(), added) else {}
+    room = [
+        torch.finfo(size.dtype).max ** (1 / 3) / max(1, size.numel()) for size in (*sizes.values(), *grown.values())
+    ]
+    most = [float(size.max()) if size.numel() else 0.0 for size in (*sizes.values(), *grown.values())]
+    if all(one <= limit for one, limit in zip(most, room, strict=True)):
+        return {}
+    try:
+        with torch.enable_grad():
+            leaves = {n: size.to(values[n].dtype).requires_grad_(n in operands) for n, size in sizes.items()}
+            found = words.call(majorised(operation, words), [leaves.get(n, value) for n, value in enumerate(values)])
+            roots = {place: found[place] for place in grown if found[place].requires_grad}
+            asked = [n for n in operands if n in leaves]
+            bounds = torch.autograd.grad(
+                list(roots.values()),
+                [leaves[n] for n in asked],
+                [grown[place].to(root.dtype) for place, root in roots.items()],
+                allow_unused=True,
+            )
+    except Exception:
+        return {}  # not every operator takes magnitudes, and without a bound nothing is in doubt
+    return {n: None if bound is None else _beyond(bound) for n, bound in zip(asked, bounds, strict=True)}
 
 
 def _floats(value: Any) -> bool:
@@ -85,6 +134,18 @@ def _large(size: torch.Tensor, added: Addition) -> bool:
         room = float(limits.max ** (1 / max(1, size.numel())))
         return most > room or least < float(limits.tiny ** (1 / max(1, size.numel())))
     return most > room / max(1, size.numel())
+
+
+def _spoilt(sizes: Iterable[torch.Tensor], added: Addition) -> bool:
+    """Whether the sum that is taken of an operand's magnitudes, or of their squares, comes near the largest number."""
+    import torch
+
+    if added == "factors":
+        return any(_large(size, added) for size in sizes)
+    return any(
+        not float((size.double() ** (2 if added == "squares" else 1)).sum()) < _ROOM * torch.finfo(size.dtype).max
+        for size in sizes
+    )
 
 
 def _copies(values: Sequence[Any], operands: dict[int, torch.Tensor]) -> list[Any]:

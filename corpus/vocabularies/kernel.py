@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from shakeout.corpus.declared import Kernel, NotDeclared, find, import_lines, local_name
-from shakeout.corpus.program import Call, InvalidProgram, Program
+from shakeout.corpus.program import Arg, Call, InvalidProgram, Name, Program, Ref, Slice
 from shakeout.corpus.vocabularies import torch as plain
 from shakeout.corpus.vocabularies.torch import (
     UnknownOperator,
@@ -26,7 +26,7 @@ from shakeout.corpus.vocabularies.torch import (
     widened,
     wider,
 )
-from shakeout.corpus.vocabularies.traits import Traits
+from shakeout.corpus.vocabularies.traits import Hazard, Traits
 
 __all__ = [
     "REFERENCE",
@@ -35,8 +35,10 @@ __all__ = [
     "argument",
     "bindings",
     "call",
+    "called",
     "constant",
     "evaluate",
+    "evaluate_fused",
     "expression",
     "family",
     "imports",
@@ -99,7 +101,8 @@ def meaning(operator: str) -> str:
     return next((name for name, function in operators().items() if function is reference), operator)
 
 
-#: What a kernel need not have in common with the operator behind it.
+#: What a kernel need not have in common with the operator behind it, because it may compute it by another algorithm.
+#: Replicas move, and may let overflow, what the operators of its reference add up, which have these traits themselves.
 _ALGORITHM: Any = {
     "exactness": "",
     "rounded": False,
@@ -111,23 +114,41 @@ _ALGORITHM: Any = {
     "elementwise": False,
 }
 
+#: What a kernel must not be given, or leaves open, as soon as one of several operators behind it does.
+_CARRIED = (
+    "division",
+    "shift",
+    "counts",
+    "pairs",
+    "loops",
+    "finite",
+    "pivots",
+    "elsewhere",
+    "reshapes",
+    "places",
+    "unordered",
+)
+
 
 @functools.cache
 def traits(operator: str) -> Traits:
-    """The traits of an operator; of a kernel those that it has in common with the operator behind it.
+    """The traits of an operator; of a kernel those that it has in common with what its reference calls.
 
-    What the operator adds up, and in which way, is not among them: a kernel may compute it by another algorithm.
+    What that adds up, and in which way, is not among them: a kernel may compute it by another algorithm.
     """
     if ":" not in operator:
         return plain.traits(operator)
-    own, known = plain.traits(operator), meaning(operator)
-    if ":" in known:
-        return own
+    own, name = plain.traits(operator), meaning(operator)
+    if ":" not in name:
+        return replace(plain.traits(name), in_place=own.in_place, internal=own.internal, **_ALGORITHM)
+    inside = [plain.traits(one) for one in called(operator)]
+    carried: Any = {trait: any(getattr(one, trait) for one in inside) for trait in _CARRIED}
     return replace(
-        plain.traits(known),
-        in_place=own.in_place,
-        internal=own.internal,
-        **_ALGORITHM,
+        own,
+        hazards=frozenset[Hazard]().union(*(one.hazards for one in inside)),
+        # Which of its results carries on a result that is ambiguous is only known of an operator itself.
+        ambiguous=inside[0].ambiguous if len(inside) == 1 else frozenset(),
+        **carried,
     )
 
 
@@ -140,9 +161,13 @@ def call(operation: Call, tensors: Sequence[Any]) -> list[Any]:
     """Run one call on tensors, a kernel's by its reference; its results in order."""
     if ":" not in operation.operator:
         return plain.call(operation, tensors)
+    return _results(operation, resolve(operation.operator), tensors)
+
+
+def _results(operation: Call, function: Callable[..., Any], tensors: Sequence[Any]) -> list[Any]:
     args = [value(arg, tensors) for arg in operation.args]
     kwargs = {key: value(arg, tensors) for key, arg in operation.kwargs}
-    result = resolve(operation.operator)(*args, **kwargs)
+    result = function(*args, **kwargs)
     if operation.form == "tensor":
         return [result]
     return list(result) if operation.form == "sequence" else []
@@ -156,12 +181,36 @@ def evaluate(
 ) -> list[Any]:
     """Interpret a program, call by call; all its values, by number.
 
-    ``run`` runs a call of an operator of torch on the values so far.
+    ``run`` runs a call of an operator of torch on the values so far; so it does for the operator that a kernel's
+    reference is, and for each that it calls. The kernel itself it is given only where that is accurate by norm.
 
     ``after`` sees each call with its results and returns what takes their place. Of a kernel it also sees copies of the
     operands: a kernel may add up in another order, and how much that moves a sum that cancels, only its terms tell.
     Where the reference is made of many operators of torch, ``after`` sees the result of each of them as well.
     """
+    return _evaluate(program, tensors, after, run, fused=False)
+
+
+def evaluate_fused(
+    program: Program,
+    tensors: Sequence[Any],
+    after: Callable[[Call, list[Any]], list[Any]] | None = None,
+    run: Callable[[Call, Sequence[Any]], list[Any]] = call,
+) -> list[Any]:
+    """As ``evaluate``, but what lies between several operators of a kernel's reference is in single precision.
+
+    That is where the operands are in half: a kernel that fuses those operators rounds once, in the end.
+    """
+    return _evaluate(program, tensors, after, run, fused=True)
+
+
+def _evaluate(
+    program: Program,
+    tensors: Sequence[Any],
+    after: Callable[[Call, list[Any]], list[Any]] | None,
+    run: Callable[[Call, Sequence[Any]], list[Any]],
+    fused: bool,
+) -> list[Any]:
     values: list[Any] = list(tensors)
     for operation in program.calls:
         if after is None:
@@ -169,39 +218,203 @@ def evaluate(
         elif ":" not in operation.operator:
             values.extend(after(operation, run(operation, values)))
         else:
-            values.extend(after(operation, _rounded(operation, values, after)))
+            values.extend(after(operation, _rounded(operation, values, after, run, fused)))
     return values
 
 
-def _rounded(operation: Call, values: list[Any], after: Callable[[Call, list[Any]], list[Any]]) -> list[Any]:
-    """A kernel's results with ``after`` applied to its operands and inside of it."""
-    composed = ":" in meaning(operation.operator)
+def _rounded(
+    operation: Call,
+    values: list[Any],
+    after: Callable[[Call, list[Any]], list[Any]],
+    run: Callable[[Call, Sequence[Any]], list[Any]],
+    fused: bool,
+) -> list[Any]:
+    """A kernel's results by its reference, with ``after`` applied to its operands, and as the traits below tell."""
 
-    def run(given: Sequence[Any]) -> list[Any]:
-        with _inside(operation, after) if composed else contextlib.nullcontext():
-            return call(operation, given)
+    def apply(given: Sequence[Any]) -> list[Any]:
+        if kernel(operation.operator).accuracy == "normwise":
+            return run(operation, given)
+        if fused and ":" in meaning(operation.operator) and (wide := _widely(operation, given)) is not None:
+            return wide
+        return _by_operators(operation, given, after, run)
 
     moved = {number: after(operation, [values[number].clone()])[0] for number in set(operation.operands())}
     versions = {number: tensor._version for number, tensor in moved.items()}
-    results = run([moved.get(number, tensor) for number, tensor in enumerate(values)])
+    results = apply([moved.get(number, tensor) for number, tensor in enumerate(values)])
     if any(moved[number]._version != version for number, version in versions.items()):
-        return run(values)  # it writes to its operands, and has to write to the real ones
+        return apply(values)  # it writes to its operands, and has to write to the real ones
     return results
 
 
-def _inside(operation: Call, after: Callable[[Call, list[Any]], list[Any]]) -> Any:
-    """A mode in which every function of torch has its result replaced by ``after``."""
+def _widely(operation: Call, values: Sequence[Any]) -> list[Any] | None:
+    """A kernel's results by its reference in single precision, rounded once; None where nothing is in half."""
     import torch
+
+    half = (torch.float16, torch.bfloat16)
+    operands = {n: values[n] for n in operation.operands() if values[n].dtype in half}
+    if not operands:
+        return None
+    wide = {number: tensor.float() for number, tensor in operands.items()}
+    try:
+        results = call(operation, [wide.get(number, one) for number, one in enumerate(values)])
+        if any(tensor._version for tensor in wide.values()):
+            return None  # what it writes to is a copy
+        return [
+            result if type_ is None or not isinstance(result, torch.Tensor) else result.to(getattr(torch, type_.dtype))
+            for result, type_ in zip(results, operation.results, strict=True)
+        ]
+    except Exception:
+        return None  # not every reference takes another dtype
+
+
+# --- traits: what a kernel sums, multiplies and may overflow is what the operators of its reference do ----------------
+
+
+@functools.cache
+def called(operator: str) -> tuple[str, ...]:
+    """The operators of torch that make up what a name means, sorted; of an operator of torch itself.
+
+    Of a kernel whose reference is a function these are the operators that it calls on the kernel's examples. Those of a
+    kernel whose examples fail, or that has none, are not known.
+    """
+    name = meaning(operator)
+    if ":" not in name:
+        return (name,)
+    found: set[str] = set()
+
+    def note(call: Call, tensors: Sequence[Any], function: Callable[[], Any]) -> Any:
+        found.add(call.operator)
+        return function()
+
+    import torch
+
+    with contextlib.suppress(Exception):
+        for example in kernel(operator).examples:
+            args = [_copied(one) for one in example.args]
+            kwargs = {key: _copied(one) for key, one in example.kwargs.items()}
+            with torch.no_grad(), _watching(note), contextlib.suppress(Exception):
+                kernel(operator).reference(*args, **kwargs)
+    return tuple(sorted(found))
+
+
+def _copied(value: Any) -> Any:
+    """A tensor of a user's, copied: a reference may write to it."""
+    import torch
+
+    return value.detach().clone() if isinstance(value, torch.Tensor) else value
+
+
+def _by_operators(
+    operation: Call,
+    values: Sequence[Any],
+    after: Callable[[Call, list[Any]], list[Any]],
+    run: Callable[[Call, Sequence[Any]], list[Any]],
+) -> list[Any]:
+    """A kernel's results, with ``run`` for each operator of torch that its reference is, or calls.
+
+    ``after`` sees the result of each that it calls. A function of torch that is no operator of the vocabulary runs as
+    it is.
+    """
+    import torch
+
+    name, declared = meaning(operation.operator), kernel(operation.operator)
+
+    def laid_out(results: list[Any]) -> list[Any]:
+        return results if declared.strides else [_row_major(result) for result in results]
+
+    if ":" not in name:
+        return laid_out(run(replace(operation, operator=name), values))
+
+    def each(inner: Call, tensors: Sequence[Any], function: Callable[[], Any]) -> Any:
+        return after(inner, run(inner, tensors))[0]
+
+    def plainly(result: Any) -> Any:
+        return after(operation, [result])[0] if type(result) is torch.Tensor else result
+
+    with _watching(each, plainly):
+        results = _results(operation, declared.reference, values)
+    return laid_out(results)
+
+
+def _row_major(result: Any) -> Any:
+    import torch
+
+    return result.contiguous() if isinstance(result, torch.Tensor) else result
+
+
+def _watching(
+    each: Callable[[Call, Sequence[Any], Callable[[], Any]], Any],
+    other: Callable[[Any], Any] = lambda result: result,
+) -> Any:
+    """A mode that hands each call of an operator of torch to ``each``, and what any other function gives to ``other``.
+
+    ``each`` gets the call, whose operands are numbered from 0 and whose one result is whatever the function returns,
+    the operands, and what makes the call as it is.
+    """
     from torch.overrides import TorchFunctionMode
 
-    class Inside(TorchFunctionMode):
+    class Watching(TorchFunctionMode):
         def __torch_function__(
             self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
         ) -> Any:
-            result = func(*args, **(kwargs or {}))
-            return after(operation, [result])[0] if type(result) is torch.Tensor else result
+            kwargs = kwargs or {}
 
-    return Inside()
+            def plain() -> Any:
+                return func(*args, **kwargs)
+
+            name = _named(func)
+            tensors: list[Any] = []
+            try:
+                stored = tuple(_stored(arg, tensors) for arg in args)
+                keywords = tuple(sorted((key, _stored(arg, tensors)) for key, arg in kwargs.items()))
+            except InvalidProgram:
+                name = None
+            if name is None or not tensors:
+                return other(plain())
+            return each(Call(name, stored, keywords), tensors, plain)
+
+    return Watching()
+
+
+def _stored(value: Any, tensors: list[Any]) -> Arg:
+    """An argument as a call has it; tensors are put into the list and numbered.
+
+    Raises:
+        InvalidProgram: a call cannot have it.
+    """
+    import torch
+
+    match value:
+        case torch.Tensor():
+            tensors.append(value)
+            return Ref(len(tensors) - 1)
+        case torch.dtype() | torch.memory_format() | torch.layout():
+            return Name(str(value))
+        case list() | tuple():
+            return tuple(_stored(item, tensors) for item in value)
+        case slice():
+            parts = (_stored(part, tensors) for part in (value.start, value.stop, value.step))
+            return Slice(*parts)
+        case None | bool() | int() | float() | complex() | str():
+            return value
+        case _ if value is ...:
+            return ...
+    raise InvalidProgram(f"an argument of type {type(value).__name__}")
+
+
+@functools.cache
+def _names() -> dict[int, str]:
+    return {id(function): name for name, function in reversed(list(operators().items()))}
+
+
+def _named(function: Any) -> str | None:
+    """The name of a function of torch as an operator; None where it is none."""
+    from torch.overrides import resolve_name
+
+    if (name := _names().get(id(function))) is not None:
+        return name
+    name = (resolve_name(function) or "").removesuffix(".__get__").replace("torch.functional.", "torch.")
+    return name if name in operators() else None
 
 
 def expression(operation: Call, names: Sequence[str], device: str = "cpu") -> str:

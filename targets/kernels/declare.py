@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, get_args
 
-from shakeout.corpus.declared import Declared, Example, Kernel
+from shakeout.corpus.declared import Accuracy, Declared, Example, Kernel
 
 __all__ = ["kernel"]
 
@@ -17,7 +17,8 @@ def kernel(
     *,
     reference: Callable[..., Any] | None = None,
     examples: Iterable[Any] | Callable[[], Iterable[Any]] | None = None,
-    strides: bool = True,
+    strides: bool = False,
+    accuracy: Accuracy = "elementwise",
 ) -> Callable[[Callable[..., Any]], Kernel]:
     """Declare a kernel: ``shakeout run --target mypackage.kernels:my_conv2d`` compares it with its reference.
 
@@ -31,8 +32,11 @@ def kernel(
             such a tuple and a dictionary of keyword arguments. Generated calls have their structure, with other sizes,
             layouts, values, attributes, and dtypes of the same kind (whole numbers, or not). Without examples the
             structure is that of any call of the reference, which then has to be an operator of torch.
-        strides: whether results must lie in memory as the reference's do. With False they are made row-major on both
+        strides: whether results must lie in memory as the reference's do. Otherwise they are made row-major on both
             sides before anything looks at them.
+        accuracy: ``elementwise`` if each element is as accurate as its own terms allow. ``normwise`` if the error is
+            small beside the largest element, and a number that is not finite may spoil all of them, as in a convolution
+            by Fourier transforms or by Strassen's or Winograd's products.
 
     Raises:
         TypeError: an argument is of the wrong kind.
@@ -52,6 +56,8 @@ def kernel(
         raise TypeError(f"shakeout.kernel: reference is {reference!r}, expected a function")
     if not isinstance(strides, bool):
         raise TypeError(f"shakeout.kernel: strides is {strides!r}, expected True or False")
+    if accuracy not in get_args(Accuracy):
+        raise TypeError(f"shakeout.kernel: accuracy is {accuracy!r}, expected 'elementwise' or 'normwise'")
     make_examples = _examples(examples)
 
     def declare(function: Callable[..., Any]) -> Kernel:
@@ -59,7 +65,7 @@ def kernel(
             raise TypeError(f"shakeout.kernel: {function!r} is declared already")
         if not callable(function) or inspect.isclass(function):
             raise TypeError(f"shakeout.kernel: {function!r} is no function")
-        return Kernel(function, reference, make_examples, strides)
+        return Kernel(function, reference, make_examples, strides, accuracy)
 
     return declare
 

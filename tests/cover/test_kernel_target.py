@@ -38,8 +38,13 @@ TEXT = """
         return y
 
 
-    @shakeout.kernel(reference=torch.relu, strides=False)
+    @shakeout.kernel(reference=torch.relu)
     def anywhere(x):
+        return torch.relu(x).contiguous()
+
+
+    @shakeout.kernel(reference=torch.relu, strides=True)
+    def row_major(x):
         return torch.relu(x).contiguous()
 
 
@@ -116,7 +121,7 @@ def test_the_text_is_what_a_person_would_write() -> None:
     assert text.splitlines()[:4] == [
         "def program(x0, my_relu=my_relu.reference):",
         "    v1 = torch.mul(x0, 2)",
-        "    v2 = my_relu(v1)",
+        "    v2 = my_relu(v1).contiguous()",
         "    return (v2,)",
     ]
     assert f"from {MODULE} import my_relu\n" in repro(case("my_relu", (2, 3)))
@@ -149,7 +154,11 @@ def test_a_kernel_without_gradients_is_seen() -> None:
     assert (result.failure.oracle, result.failure.symptom) == ("gradient", "gradient lost")
 
 
-def test_strides_are_judged_unless_the_kernel_promises_none() -> None:
+def test_strides_are_judged_where_the_kernel_asks_for_it() -> None:
+    result = execute(case("row_major", (4, 3), transposed=True))
+    assert result.failure is not None
+    assert (result.failure.symptom, "strides=True" in result.failure.message) == ("wrong strides", True)
+    assert "v2 = row_major(v1)\n" in script.network(case("row_major", (4, 3)).program)
     assert execute(case("anywhere", (4, 3), transposed=True)).outcome is Outcome.PASS
     assert "v2 = anywhere(v1).contiguous()" in script.network(case("anywhere", (4, 3)).program)
 

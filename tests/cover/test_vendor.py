@@ -26,6 +26,7 @@ RUNS: dict[str, Callable[..., Observation]] = {
     "exact": lambda case, number: runs.exact(case),
     "baseline": lambda case, number: runs.baseline(case),
     "relaid": lambda case, number: runs.relaid(case),
+    "resaved": runs.resaved,
     "poisoned": lambda case, number: runs.poisoned(case),
     "replica": replicas.replica,
     "reseeded": lambda case, number: runs.reseeded(case),

@@ -1,0 +1,278 @@
+"""Measures false alarms on right code of users: the kernels and runtimes of ``tests/right``.
+
+Run it directly: ``python tests/benchmarks/right.py [NAME ...] [--cases N] [--workers W] [--rows FILE]``. Each kernel
+and runtime is a target as a user's is, and gets the cases that a campaign would give it, relations included, until N
+were compared. Rows are appended to a file of JSON lines, one for each range of seeds; a further run goes on behind the
+last one and adds up what there is, so a measurement can be made of many runs. Workers are forked from one process that
+has loaded everything; nothing is confirmed, minimised or stored, so that a case costs what it takes to grow, run and
+judge it. Zero findings in n cases bound the rate by 3/n at 95 % (the rule of three).
+
+A finding is told with the id and the text of its case: ``shakeout replay --allow tests.right.kernels`` (or
+``tests.right.runtimes``) in the root of the repository takes it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import mmap
+import multiprocessing
+import multiprocessing.connection
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.benchmarks.apart import each
+from tests.right.kernels import KERNELS
+from tests.right.runtimes import RUNTIMES
+
+from shakeout.corpus.case import Case
+from shakeout.fuzz import compose, conduct, schedule
+from shakeout.fuzz.config import Config
+from shakeout.fuzz.execute import Shared, execute, related
+from shakeout.oracles.metamorphic import Derived
+from shakeout.oracles.verdict import Outcome
+
+ROOT = Path(__file__).parents[2]
+ROWS = ROOT / "docs" / "oracles" / "right.jsonl"
+
+#: Seeds of one row, and of one child process.
+BATCH = 100
+
+#: Of every measurement; no campaign of ours has it.
+SEED = 20_252
+
+#: Seconds after which a job counts as hanging, and its process ends.
+LIMIT = 300
+
+#: Of a kernel that declines nearly everything, as many cases as this for each one wanted are tried, and no more.
+PATIENCE = 20
+
+TARGETS = {
+    **{name: f"tests.right.kernels:{name}" for name in KERNELS},
+    **{name: f"tests.right.runtimes:{name}" for name in RUNTIMES},
+}
+
+
+def results(name: str, index: int, phase: Any = lambda name: None) -> Iterator[tuple[Case, Any]]:
+    """Each case of a job with its result: the one that is grown, and the one that a metamorphic relation makes."""
+    job = schedule.job(Config(targets=(TARGETS[name],), seed=SEED, seconds=None), index)
+    torch.manual_seed(job.seed & 0x7FFFFFFFFFFFFFFF)
+    phase("grow")
+    made = compose.compose(job)
+    shared = Shared(grown=made.reference)
+    waiting: list[tuple[Case, Derived | None]] = [
+        (replace(made.case, setting=setting), None) for setting in (made.case.setting, *made.further)
+    ]
+    while waiting:
+        one, derived = waiting.pop(0)
+        result = execute(one, phase, shared=shared, derived=derived, explain=False)
+        if not waiting and derived is None and (found := related(one, result, shared)) is not None:
+            derived, shared = found
+            waiting.append((derived.case, derived))
+        yield one, result
+
+
+def told(name: str, index: int, phase: Any) -> list[dict[str, Any]]:
+    """The rows of one job, or that it could not be run."""
+    signal.alarm(LIMIT)
+    rows = []
+    try:
+        for case, result in results(name, index, phase):
+            row: dict[str, Any] = {"status": result.status, "exact": result.exact}
+            row["doubts"] = [
+                f"{verdict.oracle}: {verdict.symptom}"
+                for verdict in result.verdicts
+                if verdict.outcome is Outcome.UNKNOWN and verdict.symptom != "unsupported"
+            ]
+            if (failure := result.failure) is not None:
+                row["finding"] = {"index": index, "case": case.id, "oracle": failure.oracle}
+                row["finding"] |= {"symptom": failure.symptom, "message": failure.message, "text": case.text}
+            rows.append(row)
+    except Exception as error:
+        rows.append({"status": "internal", "doubts": [f"{type(error).__name__}: {error}"]})
+    signal.alarm(0)
+    return rows
+
+
+class _Phase:
+    """The phase that a job is in, where another process can read it after this one has died."""
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, 64)
+
+    def __call__(self, name: str) -> None:
+        self._memory[:] = name.encode().ljust(64, b"\0")
+
+    def read(self) -> str:
+        return self._memory[:].rstrip(b"\0").decode()
+
+
+def batch(name: str, first: int, last: int) -> dict[str, Any]:
+    """One row: what became of the seeds ``first`` to ``last``, which is not among them."""
+    began = time.monotonic()
+    statuses: Counter[str] = Counter()
+    doubts: Counter[str] = Counter()
+    findings = []
+    exact = 0
+    phase = _Phase()
+    for index, found in each(lambda index: told(name, index, phase), range(first, last)):
+        if found is None:
+            # A program that eager dies of is nothing that the kernel did.
+            found = [{"status": f"process died in the phase {phase.read()}", "doubts": []}]
+            if phase.read() == "run":
+                found[0]["finding"] = {"index": index, "case": "", "oracle": "process", "symptom": "process died"}
+        for row in found:
+            statuses[row["status"]] += 1
+            doubts.update(row["doubts"])
+            exact += row.get("exact", False)
+            if "finding" in row:
+                findings.append(row["finding"])
+    return {
+        "name": name,
+        "seed": SEED,
+        "first": first,
+        "last": last,
+        "compared": statuses["compared"],
+        "exact": exact,
+        "status": dict(statuses),
+        "doubts": dict(doubts),
+        "findings": findings,
+        "seconds": round(time.monotonic() - began, 2),
+        **versions(),
+    }
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """What is measured, and on what."""
+    described = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
+    machine = f"{platform.machine()}, {os.cpu_count()} cores"
+    return {"commit": described.stdout.strip() or "unknown", "torch": torch.__version__, "machine": machine}
+
+
+def ranges(rows: Sequence[dict[str, Any]], names: Sequence[str], cases: int) -> Iterator[tuple[str, int, int]]:
+    """What is still to be run, endlessly: the name that has the fewest compared cases comes first.
+
+    Reads ``rows`` anew for each range, so that rows which arrive meanwhile count; what is under way counts as if it
+    gave as many compared cases as its kernel does on average.
+    """
+    given: dict[str, set[int]] = {name: {row["first"] for row in rows if row["name"] == name} for name in names}
+    while True:
+        expected = {}
+        for name in names:
+            mine = [row for row in rows if row["name"] == name]
+            compared, seeds = sum(row["compared"] for row in mine), BATCH * len(mine)
+            if compared >= cases or seeds >= PATIENCE * max(cases, BATCH):
+                continue
+            share = compared / seeds if seeds else 1.0
+            expected[name] = compared + share * BATCH * (len(given[name]) - len(mine))
+        short = [name for name in expected if expected[name] < cases]
+        if not short:
+            return
+        name = min(short, key=expected.__getitem__)
+        first = next(n for n in range(0, sys.maxsize, BATCH) if n not in given[name])
+        given[name].add(first)
+        yield name, first, first + BATCH
+
+
+def table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Compared cases, findings and the bound on their rate, by name; and each finding."""
+    from tests.benchmarks.false_positives import bound
+
+    yield f"{'name':<24}{'seeds':>8}{'compared':>10}{'bit-exact':>11}{'doubt':>8}{'findings':>10}{'below (95 %)':>14}"
+    for name in dict.fromkeys(row["name"] for row in rows):
+        mine = [row for row in rows if row["name"] == name]
+        compared, hits = sum(row["compared"] for row in mine), sum(len(row["findings"]) for row in mine)
+        seeds, exact = sum(row["last"] - row["first"] for row in mine), sum(row["exact"] for row in mine)
+        doubt = sum(sum(row["doubts"].values()) for row in mine)
+        rate = f"{bound(hits, compared):.1e}" if compared else "-"
+        yield f"{name:<24}{seeds:>8}{compared:>10}{exact:>11}{doubt:>8}{hits:>10}{rate:>14}"
+    for row in rows:
+        for one in row["findings"]:
+            yield f"{row['name']} {one['index']} {one['case'][:12]} {one['oracle']}: {one['symptom']}. " + one.get(
+                "message", ""
+            )
+
+
+def measure(names: Sequence[str], cases: int, workers: int, file: Path | None) -> list[dict[str, Any]]:
+    """Run what is missing of each name; all rows of these names, those that the file held first."""
+    rows: list[dict[str, Any]] = []
+    if file is not None and file.exists():
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        rows = [row for row in rows if row["name"] in names and row["seed"] == SEED]
+    compose.prepare(lambda text: print(text, flush=True))
+    conduct.look()
+    began, done = time.monotonic(), 0
+    todo = ranges(rows, names, cases)
+    running: dict[Any, Any] = {}
+    fork = multiprocessing.get_context("fork")
+    while True:
+        while len(running) < workers and (job := next(todo, None)) is not None:
+            receiving, sending = fork.Pipe(duplex=False)
+            process = fork.Process(target=_serve, args=(sending, *job))
+            process.start()
+            sending.close()
+            running[receiving] = receiving, process
+        if not running:
+            todo = ranges(rows, names, cases)
+            if (job := next(todo, None)) is None:
+                return rows
+            todo = ranges(rows, names, cases)
+            continue
+        for ready in multiprocessing.connection.wait(list(running)):
+            row = running[ready][0].recv()
+            running.pop(ready)[1].join()
+            rows.append(row)
+            done += sum(row["status"].values())
+            if file is not None:
+                with file.open("a") as out:
+                    out.write(json.dumps(row) + "\n")
+            rate = done / (time.monotonic() - began)
+            total = sum(one["compared"] for one in rows if one["name"] == row["name"])
+            print(
+                f"{row['name']:<24} seeds {row['first']}-{row['last']}: {row['compared']} compared of "
+                f"{sum(row['status'].values())}, {total} in all, {len(row['findings'])} findings; "
+                f"{rate:.1f} cases/s of {workers} workers",
+                flush=True,
+            )
+
+
+def _serve(sending: Any, name: str, first: int, last: int) -> None:
+    sending.send(batch(name, first, last))
+
+
+def main() -> int:
+    """Run what is missing, print the table and every finding; 1 where there is one."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(TARGETS)}; all by default")
+    parser.add_argument("--cases", type=int, default=100, help="compared cases of each")
+    parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 1)))
+    parser.add_argument("--rows", type=Path, default=ROWS, help="file of JSON lines that is continued")
+    options = parser.parse_args()
+    unknown = [name for name in options.names if name not in TARGETS]
+    if unknown:
+        parser.error(f"{unknown[0]} is none of {', '.join(TARGETS)}")
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    rows = measure(options.names or list(TARGETS), options.cases, options.workers, options.rows)
+    print("\n".join(table(rows)))
+    return int(any(row["findings"] for row in rows))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,265 @@
+"""What a right kernel or runtime of a user's may do is no finding, and what a wrong one does still is."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import pytest
+import torch
+from tests.right.kernels import KERNELS
+from tests.right.runtimes import RUNTIMES
+
+import shakeout
+from shakeout.corpus import script
+from shakeout.corpus.capture import capture
+from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View, contiguous
+from shakeout.corpus.declared import find
+from shakeout.corpus.program import Arg, Call, Input, Program, Ref, TensorType
+from shakeout.corpus.vocabularies import kernel as words
+from shakeout.fuzz import runs
+from shakeout.fuzz.execute import execute
+from shakeout.fuzz.replicas import replica
+from shakeout.fuzz.results import Result
+from shakeout.oracles import tolerance
+from shakeout.oracles.verdict import Outcome
+from shakeout.targets.registry import target
+
+MOST = torch.finfo(torch.float64).max
+
+
+@shakeout.kernel(reference=torch.mm)
+def by_parity(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """The even terms, the odd terms, and their sum."""
+    return x[:, ::2] @ y[::2] + x[:, 1::2] @ y[1::2]
+
+
+@shakeout.kernel(reference=torch.mm)
+def without_nan(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Wrong: loses what is no number."""
+    return (x @ y).nan_to_num(nan=1.0)
+
+
+def turned(x: torch.Tensor, c: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
+    """Two products and their difference, each rounded."""
+    return x * c - x * s
+
+
+@shakeout.kernel(reference=turned, examples=[(torch.ones(3), torch.ones(3), torch.ones(3))])
+def fused(x: torch.Tensor, c: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
+    """The same, rounded once."""
+    return (x.double() * c.double() - x.double() * s.double()).to(x.dtype)
+
+
+def pick(x: torch.Tensor) -> torch.Tensor:
+    """A reference that calls an operator with ties."""
+    return x.topk(2, -1).values + x.div(3)
+
+
+@shakeout.kernel(reference=pick, examples=[(torch.arange(4.0),)])
+def picked(x: torch.Tensor) -> torch.Tensor:
+    """The same."""
+    return pick(x)
+
+
+def spectral(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    """A convolution by Fourier transforms."""
+    product = torch.fft.rfft(x) * torch.fft.rfft(w, n=x.shape[-1]).conj()
+    return torch.fft.irfft(product, n=x.shape[-1])[..., : x.shape[-1] - w.shape[-1] + 1]
+
+
+@shakeout.kernel(reference=torch.nn.functional.conv1d, accuracy="normwise")
+def declared_normwise(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    """Right, and says how."""
+    return spectral(x, w)
+
+
+@shakeout.kernel(reference=torch.nn.functional.conv1d)
+def undeclared(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    """The same without saying so."""
+    return spectral(x, w)
+
+
+@shakeout.kernel(reference=torch.nn.functional.conv1d, accuracy="normwise")
+def wrong_normwise(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    """Wrong by a thousandth of the largest element."""
+    y = spectral(x, w)
+    return y + 1e-3 * y.abs().max()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def known() -> Iterator[None]:
+    """Whatever module pytest made of this file is found by its name."""
+    import sys
+
+    sys.modules.setdefault(__name__, sys.modules[by_parity.__module__])
+    yield
+    find.cache_clear()
+    target.cache_clear()
+
+
+def run(kernel: object, *values: torch.Tensor, training: bool = False) -> Result:
+    return execute(case(kernel, *values, training=training))
+
+
+def case(kernel: object, *values: torch.Tensor, training: bool = False) -> Case:
+    operator = f"{kernel.__module__}:{kernel.__name__}"  # type: ignore[attr-defined]
+    with torch.no_grad():
+        result = words.kernel(operator).reference(*values)
+    types = tuple(TensorType(str(v.dtype).removeprefix("torch."), tuple(v.shape)) for v in (*values, result))
+    given: tuple[Arg, ...] = tuple(Ref(n) for n in range(len(values)))
+    call = Call(operator, given, (), (types[-1],))
+    program = Program(tuple(Input(t, "input") for t in types[:-1]), (call,), (len(values),), "kernel")
+    storages = tuple(Storage(t.dtype, v.numel(), Values("literal", items=tuple(v.flatten().tolist())))
+                     for t, v in zip(types, values, strict=False))  # fmt: skip
+    views = tuple(View(n, t.dtype, t.shape, contiguous(t.shape), 0, training) for n, t in enumerate(types[:-1]))
+    mode = "training" if training else "inference"
+    return Case(program, (InputSet(storages, views),), Setting(operator, (), mode))
+
+
+def row(*numbers: float, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    return torch.tensor([numbers], dtype=dtype)
+
+
+def both(one: Case) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the reference gives, and the kernel."""
+    want = runs.observe(script.load(one)).calls[0]["output"][0]
+    got = runs.observe(script.load(one), target(one.setting.target).source(one.setting)).calls[0]["output"][0]
+    return want, got
+
+
+def test_partial_sums_of_a_kernel_may_overflow_in_another_order() -> None:
+    one = case(by_parity, row(MOST, MOST, -math.inf, 0.0), torch.ones(4, 1, dtype=torch.float64))
+    want, got = both(one)
+    assert bool(want.isnan().all())
+    assert bool(got.isneginf().all())
+    assert execute(one).outcome is not Outcome.FAIL
+    # A number that no sum overflows on the way to has to be right.
+    half = case(without_nan, row(0.01 * MOST, -math.inf, math.inf, 0.0), torch.ones(4, 1, dtype=torch.float64))
+    assert execute(half).outcome is Outcome.FAIL
+
+
+def test_what_no_order_explains_is_a_finding() -> None:
+    result = run(without_nan, row(1.0, math.nan), torch.ones(2, 1, dtype=torch.float64))
+    assert result.failure is not None
+    assert result.failure.symptom == "NaN lost"
+
+
+def test_gradients_of_a_kernel_may_overflow_in_another_order() -> None:
+    # The gradient of x is g y', and g counts from -2 to 2: two large terms and -inf, of which the last two in one tile.
+    y = torch.tensor([[0.0, -MOST, 0.0, MOST, -math.inf, 0.0]], dtype=torch.float64)
+    result = run(KERNEL["blocked_matmul"], torch.ones(1, 1, dtype=torch.float64), y, training=True)
+    assert result.outcome is not Outcome.FAIL, result.failure
+
+
+KERNEL = {name: find(f"tests.right.kernels:{name}") for name in KERNELS}
+
+
+def test_a_kernel_that_rounds_once_may_overflow_where_each_product_did() -> None:
+    given = [row(number, dtype=torch.half) for number in (300.0, 900.0, 300.0)]
+    one = case(fused, *given)
+    want, got = both(one)
+    assert bool(want.isnan())
+    assert bool(got.isposinf())
+    assert execute(one).outcome is not Outcome.FAIL
+    # So do the replicas of the reference that stay in single precision inside.
+    (found,) = words.evaluate_fused(one.program, given, lambda call, results: results)[3:]
+    assert (found.dtype, found.item()) == (torch.half, math.inf)
+    (found,) = words.evaluate(one.program, given, lambda call, results: results)[3:]
+    assert bool(found.isnan())
+
+
+def seen(one: Case) -> set[float]:
+    found: set[float] = set()
+    for number in range(8):
+        found.update(replica(one, number).calls[0]["output"][0].flatten().tolist())
+    return found
+
+
+def test_what_is_near_the_border_of_the_range_may_be_within() -> None:
+    edge = torch.tensor(torch.finfo(torch.float32).max, dtype=torch.float64).log().float()
+    above = torch.nextafter(edge, torch.tensor(math.inf))
+    assert bool(above.exp().isinf())
+    most = torch.finfo(torch.float32).max
+
+    def exponential(values: torch.Tensor) -> Case:
+        return capture(lambda x: torch.exp(x), lambda: [values], setting=Setting("eager", ()))
+
+    assert {most, math.inf} <= seen(exponential(above.reshape(1)))
+    assert seen(exponential(torch.tensor([100.0]))) == {math.inf}
+    divided = capture(lambda x: torch.reciprocal(x), lambda: [torch.zeros(1)], setting=Setting("eager", ()))
+    assert seen(divided) == {math.inf}
+
+
+def explained(want: float, got: float, baseline: float, replicas: Sequence[float], dtype: torch.dtype) -> bool:
+    def tensor(number: float, dtype: torch.dtype = dtype) -> torch.Tensor:
+        return torch.tensor([number], dtype=dtype)
+
+    return bool(
+        tolerance.moved(tensor(want), tensor(got), tensor(baseline, torch.float64), list(map(tensor, replicas))).item()
+    )
+
+
+def test_double_precision_that_no_longer_fits_is_infinite() -> None:
+    assert explained(math.nan, math.inf, 1e5, [math.nan], torch.float16)
+    assert not explained(math.nan, math.inf, 1e3, [math.nan], torch.float16)
+    assert not explained(math.nan, -math.inf, 1e5, [math.nan], torch.float16)
+
+
+def test_next_to_a_pole_nothing_is_known() -> None:
+    wild = [5e11, 2e12, 7e10, 1e12]
+    assert explained(1e12, 2.5e13, 4e-8, wild, torch.float32)
+    assert not explained(1e12, 2.5e15, 4e-8, wild, torch.float32)
+    # What cancels has lost its digits as well; that excuses nothing of another size.
+    assert not explained(1e-8, 1.0, 0.0, [2e-8, -1e-8], torch.float32)
+
+
+def test_a_composed_kernel_has_the_traits_of_what_its_reference_calls() -> None:
+    name = f"{picked.__module__}:picked"
+    traits = words.traits(name)
+    assert {"torch.Tensor.topk", "torch.Tensor.div"} <= set(words.called(name))
+    assert (traits.ties, traits.division, traits.finite) == (True, True, False)
+    product = f"{by_parity.__module__}:by_parity"
+    assert words.called(product) == ("torch.mm",)
+
+
+def test_a_normwise_kernel_may_blur_what_is_small_and_spread_what_is_not_finite() -> None:
+    x = torch.tensor([[[1e9, 1.0, -1e9, 3.0, 1e-3, 2e-3, 0.0, 1.0]]])
+    w = torch.tensor([[[1.0, 1.0]]])
+    assert run(undeclared, x, w).outcome is Outcome.FAIL
+    assert run(declared_normwise, x, w).outcome is not Outcome.FAIL
+    infinite = torch.tensor([[[math.inf, 1.0, 2.0, 3.0]]])
+    assert run(undeclared, infinite, w).outcome is Outcome.FAIL
+    assert run(declared_normwise, infinite, w, training=True).outcome is not Outcome.FAIL
+    assert run(wrong_normwise, x, w).outcome is Outcome.FAIL
+    assert run(wrong_normwise, torch.tensor([[[1.0, 2.0, 3.0]]]), w).outcome is Outcome.FAIL
+
+
+def test_an_accuracy_that_nobody_knows_is_refused() -> None:
+    with pytest.raises(TypeError, match="'elementwise' or 'normwise'"):
+        shakeout.kernel(reference=torch.mm, accuracy="fast")  # type: ignore[arg-type]
+
+
+def test_eager_with_saved_tensors_laid_out_anew_is_the_measure_of_bits() -> None:
+    want, other = torch.tensor([1.0, 1.0, math.nan, 1.0]), torch.tensor([1.0, 1.001, 2.0, math.nan])
+    got = torch.tensor([1.0 + 2**-23, 1.002, 2.0, math.nan])
+    assert tolerance.spanned(want, got, [other]).tolist() == [False, True, True, True]
+    assert tolerance.spanned(want, want + 0.003, [other]).tolist() == [False, False, False, False]
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_a_right_runtime_may_lay_out_what_it_keeps(name: str) -> None:
+    def network(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        return x.t().std(0) + w.to(memory_format=torch.channels_last).tanh().std((0, 2, 3)).sum()
+
+    def make() -> list[torch.Tensor]:
+        noise = torch.Generator().manual_seed(0)
+        values = (torch.randn(shape, generator=noise) for shape in ((33, 50), (4, 6, 5, 5)))
+        return [one.requires_grad_() for one in values]
+
+    setting = Setting(f"tests.right.runtimes:{name}", (), "training")
+    result = execute(capture(network, make, setting=setting))
+    assert (result.status, result.failure) == ("compared", None)
+    assert result.exact == (name not in ("cloned_contiguous", "as_bytes", "pinned"))
+    (gradient,) = (verdict for verdict in result.verdicts if verdict.oracle == "gradient")
+    if not result.exact:
+        assert (gradient.outcome, gradient.symptom) == (Outcome.UNKNOWN, "unstable")
+        assert "rounding errors move the reference by up to" in gradient.message
