@@ -84,7 +84,7 @@ def place(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def shakeout(python: Path, place: Path, *arguments: str, status: int = 0) -> str:
     """What a command prints."""
-    command: Sequence[str | Path] = [python, "-m", "shakeout.fuzz.cli", *arguments]
+    command: Sequence[str | Path] = [python, "-m", "shakeout", *arguments]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PYTEST"))}
     done = subprocess.run(
         command, cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
