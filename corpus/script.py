@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import textwrap
 from collections.abc import Collection, Mapping, Sequence
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from shakeout.corpus.case import Case, InputSet, Promise, Storage, View, contiguous
-from shakeout.corpus.program import Program
+from shakeout.corpus.program import Call, InvalidProgram, Program, Region
 from shakeout.corpus.vocabularies import vocabulary
 
 __all__ = ["body", "load", "network", "standalone", "value_names"]
@@ -35,24 +36,17 @@ def network(program: Program, device: str = "cpu") -> str:
     names = value_names(program)
     parameters = [i for i, given in enumerate(program.inputs) if given.role == "parameter"]
     inputs = [i for i, given in enumerate(program.inputs) if given.role == "input"]
-    lines = []
-    for call, first in zip(program.calls, program.firsts(), strict=True):
-        text = words.expression(call, names, device)
-        results = [names[first + i] for i in range(len(call.results))]
-        if call.form == "tensor":
-            text = f"{results[0]} = {text}"
-        elif call.form == "sequence":
-            used = [name if result is not None else "_" for name, result in zip(results, call.results, strict=True)]
-            text = f"{', '.join(used)}{',' if len(used) == 1 else ''} = {text}"
-        lines.append(text)
-    returned = [names[i] for i in program.returns]
-    lines.append(f"return ({', '.join(returned)}{',' if len(returned) == 1 else ''})")
+    printer = _Printer(words, device)
+    lines = printer.lines(program.calls, names[: len(program.inputs)], names)
+    lines.append(f"return {_tuple([names[i] for i in program.returns])}")
     given = ", ".join(names[i] for i in inputs)
     extra = words.bindings(program)
     if not parameters:
         head = f"def program({', '.join(part for part in (given, *extra) if part)}):\n"
         text = head + textwrap.indent("\n".join(lines), INDENT)
         bind = "def bind(tensors):\n    return program"
+        if program.around:
+            bind = f"{printer.within(program)}def bind(tensors):\n    program.within = within\n    return program"
     else:
         owned = [names[i] for i in parameters]
         text = "class Network(torch.nn.Module):\n"
@@ -64,8 +58,107 @@ def network(program: Program, device: str = "cpu") -> str:
         text += textwrap.indent("\n".join(lines), 2 * INDENT)
         picked = ", ".join(f"tensors[{i}]" for i in parameters)
         bind = f"def bind(tensors):\n    return Network({picked})"
+        if program.around:
+            bind = f"{printer.within(program)}def bind(tensors):\n    network = Network({picked})\n"
+            bind += "    network.within = within\n    return network"
     arguments = ", ".join(f"tensors[{i}]" for i in inputs)
     return f"{text}\n\n\n{bind}\n\n\ndef arguments(tensors):\n    return [{arguments}]\n"
+
+
+class _Printer:
+    """Calls as lines of Python: a region is a function or a ``with`` block, and its values are ``t0``, ``t1`` and so on."""
+
+    def __init__(self, words: ModuleType, device: str) -> None:
+        self._words = words
+        self._device = device
+        self._locals, self._functions = itertools.count(), itertools.count()
+
+    def lines(self, calls: Sequence[Call], names: list[str], named: Sequence[str] | Mapping[int, str]) -> list[str]:
+        """The calls.
+
+        Args:
+            calls: in order.
+            names: variables of the values before them; those of their results are added.
+            named: by number, variables that values shall have; the others get new ones.
+        """
+        found: list[str] = []
+        for call in calls:
+            numbers = range(len(names), len(names) + len(call.results))
+            results = [
+                "_" if result is None else self._name(number, named)
+                for number, result in zip(numbers, call.results, strict=True)
+            ]
+            found += self._structured(call, names, results) if call.regions else [self._plain(call, names, results)]
+            names.extend(results)
+        return found
+
+    def _name(self, number: int, named: Sequence[str] | Mapping[int, str]) -> str:
+        if isinstance(named, Mapping):
+            return named.get(number) or f"t{next(self._locals)}"
+        return named[number]
+
+    def _plain(self, call: Call, names: Sequence[str], results: Sequence[str]) -> str:
+        text: str = self._words.expression(call, names, self._device)
+        return text if call.form == "none" else _assigned(results, text, call.form == "sequence")
+
+    def _structured(self, call: Call, names: Sequence[str], results: Sequence[str]) -> list[str]:
+        structure = getattr(self._words, "STRUCTURES", {}).get(call.operator)
+        if structure is None:
+            raise InvalidProgram(f"{call.operator} takes no regions, and is given {len(call.regions)}")
+        if structure.block:
+            return self._block(call, names, results)
+        found: list[str] = []
+        functions = []
+        for role, region in zip(structure.roles, call.regions, strict=True):
+            functions.append(f"{role}_{next(self._functions)}")
+            found += self._function(functions[-1], region, names, bare=role == "condition")
+        pieces = [self._words.argument(arg, names) for arg in call.args]
+        pieces[structure.place : structure.place] = functions
+        pieces += [f"{key}={self._words.argument(arg, names)}" for key, arg in call.kwargs]
+        text = f"{call.operator}({', '.join(pieces)})"
+        return [*found, text if call.form == "none" else _assigned(results, text, True)]
+
+    def _function(self, name: str, region: Region, names: Sequence[str], *, bare: bool) -> list[str]:
+        parameters = [f"t{next(self._locals)}" for _ in region.parameters]
+        inner = [*parameters, *(names[number] for number in region.captures)]
+        lines = self.lines(region.calls, inner, {})
+        returned = [inner[number] for number in region.returns]
+        lines.append(f"return {returned[0] if bare else _tuple(returned)}")
+        return [f"def {name}({', '.join(parameters)}):", *(INDENT + line for line in lines)]
+
+    def _block(self, call: Call, names: Sequence[str], results: Sequence[str]) -> list[str]:
+        """A block, inside of which its results get their names: they stay in sight behind it."""
+        (region,) = call.regions
+        inner = [names[number] for number in region.captures]
+        own: dict[int, str] = {}
+        for number, name in zip(region.returns, results, strict=True):
+            if name != "_" and number >= len(inner):
+                own.setdefault(number, name)
+        lines = self.lines(region.calls, inner, own)
+        pairs = zip(results, region.returns, strict=True)
+        lines += [f"{name} = {inner[number]}" for name, number in pairs if name not in ("_", inner[number])]
+        return [f"with {self._head(call)}:", *(INDENT + line for line in lines or ["pass"])]
+
+    def _head(self, call: Call) -> str:
+        pieces = [self._words.argument(arg, ()) for arg in call.args]
+        pieces += [f"{key}={self._words.argument(arg, ())}" for key, arg in call.kwargs]
+        return f"{call.operator}({', '.join(pieces)})"
+
+    def within(self, program: Program) -> str:
+        """The function that has a network called inside the blocks around it, and compiled outside of them."""
+        blocks = ", ".join(self._head(call) for call in program.around)
+        return (
+            "def within(function):\n    def called(*given):\n"
+            f"        with {blocks}:\n            return function(*given)\n\n    return called\n\n\n"
+        )
+
+
+def _assigned(results: Sequence[str], text: str, sequence: bool) -> str:
+    return f"{', '.join(results)}{',' if sequence and len(results) == 1 else ''} = {text}"
+
+
+def _tuple(names: Sequence[str]) -> str:
+    return f"({', '.join(names)}{',' if len(names) == 1 else ''})"
 
 
 def _dtype(name: str) -> str:

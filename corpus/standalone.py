@@ -131,8 +131,9 @@ def run(bind, arguments, calls, prepare):
         given = arguments(tensors)
         leaves = [t for t in [*given, *parameters] if t.requires_grad]
         torch.default_generator.manual_seed(0)
+        within = getattr(network, "within", lambda function: function)  # the blocks in which it is called
         with getattr(function, "around", contextlib.nullcontext)():
-            outputs, gradients = observe(function, given, leaves)
+            outputs, gradients = observe(within(function), given, leaves)
         if any(t.is_cuda for t in given):
             torch.cuda.synchronize()  # what a kernel did wrong is told late
         state = torch.default_generator.get_state()

@@ -13,10 +13,13 @@ from typing import Any
 
 from shakeout.corpus.declared import Kernel, NotDeclared, find, import_lines, local_name
 from shakeout.corpus.program import Call, InvalidProgram, Program
+from shakeout.corpus.vocabularies import structured
 from shakeout.corpus.vocabularies import torch as plain
+from shakeout.corpus.vocabularies.structured import STRUCTURES
 from shakeout.corpus.vocabularies.torch import UnknownOperator, argument, value, widened, wider
 
 __all__ = [
+    "STRUCTURES",
     "UnknownOperator",
     "argument",
     "bindings",
@@ -90,6 +93,8 @@ def hazards(operator: str) -> frozenset[str]:
 
 def call(operation: Call, tensors: Sequence[Any]) -> list[Any]:
     """Run one call on tensors, a kernel's by its reference; its results in order."""
+    if operation.regions:
+        return structured.stepwise(operation, tensors, value, call)
     if ":" not in operation.operator:
         return plain.call(operation, tensors)
     args = [value(arg, tensors) for arg in operation.args]
@@ -114,18 +119,23 @@ def evaluate(
     operands: a kernel may add up in another order, and how much that moves a sum that cancels, only its terms tell.
     Where the reference is made of many operators of torch, ``after`` sees the result of each of them as well.
     """
+
+    def step(operation: Call, values: Sequence[Any]) -> list[Any]:
+        if operation.regions:
+            return structured.stepwise(operation, values, value, step)
+        if after is None:
+            return call(operation, values)
+        if ":" not in operation.operator:
+            return after(operation, run(operation, values))
+        return after(operation, _rounded(operation, values, after))
+
     values: list[Any] = list(tensors)
     for operation in program.calls:
-        if after is None:
-            values.extend(call(operation, values))
-        elif ":" not in operation.operator:
-            values.extend(after(operation, run(operation, values)))
-        else:
-            values.extend(after(operation, _rounded(operation, values, after)))
+        values.extend(step(operation, values))
     return values
 
 
-def _rounded(operation: Call, values: list[Any], after: Callable[[Call, list[Any]], list[Any]]) -> list[Any]:
+def _rounded(operation: Call, values: Sequence[Any], after: Callable[[Call, list[Any]], list[Any]]) -> list[Any]:
     """A kernel's results with ``after`` applied to its operands and inside of it."""
     composed = ":" in meaning(operation.operator)
 

@@ -3,7 +3,8 @@
 An operator is named by its public qualified name: ``torch.add``, ``torch.nn.functional.pad``,
 ``torch.Tensor.add_``, ``torch.ops.aten.relu.default``. A property of a tensor is named like a method
 (``torch.Tensor.mT``). Names come from stored cases, which anybody may have written, so only what PyTorch itself lists
-as overridable on tensors, its operator library and a few factories resolve; ``torch.load`` and ``os.system`` do not.
+as overridable on tensors, its operator library, a few factories and the operators with regions of ``structured.py``
+resolve; ``torch.load`` and ``os.system`` do not.
 """
 
 from __future__ import annotations
@@ -11,12 +12,28 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import operator as python
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from shakeout.corpus.program import Arg, Call, Name, Program, Ref, Slice, TensorType, references
+from shakeout.corpus.program import (
+    Arg,
+    Call,
+    Name,
+    Program,
+    Ref,
+    Slice,
+    TensorType,
+    everywhere,
+    references,
+    scoped,
+    walk,
+)
+from shakeout.corpus.vocabularies import structured
+from shakeout.corpus.vocabularies.structured import STRUCTURES
 
 __all__ = [
+    "STRUCTURES",
     "UnknownOperator",
     "argument",
     "evaluate",
@@ -123,7 +140,13 @@ def _last(operator: str) -> str:
 
 
 def written(operation: Call) -> tuple[int, ...]:
-    """The operands that a call writes to, by the names that PyTorch gives such operators."""
+    """The operands that a call writes to, by the names that PyTorch gives such operators.
+
+    Of a call with regions all of them, if anything inside writes to anything: it may be a view of any.
+    """
+    if operation.regions:
+        inside = (inner for region in operation.regions for inner in walk(region.calls))
+        return operation.operands() if any(written(inner) for inner in inside if not inner.regions) else ()
     last = operation.operator.removesuffix(".default").rpartition(".")[2]
     in_place = (last.endswith("_") and not last.endswith("__")) or last == "__setitem__"
     in_place = in_place or (last.startswith("__i") and last not in ("__invert__", "__index__", "__int__"))
@@ -195,6 +218,8 @@ def resolve(operator: str) -> Callable[..., Any]:
         return found  # type: ignore[no-any-return]
     if operator in operators():
         return operators()[operator]
+    if operator in STRUCTURES:
+        return structured.resolve(operator)
     raise UnknownOperator(f"{operator} is not an operator of torch {_version()} that a case may call")
 
 
@@ -241,9 +266,16 @@ def value(arg: Arg, tensors: Sequence[Any]) -> Any:
 
 
 def call(operation: Call, tensors: Sequence[Any]) -> list[Any]:
-    """Run one call on tensors; its results in order, whatever they are."""
+    """Run one call on tensors; its results in order, whatever they are.
+
+    One with regions does what its operator is defined to do, call by call; PyTorch's own would compile the regions.
+    """
+    if operation.regions:
+        return structured.stepwise(operation, tensors, value, call)
     function = resolve(operation.operator)
     args = [value(arg, tensors) for arg in operation.args]
+    if operation.operator in _SIGNS and type(args[0]) in (bool, int, float):
+        function = getattr(python, operation.operator.rpartition(".")[2])  # a number that a loop carries
     kwargs = {key: value(arg, tensors) for key, arg in operation.kwargs}
     result = function(*args, **kwargs)
     if operation.form == "tensor":
@@ -260,13 +292,19 @@ def evaluate(
     """Interpret a program, call by call; all its values, by number.
 
     ``after`` sees each call with its results and returns what takes their place (a rounding emulation, a recorder).
-    ``run`` runs a call on the values so far.
+    ``run`` runs a call on the values so far. Of a call with regions they see those inside, and not itself.
     Targets never run this: they run the source text.
     """
+
+    def step(operation: Call, values: Sequence[Any]) -> list[Any]:
+        if operation.regions:
+            return structured.stepwise(operation, values, value, step)
+        results = run(operation, values)
+        return results if after is None else after(operation, results)
+
     values: list[Any] = list(tensors)
     for operation in program.calls:
-        results = run(operation, values)
-        values.extend(results if after is None else after(operation, results))
+        values.extend(step(operation, values))
     return values
 
 
@@ -365,14 +403,13 @@ def wider(dtype: str) -> str:
 
 
 def widened(program: Program) -> Program | None:
-    """The same program with every explicit float dtype raised to double precision.
+    """The same program with every explicit float dtype raised to double precision, and nothing lowered by autocast.
 
     None where it reads the bytes of a float as another dtype, or makes a float of bytes: double precision has others.
     """
     from dataclasses import replace
 
-    types = program.types()
-    if any(_reads_bytes(operation, types) for operation in program.calls):
+    if any(_reads_bytes(operation, types) for operation, types in scoped(program)):
         return None
 
     def widen(arg: Arg) -> Arg:
@@ -383,16 +420,18 @@ def widened(program: Program) -> Program | None:
                 return tuple(widen(item) for item in arg)
         return arg
 
-    calls = tuple(
-        replace(
+    def wide(operation: Call) -> Call:
+        if operation.operator == "torch.autocast":
+            return replace(operation, kwargs=(("enabled", False),))
+        return replace(
             operation,
             operator=_WIDER_METHODS.get(operation.operator, operation.operator),
             args=tuple(widen(arg) for arg in operation.args),
             kwargs=tuple((key, widen(arg)) for key, arg in operation.kwargs),
         )
-        for operation in program.calls
-    )
-    return replace(program, calls=calls)
+
+    calls = tuple(everywhere(operation, wide) for operation in program.calls)
+    return replace(program, calls=calls, around=tuple(map(wide, program.around)))
 
 
 def _reads_bytes(operation: Call, types: Sequence[TensorType | None]) -> bool:

@@ -110,7 +110,7 @@ def changed(path: str, value: object) -> str:
 @pytest.mark.parametrize(
     ("path", "value", "words"),
     [
-        ("format", 2, "newer"),
+        ("format", 3, "newer"),
         ("format", 0, "does not exist"),
         ("format", "1", "expected int"),
         ("program/calls/0/operator", "torch.mul(x); import os", "not a valid name"),
