@@ -59,8 +59,8 @@ class Values:
         high: largest value.
         items: the elements themselves (``literal``); complex ones as Python complex numbers.
         blob: SHA-256 of the elements' bytes, as 64 hexadecimal digits (``blob``).
-        places: directories in which the blob's file is looked for, in order. Where a copy lies is no part of what a case
-            is: it counts neither for equality nor for the text, and so not for the id.
+        places: directories in which the blob's file is looked for, in order. Where a copy lies is no part of what a
+            case is: it counts neither for equality nor for the text, and so not for the id.
     """
 
     kind: ValueKind

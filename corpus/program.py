@@ -230,8 +230,7 @@ def everywhere(call: Call, change: Callable[[Call], Call]) -> Call:
     """The call with a change made to each call inside of it, and then to itself; numbers of values must stay."""
     if call.regions:
         regions = tuple(
-            replace(region, calls=tuple(everywhere(inner, change) for inner in region.calls))
-            for region in call.regions
+            replace(region, calls=tuple(everywhere(inner, change) for inner in region.calls)) for region in call.regions
         )
         call = replace(call, regions=regions)
     return change(call)

@@ -66,7 +66,7 @@ def network(program: Program, device: str = "cpu") -> str:
 
 
 class _Printer:
-    """Calls as lines of Python: a region is a function or a ``with`` block, and its values are ``t0``, ``t1`` and so on."""
+    """Calls as lines of Python: a region is a function or a ``with`` block, and its values are ``t0``, ``t1`` ..."""
 
     def __init__(self, words: ModuleType, device: str) -> None:
         self._words = words

@@ -51,7 +51,7 @@ print("no difference")"""
 
 
 def short(case: Case, prepare: str, *, imports: Sequence[str] = (), strides: bool = True) -> str | None:
-    """The script; None for a case with several calls, which has no short form.
+    """The script; None for a case with several calls, or one called inside blocks, which has no short form.
 
     It exits 0 (no difference by the default tolerances of ``torch.testing.assert_close``), 1 (difference, or the target
     raises) or 125 (eager does not run it); a crash is the status of the crash.
@@ -64,7 +64,7 @@ def short(case: Case, prepare: str, *, imports: Sequence[str] = (), strides: boo
     """
     from shakeout.corpus import standalone
 
-    if len(case.calls) != 1:
+    if len(case.calls) != 1 or case.program.around:
         return None
     case = replace(case, calls=(_written(case.calls[0]),))
     body = script.body(case).split("\n\nCALLS = ")[0].rstrip()

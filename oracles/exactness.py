@@ -105,7 +105,7 @@ def elementary(case: Case) -> bool:
     Then replicas have every rounding error that a right implementation may have. An operator that is computed from
     series or tables (``erf``, ``lgamma``) rounds within, where nothing moves it.
     """
-    if case.program.vocabulary != "torch":
+    if case.program.vocabulary != "torch" or case.program.structured():
         return False
     return all(kind(name) or name.rpartition(".")[2] in _ROUNDED for name in set(case.program.operators()))
 
@@ -135,7 +135,12 @@ def _magnitude(arg: Arg) -> Arg:
 
 
 def candidate(case: Case) -> bool:
-    """Whether a case looks exact: operators of the closure, whole numbers, and inputs that share nothing."""
+    """Whether a case looks exact: operators of the closure, whole numbers, and inputs that share nothing.
+
+    Not one with regions: under autocast they compute in formats that no type tells.
+    """
+    if case.program.structured():
+        return False
     operators = case.program.operators()
     kinds = {kind(operator) for operator in operators}
     if "" in kinds or (case.setting.mode == "training" and "choices" in kinds) or case.program.vocabulary != "torch":

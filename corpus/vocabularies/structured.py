@@ -67,7 +67,9 @@ def _while_loop(
     raise RuntimeError(f"a loop did not end within {MOST_ROUNDS} rounds")
 
 
-def _scan(functions: Sequence[Callable[..., Any]], start: Any, over: Any, *, dim: int = 0, reverse: bool = False) -> Any:
+def _scan(
+    functions: Sequence[Callable[..., Any]], start: Any, over: Any, *, dim: int = 0, reverse: bool = False
+) -> Any:
     import torch
 
     carried, found = start, []
@@ -99,9 +101,7 @@ def _all_of(*places: int) -> Callable[[Call, int], tuple[Arg, ...] | None]:
 #: Public operators that PyTorch has nowhere else stand where every version of it has them.
 STRUCTURES: Mapping[str, Structure] = {
     "torch.cond": Structure(_cond, _all_of(1), ("true", "false"), place=1, least=1, most=2),
-    "torch._higher_order_ops.while_loop": Structure(
-        _while_loop, _all_of(0, 1), ("condition", "body"), least=1, most=2
-    ),
+    "torch._higher_order_ops.while_loop": Structure(_while_loop, _all_of(0, 1), ("condition", "body"), least=1, most=2),
     "torch._higher_order_ops.scan": Structure(_scan, lambda call, number: None, ("combine",), least=2, most=2),
     "torch.no_grad": _block("torch.no_grad"),
     "torch.enable_grad": _block("torch.enable_grad"),

@@ -88,7 +88,7 @@ def _written(file: Path, original: Case, found: Minimised, stopped: bool, consol
     target, text = write_minimal(file, found)
     console.print(script.network(found.case.program).rstrip(), soft_wrap=True, markup=False)
     console.print()
-    before, after = len(original.program.calls), len(found.case.program.calls)
+    before, after = len(original.program.operators()), len(found.case.program.operators())
     state = "no pass makes it smaller" if found.complete else "stopped" if stopped else "the budget is used up"
     console.print(
         f"operators {before} -> {after}, elements {elements(original)} -> {elements(found.case)}, "

@@ -93,11 +93,11 @@ def assembled(
         count += len(call.results)
     places: dict[int, Arg] = {number: Ref(place) for number, place in numbers.items()}
     try:
-        program = Program(
-            (*(old.inputs[number] for number in inputs), *(Input(fresh[number].type) for number in given)),
-            tuple(mapped(call, places) for call, _ in calls),
-            tuple(numbers[number] for number in returned),
-            old.vocabulary,
+        program = replace(
+            old,
+            inputs=(*(old.inputs[number] for number in inputs), *(Input(fresh[number].type) for number in given)),
+            calls=tuple(mapped(call, places) for call, _ in calls),
+            returns=tuple(numbers[number] for number in returned),
         )
         sets = []
         for number, inputs_of in enumerate(case.calls):
@@ -346,6 +346,7 @@ def _recorded(
     import torch
 
     from shakeout.corpus.vocabularies import kernel as words
+    from shakeout.corpus.vocabularies import structured
     from shakeout.generators.inputsets import tensors_of
 
     training = case.setting.mode == "training"
@@ -357,7 +358,7 @@ def _recorded(
     }
     versions = [tensor._version for tensor in values]
     found: dict[int, tuple[View, Storage | None]] = {}
-    with torch.set_grad_enabled(training):
+    with torch.set_grad_enabled(training), structured.within(case.program, words.value):
         for position, call in enumerate(case.program.calls):
             if position in keep:
                 changed = [tensor._version for tensor in values[: len(versions)]] != versions

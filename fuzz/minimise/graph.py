@@ -11,7 +11,7 @@ from shakeout.fuzz.minimise.edit import Fresh, assembled, chunks, items_of, live
 from shakeout.fuzz.minimise.measure import PLAIN
 from shakeout.fuzz.minimise.settle import mapped, written
 
-__all__ = ["forwarded", "inlined", "merged", "outputs", "plainer", "removal"]
+__all__ = ["forwarded", "inlined", "merged", "outputs", "plainer", "plainer_calls", "removal"]
 
 #: Gives the inputs that take the place of results of dropped calls; see ``edit.recorded``.
 Record = Callable[[Case, frozenset[int]], "dict[int, Fresh] | None"]
@@ -129,25 +129,29 @@ def forwarded(case: Case) -> Iterator[Case]:
 
 def plainer(case: Case) -> Iterator[Case]:
     """A simpler operator of the same type in place of another one."""
-    program = case.program
-    types = program.types()
-    for position, call in enumerate(program.calls):
-        if call.form != "tensor" or written(call):
-            continue
-        operands = list(dict.fromkeys(call.operands()))
-        same = [n for n in operands if types[n] == call.results[0]]
-        shorter = _spelled(call.operator)
-        if shorter is not None:
-            yield from _made(case, position, replace(call, operator=shorter))
-        for operator, cost in PLAIN.items():
-            if cost >= PLAIN.get(call.operator, len(PLAIN)):
-                break
-            if operator == "torch.add":
-                if len(operands) > 1 and call.operator != operator:
-                    two = (Ref(operands[0]), Ref(operands[1]))
-                    yield from _made(case, position, Call(operator, two, (), call.results))
-            elif same:
-                yield from _made(case, position, Call(operator, (Ref(same[0]),), (), call.results))
+    types = case.program.types()
+    for position, call in enumerate(case.program.calls):
+        for simpler in plainer_calls(call, types):
+            yield from _made(case, position, simpler)
+
+
+def plainer_calls(call: Call, types: Sequence[TensorType | None]) -> Iterator[Call]:
+    """Simpler operators of the same type, given the types of the values where the call stands."""
+    if call.form != "tensor" or written(call):
+        return
+    operands = list(dict.fromkeys(call.operands()))
+    same = [n for n in operands if types[n] == call.results[0]]
+    shorter = _spelled(call.operator)
+    if shorter is not None:
+        yield replace(call, operator=shorter)
+    for operator, cost in PLAIN.items():
+        if cost >= PLAIN.get(call.operator, len(PLAIN)):
+            break
+        if operator == "torch.add":
+            if len(operands) > 1 and call.operator != operator:
+                yield Call(operator, (Ref(operands[0]), Ref(operands[1])), (), call.results)
+        elif same:
+            yield Call(operator, (Ref(same[0]),), (), call.results)
 
 
 def _spelled(operator: str) -> str | None:

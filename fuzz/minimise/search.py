@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from shakeout.corpus.case import Case
-from shakeout.fuzz.minimise import graph, settings, tensors
+from shakeout.fuzz.minimise import graph, nested, settings, tensors
 from shakeout.fuzz.minimise.edit import invented, recorded
 from shakeout.fuzz.minimise.measure import elements, size
 from shakeout.fuzz.minimise.predicate import (
@@ -178,6 +178,10 @@ class _Search:
             ("outputs", graph.outputs),
             ("operators", graph.removal(record)),
             ("operators", graph.forwarded),
+            ("blocks", nested.around),
+            ("blocks", nested.unwrapped),
+            ("blocks", nested.fewer),
+            ("blocks", nested.moved_out),
             ("knobs", settings.setting),
             ("sizes", tensors.capped),
             ("sizes", tensors.resized),
@@ -189,6 +193,8 @@ class _Search:
             ("inputs", graph.inlined),
             ("operators", graph.plainer),
             ("attributes", settings.attributes),
+            ("blocks", nested.taken_in),
+            ("blocks", nested.simpler),
             ("leaves", settings.leaves),
             ("values", tensors.numbers),
         ]
@@ -261,7 +267,7 @@ class _Search:
 
     def _tell(self) -> None:
         spent = time.monotonic() - self.began
-        operators = len(self.best.program.calls)
+        operators = len(self.best.program.operators())
         self.tell(Progress(self.tries, self.accepted, spent, operators, elements(self.best), self.doing))
 
     def result(self) -> Minimised:

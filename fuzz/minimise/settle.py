@@ -6,14 +6,18 @@ minimised, because a case that a person wrote need not keep them.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from shakeout.corpus import codec
 from shakeout.corpus.case import Case, InputSet
-from shakeout.corpus.program import Arg, Call, Program, Ref, TensorType
+from shakeout.corpus.program import Arg, Call, Program, Ref, Region, TensorType, everywhere
 from shakeout.corpus.program import mapped as replaced
+from shakeout.corpus.vocabularies import kernel as words
+from shakeout.corpus.vocabularies import structured
+from shakeout.corpus.vocabularies.structured import STRUCTURES
 from shakeout.corpus.vocabularies.torch import written
 from shakeout.fuzz.minimise.sizes import scaled
 
@@ -101,63 +105,135 @@ def _run(program: Program, inputs: InputSet, training: bool, demands: Demands, *
         assert type_ is not None
         types.append(replace(one, type=type_))
     values: list[Any] = list(given)
-    numbers: dict[int, Arg] = {number: Ref(number) for number in range(len(values))}
-    calls = []
-    # Of results whose sizes their operands' values decide, from what they were to what they are. No pass knows them,
-    # so where a later call names one, it follows here.
-    sizes: dict[int, int] = {}
-    old = len(values)
     torch.default_generator.manual_seed(0)
     before = torch.default_generator.get_state()
-    with torch.set_grad_enabled(training):
-        for call in program.calls:
-            moved = mapped(call, numbers)
-            try:
-                form, results, kept = _call(moved, values, training, demands)
-            except Unsettled:
-                follows = scaled(moved, sizes)
-                if follows == moved:
-                    raise
-                moved = follows
-                form, results, kept = _call(moved, values, training, demands)
-            found = [
-                _type(tensor) if position < len(kept) and kept[position] else None
-                for position, tensor in enumerate(results)
-            ]
-            for position, result in enumerate(call.results[: len(results)]):
-                numbers[old + position] = Ref(len(values) + position)
-                if result is None:
-                    found[position] = None  # it means nothing, as it did before
-            if follow and _sized_by_values(moved, values):
-                sizes |= _changes(call.results, found)
-            calls.append(replace(moved, form=form, results=tuple(found)))
-            old += len(call.results)
-            values.extend(results)
+    with torch.set_grad_enabled(training), structured.within(program, words.value):
+        calls, numbers = _calls(program.calls, values, training, demands, follow=follow, typed=_type)
     if demands.defined and not torch.equal(before, torch.default_generator.get_state()):
         raise Unsettled("it draws random numbers")
-    returned = [numbers.get(number) for number in program.returns]
-    if None in returned:
-        raise Unsettled("a returned result does not exist any more")
-    returns = tuple(one.index for one in returned if isinstance(one, Ref))
     try:
-        return Program(tuple(types), tuple(calls), returns, program.vocabulary)
+        return replace(program, inputs=tuple(types), calls=calls, returns=_returned(program.returns, numbers))
     except ValueError as error:
         raise Unsettled(str(error)) from None
 
 
-def _call(call: Call, values: list[Any], training: bool, demands: Demands) -> tuple[Any, list[Any], list[bool]]:
-    """Form and results of one call, and which of them are defined tensors."""
+def _returned(returns: Sequence[int], numbers: Mapping[int, Arg]) -> tuple[int, ...]:
+    found = [numbers.get(number) for number in returns]
+    if None in found:
+        raise Unsettled("a returned result does not exist any more")
+    return tuple(one.index for one in found if isinstance(one, Ref))
+
+
+def _calls(
+    calls: Sequence[Call],
+    values: list[Any],
+    training: bool,
+    demands: Demands,
+    *,
+    follow: bool,
+    typed: Callable[[Any], TensorType | None],
+) -> tuple[tuple[Call, ...], dict[int, Arg]]:
+    """The calls with the results that they really have, and where each old value is now; ``values`` grows by theirs."""
+    numbers: dict[int, Arg] = {number: Ref(number) for number in range(len(values))}
+    settled = []
+    # Of results whose sizes their operands' values decide, from what they were to what they are. No pass knows them,
+    # so where a later call names one, it follows here.
+    sizes: dict[int, int] = {}
+    old = len(values)
+    for call in calls:
+        moved = mapped(call, numbers)
+        try:
+            moved, form, results, kept = _call(moved, values, training, demands, follow=follow)
+        except Unsettled:
+            follows = everywhere(moved, functools.partial(scaled, sizes=sizes))
+            if follows == moved:
+                raise
+            moved, form, results, kept = _call(follows, values, training, demands, follow=follow)
+        found = [
+            typed(tensor) if position < len(kept) and kept[position] else None
+            for position, tensor in enumerate(results)
+        ]
+        for position, result in enumerate(call.results[: len(results)]):
+            numbers[old + position] = Ref(len(values) + position)
+            if result is None:
+                found[position] = None  # it means nothing, as it did before
+        if follow and not call.regions and _sized_by_values(moved, values):
+            sizes |= _changes(call.results, found)
+        settled.append(replace(moved, form=form, results=tuple(found)))
+        old += len(call.results)
+        values.extend(results)
+    return tuple(settled), numbers
+
+
+def _structured(
+    call: Call, values: list[Any], training: bool, demands: Demands, *, follow: bool
+) -> tuple[Call, Any, list[Any], list[bool]]:
+    """A call with regions: each region is settled where it runs first, or on copies if it does not run.
+
+    What a loop's body computes has to be defined in every round.
+    """
     import torch
 
-    from shakeout.corpus.vocabularies import kernel as words
+    from shakeout.generators.calls import Rejected, read_results
+
+    found: dict[int, Region] = {}
+
+    def inside(number: int, given: list[Any]) -> list[Any]:
+        region = found.get(number, call.regions[number])
+        try:
+            parameters = [_value_type(value) for value in given[: len(region.parameters)]]
+            if None in parameters:
+                raise Unsettled("a region is given what is no value")
+            first = follow and number not in found
+            calls, numbers = _calls(region.calls, given, training, demands, follow=first, typed=_value_type)
+            returns = _returned(region.returns, numbers)
+            new = Region(tuple(filter(None, parameters)), region.captures, calls, returns)
+        except (Rejected, ValueError) as error:
+            raise Unsettled(str(error)) from error
+        if found.setdefault(number, new).returns != returns:
+            raise Unsettled("a region returns something else in a later round")
+        return [given[one] for one in returns]
+
+    try:
+        results = structured.run(call, values, words.value, inside)
+        for number in range(len(call.regions)):
+            bound = STRUCTURES[call.operator].bound(call, number)
+            if number not in found and bound is not None:
+                copies = [t.detach().clone() if isinstance(t, torch.Tensor) else t for t in values]
+                captured = [copies[one] for one in call.regions[number].captures]
+                inside(number, [*(words.value(arg, copies) for arg in bound), *captured])
+        if len(found) < len(call.regions):
+            raise Unsettled("a region never runs")
+        form, results = read_results(results) if results else ("none", [])
+    except (Rejected, RuntimeError, TypeError, IndexError, ValueError, NotImplementedError) as error:
+        raise Unsettled(str(error)) from error
+    settled = replace(call, regions=tuple(found[number] for number in range(len(call.regions))))
+    return settled, form, results, [isinstance(result, torch.Tensor) for result in results]
+
+
+def _value_type(value: Any) -> TensorType | None:
+    """The type of a region's value, which may be a number of Python."""
+    return TensorType(f"python_{type(value).__name__}", ()) if type(value) in (bool, int, float) else _type(value)
+
+
+def _call(
+    call: Call, values: list[Any], training: bool, demands: Demands, *, follow: bool
+) -> tuple[Call, Any, list[Any], list[bool]]:
+    """One call with its regions settled, its form and results, and which of them are defined values."""
+    import torch
+
     from shakeout.generators.calls import Rejected, perform
     from shakeout.generators.definedness import after, before, ordinary, traits, undefined_results
 
+    if call.regions:
+        return _structured(call, values, training, demands, follow=follow)
+    used = [values[number] for number in call.operands()]
+    if used and any(type(value) in (bool, int, float) for value in used):
+        return _on_numbers(call, values)
     try:
         kind, function = traits(call.operator), words.resolve(call.operator)
     except ValueError as error:
         raise Unsettled(str(error)) from error
-    used = [values[number] for number in call.operands()]
     targets = [values[number] for number in written(call)]
     if not all(isinstance(tensor, torch.Tensor) for tensor in used):
         raise Unsettled("an operand is no tensor")
@@ -181,13 +257,20 @@ def _call(call: Call, values: list[Any], training: bool, demands: Demands) -> tu
                     raise Unsettled("not finite")
     except (Rejected, RuntimeError, TypeError, IndexError, ValueError, NotImplementedError) as error:
         raise Unsettled(str(error)) from error
-    return form, results, [isinstance(t, torch.Tensor) and i not in undefined for i, t in enumerate(results)]
+    return call, form, results, [isinstance(t, torch.Tensor) and i not in undefined for i, t in enumerate(results)]
+
+
+def _on_numbers(call: Call, values: list[Any]) -> tuple[Call, Any, list[Any], list[bool]]:
+    """A call on numbers that a loop carries, which is Python's and not torch's."""
+    try:
+        results = words.call(call, values)
+    except Exception as error:  # whatever Python says of it
+        raise Unsettled(str(error)) from error
+    return call, call.form, results, [True] * len(results)
 
 
 def _sized_by_values(call: Call, values: Sequence[torch.Tensor]) -> bool:
     import torch
-
-    from shakeout.corpus.vocabularies import kernel as words
 
     if call.operator == "torch.Tensor.__getitem__":
         return any(values[number].dtype == torch.bool for number in call.operands())
@@ -208,8 +291,6 @@ def _changes(before: Sequence[TensorType | None], after: Sequence[TensorType | N
 def _twice(call: Call, values: Sequence[torch.Tensor]) -> str | None:
     """Why the order of writes would matter: two indices name one place."""
     import torch
-
-    from shakeout.corpus.vocabularies import kernel as words
 
     if "duplicates" not in words.hazards(call.operator):
         return None

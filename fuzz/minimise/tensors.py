@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from shakeout.corpus.case import Case, InputSet, Storage, Values, View, contiguous
-from shakeout.corpus.program import Arg, Call, Name
+from shakeout.corpus.program import Arg, Call, Name, everywhere
 from shakeout.fuzz.minimise.edit import as_literal, chunks, compacted, dense, items_of, own_storage, shaped, with_inputs
 from shakeout.fuzz.minimise.measure import item_cost, simpler_dtypes
 from shakeout.fuzz.minimise.sizes import scaled
@@ -86,7 +87,11 @@ def _resized(case: Case, change: Callable[[int, int, int, int], int], sizes: Map
         change: from input set, input, dimension and size to the new size.
         sizes: old to new; whole numbers among the arguments that follow.
     """
-    calls = tuple(scaled(call, sizes) for call in case.program.calls) if sizes else case.program.calls
+    calls = (
+        tuple(everywhere(call, lambda one: scaled(one, sizes)) for call in case.program.calls)
+        if sizes
+        else case.program.calls
+    )
     if sizes and calls == case.program.calls:
         return
     shapes = [
@@ -130,7 +135,10 @@ def ranks(case: Case) -> Iterator[Case]:
             if chosen:
                 made = _squeezed(case, dict.fromkeys(chosen, dimension))
                 yield made
-                calls = tuple(_lowered(call, dimension, most) for call in case.program.calls)
+                calls = tuple(
+                    everywhere(call, functools.partial(_lowered, dimension=dimension, rank=most))
+                    for call in case.program.calls
+                )
                 if calls != case.program.calls:
                     yield replace(made, program=replace(made.program, calls=calls))
     for i, view in enumerate(views):
@@ -207,7 +215,7 @@ def _converted(case: Case, change: Callable[[int, str], str], names: tuple[str, 
     """The case with other dtypes of its inputs, and with one named by its calls replaced as well."""
     calls = case.program.calls
     if names is not None:
-        calls = tuple(_renamed(call, *names) for call in calls)
+        calls = tuple(everywhere(call, functools.partial(_renamed, old=names[0], new=names[1])) for call in calls)
         if calls == case.program.calls:
             return
     sets = []

@@ -165,7 +165,7 @@ def _line(row: Minimal, before: int) -> str:
     """What became of one bug."""
     if row.state == "not reproduced":
         return f"{row.bug:<9} not reproduced: {row.note}"
-    after = len(codec.decode(row.case_json).program.calls)
+    after = len(codec.decode(row.case_json).program.operators())
     said = Signature.from_json(row.signature).text if row.signature else UNCLASSIFIED
     more = "" if row.state == "complete" else ", the budget is used up"
     return f"{row.bug:<9} operators {before} -> {after}, {row.tries} tries in {row.seconds:.0f} s{more}: {said}"

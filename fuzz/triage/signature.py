@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shakeout.corpus.case import Case, View, contiguous
+from shakeout.corpus.program import walk
 
 __all__ = ["UNCLASSIFIED", "Signature", "dtype_class", "family", "layout_of", "needed", "signature_of"]
 
@@ -153,7 +154,7 @@ def signature_of(case: Case, result: Mapping[str, Any], growth: str = "") -> Sig
         None if it is unclassified: it did not fail, or is a network still.
     """
     verdict = next((verdict for verdict in result["verdicts"] if verdict["outcome"] == "fail"), None)
-    if verdict is None or len(case.program.calls) > MOST_OPERATORS:
+    if verdict is None or len(case.program.operators()) > MOST_OPERATORS:
         return None
     target, stage = result["target"], result["stage"]
     return Signature(
@@ -199,7 +200,7 @@ def dtype_class(dtype: str) -> str:
 
 def _dtypes(case: Case) -> tuple[str, ...]:
     given = [one.type.dtype for one in case.program.inputs]
-    made = [result.dtype for call in case.program.calls for result in call.results if result is not None]
+    made = [result.dtype for call in walk(case.program.calls) for result in call.results if result is not None]
     return tuple(sorted({dtype_class(dtype) for dtype in given or made}))
 
 

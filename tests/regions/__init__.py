@@ -126,9 +126,7 @@ def switched_off() -> Program:
         call("torch.Tensor.t", Ref(3), results=(wide,)),
         call("torch.Tensor.__matmul__", Ref(2), Ref(4), results=(row,)),
     )
-    off = block(
-        "torch.autocast", inside, captures=(0, 1), returns=(5,), results=(row,), args=AUTOCAST, enabled=False
-    )
+    off = block("torch.autocast", inside, captures=(0, 1), returns=(5,), results=(row,), args=AUTOCAST, enabled=False)
     scale = call("torch.linspace", 0.0, 1.0, 16, results=(TensorType("float32", (16,)),))
     scaled = call("torch.mul", Ref(2), Ref(3), results=(row,))
     around = Call("torch.autocast", AUTOCAST, (("dtype", Name("torch.bfloat16")),), (), "none")
