@@ -2,16 +2,23 @@
 
 A blob's name is the SHA-256 of its elements' bytes (little-endian), its file ``blobs/NAME.safetensors`` holds one flat
 tensor called ``values``. It is stored in its own dtype where safetensors has that, so that other tools show it, and as
-bytes where it has not (``complex32``, ``complex128``). Nothing in such a file is executed, and what does not hash to
-its name is not used.
+bytes where it has not (complex numbers). Nothing in such a file is executed, and what does not hash to its name is not
+used.
+
+Where a file lies, three things tell, in this order: the case that was read from beside it, the directories that the
+variable ``SHAKEOUT_BLOBS`` lists, as ``PATH`` does for programs, and nothing else. A command that reads a case from a
+file puts that file's directories into the variable, so that every process that it starts finds what the case's text
+names, whatever way the text took. As a name says what is in a file, it does not matter which copy is found.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,10 +29,28 @@ from shakeout.corpus.program import InvalidProgram
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["FOLDER", "BadBlob", "beside", "copy", "held", "load", "located", "placed", "verify", "write"]
+__all__ = [
+    "FOLDER",
+    "VARIABLE",
+    "BadBlob",
+    "beside",
+    "copy",
+    "held",
+    "load",
+    "located",
+    "placed",
+    "rewritten",
+    "tell",
+    "verify",
+    "workshop",
+    "write",
+]
 
 #: The folder of the files, beside a case or in a campaign's directory.
 FOLDER = "blobs"
+
+#: Directories in which blobs are looked for, for this process and those that it starts.
+VARIABLE = "SHAKEOUT_BLOBS"
 
 #: Folders above a case's own in which its blobs may lie: a finding's case is two below its campaign's directory.
 ABOVE = 3
@@ -67,9 +92,27 @@ def placed(case: Case, places: Sequence[str]) -> Case:
     return replace(case, calls=tuple(sets))
 
 
-def places(case: Case) -> tuple[str, ...]:
-    """Every directory in which a blob of a case is looked for."""
-    return tuple(dict.fromkeys(place for storage in held(case) for place in storage.values.places))
+def tell(places: Sequence[str]) -> None:
+    """Have this process, and those that it starts from now on, look for blobs in these directories as well."""
+    os.environ[VARIABLE] = os.pathsep.join(dict.fromkeys((*_told(), *places)))
+
+
+def _told() -> tuple[str, ...]:
+    return tuple(filter(None, os.environ.get(VARIABLE, "").split(os.pathsep)))
+
+
+@contextlib.contextmanager
+def workshop() -> Iterator[None]:
+    """A directory for the blobs of cases that are tried meanwhile; what is kept has to be copied out of it."""
+    before = os.environ.get(VARIABLE)
+    with tempfile.TemporaryDirectory(prefix="shakeout-blobs-") as directory:
+        os.environ[VARIABLE] = os.pathsep.join((directory, *_told()))
+        try:
+            yield
+        finally:
+            os.environ.pop(VARIABLE)
+            if before is not None:
+                os.environ[VARIABLE] = before
 
 
 def located(values: Values) -> Path:
@@ -78,11 +121,12 @@ def located(values: Values) -> Path:
     Raises:
         BadBlob: there is none.
     """
-    for place in values.places:
+    places = (*values.places, *_told())
+    for place in places:
         path = Path(place) / f"{values.blob}.safetensors"
         if path.is_file():
             return path
-    looked = ", ".join(values.places) or "nowhere, for no directory is known"
+    looked = ", ".join(dict.fromkeys(places)) or "nowhere, for no directory is known"
     raise BadBlob(f"the blob {values.blob}.safetensors is missing; looked in {looked}")
 
 
@@ -150,6 +194,15 @@ def write(flat: torch.Tensor, directory: Path | str, places: Sequence[str] = ())
             draft.unlink(missing_ok=True)
             raise
     return Values("blob", blob=name, places=tuple(dict.fromkeys((str(directory), *places))))
+
+
+def rewritten(storage: Storage, change: Callable[[torch.Tensor], torch.Tensor]) -> Storage:
+    """A storage with values that are made of a blob's: a new blob, beside those that are made meanwhile."""
+    values = storage.values
+    flat = change(load(storage)).contiguous()
+    places = (*_told()[:1], *values.places, *_told())
+    made = write(flat, places[0], values.places)
+    return Storage(str(flat.dtype).removeprefix("torch."), flat.numel(), made)
 
 
 def copy(case: Case, folder: Path) -> None:

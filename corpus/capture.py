@@ -7,14 +7,19 @@ literally, so the case shows exactly what a person would type.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shakeout.corpus import blobs
 from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View
 from shakeout.corpus.program import Arg, Call, Form, Input, InvalidProgram, Name, Program, Ref, Slice, TensorType
 from shakeout.corpus.vocabularies import torch as words
 
 if TYPE_CHECKING:
     import torch
+
+#: Elements of a storage that are written into the case's text; longer lists tell a reader nothing.
+LITERAL = 256
 
 __all__ = ["capture", "describe_inputs"]
 
@@ -24,6 +29,7 @@ def capture(
     *calls: Callable[[], Sequence[torch.Tensor]],
     setting: Setting,
     parameters: Sequence[int] = (),
+    directory: Path | None = None,
 ) -> Case:
     """The case that calls ``function`` once for each maker of inputs.
 
@@ -32,6 +38,8 @@ def capture(
         calls: each makes fresh inputs; the program is recorded from the first.
         setting: what the case runs under.
         parameters: positions of inputs that are parameters of the network.
+        directory: where the case is going to be stored: inputs of more than ``LITERAL`` elements are written into its
+            folder of blobs. Without one every element is in the case's text, which may be too long to be read.
 
     Raises:
         InvalidProgram: it calls what is no operator, or uses a tensor that is not an input.
@@ -40,12 +48,12 @@ def capture(
     roles = ["parameter" if i in parameters else "input" for i in range(len(inputs))]
     given = tuple(Input(_type(t), role) for t, role in zip(inputs, roles, strict=True))  # type: ignore[arg-type]
     recorded, returns = _record(function, inputs)
-    sets = tuple(describe_inputs(make()) for make in calls)
+    sets = tuple(describe_inputs(make(), directory) for make in calls)
     return Case(Program(given, tuple(recorded), tuple(returns)), sets, setting)
 
 
-def describe_inputs(tensors: Sequence[torch.Tensor]) -> InputSet:
-    """Tensors as literal storages and views, sharing kept."""
+def describe_inputs(tensors: Sequence[torch.Tensor], directory: Path | None = None) -> InputSet:
+    """Tensors as storages and views, sharing kept; large storages are blobs beside a case in ``directory``."""
     from shakeout.corpus.standalone import memory
 
     storages: list[Storage] = []
@@ -57,10 +65,19 @@ def describe_inputs(tensors: Sequence[torch.Tensor]) -> InputSet:
         if key not in places:
             flat = memory(tensor)
             places[key] = len(storages)
-            storages.append(Storage(dtype, flat.numel(), Values("literal", items=tuple(flat.tolist()))))
+            large = directory is not None and flat.numel() > LITERAL
+            values = blobs.write(flat, directory / blobs.FOLDER) if directory and large else _items(flat)
+            storages.append(Storage(dtype, flat.numel(), values))
         shape, strides = tuple(map(int, tensor.shape)), tuple(map(int, tensor.stride()))
         views.append(View(places[key], dtype, shape, strides, int(tensor.storage_offset()), tensor.requires_grad))
     return InputSet(tuple(storages), tuple(views))
+
+
+def _items(flat: torch.Tensor) -> Values:
+    import torch
+
+    wide = flat.to(torch.complex64) if flat.dtype == torch.complex32 else flat
+    return Values("literal", items=tuple(wide.tolist()) if flat.numel() else ())
 
 
 def _type(tensor: torch.Tensor) -> TensorType:

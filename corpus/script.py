@@ -15,6 +15,7 @@ from collections.abc import Collection, Mapping, Sequence
 from types import FunctionType, ModuleType
 from typing import Any
 
+from shakeout.corpus import blobs
 from shakeout.corpus.case import Case, InputSet, Promise, Storage, View, contiguous
 from shakeout.corpus.program import Call, InvalidProgram, Program, Region
 from shakeout.corpus.vocabularies import vocabulary
@@ -174,6 +175,8 @@ def _filled(storage: Storage, shape: tuple[int, ...], device: str) -> str:
         whole = f"torch.tensor({items}, dtype={_dtype(storage.dtype)}{on})"
         # Nested empty lists lose the sizes behind the first zero.
         return f"{whole}.reshape({shape})" if 0 in shape else whole
+    if values.kind == "blob":
+        return f"blob({values.blob!r}, {_dtype(storage.dtype)}, {shape}){f'.to({device!r})' if on else ''}"
     text = f"fill({_dtype(storage.dtype)}, {shape}, {values.kind!r}, {values.seed}, {values.low!r}, {values.high!r})"
     return text if device == "cpu" else f'{text}.to("{device}")'
 
@@ -252,11 +255,18 @@ def load(case: Case, text: str | None = None) -> dict[str, Any]:
         "inf": functions.inf,
         "fill": filled,  # the same values, sooner
         "strided": functions.strided,
+        "blob": functools.partial(_loaded, case),
         **vocabulary(case.program.vocabulary).namespace(case.program),
     }
     source = body(case) if text is None else text
     exec(compile(source, f"<case {case.id}>", "exec"), namespace)
     return namespace
+
+
+def _loaded(case: Case, name: str, dtype: Any, shape: tuple[int, ...]) -> Any:
+    """``standalone.blob`` for a case in memory, whose files need not lie beside a script."""
+    storage = next(s for s in blobs.held(case) if s.values.blob == name and _dtype(s.dtype) == str(dtype))
+    return blobs.load(storage).reshape(shape)
 
 
 @functools.cache
@@ -295,6 +305,7 @@ def standalone(
     words = vocabulary(case.program.vocabulary)
     fills = "fill(" in text
     wanted: list[Any] = [functions.fill] if fills else []
+    wanted += [functions.blob] if "blob(" in text else []
     wanted += [functions.strided] if "strided(" in text else []
     wanted += [functions.cotangent] if case.setting.mode == "training" else []
     wanted += [functions.observe, functions.memory, functions.aliases]
@@ -302,6 +313,7 @@ def standalone(
     wanted += [functions.compare, functions.differences, functions.main]
     wanted += [functions.isolated] if limit else []
     imports = ["contextlib", "importlib.metadata", "math", "sys"] + (["os", "subprocess"] if limit else [])
+    imports = sorted({*imports, "hashlib", "os"}) if functions.blob in wanted else imports
     if repeats:
         wanted += [functions.mark, functions.repeated]
         imports = sorted({*imports, "hashlib", "os", "subprocess"})

@@ -77,11 +77,12 @@ def short(case: Case, prepare: str, *, imports: Sequence[str] = (), strides: boo
         start, end = body.index("def bind(tensors):"), body.index("def inputs_0():")
         body = body[:start] + body[end:]
     wanted: list[Any] = [standalone.fill] if "fill(" in body else []
+    wanted += [standalone.blob] if "blob(" in body else []
     wanted += [standalone.strided] if "strided(" in body else []
     wanted += [standalone.cotangent] if training else []
     functions = [inspect.getsource(function).rstrip() for function in wanted]
     text = "\n".join([body, *functions])
-    heads = ["import math"] if "math." in text else []
+    heads = [f"import {name}" for name in ("hashlib", "math", "os") if f"{name}." in text]
     head = [
         *heads,
         "import sys",
@@ -108,7 +109,7 @@ def _written(inputs: InputSet) -> InputSet:
     storages = []
     for storage in inputs.storages:
         values = storage.values
-        if values.kind != "literal" and storage.size <= WRITTEN:
+        if values.kind not in ("literal", "blob") and storage.size <= WRITTEN:
             tensor = filled(
                 getattr(torch, storage.dtype), (storage.size,), values.kind, values.seed, values.low, values.high
             )

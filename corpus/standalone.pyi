@@ -9,6 +9,7 @@ nan: float
 inf: float
 
 def fill(dtype: torch.dtype, shape: tuple[int, ...], kind: str, seed: int, low: float, high: float) -> torch.Tensor: ...
+def blob(name: str, dtype: torch.dtype, shape: tuple[int, ...]) -> torch.Tensor: ...
 def strided(
     storage: torch.Tensor,
     dtype: torch.dtype,

@@ -8,7 +8,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from shakeout.corpus import codec
+from shakeout.corpus import blobs, codec
 from shakeout.corpus.case import Case
 
 __all__ = ["render", "replay_case", "replay_known", "replay_script"]
@@ -25,10 +25,10 @@ def render(case: Case) -> str:
 
 
 def read_case(path: Path, target: str | None) -> Case:
-    """A stored case, or the case of a known bug, perhaps on another target.
+    """A stored case, or the case of a known bug, perhaps on another target; its blobs are found from now on.
 
     Raises:
-        MalformedCase: the file holds neither.
+        MalformedCase: the file holds neither, or a blob of the case is missing or damaged.
     """
     import json
 
@@ -36,10 +36,15 @@ def read_case(path: Path, target: str | None) -> Case:
         text = path.read_text()
     except OSError as error:
         raise codec.MalformedCase(f"{path}: cannot be read: {error.strerror}") from None
+    places = blobs.beside(path)
     try:
         data = json.loads(text)
-        case = codec.from_json(data["case"]) if isinstance(data, dict) and "case" in data else codec.decode(text)
-    except codec.MalformedCase as error:
+        stored = isinstance(data, dict) and "case" in data
+        case = codec.from_json(data["case"], places) if stored else codec.decode(text, places)
+        if blobs.held(case):
+            blobs.verify(case)
+            blobs.tell(places)
+    except (codec.MalformedCase, blobs.BadBlob) as error:
         raise codec.MalformedCase(f"{path}: {error}") from None
     except ValueError as error:
         raise codec.MalformedCase(f"{path}: not JSON: {error}") from None
@@ -50,8 +55,10 @@ def read_case(path: Path, target: str | None) -> Case:
 
 def replay_case(path: Path, target: str | None = None) -> int:
     """Run a stored case; the status of its script: 0 no difference, 1 difference, 125 cannot run."""
-    script = render(read_case(path, target))
+    case = read_case(path, target)
+    script = render(case)
     with tempfile.TemporaryDirectory(prefix="shakeout-") as scratch:
+        blobs.copy(case, Path(scratch))
         file = Path(scratch) / "repro.py"
         file.write_text(script)
         return replay_script(file)

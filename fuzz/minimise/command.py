@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shakeout.corpus import blobs
 from shakeout.corpus.case import SANITIZE, Case
 from shakeout.fuzz.attended import Line, interruptible
 from shakeout.fuzz.exits import Exit
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Shown", "minimise_command", "write_minimal"]
 
 
+@blobs.workshop()
 def minimise_command(
     path: Path, *, seconds: float, tries: int, workers: int, memory: int, plain: bool, console: Console
 ) -> int:
@@ -100,6 +102,7 @@ def _written(file: Path, original: Case, found: Minimised, stopped: bool, consol
     )
     for number, (failure, case) in enumerate(found.others, 1):
         path = file.with_suffix(f".other{number}.json")
+        blobs.copy(case, path.parent)
         write_text(path, case.text + "\n")
         console.print(f"other    {path}  {failure}", soft_wrap=True, markup=False)
     return Exit.INTERRUPTED if stopped else Exit.OK
@@ -110,6 +113,7 @@ def write_minimal(file: Path, found: Minimised) -> tuple[Path, Path]:
     from shakeout.fuzz.replay import render
 
     target, text = file.with_suffix(".min.json"), file.with_suffix(".min.py")
+    blobs.copy(found.case, file.parent)
     write_text(target, found.case.text + "\n")
     write_text(text, render(found.case))
     return target, text

@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from shakeout.corpus import blobs
 from shakeout.corpus.case import Case, InputSet, Storage, Values, View, contiguous
 from shakeout.corpus.program import Arg, Call, Input, InvalidProgram, Program, Ref, TensorType
 from shakeout.fuzz.minimise.settle import Unsettled, mapped, written
@@ -191,10 +192,29 @@ def _reach(view: View) -> int:
 def filled_like(storage: Storage, size: int) -> Storage:
     """A storage of another size with values of the same kind: the first ones, or new ones behind them."""
     values = storage.values
+    if values.kind == "blob":
+        return _cut_down(storage, lambda flat: flat[:size]) if size < storage.size else storage
     if values.kind == "literal":
         items = (*values.items[:size], *(values.items[:1] or (0,)) * max(size - len(values.items), 0))
         values = replace(values, items=items)
     return Storage(storage.dtype, size, values)
+
+
+def _relaid(flat: torch.Tensor, view: View, strides: tuple[int, ...]) -> torch.Tensor:
+    """The elements of a window in flat memory of their own, dense with these strides."""
+    from shakeout.corpus.standalone import strided
+    from shakeout.generators.values import DTYPES
+
+    window = strided(flat, DTYPES[view.dtype], view.shape, view.strides, view.offset)
+    memory = window.new_empty(math.prod(view.shape))
+    memory.as_strided(view.shape, strides).copy_(window)
+    return memory
+
+
+def _cut_down(storage: Storage, change: Callable[[torch.Tensor], torch.Tensor]) -> Storage:
+    """A part of a blob's values: written out if there are few, else a blob of their own."""
+    part = blobs.rewritten(storage, change)
+    return as_literal(part) if part.size <= LITERAL else part
 
 
 def own_storage(view: View, storage: Storage, strides: tuple[int, ...] | None = None) -> tuple[View, Storage]:
@@ -205,6 +225,8 @@ def own_storage(view: View, storage: Storage, strides: tuple[int, ...] | None = 
     strides = contiguous(view.shape) if strides is None else strides
     count = math.prod(view.shape)
     moved = replace(view, strides=strides, offset=0)
+    if storage.values.kind == "blob":
+        return moved, _cut_down(storage, lambda flat: _relaid(flat, view, strides))
     if count > LITERAL or storage.size > 1 << 16:
         # One whose dtype differs from the storage's takes a range of its own, in the same bounds.
         values = storage.values

@@ -7,13 +7,17 @@ import math
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from shakeout.corpus import blobs
 from shakeout.corpus.case import Case, InputSet, Storage, Values, View, contiguous
 from shakeout.corpus.program import Arg, Call, Name, everywhere
 from shakeout.fuzz.minimise.edit import as_literal, chunks, compacted, dense, items_of, own_storage, shaped, with_inputs
 from shakeout.fuzz.minimise.measure import item_cost, simpler_dtypes
 from shakeout.fuzz.minimise.sizes import scaled
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["capped", "dtypes", "ladder", "layouts", "numbers", "ranks", "resized", "values"]
 
@@ -235,7 +239,7 @@ def _converted(case: Case, change: Callable[[int, str], str], names: tuple[str, 
                 storages.append(storage)
             floating = new.startswith(("float", "bfloat", "complex"))
             views[number] = replace(view, dtype=new, requires_grad=view.requires_grad and floating)
-            storages[view.storage] = Storage(new, storage.size, _cast(storage, new))
+            storages[view.storage] = _cast(storage, new)
         sets.append(InputSet(tuple(storages), tuple(views)))
     made = with_inputs(case, sets)
     yield replace(made, program=replace(made.program, calls=calls))
@@ -252,7 +256,31 @@ def _renamed(call: Call, old: str, new: str) -> Call:
     )
 
 
-def _cast(storage: Storage, dtype: str) -> Values:
+def _cast(storage: Storage, dtype: str) -> Storage:
+    """The storage in another dtype, with values as that can hold them."""
+    if storage.values.kind == "blob":
+        return blobs.rewritten(storage, lambda flat: _converted_to(flat, dtype))
+    return Storage(dtype, storage.size, _values_as(storage, dtype))
+
+
+def _converted_to(flat: torch.Tensor, dtype: str) -> torch.Tensor:
+    """Elements in another dtype; what that cannot hold becomes zero or its nearest end."""
+    import torch
+
+    from shakeout.generators.values import DTYPES
+
+    new = DTYPES[dtype]
+    real = flat.real if flat.is_complex() and not new.is_complex else flat
+    if new.is_floating_point or new.is_complex:
+        return real.to(new)
+    wide = real.to(torch.float64).nan_to_num(0.0, 0.0, 0.0)
+    if new == torch.bool:
+        return wide.to(torch.int64) != 0
+    bounds = torch.iinfo(new)
+    return wide.clamp(float(bounds.min), float(bounds.max) / (2 if bounds.bits > 32 else 1)).to(new)
+
+
+def _values_as(storage: Storage, dtype: str) -> Values:
     """The values of a storage as another dtype can hold them."""
     values = storage.values
     floating = dtype.startswith(("float", "bfloat"))

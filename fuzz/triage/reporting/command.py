@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from shakeout.corpus import blobs
 from shakeout.corpus.database import NAME, Database, UnknownBug
 from shakeout.fuzz.environment import describe
 from shakeout.fuzz.exits import Exit
@@ -70,6 +71,7 @@ def report_command(job: Job, *, form: Format | None, output: Path | None, anyway
     if output is None:
         print(text, end="")
     else:
+        blobs.copy(case, output.absolute().parent)
         write_text(output, text)
         long = "" if script.form == "short" else ", the long form: the short one does not show it"
         print(f"{output}: script of {script.lines} lines{long}. Read it before you file it; nothing was filed.")
