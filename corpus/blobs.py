@@ -40,6 +40,7 @@ __all__ = [
     "located",
     "placed",
     "rewritten",
+    "stored",
     "tell",
     "verify",
     "workshop",
@@ -198,11 +199,17 @@ def write(flat: torch.Tensor, directory: Path | str, places: Sequence[str] = ())
 
 def rewritten(storage: Storage, change: Callable[[torch.Tensor], torch.Tensor]) -> Storage:
     """A storage with values that are made of a blob's: a new blob, beside those that are made meanwhile."""
-    values = storage.values
-    flat = change(load(storage)).contiguous()
-    places = (*_told()[:1], *values.places, *_told())
-    made = write(flat, places[0], values.places)
-    return Storage(str(flat.dtype).removeprefix("torch."), flat.numel(), made)
+    return stored(change(load(storage)), (storage,))
+
+
+def stored(flat: torch.Tensor, beside: Sequence[Storage]) -> Storage:
+    """A storage of these elements, as a blob beside those of other ones."""
+    places = tuple(dict.fromkeys(place for other in beside for place in other.values.places))
+    directory = next(iter((*_told(), *places)), None)
+    if directory is None:
+        raise BadBlob(f"no directory for blobs is known; set {VARIABLE}")
+    values = write(flat, directory, places)
+    return Storage(str(flat.dtype).removeprefix("torch."), flat.numel(), values)
 
 
 def copy(case: Case, folder: Path) -> None:

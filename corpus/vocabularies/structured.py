@@ -142,7 +142,8 @@ def _misfit(call: Call) -> str | None:
     if len(call.regions) != wanted:
         return f"needs {wanted} region{'s' if wanted > 1 else ''}, and is given {len(call.regions)}"
     if not found.least <= len(call.args) <= found.most:
-        return f"takes {found.least} to {found.most} arguments beside its regions, and is given {len(call.args)}"
+        counts = f"{found.least} to {found.most}" if found.least < found.most else f"{found.most}"
+        return f"takes {counts} arguments beside its regions, and is given {len(call.args)}"
     if found.block and len(call.operands()) > len(call.regions[0].captures):
         return "takes no values but those that its block captures"
     if call.form == "tensor":

@@ -386,13 +386,16 @@ def _recorded(
                 changed = [tensor._version for tensor in values[: len(versions)]] != versions
                 for number in sorted(wanted - found.keys()):
                     if number < len(values):
-                        found[number] = _place(values[number], {} if changed else owners)
+                        found[number] = _place(values[number], {} if changed else owners, blobs.held(case))
             values.extend(words.call(call, values))
     return found
 
 
-def _place(tensor: torch.Tensor, owners: Mapping[int, int]) -> tuple[View, Storage | None]:
-    """The window that a tensor is, on an input's storage or on one with its memory."""
+def _place(tensor: torch.Tensor, owners: Mapping[int, int], held: Sequence[Storage]) -> tuple[View, Storage | None]:
+    """The window that a tensor is, on an input's storage or on one with its memory.
+
+    A large one keeps its very values only as a blob, which only a case that holds blobs has a place for.
+    """
     import torch
 
     from shakeout.corpus.standalone import memory
@@ -411,6 +414,8 @@ def _place(tensor: torch.Tensor, owners: Mapping[int, int]) -> tuple[View, Stora
         wide = flat.to(torch.complex64) if dtype == "complex32" else flat
         items = tuple(wide.tolist()) if flat.numel() else ()
         return view, Storage(dtype, flat.numel(), Values("literal", items=items))
+    if held:
+        return view, blobs.stored(flat, held)
     return view, Storage(dtype, flat.numel(), _range(flat))
 
 
