@@ -317,23 +317,31 @@ class Program:
 def _check(calls: Sequence[Call], defined: list[bool], depth: int = 0, where: str = "") -> None:
     """Each call's form, operands and regions; ``defined`` grows by a flag for each result, whether it is a value."""
     for position, call in enumerate(calls):
-        here = f"{where}call {position} ({call.operator})"
         if (call.form == "tensor" and len(call.results) != 1) or (call.form == "none" and call.results):
+            here = _place(where, position, call)
             raise InvalidProgram(f"{here}: form {call.form!r} does not go with {len(call.results)} results")
         for index in call.operands():
             if not 0 <= index < len(defined) or not defined[index]:
                 raise InvalidProgram(
-                    f"{here} uses value {index}, but only tensors among 0..{len(defined) - 1} are defined there"
+                    f"{_place(where, position, call)} uses value {index}, "
+                    f"but only tensors among 0..{len(defined) - 1} are defined there"
                 )
         for number, region in enumerate(call.regions):
+            here = _place(where, position, call)
             if depth == NESTING:
                 raise InvalidProgram(f"{here}: regions are nested more than {NESTING} deep")
             inside = [True] * (len(region.parameters) + len(region.captures))
             _check(region.calls, inside, depth + 1, f"{here}, region {number}: ")
             _check_returns(region.returns, inside, f"{here}, region {number}:")
-        if not depth and any(result is not None and result.dtype in NUMBERS for result in call.results):
-            raise InvalidProgram(f"{here}: a number of Python is a value inside regions only")
-        defined.extend(result is not None for result in call.results)
+        for result in call.results:
+            defined.append(result is not None)
+            if not depth and result is not None and result.dtype in NUMBERS:
+                here = _place(where, position, call)
+                raise InvalidProgram(f"{here}: a number of Python is a value inside regions only")
+
+
+def _place(where: str, position: int, call: Call) -> str:
+    return f"{where}call {position} ({call.operator})"
 
 
 def _check_returns(returns: Sequence[int], defined: Sequence[bool], where: str = "the program") -> None:
