@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shakeout.corpus import codec
+from shakeout.corpus import blobs, codec
 from shakeout.corpus.database import NAME, Database
 from shakeout.corpus.minimals import Minimal
 from shakeout.corpus.rows import Bug, Finding
@@ -84,6 +84,7 @@ def minimised(
     return row, found
 
 
+@blobs.workshop()
 def minimise_all(
     directory: Path,
     *,
@@ -108,6 +109,7 @@ def minimise_all(
     Returns:
         The exit status.
     """
+    blobs.tell([str(directory.absolute() / blobs.FOLDER)])
     with Database.open(directory / NAME) as database, interruptible() as stop:
         todo = wanted(database, again=again)
         if not todo:
