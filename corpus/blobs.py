@@ -35,6 +35,7 @@ __all__ = [
     "BadBlob",
     "beside",
     "copy",
+    "environment",
     "held",
     "load",
     "located",
@@ -96,6 +97,12 @@ def placed(case: Case, places: Sequence[str]) -> Case:
 def tell(places: Sequence[str]) -> None:
     """Have this process, and those that it starts from now on, look for blobs in these directories as well."""
     os.environ[VARIABLE] = os.pathsep.join(dict.fromkeys((*_told(), *places)))
+
+
+def environment(case: Case) -> dict[str, str]:
+    """What a process that is given the case's text has to have in its environment to find the blobs of the case."""
+    places = dict.fromkeys((*(place for storage in held(case) for place in storage.values.places), *_told()))
+    return {VARIABLE: os.pathsep.join(places)} if places else {}
 
 
 def _told() -> tuple[str, ...]:

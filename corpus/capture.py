@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from shakeout.corpus import blobs
 from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View
-from shakeout.corpus.program import Arg, Call, Form, Input, InvalidProgram, Name, Program, Ref, Slice, TensorType
+from shakeout.corpus.codec import encode
+from shakeout.corpus.edit import Builder
+from shakeout.corpus.program import Arg, Call, Form, InvalidProgram, Name, Ref, Slice, TensorType
 from shakeout.corpus.vocabularies import torch as words
 
 if TYPE_CHECKING:
@@ -42,14 +44,18 @@ def capture(
             folder of blobs. Without one every element is in the case's text, which may be too long to be read.
 
     Raises:
-        InvalidProgram: it calls what is no operator, or uses a tensor that is not an input.
+        InvalidProgram: it calls what is no operator, uses a tensor that is not an input, or is larger than what can be
+            stored.
     """
     inputs = list(calls[0]())
-    roles = ["parameter" if i in parameters else "input" for i in range(len(inputs))]
-    given = tuple(Input(_type(t), role) for t, role in zip(inputs, roles, strict=True))  # type: ignore[arg-type]
-    recorded, returns = _record(function, inputs)
+    builder = Builder()
+    for number, tensor in enumerate(inputs):
+        builder.input(_type(tensor), "parameter" if number in parameters else "input")
+    returns = _record(function, inputs, builder)
     sets = tuple(describe_inputs(make(), directory) for make in calls)
-    return Case(Program(given, tuple(recorded), tuple(returns)), sets, setting)
+    case = Case(builder.program(returns), sets, setting)
+    encode(case)  # a case that cannot be stored is told now
+    return case
 
 
 def describe_inputs(tensors: Sequence[torch.Tensor], directory: Path | None = None) -> InputSet:
@@ -84,15 +90,14 @@ def _type(tensor: torch.Tensor) -> TensorType:
     return TensorType(str(tensor.dtype).removeprefix("torch."), tuple(map(int, tensor.shape)))
 
 
-def _record(function: Callable[..., Any], inputs: Sequence[torch.Tensor]) -> tuple[list[Call], list[int]]:
+def _record(function: Callable[..., Any], inputs: Sequence[torch.Tensor], builder: Builder) -> list[int]:
+    """Append the calls that a function makes; the numbers of what it returns."""
     import torch
     from torch.overrides import TorchFunctionMode
 
     names = {id(f): name for name, f in reversed(list(words.operators().items()))}
     numbers = {id(tensor): number for number, tensor in enumerate(inputs)}
     held: list[Any] = list(inputs)  # an id is taken again once its object is gone
-    recorded: list[Call] = []
-    count = len(inputs)
 
     def argument(value: Any) -> Arg:
         match value:
@@ -119,7 +124,6 @@ def _record(function: Callable[..., Any], inputs: Sequence[torch.Tensor]) -> tup
         def __torch_function__(
             self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
         ) -> Any:
-            nonlocal count
             kwargs = kwargs or {}
             if id(func) in queries or getattr(func, "__self__", None) in attributes:
                 return func(*args, **kwargs)  # a plain number, known while recording
@@ -132,17 +136,16 @@ def _record(function: Callable[..., Any], inputs: Sequence[torch.Tensor]) -> tup
             results = [result] if isinstance(result, torch.Tensor) else list(result or ())
             form: Form = "tensor" if isinstance(result, torch.Tensor) else "sequence" if results else "none"
             types_ = tuple(_type(item) if isinstance(item, torch.Tensor) else None for item in results)
-            recorded.append(Call(name, stored, keywords, types_, form))
-            for item in results:
-                numbers[id(item)] = count
+            first = builder.append(Call(name, stored, keywords, types_, form)).index
+            for position, item in enumerate(results):
+                numbers[id(item)] = first + position
                 held.append(item)
-                count += 1
             return result
 
     with torch.no_grad(), Recorder():
         returned = function(*inputs)
     outputs = [returned] if isinstance(returned, torch.Tensor) else list(returned or ())
-    return recorded, [numbers[id(output)] for output in outputs]
+    return [numbers[id(output)] for output in outputs]
 
 
 def _property(function: Any) -> str | None:

@@ -1,5 +1,8 @@
 """Cases as text: versioned canonical JSON, safe to read from anyone.
 
+What is read is a case and nothing else: every operator and constant in it is one of its vocabulary (``admission.py``),
+and what is written can be read again.
+
 Canonical means: keys sorted, no white space, ASCII; equal cases have equal text, so the text is the identity. The
 published schema is ``corpus/data/case.schema.json``.
 
@@ -11,15 +14,20 @@ there is one text of a case. What is at its default and came with format 2 is le
 from __future__ import annotations
 
 import json
+import keyword
 import math
 import re
+import reprlib
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 from shakeout.corpus import blobs
 from shakeout.corpus.case import Case, InputSet, Scalar, Setting, Storage, Values, View
+from shakeout.corpus.declared import NotDeclared, check
 from shakeout.corpus.program import (
     NESTING,
+    NUMBERS,
     Arg,
     Call,
     Input,
@@ -31,16 +39,20 @@ from shakeout.corpus.program import (
     Slice,
     TensorType,
 )
-from shakeout.corpus.vocabularies import structured
+from shakeout.corpus.vocabularies.admission import admit, is_dtype
 
 __all__ = [
     "FORMAT",
+    "MAX_BYTES",
+    "CannotBeStored",
     "MalformedCase",
     "arg_from_json",
     "arg_to_json",
     "decode",
     "encode",
     "from_json",
+    "loads",
+    "stored",
     "to_json",
 ]
 
@@ -50,7 +62,7 @@ FORMAT = 2
 #: Deepest nesting of an argument; real ones have two or three levels.
 MAX_DEPTH = 32
 
-#: A case is a few kilobytes; what is larger than this was not written by Shakeout.
+#: A case is a few kilobytes; nothing larger than this is written, or read.
 MAX_BYTES = 4 << 20
 #: Most elements of one storage: 256 Mi, far above what a campaign draws.
 MAX_ELEMENTS = 1 << 28
@@ -62,6 +74,7 @@ _NAME = re.compile(r"torch\.[a-z][a-z0-9_]*", re.ASCII)
 _KEYWORD = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _DTYPE = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
 _BLOB = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_KNOB = re.compile(r"[A-Za-z_][\w.]*", re.ASCII)
 _TARGET = re.compile(r"[A-Za-z_][\w.:-]*", re.ASCII)
 
 
@@ -69,9 +82,35 @@ class MalformedCase(ValueError):
     """A text that is not a case, or one that this version must not trust or cannot read."""
 
 
+class CannotBeStored(InvalidProgram):
+    """A case that could not be read again if it were written."""
+
+
 def encode(case: Case) -> str:
-    """The canonical text of a case."""
-    return json.dumps(to_json(case), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    """The canonical text of a case.
+
+    Raises:
+        CannotBeStored: it is larger, or nested deeper, than what is read again.
+    """
+    try:
+        text = json.dumps(to_json(case), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except ValueError as error:  # a whole number of thousands of digits
+        raise CannotBeStored(f"the case cannot be stored: {error}") from None
+    if len(text) > MAX_BYTES:
+        held = max((storage.size, n) for inputs in case.calls for n, storage in enumerate(inputs.storages))[0]
+        raise CannotBeStored(
+            f"the case has {len(text)} bytes as text, and at most {MAX_BYTES} are stored and read again; its largest "
+            f"tensor has {held} elements: make it smaller, or draw its values instead of writing them out"
+        )
+    return text
+
+
+def stored(case: Case) -> bool:
+    """Whether a case can be stored."""
+    try:
+        return bool(case.text)
+    except CannotBeStored:
+        return False
 
 
 def decode(text: str | bytes, places: Sequence[str] = ()) -> Case:
@@ -82,11 +121,19 @@ def decode(text: str | bytes, places: Sequence[str] = ()) -> Case:
     """
     if len(text) > MAX_BYTES:
         raise MalformedCase(f"the text has {len(text)} bytes; a case has at most {MAX_BYTES}")
+    return from_json(loads(text), places)
+
+
+def loads(text: str | bytes) -> Any:
+    """JSON values; raises MalformedCase and never another exception, however deep the text is nested."""
     try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        return json.loads(text)
+    except UnicodeDecodeError:
+        raise MalformedCase("not JSON: it is not even text") from None
+    except ValueError as error:
         raise MalformedCase(f"not JSON: {error}") from None
-    return from_json(data, places)
+    except RecursionError:
+        raise MalformedCase("not a case: it is nested too deep") from None
 
 
 def to_json(case: Case) -> dict[str, Any]:
@@ -158,6 +205,8 @@ def from_json(data: object, places: Sequence[str] = ()) -> Case:
         return blobs.placed(case, places)
     except InvalidProgram as error:
         raise MalformedCase(str(error)) from None
+    except RecursionError:
+        raise MalformedCase("not a case: it is nested too deep") from None
 
 
 def arg_to_json(arg: Arg) -> Any:
@@ -203,7 +252,7 @@ def _values(values: Values) -> dict[str, Any]:
     return {"kind": values.kind, "seed": values.seed, "low": _arg(values.low), "high": _arg(values.high)}
 
 
-def _arg(arg: Arg) -> Any:
+def _arg(arg: Arg, depth: int = 0) -> Any:
     if type(arg) is int or type(arg) is str or type(arg) is bool:  # by far the commonest
         return arg
     if type(arg) is Ref:
@@ -220,9 +269,11 @@ def _arg(arg: Arg) -> Any:
         case Name(name):
             return {"name": name}
         case Slice(start, stop, step):
-            return {"slice": [_arg(start), _arg(stop), _arg(step)]}
+            return {"slice": [_arg(part, depth + 1) for part in (start, stop, step)]}
         case tuple():
-            return [_arg(item) for item in arg]
+            if depth >= MAX_DEPTH:
+                raise CannotBeStored(f"an argument is nested more than {MAX_DEPTH} deep")
+            return [_arg(item, depth + 1) for item in arg]
         case _ if arg is ...:
             return {"ellipsis": True}
     raise InvalidProgram(f"an argument of type {type(arg).__name__} cannot be stored: {arg!r}")
@@ -240,7 +291,7 @@ def _get(data: object, key: str, kind: type, where: str) -> Any:
 
 
 def _show(value: object) -> str:
-    text = repr(value)
+    text = reprlib.repr(value)  # which looks at the outermost levels only
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -248,6 +299,13 @@ def _text(data: object, key: str, pattern: re.Pattern[str], where: str) -> str:
     value: str = _get(data, key, str, where)
     if not pattern.fullmatch(value):
         raise MalformedCase(f"{where}.{key}: {_show(value)} is not a valid name")
+    return value
+
+
+def _dtype(data: object, key: str, where: str) -> str:
+    value = _text(data, key, _DTYPE, where)
+    if not is_dtype(value):
+        raise MalformedCase(f"{where}.{key}: {_show(value)} is not a dtype")
     return value
 
 
@@ -266,8 +324,11 @@ def _sizes(data: object, key: str, where: str) -> tuple[int, ...]:
     return tuple(items)
 
 
-def _read_type(data: object, where: str) -> TensorType:
-    return TensorType(_text(data, "dtype", _DTYPE, where), _sizes(data, "shape", where))
+def _read_type(data: object, where: str, *, numbers: bool = False) -> TensorType:
+    """A type; ``numbers``: of a value that may be a number of Python. Where it may, the program itself decides."""
+    dtype = _text(data, "dtype", _DTYPE, where)
+    dtype = dtype if numbers and dtype in NUMBERS else _dtype(data, "dtype", where)
+    return TensorType(dtype, _sizes(data, "shape", where))
 
 
 def _numbers(data: object, key: str, where: str) -> tuple[int, ...]:
@@ -295,8 +356,7 @@ def _read_program(data: dict[str, Any], version: int) -> Program:
     )
     if version == 1 and program.structured():
         raise MalformedCase("format 1 has neither regions nor blocks around a program; write the format as 2")
-    if program.vocabulary in ("torch", "kernel"):
-        structured.check(program)
+    admit(program)
     return program
 
 
@@ -309,14 +369,14 @@ def _read_calls(data: dict[str, Any], where: str, depth: int = 0, key: str = "ca
 def _read_call(item: object, where: str, depth: int) -> Call:
     keywords = _get(item, "kwargs", dict, where)
     for key in keywords:
-        if not _KEYWORD.fullmatch(key):
+        if not _KEYWORD.fullmatch(key) or keyword.iskeyword(key) or key == "__debug__":
             raise MalformedCase(f"{where}.kwargs: {_show(key)} is not a keyword")
     return Call(
         operator=_text(item, "operator", _OPERATOR, where),
         args=tuple(_read_arg(arg, where) for arg in _get(item, "args", list, where)),
         kwargs=tuple(sorted((key, _read_arg(value, where)) for key, value in keywords.items())),
         results=tuple(
-            None if result is None else _read_type(result, f"{where}.results")
+            None if result is None else _read_type(result, f"{where}.results", numbers=True)
             for result in _get(item, "results", list, where)
         ),
         form=_choice(item, "form", ("tensor", "sequence", "none"), where),
@@ -331,7 +391,9 @@ def _read_regions(data: dict[str, Any], where: str, depth: int) -> tuple[Region,
     regions = []
     for number, item in enumerate(items):
         here = f"{where}.regions[{number}]"
-        parameters = [_read_type(type_, f"{here}.parameters") for type_ in _get(item, "parameters", list, here)]
+        parameters = [
+            _read_type(type_, f"{here}.parameters", numbers=True) for type_ in _get(item, "parameters", list, here)
+        ]
         captures = _numbers(item, "captures", here)
         calls = _read_calls(item, here, depth + 1)
         regions.append(Region(tuple(parameters), captures, calls, _numbers(item, "returns", here)))
@@ -347,7 +409,7 @@ def _read_inputs(data: object, where: str) -> InputSet:
             raise MalformedCase(f"{here}.size: {size} is not between 0 and {MAX_ELEMENTS}")
         storages.append(
             Storage(
-                _text(item, "dtype", _DTYPE, here),
+                _dtype(item, "dtype", here),
                 size,
                 _read_values(_get(item, "values", dict, here), size, here),
             )
@@ -358,7 +420,7 @@ def _read_inputs(data: object, where: str) -> InputSet:
         offset = _get(item, "offset", int, here)
         view = View(
             storage=_get(item, "storage", int, here),
-            dtype=_text(item, "dtype", _DTYPE, here),
+            dtype=_dtype(item, "dtype", here),
             shape=_sizes(item, "shape", here),
             strides=_sizes(item, "strides", here),
             offset=offset,
@@ -390,7 +452,7 @@ def _read_values(data: dict[str, Any], size: int, where: str) -> Values:
     seed = _get(data, "seed", int, where)
     bounds = [_read_arg(data.get(key), where) for key in ("low", "high")]
     for bound in bounds:
-        if not isinstance(bound, int | float) or isinstance(bound, bool) or not math.isfinite(bound):
+        if not isinstance(bound, int | float) or isinstance(bound, bool) or not abs(bound) <= sys.float_info.max:
             raise MalformedCase(f"{where}.values: the bounds are {_show(bounds)}, expected two finite numbers")
     if not 0 <= seed < 1 << 31:
         raise MalformedCase(f"{where}.values.seed: {seed} is not between 0 and 2**31 - 1")
@@ -401,11 +463,17 @@ def _read_setting(data: dict[str, Any]) -> Setting:
     knobs: list[tuple[str, Scalar]] = []
     for name, value in _get(data, "knobs", dict, "setting").items():
         scalar = _read_arg(value, "setting.knobs")
-        if not isinstance(scalar, bool | int | float | str | None) or not re.fullmatch(r"[A-Za-z_][\w.]*", name):
+        if not isinstance(scalar, bool | int | float | str | None) or not _KNOB.fullmatch(name):
             raise MalformedCase(f"setting.knobs: {_show(name)}: {_show(value)} is not a knob")
         knobs.append((name, scalar))
+    target = _text(data, "target", _TARGET, "setting")
+    if ":" in target:
+        try:
+            check(target)
+        except NotDeclared as error:
+            raise MalformedCase(f"setting.target: {error}") from None
     return Setting(
-        target=_text(data, "target", _TARGET, "setting"),
+        target=target,
         knobs=tuple(sorted(knobs)),
         mode=_choice(data, "mode", ("inference", "training"), "setting"),
         device=_choice(data, "device", ("cpu", "cuda"), "setting"),
@@ -430,7 +498,10 @@ def _read_arg(data: object, where: str, depth: int = 0) -> Any:
         case {"complex": [real, imaginary], **rest} if not rest:
             parts = _read_arg(real, where, depth + 1), _read_arg(imaginary, where, depth + 1)
             if all(isinstance(part, int | float) and not isinstance(part, bool) for part in parts):
-                return complex(*parts)
+                try:
+                    return complex(*parts)
+                except OverflowError:  # a whole number beyond what a float holds
+                    pass
         case {"ref": int() as index, **rest} if not rest and not isinstance(index, bool):
             return Ref(index)
         case {"name": str() as name, **rest} if not rest and _NAME.fullmatch(name):

@@ -36,8 +36,9 @@ __all__ = [
 #: File name in a campaign's directory.
 NAME = "shakeout.sqlite"
 
-#: Version of the tables, in ``PRAGMA user_version``; decisions came with the second one, smallest cases with the third.
-VERSION = 3
+#: Version of the tables, in ``PRAGMA user_version``; decisions came with the second one, smallest cases with the third;
+#: since the fourth a job is stored whole, where before it was a number that a schedule explained.
+VERSION = 4
 _DECISIONS_SINCE = 2
 
 #: "SHKO", in the header of the file: told apart from other programs' databases.
@@ -378,7 +379,7 @@ class Database(Minimals):
         case_json: str,
         result: Mapping[str, Any],
         script: str = "",
-        history: Sequence[int] = (),
+        history: Sequence[Mapping[str, Any]] = (),
         state: str = "new",
         known: str = "",
     ) -> tuple[Bug, int | None]:

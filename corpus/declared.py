@@ -1,14 +1,19 @@
 """What a user declared: found by ``MODULE:NAME``, and the only thing of a user's that a stored case may call.
 
-A case may come from anybody, so its text must not decide what runs here. A module is imported only if its source
-mentions Shakeout, and of what is in it only an object made by one of the decorators is ever called.
+A case may come from anybody, so its text must not decide what is imported or runs here. A module is imported only if
+somebody named it on a command line (``allow``), now or earlier: that is remembered by the module's name and file, so
+that findings of one's own kernel go on being replayed, minimised and bisected, wherever they lie, and a file of a
+stranger imports nothing. Its source has to mention Shakeout as well, and of what is in it only an object made by one of
+the decorators is ever called.
 """
 
 from __future__ import annotations
 
 import ast
 import builtins
+import contextlib
 import functools
+import hashlib
 import importlib
 import inspect
 import keyword
@@ -17,10 +22,29 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-__all__ = ["Declared", "Example", "Kernel", "NotDeclared", "find", "import_lines", "local_name"]
+from shakeout.corpus import cache
+from shakeout.corpus.interpreter import add_working_directory
+
+__all__ = [
+    "ALLOWED",
+    "Declared",
+    "Example",
+    "Kernel",
+    "NotAllowed",
+    "NotDeclared",
+    "allow",
+    "check",
+    "find",
+    "import_lines",
+    "local_name",
+]
+
+#: The environment variable that lists, separated by commas, modules of users that may be imported; workers inherit it.
+ALLOWED = "SHAKEOUT_ALLOW"
 
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 
@@ -30,6 +54,10 @@ _AS_RUNTIME = "put @shakeout.runtime above it, as the outermost decorator"
 
 class NotDeclared(ValueError):
     """A name behind which there is nothing that a user declared; the message says what to do."""
+
+
+class NotAllowed(NotDeclared):
+    """A name that nobody gave on a command line: only a file asks for it. The message says how to allow it."""
 
 
 class Declared:
@@ -96,6 +124,7 @@ def find(name: str) -> Declared:
     Raises:
         NotDeclared: with what is missing and what to do about it.
     """
+    check(name)
     module_name, attribute = _split(name)
     module = sys.modules.get(module_name) or _imported(module_name, attribute)
     if not hasattr(module, attribute):
@@ -104,6 +133,55 @@ def find(name: str) -> Declared:
     if not isinstance(found, Declared):
         raise NotDeclared(f"{name} is not declared for Shakeout: {_advice(found)}")
     return found
+
+
+def allow(name: str) -> None:
+    """Say that a module may be imported: somebody named it, as ``MODULE`` or ``MODULE:NAME``.
+
+    Holds for this process and those that it starts, and is remembered for later ones where the cache can be written.
+    """
+    module = name.partition(":")[0]
+    os.environ[ALLOWED] = ",".join(sorted({*_listed(), module}))
+    with contextlib.suppress(OSError, NotDeclared):
+        if (mark := _mark(module)) is not None:
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+
+
+def check(name: str) -> None:
+    """Raise NotDeclared unless ``MODULE:NAME`` may be looked for; imports nothing.
+
+    It may if its module was allowed, now or earlier, or if this process has loaded the module and the name is declared.
+    """
+    module, attribute = _split(name)
+    if module in _listed():
+        return
+    # Not by getattr: a module may import what it is asked for.
+    if isinstance(vars(sys.modules.get(module, object)).get(attribute), Declared):
+        return
+    with contextlib.suppress(Exception):  # of finders
+        if (mark := _mark(module)) is not None and mark.exists():
+            return
+    raise NotAllowed(
+        f"{name} is named by a file only, and a file imports no module; if you trust {module}, "
+        f"add --allow {module} (or set {ALLOWED}={module})"
+    )
+
+
+def _listed() -> list[str]:
+    return [word.strip() for word in os.environ.get(ALLOWED, "").split(",") if word.strip()]
+
+
+def _mark(module: str) -> Path | None:
+    """The empty file that remembers that a module was allowed, by its name and where it lies: none takes its place."""
+    if not _MODULE.fullmatch(module):
+        return None
+    _look_here()
+    spec = _spec(module)
+    if spec is None or not spec.origin or not os.path.isfile(spec.origin):
+        return None
+    key = hashlib.sha256(f"{module}\n{os.path.realpath(spec.origin)}".encode()).hexdigest()
+    return cache.directory() / "allowed" / key[:32]
 
 
 def _split(name: str) -> tuple[str, str]:
@@ -118,10 +196,7 @@ def _split(name: str) -> tuple[str, str]:
 
 def _imported(name: str, attribute: str) -> ModuleType:
     """The module, imported only if its source mentions Shakeout."""
-    # The one place where the user's working directory becomes importable: behind all that is installed.
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.append(os.getcwd())
-    importlib.invalidate_caches()
+    _look_here()
     try:
         spec = _spec(name)
         source = None if spec is None or spec.loader is None else _source(spec)
@@ -137,6 +212,12 @@ def _imported(name: str, attribute: str) -> ModuleType:
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:
         raise NotDeclared(f"importing {name} fails: {type(error).__name__}: {error}") from error
+
+
+def _look_here() -> None:
+    """The one place where the user's working directory becomes importable: behind all that is installed."""
+    add_working_directory()
+    importlib.invalidate_caches()
 
 
 def _spec(name: str) -> ModuleSpec | None:

@@ -7,12 +7,12 @@ anywhere: it says what to try, and never what to run.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from shakeout.corpus import cache
+from shakeout.corpus.files import write_whole
 
 __all__ = ["FORMAT", "SHIPPED", "kernel_path", "of_kernel", "of_torch", "read", "torch_path", "write"]
 
@@ -69,13 +69,7 @@ def read(path: Path) -> Mapping[str, Any] | None:
 def write(path: Path, content: Mapping[str, Any]) -> None:
     """Write a file as a whole or not at all; raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(path.name + ".part")
-    try:
-        draft.write_text(_text({"format": FORMAT, **content}), encoding="utf-8")
-        os.replace(draft, path)
-    except OSError:
-        draft.unlink(missing_ok=True)
-        raise
+    write_whole(path, _text({"format": FORMAT, **content}))
 
 
 def _text(content: Mapping[str, Any]) -> str:

@@ -35,7 +35,10 @@ __all__ = [
     "TensorType",
     "everywhere",
     "mapped",
+    "rebuilt",
+    "reference",
     "references",
+    "renumbered",
     "scoped",
     "walk",
 ]
@@ -142,6 +145,14 @@ class Call:
         return tuple(found)
 
 
+_REFS = tuple(Ref(number) for number in range(1024))
+
+
+def reference(number: int) -> Ref:
+    """``Ref(number)``; the small ones exist already."""
+    return _REFS[number] if 0 <= number < 1024 else Ref(number)
+
+
 @dataclass(frozen=True, slots=True)
 class Region:
     """A block of calls that an operator is given: a branch, the body of a loop, what stands under ``with``.
@@ -184,6 +195,22 @@ def references(arg: Arg) -> Iterator[int]:
             yield from references(part)
 
 
+def rebuilt(arg: Arg, leaf: Callable[[Arg], Arg]) -> Arg:
+    """An argument with all that is neither a sequence nor a slice replaced: references, names and numbers."""
+    kind = type(arg)
+    if kind is tuple:
+        return tuple([rebuilt(item, leaf) for item in arg])  # type: ignore[union-attr]
+    if kind is Slice:
+        start, stop, step = (rebuilt(part, leaf) for part in (arg.start, arg.stop, arg.step))  # type: ignore[union-attr]
+        return Slice(start, stop, step)
+    return leaf(arg)
+
+
+def renumbered(arg: Arg, numbers: Mapping[int, int] | Sequence[int]) -> Arg:
+    """An argument with other value numbers: for each the new one."""
+    return rebuilt(arg, lambda leaf: reference(numbers[leaf.index]) if type(leaf) is Ref else leaf)
+
+
 def mapped(call: Call, arguments: Mapping[int, Arg]) -> Call:
     """The call with its operands replaced by other arguments, by value number.
 
@@ -192,14 +219,7 @@ def mapped(call: Call, arguments: Mapping[int, Arg]) -> Call:
     """
 
     def move(arg: Arg) -> Arg:
-        match arg:
-            case Ref(index):
-                return arguments[index]
-            case tuple():
-                return tuple(move(item) for item in arg)
-            case Slice(start, stop, step):
-                return Slice(move(start), move(stop), move(step))
-        return arg
+        return rebuilt(arg, lambda leaf: arguments[leaf.index] if type(leaf) is Ref else leaf)
 
     args = tuple(move(arg) for arg in call.args)
     kwargs = tuple((key, move(value)) for key, value in call.kwargs)

@@ -108,7 +108,7 @@ class Finding:
     case_json: str
     result: Mapping[str, Any]
     script: str
-    history: tuple[int, ...]
+    history: tuple[Any, ...]
     seen: float
     state: str
     k: int

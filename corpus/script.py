@@ -8,19 +8,20 @@ target only. It exits 0 (no difference), 1 (difference) or 125 (cannot run), as 
 from __future__ import annotations
 
 import functools
-import inspect
 import itertools
 import textwrap
 from collections.abc import Collection, Mapping, Sequence
-from types import FunctionType, ModuleType
 from typing import Any
 
 from shakeout.corpus import blobs
 from shakeout.corpus.case import Case, InputSet, Promise, Storage, View, contiguous
 from shakeout.corpus.program import Call, InvalidProgram, Program, Region
-from shakeout.corpus.vocabularies import vocabulary
+from shakeout.corpus.source import source_of
+from shakeout.corpus.vocabularies import Vocabulary, vocabulary
+from shakeout.corpus.vocabularies.admission import admit
+from shakeout.corpus.vocabularies.structured import structures
 
-__all__ = ["body", "load", "network", "standalone", "value_names"]
+__all__ = ["body", "definition", "inputs", "load", "network", "standalone", "value_names"]
 
 INDENT = "    "
 
@@ -33,6 +34,29 @@ def value_names(program: Program) -> list[str]:
 
 def network(program: Program, device: str = "cpu") -> str:
     """The network as source: ``bind(tensors)`` gives the callable, ``arguments(tensors)`` what it is called with."""
+    inputs = [i for i, given in enumerate(program.inputs) if given.role == "input"]
+    parameters = [i for i, given in enumerate(program.inputs) if given.role == "parameter"]
+    picked = ", ".join(f"tensors[{i}]" for i in parameters)
+    bound = f"Network({picked})" if parameters else "program"
+    arguments = ", ".join(f"tensors[{i}]" for i in inputs)
+    bind = f"def bind(tensors):\n    return {bound}"
+    if program.around:
+        own = "network" if parameters else "program"
+        made = f"    network = {bound}\n" if parameters else ""
+        bind = f"def bind(tensors):\n{made}    {own}.within = within\n    return {own}"
+    return f"{definition(program, device)}\n\n\n{bind}\n\n\ndef arguments(tensors):\n    return [{arguments}]\n"
+
+
+def definition(program: Program, device: str = "cpu") -> str:
+    """The function ``program``, or the class ``Network`` of one with parameters, as source without a last newline.
+
+    Of one with blocks around it ``within`` follows, which has it called inside of them.
+
+    Raises:
+        NotAdmitted: it calls what no case may call. That was decided where the case was read; it is asked again here
+            because nothing becomes text in any other way.
+    """
+    admit(program)
     words = vocabulary(program.vocabulary)
     names = value_names(program)
     parameters = [i for i, given in enumerate(program.inputs) if given.role == "parameter"]
@@ -45,9 +69,6 @@ def network(program: Program, device: str = "cpu") -> str:
     if not parameters:
         head = f"def program({', '.join(part for part in (given, *extra) if part)}):\n"
         text = head + textwrap.indent("\n".join(lines), INDENT)
-        bind = "def bind(tensors):\n    return program"
-        if program.around:
-            bind = f"{printer.within(program)}def bind(tensors):\n    program.within = within\n    return program"
     else:
         owned = [names[i] for i in parameters]
         text = "class Network(torch.nn.Module):\n"
@@ -57,19 +78,15 @@ def network(program: Program, device: str = "cpu") -> str:
         text += f"\n    def forward({', '.join(['self', *([given] if given else []), *extra])}):\n"
         text += "".join(f"        {name} = self.{name}\n" for name in owned)
         text += textwrap.indent("\n".join(lines), 2 * INDENT)
-        picked = ", ".join(f"tensors[{i}]" for i in parameters)
-        bind = f"def bind(tensors):\n    return Network({picked})"
-        if program.around:
-            bind = f"{printer.within(program)}def bind(tensors):\n    network = Network({picked})\n"
-            bind += "    network.within = within\n    return network"
-    arguments = ", ".join(f"tensors[{i}]" for i in inputs)
-    return f"{text}\n\n\n{bind}\n\n\ndef arguments(tensors):\n    return [{arguments}]\n"
+    if program.around:
+        text += f"\n\n\n{printer.within(program)}"
+    return text
 
 
 class _Printer:
     """Calls as lines of Python: a region is a function or a ``with`` block, and its values are ``t0``, ``t1`` ..."""
 
-    def __init__(self, words: ModuleType, device: str) -> None:
+    def __init__(self, words: Vocabulary, device: str) -> None:
         self._words = words
         self._device = device
         self._locals, self._functions = itertools.count(), itertools.count()
@@ -103,7 +120,7 @@ class _Printer:
         return text if call.form == "none" else _assigned(results, text, call.form == "sequence")
 
     def _structured(self, call: Call, names: Sequence[str], results: Sequence[str]) -> list[str]:
-        structure = getattr(self._words, "STRUCTURES", {}).get(call.operator)
+        structure = structures(self._words).get(call.operator)
         if structure is None:
             raise InvalidProgram(f"{call.operator} takes no regions, and is given {len(call.regions)}")
         if structure.block:
@@ -150,7 +167,7 @@ class _Printer:
         blocks = ", ".join(self._head(call) for call in program.around)
         return (
             "def within(function):\n    def called(*given):\n"
-            f"        with {blocks}:\n            return function(*given)\n\n    return called\n\n\n"
+            f"        with {blocks}:\n            return function(*given)\n\n    return called"
         )
 
 
@@ -228,18 +245,21 @@ def _inputs(inputs: InputSet, names: list[str], number: int, device: str, traini
         text = f"strided(s{view.storage}, {_dtype(view.dtype)}, {view.shape}, {view.strides}, {view.offset})"
         lines.append(f"{name} = {text}{'.detach().requires_grad_()' if leaf else ''}")
     lines.append(f"return [{', '.join(names)}]")
-    return f"def inputs_{number}():\n" + textwrap.indent("\n".join(lines), INDENT) + "\n"
+    return f"def inputs_{number}():\n" + textwrap.indent("\n".join(lines), INDENT)
+
+
+def inputs(case: Case) -> list[str]:
+    """For each call the function ``inputs_0`` and so on, as source without a last newline."""
+    names = value_names(case.program)[: len(case.program.inputs)]
+    training = case.setting.mode == "training"
+    return [_inputs(given, names, i, case.setting.device, training) for i, given in enumerate(case.calls)]
 
 
 def body(case: Case) -> str:
     """The network and the inputs of each call, as source text without imports."""
-    names = value_names(case.program)[: len(case.program.inputs)]
-    training = case.setting.mode == "training"
-    parts = [network(case.program, case.setting.device)]
-    for number, inputs in enumerate(case.calls):
-        parts.append(_inputs(inputs, names, number, case.setting.device, training))
     makers = ", ".join(f"inputs_{i}" for i in range(len(case.calls)))
-    return "\n\n".join(parts) + f"\n\nCALLS = [{makers}]\n"
+    parts = [network(case.program, case.setting.device).rstrip(), *inputs(case)]
+    return "\n\n\n".join(parts) + f"\n\n\nCALLS = [{makers}]\n"
 
 
 def load(case: Case, text: str | None = None) -> dict[str, Any]:
@@ -267,11 +287,6 @@ def _loaded(case: Case, name: str, dtype: Any, shape: tuple[int, ...]) -> Any:
     """``standalone.blob`` for a case in memory, whose files need not lie beside a script."""
     storage = next(s for s in blobs.held(case) if s.values.blob == name and _dtype(s.dtype) == str(dtype))
     return blobs.load(storage).reshape(shape)
-
-
-@functools.cache
-def _source(function: FunctionType) -> str:
-    return inspect.getsource(function)
 
 
 def standalone(
@@ -336,7 +351,7 @@ def standalone(
         f"PACKAGES = {['torch', *packages]!r}\n"
         "# What must agree beside the meaning: layout means strides and shared memory, bits the random state too.\n"
         f"PROMISES = {sorted(promises)!r}",
-        *(_source(function).rstrip() for function in wanted),
+        *(source_of(function) for function in wanted),
         f'if __name__ == "__main__":\n    sys.exit({call})',
     ]
     return "\n\n\n".join(parts) + "\n"

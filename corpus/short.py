@@ -6,7 +6,6 @@ exports one runs it, and takes the long form where the short one shows nothing.
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ from typing import Any
 
 from shakeout.corpus import script
 from shakeout.corpus.case import Case, InputSet, Values
+from shakeout.corpus.source import source_of
 from shakeout.corpus.vocabularies import vocabulary
 
 __all__ = ["short"]
@@ -67,20 +67,20 @@ def short(case: Case, prepare: str, *, imports: Sequence[str] = (), strides: boo
     if len(case.calls) != 1 or case.program.around:
         return None
     case = replace(case, calls=(_written(case.calls[0]),))
-    body = script.body(case).split("\n\nCALLS = ")[0].rstrip()
     training = case.setting.mode == "training"
     if any(given.role == "parameter" for given in case.program.inputs):
         network, given = "bind(tensors)", "*arguments(tensors)"
+        defined = script.network(case.program, case.setting.device).rstrip()
     else:
-        network, given = "program", "*tensors"
         # Nothing is bound: how the network is made and called needs no functions.
-        start, end = body.index("def bind(tensors):"), body.index("def inputs_0():")
-        body = body[:start] + body[end:]
+        network, given = "program", "*tensors"
+        defined = script.definition(case.program, case.setting.device)
+    body = "\n\n\n".join([defined, *script.inputs(case)])
     wanted: list[Any] = [standalone.fill] if "fill(" in body else []
     wanted += [standalone.blob] if "blob(" in body else []
     wanted += [standalone.strided] if "strided(" in body else []
     wanted += [standalone.cotangent] if training else []
-    functions = [inspect.getsource(function).rstrip() for function in wanted]
+    functions = [source_of(function) for function in wanted]
     text = "\n".join([body, *functions])
     heads = [f"import {name}" for name in ("hashlib", "math", "os") if f"{name}." in text]
     head = [

@@ -1,7 +1,8 @@
 """What a reproducing script needs besides torch; its functions are printed into every script.
 
 The worker imports these very functions, so what runs in a campaign and what runs in a pasted script is one text.
-Keep them short, and independent of everything else in Shakeout: each is printed by ``inspect.getsource``.
+Keep them short, and independent of everything else in Shakeout: each is printed by ``source_of``,
+without its annotations.
 """
 
 from __future__ import annotations
@@ -13,13 +14,32 @@ import math
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+if TYPE_CHECKING:
+    # What the script defines beside them.
+    PACKAGES: Sequence[str] = ()
+    CALLS: Sequence[Callable[[], list[torch.Tensor]]] = ()
+    TOLERANCES: Mapping[str, tuple[float, float]] = {}
+    PROMISES: Collection[str] = ()
+
+    def bind(tensors: list[torch.Tensor]) -> Any:
+        """The network, with its parameters."""
+
+    def arguments(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+        """What it is called with."""
+
+    def declined(error: BaseException) -> bool:
+        """Whether the target says that it does not support the program."""
+
 
 nan, inf = math.nan, math.inf
 
 
-def fill(dtype, shape, kind, seed, low, high):
+def fill(dtype: torch.dtype, shape: tuple[int, ...], kind: str, seed: int, low: float, high: float) -> torch.Tensor:
     """Values of a counter-based hash (SplitMix64's finaliser): the same numbers on every machine and version."""
     size = math.prod(shape)
     h = torch.arange(1, size + 1, dtype=torch.int64) * -7046029254386353131 + seed * 6364136223846793005 % 2**63
@@ -61,7 +81,7 @@ def fill(dtype, shape, kind, seed, low, high):
     return x.to(dtype).reshape(shape)
 
 
-def blob(name, dtype, shape):
+def blob(name: str, dtype: torch.dtype, shape: tuple[int, ...]) -> torch.Tensor:
     """The tensor in the file of this name beside the script; the name is the SHA-256 of its bytes."""
     import safetensors.torch
 
@@ -72,53 +92,64 @@ def blob(name, dtype, shape):
     return values.view(dtype).reshape(shape)
 
 
-def strided(storage, dtype, shape, strides, offset):
+def strided(
+    storage: torch.Tensor, dtype: torch.dtype, shape: Sequence[int], strides: Sequence[int], offset: int | torch.SymInt
+) -> torch.Tensor:
     """A window on a flat storage."""
     storage = storage if storage.dtype == dtype else storage.view(dtype)
     return storage.as_strided(shape, strides, offset)
 
 
-def cotangent(output):
+def cotangent(output: torch.Tensor) -> torch.Tensor:
     """What is fed into the backward pass: small whole numbers, so that linear gradients stay exact."""
     ramp = torch.arange(output.numel(), device=output.device) % 5 - 2
     return ramp.to(output.dtype).reshape(output.shape)
 
 
-def observe(function, arguments, leaves):
+def observe(
+    function: Callable[..., Any], arguments: Sequence[torch.Tensor], leaves: Sequence[torch.Tensor]
+) -> tuple[list[torch.Tensor], list[torch.Tensor | None]]:
     """One call: its outputs, and the gradient of each leaf (None where there is none)."""
     if not leaves:
         with torch.no_grad():
             return list(function(*arguments)), []
     outputs = list(function(*arguments))
     roots = [o for o in outputs if o.requires_grad]
-    grads = [None] * len(leaves)
+    grads: Sequence[torch.Tensor | None] = [None] * len(leaves)
     if roots:
         grads = torch.autograd.grad(roots, leaves, [cotangent(o) for o in roots], allow_unused=True)
     return [o.detach() for o in outputs], list(grads)
 
 
-def memory(tensor):
+def memory(tensor: torch.Tensor) -> torch.Tensor:
     """All of the storage behind a tensor, flat."""
     return torch.empty(0, dtype=tensor.dtype, device=tensor.device).set_(tensor.detach().untyped_storage())
 
 
-def aliases(tensors, given):
+def aliases(tensors: Sequence[torch.Tensor], given: Sequence[torch.Tensor]) -> list[int]:
     """For each tensor, the first one in ``given + tensors`` whose storage it shares (its own place if none)."""
-    seen = {}
+    seen: dict[int, int] = {}
     owners = [t.untyped_storage().data_ptr() if t.numel() else None for t in [*given, *tensors]]
     return [i if p is None else seen.setdefault(p, i) for i, p in enumerate(owners)][len(given) :]
 
 
-def step(parameters, leaves, gradients):
+def step(
+    parameters: Sequence[torch.Tensor], leaves: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor | None]
+) -> None:
     """Parameters take a step, so that the next call sees others."""
     with torch.no_grad():
         for leaf, gradient in zip(leaves, gradients):
             moves = gradient is not None and leaf.dtype.itemsize > 1 and 0 not in leaf.stride()
             if moves and any(leaf is parameter for parameter in parameters):
-                leaf.sub_(gradient, alpha=0.5)
+                leaf.sub_(gradient, alpha=0.5)  # type: ignore[arg-type]
 
 
-def shown(outputs, gradients, held, state):
+def shown(
+    outputs: Sequence[torch.Tensor],
+    gradients: Sequence[torch.Tensor | None],
+    held: Sequence[torch.Tensor],
+    state: torch.Tensor,
+) -> dict[str, Any]:
     """All that one call showed; ``held`` is what it was given."""
     return {
         "output": outputs,
@@ -130,7 +161,12 @@ def shown(outputs, gradients, held, state):
     }
 
 
-def run(bind, arguments, calls, prepare):
+def run(
+    bind: Callable[[list[torch.Tensor]], Any],
+    arguments: Callable[[list[torch.Tensor]], list[torch.Tensor]],
+    calls: Sequence[Callable[[], list[torch.Tensor]]],
+    prepare: Callable[[Any], Callable[..., Any]],
+) -> list[dict[str, Any]]:
     """Every call of a case through one artefact; what each one showed."""
     function, seen = None, []
     for make in calls:
@@ -153,7 +189,13 @@ def run(bind, arguments, calls, prepare):
     return seen
 
 
-def compare(name, want, got, tolerances, strides=True):
+def compare(
+    name: str,
+    want: torch.Tensor | None,
+    got: torch.Tensor | None,
+    tolerances: Mapping[str, tuple[float, float]],
+    strides: bool = True,
+) -> list[str]:
     """How two tensors differ, in words; nothing if they agree."""
     if want is None or got is None:  # a gradient that is absent and one that is zero say the same
         present = got if want is None else want
@@ -181,7 +223,12 @@ def compare(name, want, got, tolerances, strides=True):
     return found
 
 
-def differences(expected, actual, tolerances, promises):
+def differences(
+    expected: Sequence[Mapping[str, Any]],
+    actual: Sequence[Mapping[str, Any]],
+    tolerances: Mapping[str, tuple[float, float]],
+    promises: Collection[str],
+) -> list[str]:
     """Every difference between two runs, in words."""
     found = []
     for number, (want, got) in enumerate(zip(expected, actual)):
@@ -199,7 +246,7 @@ def differences(expected, actual, tolerances, promises):
     return found
 
 
-def main(prepare, stages=()):
+def main(prepare: Callable[[Any], Callable[..., Any]], stages: Sequence[tuple[str, Callable[..., Any]]] = ()) -> int:
     """Run eager, run the target, show the differences, and the first of its stages that shows one."""
     print(", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES))
     try:
@@ -227,7 +274,9 @@ def main(prepare, stages=()):
     return 1 if found else 0
 
 
-def isolated(prepare, limit, stages=()):
+def isolated(
+    prepare: Callable[[Any], Callable[..., Any]], limit: float, stages: Sequence[tuple[str, Callable[..., Any]]] = ()
+) -> int:
     """``main`` in a child process, so that a crash or a hang is a result too."""
     if "--child" in sys.argv:
         return main(prepare, stages)
@@ -242,7 +291,7 @@ def isolated(prepare, limit, stages=()):
     return done.returncode
 
 
-def mark(calls):
+def mark(calls: Sequence[Mapping[str, Any]]) -> str:
     """A digest of all that was shown, but for which NaN it is."""
     seen = hashlib.sha256()
     for call in calls:
@@ -257,7 +306,7 @@ def mark(calls):
     return seen.hexdigest()[:16]
 
 
-def repeated(prepare, limit):
+def repeated(prepare: Callable[[Any], Callable[..., Any]], limit: float) -> int:
     """Run the target twice in each of two fresh processes, and compare the bits of what it shows."""
     if "--mark" in sys.argv:
         torch.set_num_threads(1)
@@ -267,7 +316,7 @@ def repeated(prepare, limit):
     for seed in ("1", "2"):
         changed = {"PYTHONHASHSEED": seed, "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
         command = [sys.executable, os.path.abspath(__file__), "--mark"]
-        wanted = {"env": {**os.environ, **changed}, "capture_output": True, "text": True}
+        wanted: dict[str, Any] = {"env": {**os.environ, **changed}, "capture_output": True, "text": True}
         done = subprocess.run(command, **wanted, timeout=limit or None)
         if done.returncode:
             print(done.stderr[-2000:])

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
-from typing import Any
 
 from shakeout.corpus.database import Database
 from shakeout.corpus.rows import Totals
 from shakeout.fuzz import events
-from shakeout.fuzz.protocol import Job
+from shakeout.fuzz.results import Answer, Result
 from shakeout.fuzz.tally import counts
 from shakeout.fuzz.traces import TraceLog
 
@@ -32,60 +30,50 @@ class Accounts:
         self._traces = traces
         self._untold = untold
 
-    def count(
-        self,
-        job: Job,
-        result: Mapping[str, Any],
-        message: Mapping[str, Any],
-        worker: int = 0,
-        seconds: float | None = None,
-    ) -> None:
+    def count(self, answer: Answer, result: Result) -> None:
         """Enter one case; inside a transaction.
 
         Args:
-            job: whose case it is.
+            answer: in which it came.
             result: what came of it.
-            message: the worker's answer; empty if there was none.
-            worker: its number.
-            seconds: that were spent; those of the message if None.
         """
-        spent = float(message.get("seconds", 0.0) if seconds is None else seconds)
+        job, reply, spent = answer.job, answer.reply, answer.seconds
         tallied = counts(result, spent)
-        phases = dict(result["seconds"])
+        phases = dict(result.seconds)
         # What transport, text and bookkeeping took in the worker, beside the phases.
         phases["harness"] = max(spent - sum(phases.values()), 0.0)
-        if message.get("settled") or not message.get("partial"):
-            self._database.land(job.index)
-        if result["proven"]:
+        if reply.settled or not reply.partial:
+            self._database.land(job.number)
+        if result.proven:
             self._one_more("proven", job.target)
-        if relation := result.get("relation"):
-            self._one_more("related", relation)
+        if result.relation:
+            self._one_more("related", result.relation)
         self._database.add(
             job.target,
             tallied,
-            operators=result["operators"],
-            fed=message.get("fed", ()),
+            operators=result.operators,
+            fed=reply.fed,
             phases=phases,
-            status=result["status"],
-            reason=result["reason"],
+            status=result.status,
+            reason=result.reason,
         )
-        self._traces.add(message.get("traces", ()))
+        self._traces.add(reply.traces)
         self.totals[job.target] = self.totals.get(job.target, Totals()) + tallied
         self._untold.append(
             events.CaseDone(
-                index=job.index,
+                index=job.number,
                 target=job.target,
-                status=result["status"],
-                outcome=result["outcome"],
+                status=result.status,
+                outcome=str(result.outcome),
                 seconds=round(spent, 6),
-                operators=len(result["operators"]),
-                exact=result["exact"],
-                trivial=result["trivial"],
-                worker=worker,
-                case=result["case"],
-                phases=result["seconds"],
-                reason=result["reason"],
-                relation=result.get("relation", ""),
+                operators=len(result.operators),
+                exact=result.exact,
+                trivial=result.trivial,
+                worker=answer.worker,
+                case=result.case,
+                phases=result.seconds,
+                reason=result.reason,
+                relation=result.relation,
             )
         )
 

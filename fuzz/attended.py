@@ -17,35 +17,47 @@ if TYPE_CHECKING:
 
 __all__ = ["Line", "Stop", "interruptible"]
 
+#: What asks a command to end: Ctrl-C, a job's end in CI, a terminal that was closed.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 #: Without a live display, a line so often.
 PLAIN_EVERY = 5.0
 
 
 @dataclass(slots=True)
 class Stop:
-    """Whether somebody asked to stop."""
+    """Whether to stop.
+
+    Attributes:
+        asked: somebody asked for it.
+        until: the time, as ``time.monotonic`` gives it, at which a budget is used up; None for no budget.
+    """
 
     asked: bool = False
+    until: float | None = None
 
     def __call__(self) -> bool:
-        """Whether to stop."""
-        return self.asked
+        """Whether to stop, for either reason."""
+        return self.asked or (self.until is not None and time.monotonic() >= self.until)
 
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[Stop]:
-    """Ctrl-C asks to stop; a second one does not wait."""
+    """Ctrl-C asks to stop, and so does a signal that ends a process; a second one does not wait."""
     stop = Stop()
 
     def handle(number: int, frame: FrameType | None) -> None:
         stop.asked = True
-        signal.signal(number, before)
+        signal.signal(number, before[signal.Signals(number)])
 
-    before = signal.signal(signal.SIGINT, handle)
+    # What is ignored, as nohup has it, stays ignored.
+    heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in heard}
     try:
         yield stop
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class Line:
@@ -72,6 +84,10 @@ class Line:
         if isinstance(event, events.Warming) and not event.done:
             self.say(event.step, force=True)
 
+    def note(self, text: str) -> None:
+        """What stays to be seen."""
+        self._console.print(f"      {text}", soft_wrap=True, markup=False)
+
     def say(self, text: str, *, force: bool = False) -> None:
         """What the search is at; without a live display ``force`` shows it in any case."""
         if self._status is not None:
@@ -80,4 +96,4 @@ class Line:
             self._status.update(escape(text))
         elif force or time.monotonic() - self._told > PLAIN_EVERY:
             self._told = time.monotonic()
-            self._console.print(f"      {text}", soft_wrap=True, markup=False)
+            self.note(text)

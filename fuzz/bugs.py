@@ -58,14 +58,14 @@ def line(bug: Bug, decision: Decision | None, lives: Mapping[str, int] | None = 
 def shown(directory: Path, database: Database, bug: Bug) -> Iterator[str]:
     """One bug for a person, with all that was said of it."""
     from shakeout.fuzz.report import bug_lines
-    from shakeout.fuzz.triage.bisect import facts
+    from shakeout.fuzz.triage.bisect.kept import within
 
     yield from bug_lines(directory, database, bug)
     for decision in database.decisions():
         if decision.bug == bug.id:
             yield f"  said      {time.strftime('%Y-%m-%d %H:%M', time.localtime(decision.decided))}: {_said(decision)}"
     yield from _triaged(database, bug)
-    if (bisection := facts.read(directory / bug.id)) is not None:
+    if (bisection := within(directory / bug.id).read()) is not None:
         yield from (f"  {line}" for line in bisection.lines())
     copies = [id_ for id_, decision in database.standing().items() if decision.other == bug.id]
     if copies:

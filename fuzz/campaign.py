@@ -7,46 +7,39 @@ import shutil
 import signal
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-from shakeout.corpus.case import SANITIZE
-from shakeout.corpus.codec import encode
 from shakeout.corpus.database import NAME, Database, DatabaseError
 from shakeout.corpus.known import DIRECTORY as KNOWN
 from shakeout.corpus.known import KnownBug, load_all
 from shakeout.fuzz import config as configuration
-from shakeout.fuzz import events, schedule
+from shakeout.fuzz import events
 from shakeout.fuzz.accounts import Accounts
 from shakeout.fuzz.confirm import RUNS
 from shakeout.fuzz.control import control
 from shakeout.fuzz.directory import DirectoryUnusable, check_disk, explained, locked, next_directory, usage
 from shakeout.fuzz.environment import describe
 from shakeout.fuzz.investigation import Investigation
+from shakeout.fuzz.jobs import Job
 from shakeout.fuzz.known_replay import KnownReplay
-from shakeout.fuzz.losses import lost
+from shakeout.fuzz.makers import GROWER
 from shakeout.fuzz.nursery import Interrupted, ZygoteBroken
-from shakeout.fuzz.protocol import Job
+from shakeout.fuzz.place import Place
+from shakeout.fuzz.seeds import Seeds
 from shakeout.fuzz.selftest import NO_FAULT, selftest
-from shakeout.fuzz.supervisor import Answer, Crew, Limits, Loss
-from shakeout.fuzz.tally import abandoned, internal, traced
+from shakeout.fuzz.sources import InOrder
+from shakeout.fuzz.supervisor import Crew, Limits
 from shakeout.fuzz.timing import LEAST, TimeLimits
 from shakeout.fuzz.traces import TraceLog
 from shakeout.fuzz.triage.recognition import expected
-from shakeout.targets.sanitizers import process_environment
 from shakeout.targets.target import compilers
 
 __all__ = ["Campaign", "DirectoryUnusable", "SelfTestFailed", "next_directory"]
-
-#: A job that was in hand when its worker or the zygote was killed from outside is given once more; then it is taken
-#: for the cause. One that was in hand each time the campaign itself died is given up sooner or later, but blamed for
-#: nothing: a campaign dies of many things.
-ATTEMPTS = 2
-FLIGHTS = 3
 
 #: Seconds between two looks at the clock, the disk and the display.
 BEAT = 1.0
@@ -74,7 +67,7 @@ class Campaign:
         config: what is asked for.
         directory: a new one, or that of a campaign, which then goes on.
         listeners: told of each event. One that raises is not told again.
-        maker: module that turns jobs into cases.
+        maker: name of what grows cases.
         known: folder of known bugs that are replayed first; None for none, and for no regressions either.
         confirmations: fresh processes in which a finding is tried.
         recycle: cases after which a worker is replaced.
@@ -86,7 +79,7 @@ class Campaign:
         directory: Path,
         listeners: Sequence[events.Listener] = (),
         *,
-        maker: str = "shakeout.fuzz.compose",
+        maker: str = GROWER,
         known: Path | None = KNOWN,
         confirmations: int = RUNS,
         recycle: int = 150,
@@ -105,12 +98,7 @@ class Campaign:
         self._beaten = self._weighed = 0.0
         self._most_written = 0
         self._times = TimeLimits(config.time_limit)
-        self._attempts: Counter[int] = Counter()
-        self._again: deque[Job] = deque()
-        self._handed: list[Job] = []
         self._untold: deque[events.Event] = deque()
-        self._left: set[tuple[str, str]] = set()
-        self._grown_twice: dict[int, Answer] = {}
         self._open = contextlib.ExitStack()
 
     # --- life -------------------------------------------------------------------------------------------------------
@@ -136,9 +124,8 @@ class Campaign:
                 tell=self._tell,
                 maker=self._maker,
                 recycle=self._recycle,
-                device=self.config.device,
+                place=Place.pinned(self.config.device, dict(self.config.knobs)),
                 shortcuts=self.config.shortcuts,
-                environment=process_environment(dict(self.config.knobs).get(SANITIZE)),
             )
             stack.callback(self.crew.stop)
             self.investigation = Investigation(
@@ -250,7 +237,11 @@ class Campaign:
 
     def _fuzz(self) -> str:
         """Cases until the time is over, then what is left to confirm; the reason for the end."""
-        self._take_up()
+        seeds = Seeds(self._active, self.database, self._accounts, self.investigation, self._times, self._untold.append)
+        seeds.take_up()
+        self.investigation.reopen(seeds.job)
+        # What was found is tried before more is looked for.
+        sources = InOrder(self.investigation, seeds)
         spent = float(self.database.meta("spent", 0.0))
         began = time.monotonic()
         budget = self.config.seconds
@@ -262,161 +253,57 @@ class Campaign:
         while True:
             now = time.monotonic()
             if not reason:
-                reason = self._over(now, deadline)
+                reason = self._over(seeds, now, deadline)
                 until = now + LAST_CASES
             if reason == "interrupted" or (reason == "time" and now > until):
                 break
-            if reason and not self.crew.busy and not self._again:
+            if reason and not self.crew.busy and (seeds.over or reason == "time"):
                 break
-            self._turn(give=not reason)
+            if reason == "time":
+                seeds.close()
+            self._turn(sources, seeds)
             if self._stopped:
                 reason = "interrupted"
             self._beat("fuzzing", began, deadline, spent)
-        return self._settle(reason, began, deadline, spent)
-
-    def _settle(self, reason: str, began: float, deadline: float | None, spent: float) -> str:
-        """Let confirmations come to an end, for a while."""
+        seeds.close()
         fuzzed = time.monotonic() - began
         with self.database.transaction():
             self.database.set_meta(spent=spent + fuzzed)
         if reason != "interrupted":
             self.crew.abandon()
-        until = time.monotonic() + GRACE
-        while self.investigation.busy and not self._stopped and time.monotonic() < until:
-            self._turn(give=False, at_once=self.config.workers)
-            self._beat("confirming", began, deadline, None)
+        self._confirm(sources, seeds, began, deadline)
         return reason
 
-    def _turn(self, *, give: bool, at_once: int = 1) -> None:
+    def _confirm(self, sources: InOrder, seeds: Seeds, began: float, deadline: float | None) -> None:
+        """Let confirmations come to an end, for a while."""
+        until = time.monotonic() + GRACE
+        while self.investigation.busy and not self._stopped and time.monotonic() < until:
+            self._turn(sources, seeds, at_once=self.config.workers)
+            self._beat("confirming", began, deadline, None)
+
+    def _turn(self, sources: InOrder, seeds: Seeds, at_once: int = 1) -> None:
         """One round: hand out, collect, write down, confirm."""
-        answers = self.crew.step(self._next if give else self._next_side, self._limits)
-        if answers or self._handed:
+        answers = self.crew.step(sources.next, self._limits)
+        if answers or seeds.handed:
             with self.database.transaction():
-                for job in self._handed:
-                    self.database.hand_out(job.index, "")
-                self._handed.clear()
+                seeds.write_down()
                 for answer in answers:
-                    self._record(answer)
+                    sources.done(answer)
         self.investigation.poll(at_once)
         # What is told was committed.
         while self._untold:
             self._tell(self._untold.popleft())
 
-    def _over(self, now: float, deadline: float | None) -> str:
+    def _over(self, seeds: Seeds, now: float, deadline: float | None) -> str:
         if self._stopped:
             return "interrupted"
         if deadline is not None and now >= deadline:
             return "time"
-        if self.config.cases is not None and self._index >= self.config.cases and not self._again:
-            return "cases"
-        return ""
-
-    def _take_up(self) -> None:
-        """Go on where the campaign ended: what was in hand comes first, but not what may have ended it."""
-        self._index = int(self.database.meta("next", 0))
-        for flight in self.database.flights():
-            if flight.attempts < FLIGHTS:
-                self._again.append(self._job(flight.job))
-                continue
-            job = self._job(flight.job)
-            with self.database.transaction():
-                self._accounts.count(
-                    job,
-                    abandoned(f"in hand {FLIGHTS} times when the campaign died"),
-                    {},
-                )
-        self.investigation.reopen(lambda index: self._job(index))
-
-    def _job(self, index: int) -> Job:
-        """Job number ``index``, which stays away from what is known if that is wanted."""
-        job = schedule.job(self._active, index)
-        if not self.config.avoid_known:
-            return job
-        remembered = self.investigation.remembered
-        return replace(job, avoid=tuple(bug.id for bug in remembered if bug.case.setting.target == job.target))
-
-    def _next_side(self) -> Job | None:
-        return self.investigation.jobs.popleft() if self.investigation.jobs else None
-
-    def _next(self) -> Job | None:
-        """The next job, or None if there is none at the moment."""
-        if (side := self._next_side()) is not None:
-            return side
-        if self._stopped:
-            return None
-        if self._again:
-            job = self._again.popleft()
-        elif self.config.cases is not None and self._index >= self.config.cases:
-            return None
-        else:
-            job = self._job(self._index)
-            self._index += 1
-        self._handed.append(job)
-        return job
+        return "cases" if seeds.over else ""
 
     def _limits(self, job: Job) -> Limits:
         seconds = self._times.limit(job.target) * (1 + len(job.before))
         return Limits(seconds, self.config.memory_limit, min(LEAST, seconds))
-
-    # --- answers ----------------------------------------------------------------------------------------------------
-
-    def _record(self, answer: Answer) -> None:
-        """Write down what came of a job; inside a transaction."""
-        job = answer.job
-        if self.investigation.answered(answer) or job.index < 0:
-            return
-        if answer.loss is not None:
-            self._lost(answer, answer.loss)
-            return
-        if "internal" in answer.message:
-            self._internal(answer)
-            return
-        message = answer.message
-        result = message["result"]
-        self._times.add(job.target, message["seconds"])
-        self._accounts.count(job, result, message, answer.worker)
-        self._notice_left(job.target, result["left"])
-        if result["signature"]:
-            self.investigation.found(job, result, message["case"], message["script"], answer.history)
-        if (crashed := self._grown_twice.pop(job.index, None)) is not None:
-            # It crashed while growing, and did not when each call was written down.
-            assert crashed.loss is not None
-            found = lost(replace(crashed.job, traced=True), traced(crashed.loss, "growing")).result
-            self.investigation.found(crashed.job, found, "", "", crashed.history)
-
-    def _notice_left(self, target: str, left: Sequence[str]) -> None:
-        """Tell once what a target leaves behind in its process."""
-        for what in left:
-            if (target, what) not in self._left:
-                self._left.add((target, what))
-                self._untold.append(events.Notice(f"{target} left {what} behind; each time it is put right"))
-
-    def _lost(self, answer: Answer, loss: Loss) -> None:
-        """A worker ended with a case in hand: that is what the case showed."""
-        job = answer.job
-        if loss.kind == "interrupted":
-            self._attempts[job.index] += 1
-            if self._attempts[job.index] < ATTEMPTS:
-                self._again.append(job)
-                return
-            loss = replace(loss, kind="crash")
-        found = lost(job, loss)
-        if found.growing and not job.traced:
-            self._grown_twice[job.index] = answer
-            self._again.append(replace(job, traced=True, fresh=True))
-            return
-        self._grown_twice.pop(job.index, None)
-        self._times.add(job.target, loss.seconds)
-        self._accounts.count(job, found.result, {}, answer.worker, loss.seconds)
-        if found.result["signature"]:
-            case = encode(found.case) if found.case is not None else ""
-            self.investigation.found(job, found.result, case, "", answer.history)
-
-    def _internal(self, answer: Answer) -> None:
-        """A defect of ours."""
-        result = internal(answer)
-        self._accounts.count(answer.job, result, {}, answer.worker, answer.message["seconds"])
-        self.investigation.found(answer.job, result, "", "", answer.history)
 
     # --- telling ----------------------------------------------------------------------------------------------------
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import os
+import signal
 import sqlite3
 import sys
 import tempfile
+import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
 
+from shakeout.corpus.interpreter import add_working_directory
 from shakeout.fuzz.commands import campaigns, findings, inventory
-from shakeout.fuzz.commands.places import Mistake
+from shakeout.fuzz.commands.places import Mistake, allow_named
 from shakeout.fuzz.exits import Exit
 
 __all__ = ["main"]
@@ -20,14 +25,14 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status."""
-    # A console script does not look into the current directory, where a user's own kernels are.
-    if "" not in sys.path and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    add_working_directory()  # where a user's own kernels are
     parser = _parser()
     options = parser.parse_args(arguments)
+    allow_named(options)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
-        return int(command(options))
+        with _ended_by_signals():
+            return int(command(options))
     except Mistake as mistake:
         print(f"shakeout: {mistake}", file=sys.stderr)
         return mistake.status
@@ -42,20 +47,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _explained(error)
 
 
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """What a job in CI or a closed terminal sends is like Ctrl-C, for commands that have no better answer."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    # What is ignored, as nohup has it, stays ignored.
+    heard = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) != signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in heard}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def _explained(error: Exception) -> int:
     """The status of an error that has a meaning to people; a defect of ours otherwise."""
     from shakeout.corpus.codec import MalformedCase
     from shakeout.corpus.database import DatabaseError, ImpossibleDecision, UnknownBug
     from shakeout.fuzz.config import ConfigError
     from shakeout.fuzz.nursery import Interrupted, ZygoteBroken
-    from shakeout.targets.target import UnknownTarget
+    from shakeout.targets.target import UnknownKnob, UnknownTarget
 
     if isinstance(error, ZygoteBroken):
         print(f"shakeout: the target could not be loaded:\n{error}", file=sys.stderr)
         return Exit.INFRASTRUCTURE
     if isinstance(error, Interrupted):
         return Exit.INTERRUPTED
-    if isinstance(error, ConfigError | MalformedCase | UnknownTarget | UnknownBug | ImpossibleDecision):
+    if isinstance(error, ConfigError | MalformedCase | UnknownTarget | UnknownKnob | UnknownBug | ImpossibleDecision):
         print(f"shakeout: {error}", file=sys.stderr)
         return Exit.USAGE
     if isinstance(error, DatabaseError):
@@ -100,7 +125,3 @@ def _parser() -> argparse.ArgumentParser:
     for group in (campaigns, findings, inventory):
         group.add_commands(add)
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

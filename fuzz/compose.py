@@ -4,45 +4,22 @@ from __future__ import annotations
 
 import functools
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from shakeout.corpus.case import HISTORY, Case, KnobSpace, Scalar, Setting
-from shakeout.corpus.observation import Observation
+from shakeout.corpus.interpreter import command
 from shakeout.corpus.support import declined
-from shakeout.fuzz.protocol import Job
+from shakeout.corpus.vocabularies import vocabulary
+from shakeout.fuzz.jobs import Grow
+from shakeout.fuzz.makers import Made
 
 if TYPE_CHECKING:
     from shakeout.generators.choices import Choices
     from shakeout.generators.network import Grown
     from shakeout.generators.vocabularies.torch import Vocabulary
 
-__all__ = ["Made", "compose", "prepare"]
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """A case, and what its making showed.
-
-    Attributes:
-        case: the case.
-        further: settings under which the same program is tried as well.
-        fed: operators that took another operator's result.
-        proposed: calls that were tried.
-        rejected: how many of them were dropped, by reason.
-        traces: rows of calls that the reference refused, and of one program in ``TAKEN`` those that it took.
-        reference: what the reference showed meanwhile.
-    """
-
-    case: Case
-    further: tuple[Setting, ...] = ()
-    fed: tuple[str, ...] = ()
-    proposed: int = 0
-    rejected: Mapping[str, int] = field(default_factory=dict)
-    traces: tuple[Any, ...] = ()
-    reference: Observation | None = None
+__all__ = ["Grower", "compose", "prepare"]
 
 
 #: The first cases of a user's own target are small: whatever is wrong with it in general is first shown by a program of
@@ -74,7 +51,7 @@ def begin() -> None:
 
     if not cache_path().exists():
         code = "from shakeout.generators.vocabularies.torch import load_records; load_records()"
-        _collecting.append(subprocess.Popen([sys.executable, "-P", "-c", code], stdin=subprocess.DEVNULL))
+        _collecting.append(subprocess.Popen(command("-c", code), stdin=subprocess.DEVNULL))
 
 
 def prepare(say: Callable[[str], None]) -> None:
@@ -90,7 +67,7 @@ def prepare(say: Callable[[str], None]) -> None:
         _loaded[0].warm()
 
 
-def compose(job: Job, before_call: Callable[[str], None] | None = None) -> Made:
+def compose(job: Grow, before_call: Callable[[str], None] | None = None) -> Made:
     """The case of a job.
 
     Args:
@@ -107,8 +84,8 @@ def compose(job: Job, before_call: Callable[[str], None] | None = None) -> Made:
     subject = target(job.target)
     # A runtime is asked about what backward finds, unless somebody asks for something else.
     wish: dict[str, Any] = {"mode": subject.mode}
-    if ":" in job.target and 0 <= job.index < SIMPLE_FIRST:
-        wish |= {"style": "small", "operators": 1 if job.index < SIMPLE_FIRST // 2 else None}
+    if ":" in job.target and 0 <= job.number < SIMPLE_FIRST:
+        wish |= {"style": "small", "operators": 1 if job.number < SIMPLE_FIRST // 2 else None}
     if not choices.boolean(EXPLORE):
         wish |= {"avoid": declined(job.target), "foreign": subject.foreign, "writes": "writes" in subject.promises}
     if subject.vocabulary == "torch" and "values" not in job.recipe and _exact_turn(job.seed):
@@ -128,7 +105,23 @@ def compose(job: Job, before_call: Callable[[str], None] | None = None) -> Made:
     return Made(case, tuple(settings[1:]), grown.fed, grown.proposed, grown.rejected, _traces(job, grown), reference)
 
 
-def _traces(job: Job, grown: Grown) -> tuple[Any, ...]:
+class Grower:
+    """Grows cases from seeds, as a maker."""
+
+    def begin(self) -> None:
+        """Have the operators collected where that was never done."""
+        begin()
+
+    def prepare(self, say: Callable[[str], None]) -> None:
+        """Load the operators and their rules."""
+        prepare(say)
+
+    def compose(self, job: Grow, before_call: Callable[[str], None] | None = None) -> Made:
+        """The case of a job."""
+        return compose(job, before_call)
+
+
+def _traces(job: Grow, grown: Grown) -> tuple[Any, ...]:
     from shakeout.generators.rules.observed import taken
 
     told = (*grown.refused, *(taken(grown.program) if job.seed % TAKEN == 0 else ()))
@@ -141,9 +134,8 @@ def _exact_turn(seed: int) -> bool:
 
 @functools.cache
 def _exact_operators() -> frozenset[str]:
-    from shakeout.oracles.exactness import kind
-
-    return frozenset(name for name in _loaded[0].operators if kind(name))
+    traits = vocabulary("torch").traits
+    return frozenset(name for name in _loaded[0].operators if traits(name).exactness)
 
 
 def _knobs(

@@ -12,13 +12,12 @@ from collections.abc import Callable, Sequence
 from shakeout.corpus import codec
 from shakeout.corpus.case import Case, InputSet, Mode, Setting, Storage, Values, View
 from shakeout.corpus.program import Call, Input, Program, Ref, TensorType
-from shakeout.fuzz.protocol import Job
-from shakeout.fuzz.supervisor import Answer, Crew, Limits
+from shakeout.fuzz.jobs import Run
+from shakeout.fuzz.results import Answer
+from shakeout.fuzz.supervisor import Crew, Limits
+from shakeout.fuzz.tally import result_of
 
-__all__ = ["FIRST_INDEX", "case", "control"]
-
-#: Below the indices of cases, and apart from those of the self-test and of known bugs.
-FIRST_INDEX = -3_000
+__all__ = ["case", "control"]
 
 #: Where each worker warms itself, that is in it.
 SECONDS = 180.0
@@ -48,14 +47,12 @@ def control(crew: Crew, target: str, *, device: str, memory: int, stop: Callable
         memory: bytes that a case may take.
         stop: asked now and then whether to give up.
     """
-    jobs = [
-        Job(index=FIRST_INDEX - number, target=target, case=codec.encode(case(target, device, mode)), device=device)
-        for number, mode in enumerate(MODES)
-    ]
+    jobs = [Run(target=target, case=codec.encode(case(target, device, mode)), device=device) for mode in MODES]
+    modes = {id(job): mode for job, mode in zip(jobs, MODES, strict=True)}
     wrong = {}
     for answer in crew.answers(jobs, lambda job: Limits(SECONDS, memory), stop):
         if text := _wrong(answer):
-            wrong[MODES[FIRST_INDEX - answer.job.index]] = text.strip().splitlines()[0]
+            wrong[modes[id(answer.job)]] = text.strip().splitlines()[0]
     return next((f"the sum of two matrices, {mode}: {text}" for mode, text in wrong.items()), "")
 
 
@@ -63,10 +60,7 @@ def _wrong(answer: Answer) -> str:
     """What an answer says that speaks against the target; empty if nothing does."""
     if answer.loss is not None:
         return answer.loss.symptom
-    if "internal" in answer.message:
-        return str(answer.message["internal"])
-    result = answer.message["result"]
-    for verdict in result["verdicts"]:
-        if verdict["outcome"] == "fail":
-            return f"{verdict['symptom']}: {verdict['message']}"
-    return "" if result["status"] in _FINE else f"{result['status']}: {result['reason']}"
+    result = result_of(answer)
+    if (verdict := result.failure) is not None:
+        return f"{verdict.symptom}: {verdict.message}"
+    return "" if result.status in _FINE else f"{result.status}: {result.reason}"

@@ -9,7 +9,7 @@ an earlier wrong value, what is found is an operator without which all is right 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -47,6 +47,11 @@ class Divergence:
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
         return {"call": self.call, "operator": self.operator, "message": self.message, "runs": self.runs}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Divergence:
+        """Read what ``to_json`` wrote."""
+        return cls(**data)
 
 
 def beginning(case: Case, count: int) -> Case | None:

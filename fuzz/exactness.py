@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from shakeout.corpus.case import Case
 from shakeout.corpus.observation import Observation
 from shakeout.corpus.program import Call, Program, TensorType
-from shakeout.corpus.vocabularies import torch as words
-from shakeout.oracles.exactness import LIMITS, kind, majorised
+from shakeout.corpus.vocabularies import vocabulary
+from shakeout.oracles.exactness import LIMITS, majorised
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +32,7 @@ def exact(case: Case, wide: dict[str, Any] | None, observe: Callable[..., Observ
     Returns:
         What the run shows; with an error, ``NotExact`` or another one, if nothing is proven.
     """
-    program = words.widened(case.program)
+    program = vocabulary(case.program.vocabulary).widened(case.program)
     if wide is None or program is None:
         return Observation()
 
@@ -57,6 +57,7 @@ class _Proof:
 
     def __init__(self, case: Case, program: Program, tensors: Sequence[torch.Tensor]) -> None:
         self._case, self._program = case, program
+        self._words = vocabulary(program.vocabulary)
         self._training = case.setting.mode == "training"
         self._values: list[Any] = list(tensors)
         self._bounds: list[Any] = [self._bounding(tensor) for tensor in tensors]
@@ -83,9 +84,9 @@ class _Proof:
     def _call(self, call: Call, types: Sequence[TensorType | None]) -> None:
         floats = any(self._bounds[number].is_floating_point() for number in call.operands())
         # Majorants first: a write to whole numbers, which both have in common, then happens last.
-        written = kind(call.operator) == "choices"
-        bounds = words.call(majorised(call), self._bounds) if floats and not written else None
-        values = words.call(call, self._values)
+        written = self._words.traits(call.operator).exactness == "choices"
+        bounds = self._words.call(majorised(call, self._words), self._bounds) if floats and not written else None
+        values = self._words.call(call, self._values)
         if bounds is None:
             bounds = [value.detach().abs() if _float(value) else value for value in values]
         for value, bound, type_ in zip(values, bounds, types, strict=True):

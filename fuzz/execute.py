@@ -7,33 +7,35 @@ for more runs of the reference; this module answers.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 from shakeout.corpus import script
 from shakeout.corpus.case import Case
+from shakeout.corpus.edit import alone
 from shakeout.corpus.observation import PARTS, Observation, raised
 from shakeout.fuzz import conduct, runs
 from shakeout.fuzz.divergence import Divergence, search
 from shakeout.fuzz.replicas import replica
+from shakeout.fuzz.results import Result, Status
 from shakeout.fuzz.signature import INTERNAL, signature, title
 from shakeout.fuzz.slot import WAITING
 from shakeout.oracles import exactness, tolerance, vendor
 from shakeout.oracles.difference import AGAIN, Difference, pairs, same_values
 from shakeout.oracles.metamorphic import PARENT, Derived, Metamorphic, derive
 from shakeout.oracles.registry import oracles
-from shakeout.oracles.verdict import REFERENCE, SUBJECT, Oracle, Outcome, Question, Verdict, merge
+from shakeout.oracles.verdict import REFERENCE, SUBJECT, Oracle, Outcome, Question, Verdict
 from shakeout.targets import shortcuts
-from shakeout.targets.target import target
+from shakeout.targets.target import source, target
 
-__all__ = ["Result", "Shared", "Status", "execute", "related", "repro"]
+__all__ = ["Shared", "execute", "related", "repro"]
 
-Status = Literal["compared", "unsupported", "undefined", "invalid", "failed", "infra", "avoided"]
 Phase = Callable[[str], None]
 
-#: An oracle asks at most this often before its verdict is ``unknown``: for a proof, and for three stages of doubt.
-ROUNDS = 5
+#: An oracle asks at most this often before its verdict is ``unknown``: for a proof, for three stages of doubt, and for
+#: a later call alone.
+ROUNDS = 6
 
 
 @dataclass(slots=True)
@@ -52,83 +54,6 @@ class Shared:
     kept: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What became of one case.
-
-    Attributes:
-        case: its id.
-        target: which target ran it.
-        status: ``compared`` (the target answered), ``unsupported`` (it declined), ``undefined`` (the reference does not
-            agree with itself), ``invalid`` (the reference rejects it), ``failed`` (the target raised), ``infra``, or
-            ``avoided`` (it was not run, because a known bug occurs in it).
-        verdicts: one for each oracle.
-        seconds: by phase.
-        exact: every output, gradient and memory agrees bit for bit.
-        proven: equality bit for bit was what was asked, because every result is proven to be exact.
-        trivial: nothing that could have differed was compared (no output, or none with an element).
-        operators: in the order of the program.
-        reason: why, for ``unsupported``, ``invalid`` and ``avoided``.
-        signature: of the first failing verdict.
-        stage: of a target that works in stages, the one that raised, or the first that gives other values.
-        left: what the target left behind in the process, in words.
-        vendor: how the failure stands before whoever would read a report.
-        divergence: the first operator with which the target's values go wrong, where that was looked for and found.
-        relation: the metamorphic relation that made the case, and ``parent``, the id of the case that it changed.
-    """
-
-    case: str
-    target: str
-    status: Status
-    verdicts: tuple[Verdict, ...] = ()
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    exact: bool = False
-    proven: bool = False
-    trivial: bool = False
-    operators: tuple[str, ...] = ()
-    reason: str = ""
-    signature: str = ""
-    stage: str = ""
-    left: tuple[str, ...] = ()
-    vendor: vendor.Points | None = None
-    divergence: Divergence | None = None
-    relation: str = ""
-    parent: str = ""
-
-    @property
-    def outcome(self) -> Outcome:
-        """The merged verdict."""
-        return merge(verdict.outcome for verdict in self.verdicts)
-
-    @property
-    def failure(self) -> Verdict | None:
-        """The first failing verdict."""
-        return next((verdict for verdict in self.verdicts if verdict.outcome is Outcome.FAIL), None)
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {
-            "case": self.case,
-            "target": self.target,
-            "status": self.status,
-            "outcome": str(self.outcome),
-            "verdicts": [verdict.to_json() for verdict in self.verdicts],
-            "seconds": {phase: round(spent, 6) for phase, spent in self.seconds.items()},
-            "exact": self.exact,
-            "proven": self.proven,
-            "trivial": self.trivial,
-            "operators": list(self.operators),
-            "reason": self.reason,
-            "signature": self.signature,
-            "stage": self.stage,
-            "left": list(self.left),
-            "vendor": None if self.vendor is None else self.vendor.to_json(),
-            "divergence": None if self.divergence is None else self.divergence.to_json(),
-            "relation": self.relation,
-            "parent": self.parent,
-        }
-
-
 def execute(
     case: Case,
     phase: Phase = lambda name: None,
@@ -142,7 +67,7 @@ def execute(
 
     Args:
         case: what to run; its setting names the target.
-        phase: told the name of each phase as it begins (``inputs``, ``reference``, ``run``, ``judge``).
+        phase: told the name of each phase as it begins (``reference``, ``run``, ``judge``, ``explain``).
         shared: from other settings of the same program, inputs, mode and device.
         explain: whether to look for the first operator that goes wrong, which takes more runs of the target.
         about: told of each other case that is run meanwhile, before it runs, and of this one again.
@@ -223,7 +148,7 @@ def repro(case: Case, result: Result | None = None, *, limit: float = 0) -> str:
         headline = title(case.setting.target, failing.symptom, failing.message, result.stage)
     return script.standalone(
         case,
-        subject.source(case.setting),
+        source(case.setting),
         tolerances=tolerances,
         promises=subject.promises,
         packages=subject.packages,
@@ -279,9 +204,10 @@ class _Runs:
 
     def answer(self, question: Question) -> Observation:
         if question not in self.answers:
-            self._clock.start({"reference": "reference", "subject": "run"}.get(question.what, "judge"))
+            phases = {"reference": "reference", "subject": "run", "alone": "run"}
+            self._clock.start(phases.get(question.what, "judge"))
             self.answers[question] = self._run(question)
-            if question.what != "subject":
+            if question.what not in ("subject", "alone"):
                 self._shared.answers[question] = self.answers[question]
             self._clock.start("judge")
         return self.answers[question]
@@ -316,7 +242,7 @@ class _Runs:
             case "reference":
                 return runs.observe(script.load(case))
             case "subject":
-                return self._subject(first=question == SUBJECT)
+                return self._subject(case, first=question == SUBJECT)
             case "baseline":
                 return runs.baseline(case)
             case "relaid":
@@ -333,13 +259,17 @@ class _Runs:
                 return runs.operand(case, question.number)
             case "parent":
                 return runs.NOTHING  # whoever changed the case has given it
+            case "alone":
+                return self._subject(alone(case, question.number), first=False)
+            case "reference alone":
+                return runs.observe(script.load(alone(case, question.number)))
 
-    def _subject(self, *, first: bool) -> Observation:
+    def _subject(self, case: Case, *, first: bool) -> Observation:
         """The target; only the first run may use what other settings kept."""
-        case, namespace = self.case, script.load(self.case)
-        source = target(case.setting.target).source(case.setting)
+        namespace = script.load(case)
+        text = source(case.setting)
         before, waited = conduct.look(), shortcuts.waited()
-        seen = runs.observe(namespace, source, kept=self._shared.kept if first else None)
+        seen = runs.observe(namespace, text, kept=self._shared.kept if first else None)
         if (company := shortcuts.waited() - waited) > 0:
             self._clock.add(WAITING, company)
             seen = replace(seen, seconds=max(seen.seconds - company, 0.0))

@@ -8,7 +8,13 @@ __all__ = ["Exit"]
 
 
 class Exit(enum.IntEnum):
-    """What the command's status says."""
+    """What the command's status says.
+
+    Scripts and jobs in CI depend on these numbers: each keeps its meaning, and what else has to be told apart takes a
+    number that no one has. Taken are those below, and what others give a meaning: 64 to 78 (``sysexits.h``), 124 (it
+    ran into a time limit, ``timeout``), 125 (a script that cannot run, as ``git bisect run`` has it), and from 126 on
+    (the shell, and 128 + N for signal N). 6 to 63 are free.
+    """
 
     #: Nothing new was found; the command did what it was asked.
     OK = 0

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from shakeout.corpus import codec
+from shakeout.corpus.files import write_whole
 from shakeout.fuzz.environment import describe
+from shakeout.fuzz.results import Result
 
 __all__ = [
     "CASE",
@@ -17,9 +19,9 @@ __all__ = [
     "RESULT",
     "SCRIPT",
     "SEQUENCE",
+    "read_result",
     "write_finding",
     "write_sequence",
-    "write_text",
 ]
 
 CASE = "case.json"
@@ -37,26 +39,23 @@ def write_finding(
 ) -> None:
     """Write a folder for a finding, or write it anew for a better one; each file appears whole."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / CASE, case.rstrip() + "\n")
-    write_text(folder / RESULT, json.dumps(result, indent=1) + "\n")
-    write_text(folder / ENVIRONMENT, json.dumps(describe() if environment is None else environment, indent=1) + "\n")
+    write_whole(folder / CASE, case.rstrip() + "\n")
+    write_whole(folder / RESULT, json.dumps(result, indent=1) + "\n")
+    write_whole(folder / ENVIRONMENT, json.dumps(describe() if environment is None else environment, indent=1) + "\n")
     if script:
-        write_text(folder / SCRIPT, script)
+        write_whole(folder / SCRIPT, script)
     else:
         (folder / SCRIPT).unlink(missing_ok=True)
 
 
+def read_result(folder: Path) -> Result | None:
+    """What a finding's folder tells of its case; None if it does not, or cannot be read."""
+    try:
+        return Result.from_json(codec.loads((folder / RESULT).read_bytes()))
+    except (OSError, ValueError):
+        return None
+
+
 def write_sequence(folder: Path, cases: Sequence[str]) -> None:
     """Store the cases of a history finding, in order."""
-    write_text(folder / SEQUENCE, "".join(case + "\n" for case in cases))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file as a whole or not at all."""
-    draft = path.with_name(path.name + ".part")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        os.replace(draft, path)
-    except OSError:
-        draft.unlink(missing_ok=True)
-        raise
+    write_whole(folder / SEQUENCE, "".join(case + "\n" for case in cases))

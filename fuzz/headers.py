@@ -16,7 +16,9 @@ import shutil
 import time
 from pathlib import Path
 
-__all__ = ["Headers", "store_path"]
+from shakeout.corpus import cache
+
+__all__ = ["Headers"]
 
 #: A header that no campaign used for so long is deleted from the store; most of them are of former versions of torch.
 KEEP_SECONDS = 30 * 24 * 3600.0
@@ -26,20 +28,12 @@ KEEP_SECONDS = 30 * 24 * 3600.0
 KEEP_BYTES = 2 << 30
 
 
-def store_path() -> Path:
-    """Where finished headers are kept: below SHAKEOUT_CACHE, or the user's cache directory."""
-    root = os.environ.get("SHAKEOUT_CACHE")
-    if root:
-        return Path(root) / "precompiled_headers"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shakeout" / "precompiled_headers"
-
-
 class Headers:
     """The headers of one campaign, below the temporary directory that its processes are given."""
 
     def __init__(self, temporary: Path, store: Path | None = None) -> None:
         self.directory = temporary / f"torchinductor_{_user()}" / "precompiled_headers"
-        self._store = store_path() if store is None else store
+        self._store = cache.directory() / "precompiled_headers" if store is None else store
 
     def fetch(self) -> None:
         """Link what the store has. A store that cannot be read costs some seconds, nothing else."""

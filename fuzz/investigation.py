@@ -9,21 +9,24 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from shakeout.corpus.codec import decode
 from shakeout.corpus.database import Database
+from shakeout.corpus.files import write_whole
 from shakeout.corpus.rows import Bug, Finding
 from shakeout.fuzz import events
 from shakeout.fuzz.confirm import RUNS, Confirmation
 from shakeout.fuzz.environment import describe
-from shakeout.fuzz.folder import OUTPUT, SCRIPT, write_finding, write_sequence, write_text
-from shakeout.fuzz.losses import lost
-from shakeout.fuzz.protocol import Job
+from shakeout.fuzz.failure import repeated
+from shakeout.fuzz.folder import OUTPUT, SCRIPT, write_finding, write_sequence
+from shakeout.fuzz.jobs import Grow, Job, Run, Script, job_from_json
+from shakeout.fuzz.results import Answer, Result
 from shakeout.fuzz.signature import INTERNAL, title
-from shakeout.fuzz.supervisor import Answer, Crew
+from shakeout.fuzz.supervisor import Crew
+from shakeout.fuzz.tally import result_of
 from shakeout.fuzz.triage.recognition import Remembered, recognised
 
 __all__ = ["Investigation"]
@@ -31,9 +34,6 @@ __all__ = ["Investigation"]
 #: Cases of one bug that are tried: a second one if the first did not fail again. More would cost time that other
 #: findings need, and two that do not reproduce say enough.
 TRIED = 2
-
-#: Side jobs count down from here: scripts, and cases that run again.
-FIRST_INDEX = -1_000_000
 
 #: A side job is given so often if its worker is killed from outside.
 ATTEMPTS = 3
@@ -52,7 +52,7 @@ class _Inquiry:
     bug: str
     steps: Generator[Step, Answer | None, None]
     waiting: Step | None = None
-    attempts: Counter[int] = field(default_factory=Counter)
+    attempts: int = 0
 
 
 class Investigation:
@@ -68,8 +68,6 @@ class Investigation:
         memory: int,
         runs: int = RUNS,
     ) -> None:
-        #: Jobs for the crew, which come before any other.
-        self.jobs: deque[Job] = deque()
         #: Id of the shipped known bug that has a signature.
         self.known: dict[str, str] = {}
         #: Known bugs that are recognised by their smallest case, whatever the signature is.
@@ -85,11 +83,11 @@ class Investigation:
         self._queue: deque[_Inquiry] = deque()
         self._active: list[_Inquiry] = []
         self._tried: Counter[str] = Counter()
-        self._serial = FIRST_INDEX
+        self._jobs: deque[Job] = deque()
 
     # --- findings come in -------------------------------------------------------------------------------------------
 
-    def found(self, job: Job, result: Mapping[str, Any], case: str, script: str, history: Sequence[Job]) -> None:
+    def found(self, job: Job, result: Result, case: str, script: str, history: Sequence[Job]) -> None:
         """Store a finding, and have it tried if its bug is not settled; inside a transaction of the database.
 
         Args:
@@ -99,27 +97,26 @@ class Investigation:
             script: its script; empty if its worker died.
             history: jobs that the same worker had run before.
         """
-        signature = result["signature"]
-        verdict = next(verdict for verdict in result["verdicts"] if verdict["outcome"] == "fail")
+        signature, verdict = result.signature, result.failure
+        assert verdict is not None
         known = self.known.get(signature, "")
         internal = signature.startswith(INTERNAL)
         if case and not known and not internal:
             known = recognised(decode(case), result, self.remembered)
             # A row of its own: what else has this signature may be another bug.
             signature = f"known | {known}" if known else signature
-        result = {**result, "job": job.to_json()}
         bug, number = self._database.add_finding(
             signature=signature,
-            title=title(result["target"], verdict["symptom"], verdict["message"], result["stage"]),
-            target=result["target"],
-            oracle=verdict["oracle"],
-            symptom=verdict["symptom"],
-            job=job.index,
-            case_id=result["case"],
+            title=title(result.target, verdict.symptom, verdict.message, result.stage),
+            target=result.target,
+            oracle=verdict.oracle,
+            symptom=verdict.symptom,
+            job=job.number,
+            case_id=result.case,
             case_json=case,
-            result=result,
+            result=_stored(result, job),
             script=script,
-            history=[earlier.index for earlier in history],
+            history=[earlier.to_json() for earlier in history],
             state="internal" if internal else "known" if known else "new",
             known=known,
         )
@@ -127,12 +124,12 @@ class Investigation:
         new = (first or self._is_back(bug, job)) and not known and not internal
         bug = self._database.bug(bug.id)
         self._tell(
-            events.FindingSeen(bug.id, bug.title, bug.target, bug.symptom, new, job.index, bug.signature, bug.known)
+            events.FindingSeen(bug.id, bug.title, bug.target, bug.symptom, new, job.number, bug.signature, bug.known)
         )
         if number is None:
             return
         if first:
-            self._write(bug, case, script, result)
+            self._write(bug, case, script, _stored(result, job))
         if bug.state in ("new", "flaky"):
             self._open(bug.id, number, job, result, case, script, tuple(history))
 
@@ -140,7 +137,7 @@ class Investigation:
         """Whether a bug was fixed when it ran last; it is tried anew then."""
         if bug.id not in self._database.fixed():
             return False
-        note = f"case {job.index} of the campaign showed it"
+        note = f"case {job.number} of the campaign showed it"
         self._database.add_replay(bug.id, "back", note, describe()["packages"])
         self._database.reopen(bug.id)
         self._tried[bug.id] = 0
@@ -155,17 +152,21 @@ class Investigation:
                 self._take_up(stored[0], job_of)
 
     def _take_up(self, finding: Finding, job_of: Callable[[int], Job]) -> None:
-        result = dict(finding.result)
-        job = Job.from_json(result["job"])
-        history = tuple(job_of(index) for index in finding.history if index >= 0)
-        self._open(finding.bug, finding.id, job, result, finding.case_json, finding.script, history)
+        def job(stored: Any, number: int) -> Job:
+            # A campaign of an earlier version has written down the number alone.
+            return job_from_json(stored) if isinstance(stored, Mapping) and "kind" in stored else job_of(number)
+
+        result = Result.from_json(finding.result)
+        found = job(finding.result.get("job"), finding.job)
+        history = tuple(job(one, one) for one in finding.history)
+        self._open(finding.bug, finding.id, found, result, finding.case_json, finding.script, history)
 
     def _open(
         self,
         bug: str,
         number: int,
         job: Job,
-        result: Mapping[str, Any],
+        result: Result,
         case: str,
         script: str,
         history: tuple[Job, ...],
@@ -203,19 +204,20 @@ class Investigation:
             if isinstance(inquiry.waiting, Confirmation) and inquiry.waiting.poll(width):
                 self._move(inquiry, None)
 
-    def answered(self, answer: Answer) -> bool:
-        """Take the answer of a side job; False if it is somebody else's."""
-        for inquiry in self._active:
-            job = inquiry.waiting
-            if isinstance(job, Job) and job.index == answer.job.index:
-                inquiry.attempts[job.index] += 1
-                again = answer.loss is not None and answer.loss.kind == "interrupted"
-                if again and inquiry.attempts[job.index] < ATTEMPTS:
-                    self.jobs.append(job)
-                else:
-                    self._move(inquiry, answer)
-                return True
-        return answer.job.index <= FIRST_INDEX
+    def next(self) -> Job | None:
+        """The next job: a script that is to be written, or a case that is to run again."""
+        return self._jobs.popleft() if self._jobs else None
+
+    def done(self, answer: Answer) -> None:
+        """Take the answer to one of its jobs."""
+        inquiry = next((one for one in self._active if one.waiting is answer.job), None)
+        if inquiry is None or answer.reply.partial:
+            return
+        inquiry.attempts += 1
+        if answer.loss is not None and answer.loss.kind == "interrupted" and inquiry.attempts < ATTEMPTS:
+            self._jobs.append(answer.job)
+        else:
+            self._move(inquiry, answer)
 
     def stop(self) -> None:
         """End what is running; what is not settled stays new and is tried when the campaign goes on."""
@@ -225,42 +227,42 @@ class Investigation:
             inquiry.steps.close()
         self._active.clear()
         self._queue.clear()
-        self.jobs.clear()
+        self._jobs.clear()
 
     def _move(self, inquiry: _Inquiry, answer: Answer | None) -> None:
         try:
-            inquiry.waiting = inquiry.steps.send(answer)
+            inquiry.waiting, inquiry.attempts = inquiry.steps.send(answer), 0
         except StopIteration:
             self._active.remove(inquiry)
             return
         if isinstance(inquiry.waiting, Job):
-            self.jobs.append(inquiry.waiting)
+            self._jobs.append(inquiry.waiting)
 
     def _with_case(
         self,
         bug: str,
         number: int,
         job: Job,
-        result: Mapping[str, Any],
+        result: Result,
         case: str,
         script: str,
         history: tuple[Job, ...],
     ) -> Generator[Step, Answer | None, None]:
         """Fresh processes, then a fresh worker, then the recorded sequence."""
-        target = result["target"]
+        target = result.target
         if not script:
-            answer = yield Job(index=self._index(), target=target, case=case, script_limit=SCRIPT_SECONDS)
-            script = answer.message.get("script", "") if answer is not None else ""
+            answer = yield Script(target=target, case=case, limit=SCRIPT_SECONDS)
+            script = answer.reply.script if answer is not None else ""
             if script:
                 self._database.set_script(number, script)
         k = n = 0
         blocked = "" if script else "it has no script; "
         if script:
-            self._write(self._database.bug(bug), case, script, result)
+            self._write(self._database.bug(bug), case, script, _stored(result, job))
             confirmation = self._confirmation(bug, number)
             yield confirmation
             k, n = confirmation.failed, confirmation.tried
-            write_text(self._directory / bug / OUTPUT, confirmation.output)
+            write_whole(self._directory / bug / OUTPUT, confirmation.output)
             if confirmation.confirmed:
                 self._settle(number, "confirmed", k, n, f"{k} of {n} fresh processes")
                 return
@@ -268,39 +270,38 @@ class Investigation:
                 self._settle(number, "flaky", k, n, f"only {k} of {n} fresh processes")
                 return
             blocked = "its script could not run; " if "cannot run" in confirmation.outcomes else ""
-        again = Job(index=self._index(), target=target, case=case, seed=job.seed, fresh=True)
+        again = Run(target=target, case=case, seed=job.seed if isinstance(job, Grow | Run) else 0, fresh=True)
         answer = yield again
-        if answer is not None and _same(answer, result):
+        if answer is not None and _again(answer, result):
             note = f"{blocked}not in a fresh process, but in a fresh worker: one thread, and a compiler that is warm"
             self._settle(number, "history", k, n, note)
             return
-        if _place(result) == "grow":
+        if result.failure is not None and result.failure.place == "grow":
             # The case is what ran last; what led there is in the job.
             yield from self._without_case(bug, number, job, result, history)
             return
-        yield from self._sequence(bug, number, replace(again, index=self._index()), result, case, history, (k, n))
+        yield from self._sequence(bug, number, again, result, case, history, (k, n))
 
     def _without_case(
-        self, bug: str, number: int, job: Job, result: Mapping[str, Any], history: tuple[Job, ...]
+        self, bug: str, number: int, job: Job, result: Result, history: tuple[Job, ...]
     ) -> Generator[Step, Answer | None, None]:
         """It crashed while growing: there is only the job to run again."""
         k = 0
         for _ in range(self._runs):
-            answer = yield replace(job, index=self._index(), traced=True, fresh=True)
-            k += answer is not None and _same(answer, result)
+            answer = yield replace(_traced(job), fresh=True)
+            k += answer is not None and _again(answer, result)
         if k:
             state = "confirmed" if k == self._runs else "flaky"
             self._settle(number, state, k, self._runs, f"{k} of {self._runs} fresh workers, while growing")
             return
-        again = replace(job, index=self._index(), traced=True)
-        yield from self._sequence(bug, number, again, result, "", history, (0, self._runs))
+        yield from self._sequence(bug, number, _traced(job), result, "", history, (0, self._runs))
 
     def _sequence(
         self,
         bug: str,
         number: int,
         job: Job,
-        result: Mapping[str, Any],
+        result: Result,
         case: str,
         history: tuple[Job, ...],
         seen: tuple[int, int],
@@ -308,8 +309,8 @@ class Investigation:
         """Behind the jobs that ran before it."""
         if history:
             answer = yield replace(job, before=history, fresh=False)
-            if answer is not None and _same(answer, result):
-                write_sequence(self._directory / bug, [*answer.message.get("sequence", ()), *filter(None, [case])])
+            if answer is not None and _again(answer, result):
+                write_sequence(self._directory / bug, [*answer.reply.sequence, *filter(None, [case])])
                 self._settle(number, "history", *seen, f"only behind the {len(history)} cases that ran before it")
                 return
         self._settle(number, "flaky", *seen, "it did not fail again")
@@ -338,19 +339,18 @@ class Investigation:
     def _write(self, bug: Bug, case: str, script: str, result: Mapping[str, Any]) -> None:
         write_finding(self._directory / bug.id, case=case, script=script, result=result)
 
-    def _index(self) -> int:
-        self._serial -= 1
-        return self._serial
+
+def _stored(result: Result, job: Job) -> dict[str, Any]:
+    """A result as it is kept: with the job that showed it."""
+    return {**result.to_json(), "job": job.to_json()}
 
 
-def _place(result: Mapping[str, Any]) -> str:
-    return str(next((verdict["place"] for verdict in result["verdicts"] if verdict["outcome"] == "fail"), ""))
+def _traced(job: Job) -> Job:
+    """A job that writes down each call before it runs."""
+    return replace(job, traced=True) if isinstance(job, Grow) else job
 
 
-def _same(answer: Answer, result: Mapping[str, Any]) -> bool:
+def _again(answer: Answer, result: Result) -> bool:
     """Whether an answer shows the same failure."""
-    if answer.loss is not None:
-        if answer.loss.kind == "interrupted":
-            return False
-        return bool(lost(answer.job, answer.loss).result["signature"] == result["signature"])
-    return bool(answer.message.get("result", {}).get("signature") == result["signature"])
+    interrupted = answer.loss is not None and answer.loss.kind == "interrupted"
+    return not interrupted and repeated(result_of(answer), result)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 
 from shakeout.fuzz import events
-from shakeout.fuzz.protocol import Job
-from shakeout.fuzz.supervisor import Answer, Crew, Limits
+from shakeout.fuzz.jobs import Job
+from shakeout.fuzz.makers import RUNS_ONLY
+from shakeout.fuzz.place import Place
+from shakeout.fuzz.results import Answer
+from shakeout.fuzz.supervisor import Crew, Limits
 from shakeout.fuzz.timing import TimeLimits
 
 __all__ = ["Isolated"]
@@ -23,13 +24,12 @@ class Isolated:
         directory: for the crew's files.
         targets: that are warmed.
         workers: how many.
-        maker: module that makes the case of a job.
-        device: ``cpu`` or ``cuda``.
+        maker: name of what grows cases.
+        place: of the cases.
         memory: bytes that a job may take.
         seconds: that it may take; None to derive it as it goes.
         tell: told while the targets are warmed.
         stop: asked now and then whether to give up.
-        environment: what else the workers find in their environment from their start.
     """
 
     def __init__(
@@ -38,18 +38,16 @@ class Isolated:
         targets: Sequence[str],
         workers: int,
         *,
-        maker: str,
-        device: str = "cpu",
+        maker: str = RUNS_ONLY,
+        place: Place,
         memory: int = 4 << 30,
         seconds: float | None = None,
         tell: events.Listener = lambda event: None,
         stop: Callable[[], bool] = lambda: False,
-        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        self._crew = Crew(directory, targets, workers, tell=tell, maker=maker, device=device, environment=environment)
+        self._crew = Crew(directory, targets, workers, tell=tell, maker=maker, place=place)
         self._times = TimeLimits(seconds)
         self._memory = memory
-        self._numbers = itertools.count()
         self._stop = stop
 
     def __enter__(self) -> Isolated:
@@ -68,16 +66,16 @@ class Isolated:
     def answers(self, jobs: Sequence[Job]) -> list[Answer | None]:
         """What became of each job, in order; None where nothing is known because it was asked to stop.
 
-        A job whose worker somebody else killed runs once more.
+        Each job is an object of its own, even where two ask for the same. One whose worker somebody else killed runs
+        once more.
         """
-        numbered = [replace(job, index=next(self._numbers)) for job in jobs]
-        places = {job.index: place for place, job in enumerate(numbered)}
+        places = {id(job): place for place, job in enumerate(jobs)}
         found: list[Answer | None] = [None] * len(jobs)
-        for answer in self._crew.answers(numbered, self._limits, self._stop):
-            found[places[answer.job.index]] = answer
+        for answer in self._crew.answers(jobs, self._limits, self._stop):
+            found[places[id(answer.job)]] = answer
             # What could not even be made says nothing of how long the others take.
-            if answer.loss is None and "internal" not in answer.message:
-                self._times.add(answer.job.target, float(answer.message["seconds"]))
+            if answer.loss is None and not answer.reply.internal:
+                self._times.add(answer.job.target, answer.seconds)
         return found
 
     def _limits(self, job: Job) -> Limits:

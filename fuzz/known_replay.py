@@ -13,17 +13,15 @@ from shakeout.corpus.database import Database
 from shakeout.corpus.known import KnownBug
 from shakeout.corpus.rows import Known
 from shakeout.fuzz import events
+from shakeout.fuzz.failure import failure_of
 from shakeout.fuzz.investigation import Investigation
-from shakeout.fuzz.minimise.predicate import failure_of
-from shakeout.fuzz.protocol import Job
-from shakeout.fuzz.supervisor import Answer, Crew, Limits
+from shakeout.fuzz.jobs import Job, Run
+from shakeout.fuzz.results import Answer
+from shakeout.fuzz.supervisor import Crew, Limits
 from shakeout.fuzz.tally import result_of
 from shakeout.fuzz.triage.recognition import Remembered
 
 __all__ = ["KnownReplay"]
-
-#: Known bugs are given indices from here downwards.
-FIRST_INDEX = -2_000
 
 
 class KnownReplay:
@@ -56,12 +54,10 @@ class KnownReplay:
 
     def run(self, shipped: Sequence[KnownBug]) -> None:
         """Run each once, and tell which the installed versions still have."""
-        jobs = [
-            Job(index=FIRST_INDEX - number, target=bug.case.setting.target, case=encode(bug.case))
-            for number, bug in enumerate(shipped)
-        ]
+        jobs = [Run(target=bug.case.setting.target, case=encode(bug.case)) for bug in shipped]
+        bugs = {id(job): bug for job, bug in zip(jobs, shipped, strict=True)}
         for answer in self._crew.answers(jobs, self._limits, self._stopped):
-            self._answered(shipped[FIRST_INDEX - answer.job.index], answer)
+            self._answered(bugs[id(answer.job)], answer)
 
     def skip(self, bug: KnownBug) -> None:
         """Write down that a bug does not run here."""
@@ -69,16 +65,15 @@ class KnownReplay:
 
     def _answered(self, bug: KnownBug, answer: Answer) -> None:
         result = result_of(answer)
-        seconds = answer.loss.seconds if answer.loss is not None else answer.message["seconds"]
-        if result["signature"]:
-            self._investigation.known[result["signature"]] = bug.id
+        if result.signature:
+            self._investigation.known[result.signature] = bug.id
             if (failure := failure_of(result)) is not None:
                 self._investigation.remembered.append(Remembered(bug.id, bug.case, failure))
-            self._is(bug, "still there", "", result["signature"], seconds)
-        elif result["status"] == "compared":
-            self._is(bug, "fixed", "", "", seconds)
+            self._is(bug, "still there", "", result.signature, answer.seconds)
+        elif result.status == "compared":
+            self._is(bug, "fixed", "", "", answer.seconds)
         else:
-            self._is(bug, "not run", result["reason"] or result["status"], "", seconds)
+            self._is(bug, "not run", result.reason or result.status, "", answer.seconds)
 
     def _is(self, bug: KnownBug, state: Any, reason: str, signature: str = "", seconds: float = 0.0) -> None:
         target = bug.case.setting.target

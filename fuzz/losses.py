@@ -1,21 +1,22 @@
-"""What a dead worker's slot says: the loss of a job as a result, of the same form as a worker sends."""
+"""What a dead worker's slot says: the loss of a job as a result, as a worker would have sent it."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
 
 from shakeout.corpus import codec
 from shakeout.corpus.case import Case
-from shakeout.fuzz.protocol import Job
+from shakeout.corpus.vocabularies import vocabulary
+from shakeout.fuzz.jobs import Job
+from shakeout.fuzz.results import Loss, Result, Status
 from shakeout.fuzz.signature import SMALL
-from shakeout.fuzz.supervisor import Loss
+from shakeout.oracles.verdict import Outcome, Verdict
 
-__all__ = ["REFERENCE", "Lost", "lost"]
+__all__ = ["Lost", "lost"]
 
-#: What a crash is blamed on as long as no target is involved.
-REFERENCE = "eager"
+#: What generators grow is made of operators of this vocabulary, whatever target it is for.
+_GROWN = "torch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +24,12 @@ class Lost:
     """A loss as a result.
 
     Attributes:
-        result: like ``Result.to_json``; without a signature it is no finding.
+        result: without a signature it is no finding.
         case: the case, on the target that is blamed; None if it was not made yet.
         growing: it crashed while growing, and where is not known: run the job again with each call written down.
     """
 
-    result: dict[str, Any]
+    result: Result
     case: Case | None
     growing: bool = False
 
@@ -40,75 +41,46 @@ def lost(job: Job, loss: Loss) -> Lost:
     phase = state.phase or "start"
     if case is None:
         return _without_case(job, loss, phase)
-    operators = list(case.program.operators())
+    operators = case.program.operators()
     if phase in ("start", "reference"):
         if loss.kind == "crash":
-            case = case.on(REFERENCE)
-            return Lost(_failed(case.id, REFERENCE, loss, phase, operators, _named(operators)), case)
-        return Lost(_other(case.id, job, loss, "invalid", f"the reference: {loss.kind}", operators), case)
+            # What a crash is blamed on as long as no target is involved.
+            reference = vocabulary(case.program.vocabulary).REFERENCE
+            case = case.on(reference)
+            return Lost(_failed(case.id, reference, loss, phase, operators, _named(operators)), case)
+        reason = f"the reference: {loss.kind}"
+        return Lost(Result(case.id, job.target, "invalid", operators=operators, reason=reason), case)
     if phase == "judge" and loss.kind != "crash":
-        return Lost(_other(case.id, job, loss, "infra", f"while judging: {loss.kind}", operators), case)
+        reason = f"while judging: {loss.kind}"
+        return Lost(Result(case.id, job.target, "infra", operators=operators, reason=reason), case)
     return Lost(_failed(case.id, case.setting.target, loss, phase, operators, _named(operators)), case)
 
 
 def _without_case(job: Job, loss: Loss, phase: str) -> Lost:
     if loss.kind != "crash" or phase != "grow":
-        status = "invalid" if phase == "grow" else "infra"
-        return Lost(_other("", job, loss, status, f"{phase}: {loss.kind}", []), None)
+        status: Status = "invalid" if phase == "grow" else "infra"
+        return Lost(Result("", job.target, status, reason=f"{phase}: {loss.kind}"), None)
     lines = loss.state.text.splitlines()[1:] if loss.state.kind == "trace" else []
     if not lines:
-        return Lost(_other("", job, loss, "invalid", f"{phase}: {loss.symptom}", []), None, growing=True)
+        return Lost(Result("", job.target, "invalid", reason=f"{phase}: {loss.symptom}"), None, growing=True)
     # Only the last call can be the one that crashed; the ones before it are what led there.
-    result = _failed("", REFERENCE, loss, phase, [], _operator(lines[-1]))
-    result["verdicts"][0]["evidence"]["call"] = lines[-1][:2000]
-    if (told := _told(lines[-1])) is not None:
-        result |= {"case": told.id, "operators": list(told.program.operators())}
-    return Lost(result, told)
+    told = _told(lines[-1])
+    identity, operators = ("", ()) if told is None else (told.id, told.program.operators())
+    reference, blamed = vocabulary(_GROWN).REFERENCE, _operator(lines[-1])
+    return Lost(_failed(identity, reference, loss, phase, operators, blamed, call=lines[-1][:2000]), told)
 
 
-def _failed(case: str, target: str, loss: Loss, phase: str, operators: list[str], blamed: str) -> dict[str, Any]:
+def _failed(
+    case: str, target: str, loss: Loss, phase: str, operators: tuple[str, ...], blamed: str, **evidence: str
+) -> Result:
     symptom = loss.symptom if loss.kind == "crash" else loss.kind
     message = f"{loss.symptom} in phase {phase}"
     if said := _said(loss.output):
         message += f": {said}"
-    verdict = {
-        "oracle": loss.kind,
-        "outcome": "fail",
-        "symptom": symptom,
-        "message": message,
-        "place": phase,
-        "evidence": {"seconds": round(loss.seconds, 3), "output": loss.output[-4000:]},
-    }
-    return {
-        **_empty(case, target, "failed", operators),
-        "outcome": "fail",
-        "verdicts": [verdict],
-        "signature": " | ".join((target, loss.kind, symptom, blamed)),
-    }
-
-
-def _other(case: str, job: Job, loss: Loss, status: str, reason: str, operators: list[str]) -> dict[str, Any]:
-    text = {"invalid": "pass", "infra": "infra"}[status]
-    return {**_empty(case, job.target, status, operators), "outcome": text, "reason": reason}
-
-
-def _empty(case: str, target: str, status: str, operators: list[str]) -> dict[str, Any]:
-    return {
-        "case": case,
-        "target": target,
-        "status": status,
-        "outcome": "pass",
-        "verdicts": [],
-        "seconds": {},
-        "exact": False,
-        "proven": False,
-        "trivial": False,
-        "operators": operators,
-        "reason": "",
-        "signature": "",
-        "stage": "",
-        "left": [],
-    }
+    told = {"seconds": round(loss.seconds, 3), "output": loss.output[-4000:], **evidence}
+    verdict = Verdict(loss.kind, Outcome.FAIL, symptom, message, phase, told)
+    signature = " | ".join((target, loss.kind, symptom, blamed))
+    return Result(case, target, "failed", (verdict,), operators=operators, signature=signature)
 
 
 def _case(text: str) -> Case | None:
@@ -126,7 +98,7 @@ def _told(line: str) -> Case | None:
         return None
 
 
-def _named(operators: list[str]) -> str:
+def _named(operators: tuple[str, ...]) -> str:
     return "+".join(sorted(set(operators))) if len(operators) <= SMALL else "a network"
 
 

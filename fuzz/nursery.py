@@ -8,13 +8,13 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from shakeout.corpus.interpreter import command
 from shakeout.fuzz import events
 from shakeout.fuzz.headers import Headers
 from shakeout.fuzz.protocol import Control, Disconnected
@@ -63,7 +63,7 @@ class Nursery:
 
     Args:
         directory: of the campaign.
-        maker: module that turns jobs into cases.
+        maker: name of what grows cases.
         tell: told what the zygote is at.
         shortcuts: of ``shakeout.targets.shortcuts``, for the workers.
         processes: how many workers there will be.
@@ -241,8 +241,7 @@ class Nursery:
         }
         with (self.directory / log).open("wb") as file:
             return subprocess.Popen(
-                # -P: a file of the working directory must not hide a module of the standard library.
-                [sys.executable, "-P", *arguments],
+                command(*arguments),
                 pass_fds=pass_fds,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -254,13 +253,13 @@ class Nursery:
     def _start(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         files = [theirs.fileno()]
-        command = ["-m", "shakeout.fuzz.zygote", str(theirs.fileno()), str(os.getpid()), self._maker]
+        words = ["-m", "shakeout.fuzz.zygote", str(theirs.fileno()), str(os.getpid()), self._maker]
         if self._shortcuts:
             self._start_joiner()
             door = -1 if self._door is None else self._door.fileno()
             files += [door] if door >= 0 else []
-            command += [str(door), ",".join(self._shortcuts)]
-        self._process = self._spawn(command, "zygote.log", files, self._environment)
+            words += [str(door), ",".join(self._shortcuts)]
+        self._process = self._spawn(words, "zygote.log", files, self._environment)
         theirs.close()
         self._control = Control(ours)
         self._await()
@@ -316,14 +315,14 @@ class Nursery:
         self._end_joiner()
         self._door, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            command = [
+            words = [
                 "-m",
                 "shakeout.targets.joint",
                 str(theirs.fileno()),
                 str((self.directory / "cache" / "joint").absolute()),
             ]
-            command += [str(len(os.sched_getaffinity(0))), str(self._processes), str(largest), linker]
-            self._joiner = self._spawn(command, "joiner.log", [theirs.fileno()])
+            words += [str(len(os.sched_getaffinity(0))), str(self._processes), str(largest), linker]
+            self._joiner = self._spawn(words, "joiner.log", [theirs.fileno()])
 
     def _end_joiner(self) -> None:
         if self._door is not None:

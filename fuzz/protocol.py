@@ -1,18 +1,16 @@
-"""What supervisor, zygote and workers say to each other: jobs and answers, as JSON over socket pairs."""
+"""How supervisor, zygote and workers talk to each other: JSON over socket pairs."""
 
 from __future__ import annotations
 
 import ctypes
-import dataclasses
 import json
 import os
 import signal
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Channel", "Control", "Disconnected", "Job", "die_with_parent"]
+__all__ = ["Channel", "Control", "Disconnected", "die_with_parent"]
 
 _PR_SET_PDEATHSIG = 1
 
@@ -22,60 +20,6 @@ _CHUNK = 1 << 18
 
 class Disconnected(Exception):
     """The other side closed its end, or died."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """What a worker is asked to do: make a case and run it, run a given case, or only write its script.
-
-    Attributes:
-        index: number of the job; the campaign's cases count from 0, everything else is below.
-        target: what runs the case.
-        case: canonical text; empty where the case follows from the seed.
-        seed: 64 bits from which a grown case follows.
-        recipe: what kind of program is grown.
-        knobs: pinned for every case.
-        knob_share: probability that a case leaves the target's defaults.
-        device: ``cpu`` or ``cuda``.
-        settings: that are tried on one program; 0 for as many as the target wants.
-        traced: each call is written into the slot before it runs, to find the one that crashes while growing.
-        script_limit: seconds; above 0, only the case's script is made, with this limit for its run.
-        before: jobs that the same worker, a fresh one, runs first.
-        fresh: the worker must not have run anything before.
-        avoid: ids of known bugs; a grown case in which the smallest case of one occurs is not run.
-    """
-
-    index: int
-    target: str
-    case: str = ""
-    seed: int = 0
-    recipe: Mapping[str, Any] = field(default_factory=dict)
-    knobs: Mapping[str, Any] = field(default_factory=dict)
-    knob_share: float = 0.0
-    device: str = "cpu"
-    settings: int = 0
-    traced: bool = False
-    script_limit: float = 0.0
-    before: tuple[Job, ...] = ()
-    fresh: bool = False
-    avoid: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON values; what is at its default is left out."""
-        found: dict[str, Any] = {"index": self.index, "target": self.target}
-        for item in dataclasses.fields(self)[2:]:
-            value = getattr(self, item.name)
-            if value:
-                found[item.name] = value
-        if self.before:
-            found["before"] = [job.to_json() for job in self.before]
-        return found
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Job:
-        """Read what ``to_json`` wrote."""
-        before = tuple(cls.from_json(job) for job in data.get("before", ()))
-        return cls(**{**data, "before": before, "avoid": tuple(data.get("avoid", ()))})
 
 
 class Channel:

@@ -17,7 +17,8 @@ from shakeout.corpus.case import Case
 from shakeout.corpus.observation import Observation
 from shakeout.corpus.program import Call
 from shakeout.corpus.vocabularies import vocabulary
-from shakeout.fuzz.runs import NOTHING, observe
+from shakeout.corpus.vocabularies.traits import Traits
+from shakeout.fuzz.runs import observe
 from shakeout.oracles import summation
 
 if TYPE_CHECKING:
@@ -35,28 +36,27 @@ def replica(case: Case, number: int) -> Observation:
 
     Operands of what adds up many terms move for that operator alone, and only where it does not write to them.
     """
-    words = vocabulary(case.program.vocabulary)
-    if not hasattr(words, "evaluate"):
-        return NOTHING
     import torch
 
+    words = vocabulary(case.program.vocabulary)
     noise = torch.Generator("cpu").manual_seed(number)
     program, device = case.program, case.setting.device
 
     def run(operation: Call, values: Sequence[Any]) -> list[Any]:
-        plain: Callable[[Call, Sequence[Any]], list[Any]] = words.call
-        if not summation.adds(operation.operator):
-            return plain(operation, values)
-        doubts = summation.doubtful(operation, values, plain)
-        given = {number: _moved(tensor, noise) for number, tensor in _terms(operation, values).items()}
+        traits = words.traits(operation.operator)
+        if not traits.addition:
+            return words.call(operation, values)
+        doubts = summation.doubtful(operation, values, words)
+        terms = _terms(operation, values, traits)
+        given = {number: _moved(tensor, noise) for number, tensor in terms.items()}
         versions = {number: tensor._version for number, tensor in given.items()}
         try:
-            results = plain(operation, [given.get(number, value) for number, value in enumerate(values)])
+            results = words.call(operation, [given.get(number, value) for number, value in enumerate(values)])
             written = any(given[number]._version != version for number, version in versions.items())
         except Exception:
             written = True  # nor does every operator take them
         if written:
-            results = plain(operation, values)
+            results = words.call(operation, values)
         # Numbers in two of five replicas: where the reference has none, only those are another one. And two of them,
         # because what comes later may make no number of zero: infinity times zero is none.
         other = _OTHERS[number % len(_OTHERS)]
@@ -70,7 +70,8 @@ def replica(case: Case, number: int) -> Observation:
             seen = {t.untyped_storage()._cdata for t in tensors}
 
             def after(call: Call, results: list[Any]) -> list[Any]:
-                return [_move(call.operator, result, seen, noise) for result in results]
+                traits = words.traits(call.operator)
+                return [_move(traits, result, seen, noise) for result in results]
 
             with contextlib.nullcontext() if device == "cpu" else torch.device(device):
                 values: Sequence[torch.Tensor] = words.evaluate(program, tensors, after, run)
@@ -87,13 +88,13 @@ def _floats(value: Any) -> bool:
     return isinstance(value, torch.Tensor) and (value.dtype.is_floating_point or value.dtype.is_complex)
 
 
-def _terms(operation: Call, values: Sequence[Any]) -> dict[int, torch.Tensor]:
+def _terms(operation: Call, values: Sequence[Any], traits: Traits) -> dict[int, torch.Tensor]:
     """Copies of a call's operands, those whose parts it adds up in floating point."""
     import torch
 
     operands = operation.operands()
     terms = {number: values[number].clone() for number in operands if _floats(values[number])}
-    if summation.transforms(operation.operator) and operands[0] not in terms:
+    if traits.transforms and operands[0] not in terms:
         # Not what weighs them, which has to be whole numbers.
         terms[operands[0]] = values[operands[0]].to(torch.get_default_dtype())
     return terms
@@ -113,17 +114,15 @@ def _without(result: Any, doubt: torch.Tensor | None, other: float) -> Any:
     return torch.where(doubt, spoilt, result)
 
 
-def _move(operator: str, result: Any, seen: set[int], noise: torch.Generator) -> Any:
+def _move(traits: Traits, result: Any, seen: set[int], noise: torch.Generator) -> Any:
     """A result with rounding errors, and with another NaN for NaN; views and what is not a float stay as they are."""
     if not _floats(result):
         return result
-    last = operator.rpartition(".")[2]
-    in_place = (last.endswith("_") and not last.endswith("__")) or last.startswith("__i")
     key = result.untyped_storage()._cdata
-    if key in seen and not in_place:
+    if key in seen and not traits.in_place:
         return result
-    moved = _moved(result, noise, at_least=1.0 if summation.waves(operator) else 0.0)
-    if in_place:
+    moved = _moved(result, noise, at_least=1.0 if traits.waves else 0.0)
+    if traits.in_place:
         # Past autograd's version counter: the value that it saved is the one that was moved.
         result.data.copy_(moved)
         return result

@@ -1,18 +1,21 @@
-"""A campaign as text: the summary, the report in Markdown, one bug. All of it is read from database and event log."""
+"""A campaign as text: the summary, the report in Markdown, one bug. All of it is read from the database."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from shakeout.corpus import codec, script
 from shakeout.corpus.case import Case
 from shakeout.corpus.database import NAME, Database
+from shakeout.corpus.files import write_whole
 from shakeout.corpus.rows import Bug, LedgerRow, Totals
 from shakeout.fuzz.environment import describe
-from shakeout.oracles.vendor import unusual
+from shakeout.fuzz.results import Result
+from shakeout.oracles.vendor import Points, unusual
+from shakeout.oracles.verdict import Verdict
 
 __all__ = ["REPORT", "bug_lines", "ordinary", "program_lines", "summary", "vendor_lines", "write_report"]
 
@@ -41,9 +44,7 @@ def write_report(directory: Path) -> Path:
     with Database.read(directory / NAME) as database:
         text = "\n".join(_report(directory, database)) + "\n"
     path = directory / REPORT
-    draft = path.with_name(REPORT + ".part")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+    write_whole(path, text)
     return path
 
 
@@ -103,6 +104,8 @@ def _report(directory: Path, database: Database) -> Iterator[str]:
             yield ""
     yield from _operators(database.ledger())
     yield "## Environment"
+    yield ""
+    yield "Of the machine that wrote this report; that of each finding stands in the `environment.json` of its folder."
     yield ""
     facts = describe()
     yield from (f"- {name}: {value}" for name, value in facts.items() if name != "packages")
@@ -179,7 +182,7 @@ def bug_lines(directory: Path, database: Database, bug: Bug) -> Iterator[str]:
     findings = database.findings(bug.id)
     best = max(findings, key=lambda finding: (finding.k, -len(finding.case_json)), default=None)
     if best is not None:
-        yield from _finding(bug, best.case_json, best.result)
+        yield from _finding(bug, best.case_json, Result.from_json(best.result))
     fresh = f"{bug.k} of {bug.n} fresh processes" if bug.n else "not tried in a fresh process yet"
     yield f"  state     {bug.state}: {fresh}; seen {bug.count} time{'' if bug.count == 1 else 's'}" + (
         f"; {bug.note}" if bug.note and bug.note != fresh else ""
@@ -196,13 +199,13 @@ def bug_lines(directory: Path, database: Database, bug: Bug) -> Iterator[str]:
     )
 
 
-def _finding(bug: Bug, case_json: str, result: Any) -> Iterator[str]:
+def _finding(bug: Bug, case_json: str, result: Result) -> Iterator[str]:
     try:
         case = codec.decode(case_json)
     except codec.MalformedCase:
         # It died before there was a case: what is known is the last call that was tried, and what the process said.
-        for verdict in result.get("verdicts", ()):
-            evidence = verdict["evidence"]
+        for verdict in result.verdicts:
+            evidence = verdict.evidence
             yield f"  growing   last call: {evidence.get('call', 'unknown')}"
             yield from ("            " + line for line in str(evidence.get("output", "")).splitlines()[:8])
         return
@@ -213,25 +216,24 @@ def _finding(bug: Bug, case_json: str, result: Any) -> Iterator[str]:
         layout = "" if view.strides == _contiguous(view.shape) and view.offset == 0 else f", strides {view.strides}"
         layout += f", offset {view.offset}" if view.offset else ""
         yield f"  {name:<9} {given.type}{layout}"
-    failing = next((verdict for verdict in result.get("verdicts", ()) if verdict["outcome"] == "fail"), None)
-    if failing is not None:
-        yield from _evidence(bug, failing)
-    if (where := result.get("divergence")) and where["call"] < len(case.program.calls):
+    if result.failure is not None:
+        yield from _evidence(bug, result.failure)
+    if (where := result.divergence) and where.call < len(case.program.calls):
         names = script.value_names(case.program)
-        first = names[case.program.firsts()[where["call"]] :][: len(case.program.calls[where["call"]].results)]
-        place = ", ".join(first) or f"call {where['call']}"
-        yield f"  diverges  first behind {place} ({where['operator']}): {where['message'][:160]}"
-    if relation := result.get("relation"):
-        yield f"  relation  {relation}: case {result['parent']} passed, and became this one"
-    if points := result.get("vendor"):
-        yield from (f"  vendor    {line}" for line in vendor_lines(points))
+        first = names[case.program.firsts()[where.call] :][: len(case.program.calls[where.call].results)]
+        place = ", ".join(first) or f"call {where.call}"
+        yield f"  diverges  first behind {place} ({where.operator}): {where.message[:160]}"
+    if result.relation:
+        yield f"  relation  {result.relation}: case {result.parent} passed, and became this one"
+    if result.vendor is not None:
+        yield from (f"  vendor    {line}" for line in vendor_lines(result.vendor))
     knobs = ", ".join(f"{name}={value!r}" for name, value in case.setting.knobs) or "default"
     yield f"  setting   {case.setting.mode}, {knobs:<34} ordinary: {ordinary(case)}"
 
 
 def program_lines(heading: str, case: Case) -> Iterator[str]:
     """The function behind a case, below a heading."""
-    lines = script.network(case.program).split("\n\n\ndef bind")[0].splitlines()
+    lines = script.definition(case.program).splitlines()
     yield f"  {heading:<9} {lines[0]}"
     yield from ("            " + line for line in lines[1:])
 
@@ -242,10 +244,10 @@ def _contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
     return contiguous(shape)
 
 
-def _evidence(bug: Bug, failing: Any) -> Iterator[str]:
-    evidence = failing["evidence"]
+def _evidence(bug: Bug, failing: Verdict) -> Iterator[str]:
+    evidence = failing.evidence
     if "expected" in evidence:
-        where = failing["place"] + (str(evidence["index"]) if evidence.get("index") is not None else "")
+        where = failing.place + (str(evidence["index"]) if evidence.get("index") is not None else "")
         double = evidence.get("double")
         agrees = f"   (double precision: {double})" if double is not None else ""
         yield f"  expected  {where} = {evidence['expected']}{agrees}"
@@ -253,7 +255,7 @@ def _evidence(bug: Bug, failing: Any) -> Iterator[str]:
         if "wrong" in evidence:
             yield f"  wrong     {evidence['wrong']} of {evidence['total']} elements, {evidence['where']}"
     else:
-        lines = failing["message"].splitlines() or [failing["symptom"]]
+        lines = failing.message.splitlines() or [failing.symptom]
         yield f"  {bug.oracle:<9} {lines[0][:300]}"
 
 
@@ -263,18 +265,18 @@ def ordinary(case: Case) -> str:
     return "yes" if not found else "no (" + ", ".join(found) + ")"
 
 
-def vendor_lines(points: Mapping[str, Any]) -> Iterator[str]:
+def vendor_lines(points: Points) -> Iterator[str]:
     """How a finding stands before whoever would read a report of it."""
     said = []
-    if points["tolerances"] != "not compared":
-        said.append(f"default tolerances {points['tolerances']}")
-    if points["double"] != "not known":
-        errors = [points["reference_error"], points["target_error"]]
+    if points.tolerances != "not compared":
+        said.append(f"default tolerances {points.tolerances}")
+    if points.double != "not known":
+        errors = [points.reference_error, points.target_error]
         off = ["not finite" if error is None else f"{error:.3g}" for error in errors]
-        said.append(f"double precision {points['double']} with the reference (off by {off[0]}, the target by {off[1]})")
-    said.append(f"random state {points['random']}")
-    if points["indices"] != "no":
-        said.append(f"only indices differ ({points['indices']})")
+        said.append(f"double precision {points.double} with the reference (off by {off[0]}, the target by {off[1]})")
+    said.append(f"random state {points.random}")
+    if points.indices != "no":
+        said.append(f"only indices differ ({points.indices})")
     yield "; ".join(said)
-    if points["objections"]:
-        yield "would close it: " + "; ".join(points["objections"])
+    if points.objections:
+        yield "would close it: " + "; ".join(points.objections)

@@ -6,7 +6,7 @@ import hashlib
 from typing import Any
 
 from shakeout.fuzz.config import Config
-from shakeout.fuzz.protocol import Job
+from shakeout.fuzz.jobs import Grow
 from shakeout.fuzz.signature import SMALL
 
 __all__ = ["KNOB_SHARE", "job", "seed_of", "turns"]
@@ -32,7 +32,7 @@ def turns(targets: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in targets for _ in range(_TURNS.get(name, _QUICK)))
 
 
-def job(config: Config, index: int) -> Job:
+def job(config: Config, index: int) -> Grow:
     """Job number ``index`` of a campaign."""
     circle = turns(config.targets)
     rounds, turn = divmod(index, len(circle))
@@ -42,8 +42,8 @@ def job(config: Config, index: int) -> Job:
     wish: dict[str, Any] = {"mode": config.mode} if config.mode else {}
     if config.operators:
         wish |= {"operators": config.operators, "style": "small" if config.operators <= SMALL else "network"}
-    return Job(
-        index=index,
+    return Grow(
+        number=index,
         target=name,
         seed=seed_of(config.seed, index),
         recipe={"index": own, **wish},

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 
 from shakeout.corpus import codec
 from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View
 from shakeout.corpus.program import Call, Input, Program, Ref, TensorType
 from shakeout.fuzz import events
-from shakeout.fuzz.protocol import Job
-from shakeout.fuzz.supervisor import Answer, Crew, Limits
+from shakeout.fuzz.jobs import Job, Run
+from shakeout.fuzz.results import Answer
+from shakeout.fuzz.supervisor import Crew, Limits
+from shakeout.fuzz.tally import result_of
 from shakeout.targets.planted import FAULTS
 
 __all__ = ["NO_FAULT", "selftest"]
@@ -27,12 +27,6 @@ PATIENCE = 30.0
 
 #: The planted blow-up grows without end, so a small limit shows it as well as a large one.
 BYTES = 512 << 20
-
-#: Far below the indices of anything else.
-FIRST_INDEX = -1_000
-
-#: Each fault is given so often if its worker is killed from outside meanwhile.
-TRIES = 3
 
 
 def case(fault: str) -> Case:
@@ -64,55 +58,38 @@ def selftest(
     wanted = {NO_FAULT: "", **FAULTS}
     # The hang takes longest, so it begins first.
     order = sorted(wanted, key=lambda fault: fault != "hang")
-    todo = deque(
-        Job(index=FIRST_INDEX - number, target="planted", case=codec.encode(case(fault)))
-        for number, fault in enumerate(order)
-    )
-    tries = dict.fromkeys(range(len(order)), 0)
-    waiting = set(order)
+    jobs = [Run(target="planted", case=codec.encode(case(fault))) for fault in order]
+    faults = {id(job): fault for job, fault in zip(jobs, order, strict=True)}
+    unseen = set(order)
     missed = []
     give_up = time.monotonic() + 2 * PATIENCE
 
     def limits(job: Job) -> Limits:
-        seconds = SECONDS if order[FIRST_INDEX - job.index] == "hang" else PATIENCE
+        seconds = SECONDS if faults[id(job)] == "hang" else PATIENCE
         return Limits(seconds, BYTES, seconds)
 
-    while waiting and time.monotonic() < give_up and not stop():
-        for answer in crew.step(lambda: todo.popleft() if todo else None, limits):
-            number = FIRST_INDEX - answer.job.index
-            if not 0 <= number < len(order):
-                continue
-            tries[number] += 1
-            if answer.loss is not None and answer.loss.kind == "interrupted" and tries[number] < TRIES:
-                todo.append(replace(answer.job))
-                continue
-            fault = order[number]
-            seen, message = _seen(answer)
-            waiting.discard(fault)
-            if seen != wanted[fault]:
-                missed.append(fault)
-                message = f"expected {wanted[fault] or 'nothing'}, saw {seen or 'nothing'}; {message}".rstrip("; ")
-            tell(events.SelfTested(fault, seen == wanted[fault], _seconds(answer), message))
-    crew.abandon()
+    for answer in crew.answers(jobs, limits, lambda: stop() or time.monotonic() > give_up):
+        fault = faults[id(answer.job)]
+        seen, message = _seen(answer)
+        unseen.discard(fault)
+        if seen != wanted[fault]:
+            missed.append(fault)
+            message = f"expected {wanted[fault] or 'nothing'}, saw {seen or 'nothing'}; {message}".rstrip("; ")
+        tell(events.SelfTested(fault, seen == wanted[fault], round(answer.seconds, 3), message))
     if stop():
         return missed
-    for fault in sorted(waiting):
+    for fault in sorted(unseen):
         tell(events.SelfTested(fault, False, 0.0, "no answer"))
-    return [*missed, *sorted(waiting)]
+    return [*missed, *sorted(unseen)]
 
 
 def _seen(answer: Answer) -> tuple[str, str]:
     """Which oracle saw something, and what."""
     if answer.loss is not None:
         return answer.loss.kind, answer.loss.symptom
-    if "internal" in answer.message:
-        return "internal", answer.message["internal"]
-    result = answer.message["result"]
-    for verdict in result["verdicts"]:
-        if verdict["outcome"] == "fail":
-            return verdict["oracle"], verdict["message"]
-    return ("", "") if result["status"] == "compared" else (result["status"], result["reason"])
-
-
-def _seconds(answer: Answer) -> float:
-    return round(float(answer.loss.seconds if answer.loss is not None else answer.message["seconds"]), 3)
+    if answer.reply.internal:
+        return "internal", answer.reply.internal
+    result = result_of(answer)
+    if (verdict := result.failure) is not None:
+        return verdict.oracle, verdict.message
+    return ("", "") if result.status == "compared" else (result.status, result.reason)

@@ -7,6 +7,7 @@ hung or grew too large is replaced, and the loss of its job is an answer as well
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import selectors
 import shutil
@@ -17,19 +18,21 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 from shakeout.fuzz import events
+from shakeout.fuzz.jobs import Job
+from shakeout.fuzz.makers import GROWER
 from shakeout.fuzz.nursery import SLOW, Nursery, StageFailed
-from shakeout.fuzz.protocol import Channel, Disconnected, Job
+from shakeout.fuzz.place import Place
+from shakeout.fuzz.protocol import Channel, Disconnected
+from shakeout.fuzz.results import Answer, Loss, LossKind, Reply
 from shakeout.fuzz.slot import WAITING, SlotState, Watch
 from shakeout.fuzz.worker import LOG, TELL_STACK, resident
-from shakeout.targets.accelerators import HIDDEN, present
+from shakeout.targets.accelerators import present
 from shakeout.targets.shortcuts import ALWAYS
-from shakeout.targets.target import may_use_accelerator
 
-__all__ = ["Answer", "Crew", "Limits", "Loss", "family"]
+__all__ = ["Crew", "Limits", "family"]
 
 #: Seconds between looks at times and memory: a hang or a blow-up is noticed at most so much late. Memory is written
 #: at some 3 GB/s, so a blow-up overshoots its limit by 150 MB.
@@ -43,6 +46,9 @@ GROWTH = 1 << 30
 
 #: Bytes of a dead worker's output that are kept.
 TAIL = 8000
+
+#: On the CPU, with nothing special about it.
+_ORDINARY = Place()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,45 +66,6 @@ class Limits:
     early: float = 20.0
 
 
-@dataclass(frozen=True, slots=True)
-class Loss:
-    """A worker that did not answer.
-
-    Attributes:
-        kind: ``crash`` (a signal or an exit), ``hang``, ``memory``, or ``interrupted``: killed from outside, by the
-            zygote's death or somebody's ``kill -9``.
-        symptom: the signal's name, the exit status, the limit.
-        state: its slot, with the job or the case in it.
-        seconds: since the job began.
-        output: the end of what it printed: assertions, and Python's stack.
-    """
-
-    kind: Literal["crash", "hang", "memory", "interrupted"]
-    symptom: str
-    state: SlotState
-    seconds: float
-    output: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What came of a job: the worker's message, or its loss.
-
-    Attributes:
-        job: the job.
-        worker: number of the worker's seat.
-        message: what the worker sent; empty if it was lost.
-        loss: how it was lost.
-        history: jobs that the same worker had finished before, in order.
-    """
-
-    job: Job
-    worker: int
-    message: Mapping[str, Any] = field(default_factory=dict)
-    loss: Loss | None = None
-    history: tuple[Job, ...] = ()
-
-
 @dataclass(slots=True)
 class _Seat:
     """One place at the table; the worker that sits there changes."""
@@ -111,15 +78,16 @@ class _Seat:
     resident: int = 0
     ready: bool = False
     job: Job | None = None
+    serial: int = 0
     given: float = 0.0
     pending: Job | None = None
     history: list[Job] = field(default_factory=list)
-    killed: tuple[Literal["crash", "hang", "memory"], str] | None = None
+    killed: tuple[LossKind, str] | None = None
     leaving: bool = False
     mute: float = 0.0
     empty_since: float = 0.0
     reason: str = ""
-    index: int | None = None
+    died_at: int | None = None
     waiting: bool = False
     looked: float = 0.0
 
@@ -134,13 +102,12 @@ class Crew:
         targets: that are warmed before workers are forked.
         workers: jobs that are at work at a time.
         tell: told of what happens.
-        maker: module that turns jobs into cases.
+        maker: name of what grows cases.
         recycle: jobs after which a worker is replaced.
-        device: ``cpu`` or ``cuda``.
+        place: what has to be settled about the workers before they are started. A case that needs another place than
+            this is declined.
         shortcuts: of ``shakeout.targets.shortcuts``. With joint builds there are more workers than jobs at work: the
             others wait for their kernels meanwhile.
-        environment: what else the workers find in their environment from their start. Where no case and no target
-            has a use for an accelerator, that says they see none.
     """
 
     def __init__(
@@ -150,22 +117,19 @@ class Crew:
         workers: int,
         *,
         tell: events.Listener = lambda event: None,
-        maker: str = "shakeout.fuzz.compose",
+        maker: str = GROWER,
         recycle: int = 150,
-        device: str = "cpu",
+        place: Place = _ORDINARY,
         shortcuts: Collection[str] = ALWAYS,
-        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.directory = directory
-        sparing = device == "cpu" and not any(map(may_use_accelerator, targets))
-        if sparing:
-            environment = {**HIDDEN, **environment}
         # A process that has used CUDA cannot be forked, so where it could have, each worker warms itself.
-        forked = sparing or (device == "cpu" and not present())
+        forked = place.sees_no_accelerator(targets) or (place.device == "cpu" and not present())
         if not forked or "inductor" not in targets:
             shortcuts = [name for name in ALWAYS if name in shortcuts]
         self._workers = workers
         self._spare = _spare(workers) if "joint" in shortcuts else 0
+        environment = place.environment(targets)
         self._nursery = Nursery(directory, maker, tell, shortcuts, workers + self._spare, environment)
         self.headers = self._nursery.headers
         #: Seconds that the last fork took in the zygote, and until a dead worker's successor was ready.
@@ -176,7 +140,8 @@ class Crew:
         self._tell = tell
         self._recycle = recycle
         self._selector = selectors.DefaultSelector()
-        self._serial = 0
+        self._forks = itertools.count(1)
+        self._jobs = itertools.count(1)
         self._answers: deque[Answer] = deque()
 
     # --- life -------------------------------------------------------------------------------------------------------
@@ -318,7 +283,7 @@ class Crew:
         A job whose worker somebody else killed runs once more.
 
         Args:
-            jobs: with indices of their own; nothing else is in hand.
+            jobs: each another object; nothing else is in hand.
             limits: what a job may use.
             stop: asked now and then whether to give up.
 
@@ -326,18 +291,18 @@ class Crew:
             ZygoteBroken: the zygote died, and cannot be started again.
         """
         todo = deque(jobs)
-        waiting = {job.index for job in todo}
+        waiting = set(map(id, todo))
         interrupted: set[int] = set()
         while waiting and not stop():
             for answer in self.step(lambda: todo.popleft() if todo else None, limits):
-                index = answer.job.index
-                if index not in waiting or answer.message.get("partial"):
+                job = id(answer.job)
+                if job not in waiting or answer.reply.partial:
                     continue
-                if answer.loss is not None and answer.loss.kind == "interrupted" and index not in interrupted:
-                    interrupted.add(index)
+                if answer.loss is not None and answer.loss.kind == "interrupted" and job not in interrupted:
+                    interrupted.add(job)
                     todo.append(answer.job)
                     continue
-                waiting.discard(index)
+                waiting.discard(job)
                 yield answer
         if waiting:
             self.abandon()
@@ -365,10 +330,10 @@ class Crew:
             self._dismiss(seat)
             return
         assert seat.channel is not None
-        seat.job, seat.given, seat.waiting = job, time.monotonic(), False
+        seat.job, seat.serial, seat.given, seat.waiting = job, next(self._jobs), time.monotonic(), False
         # If it just died, its death comes with the next look.
         with contextlib.suppress(Disconnected):
-            seat.channel.send(job.to_json())
+            seat.channel.send({"serial": seat.serial, "job": job.to_json()})
 
     def _collect(self, seat: _Seat) -> None:
         assert seat.channel is not None
@@ -383,26 +348,27 @@ class Crew:
 
     def _take(self, seat: _Seat, message: Mapping[str, Any]) -> None:
         """One message of a worker."""
-        if "index" not in message:
+        if "began" in message:
             seat.ready, seat.resident = True, message["resident"]
             if seat.empty_since:
                 self.replace_seconds = time.monotonic() - seat.empty_since
                 if seat.reason:
-                    self._tell(events.WorkerDied(seat.number, seat.reason, seat.index, round(self.replace_seconds, 4)))
-            seat.empty_since, seat.reason, seat.index = 0.0, "", None
+                    spent = round(self.replace_seconds, 4)
+                    self._tell(events.WorkerDied(seat.number, seat.reason, seat.died_at, spent))
+            seat.empty_since, seat.reason, seat.died_at = 0.0, "", None
             return
-        job = seat.job
-        if job is None or job.index != message["index"]:
+        job, reply = seat.job, Reply.from_json(message)
+        if job is None or seat.serial != reply.serial:
             return
         self._nursery.deaths = 0
-        self._answers.append(Answer(job, seat.number, message, None, tuple(seat.history)))
-        if message.get("partial"):
+        self._answers.append(Answer(job, seat.number, reply, None, tuple(seat.history)))
+        if reply.partial:
             seat.given = time.monotonic()  # the time limit is for one setting
             return
         seat.job = None
         seat.history.append(job)
-        grown = message["resident"] - seat.resident
-        if message.get("spent") or len(seat.history) >= self._recycle or grown > GROWTH or job.fresh or job.before:
+        grown = reply.resident - seat.resident
+        if reply.spent or len(seat.history) >= self._recycle or grown > GROWTH or job.fresh or job.before:
             self._dismiss(seat)
 
     def _watch(self, limits: Callable[[Job], Limits]) -> None:
@@ -420,10 +386,10 @@ class Crew:
             state = seat.watch.look()
             if seat.waiting:
                 seat.given += now - seat.looked  # that time is the other kernels'
-            seat.waiting, seat.looked = state.job == seat.job.index and state.phase == WAITING, now
+            seat.waiting, seat.looked = state.job == seat.serial and state.phase == WAITING, now
             if seat.waiting:
                 continue
-            early = state.job == seat.job.index and state.phase in ("grow", "reference")
+            early = state.job == seat.serial and state.phase in ("grow", "reference")
             if now - seat.given > limit.seconds:
                 self._punish(seat, "hang", f"no answer within {limit.seconds:.3g} s")
             elif early and now - state.since > limit.early and not seat.job.before:
@@ -432,7 +398,7 @@ class Crew:
                 text = f"{used >> 20} MiB beyond a fresh worker, limit {limit.bytes >> 20} MiB"
                 self._punish(seat, "memory", text)
 
-    def _punish(self, seat: _Seat, kind: Literal["hang", "memory"], symptom: str) -> None:
+    def _punish(self, seat: _Seat, kind: LossKind, symptom: str) -> None:
         seat.killed = (kind, symptom)
         if kind == "hang":
             with contextlib.suppress(ProcessLookupError):
@@ -474,19 +440,19 @@ class Crew:
         self._clear(seat)
         self._fork(seat)
 
-    def _lose(self, seat: _Seat, kind: Literal["crash", "hang", "memory", "interrupted"], symptom: str) -> None:
+    def _lose(self, seat: _Seat, kind: LossKind, symptom: str) -> None:
         job = seat.job
         assert job is not None
         assert seat.watch is not None
         state = seat.watch.read()
-        if state.job != job.index or not state.phase:
+        if state.job != seat.serial or not state.phase:
             # It died before it saw the job.
-            state = SlotState(job.index, seat.given, "start", seat.given)
+            state = SlotState(seat.serial, seat.given, "start", seat.given)
         seconds = time.monotonic() - seat.given
         self.headers.distrust(seconds)
         loss = Loss(kind, symptom, state, seconds, self._output(seat))
-        seat.job, seat.index = None, job.index
-        self._answers.append(Answer(job, seat.number, {}, loss, tuple(seat.history)))
+        seat.job, seat.died_at = None, job.number
+        self._answers.append(Answer(job, seat.number, loss=loss, history=tuple(seat.history)))
 
     def _zygote_died(self) -> None:
         """The workers die with their zygote; their jobs come back, and another zygote is started."""
@@ -506,8 +472,7 @@ class Crew:
     def _fork(self, seat: _Seat) -> None:
         if not self._nursery.alive:
             return
-        self._serial += 1
-        seat.name = f"worker-{seat.number}-{self._serial}"
+        seat.name = f"worker-{seat.number}-{next(self._forks)}"
         slot = self.directory / "slots" / seat.name
         seat.watch = Watch(slot)
         ours, theirs = socket.socketpair()
@@ -574,9 +539,7 @@ def _spare(workers: int) -> int:
     return max(0, min(workers + 28, memory // (512 << 20) - workers))
 
 
-def _death(
-    status: int, killed: tuple[Literal["crash", "hang", "memory"], str] | None
-) -> tuple[Literal["crash", "hang", "memory", "interrupted"], str]:
+def _death(status: int, killed: tuple[LossKind, str] | None) -> tuple[LossKind, str]:
     """Kind and symptom of a death, from the exit status as ``os.waitstatus_to_exitcode`` gives it."""
     if killed is not None:
         return killed

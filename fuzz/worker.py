@@ -26,13 +26,16 @@ from typing import TYPE_CHECKING, Any
 
 from shakeout.corpus import codec
 from shakeout.corpus.case import Case, Setting
-from shakeout.fuzz.protocol import Channel, Disconnected, Job
+from shakeout.fuzz.jobs import Candidate, Examine, Grow, Job, Learn, Recall, Run, Script, Trial, job_from_json
+from shakeout.fuzz.makers import Made
+from shakeout.fuzz.makers import maker as load_maker
+from shakeout.fuzz.protocol import Channel, Disconnected
+from shakeout.fuzz.results import Reply, Result
 from shakeout.fuzz.signature import INTERNAL
 from shakeout.fuzz.slot import WAITING, Slot
 from shakeout.targets.shortcuts import occupied, watched
 
 if TYPE_CHECKING:
-    from shakeout.fuzz.execute import Result
     from shakeout.oracles.metamorphic import Derived
 
 __all__ = ["LOG", "TELL_STACK", "load", "main", "resident"]
@@ -69,8 +72,7 @@ def main(sock: socket.socket, slot_path: Path, home: Path, maker: str) -> None:
         sock: one end of the worker's channel.
         slot_path: its slot, where nothing is yet.
         home: its directory; what the compilers write goes there.
-        maker: module whose ``compose`` turns a job into a case, or whose ``work`` does what a job asks for and gives
-            the answer to it.
+        maker: name of what grows cases.
     """
     _settle(home)
     _mend()
@@ -79,7 +81,7 @@ def main(sock: socket.socket, slot_path: Path, home: Path, maker: str) -> None:
     with contextlib.suppress(Disconnected):
         while True:
             for message in worker.channel.receive():
-                worker.serve(Job.from_json(message))
+                worker.serve(message["serial"], job_from_json(message["job"]))
     worker.slot.close()
 
 
@@ -158,10 +160,9 @@ def _broken(device: str) -> bool:
 
 def _avoided(case: Case, job: Job) -> Result | None:
     """The result of a case that is not run, because a known bug occurs in it; None if it runs."""
-    from shakeout.fuzz.execute import Result
     from shakeout.fuzz.triage.recognition import contained
 
-    if job.case or not (bug := contained(case, job.avoid)):
+    if not (isinstance(job, Grow) and (bug := contained(case, job.avoid))):
         return None
     operators = case.program.operators()
     return Result(case.id, case.setting.target, "avoided", operators=operators, reason=f"contains {bug}")
@@ -169,59 +170,57 @@ def _avoided(case: Case, job: Job) -> Result | None:
 
 class _Worker:
     def __init__(self, channel: Channel, slot: Slot, home: Path, maker: str) -> None:
-        from importlib import import_module
-
         self.channel = channel
         self.slot = slot
         self._home = home
         watched(lambda waiting: self.slot.phase(WAITING if waiting else "run"))
-        self._maker = import_module(maker)
+        self._maker = load_maker(maker)
         self._kept = _Kept()
         self._done = 0
 
-    def serve(self, job: Job) -> None:
-        """One job, and the answer to it."""
+    def serve(self, serial: int, job: Job) -> None:
+        """One job, and the replies to it."""
         began = time.monotonic()
         with contextlib.suppress(OSError):
             os.ftruncate(1, 0)
-        self.slot.begin(job.index, json.dumps(job.to_json()))
+        self.slot.begin(serial, json.dumps(job.to_json()))
         with occupied():
-            for answer in self._answers(job):
-                answer |= {"index": job.index, "seconds": time.monotonic() - began, "resident": resident(os.getpid())}
-                self.channel.send(answer)
+            for reply in self._replies(job):
+                spent = time.monotonic() - began
+                whole = replace(reply, serial=serial, seconds=spent, resident=resident(os.getpid()))
+                self.channel.send(whole.to_json())
                 began = time.monotonic()
         self.slot.end()
         self._done += 1
         if self._done % PRUNE_EVERY == 0:
             self._prune()
 
-    def _answers(self, job: Job) -> Iterator[dict[str, Any]]:
-        """What came of a job, one answer for each setting; an error of our own is an answer too."""
+    def _replies(self, job: Job) -> Iterator[Reply]:
+        """What came of a job, one reply for each setting; an error of our own is a reply too."""
         try:
-            if hasattr(self._maker, "work"):
-                yield self._maker.work(job, self.slot)
-                return
-            if job.script_limit:
-                from shakeout.fuzz.execute import repro
+            match job:
+                case Examine() | Learn() | Recall():
+                    from shakeout.fuzz.learning.maker import work
 
-                yield {"script": repro(codec.decode(job.case), limit=job.script_limit)}
-                return
-            sequence = [answer["text"] for earlier in job.before for answer in self._cases(earlier)]
-            for answer in self._cases(job):
-                if sequence:
-                    answer["sequence"] = sequence
-                del answer["text"]
-                yield answer
+                    yield work(job, self.slot)
+                case Script():
+                    from shakeout.fuzz.execute import repro
+
+                    yield Reply(script=repro(codec.decode(job.case), limit=job.limit))
+                case _:
+                    sequence = tuple(text for earlier in job.before for text, _ in self._cases(earlier))
+                    for _, reply in self._cases(job):
+                        yield replace(reply, sequence=sequence)
         except MemoryError:
-            yield {"internal": f"{INTERNAL} MemoryError", "traceback": traceback.format_exc()}
+            yield Reply(internal=f"{INTERNAL} MemoryError", traceback=traceback.format_exc())
         except Exception as error:
-            yield {"internal": f"{INTERNAL} {type(error).__name__}: {error}", "traceback": traceback.format_exc()}
+            yield Reply(internal=f"{INTERNAL} {type(error).__name__}: {error}", traceback=traceback.format_exc())
 
-    def _cases(self, job: Job) -> Iterator[dict[str, Any]]:
+    def _cases(self, job: Job) -> Iterator[tuple[str, Reply]]:
         """Make a case, run it under each of its settings, and what a metamorphic relation makes of it if it passed.
 
-        Every answer but the last is marked ``partial``, and the last of the job's own ``settled``: if the worker ends
-        while it runs the changed case, the job has been answered all the same.
+        With each reply comes the text of its case. All replies but the last are ``partial``, and the last of the job's
+        own is ``settled``: if the worker ends while it runs the changed case, the job has been answered all the same.
         """
         import torch
 
@@ -229,22 +228,16 @@ class _Worker:
         from shakeout.fuzz.execute import Shared, execute, related
 
         # What follows from random states of the process would differ between a first run and a replay.
-        random.seed(job.seed)
-        torch.manual_seed(job.seed & 0x7FFFFFFFFFFFFFFF)
-        grown: dict[str, Any] = {}
-        told: dict[str, Any] = {}
+        seed = job.seed if isinstance(job, Grow | Run) else 0
+        random.seed(seed)
+        torch.manual_seed(seed & 0x7FFFFFFFFFFFFFFF)
         began = time.monotonic()
-        reference = None
-        if job.case:
-            cases = [codec.decode(job.case)]
-        else:
-            self.slot.phase("grow")
-            made = self._maker.compose(job, self.slot.trace if job.traced else None)
-            reference = made.reference
-            cases = [made.case, *(replace(made.case, setting=setting) for setting in made.further)]
-            grown = {"fed": sorted(set(made.fed)), "proposed": made.proposed, "rejected": dict(made.rejected)}
-            told = {"traces": made.traces} if made.traces else {}
-        shared = Shared(grown=reference, kept=self._kept.of(cases[0]) if "candidate" in job.recipe else {})
+        made = self._made(job)
+        cases = [made.case, *(replace(made.case, setting=setting) for setting in made.further)]
+        fed, traces = tuple(sorted(set(made.fed))), tuple(made.traces)
+        # Somebody looks for a smaller case or a culprit: they ask whether a case fails, again and again, and not where.
+        searching = isinstance(job, Candidate | Trial)
+        shared = Shared(grown=made.reference, kept=self._kept.of(cases[0]) if searching else {})
         derived: Derived | None = None
         waiting = deque(cases)
         while waiting:
@@ -256,20 +249,19 @@ class _Worker:
                 case,
                 self.slot.phase,
                 shared,
-                explain="candidate" not in job.recipe,  # a minimiser asks whether it fails, and not where
+                explain=not searching,
                 about=lambda other: self.slot.case(other.text),
                 derived=derived,
             )
-            data = result.to_json()
-            data["seconds"] = {"grow": round(spent, 6), **data["seconds"]}
-            answer = {"result": data, "text": text, **grown, **told}
-            told = {}  # once is enough
+            result = replace(result, seconds={"grow": spent, **result.seconds})
+            reply = Reply(result=result, fed=fed, traces=traces)
+            traces = ()  # once is enough
             if result.failure is not None:
-                self._explain(case, result, answer)
+                reply = self._explained(case, reply, result)
             if len(os.listdir("/proc/self/task")) > THREADS or _broken(case.setting.device):
-                answer["spent"] = True  # neither is mended; another worker starts anew
+                reply = replace(reply, spent=True)  # neither is mended; another worker starts anew
             if case is cases[0]:
-                found = None if job.case else related(case, result, shared)
+                found = None if isinstance(job, Run) else related(case, result, shared)
                 # What is not taken under the default setting is not taken under the others, each time at full price.
                 if result.status in ("invalid", "unsupported", "failed"):
                     waiting.clear()
@@ -277,14 +269,33 @@ class _Worker:
                 derived, shared = found
                 waiting.append(derived.case)
                 found = None
-                answer["settled"] = True
-            if waiting:
-                answer["partial"] = True
-            yield answer
+                reply = replace(reply, settled=True)
+            yield text, replace(reply, partial=bool(waiting))
             began = time.monotonic()
 
-    def _explain(self, case: Case, result: Result, answer: dict[str, Any]) -> None:
-        """What a failing case needs: its text and its script; unless the disk is to blame."""
+    def _made(self, job: Job) -> Made:
+        """The case of a job, and what else its making gives."""
+        match job:
+            case Run():
+                return Made(codec.decode(job.case))
+            case Grow():
+                self.slot.phase("grow")
+                return self._maker.compose(job, self.slot.trace if job.traced else None)
+            case Candidate():
+                from shakeout.generators.validity import Demands, settle
+
+                self.slot.phase("grow")
+                return Made(settle(codec.decode(job.case), Demands(job.defined, job.finite)))
+            case Trial():
+                from shakeout.fuzz.triage.bisect.hooks import limit_process
+
+                self.slot.phase("grow")
+                limit_process(job)
+                return Made(codec.decode(job.case))
+        raise TypeError(f"a worker cannot do {type(job).__name__}")
+
+    def _explained(self, case: Case, reply: Reply, result: Result) -> Reply:
+        """A reply with what a failing case needs, its text and its script; unless the disk is to blame."""
         from shakeout.fuzz.execute import repro
 
         try:
@@ -292,10 +303,8 @@ class _Worker:
         except OSError:
             free = 0
         if free < LEAST_FREE:
-            answer["result"] |= {"status": "infra", "outcome": "infra", "signature": "", "reason": "the disk is full"}
-            return
-        answer["case"] = answer["text"]
-        answer["script"] = repro(case, result)
+            return replace(reply, result=replace(result, status="infra", signature="", reason="the disk is full"))
+        return replace(reply, case=case.text, script=repro(case, result))
 
     def _prune(self) -> None:
         """Delete what compilers wrote for finished cases; what is loaded stays loaded."""

@@ -4,7 +4,7 @@ It has one thread and never opens a parallel region: forking after a multi-threa
 forks is ready after some 25 ms, and its first case costs no more than its next.
 
 ``python -m shakeout.fuzz.zygote FD PARENT MAKER [DOOR SHORTCUTS]``; FD is one end of the control socket, PARENT the
-supervisor, MAKER the module that turns jobs into cases, DOOR the socket of the server that compiles jointly (-1 for
+supervisor, MAKER the name of what grows cases, DOOR the socket of the server that compiles jointly (-1 for
 none), SHORTCUTS names with commas between. It loads torch at once; what else it loads it is told, stage by stage.
 """
 
@@ -21,10 +21,11 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from shakeout.corpus.interpreter import add_working_directory
+from shakeout.fuzz.makers import maker as load_maker
 from shakeout.fuzz.protocol import Control, Disconnected, die_with_parent
 
 __all__ = ["ENVIRONMENT", "main"]
@@ -53,8 +54,7 @@ def main() -> None:
     # What a sanitizer had put before this process is not meant for the compilers that it starts.
     if "libasan" in os.environ.get("LD_PRELOAD", ""):
         del os.environ["LD_PRELOAD"]
-    # A user's own target is found from the working directory, behind everything that is installed.
-    sys.path.append(os.getcwd())
+    add_working_directory()  # where a user's own target is
     supervisor = Control(socket.socket(fileno=descriptor))
     with contextlib.suppress(Disconnected):
         _stage(supervisor, lambda: _step(supervisor, "loading torch", functools.partial(_load, maker)))
@@ -89,7 +89,7 @@ def _load(maker: str) -> None:
 
     torch.set_num_threads(1)
     load()
-    import_module(maker)
+    load_maker(maker)
 
 
 def _warm(supervisor: Control, name: str, door: str, shortcuts: str) -> None:
@@ -104,17 +104,11 @@ def _warm(supervisor: Control, name: str, door: str, shortcuts: str) -> None:
         install(wanted, int(door))
 
 
-def _begin(maker: str) -> None:
-    making = import_module(maker)
-    if hasattr(making, "begin"):
-        making.begin()
-
-
 def _prepare(supervisor: Control, maker: str) -> None:
     def say(text: str) -> None:
         supervisor.send({"warming": text})
 
-    _step(supervisor, "loading the operators", lambda: import_module(maker).prepare(say))
+    _step(supervisor, "loading the operators", lambda: load_maker(maker).prepare(say))
 
 
 def _serve(supervisor: Control, maker: str, door: str = "-1", shortcuts: str = "") -> None:
@@ -137,7 +131,7 @@ def _serve(supervisor: Control, maker: str, door: str = "-1", shortcuts: str = "
             elif "warm" in request:
                 _stage(supervisor, functools.partial(_warm, supervisor, request["warm"], door, shortcuts))
             elif "begin" in request:
-                _stage(supervisor, functools.partial(_begin, maker))
+                _stage(supervisor, load_maker(maker).begin)
             else:
                 _stage(supervisor, functools.partial(_prepare, supervisor, maker))
 

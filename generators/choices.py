@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import TypeVar
 
-__all__ = ["ByteChoices", "Choices", "SeededChoices"]
+__all__ = ["Choices", "SeededChoices"]
 
 T = TypeVar("T")
 
@@ -87,26 +87,3 @@ class SeededChoices(Choices):
         if not items:
             raise ValueError("nothing to pick from")
         return items[int(self._random() * len(items))]
-
-
-class ByteChoices(Choices):
-    """Decisions read from a byte string, as a fuzzer that mutates bytes hands them in; zeros once it is used up."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._position = 0
-
-    @property
-    def exhausted(self) -> bool:
-        """Whether more was asked than the bytes hold."""
-        return self._position > len(self._data)
-
-    def integer(self, low: int, high: int) -> int:
-        """A whole number in [low, high], from as many bytes as the range needs."""
-        if low > high:
-            raise ValueError(f"no whole number lies between {low} and {high}")
-        span = high - low + 1
-        width = ((span - 1).bit_length() + 7) // 8
-        taken = self._data[self._position : self._position + width]
-        self._position += width
-        return low + int.from_bytes(taken.ljust(width, b"\0"), "big") % span

@@ -6,7 +6,6 @@ tensors, so they hold for the values of one input set; a program that is to be c
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -14,127 +13,17 @@ from typing import Any
 import torch
 
 from shakeout.corpus.program import Arg
-from shakeout.corpus.vocabularies import kernel as words
+from shakeout.corpus.vocabularies.traits import Traits
 
 __all__ = [
-    "Traits",
     "after",
     "before",
     "disjoint",
     "in_range",
-    "meaningful",
     "ordinary",
     "overlaps_itself",
-    "traits",
     "undefined_results",
 ]
-
-_DIVISIONS = frozenset(
-    "div div_ divide divide_ floor_divide floor_divide_ true_divide remainder remainder_ fmod fmod_ __floordiv__ "
-    "__rfloordiv__ __ifloordiv__ __mod__ __rmod__ __imod__ __div__ __rdiv__ gcd lcm gcd_ lcm_".split()
-)
-_SHIFTS = frozenset(
-    "bitwise_left_shift bitwise_left_shift_ bitwise_right_shift bitwise_right_shift_ __lshift__ __ilshift__ "
-    "__rlshift__ __rshift__ __irshift__ __rrshift__ ldexp ldexp_".split()
-)
-# Results that are only unique up to a sign, a phase or an order, by position.
-_AMBIGUOUS = {
-    "svd": frozenset((0, 2)),
-    "eigh": frozenset((1,)),
-    "lstsq": frozenset((1, 2, 3)),
-}
-# The same of all their results.
-_MEANINGLESS = frozenset("eig eigvals qr geqrf ldl_factor ldl_factor_ex ldl_solve lobpcg".split())
-# LAPACK's iterations may not end, or crash, on what is not a number.
-_FINITE = frozenset(
-    "svd svdvals eigh eigvalsh lstsq pinv pinverse matrix_rank cond matrix_norm norm nuclear_norm matrix_exp inverse "
-    "inv inv_ex det slogdet logdet cholesky cholesky_ex cholesky_inverse cholesky_solve lu_factor lu_factor_ex "
-    "lu_solve lu_unpack lu solve solve_ex solve_triangular triangular_solve tensorinv tensorsolve householder_product "
-    "orgqr ormqr matrix_power".split()
-)
-# Which of several equal elements is meant is not promised: the guide for reports says not to compare these.
-_PLACES = frozenset("argmax argmin argsort".split())
-# Change the sizes of their operand itself, not only its elements.
-_RESHAPES = frozenset("t_ transpose_ squeeze_ unsqueeze_ swapaxes_ swapdims_ as_strided_ resize_ swapaxes_".split())
-# Make as many elements as an operand's largest element says.
-_COUNTS = frozenset("bincount one_hot repeat_interleave".split())
-# Compute as many terms as an operand says.
-# Take places of rows, counted from 1, that LAPACK does not check.
-_PIVOTS = frozenset("lu_solve lu_unpack ldl_solve".split())
-_LOOPS = frozenset("polygamma polygamma_ matrix_power".split())
-_ORDER_OPTION = frozenset("unique topk".split())
-# Write over an operand without a name that says so, or read other elements than the one that they write: an operand
-# that is written to and given once more is then read at a time that nobody promises.
-_READS_ELSEWHERE = frozenset(
-    "batch_norm native_batch_norm instance_norm addmm_ addbmm_ baddbmm_ addmv_ addr_ index_add_ index_copy_ scatter_ "
-    "scatter_add_ scatter_reduce_ index_reduce_ put_ index_put_ masked_scatter_ cumsum_ cumprod_".split()
-)
-
-
-class Traits:
-    """What has to be looked at for an operator, precomputed."""
-
-    __slots__ = (
-        "ambiguous",
-        "counts",
-        "division",
-        "elsewhere",
-        "finite",
-        "loops",
-        "pairs",
-        "pivots",
-        "places",
-        "plain",
-        "quiet",
-        "random",
-        "reshapes",
-        "shift",
-        "ties",
-    )
-
-    def __init__(self, operator: str) -> None:
-        operator = words.meaning(operator)
-        last = operator.rpartition(".")[2]
-        hazards = words.hazards(operator)
-        self.division = last in _DIVISIONS
-        self.elsewhere = last in _READS_ELSEWHERE
-        self.shift = last in _SHIFTS
-        self.places = last in _PLACES
-        self.ties = "ties" in hazards or self.places
-        self.plain = "strides" in hazards
-        self.reshapes = last in _RESHAPES
-        self.counts = last in _COUNTS
-        self.pairs = last in ("combinations", "cartesian_prod")
-        self.pivots = last in _PIVOTS
-        self.loops = "polynomial" in last or last in _LOOPS
-        self.ambiguous = _AMBIGUOUS.get(last, frozenset())
-        self.finite = last in _FINITE
-        self.random = "random" in hazards
-        named = last in _ORDER_OPTION
-        flags = (
-            self.division,
-            self.shift,
-            self.ties,
-            self.random,
-            self.counts,
-            self.loops,
-            self.finite,
-            self.pivots,
-            self.pairs,
-            named,
-        )
-        self.quiet = not any(flags) and not self.ambiguous
-
-
-def meaningful(operator: str) -> bool:
-    """Whether some result of an operator is determined by its operands."""
-    return operator.rpartition(".")[2].rstrip("_") not in _MEANINGLESS
-
-
-@functools.cache
-def traits(operator: str) -> Traits:
-    """The traits of an operator."""
-    return Traits(operator)
 
 
 def before(
@@ -147,7 +36,7 @@ def before(
     """Why a call must not be made, or None.
 
     Args:
-        kind: of the operator.
+        kind: the operator's traits.
         operands: every tensor that it is given.
         written: those of them that it writes to.
         args: its positional arguments.
@@ -259,9 +148,11 @@ def _has_ties(tensor: torch.Tensor) -> bool:
 
 
 def in_range(tensor: torch.Tensor, low: float, high: float) -> bool:
-    """Whether every element lies in [low, high]; NaN does not."""
+    """Whether every element lies in [low, high]; NaN does not, nor does a complex number, which has no order."""
     if not tensor.numel():
         return True
+    if tensor.is_complex():
+        return False
     if tensor.dtype.itemsize == 1 and tensor.is_floating_point():
         tensor = tensor.float()
     if tensor.dtype in (torch.uint16, torch.uint32, torch.uint64):

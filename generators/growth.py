@@ -14,10 +14,11 @@ from shakeout.corpus import standalone
 from shakeout.corpus.case import InputSet, Storage, View
 from shakeout.corpus.program import Arg, Form, TensorType
 from shakeout.corpus.vocabularies import kernel as words
+from shakeout.corpus.vocabularies.traits import Traits
 from shakeout.generators import views
 from shakeout.generators.calls import Rejected, Saved, perform
 from shakeout.generators.choices import Choices
-from shakeout.generators.definedness import Traits, after, before, ordinary, traits, undefined_results
+from shakeout.generators.definedness import after, before, ordinary, undefined_results
 from shakeout.generators.habits import MAX_ELEMENTS, MAX_TOTAL, MIXED, Habits
 from shakeout.generators.recorded import bound, mutated, shapes
 from shakeout.generators.rules.observed import MOST_REFUSED, observed_call, template
@@ -74,9 +75,8 @@ class Growth:
         only: frozenset[str] | None = None,
     ) -> None:
         self.choices, self.palette, self.habits = choices, palette, habits
-        self.avoid, self.foreign, self.only = avoid, foreign, only
-        #: Told of each call before it runs; its results are not known yet.
-        self.before_call: Callable[[Step], None] | None = None
+        self._avoid, self._foreign, self._only = avoid, foreign, only
+        self._before_call: Callable[[Step], None] | None = None
         self.inputs: list[tuple[int, Given]] = []  # with the number of the value
         self.windows: list[tuple[Storage | None, View]] = []
         self.storages: list[torch.Tensor | None] = []
@@ -93,8 +93,29 @@ class Growth:
         self.rejected: Counter[str] = Counter()
         self.refused: list[Trace] = []
         self.total = 0
-        self.deriving = 0
+        self._deriving = 0  # operands that may yet be made by a call for the purpose
         self.spoilt = False  # a dropped call wrote where it should not: values are not what the program says
+
+    # --- how it goes on -----------------------------------------------------------------------------------------
+
+    def watched(self, tell: Callable[[Step], None]) -> None:
+        """Have somebody told of each call before it runs; its results are not known yet."""
+        self._before_call = tell
+
+    def derive(self, most: int) -> None:
+        """From now on let at most so many operands be views or constants that are made for the purpose."""
+        self._deriving = most
+
+    def unrestricted(self) -> None:
+        """From now on leave out no operator and no dtype, and draw plain calls alone."""
+        self.derive(0)
+        self.habits = Habits(special=self.habits.special)
+        self._avoid = self._foreign = frozenset()
+        self._only = None
+
+    def note(self, reason: str) -> None:
+        """Count something that was dropped."""
+        self.rejected[reason] += 1
 
     # --- values --------------------------------------------------------------------------------------------------
 
@@ -175,12 +196,12 @@ class Growth:
     def _fresh(self, dtype: str, shape: tuple[int, ...], spread: Spread, *, writable: bool, plain: bool) -> int:
         """A new input, or a view or constant made for the purpose."""
         choices, habits = self.choices, self.habits
-        if dtype in self.foreign:
+        if dtype in self._foreign:
             raise Rejected("foreign dtype")
         if math.prod(shape) > (MAX_ELEMENTS if not habits.large else 1 << 16):
             raise Rejected("too large")
         anything = spread.kind == "any" and spread.low is None and not plain
-        if anything and self.deriving > 0 and choices.boolean(habits.derive):
+        if anything and self._deriving > 0 and choices.boolean(habits.derive):
             made = self._derived(dtype, shape)
             if made is not None:
                 return made
@@ -265,7 +286,7 @@ class Growth:
 
     def _derived(self, dtype: str, shape: tuple[int, ...]) -> int | None:
         marks = len(self.tensors), len(self.steps), len(self.inputs)
-        self.deriving -= 1
+        self._deriving -= 1
         if self.choices.boolean(0.25) and dtype in MIXED:
             record = views.constant(self.choices, shape, dtype)
         else:
@@ -288,7 +309,7 @@ class Growth:
     ) -> tuple[list[int], dict[int, bool | int | float]]:
         """Values for the slots; for some slots a Python number instead."""
         choices, habits = self.choices, self.habits
-        plain = traits(record.operator).plain
+        plain = words.traits(record.operator).plain
         numbers: list[int] = []
         scalars: dict[int, bool | int | float] = {}
         sizes = shapes(record, choices, habits, None if focus is None else (self.shapes[focus[0]], focus[1]))
@@ -371,7 +392,7 @@ class Growth:
 
     def permits(self, operator: str) -> bool:
         """Whether programs may have this operator."""
-        return operator not in self.avoid and (self.only is None or operator in self.only)
+        return operator not in self._avoid and (self._only is None or operator in self._only)
 
     def attempt(self, propose: Callable[[], None]) -> bool:
         """Keep what a proposal adds, or nothing of it where it raises ``Rejected``."""
@@ -379,7 +400,7 @@ class Growth:
         try:
             propose()
         except Rejected as reason:
-            self.rejected[str(reason)] += 1
+            self.note(str(reason))
             self._rollback(*marks)
             return False
         return True
@@ -415,7 +436,7 @@ class Growth:
         Raises:
             Rejected: it is not kept.
         """
-        kind, tensors = traits(operator), self.tensors
+        kind, tensors = words.traits(operator), self.tensors
         used = [tensors[number] for number in operands]
         targets = [tensors[number] for number in written]
         try:
@@ -424,8 +445,8 @@ class Growth:
             raise Rejected("cannot be checked") from error
         if reason is not None:
             raise Rejected(reason)
-        if self.before_call is not None:
-            self.before_call(
+        if self._before_call is not None:
+            self._before_call(
                 Step(operator, words.resolve(operator), args, kwargs, operands, written, kind, "tensor", 0, (None,))
             )
         held: list[Saved] = []
@@ -509,7 +530,7 @@ class Growth:
             dtype = NAMES.get(tensor.dtype)
             if dtype is None or tensor.layout != torch.strided or tensor.is_quantized:
                 raise Rejected("its result is no plain tensor")
-            if dtype in self.foreign:
+            if dtype in self._foreign:
                 raise Rejected("foreign dtype")
             size = tensor.numel()
             total += size

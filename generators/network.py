@@ -19,15 +19,15 @@ import torch
 from shakeout.corpus import standalone
 from shakeout.corpus.case import Case, InputSet, Mode, Setting
 from shakeout.corpus.codec import to_json
+from shakeout.corpus.edit import Builder
 from shakeout.corpus.observation import Observation
-from shakeout.corpus.program import Arg, Call, Input, Program, Ref, Slice, TensorType
+from shakeout.corpus.program import Call, Program, Ref, TensorType, renumbered
 from shakeout.generators import views
 from shakeout.generators.choices import Choices
 from shakeout.generators.growth import Growth, Step
 from shakeout.generators.habits import Habits
 from shakeout.generators.inputsets import Failed, input_set, repeated, replay, resized, untouched
 from shakeout.generators.proposals import place_by_rule
-from shakeout.generators.recorded import reference
 from shakeout.generators.rules.trace import Trace
 from shakeout.generators.values import Given, Palette
 from shakeout.generators.vocabularies.records import Record, Slot
@@ -135,16 +135,13 @@ def grow(
         tell: Tell | None = None
         if before_call is not None:
             tell = functools.partial(_told, before_call)
-            growth.before_call = lambda step: tell(step.operator, lambda: _so_far(growth, step, vocabulary.name))
+            growth.watched(lambda step: tell(step.operator, lambda: _so_far(growth, step, vocabulary.name)))
         if style == "small":
             _small(growth, recipe, vocabulary)
         else:
             _network(growth, recipe, vocabulary)
         if not growth.steps:
-            growth.deriving = 0
-            growth.habits = Habits(special=growth.habits.special)
-            growth.avoid = growth.foreign = frozenset()  # a program without a call is none
-            growth.only = None
+            growth.unrestricted()  # a program without a call is none
             growth.place(_FALLBACK, "float32")
         return _finished(growth, recipe, style, vocabulary.name, tell)
 
@@ -191,11 +188,11 @@ def _small(growth: Growth, recipe: Recipe, vocabulary: Vocabulary) -> None:
     """One operator crossed with everything, with a view or a constant before it or something after it."""
     choices = growth.choices
     count = recipe.operators or choices.weighted(((1, 0.3), (2, 0.35), (3, 0.35)))
-    growth.deriving = choices.integer(0, count - 1)
+    growth.derive(choices.integer(0, count - 1))
     for attempt in range(10):
         if _main(growth, recipe, vocabulary, attempt):
             break
-    growth.deriving = 0
+    growth.derive(0)
     for _ in range(4 * count):
         if len(growth.steps) >= count:
             break
@@ -246,7 +243,7 @@ def _network(growth: Growth, recipe: Recipe, vocabulary: Vocabulary) -> None:
     """Operators one after the other, each mostly on what is already there."""
     choices = growth.choices
     count = recipe.operators or choices.weighted(((10, 0.5), (14, 0.25), (20, 0.15), (40, 0.08), (100, 0.02)))
-    growth.deriving = count
+    growth.derive(count)
     for _ in range(PATIENCE * count):
         if len(growth.steps) >= count:
             break
@@ -333,21 +330,14 @@ def _told(before_call: Callable[[str], None], operator: str, case: Callable[[], 
 
 
 def _program(inputs: Sequence[Given], steps: Sequence[Step], returns: Sequence[int], vocabulary: str) -> Program:
-    return Program(
-        tuple(Input(_type(given.dtype, given.shape), "parameter" if given.parameter else "input") for given in inputs),
-        tuple(
-            Call(
-                step.operator,
-                step.args,
-                tuple(sorted(step.kwargs)) if len(step.kwargs) > 1 else step.kwargs,
-                tuple([None if type_ is None else _type(*type_) for type_ in step.types]),
-                step.form,
-            )
-            for step in steps
-        ),
-        tuple(returns),
-        vocabulary,
-    )
+    builder = Builder(vocabulary=vocabulary)
+    for given in inputs:
+        builder.input(_type(given.dtype, given.shape), "parameter" if given.parameter else "input")
+    for step in steps:
+        kwargs = tuple(sorted(step.kwargs)) if len(step.kwargs) > 1 else step.kwargs
+        results = tuple([None if type_ is None else _type(*type_) for type_ in step.types])
+        builder.append(Call(step.operator, step.args, kwargs, results, step.form))
+    return builder.program(returns)
 
 
 def _so_far(growth: Growth, step: Step, vocabulary: str) -> Case:
@@ -437,8 +427,8 @@ def _renumbered(step: Step, numbers: Mapping[int, int]) -> Step:
     return Step(
         step.operator,
         step.function,
-        tuple([_moved(arg, numbers) for arg in step.args]),
-        tuple([(key, _moved(value, numbers)) for key, value in step.kwargs]),
+        tuple([renumbered(arg, numbers) for arg in step.args]),
+        tuple([(key, renumbered(value, numbers)) for key, value in step.kwargs]),
         tuple([numbers[operand] for operand in step.operands]),
         tuple([numbers[operand] for operand in step.written]),
         step.kind,
@@ -446,16 +436,6 @@ def _renumbered(step: Step, numbers: Mapping[int, int]) -> Step:
         numbers.get(step.first, step.first),
         step.types,
     )
-
-
-def _moved(arg: Arg, numbers: Mapping[int, int]) -> Arg:
-    if type(arg) is Ref:
-        return reference(numbers[arg.index])
-    if type(arg) is tuple:
-        return tuple([_moved(item, numbers) for item in arg])
-    if type(arg) is Slice:
-        return Slice(_moved(arg.start, numbers), _moved(arg.stop, numbers), _moved(arg.step, numbers))
-    return arg
 
 
 def _returned(growth: Growth) -> list[int]:
@@ -504,7 +484,7 @@ def _trained(
                 parameters=parameters,
             )  # fmt: skip
         except Failed as failure:
-            growth.rejected[f"training: {failure}"] += 1
+            growth.note(f"training: {failure}")
             culprit = failure.step
             if culprit is None:
                 writers = [number for number, step in enumerate(steps) if step.written]

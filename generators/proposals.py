@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from shakeout.corpus.program import Arg, Ref, Slice
+from shakeout.corpus.program import renumbered
+from shakeout.corpus.vocabularies import kernel as words
 from shakeout.generators.calls import Rejected
-from shakeout.generators.definedness import traits
 from shakeout.generators.growth import Growth
 from shakeout.generators.habits import LATTICE, MAX_ELEMENTS
-from shakeout.generators.recorded import reference
 from shakeout.generators.rules.propose import Limits, assign
 from shakeout.generators.vocabularies.records import Spread
 from shakeout.generators.vocabularies.ruled import Ruled
@@ -61,7 +60,7 @@ def _place(growth: Growth, ruled: Ruled, dtype: str | None, focus: tuple[int, in
     if values is None or dtypes is None:
         raise Rejected("its rule has no solution")
     wanted = [tuple(values[at : at + rank]) for rank, at in zip(rule.variant.ranks, rule.places, strict=True)]
-    plain = traits(ruled.operator).plain
+    plain = words.traits(ruled.operator).plain
     numbers: list[int] = []
     for place, (shape, spread) in enumerate(zip(wanted, ruled.spreads, strict=True)):
         if focus is not None and place == focus[1]:
@@ -75,8 +74,8 @@ def _place(growth: Growth, ruled: Ruled, dtype: str | None, focus: tuple[int, in
     args, kwargs = rule.arguments(dict(zip(rule.names[first:], values[first:], strict=True)), other)
     growth.run(
         ruled.operator,
-        tuple([_bound(arg, numbers) for arg in args]),
-        tuple([(key, _bound(arg, numbers)) for key, arg in kwargs]),
+        tuple([renumbered(arg, numbers) for arg in args]),
+        tuple([(key, renumbered(arg, numbers)) for key, arg in kwargs]),
         tuple(numbers),
         tuple([numbers[place] for place in ruled.mutates]),
     )
@@ -91,13 +90,3 @@ def _within(spread: Spread, shapes: Sequence[tuple[int, ...]], spreads: Sequence
         for size in shape
     ]
     return Spread(spread.kind, 0, max(min(sizes, default=1) - 1, 0))
-
-
-def _bound(arg: Arg, numbers: Sequence[int]) -> Arg:
-    if type(arg) is Ref:
-        return reference(numbers[arg.index])
-    if type(arg) is tuple:
-        return tuple([_bound(item, numbers) for item in arg])
-    if type(arg) is Slice:
-        return Slice(_bound(arg.start, numbers), _bound(arg.stop, numbers), _bound(arg.step, numbers))
-    return arg

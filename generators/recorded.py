@@ -5,22 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from shakeout.corpus.program import Arg, Name, Ref
+from shakeout.corpus.program import Arg, Name, Ref, rebuilt, reference
 from shakeout.corpus.vocabularies import kernel as words
+from shakeout.corpus.vocabularies.operator import identify
 from shakeout.generators.calls import Rejected
 from shakeout.generators.choices import Choices
 from shakeout.generators.habits import LARGE, LATTICE, MAX_ELEMENTS, MIXED, Habits
 from shakeout.generators.values import DTYPES
 from shakeout.generators.vocabularies.records import Record
 
-__all__ = ["bound", "mutated", "reference", "shapes"]
-
-_REFS = tuple(Ref(number) for number in range(1024))
-
-
-def reference(number: int) -> Ref:
-    """``Ref(number)``; the small ones exist already."""
-    return _REFS[number] if number < 1024 else Ref(number)
+__all__ = ["bound", "mutated", "shapes"]
 
 
 def shapes(
@@ -107,22 +101,20 @@ def bound(
     """The record's arguments with its slots replaced by values."""
 
     def bind(arg: Arg) -> Arg:
-        if type(arg) is Ref:
-            place = arg.index
-            return scalars[place] if place in scalars else reference(numbers[place])
-        if type(arg) is tuple:
-            return tuple([bind(item) for item in arg])
-        return arg
+        if type(arg) is not Ref:
+            return arg
+        place = arg.index
+        return scalars[place] if place in scalars else reference(numbers[place])
 
-    args = tuple([bind(arg) for arg in record.args])
-    return args, tuple([(key, bind(value)) for key, value in record.kwargs])
+    args = tuple([rebuilt(arg, bind) for arg in record.args])
+    return args, tuple([(key, rebuilt(value, bind)) for key, value in record.kwargs])
 
 
 def mutated(
     choices: Choices, operator: str, args: tuple[Arg, ...], kwargs: tuple[tuple[str, Arg], ...]
 ) -> tuple[tuple[Arg, ...], tuple[tuple[str, Arg], ...]]:
     """The same arguments with one attribute changed."""
-    functional = words.meaning(operator).startswith("torch.nn.functional.")
+    functional = identify(words.meaning(operator)).namespace == "torch.nn.functional"
     paths: list[tuple[tuple[int | str, ...], Arg]] = []
 
     def walk(arg: Arg, path: tuple[int | str, ...]) -> None:

@@ -14,9 +14,10 @@ from shakeout.corpus.streams import filled
 from shakeout.generators.choices import Choices
 from shakeout.generators.vocabularies.records import Spread
 
-__all__ = ["DTYPES", "NAMES", "Given", "Layout", "Palette", "fresh_layout", "tensor_of"]
+__all__ = ["DTYPES", "NAMES", "Given", "Layout", "Palette", "fresh_layout", "plain", "tensor_of"]
 
-#: Every dtype by name, and back.
+#: Every dtype that a case can hold, by name and back. Torch has more: ``float8_e8m0fnu`` has neither zero nor sign, and
+#: quantised ones, ``bits8`` and whatever has less than eight bits cannot be converted to or from numbers.
 DTYPES: dict[str, torch.dtype] = {
     name: getattr(torch, name)
     for name in (
@@ -27,6 +28,12 @@ DTYPES: dict[str, torch.dtype] = {
 }
 NAMES: dict[torch.dtype, str] = {dtype: name for name, dtype in DTYPES.items()}
 _BYTES = {name: dtype.itemsize for name, dtype in DTYPES.items()}
+
+
+def plain(tensor: torch.Tensor) -> bool:
+    """Whether a case can hold the tensor: a dtype of ``DTYPES``, strided, in main memory."""
+    return tensor.dtype in NAMES and tensor.layout == torch.strided and tensor.device.type == "cpu"
+
 
 #: Bytes read as another dtype, where the values stay of ordinary size: (view, storage).
 REINTERPRETED = (
@@ -202,6 +209,8 @@ class Palette:
         if whole:
             if spread.kind in ("index", "distinct"):
                 low, high, kind = int(low), int(spread.high if spread.high is not None else high), "integers"
+            # What is stored names the stream by its bounds, which are added up in 64 bits with a sign.
+            low, high = (min(max(bound, -(2**62)), 2**62) for bound in (low, high))
             low, high = math.ceil(low), max(math.floor(high), math.ceil(low))
             if not dtype_.is_signed:
                 low, high = max(low, 0), max(high, low, 0)
@@ -252,6 +261,7 @@ class Palette:
             return spread.literal
         if spread.kind == "sorted" and size <= 256 and shape:
             low = int(spread.low) if spread.low is not None else -4
+            low = low if DTYPES[dtype].is_signed else max(low, 0)
             whole = DTYPES[dtype].is_floating_point is False
             rows: list[float] = []
             for _ in range(size // shape[-1] if shape[-1] else 0):
@@ -261,7 +271,9 @@ class Palette:
                     at += choices.integer(0, 2) if whole else choices.integer(0, 4) / 2
             return tuple(rows)
         if spread.kind == "definite" and size <= 256 and len(shape) >= 2:
-            return definite(choices, shape)
+            items = definite(choices, shape, -1 if DTYPES[dtype].is_signed else 0)
+            wide = DTYPES[dtype].is_floating_point or DTYPES[dtype].is_complex
+            return items if wide else tuple(map(int, items))
         return None
 
 
@@ -284,15 +296,15 @@ def distinct(choices: Choices, low: int, high: int, size: int) -> tuple[int, ...
     return tuple(pool[:size])
 
 
-def definite(choices: Choices, shape: tuple[int, ...]) -> tuple[float, ...]:
-    """Symmetric matrices of small whole numbers whose diagonal outweighs each row, hence positive definite."""
+def definite(choices: Choices, shape: tuple[int, ...], least: int = -1) -> tuple[float, ...]:
+    """Symmetric matrices of whole numbers from ``least`` whose diagonal outweighs each row, hence positive definite."""
     n = shape[-1]
     items: list[float] = []
     for _ in range(math.prod(shape[:-2])):
         rows = [[0] * n for _ in range(n)]
         for i in range(n):
             for j in range(i):
-                rows[i][j] = rows[j][i] = choices.integer(-1, 1)
+                rows[i][j] = rows[j][i] = choices.integer(least, 1)
         for i in range(n):
             rows[i][i] = n + choices.integer(1, 3)
         items += [float(item) for row in rows for item in row]

@@ -15,6 +15,7 @@ from shakeout.corpus.observation import Observation
 from shakeout.oracles import tolerance
 from shakeout.oracles.deviation import deviation
 from shakeout.oracles.exactness import EXACT, candidate, elementary, proven
+from shakeout.oracles.explanation import Explanation, explanation, scalar
 from shakeout.oracles.verdict import REFERENCE, SUBJECT, Answers, Outcome, Question, Verdict
 
 if TYPE_CHECKING:
@@ -63,16 +64,6 @@ def _at(observation: Observation, part: str, number: int, position: int, like: t
     """The same tensor in another run, if that run got so far and agrees on the shape."""
     found = result(observation, part, number, position)
     return found if found is not None and found.shape == like.shape else None
-
-
-def _scalar(value: torch.Tensor) -> Any:
-    """An element as JSON; what JSON has no word for becomes text."""
-    item = value.item()
-    if isinstance(item, complex) or (
-        isinstance(item, float) and (item != item or item in (float("inf"), -float("inf")))
-    ):
-        return str(item)
-    return item
 
 
 def _symptom(want: torch.Tensor, got: torch.Tensor) -> str:
@@ -125,6 +116,7 @@ class Difference:
 
         reference, subject = answers[REFERENCE], answers[SUBJECT]
         unstable = 0
+        explained: list[Explanation] = []
         for number, position, want, got in pairs(self.part, reference, subject):
             if want is None or got is None:
                 if want is not got:
@@ -155,7 +147,9 @@ class Difference:
                     bad = suspects & ~self._explained(answers, number, position, want, got, derived)
                 if not bad.any():
                     break
-            unstable += 0 if derived else int((suspects & ~bad).sum())
+            if not derived and bool((doubted := suspects & ~bad).any()):
+                unstable += int(doubted.sum())
+                explained.append(self._explanation(answers, number, position, want, got, doubted))
             if not bad.any():
                 continue
             if self._changes(answers, SECOND, number, position, want, bad, exact):
@@ -169,28 +163,43 @@ class Difference:
             if self._changes(answers, RELAID, number, position, want, bad):
                 reason = "the reference itself depends on how its inputs lie in memory"
                 return Verdict(self.name, Outcome.UNKNOWN, "undefined", reason, place)
-            return self._failed(answers, number, position, want, got, bad, unstable, derived)
+            later = number > 0 and not _fails_first(self.part, reference, subject)
+            if later and any(question not in answers for question in _alone(number)):
+                return _alone(number)
+            later = later and not self._fails_alone(answers, number, position, want, bad, exact, derived)
+            return self._failed(answers, number, position, want, got, bad, unstable, derived, later)
         if unstable:
-            return Verdict(
-                self.name,
-                Outcome.UNKNOWN,
-                "unstable",
-                f"{unstable} elements differ by what rounding explains",
-            )
+            most = max(explained, key=lambda one: one.count)
+            others = f"; so are {unstable - most.count} elements elsewhere" * (len(explained) > 1)
+            evidence = {"unstable": unstable, **most.to_json()}
+            return Verdict(self.name, Outcome.UNKNOWN, "unstable", most.text + others, most.place, evidence)
         return Verdict(self.name, Outcome.PASS)
 
     def _explained(
         self, answers: Answers, number: int, position: int, want: torch.Tensor, got: torch.Tensor, derived: bool
     ) -> torch.Tensor:
         """Which elements rounding explains, as far as there are answers."""
-        baseline = _at(answers[BASELINE], self.part, number, position, want)
+        baseline, replicas = self._moved(answers, number, position, want)
+        return tolerance.moved(want, got, baseline, replicas, derived=derived)
+
+    def _explanation(
+        self, answers: Answers, number: int, position: int, want: torch.Tensor, got: torch.Tensor, doubted: torch.Tensor
+    ) -> Explanation:
+        """What is told of the elements that rounding explains."""
+        place = f"{self.part} {position}" + f" of call {number}" * (number > 0)
+        return explanation(place, want, got, doubted, *self._moved(answers, number, position, want))
+
+    def _moved(
+        self, answers: Answers, number: int, position: int, want: torch.Tensor
+    ) -> tuple[torch.Tensor | None, list[torch.Tensor]]:
+        """The tensor in double precision, and in each replica that there is."""
         found = [
             _at(answer, self.part, number, position, want)
             for question, answer in answers.items()
             if question.what == "replica"
         ]
-        replicas = [replica for replica in found if replica is not None]
-        return tolerance.moved(want, got, baseline, replicas, derived=derived)
+        baseline = _at(answers[BASELINE], self.part, number, position, want)
+        return baseline, [replica for replica in found if replica is not None]
 
     def _changes(
         self,
@@ -214,6 +223,25 @@ class Difference:
         """Whether another run of the reference is as far from it as the target, by the derived tolerance."""
         other = _at(answers[question], self.part, number, position, want)
         return other is not None and other.dtype == want.dtype and bool((bad & tolerance.beyond(want, other)).any())
+
+    def _fails_alone(
+        self,
+        answers: Answers,
+        number: int,
+        position: int,
+        want: torch.Tensor,
+        bad: torch.Tensor,
+        exact: bool,
+        derived: bool,
+    ) -> bool:
+        """Whether a call is wrong in the same elements where it is the only one."""
+        reference, subject = (_at(answers[question], self.part, 0, position, want) for question in _alone(number))
+        if reference is None or subject is None or reference.dtype != subject.dtype:
+            return False
+        reference, subject = _comparable(reference), _comparable(subject)
+        if derived:
+            return bool((bad & tolerance.beyond(reference, subject)).any())
+        return bool((bad & ~(_bits if exact else tolerance.within)(reference, subject)).any())
 
     def _missing(
         self, number: int, position: int, want: torch.Tensor | None, got: torch.Tensor | None
@@ -243,6 +271,7 @@ class Difference:
         bad: torch.Tensor,
         unstable: int,
         derived: bool,
+        later: bool,
     ) -> Verdict:
         index = tuple(int(i) for i in bad.nonzero()[0])
         symptom = "imprecise value" if derived else _symptom(want[index], got[index])
@@ -253,15 +282,15 @@ class Difference:
         again = _at(answers[AGAIN], self.part, number, position, got)
         if again is not None and not same_values(again, got):
             symptom = "nondeterministic"
-        if number and not _fails_first(self.part, answers[REFERENCE], answers[SUBJECT]):
+        if later:
             symptom += " on a later call"
         baseline = _at(answers[BASELINE], self.part, number, position, want)
         evidence: dict[str, Any] = {
             "call": number,
             "index": list(index),
-            "expected": _scalar(want[index]),
-            "found": _scalar(got[index]),
-            "double": None if baseline is None else _scalar(baseline[index]),
+            "expected": scalar(want[index]),
+            "found": scalar(got[index]),
+            "double": None if baseline is None else scalar(baseline[index]),
             "wrong": int(bad.sum()),
             "total": want.numel(),
             "where": _whereabouts(bad),
@@ -302,6 +331,11 @@ def _bits(want: torch.Tensor, got: torch.Tensor) -> torch.Tensor:
 def same_values(a: torch.Tensor, b: torch.Tensor) -> bool:
     """Whether two tensors of one shape hold the same values, NaN equal to NaN."""
     return a.dtype == b.dtype and bool(_bits(a, b).all())
+
+
+def _alone(number: int) -> tuple[Question, Question]:
+    """The two runs that show whether a call goes wrong without those before it."""
+    return Question("reference alone", number), Question("alone", number)
 
 
 def _fails_first(part: str, reference: Observation, subject: Observation) -> bool:

@@ -37,7 +37,7 @@ class ExceptionParity:
         return (REFERENCE, SUBJECT)
 
     def judge(self, case: Case, answers: Answers) -> Verdict | Sequence[Question]:
-        """Fail for an error, unknown for a declared refusal, infra for an error of Shakeout's own."""
+        """Fail for an error; unknown for a declared refusal, and where the reference, moved a little, raises too."""
         error = answers[SUBJECT].error
         if error is None:
             return Verdict(self.name, Outcome.PASS)

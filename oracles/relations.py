@@ -8,14 +8,15 @@ to rounding*, right implementations may differ in last digits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from shakeout.corpus import blobs
 from shakeout.corpus.case import Case, InputSet, Storage, View, contiguous
-from shakeout.corpus.program import Arg, Call, Input, Name, Program, Ref, TensorType, mapped
+from shakeout.corpus.edit import Rewriter, numbered
+from shakeout.corpus.program import Arg, Call, Name, Program, Ref, TensorType
 from shakeout.corpus.vocabularies import vocabulary
-from shakeout.corpus.vocabularies.torch import written
+from shakeout.corpus.vocabularies.operator import identify
 
 __all__ = ["RELATIONS", "Related", "Relation"]
 
@@ -50,22 +51,6 @@ FACTOR = 4.0
 
 _FLOATS = frozenset("float16 bfloat16 float32 float64".split())
 
-#: Homogeneous of degree one in their first operand, and their result is new memory: sums, products with another
-#: operand, averages, and choices that a positive factor does not change.
-_HOMOGENEOUS = frozenset(
-    "mm bmm matmul __matmul__ mv dot inner outer linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d "
-    "conv_transpose3d sum nansum mean cumsum trace neg negative abs absolute relu amax amin avg_pool1d avg_pool2d "
-    "avg_pool3d max_pool1d max_pool2d max_pool3d diff".split()
-)
-
-#: Compute each element from the same element of their only operand.
-_ELEMENTWISE = frozenset(
-    "abs absolute acos acosh asin asinh atan atanh ceil cos cosh digamma erf erfc erfinv exp exp2 expm1 fix floor frac "
-    "gelu hardsigmoid hardswish lgamma log log10 log1p log2 logit logsigmoid mish neg negative reciprocal relu relu6 "
-    "round rsqrt selu sigmoid sign signbit silu sin sinc sinh softplus softsign sqrt square tan tanh tanhshrink trunc "
-    "isnan isinf isfinite bitwise_not logical_not".split()
-)
-
 
 # --- inputs and outputs in another order ------------------------------------------------------------------------------
 
@@ -79,16 +64,10 @@ def inputs_reversed(case: Case, place: int) -> Related | None:
     count = len(program.inputs)
     if count < 2:
         return None
-    numbers: dict[int, Arg] = {number: Ref(number) for number in range(len(program.types()))}
-    numbers |= {number: Ref(count - 1 - number) for number in range(count)}
-    turned = replace(
-        program,
-        inputs=program.inputs[::-1],
-        calls=tuple(mapped(call, numbers) for call in program.calls),
-        returns=tuple(count - 1 - number if number < count else number for number in program.returns),
-    )
-    sets = tuple(replace(inputs, views=inputs.views[::-1]) for inputs in case.calls)
-    return Related(replace(case, program=turned, calls=sets), tuple(range(len(program.returns))))
+    writer = Rewriter(program, reversed(range(count)))
+    for call, first in numbered(program):
+        writer.copy(call, first)
+    return _related(case, writer, tuple(replace(inputs, views=inputs.views[::-1]) for inputs in case.calls))
 
 
 def outputs_reversed(case: Case, place: int) -> Related | None:
@@ -111,13 +90,12 @@ def intermediates_returned(case: Case, place: int) -> Related | None:
     nothing may be written over it. Only results that a later call uses are taken: of those the meaning is defined.
     """
     program, words = case.program, vocabulary(case.program.vocabulary)
-    hazards: Callable[[str], frozenset[str]] = getattr(words, "hazards", lambda operator: frozenset())
     used = {number for call in program.calls for number in call.operands()}
-    spoilt = {number for call in program.calls for number in written(call)} | set(program.returns)
+    spoilt = {number for call in program.calls for number in words.written(call)} | set(program.returns)
     found = [
         number
         for call, first in zip(program.calls, program.firsts(), strict=True)
-        if not hazards(call.operator)
+        if not words.traits(call.operator).hazards
         for number in range(first, first + len(call.results))
         if number in used and number not in spoilt
     ]
@@ -138,51 +116,21 @@ def _some(items: Sequence[int], place: int, count: int) -> list[int]:
 # --- a program written anew -------------------------------------------------------------------------------------------
 
 
-class _Writer:
-    """A program that is being written from an old one, whose values it knows by their old numbers."""
-
-    def __init__(self, inputs: Iterable[Input]) -> None:
-        self.inputs = tuple(inputs)
-        self.calls: list[Call] = []
-        self.count = len(self.inputs)
-        self.numbers: dict[int, Arg] = {}
-
-    def add(self, operator: str, args: tuple[Arg, ...], type_: TensorType, **more: Arg) -> Ref:
-        """A new call with one result."""
-        return self._put(Call(operator, args, tuple(sorted(more.items())), (type_,)))
-
-    def _put(self, call: Call) -> Ref:
-        self.calls.append(call)
-        self.count += len(call.results)
-        return Ref(self.count - len(call.results))
-
-    def copy(self, call: Call, first: int) -> Ref:
-        """A call of the old program, whose first result had this number."""
-        new = self._put(mapped(call, self.numbers))
-        self.numbers |= {first + i: Ref(new.index + i) for i in range(len(call.results))}
-        return new
-
-    def related(self, case: Case, sets: tuple[InputSet, ...] | None = None) -> Related:
-        """The case with what was written as its program, and the old outputs."""
-        returns = [self.numbers[number] for number in case.program.returns]
-        program = Program(
-            self.inputs,
-            tuple(self.calls),
-            tuple(one.index for one in returns if isinstance(one, Ref)),
-            case.program.vocabulary,
-        )
-        new = replace(case, program=program, calls=case.calls if sets is None else sets)
-        return Related(new, tuple(range(len(returns))))
+def _related(case: Case, writer: Rewriter, sets: tuple[InputSet, ...] | None = None) -> Related:
+    """The case with what was written as its program, and the old outputs."""
+    new = replace(case, program=writer.rewritten(), calls=case.calls if sets is None else sets)
+    return Related(new, tuple(range(len(case.program.returns))))
 
 
-def _same_inputs(case: Case) -> _Writer:
-    writer = _Writer(case.program.inputs)
-    writer.numbers = {number: Ref(number) for number in range(writer.count)}
-    return writer
-
-
-def _old(case: Case) -> Iterable[tuple[Call, int]]:
-    return zip(case.program.calls, case.program.firsts(), strict=True)
+def _speaks(case: Case, *operators: str) -> bool:
+    """Whether a case's vocabulary has these operators, which a relation writes."""
+    words = vocabulary(case.program.vocabulary)
+    try:
+        for operator in operators:
+            words.resolve(operator)
+    except ValueError:
+        return False
+    return True
 
 
 def dead_code(case: Case, place: int) -> Related | None:
@@ -192,24 +140,24 @@ def dead_code(case: Case, place: int) -> Related | None:
     """
     types = case.program.types()
     candidates = [number for number, type_ in enumerate(types) if type_ is not None and type_.dtype in _PLAIN]
-    if not candidates:
+    if not candidates or not _speaks(case, "torch.clone", "torch.Tensor.zero_"):
         return None
     chosen = candidates[place % len(candidates)]
-    writer = _same_inputs(case)
+    writer = Rewriter(case.program)
 
     def spoil() -> None:
         type_ = types[chosen]
         assert type_ is not None
-        copied = writer.add("torch.clone", (writer.numbers[chosen],), type_)
-        writer.add("torch.Tensor.zero_", (copied,), type_)
+        copied = writer.call("torch.clone", (writer.numbers[chosen],), type_)
+        writer.call("torch.Tensor.zero_", (copied,), type_)
 
     if chosen < len(case.program.inputs):
         spoil()
-    for call, first in _old(case):
+    for call, first in numbered(case.program):
         writer.copy(call, first)
         if first <= chosen < first + len(call.results):
             spoil()
-    return writer.related(case)
+    return _related(case, writer)
 
 
 def transposed_twice(case: Case, place: int) -> Related | None:
@@ -218,17 +166,17 @@ def transposed_twice(case: Case, place: int) -> Related | None:
     Exactly: the view that results has the input's own memory, offset, sizes and strides.
     """
     candidates = [number for number, given in enumerate(case.program.inputs) if len(given.type.shape) > 1]
-    if not candidates:
+    if not candidates or not _speaks(case, "torch.transpose"):
         return None
     chosen = candidates[place % len(candidates)]
     type_ = case.program.inputs[chosen].type
     one, two, *rest = type_.shape
-    writer = _same_inputs(case)
-    turned = writer.add("torch.transpose", (Ref(chosen), 0, 1), TensorType(type_.dtype, (two, one, *rest)))
-    writer.numbers[chosen] = writer.add("torch.transpose", (turned, 0, 1), type_)
-    for call, first in _old(case):
+    writer = Rewriter(case.program)
+    turned = writer.call("torch.transpose", (Ref(chosen), 0, 1), TensorType(type_.dtype, (two, one, *rest)))
+    writer.numbers[chosen] = writer.call("torch.transpose", (turned, 0, 1), type_)
+    for call, first in numbered(case.program):
         writer.copy(call, first)
-    return writer.related(case)
+    return _related(case, writer)
 
 
 def input_constant(case: Case, place: int) -> Related | None:
@@ -237,31 +185,30 @@ def input_constant(case: Case, place: int) -> Related | None:
     Exactly: the same operations on the same numbers; a compiler that folds constants computes them once, beforehand.
     Only an input in memory of its own, to which nobody writes, and which has no gradient.
     """
-    program = case.program
+    program, words = case.program, vocabulary(case.program.vocabulary)
     if len(program.inputs) < 2 or len(case.calls) != 1:
         return None
-    touched = {number for call in program.calls for number in written(call)} | set(program.returns)
+    touched = {number for call in program.calls for number in words.written(call)} | set(program.returns)
     candidates = [
         number
         for number, view in enumerate(case.calls[0].views)
         if number not in touched and _own(case.calls[0], view) and not _viewed(program, number)
     ]
-    if not candidates:
+    if not candidates or not _speaks(case, "torch.tensor"):
         return None
     chosen = candidates[place % len(candidates)]
     inputs = case.calls[0]
     storage = inputs.storages[inputs.views[chosen].storage]
     type_ = program.inputs[chosen].type
     left = [number for number in range(len(program.inputs)) if number != chosen]
-    writer = _Writer(program.inputs[number] for number in left)
-    writer.numbers = {number: Ref(new) for new, number in enumerate(left)}
+    writer = Rewriter(program, left)
     items = _nested(_items(storage), type_.shape)
-    writer.numbers[chosen] = writer.add("torch.tensor", (items,), type_, dtype=Name(f"torch.{type_.dtype}"))
-    for call, first in _old(case):
+    writer.numbers[chosen] = writer.call("torch.tensor", (items,), type_, dtype=Name(f"torch.{type_.dtype}"))
+    for call, first in numbered(case.program):
         writer.copy(call, first)
     storages = [number for number in range(len(inputs.storages)) if number != inputs.views[chosen].storage]
     views = tuple(replace(inputs.views[n], storage=storages.index(inputs.views[n].storage)) for n in left)
-    return writer.related(case, (InputSet(tuple(inputs.storages[n] for n in storages), views),))
+    return _related(case, writer, (InputSet(tuple(inputs.storages[n] for n in storages), views),))
 
 
 def _own(inputs: InputSet, view: View) -> bool:
@@ -281,11 +228,11 @@ def _own(inputs: InputSet, view: View) -> bool:
 
 def _viewed(program: Program, number: int) -> bool:
     """Whether what follows from an input may be a view of it that somebody writes to, or that is returned."""
-    seen = {number}
+    seen, words = {number}, vocabulary(program.vocabulary)
     for call, first in zip(program.calls, program.firsts(), strict=True):
         if seen.intersection(call.operands()):
             seen.update(range(first, first + len(call.results)))
-            if seen.intersection(written(call)):
+            if seen.intersection(words.written(call)):
                 return True
     return False
 
@@ -320,26 +267,22 @@ def _nested(items: Sequence[bool | int | float | complex], shape: tuple[int, ...
 
 
 def _rewritten(
-    case: Case, place: int, fits: Callable[[Call], bool], write: Callable[[_Writer, Call, Ref], Ref]
+    case: Case, place: int, fits: Callable[[Call], bool], write: Callable[[Rewriter, Call, Ref], Ref]
 ) -> Related | None:
     """One of the calls that fit takes another form; ``write`` is given its first operand, and gives its result."""
     candidates = [position for position, call in enumerate(case.program.calls) if fits(call)]
-    if not candidates:
+    if not candidates or not _speaks(case, "torch.mul", "torch.narrow", "torch.cat"):
         return None
     chosen = candidates[place % len(candidates)]
-    writer = _same_inputs(case)
-    for position, (call, first) in enumerate(_old(case)):
+    writer = Rewriter(case.program)
+    for position, (call, first) in enumerate(numbered(case.program)):
         if position != chosen:
             writer.copy(call, first)
             continue
         operand = writer.numbers[call.operands()[0]]
         assert isinstance(operand, Ref)
-        writer.numbers[first] = write(writer, mapped(call, writer.numbers), operand)
-    return writer.related(case)
-
-
-def _last(call: Call) -> str:
-    return call.operator.rpartition(".")[2]
+        writer.numbers[first] = write(writer, writer.moved(call), operand)
+    return _related(case, writer)
 
 
 def _unary(call: Call, types: Sequence[TensorType | None]) -> tuple[TensorType, TensorType] | None:
@@ -356,23 +299,23 @@ def scaled(case: Case, place: int) -> Related | None:
     Exactly, unless something leaves the format's range: a product with a power of two is not rounded, and commutes with
     each rounding of a sum, a product or a quotient by a number that does not depend on the operand.
     """
-    types = case.program.types()
+    types, words = case.program.types(), vocabulary(case.program.vocabulary)
 
     def fits(call: Call) -> bool:
-        pair = _unary(call, types) if _last(call) in _HOMOGENEOUS and ":" not in call.operator else None
+        pair = _unary(call, types) if words.traits(call.operator).homogeneous else None
         if pair is None or call.operands().count(call.operands()[0]) > 1:
             return False
         given, result = pair
         # A third operand is a bias, which has no factor; a dtype among the arguments rounds elsewhere.
         other = {name for name, _ in call.kwargs} & {"dtype", "out", "inplace", "prepend", "append"}
-        other |= {"inplace"} if _last(call) == "relu" and len(call.args) > 1 else set()
+        other |= {"inplace"} if identify(call.operator).name == "relu" and len(call.args) > 1 else set()
         return given.dtype in _FLOATS and given.dtype == result.dtype and len(call.operands()) < 3 and not other
 
-    def write(writer: _Writer, call: Call, operand: Ref) -> Ref:
+    def write(writer: Rewriter, call: Call, operand: Ref) -> Ref:
         pair = _types_of(call, writer)
-        up = writer.add("torch.mul", (operand, FACTOR), pair[0])
-        result = writer.add(call.operator, (up, *call.args[1:]), pair[1], **dict(call.kwargs))
-        return writer.add("torch.mul", (result, 1 / FACTOR), pair[1])
+        up = writer.call("torch.mul", (operand, FACTOR), pair[0])
+        result = writer.call(call.operator, (up, *call.args[1:]), pair[1], **dict(call.kwargs))
+        return writer.call("torch.mul", (result, 1 / FACTOR), pair[1])
 
     return _rewritten(case, place, fits, write)
 
@@ -383,32 +326,32 @@ def batch_split(case: Case, place: int) -> Related | None:
     Up to rounding: each element depends on the same element alone; but a vectorised loop and its tail may compute it
     with another last digit.
     """
-    types = case.program.types()
+    types, words = case.program.types(), vocabulary(case.program.vocabulary)
     if len({tuple(view.shape for view in inputs.views) for inputs in case.calls}) > 1:
         return None  # where to cut depends on the sizes
 
     def fits(call: Call) -> bool:
-        pair = _unary(call, types) if _last(call) in _ELEMENTWISE and ":" not in call.operator else None
+        pair = _unary(call, types) if words.traits(call.operator).elementwise else None
         if pair is None or len(call.args) > 1 or call.kwargs:
             return False
         given, result = pair
         return given.shape == result.shape and bool(given.shape) and given.shape[0] > 1
 
-    def write(writer: _Writer, call: Call, operand: Ref) -> Ref:
+    def write(writer: Rewriter, call: Call, operand: Ref) -> Ref:
         given, result = _types_of(call, writer)
         size, *rest = given.shape
         middle = (size + 1) // 2
         halves = []
         for start, length in ((0, middle), (middle, size - middle)):
-            part = writer.add("torch.narrow", (operand, 0, start, length), TensorType(given.dtype, (length, *rest)))
-            halves.append(writer.add(call.operator, (part,), TensorType(result.dtype, (length, *rest))))
-        return writer.add("torch.cat", (tuple(halves), 0), result)
+            part = writer.call("torch.narrow", (operand, 0, start, length), TensorType(given.dtype, (length, *rest)))
+            halves.append(writer.call(call.operator, (part,), TensorType(result.dtype, (length, *rest))))
+        return writer.call("torch.cat", (tuple(halves), 0), result)
 
     return _rewritten(case, place, fits, write)
 
 
-def _types_of(call: Call, writer: _Writer) -> tuple[TensorType, TensorType]:
-    pair = _unary(call, Program(writer.inputs, tuple(writer.calls), ()).types())
+def _types_of(call: Call, writer: Rewriter) -> tuple[TensorType, TensorType]:
+    pair = _unary(call, writer.types)
     assert pair is not None
     return pair
 

@@ -11,103 +11,49 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from shakeout.corpus.program import Call
+from shakeout.corpus.vocabularies import Vocabulary
+from shakeout.corpus.vocabularies.traits import Addition
 from shakeout.oracles.exactness import majorised
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["adds", "doubtful", "transforms", "waves"]
-
-#: Sums of products: the same operator on magnitudes bounds each of their partial sums.
-_PRODUCTS = frozenset(
-    "sum nansum cumsum trace mm matmul __matmul__ __rmatmul__ bmm mv dot inner addmm addmv addr addbmm baddbmm linear "
-    "bilinear tensordot chain_matmul multi_dot vdot vecdot conv1d conv2d conv3d conv_transpose1d conv_transpose2d "
-    "conv_transpose3d index_add scatter_add cumsum_ addmm_ addmv_ addbmm_ baddbmm_ index_add_ scatter_add_".split()
-)
-
-#: Products of many factors: those above one bound each partial product, and so do those below.
-_FACTORS = frozenset("prod cumprod cumprod_".split())
-
-#: Linear in their operands, with coefficients of magnitude one at most.
-_LINEAR = frozenset(
-    "fft ifft fft2 ifft2 fftn ifftn rfft irfft rfft2 irfft2 rfftn irfftn hfft ihfft hfft2 ihfft2 hfftn ihfftn stft "
-    "istft mean nanmean avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d "
-    "interpolate upsample upsample_bilinear logsumexp logcumsumexp l1_loss smooth_l1_loss huber_loss".split()
-)
-
-#: Made of sums of squares or of products of two differences.
-_SQUARES = frozenset(
-    "var std var_mean std_mean norm vector_norm matrix_norm dist cdist pairwise_distance cosine_similarity normalize "
-    "cov corrcoef trapz trapezoid cumulative_trapezoid mse_loss batch_norm layer_norm group_norm instance_norm "
-    "rms_norm local_response_norm renorm cross lp_pool1d lp_pool2d lp_pool3d".split()
-)
-
-#: Fourier transforms and covariances, which take whole numbers as well, and round them in the default dtype.
-_TRANSFORMS = frozenset(name for name in _LINEAR if "fft" in name) | {"cov", "corrcoef"}
-
-#: Windows: sums of waves of a height of about one, that cancel at the ends.
-_WAVES = frozenset(
-    "hann hamming blackman nuttall bartlett cosine general_cosine general_hamming hann_window hamming_window "
-    "blackman_window bartlett_window".split()
-)
-
-_ALL = _PRODUCTS | _FACTORS | _LINEAR | _SQUARES
+__all__ = ["doubtful"]
 
 #: Of the largest number: what a bound is below, no order of its terms comes near.
 _ROOM = 0.125
 
 
-def _last(operator: str) -> str:
-    return "" if ":" in operator else operator.rpartition(".")[2]
-
-
-def adds(operator: str) -> bool:
-    """Whether an operator adds up, or multiplies, many terms."""
-    return _last(operator) in _ALL
-
-
-def transforms(operator: str) -> bool:
-    """Whether an operator takes whole numbers, and adds them up in floating point."""
-    return _last(operator) in _TRANSFORMS
-
-
-def waves(operator: str) -> bool:
-    """Whether an operator makes sums of terms of magnitude one, and rounds at that magnitude whatever is left."""
-    return _last(operator) in _WAVES
-
-
-def doubtful(
-    operation: Call, values: Sequence[Any], run: Callable[[Call, Sequence[Any]], list[Any]]
-) -> list[torch.Tensor | None]:
+def doubtful(operation: Call, values: Sequence[Any], words: Vocabulary) -> list[torch.Tensor | None]:
     """Of each result, which elements another order may make infinite or no number; None for a result without any.
 
     Operands that are no numbers themselves count as zero: what becomes of those is the same in every order.
 
     Args:
-        operation: a call of an operator that ``adds``.
+        operation: a call of an operator whose trait ``addition`` says of what it adds up, or multiplies, many terms.
         values: its program's, by number, before the call.
-        run: runs a call on values.
+        words: the vocabulary of the operator.
     """
     import torch
 
     operands = {n: values[n] for n in operation.operands() if _floats(values[n])}
     sizes = {n: _magnitude(tensor.detach()) for n, tensor in operands.items()}
-    last = _last(operation.operator)
+    added = words.traits(operation.operator).addition
     with torch.no_grad():
-        if last in _PRODUCTS or last in _FACTORS:
-            if not any(_large(size, last) for size in sizes.values()):
+        if added in ("products", "factors"):
+            if not any(_large(size, added) for size in sizes.values()):
                 return []
             try:
-                bounds = _bounds(operation, values, sizes, run)
+                bounds = _bounds(operation, values, sizes, words)
             except Exception:
                 return []  # not every operator takes magnitudes, and without a bound nothing is in doubt
             return [None if bound is None else _beyond(bound) for bound in bounds]
         limits = [torch.finfo(size.dtype).max for size in sizes.values()]
-        totals = [float((s.double() ** (2 if last in _SQUARES else 1)).sum()) for s in sizes.values()]
+        totals = [float((s.double() ** (2 if added == "squares" else 1)).sum()) for s in sizes.values()]
         if all(total < _ROOM * limit for total, limit in zip(totals, limits, strict=True)):
             return []
         everything = torch.ones((), dtype=torch.bool)
-        return [everything if _floats(result) else None for result in run(operation, _copies(values, operands))]
+        return [everything if _floats(result) else None for result in words.call(operation, _copies(values, operands))]
 
 
 def _floats(value: Any) -> bool:
@@ -126,7 +72,7 @@ def _magnitude(tensor: torch.Tensor) -> torch.Tensor:
     return torch.where(torch.isfinite(plain), size, 0.0)
 
 
-def _large(size: torch.Tensor, last: str) -> bool:
+def _large(size: torch.Tensor, added: Addition) -> bool:
     """Whether there can be any overflow at all, or underflow of a product."""
     import torch
 
@@ -135,7 +81,7 @@ def _large(size: torch.Tensor, last: str) -> bool:
     limits = torch.finfo(size.dtype)
     least, most = float(size.min()), float(size.max())
     room = float(limits.max ** (1 / 3))
-    if last in _FACTORS:
+    if added == "factors":
         room = float(limits.max ** (1 / max(1, size.numel())))
         return most > room or least < float(limits.tiny ** (1 / max(1, size.numel())))
     return most > room / max(1, size.numel())
@@ -150,16 +96,16 @@ def _bounds(
     operation: Call,
     values: Sequence[Any],
     sizes: dict[int, torch.Tensor],
-    run: Callable[[Call, Sequence[Any]], list[Any]],
+    words: Vocabulary,
 ) -> list[torch.Tensor | None]:
     """A bound of every partial sum or product of each element, infinite where a product may vanish on the way."""
     import torch
 
     def at(change: Callable[[torch.Tensor], torch.Tensor]) -> list[Any]:
         like = {n: change(size).to(values[n].dtype) for n, size in sizes.items()}
-        return run(majorised(operation), [like.get(n, value) for n, value in enumerate(values)])
+        return words.call(majorised(operation, words), [like.get(n, value) for n, value in enumerate(values)])
 
-    if _last(operation.operator) not in _FACTORS:
+    if words.traits(operation.operator).addition != "factors":
         return [bound if _floats(bound) else None for bound in at(lambda size: size)]
     above, below = at(lambda size: size.clamp(min=1)), at(lambda size: size.clamp(max=1))
     return [

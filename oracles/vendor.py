@@ -9,7 +9,7 @@ whether something is wrong. It says how a finding stands in the eyes of the pers
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +17,7 @@ from shakeout.corpus.case import Case
 from shakeout.corpus.observation import PARTS
 from shakeout.corpus.program import Call
 from shakeout.corpus.vocabularies import vocabulary
+from shakeout.corpus.vocabularies.traits import Traits
 from shakeout.oracles import tolerance
 from shakeout.oracles.difference import pairs, same_values
 from shakeout.oracles.verdict import REFERENCE, SUBJECT, Answers, Question, Verdict
@@ -31,11 +32,6 @@ _ORDINARY = frozenset(("float32", "int64", "bool", "float16", "bfloat16", "int32
 
 #: Calls of more operators than this are nobody's first example.
 _SHORT = 10
-
-#: Operators that give places only, and where the dimension stands among the arguments of those that give places at all.
-_PLACES_ONLY = frozenset("argmax argmin argsort".split())
-_DIMENSION = {"topk": 2, "kthvalue": 2}
-_WHOLE = frozenset("argmax argmin".split())
 
 #: A result that is off by no more than this multiple of eager's own error is no worse than eager.
 _NO_WORSE = 2.0
@@ -92,6 +88,13 @@ class Points:
             "objections": list(self.objections),
             "reportable": self.reportable,
         }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Points:
+        """Read what ``to_json`` wrote; what it derived is derived anew."""
+        names = [name for name in cls.__slots__ if name in data]
+        own: dict[str, Any] = {name: tuple(v) if isinstance(v := data[name], list) else v for name in names}
+        return cls(**own)
 
 
 def questions(case: Case, verdict: Verdict, answers: Answers) -> tuple[Question, ...]:
@@ -161,12 +164,8 @@ def unusual(case: Case) -> tuple[str, ...]:
 
 def _private(case: Case, operator: str) -> bool:
     """Whether an operator is one that programs are not written with."""
-    last = operator.rpartition(".")[2]
-    return (
-        operator.startswith("torch.ops.")
-        or (last.startswith("_") and not last.startswith("__"))
-        or "strides" in _hazards(case, operator)
-    )
+    traits = _traits(case, operator)
+    return traits.internal or traits.plain
 
 
 # --- values -----------------------------------------------------------------------------------------------------------
@@ -209,14 +208,12 @@ def _tensor(answers: Answers, question: Question, part: str, number: int, positi
 # --- random numbers ---------------------------------------------------------------------------------------------------
 
 
-def _hazards(case: Case, operator: str) -> frozenset[str]:
-    """What an operator declares; a vocabulary need not declare anything."""
-    declared = getattr(vocabulary(case.program.vocabulary), "hazards", None)
-    return frozenset() if declared is None else declared(operator)
+def _traits(case: Case, operator: str) -> Traits:
+    return vocabulary(case.program.vocabulary).traits(operator)
 
 
 def _draws(case: Case) -> bool:
-    return any("random" in _hazards(case, operator) for operator in case.program.operators())
+    return any(_traits(case, operator).random for operator in case.program.operators())
 
 
 def _random(answers: Answers) -> Random:
@@ -272,13 +269,13 @@ def _gives_place(case: Case, value: int) -> Call | None:
     assert position is not None
     call = program.calls[position]
     type_ = program.types()[value]
-    last = call.operator.rpartition(".")[2]
+    traits = _traits(case, call.operator)
     if type_ is None or type_.dtype != "int64":
         return None
-    if last in _PLACES_ONLY:
+    if traits.places:
         return call
     nth = value - program.firsts()[position]
-    return call if nth > 0 and "ties" in _hazards(case, call.operator) else None
+    return call if nth > 0 and traits.ties else None
 
 
 def _tied(case: Case, call: Call, answers: Answers) -> bool:
@@ -289,15 +286,16 @@ def _tied(case: Case, call: Call, answers: Answers) -> bool:
         operand = _tensor(answers, Question("operand", call.operands()[0]), "output", number, 0)
         if want is None or got is None or want.shape != got.shape or operand is None:
             continue
-        if _gives_place(case, case.program.returns[position]) is call and not _equal_there(call, operand, want, got):
+        if _gives_place(case, case.program.returns[position]) is call and not _equal_there(
+            case, call, operand, want, got
+        ):
             return False
     return True
 
 
-def _equal_there(call: Call, operand: torch.Tensor, want: torch.Tensor, got: torch.Tensor) -> bool:
+def _equal_there(case: Case, call: Call, operand: torch.Tensor, want: torch.Tensor, got: torch.Tensor) -> bool:
     """Whether an operand has the same elements at the places wanted and found."""
-    last = call.operator.rpartition(".")[2]
-    dim = _dimension(call, last)
+    dim = _dimension(call, _traits(case, call.operator))
     if dim is None:
         operand, want, got, dim = operand.flatten(), want.flatten(), got.flatten(), 0
     elif want.dim() < operand.dim():
@@ -310,9 +308,9 @@ def _equal_there(call: Call, operand: torch.Tensor, want: torch.Tensor, got: tor
     return same_values(operand.gather(dim, want), operand.gather(dim, got))
 
 
-def _dimension(call: Call, last: str) -> int | None:
+def _dimension(call: Call, traits: Traits) -> int | None:
     """Along which dimension an operator looks; None for all of them."""
-    place = _DIMENSION.get(last, 1)
+    place = traits.dimension
     given: Sequence[Any] = call.args
     named = dict(call.kwargs)
     for name in ("dim", "axis"):
@@ -320,4 +318,4 @@ def _dimension(call: Call, last: str) -> int | None:
             return int(named[name])  # type: ignore[arg-type]
     if len(given) > place and isinstance(given[place], int) and not isinstance(given[place], bool):
         return int(given[place])
-    return None if last in _WHOLE else -1
+    return None if traits.whole else -1

@@ -1,7 +1,8 @@
 """Verdicts, and what an oracle is.
 
 An oracle never runs anything. It says which observations it needs (questions), sees them (answers) and judges, or
-asks again. ``fail`` outranks ``unknown``, which outranks ``pass``; ``infra`` stands apart and is never a finding.
+asks again. ``fail`` outranks ``infra``, which outranks ``unknown``, which outranks ``pass``; only ``fail`` is a
+finding.
 """
 
 from __future__ import annotations
@@ -23,14 +24,13 @@ class Outcome(enum.StrEnum):
     PASS = "pass"
     FAIL = "fail"
     UNKNOWN = "unknown"
-    INFRA = "infra"
 
 
-_RANK = {Outcome.PASS: 0, Outcome.UNKNOWN: 1, Outcome.INFRA: 2, Outcome.FAIL: 3}
+_RANK = {Outcome.PASS: 0, Outcome.UNKNOWN: 1, Outcome.FAIL: 2}
 
 
 def merge(outcomes: Iterable[Outcome]) -> Outcome:
-    """The outcome of several: any failure fails, else infrastructure, else doubt."""
+    """The outcome of several: any failure fails, else doubt."""
     return max(outcomes, key=_RANK.__getitem__, default=Outcome.PASS)
 
 
@@ -44,11 +44,23 @@ class Question:
     uninitialised memory is filled with NaN: a program whose meaning is defined does not notice either. ``reseeded`` is
     the reference from another random state. ``operand`` is the reference that returns value ``number`` of the program
     alone. ``exact`` is the reference in double precision where all of its results are proven to be exact. ``parent`` is
-    what the reference showed of the case that a metamorphic relation changed.
+    what the reference showed of the case that a metamorphic relation changed. ``alone`` and ``reference alone`` are the
+    two runs of input set ``number`` as the only call.
     """
 
     what: Literal[
-        "reference", "subject", "baseline", "replica", "relaid", "poisoned", "reseeded", "operand", "exact", "parent"
+        "reference",
+        "subject",
+        "baseline",
+        "replica",
+        "relaid",
+        "poisoned",
+        "reseeded",
+        "operand",
+        "exact",
+        "parent",
+        "alone",
+        "reference alone",
     ]
     number: int = 0
 
@@ -89,6 +101,11 @@ class Verdict:
             "place": self.place,
             "evidence": dict(self.evidence),
         }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Verdict:
+        """Read what ``to_json`` wrote."""
+        return cls(**{**data, "outcome": Outcome(data["outcome"])})
 
 
 class Oracle(Protocol):

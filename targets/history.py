@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 
 
-def copies(tensors):
+def copies(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """Tensors with the same windows on copies of the same storages."""
     made, storages = [], {}
     for t in tensors:
         key = t.untyped_storage()._cdata
         if key not in storages:
-            storages[key] = t.untyped_storage().clone()
+            storages[key] = t.untyped_storage().clone()  # type: ignore[no-untyped-call]
         window = torch.empty(0, dtype=t.dtype, device=t.device)
         window.set_(storages[key], t.storage_offset(), t.size(), t.stride())
         made.append(window.requires_grad_(t.requires_grad))
@@ -27,7 +30,7 @@ def copies(tensors):
 
 
 @contextlib.contextmanager
-def changed(read, write, value):
+def changed(read: Callable[[], Any], write: Callable[[Any], Any], value: Any) -> Iterator[None]:
     """A state of the process that is another one meanwhile."""
     before = read()
     write(value)
@@ -37,7 +40,7 @@ def changed(read, write, value):
         write(before)
 
 
-def otherwise(what, function):
+def otherwise(what: str, function: Any) -> AbstractContextManager[Any]:
     """The state of an earlier call, by the name of the history."""
     if what == "gradients":
         return torch.set_grad_enabled(not torch.is_grad_enabled())
@@ -59,21 +62,21 @@ def otherwise(what, function):
     return contextlib.nullcontext()
 
 
-def switched(function):
+def switched(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function with a switch in Python: on, its outputs come in the opposite order, and twice."""
     switch = [False]
 
-    def program(*given):
+    def program(*given: torch.Tensor) -> Any:
         outputs = tuple(function(*given))
         return (*outputs[::-1], *outputs) if switch[0] else outputs
 
-    program.switch = switch
-    program.parameters = function.parameters if isinstance(function, torch.nn.Module) else lambda: ()
+    program.switch = switch  # type: ignore[attr-defined]
+    program.parameters = function.parameters if isinstance(function, torch.nn.Module) else lambda: ()  # type: ignore[attr-defined]
     return program
 
 
 @contextlib.contextmanager
-def cached():
+def cached() -> Iterator[None]:
     """Inductor's and AOTAutograd's caches on disk are used meanwhile, whatever the environment says."""
     import torch._functorch.config as functorch
     import torch._inductor.config as inductor
@@ -88,12 +91,12 @@ def cached():
         yield
 
 
-def after(function, compiled, what):
+def after(function: Callable[..., Any], compiled: Callable[..., Any], what: str) -> Callable[..., Any]:
     """The artefact, called once before its first call, on copies and under another state."""
     parameters = list(getattr(function, "parameters", tuple)())
-    called = []
+    called: list[str] = []
 
-    def run(*given):
+    def run(*given: torch.Tensor) -> Any:
         if not called:
             called.append(what)
             state = torch.default_generator.get_state()
@@ -108,5 +111,5 @@ def after(function, compiled, what):
         return compiled(*given)
 
     if what == "warm_cache":
-        run.around = cached
+        run.around = cached  # type: ignore[attr-defined]
     return run

@@ -11,13 +11,15 @@ import os
 import re
 import tempfile
 import warnings
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import torch
 
 from shakeout.targets.staged import KEPT, Declined, export_declined, exported, functional, stage
 
 
-def elements():
+def elements() -> dict[torch.dtype, int]:
     """Each dtype's number in ONNX (``onnx.TensorProto.DataType``)."""
     return {
         torch.float32: 1,
@@ -40,7 +42,9 @@ def elements():
     }
 
 
-def onnx_model(function, given, optimize=True, opset=None):
+def onnx_model(
+    function: Callable[..., Any], given: Sequence[torch.Tensor], optimize: bool = True, opset: int | None = None
+) -> Any:
     """The ONNX model that torch.onnx makes of the exported program; kept for other settings of the same program."""
     key = f"ONNX model, optimize={optimize}, opset={opset}"
     if key not in KEPT:
@@ -51,13 +55,13 @@ def onnx_model(function, given, optimize=True, opset=None):
                 logging.getLogger(name).setLevel(logging.ERROR)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                options = {} if opset is None else {"opset_version": opset}
+                options: dict[str, Any] = {} if opset is None else {"opset_version": opset}
                 made = torch.onnx.export(program, dynamo=True, optimize=optimize, verbose=False, **options)
-                KEPT[key] = made.model_proto
+                KEPT[key] = made.model_proto  # type: ignore[union-attr]
     return KEPT[key]
 
 
-def pairs(given):
+def pairs(given: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """Row-major copies that ONNX has a type for: complex numbers become pairs."""
     flat = [torch.view_as_real(t.resolve_conj()) if t.is_complex() else t for t in given]
     for t in flat:
@@ -66,13 +70,20 @@ def pairs(given):
     return [t.detach().resolve_neg().clone(memory_format=torch.contiguous_format) for t in flat]
 
 
-def complex_outputs(program):
+def complex_outputs(program: torch.export.ExportedProgram) -> list[int]:
     """The positions of an exported program's complex outputs."""
     returned = next(node for node in program.graph.nodes if node.op == "output").args[0]
     return [i for i, node in enumerate(returned) if isinstance(node, torch.fx.Node) and node.meta["val"].is_complex()]
 
 
-def ort_session(model, level="ALL", options=(), entries=(), disabled=(), saved=None):
+def ort_session(
+    model: Any,
+    level: str = "ALL",
+    options: Sequence[tuple[str, Any]] = (),
+    entries: Sequence[tuple[str, str]] = (),
+    disabled: Sequence[str] = (),
+    saved: str | None = None,
+) -> Any:
     """A session for the model on the CPU.
 
     ``options`` are attributes of the session's options, ``entries`` its configuration, ``disabled`` the optimisers that
@@ -106,7 +117,7 @@ def ort_session(model, level="ALL", options=(), entries=(), disabled=(), saved=N
     return onnxruntime.InferenceSession(model, settings, **knobs)
 
 
-def onnx_lacks_type(model, text):
+def onnx_lacks_type(model: Any, text: str) -> bool:
     """Whether a model was rejected because ONNX's operator takes only other dtypes of the same kind.
 
     That is a limit of ONNX, like an operator that it does not have. Where it takes no dtype of the kind (a sine of
@@ -119,7 +130,7 @@ def onnx_lacks_type(model, text):
     if found is None or not onnx.defs.has(found[3], version):
         return False
 
-    def family(dtype):
+    def family(dtype: str) -> str:
         return "float" if "float" in dtype or dtype == "double" else "int" if "int" in dtype else dtype
 
     formal = onnx.defs.get_schema(found[3], version).inputs
@@ -131,7 +142,7 @@ def onnx_lacks_type(model, text):
     return found[1] not in taken and family(found[1]) in map(family, taken)
 
 
-def ort_compiled(model, **knobs):
+def ort_compiled(model: Any, **knobs: Any) -> Any:
     """``ort_session``; where it raises, and the model breaks ONNX's own rules, that is the exporter's fault."""
     import onnx
 
@@ -144,11 +155,11 @@ def ort_compiled(model, **knobs):
             try:
                 onnx.checker.check_model(model, full_check=True)
             except Exception:
-                error.stage = "torch.onnx"
+                error.stage = "torch.onnx"  # type: ignore[attr-defined]
             raise
 
 
-def ort_run(session, given, complexes=()):
+def ort_run(session: Any, given: Sequence[torch.Tensor], complexes: Collection[int] = ()) -> list[torch.Tensor]:
     """Run a session on tensors of any dtype; the outputs are copied out, and ``complexes`` among them joined."""
     import onnxruntime
 
@@ -175,7 +186,7 @@ def ort_run(session, given, complexes=()):
     return outputs
 
 
-def onnx_reference(model, given, complexes=()):
+def onnx_reference(model: Any, given: Sequence[torch.Tensor], complexes: Collection[int] = ()) -> list[torch.Tensor]:
     """Run a model on ONNX's reference evaluator, which is NumPy."""
     import onnx.reference
 
@@ -195,7 +206,9 @@ def onnx_reference(model, given, complexes=()):
     return outputs
 
 
-def onnx_agreed(model, given, complexes, meant):
+def onnx_agreed(
+    model: Any, given: Sequence[torch.Tensor], complexes: Collection[int], meant: Sequence[torch.Tensor]
+) -> list[torch.Tensor]:
     """What the model means: the outputs on which ONNX's evaluator and the unoptimised session agree.
 
     One of the two may have a bug of its own. An output on which they disagree is given as it is ``meant``, so that
@@ -205,7 +218,7 @@ def onnx_agreed(model, given, complexes, meant):
     try:
         others = onnx_reference(model, given, complexes)
     except Exception:  # it does not have every operator
-        others = [None] * len(said)
+        others = [None] * len(said)  # type: ignore[list-item]
     outputs = []
     for info, one, other, right in zip(model.graph.output, said, others, meant, strict=True):
         wide = torch.complex128 if one.is_complex() else torch.float64
@@ -222,25 +235,27 @@ def onnx_agreed(model, given, complexes, meant):
     return outputs
 
 
-def onnx_stages(program, model, complexes):
+def onnx_stages(
+    program: torch.export.ExportedProgram, model: Any, complexes: Collection[int]
+) -> list[tuple[str, Callable[..., list[torch.Tensor]]]]:
     """The forms of the program on its way to the optimised session; each is made when it is first run."""
-    made = []
+    made: list[Any] = []
 
-    def run_program(*given):
+    def run_program(*given: torch.Tensor) -> Any:
         if not made:
             made.append(program.module())
         return made[0](*given)
 
-    def run_model(*given):
+    def run_model(*given: torch.Tensor) -> Any:
         return onnx_agreed(model, given, complexes, run_program(*given))
 
-    def run_unoptimised(*given):
+    def run_unoptimised(*given: torch.Tensor) -> Any:
         return ort_run(ort_session(model, "NONE"), given, complexes)
 
     return [("exported program", run_program), ("ONNX model", run_model), ("unoptimised session", run_unoptimised)]
 
 
-def onnx_declined(error):
+def onnx_declined(error: BaseException | None) -> bool:
     """Whether torch.export, torch.onnx or the runtime says that it does not take the program."""
     while error is not None:
         name, text = type(error).__name__, str(error)

@@ -6,21 +6,23 @@ import ctypes
 import os
 import sys
 import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 
 from shakeout.targets.staged import KEPT, Declined, export_declined, exported, functional, stage, varying
 
 
-def openvino_loaded():
+def openvino_loaded() -> Any:
     """The package, without its usage statistics, which it sends over the network from threads."""
-    sys.modules.setdefault("openvino_telemetry", None)
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 
     return openvino
 
 
-def openvino_types():
+def openvino_types() -> dict[torch.dtype, str]:
     """Each dtype's name in OpenVINO."""
     names = {"bool": "boolean", "uint8": "u8", "int8": "i8", "int16": "i16", "int32": "i32", "int64": "i64"}
     names |= {"uint16": "u16", "uint32": "u32", "uint64": "u64", "float16": "f16", "bfloat16": "bf16"}
@@ -34,7 +36,7 @@ class Narrowed(torch.fx.Interpreter):
     It computes in float32 and int32; what an overflow of an integer gives is left open by OpenVINO's operators.
     """
 
-    def run_node(self, n):
+    def run_node(self, n: torch.fx.Node) -> Any:
         """Look at each result."""
         result = super().run_node(n)
         for t in result if isinstance(result, (list, tuple)) else [result]:
@@ -50,12 +52,12 @@ class Narrowed(torch.fx.Interpreter):
             raise Declined("an integer overflows, and OpenVINO leaves open what that gives")
         return result
 
-    def overflows(self, n, result):
+    def overflows(self, n: torch.fx.Node, result: torch.Tensor) -> bool:
         """Whether an operator, or one of those that it is made of, gives something else if integers have 64 bits."""
         whole = (torch.uint8, torch.int8, torch.int16, torch.int32)
         widened = []
 
-        def widen(value):
+        def widen(value: Any) -> Any:
             if (value.dtype if isinstance(value, torch.Tensor) else value) not in whole:
                 return value
             widened.append(value)
@@ -65,7 +67,7 @@ class Narrowed(torch.fx.Interpreter):
         if not widened or "bitwise" in str(n.target) or "shift" in str(n.target):
             return False
         try:
-            wide = n.target(*args, **kwargs)
+            wide = n.target(*args, **kwargs)  # type: ignore[operator]
         except Exception:  # an operator that takes no other type
             return False
         if wide.shape != result.shape:
@@ -75,7 +77,7 @@ class Narrowed(torch.fx.Interpreter):
         return result.is_floating_point() and not torch.allclose(wide.to(result.dtype), result, 1e-2, equal_nan=True)
 
 
-def openvino_taken(function, given):
+def openvino_taken(function: Callable[..., Any], given: Sequence[torch.Tensor]) -> None:
     """Decline a program that the CPU plugin cannot compute for these arguments."""
     program = functional(exported(function, given))
     with stage("exported program"), torch.no_grad():
@@ -85,7 +87,7 @@ def openvino_taken(function, given):
         KEPT["narrowed"].run(*[t.detach() for t in given])
 
 
-def openvino_model(function, given):
+def openvino_model(function: Callable[..., Any], given: Sequence[torch.Tensor]) -> Any:
     """The OpenVINO model of the exported program; kept for other settings of the same program."""
     if "OpenVINO model" not in KEPT:
         program = exported(function, given)
@@ -95,7 +97,13 @@ def openvino_model(function, given):
     return KEPT["OpenVINO model"]
 
 
-def openvino_compiled(model, given, config=(), static=False, reload=None):
+def openvino_compiled(
+    model: Any,
+    given: Sequence[torch.Tensor],
+    config: Mapping[str, Any] | Sequence[tuple[str, Any]] = (),
+    static: bool = False,
+    reload: str | None = None,
+) -> Any:
     """An inference request of the model on the CPU.
 
     ``static`` gives the model the sizes of the arguments, ``reload`` (ir, blob) is a format in which the model is saved
@@ -122,7 +130,7 @@ def openvino_compiled(model, given, config=(), static=False, reload=None):
         return compiled.create_infer_request()
 
 
-def openvino_chosen(ports, given):
+def openvino_chosen(ports: Sequence[Any], given: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """The argument of each input of a model: the converter leaves out those that no result is computed from."""
     if len(ports) == len(given):
         return list(given)
@@ -133,7 +141,7 @@ def openvino_chosen(ports, given):
         raise Declined("OpenVINO's converter leaves out inputs, and gives others another name") from None
 
 
-def openvino_fed(ports, given):
+def openvino_fed(ports: Sequence[Any], given: Sequence[torch.Tensor]) -> list[Any]:
     """Tensors of any layout as OpenVINO's, which own their memory, for the inputs of a model."""
     openvino = openvino_loaded()
     fed = []
@@ -144,7 +152,7 @@ def openvino_fed(ports, given):
     return fed
 
 
-def openvino_read(tensors):
+def openvino_read(tensors: Sequence[Any]) -> list[torch.Tensor]:
     """Copies of OpenVINO's tensors."""
     dtypes = {name: dtype for dtype, name in openvino_types().items()}
     outputs = []
@@ -154,7 +162,7 @@ def openvino_read(tensors):
     return outputs
 
 
-def openvino_run(request, given, waiting=False):
+def openvino_run(request: Any, given: Sequence[torch.Tensor], waiting: bool = False) -> list[torch.Tensor]:
     """Run an inference request; with ``waiting``, in the background."""
     feeds = openvino_fed(request.model_inputs, given)
     for i, t in enumerate(feeds):
@@ -167,14 +175,14 @@ def openvino_run(request, given, waiting=False):
     return openvino_read([request.get_output_tensor(i) for i in range(len(request.model_outputs))])
 
 
-def openvino_stages(model):
+def openvino_stages(model: Any) -> list[tuple[str, Callable[..., list[torch.Tensor]]]]:
     """The forms of the program on its way to the compiled model; each is made when it is first run."""
-    made = {}
+    made: dict[str, Any] = {}
 
-    def program(*given):
+    def program(*given: torch.Tensor) -> Any:
         return (made.get("program") or made.setdefault("program", KEPT["functional"].module()))(*given)
 
-    def evaluated(*given):
+    def evaluated(*given: torch.Tensor) -> Any:
         openvino = openvino_loaded()
         outputs = [openvino.Tensor(o.get_element_type(), openvino.Shape([0])) for o in model.outputs]
         if not model.evaluate(outputs, openvino_fed(model.inputs, given)):
@@ -184,7 +192,7 @@ def openvino_stages(model):
     return [("exported program", program), ("OpenVINO model", evaluated)]
 
 
-def openvino_declined(error):
+def openvino_declined(error: BaseException | None) -> bool:
     """Whether torch.export, the converter or the plugin says that it does not take the program."""
     said = ("No conversion rule found", "not supported", "Not Implemented", "not implemented")
     while error is not None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
+
+from shakeout.corpus.source import source_of
 
 __all__ = ["loaded", "run_once", "staged", "wrapped"]
 
@@ -13,11 +13,6 @@ __all__ = ["loaded", "run_once", "staged", "wrapped"]
 _STATE = """KEPT = {}  # what other settings of the same program may use again
 SPENT = {}  # seconds by stage
 STAGES = []  # intermediate forms of the program that can be run: name, function of the same arguments"""
-
-
-@functools.cache
-def _source(function: Callable[..., Any]) -> str:
-    return inspect.getsource(function).rstrip()
 
 
 def staged(body: str, *functions: Callable[..., Any], imports: Sequence[str] = ()) -> str:
@@ -32,7 +27,7 @@ def staged(body: str, *functions: Callable[..., Any], imports: Sequence[str] = (
 
     shared = (Declined, stage, Exportable, varying, exported, functional, export_declined)
     head = "\n".join(sorted({"import contextlib", "import time", "import warnings", *imports}))
-    return "\n\n\n".join([head, _STATE, *map(_source, (*shared, *functions)), body.rstrip()]) + "\n"
+    return "\n\n\n".join([head, _STATE, *map(source_of, (*shared, *functions)), body.rstrip()]) + "\n"
 
 
 def wrapped(call: str, declined: str, history: str = "", sanitizer: str = "") -> str:
@@ -62,7 +57,7 @@ def wrapped(call: str, declined: str, history: str = "", sanitizer: str = "") ->
         call = f"guarded({call}, {sanitizer!r})"
     body = ["def prepare(function):", *(f"    {line}" for line in (*lines, "torch.compiler.reset()", f"return {call}"))]
     head = "\n".join(f"import {name}" for name in sorted(imports))
-    return "\n\n\n".join([head, *map(_source, used), "\n".join(body), declined]) + "\n"
+    return "\n\n\n".join([head, *map(source_of, used), "\n".join(body), declined]) + "\n"
 
 
 def loaded(text: str) -> dict[str, Any]:

@@ -11,13 +11,15 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any
 
 
 class SanitizerReport(Exception):
     """What a sanitizer has to say of a kernel."""
 
 
-def checks(kind):
+def checks(kind: str) -> list[str]:
     """The compiler's flags for a sanitizer, which reports and goes on.
 
     ``address``: reads and writes outside of a tensor's memory, or after it was freed. ``undefined``: what C++ leaves
@@ -27,7 +29,7 @@ def checks(kind):
     return flags + ["fno-sanitize=signed-integer-overflow,shift,vptr"] * (kind == "undefined")
 
 
-def runtime(name):
+def runtime(name: str) -> str:
     """The path of a sanitizer's runtime library, from the compiler; nothing if it has none."""
     compiler = os.environ.get("CXX", "g++")
     told = subprocess.run([compiler, f"-print-file-name={name}"], capture_output=True, text=True, check=False)
@@ -35,7 +37,7 @@ def runtime(name):
     return path if os.path.isabs(told.stdout.strip()) and os.path.exists(path) else ""
 
 
-def process_environment(kind):
+def process_environment(kind: Any) -> dict[str, str]:
     """What the environment of a process must hold from its start for a sanitizer to see all memory."""
     if kind != "address" or not runtime("libasan.so"):
         return {}
@@ -47,7 +49,7 @@ def process_environment(kind):
     return {"LD_PRELOAD": f"{runtime('libasan.so')}:{runtime('libstdc++.so')}", "ASAN_OPTIONS": options}
 
 
-def preloaded(kind):
+def preloaded(kind: str) -> None:
     """Make sure that the sanitizer's runtime came first: a script starts again with it, a worker cannot."""
     with open("/proc/self/maps") as maps:
         here = "libasan" in maps.read()
@@ -62,7 +64,7 @@ def preloaded(kind):
     raise NotImplementedError("AddressSanitizer has to be there when the process starts; pin the knob for the campaign")
 
 
-def told(text):
+def told(text: str) -> str:
     """A report with what it is about in the first line."""
     text = text[text.index("ERROR: AddressSanitizer") if "ERROR: AddressSanitizer" in text else 0 :]
     lines = [line for line in text.splitlines() if "AddressSanitizer: " in line or "runtime error: " in line]
@@ -72,13 +74,13 @@ def told(text):
 
 
 @contextlib.contextmanager
-def sanitized(kind):
+def sanitized(kind: str) -> Iterator[None]:
     """Kernels are compiled with checks meanwhile; raises what they found."""
     from torch._inductor import cpp_builder
 
     stock, error = cpp_builder._get_optimization_cflags, os.dup(2)
 
-    def flags(*args, **kwargs):
+    def flags(*args: Any, **kwargs: Any) -> Any:
         compiling, linking = stock(*args, **kwargs)
         return [*compiling, *checks(kind)], linking
 
@@ -100,16 +102,16 @@ def sanitized(kind):
         raise SanitizerReport(told(text))
 
 
-def guarded(compiled, kind):
+def guarded(compiled: Callable[..., Any], kind: str) -> Callable[..., Any]:
     """The artefact, each call of it and its backward pass under a sanitizer."""
 
-    def run(*given):
+    def run(*given: Any) -> Any:
         return compiled(*given)
 
     @contextlib.contextmanager
-    def around():
+    def around() -> Iterator[None]:
         with sanitized(kind), getattr(compiled, "around", contextlib.nullcontext)():
             yield
 
-    run.around = around
+    run.around = around  # type: ignore[attr-defined]
     return run

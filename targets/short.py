@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shakeout.corpus.case import Setting
+from shakeout.targets.target import check_knobs, target
 
 __all__ = ["Short", "short_source"]
 
@@ -74,6 +75,8 @@ _TVM = """def prepare(network):
 def short_source(setting: Setting) -> Short | None:
     """How the target is called under a setting; None where it takes more than a few lines."""
     knobs = dict(setting.knobs)
+    if knobs:
+        check_knobs(target(setting.target), setting)
     match setting.target:
         case "inductor" | "aot_eager" if not knobs.keys() & {"history", "sanitize"}:
             return Short(_torch_compile(setting))
@@ -98,5 +101,5 @@ def short_source(setting: Setting) -> Short | None:
 def _torch_compile(setting: Setting) -> str:
     from shakeout.targets.dynamo import AOT_EAGER, INDUCTOR
 
-    target = INDUCTOR if setting.target == "inductor" else AOT_EAGER
-    return f"def prepare(network):\n    return {target.call(setting).replace('function', 'network', 1)}\n"
+    compiler = INDUCTOR if setting.target == "inductor" else AOT_EAGER
+    return f"def prepare(network):\n    return {compiler.call(setting).replace('function', 'network', 1)}\n"

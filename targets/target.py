@@ -13,8 +13,24 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from shakeout.corpus.case import KnobSpace, Mode, Promise, Setting
+from shakeout.corpus.interpreter import installed
 
-__all__ = ["Target", "UnknownTarget", "compilers", "may_use_accelerator", "module_available", "names", "target"]
+__all__ = [
+    "Target",
+    "UnknownKnob",
+    "UnknownTarget",
+    "check_knobs",
+    "compilers",
+    "may_use_accelerator",
+    "module_available",
+    "names",
+    "source",
+    "target",
+]
+
+
+class UnknownKnob(ValueError):
+    """A setting varies what its target does not let it vary; the message says what it may."""
 
 
 class UnknownTarget(ValueError):
@@ -146,11 +162,38 @@ def target(name: str) -> Target:
     )
 
 
+def check_knobs(subject: Target, setting: Setting) -> None:
+    """Raise UnknownKnob unless a setting gives knobs of the target values that the target declares.
+
+    A setting may come from anybody, and what it says is printed into the text that prepares a program, or handed to a
+    compiler, of which some switches name commands to run and files to write.
+    """
+    if not setting.knobs:
+        return
+    space = {knob.name: knob.values for knob in subject.knobs()}
+    for name, value in setting.knobs:
+        if name not in space:
+            raise UnknownKnob(f"{subject.name} has no knob {name!r} here (see: shakeout targets --knobs)")
+        if not any(type(value) is type(one) and value == one for one in space[name]):
+            wanted = ", ".join(map(str, space[name]))
+            raise UnknownKnob(f"{subject.name}: the knob {name} takes {wanted}; found {value!r:.80}")
+
+
+def source(setting: Setting) -> str:
+    """Source text of ``prepare(function)`` and ``declined(error)`` under a setting, by its target.
+
+    Raises:
+        UnknownTarget: there is no such target.
+        UnknownKnob: it has no such knob, or the knob no such value.
+    """
+    subject = target(setting.target)
+    check_knobs(subject, setting)
+    return subject.source(setting)
+
+
 def module_available(module: str) -> bool:
     """Whether a package is installed, without importing it."""
-    import importlib.util
-
     try:
-        return importlib.util.find_spec(module) is not None
+        return installed(module)
     except (ImportError, ValueError):
         return False

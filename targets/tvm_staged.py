@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
 import torch
 
 from shakeout.targets.staged import KEPT, Declined, export_declined, exported, functional, stage
 
 
-def tvm_imported(function, given, decompositions=True):
+def tvm_imported(function: Callable[..., Any], given: Sequence[torch.Tensor], decompositions: bool = True) -> Any:
     """The Relax module of the exported program; kept for other settings of the same program.
 
     With ``decompositions`` the program is rewritten into core ATen first, as the importer does by default. What is
@@ -31,7 +34,16 @@ def tvm_imported(function, given, decompositions=True):
     return KEPT[key]
 
 
-def tvm_built(module, pipeline="default", passes=(), level=None, disabled=(), mode="bytecode", llvm=None, cpu=None):
+def tvm_built(
+    module: Any,
+    pipeline: str = "default",
+    passes: Sequence[str] = (),
+    level: int | None = None,
+    disabled: Sequence[str] = (),
+    mode: str = "bytecode",
+    llvm: int | None = None,
+    cpu: str | None = None,
+) -> Any:
     """A virtual machine for the module on the CPU.
 
     ``passes`` are run before the ``pipeline``; ``level`` and ``disabled`` are those of the pass context, ``llvm`` is
@@ -39,7 +51,7 @@ def tvm_built(module, pipeline="default", passes=(), level=None, disabled=(), mo
     """
     import tvm
 
-    aim = {"kind": "llvm"}
+    aim: dict[str, Any] = {"kind": "llvm"}
     aim |= {} if llvm is None else {"opt-level": llvm}
     aim |= {} if cpu is None else {"mcpu": tvm.target.codegen.llvm_get_system_cpu()}
     options = {"disabled_pass": list(disabled)} | ({} if level is None else {"opt_level": level})
@@ -53,7 +65,7 @@ def tvm_built(module, pipeline="default", passes=(), level=None, disabled=(), mo
         return tvm.relax.VirtualMachine(built, tvm.cpu())
 
 
-def tvm_run(machine, given):
+def tvm_run(machine: Any, given: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """Run a virtual machine on tensors of any layout; the outputs are copied out."""
     import tvm
 
@@ -64,17 +76,17 @@ def tvm_run(machine, given):
         if t.numel() == 0:  # whose strides PyTorch and TVM do not agree on
             feeds[-1] = tvm.runtime.empty(tuple(t.shape), feeds[-1].dtype)
     outputs = machine["main"](*feeds)
-    return [torch.from_dlpack(output).clone() for output in outputs]
+    return [torch.from_dlpack(output).clone() for output in outputs]  # type: ignore[attr-defined]
 
 
-def tvm_stages(module, unoptimised):
+def tvm_stages(module: Any, unoptimised: Mapping[str, Any]) -> list[tuple[str, Callable[..., list[torch.Tensor]]]]:
     """The forms of the program on its way to the optimised build; each is made when it is first run."""
-    made = {}
+    made: dict[str, Any] = {}
 
-    def program(*given):
+    def program(*given: torch.Tensor) -> Any:
         return (made.get("program") or made.setdefault("program", KEPT["functional"].module()))(*given)
 
-    def plain(*given):
+    def plain(*given: torch.Tensor) -> Any:
         if "machine" not in made:
             made["machine"] = tvm_built(module, **unoptimised)
         return tvm_run(made["machine"], given)
@@ -82,7 +94,7 @@ def tvm_stages(module, unoptimised):
     return [("exported program", program), ("unoptimised build", plain)]
 
 
-def tvm_declined(error):
+def tvm_declined(error: BaseException | None) -> bool:
     """Whether torch.export, the importer or the compiler says that it does not take the program."""
     said = (
         "not supported",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from shakeout.corpus.declared import Kernel, NotDeclared, find, import_lines, local_name
@@ -16,30 +17,46 @@ from shakeout.corpus.program import Call, InvalidProgram, Program
 from shakeout.corpus.vocabularies import structured
 from shakeout.corpus.vocabularies import torch as plain
 from shakeout.corpus.vocabularies.structured import STRUCTURES
-from shakeout.corpus.vocabularies.torch import UnknownOperator, argument, value, widened, wider
+from shakeout.corpus.vocabularies.torch import (
+    UnknownOperator,
+    argument,
+    constant,
+    family,
+    operators,
+    spelled,
+    value,
+    widened,
+    wider,
+)
+from shakeout.corpus.vocabularies.traits import Traits
 
 __all__ = [
+    "REFERENCE",
+    "SIMPLEST",
     "STRUCTURES",
     "UnknownOperator",
     "argument",
     "bindings",
     "call",
+    "constant",
     "evaluate",
     "expression",
-    "hazards",
+    "family",
     "imports",
     "kernel",
     "meaning",
     "namespace",
     "operators",
     "resolve",
-    "sized_by_values",
+    "spelled",
+    "traits",
     "value",
     "widened",
     "wider",
+    "written",
 ]
 
-operators, sized_by_values = plain.operators, plain.sized_by_values
+REFERENCE, SIMPLEST = plain.REFERENCE, plain.SIMPLEST
 
 
 def kernel(operator: str) -> Kernel:
@@ -85,10 +102,41 @@ def meaning(operator: str) -> str:
     return next((name for name, function in operators().items() if function is reference), operator)
 
 
-def hazards(operator: str) -> frozenset[str]:
-    """The hazards that an operator, or the operator of torch behind a kernel, declares."""
-    name = meaning(operator)
-    return frozenset() if ":" in name else plain.hazards(name)
+#: What a kernel need not have in common with the operator behind it.
+_ALGORITHM: Any = {
+    "exactness": "",
+    "rounded": False,
+    "majorant": "",
+    "addition": "",
+    "transforms": False,
+    "waves": False,
+    "homogeneous": False,
+    "elementwise": False,
+}
+
+
+@functools.cache
+def traits(operator: str) -> Traits:
+    """The traits of an operator; of a kernel those that it has in common with the operator behind it.
+
+    What the operator adds up, and in which way, is not among them: a kernel may compute it by another algorithm.
+    """
+    if ":" not in operator:
+        return plain.traits(operator)
+    own, known = plain.traits(operator), meaning(operator)
+    if ":" in known:
+        return own
+    return replace(
+        plain.traits(known),
+        in_place=own.in_place,
+        internal=own.internal,
+        **_ALGORITHM,
+    )
+
+
+def written(operation: Call) -> tuple[int, ...]:
+    """The operands that a call writes to; of a kernel its name tells, and ``out``."""
+    return plain.written(operation)
 
 
 def call(operation: Call, tensors: Sequence[Any]) -> list[Any]:

@@ -6,14 +6,18 @@ variables are what its region captures. Nothing in this module needs torch befor
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shakeout.corpus.program import Arg, Call, InvalidProgram, Program, walk
 
-__all__ = ["STRUCTURES", "Structure", "check", "resolve", "run", "stepwise", "within"]
+if TYPE_CHECKING:
+    from shakeout.corpus.vocabularies import Vocabulary
+
+__all__ = ["STRUCTURES", "Structure", "check", "resolve", "run", "stepwise", "structures", "within"]
 
 #: Rounds of a loop after which it counts as one that does not end; those of a case have a handful.
 MOST_ROUNDS = 10_000
@@ -109,6 +113,12 @@ STRUCTURES: Mapping[str, Structure] = {
 }
 
 
+def structures(words: Vocabulary) -> Mapping[str, Structure]:
+    """Those of ``STRUCTURES`` that a vocabulary has: what its own ``STRUCTURES`` names, and none if it has no such."""
+    known = getattr(words, "STRUCTURES", ())
+    return STRUCTURES if known is STRUCTURES else {name: one for name, one in STRUCTURES.items() if name in known}
+
+
 @functools.cache
 def resolve(operator: str) -> Callable[..., Any]:
     """The function or context manager that such an operator names."""
@@ -119,23 +129,23 @@ def resolve(operator: str) -> Callable[..., Any]:
     return found
 
 
-def check(program: Program) -> None:
+def check(program: Program, words: Vocabulary) -> None:
     """Whether each operator has the regions that it needs.
 
     Raises:
         InvalidProgram: which one has others, or none.
     """
+    known = structures(words)
     for call in walk(program.calls):
-        if (reason := _misfit(call)) is not None:
+        if (reason := _misfit(call, known.get(call.operator))) is not None:
             raise InvalidProgram(f"{call.operator} {reason}")
     for call in program.around:
-        found = STRUCTURES.get(call.operator)
+        found = known.get(call.operator)
         if found is None or not found.block or len(call.args) > found.most:
             raise InvalidProgram(f"{call.operator} is no block that a program can stand in")
 
 
-def _misfit(call: Call) -> str | None:
-    found = STRUCTURES.get(call.operator)
+def _misfit(call: Call, found: Structure | None) -> str | None:
     if found is None:
         return f"takes no regions, and is given {len(call.regions)}" if call.regions else None
     wanted = len(found.roles) or 1
@@ -195,12 +205,11 @@ def stepwise(call: Call, values: Sequence[Any], value: Value, step: Step) -> lis
     return run(call, values, value, inside)
 
 
-def within(program: Program, value: Value) -> Any:
+@contextlib.contextmanager
+def within(program: Program, value: Value) -> Iterator[None]:
     """The blocks around a program as one context manager."""
-    import contextlib
-
-    stack = contextlib.ExitStack()
-    for call in program.around:
-        args = [value(arg, ()) for arg in call.args]
-        stack.enter_context(resolve(call.operator)(*args, **{key: value(arg, ()) for key, arg in call.kwargs}))
-    return stack
+    with contextlib.ExitStack() as stack:
+        for call in program.around:
+            args = [value(arg, ()) for arg in call.args]
+            stack.enter_context(resolve(call.operator)(*args, **{key: value(arg, ()) for key, arg in call.kwargs}))
+        yield

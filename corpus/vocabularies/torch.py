@@ -3,8 +3,9 @@
 An operator is named by its public qualified name: ``torch.add``, ``torch.nn.functional.pad``,
 ``torch.Tensor.add_``, ``torch.ops.aten.relu.default``. A property of a tensor is named like a method
 (``torch.Tensor.mT``). Names come from stored cases, which anybody may have written, so only what PyTorch itself lists
-as overridable on tensors, its operator library, a few factories and the operators with regions of ``structured.py``
-resolve; ``torch.load`` and ``os.system`` do not.
+as overridable on tensors, its operator library (``aten.py``), a few factories and the operators with regions of
+``structured.py`` resolve; ``torch.load`` and ``os.system`` do not. Which names those are is known without torch as well
+(``admission.py``).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import functools
 import importlib
 import inspect
 import operator as python
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -29,21 +31,41 @@ from shakeout.corpus.program import (
     scoped,
     walk,
 )
-from shakeout.corpus.vocabularies import structured
+from shakeout.corpus.vocabularies import aten, structured
+from shakeout.corpus.vocabularies.operator import identify
 from shakeout.corpus.vocabularies.structured import STRUCTURES
+from shakeout.corpus.vocabularies.torch_traits import family, traits
 
 __all__ = [
+    "REFERENCE",
+    "SIMPLEST",
     "STRUCTURES",
     "UnknownOperator",
     "argument",
+    "bindings",
+    "call",
+    "constant",
     "evaluate",
     "expression",
-    "hazards",
+    "family",
+    "imports",
+    "meaning",
+    "namespace",
+    "operators",
     "resolve",
-    "sized_by_values",
+    "spelled",
+    "traits",
+    "value",
     "widened",
+    "wider",
     "written",
 ]
+
+#: The target that shows what a program means.
+REFERENCE = "eager"
+
+#: Operators that say nothing about what fails, from the simplest, with how many operands they take.
+SIMPLEST = {"torch.clone": 1, "torch.neg": 1, "torch.add": 2}
 
 FACTORIES = frozenset(
     f"torch.{name}"
@@ -79,6 +101,8 @@ _FORBIDDEN = frozenset(
 
 # Make tensors of another class, or ask for it.
 _FORBIDDEN |= {f"torch.masked.{name}" for name in ("as_masked_tensor", "is_masked_tensor", "masked_tensor")}
+# A switch of the thread, and a class.
+_FORBIDDEN |= {"torch.autocast"}
 # Steps of PyTorch's own graph transformations, which happen to be visible.
 _FORBIDDEN |= {"torch.slice_inverse", "torch.Tensor.slice_inverse"}
 # Views that autograd does not know to be views: by their contract nothing may be written to them or their base.
@@ -88,70 +112,61 @@ _FORBIDDEN |= {
     for name in ("unsafe_chunk", "unsafe_split", "unsafe_split_with_sizes")
 }
 
-#: Meanings that a case may not depend on, by operator. ``random``: draws from a generator. ``uninitialised``: shows
-#: memory that nobody wrote. ``strides``: the values depend on how the operand lies in memory. ``duplicates``: two
-#: indices may write to one place and the order is not defined. ``ties``: equal keys may come in any order.
-_HAZARDS: dict[str, frozenset[str]] = {
-    "random": frozenset(
-        "bernoulli bernoulli_ cauchy_ exponential_ geometric_ log_normal_ multinomial normal normal_ poisson rand "
-        "rand_like randint randint_like randn randn_like random_ randperm rrelu rrelu_ uniform_ dropout dropout_ "
-        "dropout1d dropout2d dropout3d alpha_dropout alpha_dropout_ feature_alpha_dropout feature_alpha_dropout_ "
-        "feature_dropout feature_dropout_ native_dropout fractional_max_pool2d fractional_max_pool3d "
-        "fractional_max_pool2d_with_indices fractional_max_pool3d_with_indices gumbel_softmax svd_lowrank "
-        "pca_lowrank lobpcg binomial scaled_dot_product_attention multi_head_attention_forward "
-        "_fill_mem_eff_dropout_mask_ _sample_dirichlet _standard_gamma".split()
-    ),
-    "uninitialised": frozenset(
-        "empty empty_like empty_permuted empty_strided new_empty new_empty_strided resize_ resize_as_ "
-        "empty_quantized _empty_affine_quantized resize resize_as".split()
-    ),
-    "strides": frozenset("as_strided as_strided_ as_strided_copy as_strided_scatter is_contiguous stride".split()),
-    "duplicates": frozenset(
-        "scatter scatter_ index_put index_put_ index_copy index_copy_ put put_ index_fill index_fill_ "
-        "_unsafe_index_put __setitem__ masked_scatter masked_scatter_".split()
-    ),
-    "ties": frozenset("sort argsort topk kthvalue mode median nanmedian msort max min cummax cummin".split()),
-}
-
-_SIZED_BY_VALUES = frozenset(
-    "unique unique_consecutive nonzero nonzero_numpy argwhere masked_select bincount repeat_interleave one_hot "
-    "histogramdd".split()
-)
-
 
 class UnknownOperator(ValueError):
     """A name that is not an operator of this vocabulary, or not in this version of torch."""
 
 
-def hazards(operator: str) -> frozenset[str]:
-    """The hazards that an operator declares (see ``_HAZARDS``)."""
-    name = _last(operator)
-    return frozenset(hazard for hazard, names in _HAZARDS.items() if name in names)
-
-
-def sized_by_values(operator: str) -> bool:
-    """Whether the sizes of an operator's results follow from the values of its operands, not from their sizes alone."""
-    return _last(operator) in _SIZED_BY_VALUES
-
-
-def _last(operator: str) -> str:
-    parts = operator.split(".")
-    return parts[3] if parts[:3] == ["torch", "ops", "aten"] and len(parts) > 3 else parts[-1]
+def meaning(operator: str) -> str:
+    """The operator that one of this vocabulary stands for: itself."""
+    return operator
 
 
 def written(operation: Call) -> tuple[int, ...]:
-    """The operands that a call writes to, by the names that PyTorch gives such operators.
+    """The operands that a call writes to.
 
+    Of a public function its name tells, and ``out``; of an operator of a library its schema does, once torch is there.
     Of a call with regions all of them, if anything inside writes to anything: it may be a view of any.
     """
     if operation.regions:
         inside = (inner for region in operation.regions for inner in walk(region.calls))
         return operation.operands() if any(written(inner) for inner in inside if not inner.regions) else ()
-    last = operation.operator.removesuffix(".default").rpartition(".")[2]
-    in_place = (last.endswith("_") and not last.endswith("__")) or last == "__setitem__"
-    in_place = in_place or (last.startswith("__i") and last not in ("__invert__", "__index__", "__int__"))
-    found = list(references(operation.args[0])) if in_place and operation.args else []
-    return (*found, *(number for key, value in operation.kwargs if key == "out" for number in references(value)))
+    if identify(operation.operator).library and "torch" in sys.modules:
+        places, keywords = _written(operation.operator)
+    else:
+        places, keywords = _named(operation.operator)
+    found = [number for place, arg in enumerate(operation.args) if place in places for number in references(arg)]
+    found += [number for key, arg in operation.kwargs if key in keywords for number in references(arg)]
+    return tuple(found)
+
+
+def _named(operator: str) -> tuple[frozenset[int], frozenset[str]]:
+    """Positions and names of the arguments that an operator's name says are written to, and ``out``."""
+    return _FIRST if traits(operator).in_place else frozenset(), _OUT
+
+
+_FIRST, _OUT = frozenset((0,)), frozenset(("out",))
+
+
+@functools.lru_cache(1 << 12)
+def _written(operator: str) -> tuple[frozenset[int], frozenset[str]]:
+    """Positions and names of the arguments that the schema of a library's operator marks as written to.
+
+    A name without its overload is taken for each overload that it has.
+    """
+    try:
+        found: Any = resolve(operator)
+        overloads = [found] if hasattr(found, "_schema") else [getattr(found, name) for name in found.overloads()]
+    except (UnknownOperator, AttributeError):
+        return _named(operator)
+    marked = [
+        (place, argument)
+        for overload in overloads
+        for place, argument in enumerate(overload._schema.arguments)
+        if argument.alias_info is not None and argument.alias_info.is_write
+    ]
+    places = frozenset(place for place, argument in marked if not argument.kwarg_only)
+    return places, frozenset(argument.name for _, argument in marked)
 
 
 @functools.cache
@@ -183,14 +198,15 @@ def operators() -> Mapping[str, Callable[..., Any]]:
         if public and getattr(function, "__module__", "") == "torch.nn.functional":
             found.setdefault(f"torch.nn.functional.{name}", function)
     for name in dir(torch._C._VariableFunctions):
-        if name.endswith("_") and not name.startswith("_") and hasattr(torch, name):
+        if identify(name).in_place and not name.startswith("_") and hasattr(torch, name):
             found.setdefault(f"torch.{name}", getattr(torch, name))
     for name in FACTORIES:
         found[name] = getattr(torch, name.removeprefix("torch."))
     for name in _UNLISTED:
-        owner = torch.Tensor if name.startswith("torch.Tensor.") else torch
-        if hasattr(owner, name.rpartition(".")[2]):
-            found[name] = getattr(owner, name.rpartition(".")[2])
+        identity = identify(name)
+        owner = torch.Tensor if identity.namespace == "torch.Tensor" else torch
+        if hasattr(owner, identity.name):
+            found[name] = getattr(owner, identity.name)
     for module in map(importlib.import_module, _COMPOSED):
         for name in module.__all__:
             full = f"{module.__name__}.{name}"
@@ -207,14 +223,9 @@ def resolve(operator: str) -> Callable[..., Any]:
     Raises:
         UnknownOperator: the name is not an operator here.
     """
-    if operator.startswith("torch.ops.aten."):
-        import torch
-
-        found: Any = torch.ops.aten
-        for part in operator.split(".")[3:]:
-            if part.startswith("__") or not hasattr(found, part):
-                raise UnknownOperator(f"{operator} is not in this version of torch")
-            found = getattr(found, part)
+    if operator.startswith(aten.PREFIX):
+        if (found := aten.overload(operator)) is None:
+            raise UnknownOperator(f"{operator} is not an overload of torch {_version()} that a case may call")
         return found  # type: ignore[no-any-return]
     if operator in operators():
         return operators()[operator]
@@ -233,8 +244,7 @@ def _version() -> str:
 def _is_property(operator: str) -> bool:
     import torch
 
-    name = operator.removeprefix("torch.Tensor.")
-    return not callable(inspect.getattr_static(torch.Tensor, name, None))
+    return not callable(inspect.getattr_static(torch.Tensor, identify(operator).name, None))
 
 
 # --- values of arguments -----------------------------------------------------------------------------------------
@@ -275,7 +285,7 @@ def call(operation: Call, tensors: Sequence[Any]) -> list[Any]:
     function = resolve(operation.operator)
     args = [value(arg, tensors) for arg in operation.args]
     if operation.operator in _SIGNS and type(args[0]) in (bool, int, float):
-        function = getattr(python, operation.operator.rpartition(".")[2])  # a number that a loop carries
+        function = getattr(python, identify(operation.operator).name)  # a number that a loop carries
     kwargs = {key: value(arg, tensors) for key, arg in operation.kwargs}
     result = function(*args, **kwargs)
     if operation.form == "tensor":
@@ -332,6 +342,14 @@ def argument(arg: Arg, names: Sequence[str]) -> str:
     return repr(arg)
 
 
+def spelled(operator: str) -> str | None:
+    """The public name of an operator of the library, where there may be one."""
+    identity = identify(operator)
+    if identity.namespace == "torch.ops.aten" and "." not in identity.overload and not identity.name.startswith("_"):
+        return f"torch.{identity.name}"
+    return None
+
+
 def _index(arg: Arg, names: Sequence[str]) -> str:
     """An argument between square brackets."""
     if isinstance(arg, tuple) and arg:
@@ -371,11 +389,11 @@ def expression(operation: Call, names: Sequence[str], device: str = "cpu") -> st
     pieces += [f"{key}={argument(arg, names)}" for key, arg in operation.kwargs]
     if device != "cpu" and not operation.operands():
         pieces.append(f'device="{device}"')
-    if operator.startswith("torch.Tensor.") and args and isinstance(args[0], Ref):
-        name = operator.removeprefix("torch.Tensor.")
+    identity = identify(operator)
+    if identity.namespace == "torch.Tensor" and args and isinstance(args[0], Ref):
         if _is_property(operator):
-            return f"{pieces[0]}.{name}"
-        return f"{pieces[0]}.{name}({', '.join(pieces[1:])})"
+            return f"{pieces[0]}.{identity.name}"
+        return f"{pieces[0]}.{identity.name}({', '.join(pieces[1:])})"
     return f"{operator}({', '.join(pieces)})"
 
 
@@ -436,7 +454,7 @@ def widened(program: Program) -> Program | None:
 
 def _reads_bytes(operation: Call, types: Sequence[TensorType | None]) -> bool:
     """Whether a call views a tensor as another dtype, and one of the two has a wider form."""
-    if operation.operator.rpartition(".")[2] not in ("view", "view_copy"):
+    if not traits(operation.operator).reinterprets:
         return False
     named = [arg for arg in (*operation.args, *(value for _, value in operation.kwargs)) if isinstance(arg, Name)]
     concerned = (*(types[number] for number in operation.operands()), *operation.results)

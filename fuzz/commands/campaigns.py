@@ -7,7 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from shakeout.fuzz.commands.places import RUNS, Add, Mistake, ending, existing, interrupted, newest, print_json
+from shakeout.fuzz.commands.places import (
+    RUNS,
+    Add,
+    Mistake,
+    add_allow,
+    allow,
+    ending,
+    existing,
+    interrupted,
+    newest,
+    print_json,
+)
 from shakeout.fuzz.exits import Exit
 
 __all__ = ["add_commands"]
@@ -53,6 +64,7 @@ def add_commands(add: Add) -> None:
     resume.add_argument("directory", type=Path, nargs="?", help="default: the newest below runs/")
     resume.add_argument("--minutes", type=float, help="fuzz for so long in all")
     resume.add_argument("--plain", action="store_true", help="lines instead of a live display")
+    add_allow(resume)
 
     status = add("status", _status, "show where a campaign stands", "shakeout status")
     status.add_argument("directory", type=Path, nargs="?", help="default: the newest below runs/")
@@ -117,6 +129,7 @@ def _config(options: argparse.Namespace) -> Any:
     from shakeout.fuzz.config import Config
 
     config = Config() if options.config is None else configuration.read(options.config)
+    allow(config.targets)
     flags = {
         "targets": ("--target", options.target, "names"),
         "seconds": ("--minutes", options.minutes, "a positive number"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from shakeout.fuzz.commands.places import Add, Mistake, existing, folder, located, newest, print_json
+from shakeout.fuzz.commands.places import Add, Mistake, add_allow, existing, folder, located, newest, print_json
 from shakeout.fuzz.exits import Exit
 
 __all__ = ["add_commands"]
@@ -34,6 +34,7 @@ def add_commands(add: Add) -> None:
     bugs.add_argument("--text", default="", help="list only those with this text in title or symptom")
     bugs.add_argument("--directory", type=Path, metavar="DIR", help="default: the newest below runs/")
     bugs.add_argument("--json", action="store_true", help="for programs")
+    add_allow(bugs)
 
     replay = add("replay", _replay, "run a stored case again in a fresh process", "shakeout replay SH-7f3a")
     replay.add_argument(
@@ -46,6 +47,7 @@ def add_commands(add: Add) -> None:
     replay.add_argument("--json", action="store_true", help="with --all: for programs")
     replay.add_argument("--directory", type=Path, metavar="DIR", help="campaign of the id (default: the newest)")
     replay.add_argument("--target", metavar="NAME", help="run it on another target")
+    add_allow(replay)
 
     shrink = add(
         "minimise", _minimise, "find the smallest case that fails for the same reason", "shakeout minimise SH-7f3a"
@@ -62,10 +64,13 @@ def add_commands(add: Add) -> None:
     shrink.add_argument("--tries", type=int, default=5000, help="candidates to run at most (default 5000)")
     shrink.add_argument("--workers", type=int, help="candidates at a time (default: one for each core)")
     shrink.add_argument("--plain", action="store_true", help="lines instead of a live display")
+    add_allow(shrink)
 
     parser = add("bisect", _bisect, "find out which part of a compiler is to blame", "shakeout bisect SH-7f3a")
     _of_case(parser)
     parser.add_argument("--workers", type=_positive, metavar="N", help="runs at a time (default: one for each core)")
+    parser.add_argument("--seconds", type=float, help="how long to search (default: until nothing is left to ask)")
+    parser.add_argument("--again", action="store_true", help="forget what was found out before")
     parser.add_argument("--plain", action="store_true", help="lines instead of a live display")
     parser.add_argument("--json", action="store_true", help="for programs")
     parser.add_argument(
@@ -93,6 +98,7 @@ def add_commands(add: Add) -> None:
 def _of_case(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("case", help="a bug's id, a finding's folder, or a case.json")
     parser.add_argument("--directory", type=Path, metavar="DIR", help="campaign of the id (default: the newest)")
+    add_allow(parser)
 
 
 def _positive(text: str) -> int:
@@ -266,8 +272,12 @@ def _bisect(options: argparse.Namespace) -> int:
     from shakeout.fuzz.config import Config
     from shakeout.fuzz.triage.bisect.command import bisect_command, chosen
 
+    if options.seconds is not None and not options.seconds > 0:
+        raise Mistake(f"--seconds: expected a positive number, found {options.seconds!r}")
     console = Console(highlight=False, stderr=options.json)
     if options.env or options.versions or options.newest:
+        if options.seconds is not None or options.again:
+            raise Mistake("bisect: --seconds and --again go without --env, --versions and --newest")
         from shakeout.fuzz.triage.bisect.environments import NotAnEnvironment
         from shakeout.fuzz.triage.bisect.releases import releases_command
 
@@ -291,6 +301,8 @@ def _bisect(options: argparse.Namespace) -> int:
         plain=options.plain,
         as_json=options.json,
         console=console,
+        seconds=options.seconds,
+        again=options.again,
     )
 
 

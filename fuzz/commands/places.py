@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from shakeout.fuzz.exits import Exit
 
-__all__ = ["RUNS", "Add", "Mistake", "ending", "existing", "folder", "interrupted", "located", "newest", "print_json"]
+__all__ = [
+    "RUNS",
+    "Add",
+    "Mistake",
+    "add_allow",
+    "allow",
+    "allow_named",
+    "ending",
+    "existing",
+    "folder",
+    "interrupted",
+    "located",
+    "newest",
+    "print_json",
+]
 
 #: Adds a command to the parser: name, function, help, example.
 Add = Callable[[str, Callable[[argparse.Namespace], int], str, str], argparse.ArgumentParser]
@@ -24,6 +38,34 @@ class Mistake(Exception):
     def __init__(self, text: str, status: Exit = Exit.USAGE) -> None:
         super().__init__(text)
         self.status = status
+
+
+def add_allow(parser: argparse.ArgumentParser) -> None:
+    """Add ``--allow`` to a command that reads cases which others may have written."""
+    parser.add_argument(
+        "--allow",
+        action="append",
+        metavar="MODULE",
+        help="import this module of yours, although only the case names it; may be repeated, and is remembered",
+    )
+
+
+def allow_named(options: argparse.Namespace) -> None:
+    """Let what was named on this command line be imported: it is the person's own word, and no file's."""
+    given = vars(options)
+    targets = given.get("target") or ()
+    allow([*([targets] if isinstance(targets, str) else targets), given.get("what")])  # what: of learn and operators
+    allow([f"{module}:" for module in given.get("allow") or ()])
+
+
+def allow(names: Iterable[Any]) -> None:
+    """Let the modules of those names be imported that are of the form ``MODULE:NAME``."""
+    chosen = [name for name in names if isinstance(name, str) and ":" in name]
+    if chosen:
+        from shakeout.corpus import declared
+
+        for name in chosen:
+            declared.allow(name)
 
 
 def newest() -> Path | None:

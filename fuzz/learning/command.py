@@ -172,6 +172,8 @@ def _learn_kernel(options: argparse.Namespace, console: Console) -> int:
     if found.remark:
         console.print(f"      {found.remark}", soft_wrap=True, markup=False)
     console.print(f"{found.heard} calls heard, {len(found.traces)} different ones, {found.left_out} left out")
+    for reason, count in found.errors.items():
+        console.print(f"left out {count} calls of {operator}: {reason}", soft_wrap=True, markup=False)
     return _learn_from(operator, {"traces": list(found.traces), "records": list(found.records)}, options, console)
 
 
@@ -335,6 +337,9 @@ def _told(names: list[str], content: dict[str, Any], lost: list[Lost], seconds: 
     for one in lost:
         replay = f"  shakeout replay {one.path}" if one.path is not None else ""
         console.print(f"{one.kind:<8} {one.operator}: {one.symptom}{replay}", soft_wrap=True, markup=False)
+    for name, errors in content.get("errors", {}).items():
+        for reason, count in errors.items() if name in names else ():
+            console.print(f"left out {count} calls of {name}: {reason}", soft_wrap=True, markup=False)
     for name, reason in failed.items():
         console.print(f"failed   {name}: {reason}", soft_wrap=True, markup=False)
 

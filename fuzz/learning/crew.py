@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from shakeout.corpus.vocabularies import torch as torch_words
 from shakeout.fuzz import events
+from shakeout.fuzz.jobs import Examine, Job, Learn, Recall
 from shakeout.fuzz.learning.store import Files, read
-from shakeout.fuzz.protocol import Job
-from shakeout.fuzz.supervisor import Answer, Crew, Limits
+from shakeout.fuzz.results import Answer
+from shakeout.fuzz.supervisor import Crew, Limits
 
 __all__ = ["Lost", "Progress", "learn_operators"]
 
@@ -124,7 +126,7 @@ def learn_operators(
     session = _Session(files, rows, records or {}, seen, calls, len(names), len(names) - len(todo), tell)
     if not todo:
         return []
-    crew = Crew(scratch, (), workers, tell=listen, maker="shakeout.fuzz.learning.maker")
+    crew = Crew(scratch, (), workers, tell=listen, maker="shakeout.fuzz.learning.maker:Learner")
     began = time.monotonic()
     try:
         crew.start(stop)
@@ -163,8 +165,7 @@ class _Session:
         self.cases: deque[tuple[Lost, str]] = deque()
         self.lost: list[Lost] = []
         self.traces = self.found = 0
-        self._given: dict[int, _Task | tuple[Lost, str]] = {}
-        self._serial = 0
+        self._given: list[tuple[Job, _Task | tuple[Lost, str]]] = []
 
     @property
     def left(self) -> bool:
@@ -174,10 +175,10 @@ class _Session:
     def next(self, *, over: bool) -> Job | None:
         """The next job, or None; with ``over``, no operator is begun."""
         task: _Task | tuple[Lost, str]
-        recipe: dict[str, Any]
+        job: Job
         if self.cases:
             task = self.cases.popleft()
-            recipe = {"call": task[1]}
+            job = Recall(target=torch_words.REFERENCE, call=task[1], fresh=True)
         elif self.waiting and not over:
             task = self.waiting.popleft()
             # Read only now: of all operators, these files take half a minute to read.
@@ -185,33 +186,48 @@ class _Session:
                 examined = read(self.files.examined(task.operator))
                 task.learning = examined is not None and "traces" in examined  # else it failed, and is tried again
                 task.without += (examined or {}).get("without", ())
-            recipe = {"operator": task.operator, "without": task.without}
+            name, without = task.operator, tuple(task.without)
             if task.learning:
-                recipe["examined"] = str(self.files.examined(task.operator).absolute())
-                recipe["seen"] = self.seen.get(task.operator, ())
+                examined_file = str(self.files.examined(name).absolute())
+                seen = tuple(self.seen.get(name, ()))
+                job = Learn(
+                    target=torch_words.REFERENCE,
+                    operator=name,
+                    examined=examined_file,
+                    without=without,
+                    seen=seen,
+                    fresh=True,
+                )
             else:
-                recipe |= {"traces": self.rows.get(task.operator, ()), "records": self.records.get(task.operator, ())}
-                recipe["calls"] = self.calls
+                traces, records = tuple(self.rows.get(name, ())), tuple(self.records.get(name, ()))
+                job = Examine(
+                    target=torch_words.REFERENCE,
+                    operator=name,
+                    without=without,
+                    traces=traces,
+                    records=records,
+                    calls=self.calls,
+                    fresh=True,
+                )
         else:
             return None
-        self._serial += 1
-        self._given[self._serial] = task
-        return Job(index=self._serial, target="eager", recipe=recipe, fresh=True)
+        self._given.append((job, task))
+        return job
 
     def take(self, answer: Answer) -> None:
         """What came of a job."""
-        task = self._given.pop(answer.job.index, None)
-        if task is None:
+        place = next((place for place, (job, _) in enumerate(self._given) if job is answer.job), None)
+        if place is None:
             return
+        _, task = self._given.pop(place)
         if isinstance(task, tuple):
             self._keep(task[0], answer)
         elif answer.loss is not None:
             self._again(task, answer)
-        elif "internal" in answer.message:
-            self._finish(task, {"operator": task.operator, "failed": answer.message["internal"]})
+        elif answer.reply.internal:
+            self._finish(task, {"operator": task.operator, "failed": answer.reply.internal})
         else:
-            found = {key: value for key, value in answer.message.items() if key not in ("index", "resident")}
-            self._finish(task, {**found, "without": task.without})
+            self._finish(task, {**answer.reply.learnt, "seconds": answer.seconds, "without": task.without})
 
     def _finish(self, task: _Task, found: Mapping[str, Any]) -> None:
         if not task.learning:
@@ -250,7 +266,7 @@ class _Session:
     def _keep(self, lost: Lost, answer: Answer) -> None:
         """Write down the case of a call that ended its worker."""
         path = None
-        if text := answer.message.get("case", ""):
+        if text := answer.reply.case:
             self.files.cases.mkdir(parents=True, exist_ok=True)
             name = json.loads(text)["program"]["calls"][0]["operator"]
             number = sum(1 for one in self.lost if one.operator == lost.operator)

@@ -17,16 +17,22 @@ def gathered(files: Files, *, drawn: bool = False) -> dict[str, Any]:
     from shakeout.generators.rules.library import drawn_from, pack
 
     failed: dict[str, str] = {}
-    variants = (one for one in _variants(files, failed) if not drawn or drawn_from(one["rule"]))
-    return {"torch": version("torch"), **pack(variants), "failed": failed}
+    errors: dict[str, dict[str, int]] = {}
+    variants = (one for one in _variants(files, failed, errors) if not drawn or drawn_from(one["rule"]))
+    return {"torch": version("torch"), **pack(variants), "failed": failed, "errors": errors}
 
 
-def _variants(files: Files, failed: dict[str, str]) -> Iterator[dict[str, Any]]:
-    """Every variant of every operator; why an operator was not learnt goes into ``failed``."""
+def _variants(files: Files, failed: dict[str, str], errors: dict[str, dict[str, int]]) -> Iterator[dict[str, Any]]:
+    """Every variant of every operator.
+
+    Why an operator was not learnt goes into ``failed``; how many of its calls met which error, into ``errors``.
+    """
     for path in sorted(files.rules("").parent.glob("*.json.gz")):
         found = read(path)
         if found is None:
             continue
         if "failed" in found:
             failed[found["operator"]] = found["failed"]
+        if found.get("errors"):
+            errors[found["operator"]] = found["errors"]
         yield from found.get("variants", ())

@@ -7,12 +7,12 @@ import json
 import os
 import signal
 import subprocess
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from shakeout.corpus.interpreter import command
 from shakeout.fuzz.exits import Exit
 
 __all__ = ["CannotRecord", "Recorded", "recorded"]
@@ -43,6 +43,7 @@ class Recorded:
         heard: calls in all.
         left_out: calls with arguments that a case cannot hold, or with large tensors.
         remark: how the tests or the script ended, where that was not well.
+        errors: how many calls gave no record because of which error.
     """
 
     traces: tuple[Any, ...]
@@ -50,6 +51,7 @@ class Recorded:
     heard: int
     left_out: int
     remark: str = ""
+    errors: Mapping[str, int] = field(default_factory=dict)
 
 
 def recorded(operator: str, path: Path, scratch: Path, seconds: float | None = None) -> Recorded:
@@ -67,7 +69,7 @@ def recorded(operator: str, path: Path, scratch: Path, seconds: float | None = N
     if not path.exists():
         raise CannotRecord(f"--examples: there is no {path}; give a file or a folder of tests, or a script")
     out, log = scratch / "recorded.jsonl", scratch / "recorded.log"
-    status = _run([sys.executable, "-m", _MODULE, operator, str(path.absolute()), str(out)], log, seconds or PATIENCE)
+    status = _run(command("-m", _MODULE, operator, str(path.absolute()), str(out)), log, seconds or PATIENCE)
     said = log.read_text(encoding="utf-8", errors="replace")[-TAIL:].strip()
     if status == 2:
         raise CannotRecord(said.splitlines()[-1] if said else f"{operator} cannot be found")
@@ -87,10 +89,11 @@ def recorded(operator: str, path: Path, scratch: Path, seconds: float | None = N
             f"nothing can be learnt of {operator}: {path} {what}" + (f"; {remark}" if remark else "") + tail
         )
     end = end or {"heard": len(traces), "left_out": 0, "records": []}
-    return Recorded(tuple(traces), tuple(end["records"]), end["heard"], end["left_out"], remark)
+    errors = end.get("errors", {})
+    return Recorded(tuple(traces), tuple(end["records"]), end["heard"], end["left_out"], remark, errors)
 
 
-def _run(command: Sequence[str], log: Path, seconds: float) -> int | None:
+def _run(words: Sequence[str], log: Path, seconds: float) -> int | None:
     """The exit status, None if it took too long; all its descendants end with it."""
     # Not resolved: the rooms are imported through links below the package.
     source = str(Path(__file__).parents[3])
@@ -98,7 +101,7 @@ def _run(command: Sequence[str], log: Path, seconds: float) -> int | None:
     environment["PYTHONPATH"] = os.pathsep.join([source, *filter(None, [os.environ.get("PYTHONPATH")])])
     with log.open("wb") as output:
         child = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, start_new_session=True
+            words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, start_new_session=True
         )
         try:
             return child.wait(seconds)

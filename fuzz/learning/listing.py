@@ -6,6 +6,8 @@ import fnmatch
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from shakeout.corpus.vocabularies.operator import identify
+
 if TYPE_CHECKING:
     from shakeout.generators.rules.library import Entry, Library
 
@@ -43,11 +45,11 @@ def matching(pattern: str | None) -> tuple[Library, list[str]]:
     if pattern is None:
         return library, list(known)
     found = [name for name in known if fnmatch.fnmatchcase(name, pattern)]
-    found = found or [name for name in known if name.rpartition(".")[2] == pattern]
+    found = found or [name for name in known if identify(name).name == pattern]
     if not found:
         import difflib
 
-        close = difflib.get_close_matches(pattern, [*known, *(name.rpartition(".")[2] for name in known)], 1)
+        close = difflib.get_close_matches(pattern, [*known, *(identify(name).name for name in known)], 1)
         meant = f"; did you mean {close[0]}?" if close else ""
         raise NothingLearnt(f"nothing was learnt of an operator {pattern!r}{meant}")
     return library, found

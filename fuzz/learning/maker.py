@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shakeout.fuzz.protocol import Job
+from shakeout.fuzz.jobs import Examine, Learn, Recall
+from shakeout.fuzz.learning.errors import Errors
+from shakeout.fuzz.makers import RunsOnly
+from shakeout.fuzz.results import Reply
 from shakeout.fuzz.slot import Slot
 
 if TYPE_CHECKING:
@@ -18,48 +21,47 @@ if TYPE_CHECKING:
     from shakeout.generators.vocabularies.records import Record, Spread
     from shakeout.generators.vocabularies.torch import Vocabulary
 
-__all__ = ["case_of", "prepare", "told", "work"]
+__all__ = ["Learner", "case_of", "told", "work"]
 
 _loaded: list[Vocabulary] = []
 
 
-def prepare(say: Callable[[str], None]) -> None:
-    """Load the operators; once, in the zygote, before any fork."""
-    import shakeout.generators.rules.examine
-    import shakeout.generators.rules.execution  # noqa: F401
-    from shakeout.generators.vocabularies.torch import load_records
+class Learner(RunsOnly):
+    """The maker of workers that learn: the operators are loaded once, and no case is grown."""
 
-    if not _loaded:
-        _loaded.append(load_records(say))
+    def prepare(self, say: Callable[[str], None]) -> None:
+        """Load the operators."""
+        import shakeout.generators.rules.examine
+        import shakeout.generators.rules.execution  # noqa: F401
+        from shakeout.generators.vocabularies.torch import load_records
+
+        if not _loaded:
+            _loaded.append(load_records(say))
 
 
-def work(job: Job, slot: Slot) -> dict[str, Any]:
+def work(job: Examine | Learn | Recall, slot: Slot) -> Reply:
     """Examine or learn an operator, or write down the case of a call that crashed.
 
     Args:
-        job: its recipe has ``operator``, ``without`` (calls that are not to be made, as they stood in the slot), and
-            either ``traces`` and, of a user's kernel, ``records`` (rows of them) and ``calls`` (of each variant at
-            most) to examine it, or ``examined`` (the file of that) and ``seen`` (rows of calls of campaigns) to learn
-            from it; or it has ``call``, as it stood in the slot.
+        job: what is wanted.
         slot: where each call is told before it runs.
     """
     import warnings
 
     import torch
 
-    recipe = job.recipe
-    if "call" in recipe:
-        return {"case": case_of(*_read(recipe["call"])).text}
+    if isinstance(job, Recall):
+        return Reply(case=case_of(*_read(job.call)).text)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return (_learnt if "examined" in recipe else _examined)(recipe, slot)
+        return Reply(learnt=_learnt(job, slot) if isinstance(job, Learn) else _examined(job, slot))
 
 
-def _runner(recipe: Mapping[str, Any], slot: Slot) -> Execute:
-    """Runs calls, each told before; those that are to be left out say nothing."""
+def _runner(job: Examine | Learn, slot: Slot, errors: Errors) -> Execute:
+    """Runs calls, each told before; those that are to be left out say nothing, nor do those that meet an error."""
     from shakeout.generators.rules.execution import executed
 
-    without = set(recipe.get("without", ()))
+    without = set(job.without)
 
     def run(call: Trace, spreads: Sequence[Spread]) -> Trace | None:
         text = told(call, spreads)
@@ -67,31 +69,36 @@ def _runner(recipe: Mapping[str, Any], slot: Slot) -> Execute:
             return None
         slot.case(text)
         slot.phase("grow")
-        done = executed(call, spreads)
+        done = None
+        try:
+            done = executed(call, spreads)
+        except Exception as error:
+            errors(error)
         slot.phase("learn")
         return done
 
     return run
 
 
-def _examined(recipe: Mapping[str, Any], slot: Slot) -> dict[str, Any]:
+def _examined(job: Examine, slot: Slot) -> dict[str, Any]:
     from shakeout.generators.rules.examine import Budget, examine
     from shakeout.generators.rules.library import spread_to_json
     from shakeout.generators.rules.trace import Trace
 
-    operator: str = recipe["operator"]
-    records = _records(operator, recipe.get("records", ()))
-    traces = [Trace.from_json(row) for row in recipe.get("traces", ())]
-    budget = Budget(variant=recipe.get("calls") or Budget().variant)
-    found = examine(operator, traces, records, _runner(recipe, slot), budget)
+    records = _records(job.operator, job.records)
+    traces = [Trace.from_json(row) for row in job.traces]
+    budget = Budget(variant=job.calls or Budget().variant)
+    errors = Errors()
+    found = examine(job.operator, traces, records, _runner(job, slot, errors), budget)
     return {
-        "operator": operator,
+        "operator": job.operator,
         "traces": [trace.to_json() for trace in found.traces],
         "spreads": [
             [variant.to_json(), [spread_to_json(spread) for spread in spreads]]
             for variant, spreads in found.spreads.items()
         ],
         "left_out": found.left_out,
+        "errors": errors.counts,
     }
 
 
@@ -104,20 +111,21 @@ def _records(operator: str, rows: Sequence[Any]) -> Sequence[Record]:
     return _loaded[0].records(operator) if operator in _loaded[0].operators else ()
 
 
-def _learnt(recipe: Mapping[str, Any], slot: Slot) -> dict[str, Any]:
+def _learnt(job: Learn, slot: Slot) -> dict[str, Any]:
     from shakeout.fuzz.learning.store import read
     from shakeout.generators.rules.library import spread_from_json, spread_to_json
     from shakeout.generators.rules.measure import learn_measured
     from shakeout.generators.rules.trace import Trace, Variant, variant_of
 
-    operator: str = recipe["operator"]
-    seen = read(Path(recipe["examined"]))
+    operator = job.operator
+    seen = read(Path(job.examined))
     if seen is None:
-        raise ValueError(f"{recipe['examined']} cannot be read; delete it, and {operator} is examined again")
+        raise ValueError(f"{job.examined} cannot be read; delete it, and {operator} is examined again")
     traces = [Trace.from_json(row) for row in seen["traces"]]
     spreads = {Variant.from_json(variant): tuple(map(spread_from_json, rows)) for variant, rows in seen["spreads"]}
-    run = _runner(recipe, slot)
-    for row in recipe.get("seen", ()):
+    errors = Errors(seen.get("errors"))
+    run = _runner(job, slot, errors)
+    for row in job.seen:
         # A campaign may have drawn values that were the reason: what counts is what becomes of it with these.
         with contextlib.suppress(ValueError):
             call = Trace.from_json(row)
@@ -126,16 +134,17 @@ def _learnt(recipe: Mapping[str, Any], slot: Slot) -> dict[str, Any]:
     found = learn_measured(traces, spreads, run)
     records: list[Record] = []
     # Varying a record is not told call by call: nothing is varied of a kernel that is known to crash.
-    if ":" in operator and not recipe["without"]:
+    if ":" in operator and not job.without:
         from shakeout.generators.rules.library import Entry
         from shakeout.generators.vocabularies.kernel import records_of_rule
 
         for one in found:
             if one.rule is not None and Entry(one.rule, ()).usable:
-                records += records_of_rule(one.rule, spreads.get(one.variant, ()), run)
+                records += records_of_rule(one.rule, spreads.get(one.variant, ()), run, lost=errors)
     return {
         "operator": operator,
         "records": [record.to_json() for record in records],
+        "errors": errors.counts,
         "variants": [
             {
                 "variant": one.variant.to_json(),

@@ -6,16 +6,16 @@ at the end the records that the calls give.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
-import os
 import runpy
 import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
+
+from shakeout.corpus.interpreter import add_working_directory
 
 __all__ = ["main"]
 
@@ -133,11 +133,11 @@ def _ran(path: Path) -> int:
 def main(argv: Sequence[str]) -> int:
     """Record, and say at the end how it went."""
     operator, path, target = argv[0], Path(argv[1]), Path(argv[2])
-    if "" not in sys.path and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    add_working_directory()  # where the kernel is
     import torch
 
     from shakeout.corpus.vocabularies.kernel import UnknownOperator, kernel
+    from shakeout.fuzz.learning.errors import Errors
     from shakeout.generators.values import DTYPES
     from shakeout.generators.vocabularies.bootstrap import records_of_examples
 
@@ -152,10 +152,11 @@ def main(argv: Sequence[str]) -> int:
         _watch(operator, calls)
         status = _ran(path)
         calls.write()
-        records: list[Any] = []
-        with contextlib.suppress(Exception), torch.no_grad():
-            records = [one.to_json() for one in records_of_examples(operator, calls.kept, list(DTYPES))]
+        errors = Errors()
+        with torch.no_grad():
+            records = [one.to_json() for one in records_of_examples(operator, calls.kept, list(DTYPES), errors)]
         end = {"status": status, "heard": calls.heard, "left_out": calls.left_out, "records": records}
+        end["errors"] = errors.counts
         out.write(json.dumps(end) + "\n")
     return 0
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import re
 import shutil
 import zlib
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from shakeout.corpus import cache
+from shakeout.corpus.files import write_whole
 from shakeout.fuzz.traces import read_traces
 
 __all__ = ["FORMAT", "RULES", "Files", "files_of_torch", "read"]
@@ -102,13 +102,7 @@ class Files:
     def write(self, path: Path, found: Mapping[str, Any]) -> None:
         """Write such a file; raises OSError."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(".part")
-        try:
-            draft.write_bytes(gzip.compress(json.dumps(found, separators=(",", ":")).encode(), 5, mtime=0))
-            os.replace(draft, path)
-        except OSError:
-            draft.unlink(missing_ok=True)
-            raise
+        write_whole(path, gzip.compress(json.dumps(found, separators=(",", ":")).encode(), 5, mtime=0))
 
 
 def read(path: Path) -> dict[str, Any] | None:

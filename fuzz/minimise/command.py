@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shakeout.corpus import blobs
-from shakeout.corpus.case import SANITIZE, Case
+from shakeout.corpus.case import Case
+from shakeout.corpus.files import write_whole
 from shakeout.fuzz.attended import Line, interruptible
 from shakeout.fuzz.exits import Exit
-from shakeout.fuzz.folder import CASE, RESULT, write_text
+from shakeout.fuzz.failure import failure_of
+from shakeout.fuzz.folder import CASE, read_result
 from shakeout.fuzz.minimise.executors import Crewed
-from shakeout.fuzz.minimise.predicate import Failure, NotReproduced, failure_of
-from shakeout.fuzz.minimise.search import Budget, Minimised, Progress, minimise
+from shakeout.fuzz.minimise.predicate import NotReproduced
+from shakeout.fuzz.minimise.search import FIRST, Budget, Minimised, Progress, minimise
 from shakeout.fuzz.replay import read_case
-from shakeout.targets.sanitizers import process_environment
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,20 +46,19 @@ def minimise_command(
         MalformedCase: the file holds no case.
         ZygoteBroken: the target could not be loaded.
     """
-    wanted = _wanted(path / RESULT) if path.is_dir() else None
+    shown = read_result(path) if path.is_dir() else None
+    wanted = None if shown is None else failure_of(shown)
     file = path / CASE if path.is_dir() else path
     case = read_case(file, None)
     with interruptible() as stop, tempfile.TemporaryDirectory(prefix="shakeout-") as scratch:
         tell = Shown(console, live=console.is_terminal and not plain)
         crew = Crewed(
             Path(scratch),
-            case.setting.target,
+            case.setting,
             workers,
-            device=case.setting.device,
             memory=memory,
             tell=tell.warming,
             stop=stop,
-            environment=process_environment(case.setting.knob(SANITIZE)),
         )
         try:
             with tell, crew:
@@ -73,13 +71,6 @@ def minimise_command(
             console.print(f"{file}: {error}", soft_wrap=True)
             return Exit.OK
     return _written(file, case, found, stop.asked, console)
-
-
-def _wanted(path: Path) -> Failure | None:
-    """The failure that a finding's folder tells."""
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        return failure_of(json.loads(path.read_text(encoding="utf-8")))
-    return None
 
 
 def _written(file: Path, original: Case, found: Minimised, stopped: bool, console: Console) -> int:
@@ -103,7 +94,7 @@ def _written(file: Path, original: Case, found: Minimised, stopped: bool, consol
     for number, (failure, case) in enumerate(found.others, 1):
         path = file.with_suffix(f".other{number}.json")
         blobs.copy(case, path.parent)
-        write_text(path, case.text + "\n")
+        write_whole(path, case.text + "\n")
         console.print(f"other    {path}  {failure}", soft_wrap=True, markup=False)
     return Exit.INTERRUPTED if stopped else Exit.OK
 
@@ -114,8 +105,8 @@ def write_minimal(file: Path, found: Minimised) -> tuple[Path, Path]:
 
     target, text = file.with_suffix(".min.json"), file.with_suffix(".min.py")
     blobs.copy(found.case, file.parent)
-    write_text(target, found.case.text + "\n")
-    write_text(text, render(found.case))
+    write_whole(target, found.case.text + "\n")
+    write_whole(text, render(found.case))
     return target, text
 
 
@@ -124,6 +115,11 @@ class Shown(Line):
 
     def __call__(self, progress: Progress) -> None:
         """How far the search is."""
+        if progress.doing == FIRST:
+            self.note(
+                f"{progress.operators} operators, {progress.elements} elements: one run takes {progress.run:.1f} s"
+            )
+            return
         self.say(
             f"{progress.operators} operators, {progress.elements} elements  {progress.tries} tries, "
             f"{progress.accepted} steps, {progress.seconds:.0f} s  {progress.doing}"

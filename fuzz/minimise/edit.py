@@ -1,55 +1,39 @@
-"""Building blocks of the passes: a case put together from parts of another one, and windows on other storages."""
+"""Building blocks of the passes: runs of positions, windows on other storages, and values that take results' places."""
 
 from __future__ import annotations
 
 import itertools
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from shakeout.corpus import blobs
 from shakeout.corpus.case import Case, InputSet, Storage, Values, View, contiguous
-from shakeout.corpus.program import Arg, Call, Input, InvalidProgram, Program, Ref, TensorType
-from shakeout.fuzz.minimise.settle import Unsettled, mapped, written
+from shakeout.corpus.edit import Fresh
+from shakeout.corpus.vocabularies import vocabulary
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = [
     "LITERAL",
-    "Fresh",
     "as_literal",
-    "assembled",
     "chunks",
     "compacted",
     "dense",
     "filled_like",
     "invented",
     "items_of",
-    "live",
     "own_storage",
     "recorded",
-    "rewritten",
     "shaped",
-    "with_inputs",
 ]
 
 #: Elements up to which a storage's values are written out when it changes its shape: longer lists tell a reader
 #: nothing, and a range with a seed keeps the case short.
 LITERAL = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Fresh:
-    """An input that takes the place of a result: for each input set its window and the storage behind it.
-
-    ``places`` holds a view, whose storage is an old one's number, or a view with a new storage.
-    """
-
-    type: TensorType
-    places: tuple[tuple[View, Storage | None], ...]
 
 
 def chunks(count: int, largest: int | None = None) -> Iterator[range]:
@@ -63,97 +47,7 @@ def chunks(count: int, largest: int | None = None) -> Iterator[range]:
         length = max(length // 2, 1)
 
 
-# --- programs ---------------------------------------------------------------------------------------------------------
-
-
-def assembled(
-    case: Case, calls: Sequence[tuple[Call, int]], returns: Iterable[int], fresh: Mapping[int, Fresh] | None = None
-) -> Case | None:
-    """A case made of some calls, with old numbers in them; inputs that nobody uses are gone.
-
-    Args:
-        case: where inputs and setting come from.
-        calls: each with the old number of its first result.
-        returns: old numbers; each is returned once.
-        fresh: inputs that take the place of results, by old number.
-
-    Returns:
-        The case, or None if something is used that does not exist.
-    """
-    fresh = fresh or {}
-    old = case.program
-    returned = list(dict.fromkeys(returns))
-    used = {number for call, _ in calls for number in call.operands()} | set(returned)
-    inputs = [number for number in range(len(old.inputs)) if number in used]
-    given = [number for number in sorted(fresh) if number in used]
-    numbers = {number: position for position, number in enumerate([*inputs, *given])}
-    count = len(numbers)
-    for call, first in calls:
-        for position in range(len(call.results)):
-            numbers.setdefault(first + position, count + position)
-        count += len(call.results)
-    places: dict[int, Arg] = {number: Ref(place) for number, place in numbers.items()}
-    try:
-        program = replace(
-            old,
-            inputs=(*(old.inputs[number] for number in inputs), *(Input(fresh[number].type) for number in given)),
-            calls=tuple(mapped(call, places) for call, _ in calls),
-            returns=tuple(numbers[number] for number in returned),
-        )
-        sets = []
-        for number, inputs_of in enumerate(case.calls):
-            storages, views = list(inputs_of.storages), [inputs_of.views[one] for one in inputs]
-            for one in given:
-                view, storage = fresh[one].places[number]
-                if storage is not None:
-                    view = replace(view, storage=len(storages))
-                    storages.append(storage)
-                views.append(view)
-            sets.append(_without_unused(InputSet(tuple(storages), tuple(views))))
-        return replace(case, program=program, calls=tuple(sets))
-    except (InvalidProgram, Unsettled, KeyError):
-        return None
-
-
-def _without_unused(inputs: InputSet) -> InputSet:
-    """The set without storages that nobody looks at."""
-    used = sorted({view.storage for view in inputs.views})
-    numbers = {storage: number for number, storage in enumerate(used)}
-    views = tuple(replace(view, storage=numbers[view.storage]) for view in inputs.views)
-    return InputSet(tuple(inputs.storages[number] for number in used), views)
-
-
-def live(program: Program, positions: Iterable[int], returns: Iterable[int]) -> list[int]:
-    """Those of some calls that a returned value depends on, or that write to something."""
-    firsts = program.firsts()
-    wanted, found = set(returns), []
-    for position in sorted(positions, reverse=True):
-        call = program.calls[position]
-        results = range(firsts[position], firsts[position] + len(call.results))
-        if call.form == "none" or written(call) or wanted.intersection(results):
-            found.append(position)
-            wanted.update(call.operands())
-    return found[::-1]
-
-
-def rewritten(case: Case, position: int, call: Call) -> Case | None:
-    """The case with one call replaced by another one with as many results."""
-    calls = list(zip(case.program.calls, case.program.firsts(), strict=True))
-    calls[position] = (call, calls[position][1])
-    return assembled(case, calls, case.program.returns)
-
-
 # --- inputs -----------------------------------------------------------------------------------------------------------
-
-
-def with_inputs(case: Case, sets: Sequence[InputSet]) -> Case:
-    """The case fed with other tensors; the types of its inputs follow the first set."""
-    given = tuple(
-        replace(one, type=TensorType(view.dtype, view.shape))
-        for one, view in zip(case.program.inputs, sets[0].views, strict=True)
-    )
-    sets = [_without_unused(inputs) for inputs in sets]
-    return replace(case, program=replace(case.program, inputs=given), calls=tuple(sets))
 
 
 def items_of(storage: Storage) -> tuple[Any, ...]:
@@ -367,11 +261,10 @@ def _recorded(
 ) -> dict[int, tuple[View, Storage | None]]:
     import torch
 
-    from shakeout.corpus.vocabularies import kernel as words
     from shakeout.corpus.vocabularies import structured
     from shakeout.generators.inputsets import tensors_of
 
-    training = case.setting.mode == "training"
+    training, words = case.setting.mode == "training", vocabulary(case.program.vocabulary)
     values: list[Any] = list(tensors_of(inputs, training))
     owners = {
         tensor.untyped_storage()._cdata: view.storage

@@ -5,21 +5,24 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from shakeout.corpus import codec
-from shakeout.corpus.case import Case
+from shakeout.corpus.case import Case, Setting
+from shakeout.corpus.vocabularies import vocabulary
+from shakeout.fuzz.failure import failure_of
 from shakeout.fuzz.isolated import Isolated
-from shakeout.fuzz.losses import REFERENCE
-from shakeout.fuzz.minimise.predicate import Outcome, failure_of
-from shakeout.fuzz.minimise.settle import Demands, Unsettled, settle
+from shakeout.fuzz.jobs import Candidate, Job, Run
+from shakeout.fuzz.minimise.predicate import Outcome
 from shakeout.fuzz.nursery import ZygoteBroken
-from shakeout.fuzz.protocol import Job
+from shakeout.fuzz.place import Place
+from shakeout.fuzz.results import Answer
 from shakeout.fuzz.signature import INTERNAL
-from shakeout.fuzz.supervisor import Answer
 from shakeout.fuzz.tally import result_of
+from shakeout.generators.validity import Demands, Unsettled, settle
 
 __all__ = ["Crewed", "in_process"]
 
@@ -36,8 +39,8 @@ def in_process(cases: Sequence[Case], demands: Demands) -> list[Outcome]:
         except Unsettled:
             found.append(Outcome("invalid", seconds=time.monotonic() - began))
             continue
-        result = execute(settled, explain=False).to_json()
-        found.append(Outcome(result["status"], failure_of(result), settled, result, seconds=time.monotonic() - began))
+        result = execute(settled, explain=False)
+        found.append(Outcome(result.status, failure_of(result), settled, result, seconds=time.monotonic() - began))
     return found
 
 
@@ -50,19 +53,18 @@ class Crewed:
 
     Args:
         directory: for the crews' files.
-        target: what the case runs on.
+        setting: of the cases: the target that is warmed, the device, and what a sanitizer needs.
         workers: how many, on each device.
-        device: of the case.
         more: as for ``Isolated``.
     """
 
-    def __init__(self, directory: Path, target: str, workers: int, *, device: str = "cpu", **more: Any) -> None:
-        self._own = device
+    def __init__(self, directory: Path, setting: Setting, workers: int, **more: Any) -> None:
+        self._own = setting.device
         self._crews = {
-            name: Isolated(
-                directory / name, [target], workers, maker="shakeout.fuzz.minimise.settle", device=name, **more
+            device: Isolated(
+                directory / device, [setting.target], workers, place=replace(Place.of(setting), device=device), **more
             )
-            for name in dict.fromkeys((device, "cpu"))
+            for device in dict.fromkeys((setting.device, "cpu"))
         }
         self._open = contextlib.ExitStack()
 
@@ -96,27 +98,22 @@ class Crewed:
 
 def _job(case: Case, demands: Demands) -> Job:
     target, device = case.setting.target, case.setting.device
-    if target == REFERENCE:
+    if target == vocabulary(case.program.vocabulary).REFERENCE:
         # A reference that crashes would do so while the candidate is settled, and blame nobody.
-        return Job(index=0, target=target, case=case.text, device=device)
-    recipe = {"candidate": case.text, "defined": demands.defined, "finite": demands.finite}
-    return Job(index=0, target=target, recipe=recipe, device=device)
+        return Run(target=target, case=case.text, device=device)
+    return Candidate(target=target, case=case.text, device=device, defined=demands.defined, finite=demands.finite)
 
 
 def _outcome(answer: Answer) -> Outcome:
-    message = answer.message
-    if str(message.get("internal", "")).startswith(f"{INTERNAL} {Unsettled.__name__}"):
-        return Outcome("invalid", seconds=message["seconds"])
+    if answer.reply.internal.startswith(f"{INTERNAL} {Unsettled.__name__}"):
+        return Outcome("invalid", seconds=answer.seconds)
     result = result_of(answer)
-    text = message.get("case", "")
+    text = answer.reply.case
     if answer.loss is not None:
-        seconds = answer.loss.seconds
         text = answer.loss.state.text if answer.loss.state.kind == "case" else ""
-    else:
-        seconds = float(message["seconds"])
     failure = failure_of(result)
     case = codec.decode(text) if text and failure is not None else None
     # Without a text it died while it was settled: that is the reference's matter, and says nothing of the target.
     if failure is not None and case is None:
-        return Outcome("invalid", seconds=seconds)
-    return Outcome(str(result["status"]), failure, case, result, seconds)
+        return Outcome("invalid", seconds=answer.seconds)
+    return Outcome(result.status, failure, case, result, answer.seconds)

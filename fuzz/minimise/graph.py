@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from shakeout.corpus.case import Case
-from shakeout.corpus.program import Arg, Call, Ref, TensorType, references
-from shakeout.fuzz.minimise.edit import Fresh, assembled, chunks, items_of, live, recorded, rewritten
-from shakeout.fuzz.minimise.measure import PLAIN
-from shakeout.fuzz.minimise.settle import mapped, written
+from shakeout.corpus.edit import Fresh, assembled, live, replaced, rewritten
+from shakeout.corpus.program import Call, Ref, TensorType, references
+from shakeout.corpus.vocabularies import Vocabulary, vocabulary
+from shakeout.fuzz.minimise.edit import chunks, items_of, recorded
 
 __all__ = ["forwarded", "inlined", "merged", "outputs", "plainer", "plainer_calls", "removal"]
 
@@ -39,18 +39,18 @@ def removal(record: Record = recorded) -> Callable[[Case], Iterator[Case]]:
     """
 
     def passes(case: Case) -> Iterator[Case]:
-        program = case.program
+        program, words = case.program, vocabulary(case.program.vocabulary)
         count = len(program.calls)
         for chunk in chunks(count):
             rest = [position for position in range(count) if position not in chunk]
-            lost = [n for p in chunk if written(program.calls[p]) for n in program.calls[p].operands()]
+            lost = [n for p in chunk if words.written(program.calls[p]) for n in program.calls[p].operands()]
             cuts = (_frontier(case, frozenset(chunk), more) for more in ([], lost))
             for returns in dict.fromkeys(map(tuple, cuts)):
                 kept = live(program, rest, returns)
                 if (made := _of(case, kept, returns, record)) is not None:
                     yield made
                 # A call that writes to something may be in it only because it writes.
-                least = [p for p in kept if not written(program.calls[p]) or _feeds(case, p, kept, returns)]
+                least = [p for p in kept if not words.written(program.calls[p]) or _feeds(case, p, kept, returns)]
                 if len(least) < len(kept) and (made := _of(case, least, returns, record)) is not None:
                     yield made
 
@@ -117,49 +117,34 @@ def forwarded(case: Case) -> Iterator[Case]:
         if not call.results:
             candidates = [None]
         for number in candidates:
-            rest = [(c, f) for p, (c, f) in enumerate(zip(program.calls, firsts, strict=True)) if p != position]
-            arguments: dict[int, Arg] = {n: Ref(n) for n in range(len(types))}
-            if number is not None:
-                arguments[first] = Ref(number)
-            moved = [(mapped(c, arguments), f) for c, f in rest]
-            returns = [number if n == first and number is not None else n for n in program.returns]
-            if made := assembled(case, moved, returns):
+            if made := replaced(case, {} if number is None else {first: number}, {position}):
                 yield made
 
 
 def plainer(case: Case) -> Iterator[Case]:
     """A simpler operator of the same type in place of another one."""
-    types = case.program.types()
+    words, types = vocabulary(case.program.vocabulary), case.program.types()
     for position, call in enumerate(case.program.calls):
-        for simpler in plainer_calls(call, types):
+        for simpler in plainer_calls(call, types, words):
             yield from _made(case, position, simpler)
 
 
-def plainer_calls(call: Call, types: Sequence[TensorType | None]) -> Iterator[Call]:
+def plainer_calls(call: Call, types: Sequence[TensorType | None], words: Vocabulary) -> Iterator[Call]:
     """Simpler operators of the same type, given the types of the values where the call stands."""
-    if call.form != "tensor" or written(call):
+    if call.form != "tensor" or words.written(call):
         return
     operands = list(dict.fromkeys(call.operands()))
     same = [n for n in operands if types[n] == call.results[0]]
-    shorter = _spelled(call.operator)
+    shorter = words.spelled(call.operator)
     if shorter is not None:
         yield replace(call, operator=shorter)
-    for operator, cost in PLAIN.items():
-        if cost >= PLAIN.get(call.operator, len(PLAIN)):
-            break
-        if operator == "torch.add":
-            if len(operands) > 1 and call.operator != operator:
-                yield Call(operator, (Ref(operands[0]), Ref(operands[1])), (), call.results)
-        elif same:
-            yield Call(operator, (Ref(same[0]),), (), call.results)
-
-
-def _spelled(operator: str) -> str | None:
-    """The public name of an operator of the library, where there may be one."""
-    parts = operator.split(".")
-    if parts[:3] == ["torch", "ops", "aten"] and len(parts) in (4, 5) and not parts[3].startswith("_"):
-        return f"torch.{parts[3]}"
-    return None
+    simplest = list(words.SIMPLEST)
+    for operator in simplest[: simplest.index(call.operator) if call.operator in simplest else None]:
+        count = words.SIMPLEST[operator]
+        # What takes one operand passes it on, so that has to be of the result's type.
+        chosen = (same if count == 1 else operands)[:count]
+        if len(chosen) == count:
+            yield Call(operator, tuple(map(Ref, chosen)), (), call.results)
 
 
 def _made(case: Case, position: int, call: Call) -> Iterator[Case]:
@@ -183,10 +168,7 @@ def merged(case: Case) -> Iterator[Case]:
 
 
 def _merged(case: Case, into: dict[int, int]) -> Iterator[Case]:
-    program = case.program
-    arguments: dict[int, Arg] = {n: Ref(into.get(n, n)) for n in range(len(program.types()))}
-    calls = [(mapped(call, arguments), first) for call, first in zip(program.calls, program.firsts(), strict=True)]
-    if made := assembled(case, calls, [into.get(n, n) for n in program.returns]):
+    if made := replaced(case, into):
         yield made
 
 

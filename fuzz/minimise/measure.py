@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from shakeout.corpus.case import Case, InputSet, Storage, View, contiguous
 from shakeout.corpus.program import Arg, Call, Program, Ref, Slice, walk
+from shakeout.corpus.vocabularies import vocabulary
+from shakeout.corpus.vocabularies.operator import identify
 
 __all__ = ["DTYPES", "Size", "elements", "item_cost", "simpler_dtypes", "size"]
 
@@ -21,9 +23,6 @@ DTYPES = (
 ).split()
 
 _RANK = {dtype: rank for rank, dtype in enumerate(DTYPES)}
-
-#: Operators that say nothing about what fails, from the simplest; any other counts more.
-PLAIN = {"torch.clone": 0, "torch.neg": 1, "torch.add": 2}
 
 
 def simpler_dtypes(dtype: str) -> tuple[str, ...]:
@@ -41,7 +40,7 @@ def size(case: Case) -> Size:
     views = [view for inputs in case.calls for view in inputs.views]
     return (
         len(program.operators()) + len(program.around),
-        sum(_operator_cost(call) for call in walk(program.calls)) + _depth(program.calls),
+        _operator_costs(program) + _depth(program.calls),
         len(program.inputs) + len(program.returns),
         elements(case),
         sum(len(view.shape) for view in views),
@@ -68,10 +67,9 @@ def _depth(calls: Sequence[Call]) -> float:
     return sum(0.5 * len(region.calls) + _depth(region.calls) for call in calls for region in call.regions)
 
 
-def _operator_cost(call: Call) -> int:
-    if call.operator.startswith("torch.ops."):
-        return 4
-    return PLAIN.get(call.operator, 3)
+def _operator_costs(program: Program) -> int:
+    simplest = {operator: cost for cost, operator in enumerate(vocabulary(program.vocabulary).SIMPLEST)}
+    return sum(simplest.get(one, len(simplest) + identify(one).library) for one in program.operators())
 
 
 def _layout_cost(inputs: InputSet) -> int:

@@ -11,20 +11,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from shakeout.corpus.case import Case
-from shakeout.corpus.program import Arg, Call, InvalidProgram, Ref, Region, TensorType
+from shakeout.corpus.edit import Numbered, numbered
+from shakeout.corpus.program import Arg, Call, InvalidProgram, Ref, Region, TensorType, mapped
+from shakeout.corpus.vocabularies import Vocabulary, vocabulary
 from shakeout.corpus.vocabularies.structured import STRUCTURES
 from shakeout.fuzz.minimise.edit import chunks
 from shakeout.fuzz.minimise.graph import plainer_calls
 from shakeout.fuzz.minimise.settings import simpler_calls
-from shakeout.fuzz.minimise.settle import Unsettled, mapped, written
 
 __all__ = ["around", "fewer", "moved_out", "simpler", "taken_in", "unwrapped"]
 
 #: Numbers of values that a change makes.
 NEW = 1 << 20
-
-#: A call, and the number of its first result before the change.
-Numbered = tuple[Call, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +36,7 @@ class Body:
         types: of all values.
         put: the case with other calls and returned values in this place, whose numbers are the old ones.
         region: whether it is a region's.
+        words: the vocabulary of its calls.
     """
 
     given: int
@@ -46,6 +45,7 @@ class Body:
     types: Sequence[TensorType | None]
     put: Callable[[Sequence[Numbered], Sequence[int]], Case | None]
     region: bool
+    words: Vocabulary
 
     def used(self) -> set[int]:
         """The values that something uses."""
@@ -54,17 +54,17 @@ class Body:
 
 def bodies(case: Case) -> Iterator[Body]:
     """The program's body, then those of its regions, the outer ones first."""
-    program = case.program
+    program, words = case.program, vocabulary(case.program.vocabulary)
 
     def put(calls: Sequence[Numbered], returns: Sequence[int]) -> Case | None:
-        made = _numbered(len(program.inputs), calls, returns)
+        made = _numbered(words, len(program.inputs), calls, returns)
         try:
             return None if made is None else replace(case, program=replace(program, calls=made[0], returns=made[1]))
         except InvalidProgram:
             return None
 
-    pairs = tuple(zip(program.calls, program.firsts(), strict=True))
-    yield from _bodies(Body(len(program.inputs), pairs, program.returns, program.types(), put, False))
+    pairs = tuple(numbered(program))
+    yield from _bodies(Body(len(program.inputs), pairs, program.returns, program.types(), put, False, words))
 
 
 def _bodies(body: Body) -> Iterator[Body]:
@@ -78,7 +78,7 @@ def _inner(body: Body, position: int, number: int, region: Region) -> Body:
     given = len(region.parameters) + len(region.captures)
 
     def put(calls: Sequence[Numbered], returns: Sequence[int]) -> Case | None:
-        made = _numbered(given, calls, returns)
+        made = _numbered(body.words, given, calls, returns)
         if made is None:
             return None
         call, first = body.calls[position]
@@ -87,7 +87,7 @@ def _inner(body: Body, position: int, number: int, region: Region) -> Body:
         return body.put(_with(body, position, (replace(call, regions=regions), first)), body.returns)
 
     pairs = tuple(zip(region.calls, region.firsts(), strict=True))
-    return Body(given, pairs, region.returns, region.types(body.types), put, True)
+    return Body(given, pairs, region.returns, region.types(body.types), put, True, body.words)
 
 
 def _with(body: Body, position: int, *calls: Numbered) -> list[Numbered]:
@@ -96,12 +96,12 @@ def _with(body: Body, position: int, *calls: Numbered) -> list[Numbered]:
 
 
 def _numbered(
-    given: int, calls: Sequence[Numbered], returns: Sequence[int]
+    words: Vocabulary, given: int, calls: Sequence[Numbered], returns: Sequence[int]
 ) -> tuple[tuple[Call, ...], tuple[int, ...]] | None:
     """Calls and returned values with their final numbers, without calls that nobody needs."""
     wanted, kept = set(returns), []
     for call, first in reversed(calls):
-        if written(call) or call.form == "none" or wanted.intersection(range(first, first + len(call.results))):
+        if words.written(call) or call.form == "none" or wanted.intersection(range(first, first + len(call.results))):
             kept.append((call, first))
             wanted.update(call.operands())
     numbers: dict[int, Arg] = {number: Ref(number) for number in range(given)}
@@ -112,7 +112,7 @@ def _numbered(
             numbers |= {first + place: Ref(count + place) for place in range(len(call.results))}
             count += len(call.results)
         returned = [numbers[number] for number in returns]
-    except (Unsettled, KeyError):
+    except KeyError:
         return None
     return tuple(found), tuple(one.index for one in returned if isinstance(one, Ref))
 
@@ -172,7 +172,7 @@ def unwrapped(case: Case) -> Iterator[Case]:
                 values: dict[int, Arg] = dict(enumerate((*bound, *map(Ref, region.captures))))
                 try:
                     inner = list(_moved(region.calls, values, fresh))
-                except Unsettled:
+                except KeyError:
                     continue
                 results = [values[one] for one in region.returns[: len(call.results)]]
                 given = {first + place: one.index for place, one in enumerate(results) if isinstance(one, Ref)}
@@ -344,6 +344,6 @@ def simpler(case: Case) -> Iterator[Case]:
         for position, (call, first) in enumerate(body.calls if body.region else ()):
             if call.regions:
                 continue
-            for new in (*plainer_calls(call, body.types), *simpler_calls(call)):
+            for new in (*plainer_calls(call, body.types, body.words), *simpler_calls(call)):
                 if made := body.put(_with(body, position, (new, first)), body.returns):
                     yield made

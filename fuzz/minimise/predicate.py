@@ -1,21 +1,25 @@
-"""What "fails for the same reason" means, and how often a candidate runs before it counts as failing or not."""
+"""What a candidate is asked, and how often it runs before it counts as failing or not."""
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from shakeout.corpus.case import Case
-from shakeout.fuzz.minimise.settle import Demands
+from shakeout.fuzz.failure import Failure
+from shakeout.fuzz.results import Result
+from shakeout.generators.validity import Demands
 
-__all__ = ["Executor", "Failure", "NotReproduced", "Outcome", "Reliability", "failure_of", "repetitions"]
+__all__ = ["Executor", "NotReproduced", "Outcome", "Reliability", "repetitions"]
 
 #: Runs that measure how reliably a case fails. One that fails in all of five has, with 95 % confidence, a reliability
 #: of more than a half (0.5**5 = 3 %), and a single run of a candidate is then a fair answer.
 MEASURED = 5
+
+#: A case is measured once that takes at most this share of the search's time. One that takes longer is cut first, each
+#: step on the evidence of one run, and what is left of it is measured.
+SHARE = 0.1
 
 #: A candidate that fails as often as the original is dropped by mistake in at most one of twenty cases. More runs
 #: would be spent on every candidate, and a mistake only costs a step that a later round may find again.
@@ -25,54 +29,9 @@ MISSED = 0.05
 #: rarely needs another tool.
 MOST_REPETITIONS = 20
 
-_LISTED = re.compile(r"N(?:, N)+,?")
-_PLACED = re.compile(r"device='cuda(?::N)?'(?:, )?")
-
 
 class NotReproduced(Exception):
     """The case to minimise does not fail in the wanted way where candidates are tried."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """The reason of a failure: equal for failures that count as the same one.
-
-    Attributes:
-        target: what failed; ``eager`` if the reference crashed.
-        oracle: which oracle saw it.
-        symptom: its class: ``wrong value``, ``NaN lost``, an exception's class, a signal.
-        culprit: what tells failures of one symptom apart, as far as it stays the same while a case shrinks: the
-            message of an exception without numbers, the stage of a target that works in stages, the phase in which a
-            process died and the assertion that ended it.
-    """
-
-    target: str
-    oracle: str
-    symptom: str
-    culprit: str = ""
-
-    def __str__(self) -> str:
-        parts = (self.target, self.oracle, self.symptom, self.culprit)
-        return " | ".join(part for part in parts if part)
-
-
-def failure_of(result: Mapping[str, Any]) -> Failure | None:
-    """The failure that a result tells, in the form of ``Result.to_json``; None if nothing failed."""
-    verdict = next((verdict for verdict in result["verdicts"] if verdict["outcome"] == "fail"), None)
-    if verdict is None or result["status"] == "infra":
-        return None
-    parts = [result["stage"]] if result["stage"] not in ("", result["target"]) else []
-    if verdict["oracle"] == "exception":
-        # A message lists sizes; a tensor with fewer dimensions is still the same message. It also says where a tensor
-        # is, if that is not the CPU.
-        parts.append(_LISTED.sub("N", _PLACED.sub("", verdict["evidence"]["template"])))
-    elif verdict["oracle"] in ("crash", "hang", "memory"):
-        parts.append(f"phase {verdict['place']}")
-        said = verdict["message"].partition(": ")[2]
-        # What an allocator complains about depends on what was overwritten; an assertion is always the same one.
-        if "assert" in said.lower():
-            parts.append(re.sub(r"\d+", "N", said))
-    return Failure(result["target"], verdict["oracle"], verdict["symptom"], " | ".join(parts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +42,14 @@ class Outcome:
         status: as in ``Result.status``; ``invalid`` too if it does not keep the demands, ``infra`` if nothing is known.
         failure: why it failed; None if it did not.
         case: the candidate with the result types that it really has; given where it failed.
-        result: in the form of ``Result.to_json``; given where it failed.
+        result: of its run; None for a candidate that is invalid.
         seconds: that it took.
     """
 
     status: str
     failure: Failure | None = None
     case: Case | None = None
-    result: Mapping[str, Any] = field(default_factory=dict)
+    result: Result | None = None
     seconds: float = 0.0
 
 

@@ -8,26 +8,32 @@ followed.
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from shakeout.corpus.case import Case
+from shakeout.corpus.codec import stored
+from shakeout.fuzz.failure import Failure
 from shakeout.fuzz.minimise import graph, nested, settings, tensors
 from shakeout.fuzz.minimise.edit import invented, recorded
 from shakeout.fuzz.minimise.measure import elements, size
 from shakeout.fuzz.minimise.predicate import (
     MEASURED,
+    SHARE,
     Executor,
-    Failure,
     NotReproduced,
     Outcome,
     Reliability,
     repetitions,
 )
-from shakeout.fuzz.minimise.settle import DEMANDS, Demands
+from shakeout.generators.validity import DEMANDS, Demands
 
-__all__ = ["Budget", "Minimised", "Progress", "minimise"]
+__all__ = ["FIRST", "Budget", "Minimised", "Progress", "minimise"]
+
+#: What a search is doing when it tells how long one run of the original takes.
+FIRST = "first run"
 
 Pass = Callable[[Case], Iterator[Case]]
 
@@ -51,6 +57,7 @@ class Progress:
         operators: of the best case so far.
         elements: of all its inputs.
         doing: name of the pass.
+        run: seconds that a run of that case took.
     """
 
     tries: int
@@ -59,6 +66,7 @@ class Progress:
     operators: int
     elements: int
     doing: str
+    run: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +77,8 @@ class Minimised:
         case: the smallest case that was found to fail for the same reason, with the result types that it has.
         failure: that reason.
         outcome: of its last run.
-        reliability: of the original.
+        reliability: of the original; where that takes too long to measure, of the first case on the way that does not,
+            and 1 of 1 if there was none.
         tries: candidates that were run.
         seconds: that it took.
         complete: no pass makes it smaller; else the budget was used up, or somebody stopped it.
@@ -127,7 +136,7 @@ class _Search:
     tries: int = 0
     accepted: int = 0
     complete: bool = False
-    doing: str = "reproducing"
+    doing: str = FIRST
     seen: set[str] = field(default_factory=set)
     others: dict[Failure, Case] = field(default_factory=dict)
     best: Case = field(init=False)
@@ -135,14 +144,28 @@ class _Search:
     wanted: Failure = field(init=False)
     reliability: Reliability = field(init=False)
     demands: Demands = field(init=False)
+    repeat: int = 1
+    #: The cases that were taken on the evidence of one run, the original first, until one is measured.
+    unmeasured: list[tuple[Case, Outcome]] = field(default_factory=list)
 
     # --- the original -----------------------------------------------------------------------------------------------
 
     def begin(self, case: Case, wanted: Failure | None) -> None:
-        """Run the original under the strictest demands that it keeps, and measure how reliably it fails."""
-        why = "it does not fail"
+        """Run the original under the strictest demands that it keeps: five times if that is quick, else once.
+
+        One that does not fail in its first run gets the others in any case.
+        """
+        why = invalid = ""
         for demands in DEMANDS:
-            found = self._repeated(case, demands, MEASURED)
+            found = self._runs(case, demands, 1)
+            if found[0].status == "invalid":
+                invalid = "invalid"
+                continue
+            if not why:
+                self._tell_of(case, found[0].seconds)
+            at_once = found[0].failure is not None and wanted in (None, found[0].failure)
+            if not at_once or self._quick(found[0]):
+                found += self._runs(case, demands, MEASURED - 1, ends=True)
             failures = [outcome.failure for outcome in found if outcome.failure is not None]
             if wanted is None and failures:
                 wanted = max(failures, key=failures.count)
@@ -151,25 +174,58 @@ class _Search:
                 self.demands, self.wanted, self.outcome = demands, hits[-1].failure or failures[0], hits[-1]
                 self.best = hits[-1].case or case
                 self.reliability = Reliability(len(hits), len(found))
+                self.repeat = repetitions(self.reliability)
+                self.unmeasured = [(self.best, self.outcome)] if len(found) == 1 else []
                 self.seen.add(self.best.id)
                 return
-            why = f"it fails otherwise: {failures[0]}" if failures else f"{found[-1].status}"
-        raise NotReproduced(f"the case does not fail {'as ' + str(wanted) if wanted else 'here'} ({why})")
+            doubted = [line for outcome in found if outcome.result is not None for line in outcome.result.doubts]
+            why = f"it fails otherwise: {failures[0]}" if failures else "; ".join(doubted[:1] or [found[-1].status])
+            if self._over():
+                break
+        raise NotReproduced(f"the case does not fail {'as ' + str(wanted) if wanted else 'here'} ({why or invalid})")
 
-    def _repeated(self, case: Case, demands: Demands, runs: int) -> list[Outcome]:
+    def _runs(self, case: Case, demands: Demands, runs: int, *, ends: bool = False) -> list[Outcome]:
+        """What becomes of a case, so often; fewer times if it ``ends`` with the budget."""
         found: list[Outcome] = []
-        while len(found) < runs:
+        while len(found) < runs and not (ends and self._over()):
             found += self.executor([case] * min(self.width, runs - len(found)), demands)
-            if all(outcome.status == "invalid" for outcome in found):
-                break  # it does not keep the demands, and will not the next time
         self.tries += len(found)
         return found
+
+    def _quick(self, outcome: Outcome) -> bool:
+        """Whether it takes a small share of the time to measure a case."""
+        return math.ceil((MEASURED - 1) / self.width) * outcome.seconds <= SHARE * self.budget.seconds
+
+    def _measure(self) -> bool:
+        """Measure the smallest of the cases that were taken on one run; one that failed by luck gives way to a larger.
+
+        Returns:
+            Whether one run was enough: it stays, and fails whenever it runs.
+
+        Raises:
+            _Over: the budget is used up.
+        """
+        self.doing = "measuring"
+        smallest = self.best
+        while self.unmeasured:
+            self.best, self.outcome = self.unmeasured.pop()
+            self.complete &= self.best is smallest
+            self._check()
+            found = [self.outcome, *self._runs(self.best, self.demands, MEASURED - 1, ends=True)]
+            hits = [outcome for outcome in found if outcome.failure == self.wanted]
+            if len(hits) > 1 or not self.unmeasured:
+                self.reliability = Reliability(len(hits), len(found))
+                break
+        self.unmeasured.clear()
+        self.repeat = repetitions(self.reliability)
+        if self.repeat > 1:
+            self.seen = {self.best.id}  # one run was too few to say that the others do not fail
+        return self.best is smallest and self.repeat == 1
 
     # --- the loop ---------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
         """All passes, until a whole round changes nothing."""
-        repeat = repetitions(self.reliability)
         # A reference that crashes must not run in this process.
         record = invented if self.wanted.oracle == "crash" and self.wanted.target == "eager" else recorded
         passes: list[tuple[str, Pass]] = [
@@ -199,23 +255,24 @@ class _Search:
             ("values", tensors.numbers),
         ]
         try:
-            changed = True
-            while changed:
+            while not self.complete:
                 changed = False
                 for name, one in passes:
                     self.doing = name
-                    while self._step(one, repeat):
+                    while self._step(one):
                         changed = True
-            self.complete = True
+                self.complete = not changed
+                if self.complete and self.unmeasured:
+                    self.complete = self._measure()
         except _Over:
             pass
 
-    def _step(self, one: Pass, repeat: int) -> bool:
+    def _step(self, one: Pass) -> bool:
         """The first candidate of a pass that is taken; False if there is none."""
         candidates = self._smaller(one)
         while batch := list(itertools.islice(candidates, self.width)):
             self._check()
-            for candidate, outcome in zip(batch, self._judged(batch, repeat), strict=True):
+            for candidate, outcome in zip(batch, self._judged(batch), strict=True):
                 if outcome is not None:
                     case = outcome.case or candidate
                     if size(case) < size(self.best):
@@ -223,6 +280,10 @@ class _Search:
                         self.accepted += 1
                         self.seen.add(case.id)
                         self._tell()
+                        if self.unmeasured:
+                            self.unmeasured.append((case, outcome))
+                            if self._quick(outcome):
+                                self._measure()
                         return True
             self._tell()
         return False
@@ -231,13 +292,14 @@ class _Search:
         """The candidates of a pass that are smaller than the best case, each once."""
         limit = size(self.best)
         for candidate in one(self.best):
-            if candidate.id not in self.seen and size(candidate) < limit:
+            if stored(candidate) and candidate.id not in self.seen and size(candidate) < limit:
                 self.seen.add(candidate.id)
                 yield candidate
 
-    def _judged(self, batch: list[Case], repeat: int) -> list[Outcome | None]:
+    def _judged(self, batch: list[Case]) -> list[Outcome | None]:
         """For each candidate the outcome that shows the wanted failure, often enough; None where it does not."""
         found: list[Outcome | None] = [None] * len(batch)
+        repeat = self.repeat
         for needed in (1, 2) if repeat > 1 else (1,):
             waiting = [n for n in range(len(batch)) if needed == 1 or found[n] is not None]
             if needed == 2:
@@ -261,14 +323,19 @@ class _Search:
         return found
 
     def _check(self) -> None:
-        spent = time.monotonic() - self.began
-        if self.stop() or spent > self.budget.seconds or self.tries >= self.budget.tries:
+        if self._over():
             raise _Over
 
-    def _tell(self) -> None:
+    def _over(self) -> bool:
         spent = time.monotonic() - self.began
-        operators = len(self.best.program.operators())
-        self.tell(Progress(self.tries, self.accepted, spent, operators, elements(self.best), self.doing))
+        return self.stop() or spent > self.budget.seconds or self.tries >= self.budget.tries
+
+    def _tell(self) -> None:
+        self._tell_of(self.best, self.outcome.seconds)
+
+    def _tell_of(self, case: Case, run: float) -> None:
+        spent, operators = time.monotonic() - self.began, len(case.program.operators())
+        self.tell(Progress(self.tries, self.accepted, spent, operators, elements(case), self.doing, run))
 
     def result(self) -> Minimised:
         """What was found so far."""

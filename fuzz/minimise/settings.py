@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from shakeout.corpus.case import Case, InputSet
+from shakeout.corpus.edit import alone, rewritten, with_inputs
 from shakeout.corpus.program import Arg, Call, Ref, Slice
-from shakeout.fuzz.minimise.edit import chunks, rewritten, with_inputs
+from shakeout.fuzz.minimise.edit import chunks
 from shakeout.fuzz.minimise.measure import item_cost
 
 __all__ = ["attributes", "call_sets", "device", "leaves", "setting"]
@@ -20,8 +21,8 @@ def call_sets(case: Case) -> Iterator[Case]:
     count = len(case.calls)
     if count < 2:
         return
-    for inputs in case.calls:
-        yield _fed(case, (inputs,))
+    for number in range(count):
+        yield alone(case, number)
     for chunk in chunks(count):
         if 0 < len(chunk) < count - 1:
             yield _fed(case, tuple(inputs for number, inputs in enumerate(case.calls) if number not in chunk))

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from shakeout.corpus import blobs
 from shakeout.corpus.case import Case, InputSet, Storage, Values, View, contiguous
+from shakeout.corpus.edit import with_inputs
 from shakeout.corpus.program import Arg, Call, Name, everywhere
-from shakeout.fuzz.minimise.edit import as_literal, chunks, compacted, dense, items_of, own_storage, shaped, with_inputs
+from shakeout.corpus.vocabularies import vocabulary
+from shakeout.fuzz.minimise.edit import as_literal, chunks, compacted, dense, items_of, own_storage, shaped
 from shakeout.fuzz.minimise.measure import item_cost, simpler_dtypes
-from shakeout.fuzz.minimise.sizes import scaled
+from shakeout.generators.sizes import scaled
 
 if TYPE_CHECKING:
     import torch
@@ -91,8 +93,9 @@ def _resized(case: Case, change: Callable[[int, int, int, int], int], sizes: Map
         change: from input set, input, dimension and size to the new size.
         sizes: old to new; whole numbers among the arguments that follow.
     """
+    words = vocabulary(case.program.vocabulary)
     calls = (
-        tuple(everywhere(call, lambda one: scaled(one, sizes)) for call in case.program.calls)
+        tuple(everywhere(call, lambda one: scaled(one, sizes, words)) for call in case.program.calls)
         if sizes
         else case.program.calls
     )

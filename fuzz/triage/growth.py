@@ -7,13 +7,14 @@ again, one size after the other, and what each shows becomes a part of the signa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from shakeout.corpus.case import Case, InputSet, contiguous
-from shakeout.fuzz.minimise.edit import items_of, with_inputs
-from shakeout.fuzz.minimise.predicate import Executor, Failure, Outcome
-from shakeout.fuzz.minimise.settle import Demands
+from shakeout.corpus.edit import with_inputs
+from shakeout.fuzz.failure import Failure, grown_alike
+from shakeout.fuzz.minimise.edit import items_of
+from shakeout.fuzz.minimise.predicate import Executor, Outcome
+from shakeout.generators.validity import Demands
 
 __all__ = ["SIZES", "grown", "growth"]
 
@@ -68,12 +69,11 @@ def growth(case: Case, failure: Failure, executor: Executor) -> str:
 def _word(outcome: Outcome, failure: Failure) -> str:
     if outcome.failure is None:
         return "none" if outcome.status == "compared" else ""
-    if (outcome.failure.oracle, outcome.failure.culprit) != (failure.oracle, failure.culprit):
+    if not grown_alike(outcome.failure, failure):
         return "other"
-    verdict: Mapping[str, object] = next(v for v in outcome.result["verdicts"] if v["outcome"] == "fail")
-    evidence = verdict["evidence"]
-    assert isinstance(evidence, Mapping)
-    return _WHERE.get(str(evidence.get("where", "")), "")
+    assert outcome.result is not None
+    assert outcome.result.failure is not None
+    return _WHERE.get(str(outcome.result.failure.evidence.get("where", "")), "")
 
 
 def _grown(inputs: InputSet, size: int) -> InputSet | None:

@@ -10,18 +10,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shakeout.corpus import blobs, codec
+from shakeout.corpus.case import Setting
 from shakeout.corpus.database import NAME, Database
 from shakeout.corpus.minimals import Minimal
 from shakeout.corpus.rows import Bug, Finding
 from shakeout.fuzz import events
 from shakeout.fuzz.attended import interruptible
 from shakeout.fuzz.exits import Exit
+from shakeout.fuzz.failure import failure_of
 from shakeout.fuzz.folder import CASE
 from shakeout.fuzz.minimise.command import Shown, write_minimal
 from shakeout.fuzz.minimise.executors import Crewed
-from shakeout.fuzz.minimise.predicate import Executor, NotReproduced, failure_of
+from shakeout.fuzz.minimise.predicate import Executor, NotReproduced
 from shakeout.fuzz.minimise.search import Budget, Minimised, Progress, minimise
 from shakeout.fuzz.nursery import ZygoteBroken
+from shakeout.fuzz.place import Place
+from shakeout.fuzz.results import Result
 from shakeout.fuzz.triage.growth import growth
 from shakeout.fuzz.triage.signature import UNCLASSIFIED, Signature, signature_of
 from shakeout.fuzz.triage.similar import signatures, similar
@@ -61,22 +65,21 @@ def minimised(
     stop: Callable[[], bool] = lambda: False,
 ) -> tuple[Minimal, Minimised | None]:
     """Minimise one finding, as a row for the database."""
-    case = codec.decode(finding.case_json)
+    case, failure = codec.decode(finding.case_json), failure_of(Result.from_json(finding.result))
     began = time.monotonic()
     try:
-        found = minimise(
-            case, executor, wanted=failure_of(finding.result), budget=budget, width=width, tell=tell, stop=stop
-        )
+        found = minimise(case, executor, wanted=failure, budget=budget, width=width, tell=tell, stop=stop)
     except NotReproduced as error:
         return Minimal(bug, "not reproduced", seconds=time.monotonic() - began, note=str(error)), None
-    result = dict(found.outcome.result)
+    result = found.outcome.result
+    assert result is not None
     larger = "" if stop() else growth(found.case, found.failure, executor)
     signature = signature_of(found.case, result, larger)
     row = Minimal(
         bug,
         "complete" if found.complete else "budget",
         found.case.text,
-        result,
+        result.to_json(),
         {} if signature is None else signature.to_json(),
         found.tries,
         round(found.seconds, 3),
@@ -115,10 +118,12 @@ def minimise_all(
         if not todo:
             console.print(f"{directory}: no bug is left to minimise", soft_wrap=True)
             return Exit.OK
-        for target in dict.fromkeys(finding.result["target"] for _, finding in todo):
-            chosen = [(bug, finding) for bug, finding in todo if finding.result["target"] == target]
+        groups: dict[tuple[str, Place], list[tuple[Bug, Finding]]] = {}
+        for one in todo:
+            groups.setdefault(_place(one[1]), []).append(one)
+        for (target, _), chosen in groups.items():
             try:
-                with _crew(target, chosen, workers, memory, plain, console, stop) as (crew, tell):
+                with _crew(_setting(chosen[0][1]), workers, memory, plain, console, stop) as (crew, tell):
                     for bug, finding in chosen:
                         row, found = minimised(bug.id, finding, crew, budget, width=workers, tell=tell, stop=stop)
                         if stop():
@@ -135,21 +140,29 @@ def minimise_all(
     return Exit.OK
 
 
+def _setting(finding: Finding) -> Setting:
+    return codec.decode(finding.case_json).setting
+
+
+def _place(finding: Finding) -> tuple[str, Place]:
+    """Which crew a finding needs."""
+    setting = _setting(finding)
+    return setting.target, Place.of(setting)
+
+
 @contextlib.contextmanager
 def _crew(
-    target: str,
-    chosen: list[tuple[Bug, Finding]],
+    setting: Setting,
     workers: int,
     memory: int,
     plain: bool,
     console: Console,
     stop: Callable[[], bool],
 ) -> Iterator[tuple[Crewed, Shown]]:
-    device = codec.decode(chosen[0][1].case_json).setting.device
     tell = Shown(console, live=console.is_terminal and not plain)
     with tempfile.TemporaryDirectory(prefix="shakeout-") as scratch:
         warming: events.Listener = tell.warming
-        crew = Crewed(Path(scratch), target, workers, device=device, memory=memory, tell=warming, stop=stop)
+        crew = Crewed(Path(scratch), setting, workers, memory=memory, tell=warming, stop=stop)
         with tell, crew:
             yield crew, tell
 

@@ -141,9 +141,8 @@ def _shown(case: Case, evidence: Evidence | None, path: str) -> Iterator[str]:
 
 def _program(case: Case) -> Iterator[str]:
     """The network and its inputs, without what a script needs beside them."""
-    blocks = script.body(case).strip().split("\n\n\n")
-    chosen = [block for block in blocks if not block.startswith(("def bind", "def arguments", "CALLS"))]
-    yield from "\n\n\n".join(chosen).splitlines()
+    parts = [script.definition(case.program, case.setting.device), *script.inputs(case)]
+    yield from "\n\n\n".join(parts).splitlines()
 
 
 def main(arguments: Sequence[str]) -> int:

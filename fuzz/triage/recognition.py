@@ -10,11 +10,11 @@ import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from shakeout.corpus import known, regressions
 from shakeout.corpus.case import Case
-from shakeout.fuzz.minimise.predicate import Failure, failure_of
+from shakeout.fuzz.failure import Failure, failure_of
+from shakeout.fuzz.results import Result
 from shakeout.fuzz.triage.subprogram import Match, needs, occurrences, reaches
 
 __all__ = ["Remembered", "contained", "expected", "recognised", "shipped_cases"]
@@ -46,7 +46,7 @@ def shipped_cases() -> dict[str, Case]:
     return {bug.id: bug.case for bug in known.load_all()} | {bug.id: bug.case for bug in regressions.load_all()}
 
 
-def recognised(case: Case, result: Mapping[str, Any], bugs: Iterable[Remembered]) -> str:
+def recognised(case: Case, result: Result, bugs: Iterable[Remembered]) -> str:
     """The id of the known bug that a failing case shows; empty if it shows none of them.
 
     Both are asked for: the case fails as the bug's smallest case does (target, oracle, symptom, and the message of an
@@ -71,13 +71,11 @@ def contained(case: Case, ids: Sequence[str]) -> str:
     return ""
 
 
-def _leads(case: Case, match: Match, result: Mapping[str, Any]) -> bool:
+def _leads(case: Case, match: Match, result: Result) -> bool:
     """Whether an occurrence stands where the case fails, as far as that is known."""
-    divergence = result.get("divergence")
-    if divergence is not None and divergence["call"] not in match:
+    if result.divergence is not None and result.divergence.call not in match:
         return False
-    verdict = next(verdict for verdict in result["verdicts"] if verdict["outcome"] == "fail")
-    if (output := _OUTPUT.fullmatch(verdict["place"])) is None:
+    if result.failure is None or (output := _OUTPUT.fullmatch(result.failure.place)) is None:
         return True
     number = int(output[1])
     returns = case.program.returns

@@ -14,15 +14,18 @@ from shakeout.corpus import blobs, codec, known, regressions
 from shakeout.corpus.case import Case
 from shakeout.corpus.database import NAME, Database
 from shakeout.corpus.minimals import Replayed
+from shakeout.corpus.vocabularies import vocabulary
 from shakeout.fuzz import events
 from shakeout.fuzz.attended import interruptible
 from shakeout.fuzz.environment import describe
 from shakeout.fuzz.exits import Exit
+from shakeout.fuzz.failure import Failure, failure_of, remembered
 from shakeout.fuzz.folder import SEQUENCE
-from shakeout.fuzz.losses import REFERENCE
-from shakeout.fuzz.minimise.predicate import Failure, failure_of
+from shakeout.fuzz.jobs import Job, Run
+from shakeout.fuzz.makers import RUNS_ONLY
 from shakeout.fuzz.nursery import ZygoteBroken
-from shakeout.fuzz.protocol import Job
+from shakeout.fuzz.place import Place
+from shakeout.fuzz.results import Result
 from shakeout.fuzz.supervisor import Crew, Limits
 from shakeout.fuzz.tally import result_of
 from shakeout.fuzz.timing import TimeLimits
@@ -108,9 +111,9 @@ def stored(directory: Path, database: Database) -> list[Item]:
         findings = [finding for finding in database.findings(bug.id) if finding.case_json]
         best = min(findings, key=lambda one: (-one.k, len(one.case_json)), default=None)
         if minimal is not None and minimal.case_json:
-            case, failure = codec.decode(minimal.case_json), failure_of(minimal.result)
+            case, failure = codec.decode(minimal.case_json), failure_of(Result.from_json(minimal.result))
         elif best is not None:
-            case, failure = codec.decode(best.case_json), failure_of(best.result)
+            case, failure = codec.decode(best.case_json), failure_of(Result.from_json(best.result))
         else:
             found.append(Item("bug", bug.id, bug.title, None))
             continue
@@ -166,9 +169,9 @@ def replay(
             settled(Row(item, "cannot run", why))
         else:
             able.append(item)
-    for device in dict.fromkeys(_case(item).setting.device for item in able):
-        chosen = [item for item in able if _case(item).setting.device == device]
-        for row in _on(device, chosen, workers, memory, runs, warming, stop):
+    for place in dict.fromkeys(Place.of(_case(item).setting) for item in able):
+        chosen = [item for item in able if Place.of(_case(item).setting) == place]
+        for row in _on(place, chosen, workers, memory, runs, warming, stop):
             settled(row)
     return rows
 
@@ -184,7 +187,7 @@ def _unable(item: Item) -> str:
         return "it crashed while it was grown, and has no case"
     if why := missing(item.case.setting.device):
         return why
-    if item.case.setting.target == REFERENCE:
+    if item.case.setting.target == vocabulary(item.case.program.vocabulary).REFERENCE:
         return ""
     try:
         return target(item.case.setting.target).unavailable() or ""
@@ -193,7 +196,7 @@ def _unable(item: Item) -> str:
 
 
 def _on(
-    device: str,
+    place: Place,
     items: Sequence[Item],
     workers: int,
     memory: int,
@@ -201,11 +204,10 @@ def _on(
     warming: events.Listener,
     stop: Callable[[], bool],
 ) -> Iterator[Row]:
-    """Run items of one device, one target after the other as it is warm."""
+    """Run items of one place, one target after the other as it is warm."""
     names = tuple(dict.fromkeys(_case(item).setting.target for item in items))
     with tempfile.TemporaryDirectory(prefix="shakeout-") as scratch:
-        maker = "shakeout.fuzz.minimise.settle"
-        crew = Crew(Path(scratch), names, workers, tell=warming, maker=maker, device=device)
+        crew = Crew(Path(scratch), names, workers, tell=warming, maker=RUNS_ONLY, place=place)
         try:
             crew.start(stop, complete=False)
             for name in crew.in_order(names):
@@ -225,47 +227,44 @@ def _on(
 
 def _run(crew: Crew, items: Sequence[Item], memory: int, runs: int, stop: Callable[[], bool]) -> Iterator[Row]:
     times = TimeLimits()
-    # The number of a job tells its item: ``runs`` of them stand one behind the other.
-    jobs = [_job(number, items[number // runs]) for number in range(runs * len(items))]
-    seen: dict[int, list[Mapping[str, Any]]] = {number: [] for number in range(len(items))}
+    jobs = [(number, _job(item)) for number, item in enumerate(items) for _ in range(runs)]
+    of = {id(job): number for number, job in jobs}
+    seen: dict[int, list[Result]] = {number: [] for number in range(len(items))}
 
     def limits(job: Job) -> Limits:
         return Limits(times.limit(job.target) * (1 + len(job.before)), memory)
 
-    for answer in crew.answers(jobs, limits, stop):
-        number = answer.job.index // runs
+    for answer in crew.answers([job for _, job in jobs], limits, stop):
+        number = of[id(answer.job)]
         seen[number].append(result_of(answer))
         if len(seen[number]) == runs:
             yield _judged(items[number], seen[number])
 
 
-def _job(number: int, item: Item) -> Job:
+def _job(item: Item) -> Run:
     case = _case(item)
     name, device = case.setting.target, case.setting.device
-    before = tuple(Job(index=0, target=name, case=text) for text in item.before)
-    return Job(index=number, target=name, case=case.text, device=device, before=before, fresh=True)
+    before = tuple(Run(target=name, case=text) for text in item.before)
+    return Run(target=name, case=case.text, device=device, before=before, fresh=True)
 
 
-def _judged(item: Item, results: Sequence[Mapping[str, Any]]) -> Row:
+def _judged(item: Item, results: Sequence[Result]) -> Row:
     """The verdict on some runs."""
     failures = [failure_of(result) for result in results]
     failed, runs = sum(failure is not None for failure in failures), len(results)
-    stuck = next((result for result in results if result["status"] in ("infra", "unsupported", "invalid")), None)
+    stuck = next((result for result in results if result.status in ("infra", "unsupported", "invalid")), None)
     if stuck is not None:
-        return Row(item, "cannot run", f"{stuck['status']}: {stuck['reason']}"[:200], failed, runs)
+        return Row(item, "cannot run", f"{stuck.status}: {stuck.reason}"[:200], failed, runs)
     if not failed:
         return Row(item, "fixed", "", failed, runs)
     if failed < runs:
         return Row(item, "flaky", f"fails in {failed} of {runs} runs", failed, runs)
-    other = next((failure for failure in failures if failure is not None and not _same(item.failure, failure)), None)
+    other = next(
+        (failure for failure in failures if failure is not None and not remembered(failure, item.failure)), None
+    )
     if other is not None:
         return Row(item, "changed", f"now {other}", failed, runs)
     return Row(item, "still failing", "", failed, runs)
-
-
-def _same(wanted: Failure | None, failure: Failure) -> bool:
-    """Whether a failure is the one that is remembered; a regression may leave the culprit open."""
-    return wanted is None or replace(failure, culprit=wanted.culprit and failure.culprit) == wanted
 
 
 # --- the command ------------------------------------------------------------------------------------------------------

@@ -19,15 +19,16 @@ from pathlib import Path
 from shakeout.corpus import codec, known, regressions
 from shakeout.corpus.case import Case
 from shakeout.corpus.evidence import Evidence
+from shakeout.corpus.files import write_whole
 from shakeout.corpus.known import KnownBug
 from shakeout.corpus.regressions import Regression
 from shakeout.fuzz.config import Config
 from shakeout.fuzz.environment import describe
 from shakeout.fuzz.exits import Exit
-from shakeout.fuzz.folder import write_text
 from shakeout.fuzz.minimise import executors
 from shakeout.fuzz.minimise.predicate import NotReproduced
 from shakeout.fuzz.minimise.search import Budget, minimise
+from shakeout.fuzz.place import Place
 from shakeout.fuzz.triage.bisect import trials
 from shakeout.fuzz.triage.bisect.facts import Culprit, Cures, Fact, Knobs
 from shakeout.fuzz.triage.bisect.inquiry import Inquiry
@@ -76,9 +77,9 @@ def looked_at(case: Case, candidates: executors.Crewed, parts: trials.Crewed, wi
     )
 
 
-def _place(one: tuple[Path, Bug]) -> tuple[str, str]:
-    """Where a case runs: its target and its device."""
-    return one[1].case.setting.target, one[1].case.setting.device
+def _place(one: tuple[Path, Bug]) -> tuple[str, Place]:
+    """Where a case runs: its target, and what has to be settled about its workers."""
+    return one[1].case.setting.target, Place.of(one[1].case.setting)
 
 
 def _told(fact: Fact) -> bool:
@@ -91,7 +92,7 @@ def write(path: Path, case: Case, evidence: Evidence) -> None:
     data = json.loads(path.read_text(encoding="utf-8"))
     del data["case"]
     data |= {"evidence": evidence.to_json(), "case": codec.to_json(case)}
-    write_text(path, json.dumps(data, indent=1) + "\n")
+    write_whole(path, json.dumps(data, indent=1) + "\n")
 
 
 def main(arguments: Sequence[str] | None = None, tell: Callable[[str], None] = print) -> int:
@@ -105,17 +106,19 @@ def main(arguments: Sequence[str] | None = None, tell: Callable[[str], None] = p
         return Exit.USAGE
     wanted = [(path, bug) for path, bug in every if (bug.id in ids if ids else bug.evidence is None)]
     wanted.sort(key=_place)
-    for (name, device), group in itertools.groupby(wanted, _place):
-        if lacking := missing(device) or target(name).unavailable():
-            tell(f"{name} ({device}): {lacking}")
+    for (name, place), group in itertools.groupby(wanted, _place):
+        if lacking := missing(place.device) or target(name).unavailable():
+            tell(f"{name} ({place.device}): {lacking}")
             continue
+        bugs = list(group)
+        setting = bugs[0][1].case.setting
         workers = Config().workers
         with (
             tempfile.TemporaryDirectory(prefix="shakeout-") as scratch,
-            executors.Crewed(Path(scratch) / "candidates", name, workers, device=device) as candidates,
-            trials.Crewed(Path(scratch) / "parts", name, workers, device=device) as parts,
+            executors.Crewed(Path(scratch) / "candidates", setting, workers) as candidates,
+            trials.Crewed(Path(scratch) / "parts", setting, workers) as parts,
         ):
-            for path, bug in group:
+            for path, bug in bugs:
                 try:
                     case, evidence = looked_at(bug.case, candidates, parts, workers)
                 except NotReproduced as error:

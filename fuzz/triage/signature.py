@@ -15,8 +15,11 @@ from typing import Any
 
 from shakeout.corpus.case import Case, View, contiguous
 from shakeout.corpus.program import walk
+from shakeout.corpus.vocabularies import vocabulary
+from shakeout.fuzz.results import Result
+from shakeout.oracles.verdict import Verdict
 
-__all__ = ["UNCLASSIFIED", "Signature", "dtype_class", "family", "layout_of", "needed", "signature_of"]
+__all__ = ["UNCLASSIFIED", "Signature", "dtype_class", "layout_of", "needed", "signature_of"]
 
 #: The bucket of what could not be minimised: not reproduced, without a case, or still a network.
 UNCLASSIFIED = "unclassified"
@@ -42,40 +45,6 @@ _CLASSES = {
     "complex32": "complex",
     "complex64": "complex",
     "complex128": "complex",
-}
-
-#: Two names of one function.
-_ALIASES = {
-    "absolute": "abs",
-    "arccos": "acos",
-    "arccosh": "acosh",
-    "arcsin": "asin",
-    "arcsinh": "asinh",
-    "arctan": "atan",
-    "arctan2": "atan2",
-    "arctanh": "atanh",
-    "clip": "clamp",
-    "concat": "cat",
-    "concatenate": "cat",
-    "divide": "div",
-    "expit": "sigmoid",
-    "floor_divide": "floordiv",
-    "greater": "gt",
-    "greater_equal": "ge",
-    "iand": "bitwise_and",
-    "ior": "bitwise_or",
-    "ixor": "bitwise_xor",
-    "less": "lt",
-    "less_equal": "le",
-    "moveaxis": "movedim",
-    "multiply": "mul",
-    "negative": "neg",
-    "not_equal": "ne",
-    "subtract": "sub",
-    "swapaxes": "transpose",
-    "swapdims": "transpose",
-    "true_divide": "div",
-    "truediv": "div",
 }
 
 #: Frames of whoever runs the case or the compiler, which are there whatever fails.
@@ -142,27 +111,27 @@ class Signature:
         return cls(**values)
 
 
-def signature_of(case: Case, result: Mapping[str, Any], growth: str = "") -> Signature | None:
+def signature_of(case: Case, result: Result, growth: str = "") -> Signature | None:
     """The signature of a minimised case.
 
     Args:
         case: the smallest one.
-        result: of its run, in the form of ``Result.to_json``.
+        result: of its run.
         growth: which elements are wrong when it has more of them, where that was looked at.
 
     Returns:
         None if it is unclassified: it did not fail, or is a network still.
     """
-    verdict = next((verdict for verdict in result["verdicts"] if verdict["outcome"] == "fail"), None)
+    verdict = result.failure
     if verdict is None or len(case.program.operators()) > MOST_OPERATORS:
         return None
-    target, stage = result["target"], result["stage"]
+    target, stage, words = result.target, result.stage, vocabulary(case.program.vocabulary)
     return Signature(
         target=target,
         stage="" if stage == target else stage,
-        oracle=verdict["oracle"],
-        symptom=verdict["symptom"],
-        operators=tuple(sorted(map(family, case.program.operators()))),
+        oracle=verdict.oracle,
+        symptom=verdict.symptom,
+        operators=tuple(sorted(map(words.family, case.program.operators()))),
         dtypes=_dtypes(case),
         layout=layout_of(case),
         inputs=needed(case),
@@ -171,24 +140,6 @@ def signature_of(case: Case, result: Mapping[str, Any], growth: str = "") -> Sig
         culprit=_culprit(verdict),
         growth=growth,
     )
-
-
-def family(operator: str) -> str:
-    """The function behind a name: functions, methods, in-place forms and synonyms of one operator have one family."""
-    if ":" in operator:
-        return operator  # a user's kernel
-    parts = operator.split(".")
-    name = parts[3] if parts[:3] == ["torch", "ops", "aten"] and len(parts) > 3 else parts[-1]
-    if name.startswith("__") and name.endswith("__"):
-        name = name.strip("_")
-        for prefix in "ri":
-            if name[1:] in _ARITHMETIC and name.startswith(prefix):
-                name = name[1:]
-    name = name.rstrip("_") or name
-    return _ALIASES.get(name, name)
-
-
-_ARITHMETIC = frozenset("add and div floordiv lshift mod mul or pow rshift sub truediv xor matmul".split())
 
 
 def dtype_class(dtype: str) -> str:
@@ -266,26 +217,26 @@ def _setting(case: Case) -> tuple[str, ...]:
     return tuple(sorted(word for word in found if word != "cpu"))
 
 
-def _deviation(verdict: Mapping[str, Any]) -> str:
-    evidence = verdict["evidence"]
-    if verdict["symptom"] == "wrong dtype":
+def _deviation(verdict: Verdict) -> str:
+    evidence = verdict.evidence
+    if verdict.symptom == "wrong dtype":
         names = [str(evidence[key]).removeprefix("torch.") for key in ("expected", "found")]
         return f"{names[0]} becomes {names[1]}"
     return str(evidence.get("deviation", ""))
 
 
-def _culprit(verdict: Mapping[str, Any]) -> str:
-    evidence = verdict["evidence"]
-    match verdict["oracle"]:
+def _culprit(verdict: Verdict) -> str:
+    evidence = verdict.evidence
+    match verdict.oracle:
         case "exception":
             frames: Sequence[str] = evidence.get("frames", ())
             return " @ ".join(filter(None, (stripped(evidence["template"]), *_telling(reversed(frames), 1))))
         case "crash" | "hang" | "memory":
-            said = verdict["message"].partition(": ")[2]
+            said = verdict.message.partition(": ")[2]
             # What an allocator complains about depends on what was overwritten; an assertion is always the same one.
             said = re.sub(r"\d+", "N", said) if "assert" in said.lower() else ""
             stack = [f"{path.rsplit('/', 1)[-1]}:{name}" for path, name in _STACK.findall(evidence.get("output", ""))]
-            return " @ ".join(filter(None, (f"phase {verdict['place']}", said, *_telling(stack, FRAMES))))
+            return " @ ".join(filter(None, (f"phase {verdict.place}", said, *_telling(stack, FRAMES))))
     return ""
 
 

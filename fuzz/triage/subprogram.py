@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 
 from shakeout.corpus.case import Case
 from shakeout.corpus.program import Arg, Call, Name, Program, Ref, Region, Slice, TensorType
-from shakeout.fuzz.minimise.settle import written
-from shakeout.fuzz.triage.signature import dtype_class, family, layout_of, needed
+from shakeout.corpus.vocabularies import vocabulary
+from shakeout.fuzz.triage.signature import dtype_class, layout_of, needed
 
 __all__ = ["Match", "needs", "occurrences", "reaches"]
 
@@ -83,7 +83,7 @@ def _depends(program: Program) -> list[frozenset[int]]:
 
     A write makes a value depend on what was written; that it may reach other views of the same memory is left out.
     """
-    start = len(program.inputs)
+    start, words = len(program.inputs), vocabulary(program.vocabulary)
     producers = [position for position, call in enumerate(program.calls) for _ in call.results]
     writers: dict[int, set[int]] = {}
     found: list[frozenset[int]] = []
@@ -94,7 +94,7 @@ def _depends(program: Program) -> list[frozenset[int]]:
                 direct.add(producers[number - start])
             direct |= writers.get(number, set())
         found.append(frozenset(direct.union(*(found[one] for one in direct))))
-        if written(call) and call.operands():
+        if words.written(call) and call.operands():
             writers.setdefault(call.operands()[0], set()).add(position)
     return found
 
@@ -113,7 +113,8 @@ def _fits(
     small: Program, large: Program, depends: list[frozenset[int]], chosen: Match, position: int, candidate: int
 ) -> bool:
     a, b = small.calls[position], large.calls[candidate]
-    if family(a.operator) != family(b.operator) or bool(written(a)) != bool(written(b)):
+    words = vocabulary(small.vocabulary)  # which is that of both
+    if words.family(a.operator) != words.family(b.operator) or bool(words.written(a)) != bool(words.written(b)):
         return False
     if not _arguments_fit(small, large, a, b) or not _regions_fit(a, b):
         return False

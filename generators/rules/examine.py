@@ -11,7 +11,7 @@ from shakeout.generators.rules.augment import Place, integers, neighbours, resiz
 from shakeout.generators.rules.trace import Trace, Variant, structure_of, variant_of
 from shakeout.generators.vocabularies.records import Record, Spread
 
-__all__ = ["Budget", "Examined", "Execute", "call_of", "calls_of", "examine", "spreads_of"]
+__all__ = ["Budget", "Examined", "Execute", "call_of", "calls_of", "examine"]
 
 #: Runs a call on operands whose values are spread so; None where nothing can be said about it.
 Execute = Callable[[Trace, Sequence[Spread]], Trace | None]
@@ -185,11 +185,6 @@ def _similar(variant: Variant, records: Sequence[Record]) -> tuple[Spread, ...]:
         if len(record.slots) == len(variant.ranks):
             return tuple(slot.spread for slot in record.slots)
     return (Spread(),) * len(variant.ranks)
-
-
-def spreads_of(variant: Variant, records: Sequence[Record]) -> tuple[Spread, ...]:
-    """Which values the operands of a variant need, as far as records tell."""
-    return _spreads(records).get(variant.structure) or _similar(variant, records)
 
 
 def _classes(records: Sequence[Record]) -> dict[tuple[object, ...], list[list[Place]]]:

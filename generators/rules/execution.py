@@ -10,9 +10,10 @@ import torch
 from shakeout.corpus.program import TensorType
 from shakeout.corpus.vocabularies import kernel as words
 from shakeout.generators.calls import Rejected, perform
-from shakeout.generators.definedness import before, traits
+from shakeout.generators.definedness import before
 from shakeout.generators.rules.observed import template
 from shakeout.generators.rules.trace import Trace
+from shakeout.generators.values import plain
 from shakeout.generators.vocabularies.probe import operand
 from shakeout.generators.vocabularies.recorder import type_of
 from shakeout.generators.vocabularies.records import Spread
@@ -38,7 +39,7 @@ def executed(call: Trace, spreads: Sequence[Spread] = ()) -> Trace | None:
             for i, type_ in enumerate(call.operands)
         ]
         # What is not defined, would take hours, or is not checked by torch and would write past its operands.
-        if before(traits(call.operator), tensors, (), call.args, call.kwargs) is not None:
+        if before(words.traits(call.operator), tensors, (), call.args, call.kwargs) is not None:
             return None
         function = words.resolve(call.operator)
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError):
@@ -71,7 +72,7 @@ def outcome(results: Sequence[object]) -> tuple[TensorType | None, ...] | None:
     for item in results:
         if not isinstance(item, torch.Tensor):
             found.append(None)
-        elif item.layout != torch.strided or item.is_quantized or item.device.type != "cpu":
+        elif not plain(item):
             return None
         else:
             found.append(type_of(item))

@@ -18,7 +18,7 @@ from shakeout.generators.rules.synthesise import Effort
 from shakeout.generators.rules.table import Table, tabulate
 from shakeout.generators.rules.trace import Trace, Variant, attributes, inexact, variant_of
 
-__all__ = ["EFFORT", "FEWEST", "Learnt", "by_variant", "learn", "learn_all"]
+__all__ = ["EFFORT", "FEWEST", "Learnt", "by_variant", "learn"]
 
 #: Accepted calls without which nothing is learnt.
 FEWEST = 4
@@ -51,15 +51,6 @@ def by_variant(traces: Iterable[Trace]) -> dict[Variant, list[Trace]]:
     for trace in traces:
         groups.setdefault(variant_of(trace), []).append(trace)
     return groups
-
-
-def learn_all(traces: Iterable[Trace], effort: int = EFFORT) -> Iterator[Learnt]:
-    """What each variant's traces teach; one that cannot be learnt stops nobody."""
-    for variant, group in by_variant(traces).items():
-        try:
-            yield learn(group, effort)
-        except (ArithmeticError, ValueError, KeyError, IndexError, TypeError) as problem:
-            yield Learnt(variant, None, (f"could not be learnt: {type(problem).__name__}: {problem}",))
 
 
 def learn(traces: Sequence[Trace], effort: int = EFFORT) -> Learnt:

@@ -54,7 +54,7 @@ def learn_measured(
             continue  # no way to call it, but a mistake that was made
         try:
             found.append(_refined(group, spreads.get(variant, ()), execute))
-        except (ArithmeticError, ValueError, KeyError, IndexError, TypeError) as problem:
+        except Exception as problem:  # the reference of a kernel may be anything
             found.append(Learnt(variant, None, (f"could not be learnt: {type(problem).__name__}: {problem}",)))
     return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from shakeout.corpus.program import Arg, Program, Ref, Slice, TensorType
+from shakeout.corpus.program import Arg, Program, TensorType, renumbered
 from shakeout.generators.rules.trace import Trace
 
 __all__ = ["MOST_REFUSED", "observed_call", "taken", "template"]
@@ -39,8 +39,8 @@ def observed_call(
     places = {number: place for place, number in enumerate(dict.fromkeys(operands))}
     return Trace(
         operator,
-        tuple(_moved(arg, places) for arg in args),
-        tuple(sorted((key, _moved(arg, places)) for key, arg in kwargs)),
+        tuple(renumbered(arg, places) for arg in args),
+        tuple(sorted((key, renumbered(arg, places)) for key, arg in kwargs)),
         tuple(types[number] for number in places),
         error=error,
         source=SOURCE,
@@ -62,8 +62,8 @@ def taken(program: Program) -> list[Trace]:
         found.append(
             Trace(
                 call.operator,
-                tuple(_moved(arg, places) for arg in call.args),
-                tuple((key, _moved(arg, places)) for key, arg in call.kwargs),
+                tuple(renumbered(arg, places) for arg in call.args),
+                tuple((key, renumbered(arg, places)) for key, arg in call.kwargs),
                 tuple(operands),
                 call.results,
                 call.form,
@@ -71,17 +71,6 @@ def taken(program: Program) -> list[Trace]:
             )
         )
     return found
-
-
-def _moved(arg: Arg, places: Mapping[int, int]) -> Arg:
-    match arg:
-        case Ref(index):
-            return Ref(places[index])
-        case tuple():
-            return tuple(_moved(item, places) for item in arg)
-        case Slice(start, stop, step):
-            return Slice(_moved(start, places), _moved(stop, places), _moved(step, places))
-    return arg
 
 
 def template(error: BaseException) -> str:

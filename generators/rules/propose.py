@@ -6,7 +6,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from shakeout.corpus.program import Arg, Ref, Slice, TensorType
+from shakeout.corpus.program import Arg, TensorType, renumbered
 from shakeout.generators.choices import Choices
 from shakeout.generators.rules.expressions import Apply, Const, Expr, Symbol, multiply
 from shakeout.generators.rules.rule import Rule
@@ -167,15 +167,5 @@ def propose(
             fresh.append(type_)
     other = {name: choices.pick(pool) for name, pool in rule.pools if pool}
     args, kwargs = rule.arguments(dict(zip(rule.names, values, strict=True)), other)
-    bound = tuple([_numbered(arg, numbers) for arg in args])
-    return bound, tuple([(key, _numbered(arg, numbers)) for key, arg in kwargs]), tuple(fresh)
-
-
-def _numbered(arg: Arg, numbers: Sequence[int]) -> Arg:
-    if isinstance(arg, Ref):
-        return Ref(numbers[arg.index])
-    if isinstance(arg, tuple):
-        return tuple([_numbered(item, numbers) for item in arg])
-    if isinstance(arg, Slice):
-        return Slice(_numbered(arg.start, numbers), _numbered(arg.stop, numbers), _numbered(arg.step, numbers))
-    return arg
+    bound = tuple([renumbered(arg, numbers) for arg in args])
+    return bound, tuple([(key, renumbered(arg, numbers)) for key, arg in kwargs]), tuple(fresh)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from shakeout.corpus.vocabularies import kernel as words
+from shakeout.corpus.vocabularies.operator import identify
 
 __all__ = ["Parameters", "parameters"]
 
@@ -45,11 +46,11 @@ def _overloads(operator: str) -> tuple[_Overload, ...]:
         function = words.resolve(operator)
     except ValueError:
         return ()
-    name = operator.split(".")[3] if operator.startswith("torch.ops.aten.") else operator.rpartition(".")[2]
-    found = list(_schemas(name)) if ":" not in operator else []
+    identity = identify(operator)
+    found = [] if identity.kernel else list(_schemas(identity.name))
     # A function of Python tells its own names; one that only hands arguments on does not.
     signed = _signature(function)
-    if signed is not None and not operator.startswith("torch.Tensor."):
+    if signed is not None and identity.namespace != "torch.Tensor":
         found.insert(0, signed)
     elif signed is not None:
         found.append(signed)

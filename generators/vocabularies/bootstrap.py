@@ -22,7 +22,7 @@ from torch.utils import _pytree as pytree
 
 from shakeout.corpus.program import Arg, Name, Ref, Slice
 from shakeout.corpus.vocabularies import torch as words
-from shakeout.generators.definedness import meaningful
+from shakeout.corpus.vocabularies.operator import identify
 from shakeout.generators.vocabularies.probe import Draft, DraftSlot, probe, retype
 from shakeout.generators.vocabularies.recorder import Heard, Recorder, Unrecordable, heard, operator_names
 from shakeout.generators.vocabularies.records import Record, Slot, Spread
@@ -51,13 +51,6 @@ _DUNDERS = {
     "rshift": "bitwise_right_shift", "truediv": "div", "div": "div", "floordiv": "floor_divide", "mod": "remainder",
     "invert": "bitwise_not",
 }  # fmt: skip
-# Draw random numbers, and have attributes with which they do not.
-_SOMETIMES = frozenset(
-    "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout feature_dropout native_dropout rrelu "
-    "scaled_dot_product_attention multi_head_attention_forward".split()
-)
-# Operators that are undefined on an operand that is not ascending; elsewhere ascending samples are an accident.
-_ORDERED = frozenset("searchsorted bucketize histogram histogramdd embedding_bag".split())
 # What is behind public functions: some check nothing, and read or write past the end of what does not fit.
 _PRIVATE_KERNELS = (
     "native_",
@@ -86,31 +79,32 @@ class _Seen:
     def add(self, tensor: torch.Tensor) -> None:
         if not tensor.numel() or self.count > 4000:
             return
-        if tensor.dtype in (torch.uint16, torch.uint32, torch.uint64):
-            tensor = tensor.to(torch.int64)  # of these torch tells no bounds
+        if tensor.dtype.is_floating_point and tensor.dtype.itemsize == 1:
+            tensor = tensor.float()  # these are neither compared nor multiplied
         if tensor.is_complex():
             self.sorted = False
         else:
-            low, high = (bound.item() + 0 for bound in torch.aminmax(tensor))  # a number, not a bool
+            # Of unsigned numbers torch tells no bounds, and NumPy has no bfloat16.
+            array = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).resolve_neg().numpy()
+            low, high = (bound.item() + 0 for bound in (array.min(), array.max()))  # a number, not a bool
             self.low, self.high = min(self.low, low), max(self.high, high)
             if self.sorted:
-                flat = tensor if tensor.dtype != torch.bool else tensor.int()
-                self.sorted = flat.dim() > 0 and bool((flat.diff() >= 0).all()) and flat.shape[-1] > 0
+                self.sorted = array.ndim > 0 and bool((array[..., 1:] >= array[..., :-1]).all())
         if self.definite:
             self.definite = _definite(tensor)
         self.count += tensor.numel()
 
     def spread(self, index: bool, literal: tuple[int, ...] | None, operator: str) -> Spread:
-        ordered = operator.rpartition(".")[2] in _ORDERED
+        ordered = words.traits(operator).ascending
         if self.definite and self.count >= 8 and not index:
             return Spread("definite")
-        bounded = self.low <= self.high and (self.low >= 0 or (self.low >= -1 and self.high <= 1))
+        bounded = self.low <= self.high and (0 <= self.low < float("inf") or (self.low >= -1 and self.high <= 1))
         known = self.low <= self.high and (index or (bounded and self.count >= 8))
         low, high = (self.low, self.high) if known else (None, None)
         if ordered and self.sorted and self.count >= 12:
             return Spread("sorted", low, high)
         if index:
-            distinct = "duplicates" in words.hazards(operator)
+            distinct = "duplicates" in words.traits(operator).hazards
             return Spread("distinct" if distinct else "index", low, high, literal)
         return Spread("any", low, high)
 
@@ -202,11 +196,11 @@ def _trace(info: Any, dtype: torch.dtype, drafts: _Drafts, recorder: Recorder, l
 
 
 def _usable(name: str) -> bool:
-    last = name.rpartition(".")[2]
-    hazards = words.hazards(name)
-    if "random" in hazards and last.rstrip("_") not in _SOMETIMES:
+    identity, traits = identify(name), words.traits(name)
+    last = identity.name
+    if traits.random and not traits.tamed:
         return False
-    if not meaningful(name) or "uninitialised" in hazards or (last.startswith("_") and not last.startswith("__")):
+    if traits.meaningless or "uninitialised" in traits.hazards or identity.private:
         return False
     return (
         not last.startswith(_PRIVATE_KERNELS)
@@ -284,28 +278,48 @@ def _probed(
 
 
 def records_of_examples(
-    operator: str, calls: Sequence[tuple[Sequence[Any], Mapping[str, Any]]], dtypes: Sequence[str]
+    operator: str,
+    calls: Sequence[tuple[Sequence[Any], Mapping[str, Any]]],
+    dtypes: Sequence[str],
+    lost: Callable[[Exception], None] = lambda error: None,
 ) -> list[Record]:
     """The records that example calls of an operator give; what a case cannot hold is left out.
+
+    A call that cannot be looked at costs its own record, and no other's.
 
     Args:
         operator: what is called.
         calls: arguments and keyword arguments of each.
         dtypes: those that the main operand is tried at, as far as they are of the example's kind: floating-point and
             complex ones, or whole numbers.
+        lost: told the error of each such call.
     """
     records: list[Record] = []
     for args, kwargs in calls:
-        drafts = _Drafts()
-        tensors = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
-        # What is computed with, rather than an index or a mask.
-        wide = [tensor for tensor in tensors if tensor.is_floating_point() or tensor.is_complex()]
-        drafts.main = next((tensor.dtype for tensor in (*wide, *tensors)), torch.float32)
-        with contextlib.suppress(Unrecordable):
-            drafts(heard(operator, args, kwargs))
-        alike = [dtype for dtype in dtypes if dtype.startswith(_WIDE) == _name(drafts.main).startswith(_WIDE)]
-        records += _probed(drafts.drafts.get(operator, {}), drafts.seen, alike, records)
+        try:
+            records += _exemplified(operator, args, kwargs, dtypes, records)
+        except Exception as error:
+            lost(error)
     return records
+
+
+def _exemplified(
+    operator: str,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    dtypes: Sequence[str],
+    known: Sequence[Record],
+) -> list[Record]:
+    """The records that one example call gives, beside the known ones."""
+    drafts = _Drafts()
+    tensors = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+    # What is computed with, rather than an index or a mask.
+    wide = [tensor for tensor in tensors if tensor.is_floating_point() or tensor.is_complex()]
+    drafts.main = next((tensor.dtype for tensor in (*wide, *tensors)), torch.float32)
+    with contextlib.suppress(Unrecordable):
+        drafts(heard(operator, args, kwargs))
+    alike = [dtype for dtype in dtypes if dtype.startswith(_WIDE) == _name(drafts.main).startswith(_WIDE)]
+    return _probed(drafts.drafts.get(operator, {}), drafts.seen, alike, known)
 
 
 def _spreads(draft: Draft, seen: dict[tuple[str, int], _Seen]) -> tuple[Spread, ...]:
@@ -330,7 +344,7 @@ def _thinned(records: list[Record]) -> list[Record]:
 
 
 def _family(name: str) -> str:
-    last = name.rpartition(".")[2]
+    last = identify(name).name
     if last.startswith("__") and last.endswith("__"):
         last = last[2:-2]
         for prefix in ("", "r", "i"):

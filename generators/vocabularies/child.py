@@ -6,10 +6,11 @@ import json
 import os
 import selectors
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from shakeout.corpus.interpreter import command
 
 __all__ = ["run_module"]
 
@@ -41,10 +42,11 @@ def run_module(
     source = str(Path(__file__).parents[3])
     environment = dict(os.environ, OMP_NUM_THREADS="1", PYTHONHASHSEED="0")
     environment["PYTHONPATH"] = os.pathsep.join([source, *filter(None, [os.environ.get("PYTHONPATH")])])
-    command = [sys.executable, "-m", module, *arguments]
     last, pending = "", b""
     with tempfile.TemporaryFile() as errors:
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, env=environment, cwd=directory)
+        child = subprocess.Popen(
+            command("-m", module, *arguments), stdout=subprocess.PIPE, stderr=errors, env=environment, cwd=directory
+        )
         assert child.stdout is not None
         with child, selectors.DefaultSelector() as selector:
             try:

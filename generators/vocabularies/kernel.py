@@ -111,7 +111,13 @@ def kernel_vocabulary(operator: str, around: Vocabulary) -> KernelVocabulary:
     return KernelVocabulary(operator, tuple(records), around)
 
 
-def records_of_rule(rule: Rule, spreads: Sequence[Spread], execute: Execute, count: int = DRAWN) -> list[Record]:
+def records_of_rule(
+    rule: Rule,
+    spreads: Sequence[Spread],
+    execute: Execute,
+    count: int = DRAWN,
+    lost: Callable[[Exception], None] = lambda error: None,
+) -> list[Record]:
     """Records of calls that are drawn from a rule, where it was learnt from few; those that are rejected give none.
 
     Args:
@@ -119,6 +125,7 @@ def records_of_rule(rule: Rule, spreads: Sequence[Spread], execute: Execute, cou
         spreads: which values its operands need.
         execute: runs a call.
         count: calls that are drawn.
+        lost: told why a call that was taken gives no record.
     """
     operator = rule.variant.operator
     choices = SeededChoices(0)
@@ -137,7 +144,7 @@ def records_of_rule(rule: Rule, spreads: Sequence[Spread], execute: Execute, cou
                 if isinstance(type_, TensorType)
             ]
             perform(note, done.args, done.kwargs, made)
-    return records_of_examples(operator, calls, list(DTYPES))
+    return records_of_examples(operator, calls, list(DTYPES), lost)
 
 
 def _learnt(operator: str) -> list[Record]:
@@ -227,7 +234,7 @@ def grow_around(
     """
     rejected: Mapping[str, int] = {}
     # Where the kernel rounds otherwise than its reference, as it may, their results would have other sizes.
-    sized = set(filter(words.sized_by_values, vocabulary.around))
+    sized = {name for name in vocabulary.around if words.traits(name).sized_by_values}
     recipe = replace(recipe, avoid=recipe.avoid | sized)
     for _ in range(ATTEMPTS):
         grown = grow(choices, recipe, vocabulary, before_call)

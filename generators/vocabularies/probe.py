@@ -12,7 +12,8 @@ import torch
 
 from shakeout.corpus.program import Arg
 from shakeout.corpus.vocabularies import kernel as words
-from shakeout.generators.definedness import before, traits
+from shakeout.generators.definedness import before
+from shakeout.generators.values import plain
 from shakeout.generators.vocabularies.records import Record, Slot, Spread
 
 __all__ = ["Draft", "DraftSlot", "probe", "retype"]
@@ -57,13 +58,14 @@ def operand(slot: str, shape: tuple[int, ...], spread: Spread, main: torch.dtype
     dtype = _dtype(slot, main)
     size = math.prod(shape)
     if spread.literal is not None and len(spread.literal) == size:
-        return torch.tensor(spread.literal).to(dtype).reshape(shape)
+        held = torch.uint64 if max(spread.literal, default=0) >= 2**63 else torch.int64
+        return torch.tensor(spread.literal, dtype=held).to(dtype).reshape(shape)
     if spread.kind == "definite":
         eye = 4 * torch.eye(shape[-1], dtype=torch.float64) + 0.5
         return eye.expand(shape).contiguous().to(dtype)
     if spread.kind in ("index", "distinct"):
         least, last = int(spread.low or 0), int(spread.high or 0)
-        steps = torch.arange(size, dtype=torch.int64) % (last - least + 1) + least
+        steps = torch.arange(size, dtype=torch.int64) % min(last - least + 1, 2**62) + least
         return steps.to(dtype).reshape(shape)
     # Values that do not repeat soon, positive and away from the edges of domains.
     low, high = -1.5, 1.7
@@ -88,7 +90,7 @@ def _run(
     """The result of a call, or None if torch rejects it or it is no tensor."""
     # Torch does not check pivots: with sizes that do not fit, it would write past its operands, and the heap would
     # decide what is found out about this operator and the next.
-    if (kind := traits(operator)).pivots and before(kind, tensors, (), args, kwargs) is not None:
+    if (kind := words.traits(operator)).pivots and before(kind, tensors, (), args, kwargs) is not None:
         return None
     try:
         function = words.resolve(operator)
@@ -106,7 +108,7 @@ def _run(
         return None
     for item in results:
         if isinstance(item, torch.Tensor):
-            if item.layout != torch.strided or item.is_quantized or item.numel() > 1 << 20 or item.device.type != "cpu":
+            if not plain(item) or item.numel() > 1 << 20:
                 return None
         elif isinstance(item, list | tuple | dict):
             return None
@@ -145,7 +147,7 @@ def probe(draft: Draft, spreads: Sequence[Spread], dtypes: Sequence[str]) -> Rec
         view=trial.view,
         ranks=ranks,
         broadcasts=broadcasts,
-        draws="random" in words.hazards(record.operator),
+        draws=words.traits(record.operator).random,
         grad=trial.differentiates(shapes),
     )
 
@@ -163,7 +165,7 @@ def retype(source: Record, operator: str) -> Record | None:
         return None
     accepted = tuple(n for n in source.dtypes if n == name or _Trial(record, getattr(torch, n)).accepts(shapes))
     ranks, broadcasts = _elastic(trial, shapes)
-    draws = "random" in words.hazards(operator)
+    draws = words.traits(operator).random
     return replace(
         record,
         dtypes=accepted,
@@ -213,7 +215,7 @@ class _Trial:
             return False
         if not torch.equal(state, torch.get_rng_state()):
             return False
-        if "random" in words.hazards(record.operator) and not any(0 not in shape for shape in shapes):
+        if words.traits(record.operator).random and not any(0 not in shape for shape in shapes):
             return False  # nothing is drawn for no elements
         pairs = zip(tensors, versions, strict=True)
         self.mutates = tuple(i for i, (tensor, version) in enumerate(pairs) if tensor._version != version)

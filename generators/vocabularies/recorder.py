@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode, resolve_name
 
 from shakeout.corpus.program import Arg, Name, Ref, Slice, TensorType
 from shakeout.corpus.vocabularies import torch as words
+from shakeout.generators.values import plain
 
 __all__ = ["Heard", "Listener", "Recorder", "Unrecordable", "heard", "operator_names", "type_of"]
 
@@ -66,9 +67,11 @@ def heard(operator: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Hear
 def _argument(value: Any, tensors: list[torch.Tensor]) -> Arg:
     match value:
         case torch.Tensor():
-            if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu":
-                raise Unrecordable
-            if value.numel() > MAX_ELEMENTS or type(value) not in (torch.Tensor, torch.nn.Parameter):
+            if (
+                not plain(value)
+                or value.numel() > MAX_ELEMENTS
+                or type(value) not in (torch.Tensor, torch.nn.Parameter)
+            ):
                 raise Unrecordable
             tensors.append(value)
             return Ref(len(tensors) - 1)

@@ -6,7 +6,6 @@ import contextlib
 import gc
 import gzip
 import json
-import os
 import tempfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -14,7 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from shakeout.corpus import cache
-from shakeout.corpus.vocabularies.torch import hazards
+from shakeout.corpus.files import write_whole
+from shakeout.corpus.vocabularies import torch as words
 from shakeout.generators.rules.library import Library, library_of_torch
 from shakeout.generators.vocabularies.child import run_module
 from shakeout.generators.vocabularies.records import Record
@@ -110,7 +110,7 @@ class Vocabulary:
         """The takers of every dtype at one rank."""
         groups: dict[str, list[Takers]] = {}
         for operator in self.operators:
-            if "strides" in hazards(operator):
+            if words.traits(operator).plain:
                 continue  # what another operator made lies in memory as it pleases
             group: dict[str, list[Taker]] = {}
             for record in self.records(operator):
@@ -206,20 +206,9 @@ def _bootstrap(path: Path, progress: Progress) -> Mapping[str, list[Any]]:
         raise BootstrapFailed("collecting operator samples gave no record")
     # A cache that cannot be written costs the next start some seconds, nothing else.
     with contextlib.suppress(OSError):
-        _write(path, data)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, data)
     return rows
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    try:
-        with os.fdopen(handle, "wb") as out:
-            out.write(data)
-        os.replace(name, path)
-    except OSError:
-        os.unlink(name)
-        raise
 
 
 def _collect(path: Path, skip: list[str], progress: Progress) -> tuple[int, str, str]:

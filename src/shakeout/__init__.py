@@ -4,7 +4,9 @@ The public names are loaded when they are first used: whoever declares a kernel,
 does not pay for the rest.
 """
 
-from typing import TYPE_CHECKING
+# What a type checker takes for true; ``typing`` itself would be looked for in the working directory by
+# ``python -m shakeout``.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from shakeout.targets.kernels.declare import kernel

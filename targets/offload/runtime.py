@@ -24,7 +24,7 @@ class RuntimeTarget:
         summary: one line for listings.
         around: gives, for a setting, lines of imports and the expression that makes context managers when called.
         space: its knobs.
-        modes: how cases are made for it, if nobody asks for something else: what a runtime saves is for backward.
+        mode: how cases are made for it, if nobody asks for something else: what a runtime saves is for backward.
     """
 
     name: str

@@ -34,9 +34,11 @@ from tests.faults.entangle import hosted
 
 from shakeout.corpus import codec
 from shakeout.fuzz.execute import execute
+from shakeout.fuzz.failure import failure_of
 from shakeout.fuzz.minimise.executors import in_process
-from shakeout.fuzz.minimise.predicate import NotReproduced, failure_of
+from shakeout.fuzz.minimise.predicate import NotReproduced
 from shakeout.fuzz.minimise.search import Budget, minimise
+from shakeout.fuzz.results import Result
 from shakeout.fuzz.triage.growth import growth
 from shakeout.fuzz.triage.signature import signature_of
 from shakeout.targets.shortcuts import ALWAYS, install_exporter
@@ -64,7 +66,7 @@ def measure(fault: Fault, seed: int, seconds: float) -> dict[str, Any]:
         "tries": found.tries,
         "seconds": round(found.seconds, 1),
         "coarse": before.signature,
-        "result": dict(found.outcome.result),
+        "result": None if found.outcome.result is None else found.outcome.result.to_json(),
         "growth": larger,
         "case": json.loads(found.case.text),
         "torch": torch.__version__,
@@ -78,18 +80,18 @@ def again(row: dict[str, Any], faults: dict[str, Fault]) -> dict[str, Any]:
         return row
     case = codec.from_json(row["case"])
     with planted(faults[row["fault"]]):
-        result = execute(case).to_json()
+        result = execute(case)
         failure = failure_of(result)
         if failure is None:
             return {**row, "state": "stale"}
         larger = growth(case, failure, in_process)
     now = {"torch": torch.__version__, "at": time.strftime("%Y-%m-%d %H:%M")}
-    return {**row, "result": result, "growth": larger, **now}
+    return {**row, "result": result.to_json(), "growth": larger, **now}
 
 
 def signature(row: dict[str, Any]) -> str | None:
     """The signature of a row's smallest case; None if it is unclassified."""
-    found = signature_of(codec.from_json(row["case"]), row["result"], row.get("growth", ""))
+    found = signature_of(codec.from_json(row["case"]), Result.from_json(row["result"]), row.get("growth", ""))
     return None if found is None else found.text
 
 

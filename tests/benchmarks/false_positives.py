@@ -35,7 +35,8 @@ from shakeout.corpus.case import Case
 from shakeout.corpus.support import declined
 from shakeout.fuzz import compose, conduct, schedule
 from shakeout.fuzz.config import Config
-from shakeout.fuzz.execute import Result, Shared, execute, related
+from shakeout.fuzz.execute import Shared, execute, related
+from shakeout.fuzz.results import Result
 from shakeout.oracles.metamorphic import Derived
 from shakeout.oracles.verdict import REFERENCE, Outcome
 

@@ -28,8 +28,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shakeout.fuzz.protocol import Job
-from shakeout.fuzz.supervisor import Answer, Crew, Limits
+from shakeout.fuzz.jobs import Grow, Job
+from shakeout.fuzz.results import Answer
+from shakeout.fuzz.supervisor import Crew, Limits
 from shakeout.fuzz.zygote import ENVIRONMENT
 from shakeout.targets.shortcuts import SHORTCUTS, environment
 
@@ -78,7 +79,7 @@ def measure(
     recipe = {"style": "network", "operators": 10, **recipe}
 
     def jobs(seeds: Iterable[int]) -> list[Job]:
-        return [Job(index=seed, target="inductor", seed=seed, recipe=recipe, knobs=knobs) for seed in seeds]
+        return [Grow(number=seed, target="inductor", seed=seed, recipe=recipe, knobs=knobs) for seed in seeds]
 
     with contextlib.ExitStack() as stack:
         tallies = []
@@ -101,11 +102,11 @@ def measure(
 
 
 def _row(kind: str, shortcuts: Sequence[str], cases: int, workers: int, block: int, tally: Tally) -> dict[str, Any]:
-    results = [answer.message.get("result", {"status": "lost", "seconds": {}}) for answer in tally.answers]
-    status = Counter(result["status"] for result in results)
+    results = [answer.reply.result for answer in tally.answers]
+    status: Counter[str] = Counter("lost" if result is None else result.status for result in results)
     phases: Counter[str] = Counter()
     for result in results:
-        phases.update(result["seconds"])
+        phases.update({} if result is None else result.seconds)
     return {
         "kind": kind,
         "shortcuts": list(shortcuts),
@@ -118,7 +119,7 @@ def _row(kind: str, shortcuts: Sequence[str], cases: int, workers: int, block: i
         "compared_per_core_minute": round(60 * status["compared"] / tally.shares["all"], 1),
         "compared_per_minute": round(60 * status["compared"] / tally.seconds, 1),
         "phases": {name: round(value, 2) for name, value in phases.items()},
-        "outcomes": dict(Counter(result.get("outcome", "lost") for result in results)),
+        "outcomes": dict(Counter("lost" if result is None else str(result.outcome) for result in results)),
         "versions": _versions(),
         "load": os.getloadavg()[0],
         "at": time.strftime("%Y-%m-%d %H:%M"),
@@ -136,7 +137,7 @@ def _shares() -> dict[str, float]:
 
 def _serve(crew: Crew, jobs: list[Job]) -> list[Answer]:
     waiting, found, wanted = list(reversed(jobs)), [], len(jobs)
-    while sum("partial" not in answer.message for answer in found) < wanted:
+    while sum(not answer.reply.partial for answer in found) < wanted:
         found += crew.step(lambda: waiting.pop() if waiting else None, lambda job: Limits(300.0, 8 << 30))
     return found
 

@@ -16,18 +16,22 @@ from tests.faults import FAULTS
 from tests.faults.fault import Canary
 from tests.faults.inductor import Compiled, uncached
 
-from shakeout.corpus import codec
+from shakeout.corpus import codec, known
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Setting
 from shakeout.fuzz.cli import main
 from shakeout.fuzz.exits import Exit
-from shakeout.fuzz.minimise.predicate import Failure, NotReproduced
-from shakeout.fuzz.triage.bisect import command, facts
+from shakeout.fuzz.failure import Failure
+from shakeout.fuzz.minimise.predicate import NotReproduced
+from shakeout.fuzz.triage.bisect import command
 from shakeout.fuzz.triage.bisect.facts import Bisection, Culprit, Cures, Fact, Knobs, Note, Releases, Rung
 from shakeout.fuzz.triage.bisect.hooks import Gate, Limit, limited
 from shakeout.fuzz.triage.bisect.inquiry import Inquiry
+from shakeout.fuzz.triage.bisect.kept import Memory, beside, within
 from shakeout.fuzz.triage.bisect.ladders import bisected
 from shakeout.fuzz.triage.bisect.trials import Shown, Trial, in_process, judged
+from shakeout.fuzz.triage.reporting import command as reporting
+from shakeout.fuzz.triage.reporting.exported import Exported
 
 WRONG = Failure("inductor", "value", "wrong value")
 BAD, GOOD = Shown("failed", WRONG), Shown("compared")
@@ -262,8 +266,8 @@ def test_facts_survive_their_file(tmp_path: Path) -> None:
     releases = Releases((("torch 1", "good"), ("torch 2", "bad")), "torch 2", (), "torch 1", confidence=0.98)
     found = (Rung("dynamo", "good"), Knobs((("a", 1),)), culprit, Cures((("b", False),), 5), Note("so"), releases)
     bisection = Bisection("id", "inductor", str(WRONG), "5 of 5", found, (("torch", "2"),), 7, 1.5, True)
-    facts.write(tmp_path, bisection)
-    assert facts.read(tmp_path) == bisection
+    within(tmp_path).write(bisection, None)
+    assert within(tmp_path).read() == bisection
     lines = "\n".join(bisection.lines())
     assert "lowering sin (number 2 of 3); cured without it; confidence 0.97" in lines
     assert "first bad torch 2, torch 1 is good" in lines
@@ -272,8 +276,8 @@ def test_facts_survive_their_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 2}', '{"format": 1, "facts": [{"fact": "x"}]}'])
 def test_a_damaged_file_is_no_bisection(tmp_path: Path, text: str) -> None:
-    (tmp_path / facts.NAME).write_text(text)
-    assert facts.read(tmp_path) is None
+    (within(tmp_path).path).write_text(text)
+    assert within(tmp_path).read() is None
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
@@ -314,7 +318,7 @@ def test_the_command_keeps_what_it_found(tmp_path: Path, crewed: Callable, capsy
     said = capsys.readouterr().out
     assert "rung      dynamo                       good" in said
     assert "culprit   stage aot_eager" in said
-    kept = facts.read(folder)
+    kept = within(folder).read()
     assert kept is not None
     assert kept.complete
     assert kept.case == case_of("aot_eager").id
@@ -333,7 +337,7 @@ def test_interrupted_it_keeps_what_is_known(tmp_path: Path, crewed: Callable) ->
 
     crewed(run)
     assert main(["bisect", str(folder), "--plain"]) == Exit.INTERRUPTED
-    kept = facts.read(folder)
+    kept = within(folder).read()
     assert kept is not None
     assert not kept.complete
     assert kept.culprit is not None
@@ -360,7 +364,183 @@ def test_a_case_that_passes_is_told(tmp_path: Path, crewed: Callable, capsys: py
     crewed(Fake({}, lambda t, at: False))
     assert main(["bisect", str(folder), "--plain"]) == Exit.OK
     assert "does not fail here" in capsys.readouterr().out
-    assert facts.read(folder) is None
+    assert within(folder).read() is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda one: one.name)
+def test_whatever_ends_it_another_bisection_goes_on_from_what_is_known(
+    tmp_path: Path, crewed: Callable, capsys: pytest.CaptureFixture[str], number: signal.Signals
+) -> None:
+    path = tmp_path / "case.min.json"
+    path.write_text(case_of().text)
+    parts = {"joint_graph_passes": ("fold", "wrong"), "patterns": ("one", "two")}
+
+    def broken(trial: Trial, at: dict[str, Sequence[str]]) -> bool:
+        switched = trial.case.setting.knob("joint_graph_constant_folding", True) is False
+        return trial.case.setting.target == "inductor" and "wrong" in at["joint_graph_passes"] and not switched
+
+    whole = Fake(parts, broken)
+    crewed(whole)
+    assert main(["bisect", str(path), "--plain", "--json"]) == Exit.OK
+    expected = json.loads(capsys.readouterr().out)
+    beside(path, "").path.unlink()
+
+    first = Fake(parts, broken)
+
+    def run(trials: Sequence[Trial]) -> list[Shown]:
+        if any(trial.limit is not None and trial.limit.kind == "patterns" for trial in trials):
+            os.kill(os.getpid(), number)
+            return [Shown("infra") for _ in trials]
+        return first(trials)
+
+    crewed(run)
+    assert main(["bisect", str(path), "--plain"]) == Exit.INTERRUPTED
+    said = capsys.readouterr().out
+    assert "joint-graph pass wrong" in said
+    assert "the same command goes on from here" in said
+    kept = beside(path, "").read()
+    assert kept is not None
+    assert (kept.complete, kept.culprit is not None) == (False, True)
+
+    second = Fake(parts, broken)
+    crewed(second)
+    assert main(["bisect", str(path), "--plain", "--json"]) == Exit.OK
+    found = json.loads(capsys.readouterr().out)
+    assert {**found, "seconds": 0} == {**expected, "seconds": 0, "trials": found["trials"]}
+    assert 0 < second.runs < whole.runs
+    assert first.runs + second.runs == whole.runs
+
+    third = Fake(parts, broken)
+    crewed(third)
+    assert main(["bisect", str(path), "--plain"]) == Exit.OK
+    assert "known from before" in capsys.readouterr().out
+    assert third.runs == 0
+    assert main(["bisect", str(path), "--plain", "--again"]) == Exit.OK
+    assert third.runs == whole.runs
+
+
+def test_each_fact_is_written_as_it_is_found(tmp_path: Path, crewed: Callable) -> None:
+    path = tmp_path / "case.json"
+    path.write_text(case_of().text)
+    fake, seen = Fake({}, lambda t, at: t.case.setting.target == "inductor"), []
+
+    def run(trials: Sequence[Trial]) -> list[Shown]:
+        kept = beside(path, "").read()
+        seen.append(() if kept is None else kept.facts)
+        return fake(trials)
+
+    crewed(run)
+    assert main(["bisect", str(path), "--plain"]) == Exit.OK
+    assert seen[0] == ()
+    assert Rung("dynamo", "good") in seen[-1]
+    assert [len(one) for one in seen] == sorted(len(one) for one in seen)
+    assert len({len(one) for one in seen}) > 3
+
+
+def test_a_budget_ends_it_and_is_no_interruption(
+    tmp_path: Path, crewed: Callable, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "case.json"
+    path.write_text(case_of().text)
+    fake, clock = Fake({}, lambda t, at: t.case.setting.target == "inductor"), [1000.0]
+
+    def run(trials: Sequence[Trial]) -> list[Shown]:
+        clock[0] += 10
+        return fake(trials)
+
+    crewed(run)
+    monkeypatch.setattr("shakeout.fuzz.attended.time.monotonic", lambda: clock[0])
+    rounds = []
+    for _ in range(20):
+        assert main(["bisect", str(path), "--plain", "--seconds", "25"]) == Exit.OK
+        rounds.append(capsys.readouterr().out)
+        if "is used up" not in rounds[-1]:
+            break
+    assert "the budget is used up; the same command goes on from here" in rounds[0]
+    assert 2 < len(rounds) < 20
+    kept = beside(path, "").read()
+    assert kept is not None
+    assert kept.complete
+    assert main(["bisect", str(path), "--seconds", "0"]) == Exit.USAGE
+
+
+def test_what_other_versions_said_is_asked_again(
+    tmp_path: Path, crewed: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "case.json"
+    path.write_text(case_of("aot_eager").text)
+    fake = Fake({}, lambda t, at: t.case.setting.target == "aot_eager")
+    crewed(fake)
+    assert main(["bisect", str(path), "--plain"]) == Exit.OK
+    once = fake.runs
+    monkeypatch.setattr(command, "describe", lambda: {"packages": {"torch": "3.0"}})
+    assert main(["bisect", str(path), "--plain"]) == Exit.OK
+    assert fake.runs == 2 * once
+
+
+def test_what_releases_said_stays_and_a_report_has_it_all(
+    tmp_path: Path, crewed: Callable, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "case.min.json"
+    case = case_of("aot_eager")
+    path.write_text(case.text)
+    said = Releases((("torch==1", "good"),), newest="torch==9.9", newest_verdict="bad")
+    beside(path, case.id).write(Bisection(case.id, "aot_eager", facts=(said,)), None)
+    crewed(Fake({}, lambda t, at: t.case.setting.target == "aot_eager"))
+    assert main(["bisect", str(path), "--plain"]) == Exit.OK
+    job = command.chosen(path)
+    found = job.known()
+    assert found is not None
+    assert found.releases == said
+    assert found.culprit is not None
+    for name, value in (
+        ("export", Exported("import torch\n", "long", True, "exit status 1", "wrong")),
+        ("collected", ""),
+        ("observed", {}),
+    ):
+        monkeypatch.setattr(reporting, name, lambda *case, value=value: value)
+    capsys.readouterr()
+    assert main(["report", str(path)]) == Exit.OK
+    assert "stage aot_eager" in capsys.readouterr().out
+    path.write_text(case_of("aot_eager", dynamic=True).text)
+    assert command.chosen(path).known() is None, "the file holds another case now"
+
+
+def test_a_file_of_a_finding_is_of_the_finding_and_what_ships_keeps_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = finding(tmp_path / "SH-0000", case_of())
+    (folder / "result.json").write_text("{}")
+    (folder / command.MINIMISED).write_text(case_of().text)
+    assert command.chosen(folder / command.MINIMISED).kept == within(folder)
+    (folder / "other.json").write_text(case_of().text)
+    assert command.chosen(folder / "other.json").kept.path == folder / "other.bisection.json"
+    monkeypatch.setenv("SHAKEOUT_CACHE", str(tmp_path))
+    shipped = command.chosen(known.DIRECTORY / "mul-by-zero-loses-nan.json")
+    assert shipped.kept.path == tmp_path / "bisections" / f"{shipped.case.id}.json"
+
+
+def test_where_nothing_can_be_kept_everything_is_told(
+    tmp_path: Path, crewed: Callable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "case.json"
+    path.write_text(case_of("aot_eager").text)
+    (tmp_path / "case.bisection.json").mkdir()
+    crewed(Fake({}, lambda t, at: t.case.setting.target == "aot_eager"))
+    assert main(["bisect", str(path), "--plain"]) == Exit.OK
+    said = capsys.readouterr().out
+    assert "culprit   stage aot_eager" in said
+    assert "kept      NOT: " in said
+
+
+def test_a_memory_survives_its_file() -> None:
+    inquiry = Inquiry(case_of(), Fake({"lowerings": ("a", "b")}, lambda t, at: "b" in at["lowerings"]))
+    assert list(bisected(inquiry))
+    memory = inquiry.memory()
+    assert memory.answers
+    assert Memory.from_json(json.loads(json.dumps(memory.to_json()))) == memory
+    with pytest.raises(ValueError, match="not the memory"):
+        Memory.from_json({"answers": [{}]})
 
 
 # --- real compilers ---------------------------------------------------------------------------------------------------

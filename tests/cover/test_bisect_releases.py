@@ -15,9 +15,10 @@ from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Setting
 from shakeout.fuzz.cli import main
 from shakeout.fuzz.exits import Exit
-from shakeout.fuzz.triage.bisect import environments, facts
+from shakeout.fuzz.triage.bisect import environments
 from shakeout.fuzz.triage.bisect.environments import Environment, NotAnEnvironment, Script, searched, verdict_of
 from shakeout.fuzz.triage.bisect.facts import Releases
+from shakeout.fuzz.triage.bisect.kept import within
 
 ANSWERS = {
     "good": "print('torch 1'); print('no difference'); sys.exit(0)",
@@ -131,7 +132,7 @@ def test_the_command_over_environments_and_what_it_keeps(
     assert "newest release NOT checked" in said
     assert main(["bisect", str(folder), *flags, "--json"]) == Exit.OK
     assert json.loads(capsys.readouterr().out)["target"] == "aot_eager"
-    kept = facts.read(folder)
+    kept = within(folder).read()
     assert kept is not None
     assert kept.releases is not None
     assert kept.releases.first_bad == "newer"

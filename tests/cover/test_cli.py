@@ -223,6 +223,46 @@ def test_a_hostile_case_is_refused(capsys: pytest.CaptureFixture) -> None:
     assert "case.json: case.program: expected dict" in err
 
 
+FILES = {
+    "model.onnx": bytes(range(256)) * 64,
+    "latin.json": b'{"title": "\xe9"}',
+    "deep.json": b"[" * 200_000,
+    "deeper.json": b'{"case":' * 100_000,
+    "empty.json": b"",
+    "huge.json": b" " * (17 << 20),
+    "known.json": b'{"case": []}',
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("command", ["replay", "minimise", "bisect", "report"])
+def test_what_is_no_case_is_told_in_one_line(capsys: pytest.CaptureFixture, command: str, name: str) -> None:
+    Path(name).write_bytes(FILES[name])
+    status, out, err = run(capsys, command, name)
+    assert (status, out) == (Exit.USAGE, "")
+    assert err.startswith(f"shakeout: {name}: ")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["minimise", "bisect", "report"])
+def test_what_lies_in_a_findings_folder_may_be_anything(capsys: pytest.CaptureFixture, command: str) -> None:
+    Path("SH-1").mkdir()
+    for name in ("case.json", "result.json", "bisection.json"):
+        Path("SH-1", name).write_bytes(b"[" * 200_000)
+    status, _, err = run(capsys, command, "SH-1")
+    assert status == Exit.USAGE
+    assert err == "shakeout: SH-1/case.json: not a case: it is nested too deep\n"
+
+
+@pytest.mark.parametrize("data", [b"\xff\x00" * 99, b"a = " + b"[" * 50_000], ids=["binary", "deep"])
+def test_a_configuration_that_is_none_is_told_in_one_line(capsys: pytest.CaptureFixture, data: bytes) -> None:
+    Path("campaign.toml").write_bytes(data)
+    status, _, err = run(capsys, "run", "--config", "campaign.toml")
+    assert status == Exit.USAGE
+    assert err.startswith("shakeout: campaign.toml: not TOML: ")
+    assert err.count("\n") == 1
+
+
 def test_the_targets_are_listed(capsys: pytest.CaptureFixture) -> None:
     names = {one["name"] for one in json.loads(run(capsys, "targets", "--json")[1])}
     assert {"eager", "aot_eager", "inductor"} <= names

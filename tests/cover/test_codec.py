@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 
 from shakeout.corpus import codec
 from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View, contiguous
+from shakeout.corpus.declared import ALLOWED
 from shakeout.corpus.program import Arg, Call, Form, Input, Name, Program, Ref, Region, Role, Slice, TensorType
 
 SCHEMA = json.loads((Path(codec.__file__).parent / "data" / "case.schema.json").read_text())
@@ -114,8 +116,16 @@ def cases(draw: st.DrawFn) -> Case:
     )
     returns = (draw(st.integers(0, len(types) - 1)),)
     around = tuple(draw(st.lists(BLOCKS, max_size=2)))
-    program = Program(tuple(map(Input, inputs, roles)), calls, returns, around=around)
+    program = Program(tuple(map(Input, inputs, roles)), calls, returns, "kernel", around)
     return Case(program, (InputSet(tuple(storages), tuple(views)),), setting)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _allowed() -> Iterator[None]:
+    """The kernels of these cases are somebody's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(ALLOWED, "mine.kernels")
+        yield
 
 
 @given(cases())

@@ -8,7 +8,7 @@ import pytest
 
 from shakeout.corpus import codec
 from shakeout.fuzz import selftest
-from shakeout.fuzz.protocol import Job
+from shakeout.fuzz.jobs import Job, Run
 from shakeout.fuzz.supervisor import Crew, Limits
 
 
@@ -31,22 +31,20 @@ def workers(directory: Path) -> list[int]:
 @pytest.mark.parametrize("times", [0, 1, 2])
 def test_a_job_whose_worker_is_killed_from_outside_runs_once_more(times: int, tmp_path: Path) -> None:
     crew = Crew(tmp_path, ["planted"], 1)
-    jobs = [
-        Job(index=number, target="planted", case=codec.encode(selftest.case(fault)))
-        for number, fault in enumerate(["hang", selftest.NO_FAULT])
-    ]
+    faults = ["hang", selftest.NO_FAULT]
+    jobs = [Run(target="planted", case=codec.encode(selftest.case(fault))) for fault in faults]
     killed: list[int] = []
 
     def limits(job: Job) -> Limits:
-        if job.index == 0 and len(killed) < times and (there := set(workers(tmp_path)) - set(killed)):
+        if job is jobs[0] and len(killed) < times and (there := set(workers(tmp_path)) - set(killed)):
             killed.append(there.pop())
             os.kill(killed[-1], signal.SIGKILL)
-        seconds = 60.0 if job.index else 3.0
+        seconds = 3.0 if job is jobs[0] else 60.0
         return Limits(seconds, 2 << 30, seconds)
 
     try:
         crew.start(complete=False)
-        found = {answer.job.index: answer for answer in crew.answers(jobs, limits)}
+        found = {jobs.index(answer.job): answer for answer in crew.answers(jobs, limits)}
         assert not crew.busy
     finally:
         crew.stop()
@@ -54,12 +52,12 @@ def test_a_job_whose_worker_is_killed_from_outside_runs_once_more(times: int, tm
     assert set(found) == {0, 1}
     assert found[0].loss is not None
     assert found[0].loss.kind == ("interrupted" if times == 2 else "hang")
-    assert found[1].message["result"]["status"] == "compared"
+    assert found[1].reply.result.status == "compared"
 
 
 def test_a_stop_leaves_nothing_in_hand(tmp_path: Path) -> None:
     crew = Crew(tmp_path, ["planted"], 1)
-    job = Job(index=0, target="planted", case=codec.encode(selftest.case("hang")))
+    job = Run(target="planted", case=codec.encode(selftest.case("hang")))
     try:
         crew.start(complete=False)
         assert list(crew.answers([job], lambda job: Limits(60.0, 2 << 30), lambda: crew.busy)) == []

@@ -221,6 +221,9 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         path.write_text(textwrap.dedent(text).lstrip())
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    named = ("mine.kernels", "mine.missing", "mine.kernels.deeper", "mine.broken", "mine.wrong", "mine.unread")
+    # As if each had been named on the command line.
+    monkeypatch.setenv(declarations.ALLOWED, ",".join((*named, "no_such_package.kernels", "os", "antigravity")))
     find.cache_clear()
     target.cache_clear()
     yield tmp_path

@@ -16,7 +16,7 @@ from shakeout.corpus.case import Case, Mode, Setting
 from shakeout.corpus.vocabularies import torch as words
 from shakeout.fuzz import runs
 from shakeout.fuzz.execute import execute
-from shakeout.oracles.exactness import EXACT, OPERATORS, candidate, kind, proven
+from shakeout.oracles.exactness import EXACT, candidate, proven
 from shakeout.oracles.verdict import REFERENCE
 
 aten = torch.ops.aten
@@ -145,7 +145,12 @@ def test_a_campaign_has_its_share_of_cases_that_can_be_exact() -> None:
     jobs = [job for job in (schedule.job(config, i) for i in range(200)) if compose._exact_turn(job.seed)]
     assert 10 <= len(jobs) <= 40
     cases = [compose.compose(job).case for job in jobs]
-    assert all(kind(operator) for one in cases for operator in one.program.operators() if operator != "torch.neg")
+    assert all(
+        words.traits(operator).exactness
+        for one in cases
+        for operator in one.program.operators()
+        if operator != "torch.neg"
+    )
     assert sum(runs.exact(one).error is None for one in cases if candidate(one)) >= len(jobs) // 3
 
 
@@ -159,8 +164,6 @@ def test_a_reference_that_shows_something_else_proves_nothing() -> None:
     assert not proven({REFERENCE: reference})
 
 
-def test_the_closure_names_operators_that_exist() -> None:
-    known = {name.rpartition(".")[2] for name in words.operators()}
-    assert len(OPERATORS - known) <= 6, sorted(OPERATORS - known)
-    assert kind("torch.Tensor.add_") == "sums"
-    assert kind("torch.exp") == kind("mine:add") == ""
+def test_what_keeps_whole_numbers_is_told_by_the_vocabulary() -> None:
+    assert words.traits("torch.Tensor.add_").exactness == "sums"
+    assert words.traits("torch.exp").exactness == words.traits("mine:add").exactness == ""

@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from tests.faults import FAULTS as PLANTED
+from tests.faults import planted
 from tests.faults.fault import Canary
 from tests.faults.graphs import Graph, instead
 
@@ -14,7 +16,9 @@ from shakeout.corpus.standalone import differences
 from shakeout.fuzz import replicas, runs
 from shakeout.fuzz.compose import compose
 from shakeout.fuzz.execute import Shared, execute
-from shakeout.fuzz.protocol import Job
+from shakeout.fuzz.jobs import Grow
+from shakeout.fuzz.minimise.executors import in_process
+from shakeout.fuzz.minimise.search import Budget, minimise
 from shakeout.oracles.verdict import Outcome
 from shakeout.targets.planted import FAULTS
 
@@ -149,7 +153,7 @@ def test_replicas_pass_through_eight_bit_floats() -> None:
 def test_growing_shows_what_the_text_shows() -> None:
     settings = set()
     for seed in range(150):
-        made = compose(Job(index=seed, target="eager", seed=seed, recipe={"index": seed}))
+        made = compose(Grow(number=seed, target="eager", seed=seed, recipe={"index": seed}))
         told, grown = runs.observe(script.load(made.case)), made.reference
         if grown is None:
             continue  # eager wrote where it should not, and the call was dropped
@@ -204,3 +208,26 @@ def test_what_may_overflow_may_be_the_infinity_that_it_is_compared_with() -> Non
     one = case(lambda x, y, z: z != x @ y, x, y, torch.tensor(float("inf")), target="eager")
     said = {bool(replicas.replica(one, number).calls[0]["output"][0]) for number in range(5)}
     assert said == {False, True}
+
+
+def twice(function: Callable, *inputs: torch.Tensor, target: str) -> Case:
+    """A case that calls one artefact with each of the inputs in turn."""
+    return capture(function, *(lambda x=x: [x.clone()] for x in inputs), setting=Setting(target))
+
+
+def test_a_later_call_is_named_only_where_it_needs_the_first() -> None:
+    stale = next(fault for fault in PLANTED if fault.name == "a later call shows what the first one computed")
+    with planted(stale):
+        assert execute(stale.case()).signature.startswith("aot_eager | value | wrong value on a later call")
+    nan = next(fault for fault in PLANTED if fault.name == "clamp_min drops NaN")
+    both = twice(
+        lambda x: torch.clamp_min(x, 0.5), torch.ones(3), torch.tensor([1.0, float("nan"), 2.0]), target="aot_eager"
+    )
+    with planted(nan):
+        failure = execute(both).failure
+        assert failure is not None
+        assert (failure.symptom, failure.evidence["call"]) == ("NaN lost", 1)
+        found = minimise(both, in_process, budget=Budget(60.0, 200))
+    assert len(found.case.calls) == 1
+    assert found.failure.symptom == "NaN lost"
+    assert found.complete

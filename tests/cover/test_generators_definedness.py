@@ -9,10 +9,8 @@ from shakeout.generators.definedness import (
     after,
     before,
     disjoint,
-    meaningful,
     ordinary,
     overlaps_itself,
-    traits,
     undefined_results,
 )
 from shakeout.generators.vocabularies import probe
@@ -59,7 +57,7 @@ def test_tensors_without_a_common_place(one: torch.Tensor, other: torch.Tensor, 
 
 def asked(operator: str, *operands: torch.Tensor, args: tuple = (), kwargs: dict | None = None) -> str | None:
     written = operands[:1] if operator.endswith("_") else ()
-    return before(traits(operator), operands, written, args, tuple((kwargs or {}).items()))
+    return before(words.traits(operator), operands, written, args, tuple((kwargs or {}).items()))
 
 
 I32 = torch.tensor([-(2**31), 5, 7], dtype=torch.int32)
@@ -92,7 +90,7 @@ def test_calls_that_must_not_be_made(operator: str, operands: tuple, args: tuple
 def test_what_is_written_and_given_once_more() -> None:
     # Eager normalises with the weights before or after the running mean, which is the same memory, has moved.
     mean = X[:3]
-    kind = traits("torch.nn.functional.batch_norm")
+    kind = words.traits("torch.nn.functional.batch_norm")
     assert before(kind, (torch.ones(4, 3), mean, X[3:6], mean), (mean,), (), ()) == "reads what it writes"
     assert before(kind, (torch.ones(4, 3), mean, X[3:6], X[6:9]), (mean,), (), ()) is None
     assert asked("torch.Tensor.mul_", X, X) is None
@@ -128,21 +126,21 @@ def test_places_of_equal_elements_are_not_defined() -> None:
     ties, clear = torch.tensor([1.0, 2.0, 2.0]), torch.tensor([1.0, 3.0, 2.0])
     for operator in ("torch.max", "torch.sort", "torch.Tensor.kthvalue"):
         results = [ties, torch.tensor([0, 1, 2])]
-        assert undefined_results(traits(operator), [ties], results, False) == {1}
-        assert undefined_results(traits(operator), [clear], results, False) == set()
-        assert undefined_results(traits(operator), [ties], results, True) is None
-    assert undefined_results(traits("torch.argmax"), [ties], [torch.tensor(1)], False) == {0}
+        assert undefined_results(words.traits(operator), [ties], results, False) == {1}
+        assert undefined_results(words.traits(operator), [clear], results, False) == set()
+        assert undefined_results(words.traits(operator), [ties], results, True) is None
+    assert undefined_results(words.traits("torch.argmax"), [ties], [torch.tensor(1)], False) == {0}
     whole = torch.tensor([1, 2, 2])
-    assert undefined_results(traits("torch.max"), [whole], [torch.tensor(2)], False) == set()
-    assert undefined_results(traits("torch.argsort"), [whole], [whole], False) == {0}
-    assert undefined_results(traits("torch.add"), [ties], [ties], True) == set()
+    assert undefined_results(words.traits("torch.max"), [whole], [torch.tensor(2)], False) == set()
+    assert undefined_results(words.traits("torch.argsort"), [whole], [whole], False) == {0}
+    assert undefined_results(words.traits("torch.add"), [ties], [ties], True) == set()
 
 
 def test_factors_that_are_unique_up_to_a_sign_are_not_compared() -> None:
     matrix = torch.ones(2, 2)
-    assert undefined_results(traits("torch.linalg.svd"), [matrix], [matrix] * 3, False) == {0, 2}
-    assert not meaningful("torch.linalg.eig")
-    assert meaningful("torch.linalg.eigvalsh")
+    assert undefined_results(words.traits("torch.linalg.svd"), [matrix], [matrix] * 3, False) == {0, 2}
+    assert words.traits("torch.linalg.eig").meaningless
+    assert not words.traits("torch.linalg.eigvalsh").meaningless
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.complex64, torch.float8_e5m2, torch.bfloat16])

@@ -13,7 +13,7 @@ from shakeout.corpus import codec, script, standalone
 from shakeout.corpus.case import Case, Setting, Values
 from shakeout.corpus.program import Ref
 from shakeout.generators import inputsets
-from shakeout.generators.choices import ByteChoices, SeededChoices
+from shakeout.generators.choices import Choices, SeededChoices
 from shakeout.generators.growth import Growth
 from shakeout.generators.habits import Habits
 from shakeout.generators.inputsets import input_set, tensors_of
@@ -149,9 +149,21 @@ def test_an_index_visits_every_operator(vocabulary: Vocabulary) -> None:
     assert len(met) > 0.8 * len(vocabulary.operators)
 
 
+class Bytes(Choices):
+    """Decisions that nobody would draw: the least, the last, and in turn; the least once they are used up."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = iter(data)
+
+    def integer(self, low: int, high: int) -> int:
+        if low > high:
+            raise ValueError(f"no whole number lies between {low} and {high}")
+        return low + next(self._data, 0) * 257 % (high - low + 1)
+
+
 @pytest.mark.parametrize("data", [b"", b"\xff" * 4000, bytes(range(256)) * 20])
 def test_any_bytes_give_a_program(vocabulary: Vocabulary, data: bytes) -> None:
-    grown = grow(ByteChoices(data), Recipe(), vocabulary)
+    grown = grow(Bytes(data), Recipe(), vocabulary)
     assert grown.program.calls
     reference(grown)
 

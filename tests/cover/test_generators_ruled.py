@@ -61,9 +61,11 @@ def vocabulary(plain: Vocabulary, content: dict) -> Vocabulary:
     return Vocabulary(plain._rows, Library(content))
 
 
-def empty(seed: int, **habits: object) -> Growth:
+def empty(
+    seed: int, avoid: frozenset[str] = frozenset(), foreign: frozenset[str] = frozenset(), **habits: object
+) -> Growth:
     choices = SeededChoices(seed)
-    return Growth(choices, Palette(choices, "integers", 0.0), Habits(**habits))  # type: ignore[arg-type]
+    return Growth(choices, Palette(choices, "integers", 0.0), Habits(**habits), avoid, foreign)  # type: ignore[arg-type]
 
 
 def grown(vocabulary: Vocabulary, seed: int, **recipe: object) -> Grown:
@@ -120,11 +122,9 @@ def test_what_is_avoided_or_has_no_gradient_is_not_drawn(vocabulary: Vocabulary)
     [rule, *_] = vocabulary.rules("torch.mm")
     growth = empty(0, training=True)
     assert not place_by_rule(growth, replace(rule, grad=False), None)
-    growth = empty(0)
-    growth.avoid = frozenset({"torch.mm"})
+    growth = empty(0, avoid=frozenset({"torch.mm"}))
     assert not place_by_rule(growth, rule, None)
-    growth = empty(0)
-    growth.foreign = frozenset(rule.rule.dtypes.allowed(0))
+    growth = empty(0, foreign=frozenset(rule.rule.dtypes.allowed(0)))
     assert not place_by_rule(growth, rule, None)
     assert growth.rejected == {"foreign dtype": 1}
 

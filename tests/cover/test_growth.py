@@ -8,11 +8,15 @@ from tests.faults import FAULTS, planted
 
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Setting
+from shakeout.fuzz.failure import Failure
 from shakeout.fuzz.minimise.executors import in_process
-from shakeout.fuzz.minimise.predicate import Failure, Outcome
+from shakeout.fuzz.minimise.predicate import Outcome
+from shakeout.fuzz.results import Result
 from shakeout.fuzz.triage.growth import SIZES, grown, growth
 from shakeout.fuzz.triage.signature import Signature, signature_of
 from shakeout.fuzz.triage.similar import near
+from shakeout.oracles.verdict import Outcome as VerdictOutcome
+from shakeout.oracles.verdict import Verdict
 
 WRONG = Failure("aot_eager", "value", "wrong value")
 FAULT = {fault.name: fault for fault in FAULTS}
@@ -75,8 +79,8 @@ def test_what_has_no_elements_or_is_rejected_says_nothing() -> None:
 
 def test_growth_tells_signatures_apart_and_leaves_them_near() -> None:
     case = case_of(lambda x: x * 2, torch.tensor(0.0))
-    verdict = {"oracle": "value", "outcome": "fail", "symptom": "wrong value", "message": "", "place": "output 0"}
-    result = {"target": "aot_eager", "stage": "", "status": "compared", "verdicts": [{**verdict, "evidence": {}}]}
+    verdict = Verdict("value", VerdictOutcome.FAIL, "wrong value", place="output 0")
+    result = Result("", "aot_eager", "compared", (verdict,))
     always, odd = (signature_of(case, result, text) for text in ("2 all, 3 all", "2 none, 3 all"))
     assert always is not None
     assert odd is not None

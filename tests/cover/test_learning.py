@@ -12,6 +12,7 @@ from shakeout.corpus import learnt
 from shakeout.corpus.program import Ref, TensorType
 from shakeout.fuzz import cli
 from shakeout.fuzz.exits import Exit
+from shakeout.fuzz.jobs import Examine
 from shakeout.fuzz.learning import crew, listing
 from shakeout.fuzz.learning.gather import gathered
 from shakeout.fuzz.learning.store import Files, read
@@ -194,8 +195,8 @@ def test_what_could_not_be_examined_is_examined_again_once_other_rules_are_learn
     session = crew._Session(files, {"toy:odd": rows}, {}, {}, None, 1, 0, lambda progress: None)
     session.waiting.append(crew._Task("toy:odd", learning=True))
     job = session.next(over=False)
-    assert job is not None
-    assert job.recipe["traces"] == rows
+    assert isinstance(job, Examine)
+    assert job.traces == tuple(rows)
 
 
 # --- the commands ----------------------------------------------------------------------------------------------------

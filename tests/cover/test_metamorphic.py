@@ -17,8 +17,11 @@ from shakeout.corpus.case import Case, Setting
 from shakeout.corpus.observation import Observation
 from shakeout.fuzz import runs
 from shakeout.fuzz.compose import compose
-from shakeout.fuzz.execute import Result, Shared, execute, related
-from shakeout.fuzz.protocol import Channel, Job
+from shakeout.fuzz.execute import Shared, execute, related
+from shakeout.fuzz.jobs import Grow, Run
+from shakeout.fuzz.makers import GROWER
+from shakeout.fuzz.protocol import Channel
+from shakeout.fuzz.results import Result
 from shakeout.fuzz.slot import Slot
 from shakeout.fuzz.worker import _Worker
 from shakeout.oracles import metamorphic
@@ -130,7 +133,7 @@ def test_cutting_depends_on_the_sizes() -> None:
 def test_grown_programs_keep_every_relation() -> None:
     ran: Counter[str] = Counter()
     for seed in range(60):
-        made = compose(Job(index=seed, target="eager", seed=seed)).case
+        made = compose(Grow(number=seed, target="eager", seed=seed)).case
         seen = runs.observe(script.load(made))
         if seen.error is not None:
             continue
@@ -247,20 +250,18 @@ def test_what_a_question_about_the_parent_gives_without_one_is_nothing() -> None
 def test_a_worker_runs_the_changed_case_behind_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metamorphic, "TURN", 1)
     ours, theirs = socket.socketpair()
-    worker = _Worker(Channel(ours), Slot(tmp_path / "slot"), tmp_path, "shakeout.fuzz.compose")
+    worker = _Worker(Channel(ours), Slot(tmp_path / "slot"), tmp_path, GROWER)
     for seed in range(20):
-        answers = list(worker._cases(Job(index=seed, target="eager", seed=seed)))
+        answers = list(worker._cases(Grow(number=seed, target="eager", seed=seed)))
         if len(answers) == 2:
             break
-    first, second = answers
-    assert first["partial"]
-    assert first["settled"]
-    assert "partial" not in second
-    assert "settled" not in second
-    assert (first["result"]["relation"], second["result"]["parent"]) == ("", first["result"]["case"])
-    assert second["result"]["relation"] in RELATIONS
-    assert codec.decode(second["text"]).id == second["result"]["case"] != first["result"]["case"]
-    again = list(worker._cases(Job(index=0, target="eager", case=first["text"])))
+    (before, first), (text, second) = answers
+    assert (first.partial, first.settled) == (True, True)
+    assert (second.partial, second.settled) == (False, False)
+    assert (first.result.relation, second.result.parent) == ("", first.result.case)
+    assert second.result.relation in RELATIONS
+    assert codec.decode(text).id == second.result.case != first.result.case
+    again = list(worker._cases(Run(target="eager", case=before)))
     assert len(again) == 1, "a stored case runs alone"
     worker.slot.close()
     ours.close()

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,28 +15,26 @@ from rich.console import Console
 from shakeout.corpus import codec
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Setting
+from shakeout.corpus.vocabularies import kernel as words
 from shakeout.fuzz import selftest
 from shakeout.fuzz.cli import main
 from shakeout.fuzz.exits import Exit
+from shakeout.fuzz.failure import Failure, failure_of
 from shakeout.fuzz.minimise import graph, settings, tensors
 from shakeout.fuzz.minimise.command import minimise_command
 from shakeout.fuzz.minimise.edit import invented
 from shakeout.fuzz.minimise.executors import Crewed, in_process
 from shakeout.fuzz.minimise.measure import elements, size
-from shakeout.fuzz.minimise.predicate import (
-    MOST_REPETITIONS,
-    Failure,
-    NotReproduced,
-    Outcome,
-    Reliability,
-    failure_of,
-    repetitions,
-)
-from shakeout.fuzz.minimise.search import Budget, Progress, minimise
-from shakeout.fuzz.minimise.settle import DEMANDS, Demands, Unsettled, settle
+from shakeout.fuzz.minimise.predicate import MOST_REPETITIONS, NotReproduced, Outcome, Reliability, repetitions
+from shakeout.fuzz.minimise.search import FIRST, Budget, Progress, minimise
+from shakeout.fuzz.results import Result
 from shakeout.generators.choices import SeededChoices
+from shakeout.generators.inputsets import tensors_of
 from shakeout.generators.network import Recipe, grow
+from shakeout.generators.validity import DEMANDS, Demands, Unsettled, settle
 from shakeout.generators.vocabularies.torch import load_records
+from shakeout.oracles.verdict import Outcome as VerdictOutcome
+from shakeout.oracles.verdict import Verdict
 
 PASSES = (
     *(settings.device, settings.call_sets, settings.setting, settings.leaves, settings.attributes),
@@ -97,10 +96,32 @@ def test_every_candidate_is_a_case_that_can_be_stored_and_run_or_is_refused(seed
     assert settled >= 15
 
 
-def test_removal_keeps_what_the_reference_computes() -> None:
-    case, demands = settled_as_grown(grown(3))
-    smaller = [settle(c, demands) for c in itertools.islice(graph.removal()(case), 3)]
-    assert all(len(made.program.calls) < len(case.program.calls) for made in smaller)
+def computed(case: Case) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Every value that the reference shows while it runs a case, each time that it changes, and what is returned."""
+    values = list(tensors_of(case.calls[0], False))
+    seen: list[torch.Tensor] = []
+    with torch.no_grad():
+        for call in case.program.calls:
+            seen += [value.clone() for value in values]
+            values.extend(words.call(call, values))
+    return seen + values, [values[number] for number in case.program.returns]
+
+
+def same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.dtype == b.dtype and a.shape == b.shape and torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("seed", [3, 5, 12])
+def test_removal_keeps_what_the_reference_computes(seed: int) -> None:
+    case, demands = settled_as_grown(grown(seed))
+    known, _ = computed(case)
+    smaller = [made for made in graph.removal()(case) if _settled(made, demands) is not None]
+    assert len(smaller) >= 8
+    for made in smaller:
+        assert len(made.program.calls) < len(case.program.calls)
+        _, returned = computed(made)
+        assert returned or not made.program.calls
+        assert all(any(same(value, other) for other in known) for value in returned)
 
 
 def test_what_was_written_is_returned_when_the_writing_goes() -> None:
@@ -129,9 +150,9 @@ def test_what_names_a_size_that_values_decide_follows_them(network: Callable[...
         assert min(counts) < 12
 
 
-def _settled(case: Case) -> Case | None:
+def _settled(case: Case, demands: Demands = DEMANDS[0]) -> Case | None:
     try:
-        return settle(case)
+        return settle(case, demands)
     except Unsettled:
         return None
 
@@ -252,23 +273,18 @@ def test_candidates_run_on_the_device_that_they_name(tmp_path: Path) -> None:
     case = grown(1)
     there = replace(case, setting=replace(case.setting, device="cuda"))
     demands = settled_as_grown(case)[1]
-    with Crewed(tmp_path, "eager", 1, device="cuda") as crew:
+    with Crewed(tmp_path, Setting("eager", device="cuda"), 1) as crew:
         found = crew([case, there], demands)
     assert found[0].status == "compared"
     assert found[1].status == ("compared" if torch.cuda.is_available() else "infra")
-    with Crewed(tmp_path, "eager", 1) as crew:
+    with Crewed(tmp_path, Setting("eager"), 1) as crew:
         assert crew([there], demands)[0].status == "unsupported"
 
 
 def test_where_a_tensor_was_is_no_part_of_the_reason() -> None:
     def told(template: str) -> Failure | None:
-        verdict = {
-            "outcome": "fail",
-            "oracle": "exception",
-            "symptom": "RuntimeError",
-            "evidence": {"template": template},
-        }
-        return failure_of({"verdicts": [verdict], "status": "failed", "stage": "", "target": "inductor"})
+        verdict = Verdict("exception", VerdictOutcome.FAIL, "RuntimeError", evidence={"template": template})
+        return failure_of(Result("", "inductor", "failed", (verdict,)))
 
     on_gpu = told("symbols {uN} of FakeTensor(..., device='cuda:N', size=(uN, N), dtype=torch.intN)")
     assert on_gpu == told("symbols {uN} of FakeTensor(..., size=(uN, N), dtype=torch.intN)")
@@ -297,6 +313,72 @@ def test_a_flaky_case_is_tried_more_often_and_must_fail_twice() -> None:
     found = minimise(case, run)
     assert found.reliability.failed < found.reliability.runs
     assert found.case.program.operators() == (operator,)
+
+
+def slow(
+    inner: object, ran: list[Case], told: Callable[[Case], float], lucky: Callable[[Case], bool] = lambda case: False
+) -> Callable[[Sequence[Case], Demands], list[Outcome]]:
+    """An executor that tells how long each run took, and for which some cases fail by luck."""
+
+    def run(cases: Sequence[Case], demands: Demands) -> list[Outcome]:
+        ran.extend(cases)
+        found = [replace(o, seconds=told(c)) for c, o in zip(cases, inner(cases, demands), strict=True)]  # type: ignore[operator]
+        return [
+            replace(o, failure=WRONG, case=c) if o.status == "compared" and lucky(c) else o
+            for c, o in zip(cases, found, strict=True)
+        ]
+
+    return run
+
+
+def test_a_case_that_takes_long_runs_once_and_is_measured_when_it_is_small() -> None:
+    case = grown(21)
+    operator = case.program.calls[4].operator
+    ran: list[Case] = []
+    told: list[Progress] = []
+    executor = slow(fails_with(operator), ran, lambda c: 30.0 if len(c.program.calls) > 2 else 0.1)
+    found = minimise(case, executor, budget=Budget(120.0), tell=told.append)
+    assert [one.id for one in ran].count(case.id) == 1
+    assert (told[0].doing, told[0].run, told[0].operators) == (FIRST, 30.0, len(case.program.calls))
+    assert found.complete
+    assert found.case.program.operators() == (operator,)
+    assert found.reliability == Reliability(5, 5)
+    measured = [c for c in {one.id: one for one in ran}.values() if [o.id for o in ran].count(c.id) == 5]
+    assert [len(c.program.calls) <= 2 for c in measured] == [True]
+
+
+def test_a_case_that_is_never_quick_is_measured_at_the_end_or_not_at_all() -> None:
+    case = grown(21)
+    operator = case.program.calls[4].operator
+    ran: list[Case] = []
+    found = minimise(case, slow(fails_with(operator), ran, lambda c: 100.0), budget=Budget(120.0))
+    assert found.complete
+    assert found.reliability == Reliability(5, 5)
+    assert [one.id for one in ran[-4:]] == [found.case.id] * 4
+    told: list[Progress] = []
+    executor = slow(fails_with(operator), ran, lambda c: 100.0)
+    stopped = minimise(case, executor, tell=told.append, stop=lambda: any(p.accepted for p in told))
+    assert size(stopped.case) < size(case)
+    assert not stopped.complete
+    assert stopped.reliability == Reliability(1, 1)
+
+
+def test_a_small_case_that_failed_by_luck_gives_way_to_the_one_before() -> None:
+    case = grown(21)
+    operator = case.program.calls[4].operator
+    chance = iter([True])
+
+    def lucky(candidate: Case) -> bool:
+        """The first candidate without the operator that matters, and nothing after it."""
+        return operator not in candidate.program.operators() and next(chance, False)
+
+    ran: list[Case] = []
+    executor = slow(fails_with(operator), ran, lambda c: 30.0 if len(c.program.calls) > 2 else 0.1, lucky)
+    found = minimise(case, executor, budget=Budget(120.0))
+    assert next(chance, None) is None
+    assert operator in found.case.program.operators()
+    assert found.complete
+    assert found.reliability == Reliability(5, 5)
 
 
 def test_repetitions_follow_the_reliability() -> None:
@@ -331,6 +413,7 @@ def test_the_command_writes_the_smallest_case_and_its_script(
     assert status == Exit.OK
     # The planted target fails whatever it runs, so nothing is left of the network.
     assert "operators 2 -> 0" in said
+    assert re.search(r"2 operators, \d+ elements: one run takes \d+\.\d s", said)
     assert symptom in said
     case = codec.decode((tmp_path / "case.min.json").read_text())
     assert not case.program.calls

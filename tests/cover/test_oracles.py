@@ -132,6 +132,17 @@ def test_the_later_call_is_named() -> None:
     assert verdict.evidence["call"] == 1
 
 
+def test_a_later_call_that_is_wrong_without_the_first_is_named_like_any_other() -> None:
+    right, wrong = seen(torch.ones(2)).calls[0], seen(torch.zeros(2)).calls[0]
+    verdict = judge(VALUE, Observation([right, right]), Observation([right, wrong]), alone=Observation([wrong]))
+    assert verdict.symptom == "wrong value"
+    assert verdict.evidence["call"] == 1
+    # Another element is wrong there: that is no sign that these do not need the call before.
+    half = seen(torch.tensor([0.0, 1.0])).calls[0], seen(torch.tensor([1.0, 0.0])).calls[0]
+    verdict = judge(VALUE, Observation([right, right]), Observation([right, half[0]]), alone=Observation([half[1]]))
+    assert verdict.symptom == "wrong value on a later call"
+
+
 def test_an_exact_target_may_not_round() -> None:
     want, got = torch.tensor([1.0]), torch.tensor([1.0 + 2**-23])
     assert judge(VALUE, seen(want), seen(got)).outcome is Outcome.PASS
@@ -228,7 +239,6 @@ def test_exceptions() -> None:
 def test_outcomes_merge() -> None:
     assert merge([]) is Outcome.PASS
     assert merge([Outcome.PASS, Outcome.UNKNOWN]) is Outcome.UNKNOWN
-    assert merge([Outcome.INFRA, Outcome.UNKNOWN]) is Outcome.INFRA
     assert merge([Outcome.UNKNOWN, Outcome.FAIL, Outcome.PASS]) is Outcome.FAIL
 
 

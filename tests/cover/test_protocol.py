@@ -1,6 +1,7 @@
 """Messages between the processes."""
 
 import contextlib
+import json
 import os
 import socket
 import subprocess
@@ -9,23 +10,46 @@ import time
 
 import pytest
 
-from shakeout.fuzz.protocol import Channel, Control, Disconnected, Job
+from shakeout.fuzz.jobs import Candidate, Examine, Grow, Job, Learn, Recall, Run, Script, Trial, job_from_json
+from shakeout.fuzz.protocol import Channel, Control, Disconnected
 
 
 def test_a_job_survives_the_journey() -> None:
-    job = Job(
-        index=4,
+    job = Grow(
+        number=4,
         target="inductor",
         seed=2**64 - 1,
         recipe={"index": 4, "mode": "training"},
         knobs={"freezing": True},
         knob_share=0.5,
         traced=True,
-        before=(Job(index=1, target="inductor", seed=3), Job(index=2, target="aot_eager", case="{}")),
+        before=(Grow(number=1, target="inductor", seed=3), Run(target="aot_eager", case="{}")),
         fresh=True,
     )
-    assert Job.from_json(job.to_json()) == job
-    assert Job(index=0, target="eager").to_json() == {"index": 0, "target": "eager", "device": "cpu"}
+    assert job_from_json(json.loads(json.dumps(job.to_json()))) == job
+    assert Run(target="eager", case="{}").to_json() == {"kind": "run", "target": "eager", "case": "{}"}
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        Candidate(target="tvm", case="{}", defined=True, finite=False),
+        Trial(target="inductor", case="{}", record="r", limit="patterns", most=3, fresh=True),
+        Script(target="eager", case="{}", limit=3.0),
+        Examine(target="eager", operator="torch.add", without=("x",), traces=([1, 2],), calls=4),
+        Learn(target="eager", operator="torch.add", examined="file", seen=([1],)),
+        Recall(target="eager", call="{}"),
+    ],
+    ids=lambda job: type(job).__name__,
+)
+def test_every_kind_of_job_survives_the_journey(job: Job) -> None:
+    assert job_from_json(json.loads(json.dumps(job.to_json()))) == job
+
+
+@pytest.mark.parametrize("data", [{}, {"kind": "no such"}, {"kind": "run"}, {"kind": "run", "target": "a", "more": 1}])
+def test_what_is_no_job_is_refused(data: dict) -> None:
+    with pytest.raises(ValueError, match="job"):
+        job_from_json(data)
 
 
 def test_long_messages_and_several_at_once() -> None:

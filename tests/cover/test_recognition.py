@@ -13,14 +13,18 @@ from shakeout.corpus.case import Case, Setting
 from shakeout.corpus.database import NAME, Database
 from shakeout.fuzz import config, events
 from shakeout.fuzz.campaign import Campaign
+from shakeout.fuzz.divergence import Divergence
+from shakeout.fuzz.failure import Failure
 from shakeout.fuzz.investigation import Investigation
-from shakeout.fuzz.minimise.predicate import Failure
-from shakeout.fuzz.protocol import Job
+from shakeout.fuzz.jobs import Grow, Run
+from shakeout.fuzz.results import Result
+from shakeout.fuzz.seeds import Seeds
 from shakeout.fuzz.tally import counts
 from shakeout.fuzz.triage import recognition
 from shakeout.fuzz.triage.recognition import Remembered, contained, expected, recognised
 from shakeout.fuzz.triage.subprogram import needs, occurrences, reaches
 from shakeout.fuzz.worker import _avoided
+from shakeout.oracles.verdict import Outcome, Verdict
 
 X = torch.tensor([1.0, 2.0])
 NAN = torch.tensor([1.0, float("nan")])
@@ -112,9 +116,8 @@ LOST = Failure("aot_eager", "value", "NaN lost")
 BUG = Remembered("mul-loses-nan", case_of(lambda x: x * 0, NAN), LOST)
 
 
-def failing(symptom: str = "NaN lost", place: str = "output 0", oracle: str = "value", **more: Any) -> dict[str, Any]:
-    verdict = {"oracle": oracle, "outcome": "fail", "symptom": symptom, "message": "", "place": place, "evidence": {}}
-    return {"target": "aot_eager", "stage": "", "status": "compared", "verdicts": [verdict], **more}
+def failing(symptom: str = "NaN lost", place: str = "output 0", oracle: str = "value", **more: Any) -> Result:
+    return Result("", "aot_eager", "compared", (Verdict(oracle, Outcome.FAIL, symptom, place=place),), **more)
 
 
 def test_a_finding_is_known_only_if_failure_and_program_agree() -> None:
@@ -129,8 +132,8 @@ def test_a_finding_is_known_only_if_failure_and_program_agree() -> None:
 
 def test_the_first_divergence_has_to_be_of_it() -> None:
     large = case_of(lambda x: (x * 0).exp(), NAN)
-    assert recognised(large, failing(divergence={"call": 0}), [BUG]) == BUG.id
-    assert recognised(large, failing(divergence={"call": 1}), [BUG]) == ""
+    assert recognised(large, failing(divergence=Divergence(0, "torch.mul", "", 1)), [BUG]) == BUG.id
+    assert recognised(large, failing(divergence=Divergence(1, "torch.exp", "", 1)), [BUG]) == ""
 
 
 def test_every_shipped_case_is_recognised_in_itself() -> None:
@@ -156,10 +159,16 @@ def test_a_known_finding_is_counted_and_not_tried(tmp_path: Path) -> None:
         investigation.remembered.append(BUG)
         with database.transaction():
             for index in range(2):
-                investigation.found(Job(index=index, target="aot_eager"), {**failing(), **common}, large.text, "#", ())
+                investigation.found(
+                    Grow(number=index, seed=index, target="aot_eager"),
+                    replace(failing(), **common),
+                    large.text,
+                    "#",
+                    (),
+                )
             assert not investigation.busy
-            other = {**failing("wrong value"), **common}
-            investigation.found(Job(index=2, target="aot_eager"), other, large.text, "#", ())
+            other = replace(failing("wrong value"), **common)
+            investigation.found(Grow(number=2, seed=2, target="aot_eager"), other, large.text, "#", ())
         assert investigation.busy
         bugs = {bug.known: bug for bug in database.bugs()}
     assert {name: (bug.state, bug.count) for name, bug in bugs.items()} == {BUG.id: ("known", 2), "": ("new", 1)}
@@ -172,17 +181,16 @@ def test_a_known_finding_is_counted_and_not_tried(tmp_path: Path) -> None:
 def test_a_case_with_a_known_bug_is_not_run_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recognition, "shipped_cases", lambda: {BUG.id: BUG.case})
     large = case_of(lambda x: (x * 0).exp(), NAN)
-    job = Job(index=0, target="aot_eager", avoid=(BUG.id, "unheard-of"))
-    assert Job.from_json(job.to_json()) == job
+    job = Grow(seed=0, target="aot_eager", avoid=(BUG.id, "unheard-of"))
     result = _avoided(large, job)
     assert result is not None
     assert result.status == "avoided"
     assert result.reason == f"contains {BUG.id}"
-    row = counts(result.to_json(), 0.0)
+    row = counts(result, 0.0)
     assert (row.generated, row.valid, row.executed, row.compared, row.findings) == (1, 1, 0, 0, 0)
     assert _avoided(case_of(lambda x: x.sin(), NAN), job) is None
     assert _avoided(large, replace(job, avoid=())) is None
-    assert _avoided(large, replace(job, case=large.text)) is None, "what is replayed runs"
+    assert _avoided(large, Run(target="aot_eager", case=large.text)) is None, "what is replayed runs"
 
 
 def test_jobs_stay_away_only_if_asked_and_only_from_their_own_target(tmp_path: Path) -> None:
@@ -191,8 +199,17 @@ def test_jobs_stay_away_only_if_asked_and_only_from_their_own_target(tmp_path: P
         with Campaign(replace(settings, avoid_known=avoid), tmp_path / str(avoid)) as campaign:
             campaign.investigation.remembered.append(BUG)
             wanted = {"aot_eager": (BUG.id,) if avoid else (), "inductor": ()}
-            for index in range(4):
-                job = campaign._job(index)
+            seeds = Seeds(
+                campaign.config,
+                campaign.database,
+                campaign._accounts,
+                campaign.investigation,
+                campaign._times,
+                lambda event: None,
+            )
+            for _ in range(4):
+                job = seeds.next()
+                assert isinstance(job, Grow)
                 assert job.avoid == wanted[job.target]
 
 

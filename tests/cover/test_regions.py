@@ -31,10 +31,10 @@ from shakeout.fuzz import runs
 from shakeout.fuzz.execute import execute, repro
 from shakeout.fuzz.minimise import nested
 from shakeout.fuzz.minimise.measure import size
-from shakeout.fuzz.minimise.settle import Unsettled, settle
 from shakeout.fuzz.triage.subprogram import occurrences
 from shakeout.generators.inputsets import tensors_of
 from shakeout.generators.rules.observed import taken
+from shakeout.generators.validity import Unsettled, settle
 from shakeout.oracles.exactness import candidate, elementary
 from shakeout.oracles.metamorphic import derive
 

@@ -10,7 +10,7 @@ from shakeout.corpus.codec import MalformedCase
 from shakeout.corpus.regressions import Regression, load, load_all
 from shakeout.fuzz.environment import describe
 from shakeout.fuzz.execute import execute
-from shakeout.fuzz.minimise.predicate import failure_of
+from shakeout.fuzz.failure import failure_of
 from shakeout.fuzz.triage import pages
 
 REGRESSIONS = load_all()
@@ -70,7 +70,7 @@ def test_a_fast_one_keeps_its_status(bug: Regression) -> None:
     expected = bug.expected(describe()["packages"])
     if expected is None:
         pytest.skip("nobody has tried it with these versions")
-    failure = failure_of(execute(bug.case).to_json())
+    failure = failure_of(execute(bug.case))
     assert (failure is not None) == (expected == "fails"), failure
     if failure is not None:
         assert (failure.oracle, failure.symptom) == (bug.failure["oracle"], bug.failure["symptom"])

@@ -12,9 +12,11 @@ from shakeout.corpus.minimals import Minimal
 from shakeout.fuzz import selftest
 from shakeout.fuzz.cli import main
 from shakeout.fuzz.exits import Exit
-from shakeout.fuzz.minimise.predicate import Failure
+from shakeout.fuzz.failure import Failure
+from shakeout.fuzz.results import Result
 from shakeout.fuzz.triage import replaying
 from shakeout.fuzz.triage.replaying import Item, Row
+from shakeout.oracles.verdict import Outcome, Verdict
 
 WRONG = Failure("planted", "value", "wrong value")
 
@@ -23,10 +25,9 @@ def item(fault: str, failure: Failure | None = WRONG, **more: Any) -> Item:
     return Item("bug", fault, fault, selftest.case(fault), failure, **more)
 
 
-def result(status: str = "compared", oracle: str = "", symptom: str = "wrong value") -> dict[str, Any]:
-    verdict = {"oracle": oracle, "outcome": "fail", "symptom": symptom, "message": "", "place": "run", "evidence": {}}
-    verdicts = [verdict] if oracle else []
-    return {"target": "planted", "stage": "", "status": status, "reason": "why", "verdicts": verdicts}
+def result(status: str = "compared", oracle: str = "", symptom: str = "wrong value") -> Result:
+    verdicts = (Verdict(oracle, Outcome.FAIL, symptom, place="run"),) if oracle else ()
+    return Result("", "planted", status, verdicts, reason="why")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -41,7 +42,7 @@ def result(status: str = "compared", oracle: str = "", symptom: str = "wrong val
         ([result(oracle="value"), result("infra")], "cannot run"),
     ],
 )
-def test_each_verdict(results: list[dict[str, Any]], verdict: str) -> None:
+def test_each_verdict(results: list[Result], verdict: str) -> None:
     assert replaying._judged(item("wrong value"), results).verdict == verdict
 
 
@@ -79,7 +80,7 @@ def stored(database: Database, state: str = "confirmed", name: str = "one") -> s
         job=1,
         case_id=case.id,
         case_json=case.text,
-        result=result(oracle="value"),
+        result=result(oracle="value").to_json(),
         state=state,
     )
     return bug.id
@@ -124,22 +125,22 @@ def test_a_bug_that_was_fixed_and_fails_again_begins_its_second_life(
 def test_a_fixed_bug_that_a_campaign_finds_again_is_new(directory: Path) -> None:
     from shakeout.fuzz import events
     from shakeout.fuzz.investigation import Investigation
-    from shakeout.fuzz.protocol import Job
+    from shakeout.fuzz.jobs import Grow
 
     told: list[events.Event] = []
     case = replace(selftest.case("wrong value"), program=replace(selftest.case("wrong value").program, returns=(2,)))
-    found = {**result(oracle="value"), "signature": "one", "case": case.id}
+    found = replace(result(oracle="value"), signature="one", case=case.id)
     with Database.open(directory / NAME) as database:
         bug = stored(database)
         database.judge(1, state="confirmed", k=3, n=3)
         database.add_replay(bug, "fixed", "", {})
         investigation = Investigation(database, directory, None, told.append, memory=1)  # type: ignore[arg-type]
         with database.transaction():
-            investigation.found(Job(index=7, target="planted"), found, case.text, "print()", ())
+            investigation.found(Grow(number=7, seed=7, target="planted"), found, case.text, "print()", ())
         assert database.lives() == {bug: 2}
         assert investigation.busy
         with database.transaction():
-            investigation.found(Job(index=8, target="planted"), found, case.text, "print()", ())
+            investigation.found(Grow(number=8, seed=8, target="planted"), found, case.text, "print()", ())
         assert database.lives() == {bug: 2}
     assert [event.new for event in told if isinstance(event, events.FindingSeen)] == [True, False]
 
@@ -150,7 +151,8 @@ def test_known_and_internal_bugs_are_left_out_and_the_smallest_case_is_taken(dir
         for state in ("known", "internal"):
             stored(database, state, state)
         smallest = selftest.case("wrong stride")
-        row = Minimal(bug, "complete", smallest.text, result(oracle="metadata", symptom="wrong strides"))
+        shown = result(oracle="metadata", symptom="wrong strides")
+        row = Minimal(bug, "complete", smallest.text, shown.to_json())
         database.set_minimal(row)
         history = stored(database, "history", "history")
         (directory / history).mkdir()

@@ -1,4 +1,4 @@
-"""What a person reads about a campaign, made from a real database."""
+"""What a person reads about a campaign, made from cases."""
 
 from pathlib import Path
 

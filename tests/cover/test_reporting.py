@@ -14,13 +14,17 @@ import torch
 from shakeout.corpus import known
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Setting
+from shakeout.corpus.database import NAME, Database
 from shakeout.corpus.short import short
 from shakeout.fuzz.cli import main
 from shakeout.fuzz.exits import Exit
+from shakeout.fuzz.results import Result
 from shakeout.fuzz.triage.bisect.facts import Bisection, Culprit, Releases
 from shakeout.fuzz.triage.reporting import command
 from shakeout.fuzz.triage.reporting.draft import FORMATS, Draft, written
 from shakeout.fuzz.triage.reporting.exported import Exported
+from shakeout.oracles.vendor import Points
+from shakeout.oracles.verdict import Outcome, Verdict
 from shakeout.targets.short import short_source
 from shakeout.targets.target import target
 
@@ -100,30 +104,10 @@ def test_eager_that_raises_cannot_run(tmp_path: Path) -> None:
 # --- forms ------------------------------------------------------------------------------------------------------------
 
 CASE = capture(torch.sin, lambda: [torch.ones(3)], setting=Setting("inductor"))
-POINTS: dict[str, Any] = {
-    "tolerances": "violated",
-    "double": "agrees",
-    "reference_error": 0.0,
-    "target_error": 1.0,
-    "random": "fixed",
-    "indices": "no",
-    "objections": [],
-}
-RESULT: dict[str, Any] = {
-    "target": "inductor",
-    "stage": "",
-    "vendor": POINTS,
-    "verdicts": [
-        {
-            "outcome": "fail",
-            "oracle": "value",
-            "symptom": "wrong value",
-            "message": "output 0[1]: expected 1.0, found 2.0",
-            "place": "output 0",
-            "evidence": {"expected": 1.0, "found": 2.0, "index": [1], "double": 1.0},
-        }
-    ],
-}
+POINTS = Points("violated", "agrees", 0.0, 1.0)
+EVIDENCE = {"expected": 1.0, "found": 2.0, "index": [1], "double": 1.0}
+WRONG = Verdict("value", Outcome.FAIL, "wrong value", "output 0[1]: expected 1.0, found 2.0", "output 0", EVIDENCE)
+RESULT = Result(CASE.id, "inductor", "compared", (WRONG,), vendor=POINTS)
 SCRIPT = Exported("import sys\nsys.exit(1)\n", "short", True, "exit status 1", "AssertionError: not close")
 BISECTION = Bisection(
     CASE.id,
@@ -170,7 +154,7 @@ def test_projects_have_their_own_headings() -> None:
 
 
 def test_what_is_not_known_is_said() -> None:
-    bare = replace(DRAFT, bisection=None, result={}, minimised=False, environment="")
+    bare = replace(DRAFT, bisection=None, result=None, minimised=False, environment="")
     text = written(bare, "markdown")
     for part in ("not bisected", "First bad release: not known", "NOT checked", "NOT minimised", "not answered"):
         assert part in text, part
@@ -211,7 +195,7 @@ def test_the_command_writes_the_form_of_the_targets_project(
     [
         (
             "observed",
-            RESULT | {"vendor": POINTS | {"objections": ["only indices of equal elements differ"]}},
+            replace(RESULT, vendor=replace(POINTS, objections=("only indices of equal elements differ",))),
             "only ind",
         ),
         ("export", replace(SCRIPT, shows=False), "shows no failure here"),
@@ -244,3 +228,39 @@ def test_the_minimised_case_is_reported(folder: Path, capsys: pytest.CaptureFixt
     (folder / "case.min.json").write_text(CASE.text)
     main(["report", str(folder)])
     assert "the smallest that was found" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("status", ["reported", "invalid", "wontfix", "duplicate-of"])
+def test_what_somebody_has_decided_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], status: str
+) -> None:
+    for name, value in (("export", SCRIPT), ("collected", ""), ("observed", RESULT)):
+        monkeypatch.setattr(command, name, lambda *case, value=value: value)
+    directory = tmp_path / "campaign"
+    directory.mkdir()
+    with Database.create(directory / NAME) as database, database.transaction():
+        bugs = []
+        for number, signature in enumerate(("one", "other")):
+            bug, _ = database.add_finding(
+                signature=signature,
+                title=signature,
+                target="inductor",
+                oracle="value",
+                symptom="wrong value",
+                job=number,
+                case_id=CASE.id,
+                case_json=CASE.text,
+                result=RESULT,
+                script="",
+                history=(),
+                state="confirmed",
+            )
+            bugs.append(bug.id)
+    (directory / bugs[0]).mkdir()
+    (directory / bugs[0] / "case.json").write_text(CASE.text)
+    other = [bugs[1]] if status == "duplicate-of" else []
+    assert main(["report", bugs[0], "--directory", str(directory), "--output", str(tmp_path / "r.md")]) == Exit.OK
+    assert main(["bugs", "set", bugs[0], status, *other, "--directory", str(directory), "--note", "seen"]) == Exit.OK
+    capsys.readouterr()
+    assert main(["report", bugs[0], "--directory", str(directory)]) == Exit.REFUSED
+    assert " ".join(["somebody said that it is", status, *other]) + ": seen" in capsys.readouterr().err

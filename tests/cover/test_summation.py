@@ -13,7 +13,8 @@ from shakeout.corpus.case import Setting
 from shakeout.corpus.program import Call, Ref
 from shakeout.corpus.vocabularies import torch as words
 from shakeout.fuzz import replicas, runs
-from shakeout.fuzz.execute import Result, execute
+from shakeout.fuzz.execute import execute
+from shakeout.fuzz.results import Result
 from shakeout.oracles import summation
 from shakeout.oracles.verdict import Outcome
 
@@ -22,7 +23,7 @@ MOST = torch.finfo(torch.float64).max
 
 def doubts(operator: str, *operands: torch.Tensor, **more: object) -> list:
     call = Call(operator, tuple(Ref(n) for n in range(len(operands))), tuple(more.items()))
-    return summation.doubtful(call, operands, words.call)
+    return summation.doubtful(call, operands, words)
 
 
 def run(function: Callable, make: Callable[[], list[torch.Tensor]], guise: str = "reordered") -> Result:
@@ -66,7 +67,7 @@ def test_a_complex_number_whose_magnitude_overflows_is_in_doubt() -> None:
 
 @pytest.mark.parametrize("operator", ["torch.add", "torch.relu", "torch.exp", "torch.Tensor.view", "mine:sum"])
 def test_what_rounds_once_adds_nothing_up(operator: str) -> None:
-    assert not summation.adds(operator)
+    assert not words.traits(operator).addition
 
 
 def test_a_sum_that_overflows_in_one_order_only_is_no_finding() -> None:

@@ -9,7 +9,7 @@ from shakeout.corpus import support
 from shakeout.corpus.rows import LedgerRow
 from shakeout.corpus.support import Support
 from shakeout.fuzz import compose as composing
-from shakeout.fuzz.protocol import Job
+from shakeout.fuzz.jobs import Grow
 
 
 def test_a_measured_table_is_read_back(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_the_generator_leans_towards_what_is_taken_and_explores(monkeypatch: pyt
     monkeypatch.setattr(composing, "declined", lambda target: everything - {"torch.sin", "torch.cos", "torch.neg"})
     explored = 0
     for seed in range(60):
-        job = Job(index=seed, target="eager", seed=seed, recipe={"style": "network", "operators": 4})
+        job = Grow(number=seed, target="eager", seed=seed, recipe={"style": "network", "operators": 4})
         operators = set(composing.compose(job).case.program.operators())
         explored += bool(operators & everything - {"torch.sin", "torch.cos", "torch.neg"})
     assert 2 <= explored <= 25

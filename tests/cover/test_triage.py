@@ -13,37 +13,34 @@ from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Setting
 from shakeout.corpus.database import NAME, Database
 from shakeout.corpus.minimals import Minimal
+from shakeout.corpus.vocabularies import vocabulary
+from shakeout.corpus.vocabularies.torch import family
 from shakeout.fuzz import selftest
 from shakeout.fuzz.cli import main
 from shakeout.fuzz.exits import Exit
 from shakeout.fuzz.minimise.executors import in_process
 from shakeout.fuzz.minimise.search import Budget
+from shakeout.fuzz.results import Result
 from shakeout.fuzz.triage import minimising
 from shakeout.fuzz.triage.minimising import minimise_all, wanted
-from shakeout.fuzz.triage.signature import Signature, dtype_class, family, signature_of, stripped
+from shakeout.fuzz.triage.signature import Signature, dtype_class, signature_of, stripped
 from shakeout.fuzz.triage.similar import near, suggestions
+from shakeout.oracles.verdict import Outcome, Verdict
 
 
 def case_of(program: Any, *tensors: torch.Tensor, target: str = "aot_eager", **setting: Any) -> Case:
     return capture(program, lambda: list(tensors), setting=Setting(target, **setting))
 
 
-def failing(oracle: str = "value", symptom: str = "wrong value", target: str = "aot_eager", **more: Any) -> dict:
-    verdict: dict[str, Any] = {
-        "oracle": oracle,
-        "outcome": "fail",
-        "symptom": symptom,
-        "message": "",
-        "place": "output 0",
-    }
-    verdict |= {"evidence": {}, **{key: more.pop(key) for key in ("message", "place", "evidence") if key in more}}
-    return {"target": target, "stage": "", "status": "compared", "verdicts": [verdict], **more}
+def failing(oracle: str = "value", symptom: str = "wrong value", target: str = "aot_eager", **more: Any) -> Result:
+    said = {"place": "output 0", **{key: more.pop(key) for key in ("message", "place", "evidence") if key in more}}
+    return Result("", target, "compared", (Verdict(oracle, Outcome.FAIL, symptom, **said),), **more)
 
 
 X = torch.tensor([1.0, 2.0])
 
 
-def sign(program: Any, *tensors: torch.Tensor, result: dict | None = None, **setting: Any) -> Signature:
+def sign(program: Any, *tensors: torch.Tensor, result: Result | None = None, **setting: Any) -> Signature:
     found = signature_of(case_of(program, *tensors, **setting), result or failing())
     assert found is not None
     return found
@@ -66,6 +63,7 @@ def sign(program: Any, *tensors: torch.Tensor, result: dict | None = None, **set
 )
 def test_names_of_one_function_are_one_family(operator: str, expected: str) -> None:
     assert family(operator) == expected
+    assert vocabulary("kernel").family(operator) == expected
 
 
 def test_dtypes_lose_their_width() -> None:
@@ -126,7 +124,7 @@ def test_what_is_a_network_still_is_unclassified() -> None:
         return x.mul(2).add(1).sin().cos().exp()
 
     assert signature_of(case_of(program, X), failing()) is None
-    passing = {**failing(), "verdicts": []}
+    passing = replace(failing(), verdicts=())
     assert signature_of(case_of(lambda x: x.mul(2), X), passing) is None
 
 
@@ -153,27 +151,27 @@ def test_near_signatures_say_why() -> None:
 # --- a campaign -------------------------------------------------------------------------------------------------------
 
 
-def add(database: Database, case: Case, result: dict, signature: str, state: str = "confirmed") -> str:
+def add(database: Database, case: Case, result: Result, signature: str, state: str = "confirmed") -> str:
     bug, _ = database.add_finding(
         signature=signature,
         title=signature,
-        target=result["target"],
-        oracle=result["verdicts"][0]["oracle"],
-        symptom=result["verdicts"][0]["symptom"],
+        target=result.target,
+        oracle=result.verdicts[0].oracle,
+        symptom=result.verdicts[0].symptom,
         job=1,
         case_id=case.id,
         case_json=case.text,
-        result=result,
+        result=result.to_json(),
         state=state,
     )
     return bug.id
 
 
-def planted(fault: str) -> tuple[Case, dict]:
+def planted(fault: str) -> tuple[Case, Result]:
     from shakeout.fuzz.execute import execute
 
     case = selftest.case(fault)
-    return case, execute(case).to_json()
+    return case, execute(case)
 
 
 @pytest.fixture
@@ -242,7 +240,7 @@ def test_show_tells_smallest_case_and_signature(directory: Path, capsys: pytest.
         one, two = (add(database, case, failing(), name) for name in ("one", "two"))
         three = add(database, case, failing(), "three")
         for bug in (one, two):
-            database.set_minimal(Minimal(bug, "complete", case.text, failing(), signature.to_json()))
+            database.set_minimal(Minimal(bug, "complete", case.text, failing().to_json(), signature.to_json()))
         database.set_minimal(Minimal(three, "not reproduced", note="it does not fail"))
     assert main(["bugs", "show", one, "--directory", str(directory)]) == Exit.OK
     said = capsys.readouterr().out

@@ -180,7 +180,7 @@ def test_a_failing_case_carries_its_points_as_json() -> None:
     result = json.loads(json.dumps(execute(one).to_json()))
     assert result["vendor"]["reportable"] is True
     assert result["vendor"]["unusual"] == ["knobs"]
-    first, *more = vendor_lines(result["vendor"])
+    first, *more = vendor_lines(Points.from_json(result["vendor"]))
     assert "default tolerances violated" in first
     assert "double precision agrees with the reference (off by 0, the target by 1)" in first
     assert not more

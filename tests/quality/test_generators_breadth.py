@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from shakeout.corpus.case import contiguous
-from shakeout.corpus.vocabularies.torch import hazards
+from shakeout.corpus.vocabularies.torch import traits
 from shakeout.generators.choices import SeededChoices
 from shakeout.generators.network import Grown, Recipe, grow
 from shakeout.generators.vocabularies.torch import Vocabulary, load_records
@@ -53,9 +53,9 @@ def test_small_programs_visit_every_operator(small: list[Grown], vocabulary: Voc
 
 def test_nothing_random_or_uninitialised_is_proposed(vocabulary: Vocabulary) -> None:
     for name in vocabulary.operators:
-        assert "uninitialised" not in hazards(name)
+        assert "uninitialised" not in traits(name).hazards
         # Those that may draw numbers have attributes with which they do not.
-        assert "random" not in hazards(name) or all(record.draws for record in vocabulary.records(name))
+        assert not traits(name).random or all(record.draws for record in vocabulary.records(name))
 
 
 AXES = {

@@ -14,7 +14,7 @@ from shakeout.corpus.case import Case
 from shakeout.corpus.declared import find
 from shakeout.fuzz.compose import compose
 from shakeout.fuzz.execute import execute, repro
-from shakeout.fuzz.protocol import Job
+from shakeout.fuzz.jobs import Grow
 from shakeout.fuzz.schedule import seed_of
 from shakeout.generators.vocabularies.kernel import NothingKnown, kernel_vocabulary
 from shakeout.targets.target import target
@@ -112,8 +112,8 @@ def cases(name: str, count: int) -> Iterator[Case]:
     for index in range(count):
         seed = seed_of(1, index)
         yield compose(
-            Job(
-                index=index,
+            Grow(
+                number=index,
                 target=f"{MODULE}:{name}",
                 seed=seed,
                 recipe={"index": index, "values": ("integers", "uniform")[index // 2 % 2]},

@@ -14,7 +14,7 @@ from shakeout.corpus.case import Case
 from shakeout.corpus.declared import find
 from shakeout.fuzz.compose import compose
 from shakeout.fuzz.execute import execute, repro
-from shakeout.fuzz.protocol import Job
+from shakeout.fuzz.jobs import Grow
 from shakeout.fuzz.schedule import seed_of
 from shakeout.targets.target import target
 
@@ -89,7 +89,7 @@ def cases(name: str, count: int) -> Iterator[Case]:
     for index in range(count):
         seed = seed_of(1, index)
         yield compose(
-            Job(index=index, target=name, seed=seed, recipe={"index": index}, knobs={}, knob_share=0.15, device="cpu")
+            Grow(number=index, target=name, seed=seed, recipe={"index": index}, knobs={}, knob_share=0.15, device="cpu")
         ).case
 
 

@@ -12,8 +12,8 @@ import time
 from dataclasses import dataclass, replace
 
 from shakeout.corpus.case import Case, Knob, KnobSpace, Setting
-from shakeout.fuzz.compose import Made
-from shakeout.fuzz.protocol import Job
+from shakeout.fuzz.jobs import Grow
+from shakeout.fuzz.makers import Made
 from shakeout.fuzz.selftest import case
 from shakeout.oracles import metamorphic
 from shakeout.targets import target as registry
@@ -91,11 +91,20 @@ HOSTILE = Hostile()
 registry._BUILT_IN["hostile"] = registry._Built(__name__, "HOSTILE")
 
 
-def prepare(say) -> None:
-    say("nothing to load")
+class Maker:
+    """Makes the cases of these tests."""
+
+    def begin(self) -> None:
+        pass
+
+    def prepare(self, say) -> None:
+        say("nothing to load")
+
+    def compose(self, job: Grow, before_call=None) -> Made:
+        return compose(job, before_call)
 
 
-def compose(job: Job, before_call=None) -> Made:
+def compose(job: Grow, before_call=None) -> Made:
     fault = json.loads(os.environ.get("HOSTILE", "{}")).get(str(job.recipe["index"]), "none")
     before = before_call or (lambda line: None)
     before('{"operator": "torch.add"}')

@@ -31,7 +31,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.syspath_prepend(str(tmp_path))
     yield tmp_path
-    for name in ("gated", "crashing", "shakeout_idle"):
+    for name in ("gated", "crashing", "shakeout_idle", "shakeout_any"):
         sys.modules.pop(name, None)
 
 
@@ -73,6 +73,57 @@ def test_the_documented_example(project: Path, shakeout: Callable[..., tuple[int
         grown = grow_around(SeededChoices(seed), Recipe(style="small"), vocabulary)
         groups |= {dict(call.kwargs)["groups"] for call in grown.program.calls if ":" in call.operator}
     assert {1, 2, 3} < groups
+
+
+ANY = """
+import torch
+
+import shakeout
+
+
+def reference(x, y, by=1):
+    return torch.roll(torch.cat([x, y]), by, 0)
+
+
+@shakeout.kernel(reference=reference)
+def kernel(x, y, by=1):
+    if x.dtype == torch.int16:
+        raise NotImplementedError("no int16")
+    return reference(x, y, by)
+"""
+
+ANY_TESTS = """
+import pytest
+import torch
+
+from shakeout_any import kernel
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 3), (4, 5), (2, 3, 4), (1,), (6, 2)])
+def test_kernel(shape):
+    kernel(torch.randn(shape), torch.randn(shape), by=2)
+
+
+def test_refused():
+    with pytest.raises(NotImplementedError):
+        kernel(torch.ones(3, dtype=torch.int16), torch.ones(3, dtype=torch.int16))
+"""
+
+
+def test_a_kernel_whose_reference_takes_any_dtype(project: Path, shakeout: Callable[..., tuple[int, str, str]]) -> None:
+    (project / "shakeout_any.py").write_text(ANY)
+    (project / "tests").mkdir()
+    (project / "tests" / "test_any.py").write_text(ANY_TESTS)
+    status, out, err = shakeout("learn", "shakeout_any:kernel", "--examples", "tests/", "--plain")
+    assert status == 0, out + err
+    assert "INTERNAL" not in out + err
+    assert "failed " not in out
+    assert "7 calls heard, 7 different ones, 0 left out" in out
+    content = json.loads((project / ".shakeout/learnt/shakeout_any.kernel.json").read_text())
+    assert content["errors"] == {}
+    assert content["records"]
+    assert content["drawn"]
+    assert "float8_e4m3fnuz" in json.dumps(content["drawn"])
 
 
 def test_tests_that_never_call_the_kernel(project: Path, shakeout: Callable[..., tuple[int, str, str]]) -> None:

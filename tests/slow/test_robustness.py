@@ -19,6 +19,7 @@ from shakeout.corpus.database import Database, MalformedDatabase, NewerDatabase,
 from shakeout.fuzz import events
 from shakeout.fuzz.campaign import Campaign, DirectoryUnusable, SelfTestFailed
 from shakeout.fuzz.config import Config
+from shakeout.fuzz.makers import GROWER
 from shakeout.fuzz.nursery import ZygoteBroken
 
 pytestmark = pytest.mark.slow
@@ -63,7 +64,7 @@ class Fuzzing:
             for hook in self.hooks:
                 hook(campaign, event)
 
-        options = {"maker": "hostile_cases", "known": None, "confirmations": 1, **self.options}
+        options = {"maker": "hostile_cases:Maker", "known": None, "confirmations": 1, **self.options}
         with Campaign(self.config, self.directory, [hear], **options) as campaign:
             return campaign.run()
 
@@ -351,7 +352,7 @@ def tell(event):
     print(json.dumps(event.to_json()), flush=True)
 config = Config(targets=("hostile",), seconds=None, cases=int(sys.argv[2]), workers=2, time_limit=3.0,
                 memory_limit=400 << 20)
-with campaign.Campaign(config, Path(sys.argv[1]), [tell], maker="hostile_cases", known=None) as one:
+with campaign.Campaign(config, Path(sys.argv[1]), [tell], maker="hostile_cases:Maker", known=None) as one:
     one.run()
 """
 
@@ -486,7 +487,7 @@ def test_a_blind_oracle_stops_the_campaign(tmp_path: Path, monkeypatch) -> None:
 def test_two_campaigns_do_not_share_a_directory(tmp_path: Path, monkeypatch) -> None:
     fuzzing = Fuzzing(tmp_path / "run", monkeypatch)
     with (
-        Campaign(fuzzing.config, fuzzing.directory, maker="hostile_cases"),
+        Campaign(fuzzing.config, fuzzing.directory, maker="hostile_cases:Maker"),
         pytest.raises(DirectoryUnusable, match="another Shakeout works in"),
         Campaign(fuzzing.config, fuzzing.directory),
     ):
@@ -587,7 +588,7 @@ def test_the_same_seed_gives_the_same_cases_with_any_number_of_workers(tmp_path:
         fuzzing = Fuzzing(
             tmp_path / str(workers), monkeypatch, targets=("eager",), cases=40, workers=workers, time_limit=20.0, seed=5
         )
-        fuzzing.options["maker"] = "shakeout.fuzz.compose"
+        fuzzing.options["maker"] = GROWER
         fuzzing.run()
         found.append({index: event.case for index, event in fuzzing.done().items()})
     assert found[0] == found[1]

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from shakeout.fuzz.protocol import Job
-from shakeout.fuzz.supervisor import Answer, Crew, Limits
+from shakeout.fuzz.jobs import Grow
+from shakeout.fuzz.results import Answer
+from shakeout.fuzz.supervisor import Crew, Limits
 from shakeout.targets.shortcuts import SHORTCUTS, environment
 
 ROOT = Path(__file__).parents[2]
@@ -19,13 +20,13 @@ def results(directory: Path, shortcuts: tuple[str, ...]) -> dict[tuple[int, str]
     """What two workers make of six programs and of what relations make of these; their server is killed meanwhile."""
     directory.mkdir()
     recipe = {"style": "network", "operators": 6, "mode": "inference"}
-    waiting = [Job(index=n, target="inductor", seed=n, recipe=recipe) for n in range(6)]
+    waiting = [Grow(number=n, target="inductor", seed=n, recipe=recipe) for n in range(6)]
     crew = Crew(directory, ["inductor"], 2, shortcuts=shortcuts)
     found: list[Answer] = []
     try:
         crew.start()
         assert (crew.size > 2) == ("joint" in shortcuts)
-        while sum("partial" not in answer.message for answer in found) < 6:
+        while sum(not answer.reply.partial for answer in found) < 6:
             found += crew.step(lambda: waiting.pop() if waiting else None, lambda job: Limits(300.0, 8 << 30))
             if shortcuts and len(found) >= 2:
                 subprocess.run(["pkill", "-9", "-P", str(os.getpid()), "-f", "shakeout.targets.joint"])
@@ -33,9 +34,9 @@ def results(directory: Path, shortcuts: tuple[str, ...]) -> dict[tuple[int, str]
         crew.stop()
     assert not [answer.loss for answer in found if answer.loss is not None]
     return {
-        (answer.job.index, said["relation"]): tuple(said[key] for key in ("status", "outcome", "signature", "case"))
+        (answer.job.number, said.relation): (said.status, said.outcome, said.signature, said.case)
         for answer in found
-        for said in [answer.message["result"]]
+        for said in [answer.reply.result]
     }
 
 

@@ -11,7 +11,7 @@ from shakeout.corpus.database import NAME, Database
 from shakeout.fuzz import selftest
 from shakeout.fuzz.environment import describe
 from shakeout.fuzz.exits import Exit
-from shakeout.fuzz.minimise.predicate import Failure
+from shakeout.fuzz.failure import Failure
 from shakeout.fuzz.minimise.search import Budget
 from shakeout.fuzz.triage.minimising import minimise_all
 from shakeout.fuzz.triage.replaying import Item, replay, shipped

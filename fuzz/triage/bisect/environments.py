@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from shakeout.corpus import cache
 from shakeout.fuzz.environment import version
-from shakeout.fuzz.headers import store_path
 from shakeout.fuzz.triage.bisect.facts import Releases
 from shakeout.fuzz.triage.bisect.search import Certainty, Verdict, first_bad, merged
 from shakeout.fuzz.triage.child import run
@@ -119,7 +119,7 @@ def installed(
         if _normal(package) not in named and (here := version(package)) is not None:
             pinned.append(f"{package}=={here.partition('+')[0]}")
     tag = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    folder = store_path().parent / "environments" / re.sub(r"[^A-Za-z0-9._=+!-]", "-", "-".join([tag, *sorted(pinned)]))
+    folder = cache.directory() / "environments" / re.sub(r"[^A-Za-z0-9._=+!-]", "-", "-".join([tag, *sorted(pinned)]))
     done, log = folder / "complete.json", folder.with_name(folder.name + ".log")
     python = folder / "bin" / "python"
     if done.exists() and os.access(python, os.X_OK):

@@ -1,22 +1,16 @@
-"""What a bisection finds out, fact by fact, and how it is kept and shown."""
+"""What a bisection finds out, fact by fact, and how it is shown."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from shakeout.corpus.case import Scalar
-from shakeout.fuzz.folder import write_text
 from shakeout.fuzz.triage.bisect.search import Verdict
 
-__all__ = ["NAME", "Bisection", "Culprit", "Cures", "Fact", "Knobs", "Note", "Releases", "Rung", "read", "write"]
-
-#: File name in a finding's folder.
-NAME = "bisection.json"
+__all__ = ["Bisection", "Culprit", "Cures", "Fact", "Knobs", "Note", "Releases", "Rung"]
 
 FORMAT = 1
 
@@ -151,7 +145,7 @@ class Bisection:
         packages: versions of what was bisected.
         trials: runs that it took.
         seconds: that it took.
-        complete: whether everything was tried; False after Ctrl-C.
+        complete: whether everything was tried; False where somebody, or a budget, ended it.
     """
 
     case: str
@@ -208,18 +202,3 @@ def _fact(data: dict[str, Any]) -> Fact:
 
 def _frozen(value: Any) -> Any:
     return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
-
-
-def write(folder: Path, bisection: Bisection) -> Path:
-    """Store a bisection in a finding's folder."""
-    path = folder / NAME
-    write_text(path, json.dumps(bisection.to_json(), indent=1) + "\n")
-    return path
-
-
-def read(folder: Path) -> Bisection | None:
-    """The bisection in a finding's folder; None if there is none that can be read."""
-    try:
-        return Bisection.from_json(json.loads((folder / NAME).read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return None

@@ -1,8 +1,7 @@
 """Compilers that do only so many of the things of one kind: passes, patterns, lowerings, fusions.
 
-Inside a worker: the module makes the case of a job, and limits the target that will run it. The limit stays until the
-worker ends, so each such job has a worker of its own. What is counted is told line by line as it happens, because a
-compiler may die before it is done.
+Inside a worker the limit stays until the worker ends, so each such job has a worker of its own. What is counted is told
+line by line as it happens, because a compiler may die before it is done.
 """
 
 from __future__ import annotations
@@ -11,16 +10,12 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from unittest import mock
 
-from shakeout.corpus import codec
+from shakeout.fuzz.jobs import Trial
 
-if TYPE_CHECKING:
-    from shakeout.fuzz.compose import Made
-    from shakeout.fuzz.protocol import Job
-
-__all__ = ["HOOKS", "Gate", "Limit", "compose", "limited", "prepare"]
+__all__ = ["HOOKS", "Gate", "Limit", "limit_process", "limited"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,23 +70,15 @@ class Gate:
         return allowed
 
 
-# --- for workers: this module makes the case of a job -----------------------------------------------------------------
+# --- for workers ------------------------------------------------------------------------------------------------------
 
 
-def prepare(say: Callable[[str], None]) -> None:
-    """Nothing to load: whatever is limited is imported by its own target."""
-
-
-def compose(job: Job, before_call: Callable[[str], None] | None = None) -> Made:
-    """The case of a job, with the limit of its recipe in force from now on."""
-    from shakeout.fuzz.compose import Made
-
-    recipe = job.recipe
-    if recipe.get("kind"):
-        gate = Gate(Limit(recipe["kind"], recipe["most"], recipe["without"]), _written(Path(recipe["record"])))
-        in_force.append(HOOKS[gate.limit.kind](gate))
+def limit_process(job: Trial) -> None:
+    """Limit the compilers of this process from now on, and write down what they come to."""
+    if job.limit:
+        gate = Gate(Limit(job.limit, job.most, job.without), _written(Path(job.record)))
+        in_force.append(HOOKS[job.limit](gate))
         in_force[-1].__enter__()
-    return Made(codec.decode(recipe["candidate"]))
 
 
 #: Limits of this process; a context that nobody holds would end.

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from shakeout.corpus.case import Case, Scalar
-from shakeout.fuzz.minimise.predicate import MEASURED, Failure, NotReproduced, Reliability
+from shakeout.fuzz.failure import Failure
+from shakeout.fuzz.minimise.predicate import MEASURED, NotReproduced, Reliability
 from shakeout.fuzz.triage.bisect.facts import Culprit, Cures, Rung
 from shakeout.fuzz.triage.bisect.hooks import Limit
+from shakeout.fuzz.triage.bisect.kept import Asked, Memory
 from shakeout.fuzz.triage.bisect.search import Certainty, Step, Verdict, first_bad, merged
 from shakeout.fuzz.triage.bisect.trials import Executor, Shown, Trial, judged
 from shakeout.targets.target import target
 
 __all__ = ["Inquiry"]
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    verdict: Verdict
-    shown: tuple[Shown, ...]
 
 
 class Inquiry:
@@ -31,6 +27,7 @@ class Inquiry:
         wanted: the failure; None for the one that the case shows.
         tell: told in words what is tried.
         stop: asked now and then whether to give up.
+        memory: what another inquiry of the same case was told: it is not asked again.
 
     Attributes:
         case: the case; ladders may put a simpler setting in its place.
@@ -50,6 +47,7 @@ class Inquiry:
         wanted: Failure | None = None,
         tell: Callable[[str], None] = lambda text: None,
         stop: Callable[[], bool] = lambda: False,
+        memory: Memory | None = None,
     ) -> None:
         self.case = case
         self.certainty = Certainty()
@@ -58,8 +56,27 @@ class Inquiry:
         self._execute = execute
         self._tell = tell
         self.stop = stop
-        self._asked: dict[Trial, _Asked] = {}
-        self.wanted, self.reliability = self._measured(wanted)
+        self._answers: dict[Asked, tuple[Shown, ...]] = {}
+        self._remembered = {} if memory is None else dict(memory.answers)
+        if memory is None:
+            self.wanted, self.reliability = self._measured(wanted)
+        else:
+            self.wanted, self.reliability, self.stage = memory.wanted, memory.reliability, memory.stage
+            self.trials = memory.trials
+            self._recall(Trial(case))
+
+    def memory(self) -> Memory:
+        """What it was told so far, but for what the machine spoilt, or whoever stopped it."""
+        known = {**self._remembered, **self._answers}
+        told = {asked: shown for asked, shown in known.items() if self._judged(shown) != "infra"}
+        return Memory(self.wanted, self.reliability, self.stage, self.trials, told)
+
+    def _recall(self, trial: Trial) -> bool:
+        """Whether an answer is remembered; it then counts from now on, as if it were given now."""
+        shown = self._remembered.get(_key(trial))
+        if shown is not None:
+            self._keep(trial, shown)
+        return shown is not None
 
     def _measured(self, wanted: Failure | None) -> tuple[Failure, Reliability]:
         """The failure, and how often it is there."""
@@ -75,7 +92,7 @@ class Inquiry:
             raise NotReproduced(f"the case does not fail here{asked}: {told}")
         self.certainty.add(verdicts)
         self.stage = next(one.stage for one, verdict in zip(shown, verdicts, strict=True) if verdict == "bad")
-        self._asked[trial] = _Asked("bad", tuple(shown))
+        self._answers[_key(trial)] = tuple(shown)
         return wanted, Reliability(verdicts.count("bad"), len(verdicts))
 
     def _run(self, trials: Sequence[Trial], text: str) -> list[Shown]:
@@ -92,7 +109,8 @@ class Inquiry:
     def ask_all(self, questions: Sequence[tuple[Trial, str]]) -> list[Verdict]:
         """The verdicts on several trials, which run side by side."""
         times = self.certainty.needed
-        fresh = [(trial, text) for trial, text in dict(questions).items() if trial not in self._asked]
+        asked = [(trial, text) for trial, text in dict(questions).items() if _key(trial) not in self._answers]
+        fresh = [(trial, text) for trial, text in asked if not self._recall(trial)]
         if fresh:
             flat = [trial for trial, _ in fresh for _ in range(times)]
             shown = self._run(flat, fresh[0][1] if len(fresh) == 1 else f"{len(fresh)} switches, one by one")
@@ -103,14 +121,19 @@ class Inquiry:
                     some = [one for one in some if one.status != "infra"]
                     some += self._run([trial] * lost, f"{text}, again")
                 self._keep(trial, tuple(some))
-        return [self._asked[trial].verdict for trial, _ in questions]
+        return [self._verdict(trial) for trial, _ in questions]
 
     def _keep(self, trial: Trial, shown: tuple[Shown, ...]) -> None:
         verdicts = [judged(one, self.wanted) for one in shown]
-        verdict = merged(verdicts)
-        if verdict == "bad":
+        if merged(verdicts) == "bad":
             self.certainty.add(verdicts)
-        self._asked[trial] = _Asked(verdict, shown)
+        self._answers[_key(trial)] = shown
+
+    def _verdict(self, trial: Trial) -> Verdict:
+        return self._judged(self._answers[_key(trial)])
+
+    def _judged(self, shown: Sequence[Shown]) -> Verdict:
+        return merged([judged(one, self.wanted) for one in shown])
 
     def rungs(self, names: Sequence[str]) -> list[Rung]:
         """Whether the failure is there on other targets, under their default settings."""
@@ -184,7 +207,7 @@ class Inquiry:
         def test(index: int, times: int) -> list[Verdict]:
             trial = Trial(case, Limit(kind, index))
             self.ask(trial, f"with {index} of {count} {plural(label)}")
-            return [judged(one, self.wanted) for one in self._asked[trial].shown]
+            return [judged(one, self.wanted) for one in self._answers[_key(trial)]]
 
         # What was asked of the two ends counts as steps too.
         certainty = Certainty(self.certainty.failed, self.certainty.runs)
@@ -202,8 +225,12 @@ class Inquiry:
 
     def _names(self, trial: Trial) -> tuple[str, ...]:
         """What was counted in a run that failed."""
-        shown = self._asked[trial].shown
+        shown = self._answers[_key(trial)]
         return next(one.names for one in shown if judged(one, self.wanted) == "bad")
+
+
+def _key(trial: Trial) -> Asked:
+    return trial.case.id, trial.limit
 
 
 def plural(label: str) -> str:

@@ -20,7 +20,7 @@ from shakeout.fuzz.replay import SECONDS, render
 from shakeout.fuzz.triage.bisect import environments
 from shakeout.fuzz.triage.bisect.command import Job
 from shakeout.fuzz.triage.bisect.environments import Environment, Script, searched
-from shakeout.fuzz.triage.bisect.facts import Bisection, Note, Releases, read, write
+from shakeout.fuzz.triage.bisect.facts import Bisection, Note, Releases
 from shakeout.fuzz.triage.bisect.search import Certainty
 from shakeout.targets.target import target
 
@@ -84,8 +84,7 @@ def releases_command(
                 found, note = _newest(found, job, script, packages, certainty, tell, stop)
                 notes += [note] if note else []
     bisection = _merged(job, found, notes, time.monotonic() - began, complete=not stop.asked)
-    if job.folder is not None:
-        write(job.folder, bisection)
+    job.kept.write(bisection, job.kept.memory())
     if as_json:
         print(json.dumps(bisection.to_json(), indent=1))
     else:
@@ -101,7 +100,7 @@ def _same(environment: Environment) -> Environment:
 
 def _certainty(job: Job) -> Certainty:
     """How reliably the case fails, where a bisection has measured it."""
-    before = read(job.folder) if job.folder is not None else None
+    before = job.known()
     failed, _, runs = before.reliability.partition(" of ") if before is not None else ("", "", "")
     return Certainty(int(failed), int(runs)) if failed.isdecimal() and runs.isdecimal() else Certainty(5, 5)
 
@@ -139,7 +138,7 @@ def _newest(
 
 def _merged(job: Job, found: Releases, notes: Sequence[str], seconds: float, *, complete: bool) -> Bisection:
     """What was found beside what was known of the same case before; it takes the place of other releases."""
-    before = read(job.folder) if job.folder is not None else None
+    before = job.known()
     if before is None or before.case != job.case.id:
         before = Bisection(job.case.id, job.case.setting.target, str(job.wanted or ""))
     kept = tuple(fact for fact in before.facts if not isinstance(fact, Releases))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from shakeout.corpus.case import Case
+from shakeout.corpus.case import Case, Setting
+from shakeout.fuzz import jobs
+from shakeout.fuzz.failure import Failure, failure_of, with_less
 from shakeout.fuzz.isolated import Isolated
-from shakeout.fuzz.minimise.predicate import Failure, failure_of
-from shakeout.fuzz.protocol import Job
+from shakeout.fuzz.place import Place
 from shakeout.fuzz.tally import result_of
 from shakeout.fuzz.triage.bisect.hooks import Limit
 from shakeout.fuzz.triage.bisect.search import Verdict
@@ -56,8 +57,8 @@ def in_process(trials: Sequence[Trial]) -> list[Shown]:
     found = []
     for trial in trials:
         with limited(trial.limit) as names:
-            result = execute(trial.case, explain=False).to_json()
-        found.append(Shown(result["status"], failure_of(result), tuple(names), result["stage"]))
+            result = execute(trial.case, explain=False)
+        found.append(Shown(result.status, failure_of(result), tuple(names), result.stage))
     return found
 
 
@@ -66,13 +67,13 @@ class Crewed(Isolated):
 
     Args:
         directory: for the crew's files.
-        target: what the case runs on.
+        setting: of the case: the target that is warmed, the device, and what a sanitizer needs.
         workers: how many.
         more: as for ``Isolated``.
     """
 
-    def __init__(self, directory: Path, target: str, workers: int, **more: Any) -> None:
-        super().__init__(directory, [target], workers, maker="shakeout.fuzz.triage.bisect.hooks", **more)
+    def __init__(self, directory: Path, setting: Setting, workers: int, **more: Any) -> None:
+        super().__init__(directory, [setting.target], workers, place=Place.of(setting), **more)
         self._records = directory / "records"
         self._serial = itertools.count()
 
@@ -84,24 +85,25 @@ class Crewed(Isolated):
     def __call__(self, trials: Sequence[Trial]) -> list[Shown]:
         """What each trial showed."""
         records = [self._records / str(next(self._serial)) for _ in trials]
-        jobs = [_job(trial, record) for trial, record in zip(trials, records, strict=True)]
+        asked = [_job(trial, record) for trial, record in zip(trials, records, strict=True)]
         found = []
-        for answer, record in zip(self.answers(jobs), records, strict=True):
+        for answer, record in zip(self.answers(asked), records, strict=True):
             if answer is None:
                 found.append(Shown("infra"))
                 continue
             result = result_of(answer)
             names = record.read_text(encoding="utf-8").splitlines() if record.exists() else ()
             record.unlink(missing_ok=True)
-            found.append(Shown(str(result["status"]), failure_of(result), tuple(names), result["stage"]))
+            found.append(Shown(result.status, failure_of(result), tuple(names), result.stage))
         return found
 
 
-def _job(trial: Trial, record: Path) -> Job:
+def _job(trial: Trial, record: Path) -> jobs.Trial:
     setting = trial.case.setting
-    recipe: dict[str, Any] = {"candidate": trial.case.text, "record": str(record)}
-    recipe |= asdict(trial.limit) if trial.limit is not None else {}
-    return Job(index=0, target=setting.target, recipe=recipe, device=setting.device, fresh=trial.limit is not None)
+    job = jobs.Trial(target=setting.target, case=trial.case.text, record=str(record), device=setting.device)
+    if (limit := trial.limit) is None:
+        return job
+    return replace(job, limit=limit.kind, most=limit.most, without=limit.without, fresh=True)
 
 
 def judged(shown: Shown, wanted: Failure) -> Verdict:
@@ -109,23 +111,5 @@ def judged(shown: Shown, wanted: Failure) -> Verdict:
     if shown.status == "infra":
         return "infra"
     if shown.failure is not None:
-        return "bad" if _same(shown.failure, wanted) else "skip"
+        return "bad" if with_less(shown.failure, wanted) else "skip"
     return "good" if shown.status == "compared" else "skip"
-
-
-def _same(failure: Failure, wanted: Failure) -> bool:
-    """Whether a failure, perhaps of a compiler that does less, is the wanted one.
-
-    Stages and sizes change with what is left out, so neither counts. A front end wraps what a back end raises in other
-    classes, so between targets any exception is taken for the wanted one.
-    """
-    if failure.oracle != wanted.oracle:
-        return False
-    if wanted.oracle == "exception":
-        return failure.target != wanted.target or _template(failure) == _template(wanted)
-    # A hang and a lack of memory are told with their limits.
-    return wanted.oracle in ("hang", "memory") or failure.symptom == wanted.symptom
-
-
-def _template(failure: Failure) -> tuple[str, str]:
-    return failure.symptom, failure.culprit.rpartition(" | ")[2]

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from shakeout.corpus import blobs
 from shakeout.corpus.database import NAME, Database, UnknownBug
+from shakeout.corpus.files import write_whole
+from shakeout.corpus.vocabularies.operator import identify
 from shakeout.fuzz.environment import describe
 from shakeout.fuzz.exits import Exit
-from shakeout.fuzz.folder import RESULT, write_text
+from shakeout.fuzz.folder import read_result
+from shakeout.fuzz.results import Result
 from shakeout.fuzz.signature import title
-from shakeout.fuzz.triage.bisect import facts
 from shakeout.fuzz.triage.bisect.command import MINIMISED, Job
 from shakeout.fuzz.triage.reporting.draft import OWNERS, Draft, Format, written
 from shakeout.fuzz.triage.reporting.exported import collected, export, observed
@@ -29,6 +28,9 @@ _STATES = {
     "flaky": "it does not fail reliably in fresh processes",
     "new": "it was not confirmed in fresh processes yet",
 }
+
+#: What a person said of a bug after which nobody outside should hear of it, or hear of it again.
+_DECIDED = ("reported", "invalid", "wontfix", "duplicate-of")
 
 
 def report_command(job: Job, *, form: Format | None, output: Path | None, anyway: bool) -> int:
@@ -44,8 +46,9 @@ def report_command(job: Job, *, form: Format | None, output: Path | None, anyway
         The exit status: ``REFUSED`` where something does.
     """
     case = job.case
-    found = observed(case)
-    result = found or _stored(job.folder)
+    result = observed(case)
+    if result is None and job.folder is not None:
+        result = read_result(job.folder)
     script = export(case)
     objections = tuple(_objections(job, result, script.shows))
     if objections and not anyway:
@@ -54,7 +57,6 @@ def report_command(job: Job, *, form: Format | None, output: Path | None, anyway
             print(f"  {objection}", file=sys.stderr)
         print("--anyway writes a draft that says so", file=sys.stderr)
         return Exit.REFUSED
-    bisection = facts.read(job.folder) if job.folder is not None else None
     draft = Draft(
         title=_title(job, result),
         case=case,
@@ -64,7 +66,7 @@ def report_command(job: Job, *, form: Format | None, output: Path | None, anyway
         packages=_packages(case.setting.target),
         environment=collected(),
         # One of a case that was reported before it shrank is still of this bug.
-        bisection=bisection,
+        bisection=job.known(),
         objections=objections,
     )
     text = written(draft, form or OWNERS.get(case.setting.target, "markdown"))  # type: ignore[arg-type]
@@ -72,17 +74,18 @@ def report_command(job: Job, *, form: Format | None, output: Path | None, anyway
         print(text, end="")
     else:
         blobs.copy(case, output.absolute().parent)
-        write_text(output, text)
+        write_whole(output, text)
         long = "" if script.form == "short" else ", the long form: the short one does not show it"
         print(f"{output}: script of {script.lines} lines{long}. Read it before you file it; nothing was filed.")
     return Exit.OK
 
 
-def _objections(job: Job, result: Mapping[str, Any], shows: bool) -> Iterator[str]:
+def _objections(job: Job, result: Result | None, shows: bool) -> Iterator[str]:
     """Why there should be no report, in words."""
     if not shows:
         yield "its script shows no failure here"
-    yield from (result.get("vendor") or {}).get("objections", ())
+    if result is not None and result.vendor is not None:
+        yield from result.vendor.objections
     folder = job.folder
     if folder is None or not (folder.parent / NAME).exists():
         return
@@ -96,28 +99,18 @@ def _objections(job: Job, result: Mapping[str, Any], shows: bool) -> Iterator[st
         if bug.state in _STATES:
             yield _STATES[bug.state]
         decision = database.standing().get(bug.id)
-        if decision is not None and decision.status in ("reported", "invalid", "wontfix", "duplicate"):
-            other = f" of {decision.other}" if decision.other else ""
-            yield f"somebody said that it is {decision.status}{other}: {decision.note}"
+        if decision is not None and decision.status in _DECIDED:
+            said = " ".join(filter(None, (decision.status, decision.other)))
+            yield f"somebody said that it is {said}" + (f": {decision.note}" if decision.note else "")
 
 
-def _stored(folder: Path | None) -> Mapping[str, Any]:
-    """What the finding's folder tells."""
-    if folder is not None:
-        with contextlib.suppress(OSError, ValueError):
-            data = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-            if isinstance(data, dict):
-                return data
-    return {}
-
-
-def _title(job: Job, result: Mapping[str, Any]) -> str:
-    failing = next((verdict for verdict in result.get("verdicts", ()) if verdict["outcome"] == "fail"), None)
+def _title(job: Job, result: Result | None) -> str:
+    failing = None if result is None else result.failure
     name = job.case.setting.target
-    operators = ", ".join(dict.fromkeys(one.rpartition(".")[2] for one in job.case.program.operators()))
-    if failing is None:
+    operators = ", ".join(dict.fromkeys(identify(one).name for one in job.case.program.operators()))
+    if result is None or failing is None:
         return f"{name} fails on {operators}"
-    return f"{title(name, failing['symptom'], failing['message'], result.get('stage', ''))} ({operators})"
+    return f"{title(name, failing.symptom, failing.message, result.stage)} ({operators})"
 
 
 def _packages(name: str) -> dict[str, str]:

@@ -9,8 +9,10 @@ from typing import Any, Literal
 
 from shakeout.corpus.case import Case
 from shakeout.fuzz.report import ordinary, vendor_lines
+from shakeout.fuzz.results import Result
 from shakeout.fuzz.triage.bisect.facts import Bisection
 from shakeout.fuzz.triage.reporting.exported import Exported
+from shakeout.oracles.verdict import Verdict
 
 __all__ = ["FORMATS", "Draft", "Format", "written"]
 
@@ -37,7 +39,7 @@ class Draft:
         case: the case that is reported.
         minimised: whether it is the smallest one that is known.
         script: what shows it.
-        result: of the case, in the form of ``Result.to_json``; empty if there is none.
+        result: of the case, if there is one.
         packages: versions of what matters.
         environment: what torch's collect_env says.
         bisection: what is known of the culprit and of releases.
@@ -48,7 +50,7 @@ class Draft:
     case: Case
     minimised: bool
     script: Exported
-    result: Mapping[str, Any] = field(default_factory=dict)
+    result: Result | None = None
     packages: Mapping[str, str] = field(default_factory=dict)
     environment: str = ""
     bisection: Bisection | None = None
@@ -131,21 +133,18 @@ def _actual(draft: Draft) -> Iterator[str]:
     yield from _fenced(draft.script.output[-3000:] or "(nothing was printed)")
 
 
-def _failing(draft: Draft) -> Mapping[str, Any]:
-    failing: Mapping[str, Any] = next(
-        (verdict for verdict in draft.result.get("verdicts", ()) if verdict["outcome"] == "fail"), {}
-    )
-    return failing
+def _failing(draft: Draft) -> Verdict | None:
+    return None if draft.result is None else draft.result.failure
 
 
 def _evidence(draft: Draft) -> Mapping[str, Any]:
-    evidence: Mapping[str, Any] = _failing(draft).get("evidence", {})
-    return evidence
+    failing = _failing(draft)
+    return {} if failing is None else failing.evidence
 
 
 def _place(draft: Draft) -> str:
-    index = _evidence(draft).get("index")
-    return f"{_failing(draft).get('place', '')}{'' if index is None else index} = "
+    failing, index = _failing(draft), _evidence(draft).get("index")
+    return f"{'' if failing is None else failing.place}{'' if index is None else index} = "
 
 
 def _findings(draft: Draft) -> Iterator[str]:
@@ -160,8 +159,8 @@ def _findings(draft: Draft) -> Iterator[str]:
     else:
         yield "- First bad release: not known"
     yield f"- Newest release: {_newest(said)}"
-    points = draft.result.get("vendor")
-    if points:
+    points = None if draft.result is None else draft.result.vendor
+    if points is not None:
         yield from (f"- Rules for fuzzers' reports: {line}" for line in vendor_lines(points))
     else:
         yield "- Rules for fuzzers' reports: not answered, the case gave no verdict in this process"

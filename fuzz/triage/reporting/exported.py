@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import signal
-import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from shakeout.corpus import blobs
 from shakeout.corpus.case import Case
+from shakeout.corpus.interpreter import command
 from shakeout.corpus.short import short
 from shakeout.fuzz.confirm import stock_environment
 from shakeout.fuzz.replay import SECONDS, render
+from shakeout.fuzz.results import Result
 from shakeout.fuzz.triage.child import run
 from shakeout.targets.short import short_source
 from shakeout.targets.target import target
@@ -96,17 +96,16 @@ def _tried(case: Case, form: str, text: str) -> Exported:
     return Exported(text, form, shows, f"exit status {status}", (said.strip() or errors.strip()))
 
 
-def observed(case: Case) -> Mapping[str, Any] | None:
+def observed(case: Case) -> Result | None:
     """What the case shows in a fresh process; None if that died or gave no answer."""
     with tempfile.TemporaryDirectory(prefix="shakeout-") as scratch:
         given, answer = Path(scratch) / "case.json", Path(scratch) / "result.json"
         given.write_text(case.text, encoding="utf-8")
         _child(["-c", _OBSERVE, str(given), str(answer)], Path(scratch))
         try:
-            found: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
+            return Result.from_json(json.loads(answer.read_text(encoding="utf-8")))
         except (OSError, ValueError):
             return None
-        return found
 
 
 def collected() -> str:
@@ -124,7 +123,6 @@ def _child(arguments: Sequence[str], scratch: Path) -> tuple[int | None, str, st
     out, err = scratch / "out", scratch / "err"
     variables = stock_environment(scratch / "cache", scratch)
     with out.open("wb") as file, err.open("wb") as errors:
-        command = [sys.executable, *arguments]
-        status = run(command, 2 * SECONDS, file.fileno(), errors.fileno(), environment=variables)
+        status = run(command(*arguments), 2 * SECONDS, file.fileno(), errors.fileno(), environment=variables)
     said, wrong = (path.read_text(encoding="utf-8", errors="replace") for path in (out, err))
     return status, said, wrong

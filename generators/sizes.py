@@ -6,19 +6,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from shakeout.corpus.program import Arg, Call, Slice
+from shakeout.corpus.vocabularies import Vocabulary
+from shakeout.corpus.vocabularies.operator import identify
 
 __all__ = ["scaled"]
 
-#: Operators whose whole numbers are sizes of the result, so that they may be multiples of an input's size.
-_SIZED = frozenset(
-    "view reshape expand broadcast_to unflatten view_copy expand_copy _unsafe_view full zeros ones new_zeros new_ones "
-    "new_full as_strided".split()
-)
 
-
-def scaled(call: Call, sizes: Mapping[int, int]) -> Call:
+def scaled(call: Call, sizes: Mapping[int, int], words: Vocabulary) -> Call:
     """The call with sizes among its arguments changed; multiples of them too where an operator names sizes."""
-    sized = call.operator.removesuffix(".default").rpartition(".")[2] in _SIZED
+    # Of a user's kernel that is not known without loading it, which only workers do.
+    sized = not identify(call.operator).kernel and words.traits(call.operator).sized
 
     def scale(arg: Arg) -> Arg:
         match arg:

@@ -1,11 +1,12 @@
-"""Whether a candidate means anything, and which types its results have: it is run call by call by the reference.
+"""Whether a changed case means anything, and which types its results have: it is run call by call by the reference.
 
-The rules are those under which programs grow. They hold for a candidate only if they held for the case that is
-minimised, because a case that a person wrote need not keep them.
+The rules are those under which programs grow. They are asked of a candidate only if the case that it was made of keeps
+them, because a case that a person wrote need not.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,21 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from shakeout.corpus import codec
 from shakeout.corpus.case import Case, InputSet
-from shakeout.corpus.program import Arg, Call, Program, Ref, Region, TensorType, everywhere
-from shakeout.corpus.program import mapped as replaced
-from shakeout.corpus.vocabularies import kernel as words
-from shakeout.corpus.vocabularies import structured
-from shakeout.corpus.vocabularies.structured import STRUCTURES
-from shakeout.corpus.vocabularies.torch import written
-from shakeout.fuzz.minimise.sizes import scaled
+from shakeout.corpus.program import Arg, Call, Program, Ref, Region, TensorType, everywhere, mapped
+from shakeout.corpus.vocabularies import Vocabulary, structured, vocabulary
+from shakeout.generators.sizes import scaled
 
 if TYPE_CHECKING:
     import torch
 
-    from shakeout.fuzz.compose import Made
-    from shakeout.fuzz.protocol import Job
+    from shakeout.corpus.vocabularies.traits import Traits
 
-__all__ = ["DEMANDS", "Demands", "Unsettled", "compose", "mapped", "prepare", "settle", "written"]
+__all__ = ["DEMANDS", "Demands", "Unsettled", "settle"]
 
 
 class Unsettled(Exception):
@@ -51,22 +47,6 @@ class Demands:
 DEMANDS = (Demands(), Demands(finite=False), Demands(defined=False, finite=False))
 
 
-# --- for workers: this module makes the case of a job ---------------------------------------------------------------
-
-
-def prepare(say: Callable[[str], None]) -> None:
-    """Load what ``compose`` needs, before any fork."""
-    import shakeout.generators.inputsets  # noqa: F401
-
-
-def compose(job: Job, before_call: Callable[[str], None] | None = None) -> Made:
-    """The settled case of a job whose recipe holds the text of a candidate and the demands; raises Unsettled."""
-    from shakeout.fuzz.compose import Made
-
-    demands = Demands(job.recipe["defined"], job.recipe["finite"])
-    return Made(settle(codec.decode(job.recipe["candidate"]), demands))
-
-
 # --- settling -------------------------------------------------------------------------------------------------------
 
 
@@ -84,7 +64,10 @@ def settle(case: Case, demands: Demands = DEMANDS[0]) -> Case:
             raise Unsettled("another form of result in a later call")
         if [len(call.results) for call in again.calls] != [len(call.results) for call in settled.calls]:
             raise Unsettled("another number of results in a later call")
-    return replace(case, program=settled)
+    found = replace(case, program=settled)
+    if not codec.stored(found):
+        raise Unsettled("it is larger than what can be stored")
+    return found
 
 
 def _run(program: Program, inputs: InputSet, training: bool, demands: Demands, *, follow: bool) -> Program:
@@ -93,6 +76,7 @@ def _run(program: Program, inputs: InputSet, training: bool, demands: Demands, *
     from shakeout.generators.definedness import ordinary
     from shakeout.generators.inputsets import tensors_of
 
+    words = vocabulary(program.vocabulary)
     try:
         given = tensors_of(inputs, training)
     except Exception as error:
@@ -107,8 +91,12 @@ def _run(program: Program, inputs: InputSet, training: bool, demands: Demands, *
     values: list[Any] = list(given)
     torch.default_generator.manual_seed(0)
     before = torch.default_generator.get_state()
-    with torch.set_grad_enabled(training), structured.within(program, words.value):
-        calls, numbers = _calls(program.calls, values, training, demands, follow=follow, typed=_type)
+    with torch.set_grad_enabled(training), contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(structured.within(program, words.value))
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise Unsettled(f"torch rejects a block around it: {error}") from error
+        calls, numbers = _calls(program.calls, values, training, demands, words, follow=follow, typed=_type)
     if demands.defined and not torch.equal(before, torch.default_generator.get_state()):
         raise Unsettled("it draws random numbers")
     try:
@@ -129,6 +117,7 @@ def _calls(
     values: list[Any],
     training: bool,
     demands: Demands,
+    words: Vocabulary,
     *,
     follow: bool,
     typed: Callable[[Any], TensorType | None],
@@ -141,14 +130,17 @@ def _calls(
     sizes: dict[int, int] = {}
     old = len(values)
     for call in calls:
-        moved = mapped(call, numbers)
         try:
-            moved, form, results, kept = _call(moved, values, training, demands, follow=follow)
+            moved = mapped(call, numbers)
+        except KeyError:
+            raise Unsettled("an operand does not exist any more") from None
+        try:
+            moved, form, results, kept = _call(moved, values, training, demands, words, follow=follow)
         except Unsettled:
-            follows = everywhere(moved, functools.partial(scaled, sizes=sizes))
+            follows = everywhere(moved, functools.partial(scaled, sizes=sizes, words=words))
             if follows == moved:
                 raise
-            moved, form, results, kept = _call(follows, values, training, demands, follow=follow)
+            moved, form, results, kept = _call(follows, values, training, demands, words, follow=follow)
         found = [
             typed(tensor) if position < len(kept) and kept[position] else None
             for position, tensor in enumerate(results)
@@ -157,7 +149,7 @@ def _calls(
             numbers[old + position] = Ref(len(values) + position)
             if result is None:
                 found[position] = None  # it means nothing, as it did before
-        if follow and not call.regions and _sized_by_values(moved, values):
+        if follow and not call.regions and _sized_by_values(moved, values, words):
             sizes |= _changes(call.results, found)
         settled.append(replace(moved, form=form, results=tuple(found)))
         old += len(call.results)
@@ -166,7 +158,7 @@ def _calls(
 
 
 def _structured(
-    call: Call, values: list[Any], training: bool, demands: Demands, *, follow: bool
+    call: Call, values: list[Any], training: bool, demands: Demands, words: Vocabulary, *, follow: bool
 ) -> tuple[Call, Any, list[Any], list[bool]]:
     """A call with regions: each region is settled where it runs first, or on copies if it does not run.
 
@@ -176,6 +168,9 @@ def _structured(
 
     from shakeout.generators.calls import Rejected, read_results
 
+    structure = structured.structures(words).get(call.operator)
+    if structure is None:
+        raise Unsettled(f"{call.operator} takes no regions")
     found: dict[int, Region] = {}
 
     def inside(number: int, given: list[Any]) -> list[Any]:
@@ -185,7 +180,7 @@ def _structured(
             if None in parameters:
                 raise Unsettled("a region is given what is no value")
             first = follow and number not in found
-            calls, numbers = _calls(region.calls, given, training, demands, follow=first, typed=_value_type)
+            calls, numbers = _calls(region.calls, given, training, demands, words, follow=first, typed=_value_type)
             returns = _returned(region.returns, numbers)
             new = Region(tuple(filter(None, parameters)), region.captures, calls, returns)
         except (Rejected, ValueError) as error:
@@ -197,7 +192,7 @@ def _structured(
     try:
         results = structured.run(call, values, words.value, inside)
         for number in range(len(call.regions)):
-            bound = STRUCTURES[call.operator].bound(call, number)
+            bound = structure.bound(call, number)
             if number not in found and bound is not None:
                 copies = [t.detach().clone() if isinstance(t, torch.Tensor) else t for t in values]
                 captured = [copies[one] for one in call.regions[number].captures]
@@ -217,29 +212,29 @@ def _value_type(value: Any) -> TensorType | None:
 
 
 def _call(
-    call: Call, values: list[Any], training: bool, demands: Demands, *, follow: bool
+    call: Call, values: list[Any], training: bool, demands: Demands, words: Vocabulary, *, follow: bool
 ) -> tuple[Call, Any, list[Any], list[bool]]:
     """One call with its regions settled, its form and results, and which of them are defined values."""
     import torch
 
     from shakeout.generators.calls import Rejected, perform
-    from shakeout.generators.definedness import after, before, ordinary, traits, undefined_results
+    from shakeout.generators.definedness import after, before, ordinary, undefined_results
 
     if call.regions:
-        return _structured(call, values, training, demands, follow=follow)
+        return _structured(call, values, training, demands, words, follow=follow)
     used = [values[number] for number in call.operands()]
     if used and any(type(value) in (bool, int, float) for value in used):
-        return _on_numbers(call, values)
+        return _on_numbers(call, values, words)
     try:
-        kind, function = traits(call.operator), words.resolve(call.operator)
+        kind, function = words.traits(call.operator), words.resolve(call.operator)
     except ValueError as error:
         raise Unsettled(str(error)) from error
-    targets = [values[number] for number in written(call)]
+    targets = [values[number] for number in words.written(call)]
     if not all(isinstance(tensor, torch.Tensor) for tensor in used):
         raise Unsettled("an operand is no tensor")
     try:
         if demands.defined:
-            reason = before(kind, used, targets, call.args, call.kwargs) or _twice(call, values)
+            reason = before(kind, used, targets, call.args, call.kwargs) or _twice(call, values, kind)
             if reason is not None:
                 raise Unsettled(reason)
         form, results = perform(function, call.args, call.kwargs, values)
@@ -260,7 +255,7 @@ def _call(
     return call, form, results, [isinstance(t, torch.Tensor) and i not in undefined for i, t in enumerate(results)]
 
 
-def _on_numbers(call: Call, values: list[Any]) -> tuple[Call, Any, list[Any], list[bool]]:
+def _on_numbers(call: Call, values: list[Any], words: Vocabulary) -> tuple[Call, Any, list[Any], list[bool]]:
     """A call on numbers that a loop carries, which is Python's and not torch's."""
     try:
         results = words.call(call, values)
@@ -269,12 +264,12 @@ def _on_numbers(call: Call, values: list[Any]) -> tuple[Call, Any, list[Any], li
     return call, call.form, results, [True] * len(results)
 
 
-def _sized_by_values(call: Call, values: Sequence[torch.Tensor]) -> bool:
+def _sized_by_values(call: Call, values: Sequence[torch.Tensor], words: Vocabulary) -> bool:
     import torch
 
     if call.operator == "torch.Tensor.__getitem__":
         return any(values[number].dtype == torch.bool for number in call.operands())
-    return words.sized_by_values(call.operator)
+    return words.traits(call.operator).sized_by_values
 
 
 def _changes(before: Sequence[TensorType | None], after: Sequence[TensorType | None]) -> dict[int, int]:
@@ -288,15 +283,15 @@ def _changes(before: Sequence[TensorType | None], after: Sequence[TensorType | N
     }
 
 
-def _twice(call: Call, values: Sequence[torch.Tensor]) -> str | None:
+def _twice(call: Call, values: Sequence[torch.Tensor], traits: Traits) -> str | None:
     """Why the order of writes would matter: two indices name one place."""
     import torch
 
-    if "duplicates" not in words.hazards(call.operator):
+    if "duplicates" not in traits.hazards:
         return None
     places = [values[number] for number in call.operands()]
     places = [t for t in places if t.dtype in (torch.int64, torch.int32) and t.numel() > 1]
-    if "scatter" in call.operator.rpartition(".")[2]:
+    if traits.scatters:
         numbers = [arg for arg in (*call.args, *(value for _, value in call.kwargs)) if type(arg) is int]
         if not places or not numbers or not places[0].dim():
             return None
@@ -318,18 +313,3 @@ def _type(tensor: Any) -> TensorType | None:
     if tensor.dtype not in NAMES or tensor.layout != torch.strided or tensor.is_quantized:
         raise Unsettled("a result is no plain tensor")
     return TensorType(NAMES[tensor.dtype], tuple(map(int, tensor.shape)))
-
-
-# --- numbers --------------------------------------------------------------------------------------------------------
-
-
-def mapped(call: Call, arguments: Mapping[int, Arg]) -> Call:
-    """The call with its operands replaced by other arguments.
-
-    Raises:
-        Unsettled: an operand has no replacement.
-    """
-    try:
-        return replaced(call, arguments)
-    except KeyError:
-        raise Unsettled("an operand does not exist any more") from None
