@@ -7,8 +7,10 @@ literally, so the case shows exactly what a person would type.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shakeout.corpus import blobs
 from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View
 from shakeout.corpus.codec import encode
 from shakeout.corpus.edit import Builder
@@ -18,6 +20,9 @@ from shakeout.corpus.vocabularies import torch as words
 if TYPE_CHECKING:
     import torch
 
+#: Elements of a storage that are written into the case's text; longer lists tell a reader nothing.
+LITERAL = 256
+
 __all__ = ["capture", "describe_inputs"]
 
 
@@ -26,6 +31,7 @@ def capture(
     *calls: Callable[[], Sequence[torch.Tensor]],
     setting: Setting,
     parameters: Sequence[int] = (),
+    directory: Path | None = None,
 ) -> Case:
     """The case that calls ``function`` once for each maker of inputs.
 
@@ -34,6 +40,8 @@ def capture(
         calls: each makes fresh inputs; the program is recorded from the first.
         setting: what the case runs under.
         parameters: positions of inputs that are parameters of the network.
+        directory: where the case is going to be stored: inputs of more than ``LITERAL`` elements are written into its
+            folder of blobs. Without one every element is in the case's text, which may be too long to be read.
 
     Raises:
         InvalidProgram: it calls what is no operator, uses a tensor that is not an input, or is larger than what can be
@@ -44,14 +52,14 @@ def capture(
     for number, tensor in enumerate(inputs):
         builder.input(_type(tensor), "parameter" if number in parameters else "input")
     returns = _record(function, inputs, builder)
-    sets = tuple(describe_inputs(make()) for make in calls)
+    sets = tuple(describe_inputs(make(), directory) for make in calls)
     case = Case(builder.program(returns), sets, setting)
     encode(case)  # a case that cannot be stored is told now
     return case
 
 
-def describe_inputs(tensors: Sequence[torch.Tensor]) -> InputSet:
-    """Tensors as literal storages and views, sharing kept."""
+def describe_inputs(tensors: Sequence[torch.Tensor], directory: Path | None = None) -> InputSet:
+    """Tensors as storages and views, sharing kept; large storages are blobs beside a case in ``directory``."""
     from shakeout.corpus.standalone import memory
 
     storages: list[Storage] = []
@@ -63,10 +71,19 @@ def describe_inputs(tensors: Sequence[torch.Tensor]) -> InputSet:
         if key not in places:
             flat = memory(tensor)
             places[key] = len(storages)
-            storages.append(Storage(dtype, flat.numel(), Values("literal", items=tuple(flat.tolist()))))
+            large = directory is not None and flat.numel() > LITERAL
+            values = blobs.write(flat, directory / blobs.FOLDER) if directory and large else _items(flat)
+            storages.append(Storage(dtype, flat.numel(), values))
         shape, strides = tuple(map(int, tensor.shape)), tuple(map(int, tensor.stride()))
         views.append(View(places[key], dtype, shape, strides, int(tensor.storage_offset()), tensor.requires_grad))
     return InputSet(tuple(storages), tuple(views))
+
+
+def _items(flat: torch.Tensor) -> Values:
+    import torch
+
+    wide = flat.to(torch.complex64) if flat.dtype == torch.complex32 else flat
+    return Values("literal", items=tuple(wide.tolist()) if flat.numel() else ())
 
 
 def _type(tensor: torch.Tensor) -> TensorType:

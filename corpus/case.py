@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 Scalar = None | bool | int | float | str
-ValueKind = Literal["integers", "uniform", "special", "literal"]
+ValueKind = Literal["integers", "uniform", "special", "literal", "blob"]
 Mode = Literal["inference", "training"]
 
 #: The knob that says what an artefact has been through before its first call, where a target has it.
@@ -52,11 +52,15 @@ class Values:
     Attributes:
         kind: ``integers`` (whole numbers in [low, high]), ``uniform`` (in [low, high), multiples of a power of
             two), ``special`` (as ``uniform`` or ``integers``, by dtype, with about a quarter of the elements
-            replaced by NaN, infinities, signed zeros, subnormals or the extremes of integers) or ``literal``.
+            replaced by NaN, infinities, signed zeros, subnormals or the extremes of integers), ``literal`` or ``blob``
+            (in a file beside the case; ``blobs.py``).
         seed: of the counter-based hash, 0 to 2**31 - 1; the same seed gives the same values on every machine.
         low: least value.
         high: largest value.
         items: the elements themselves (``literal``); complex ones as Python complex numbers.
+        blob: SHA-256 of the elements' bytes, as 64 hexadecimal digits (``blob``).
+        places: directories in which the blob's file is looked for, in order. Where a copy lies is no part of what a
+            case is: it counts neither for equality nor for the text, and so not for the id.
     """
 
     kind: ValueKind
@@ -64,6 +68,8 @@ class Values:
     low: float = -2.0
     high: float = 2.0
     items: tuple[bool | int | float | complex, ...] = ()
+    blob: str = ""
+    places: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,10 @@ and what is written can be read again.
 
 Canonical means: keys sorted, no white space, ASCII; equal cases have equal text, so the text is the identity. The
 published schema is ``corpus/data/case.schema.json``.
+
+A case is written in the least format that can say it, because its id is the hash of its text: format 1 unless it has
+regions, blocks around its program, or blobs, which only format 2 has. So what was stored in format 1 keeps its id, and
+there is one text of a case. What is at its default and came with format 2 is left out.
 """
 
 from __future__ import annotations
@@ -15,11 +19,26 @@ import math
 import re
 import reprlib
 import sys
+from collections.abc import Sequence
 from typing import Any
 
+from shakeout.corpus import blobs
 from shakeout.corpus.case import Case, InputSet, Scalar, Setting, Storage, Values, View
 from shakeout.corpus.declared import NotDeclared, check
-from shakeout.corpus.program import Arg, Call, Input, InvalidProgram, Name, Program, Ref, Slice, TensorType
+from shakeout.corpus.program import (
+    NESTING,
+    NUMBERS,
+    Arg,
+    Call,
+    Input,
+    InvalidProgram,
+    Name,
+    Program,
+    Ref,
+    Region,
+    Slice,
+    TensorType,
+)
 from shakeout.corpus.vocabularies.admission import admit, is_dtype
 
 __all__ = [
@@ -37,8 +56,8 @@ __all__ = [
     "to_json",
 ]
 
-#: Version of the text; a reader refuses later ones and converts earlier ones.
-FORMAT = 1
+#: Latest version of the text; a reader refuses later ones. Earlier ones say nothing that this one does not say alike.
+FORMAT = 2
 
 #: Deepest nesting of an argument; real ones have two or three levels.
 MAX_DEPTH = 32
@@ -54,6 +73,7 @@ _OPERATOR = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*(\.[A-Za-z_]
 _NAME = re.compile(r"torch\.[a-z][a-z0-9_]*", re.ASCII)
 _KEYWORD = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _DTYPE = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
+_BLOB = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _KNOB = re.compile(r"[A-Za-z_][\w.]*", re.ASCII)
 _TARGET = re.compile(r"[A-Za-z_][\w.:-]*", re.ASCII)
 
@@ -93,15 +113,15 @@ def stored(case: Case) -> bool:
         return False
 
 
-def decode(text: str | bytes) -> Case:
-    """Read a case.
+def decode(text: str | bytes, places: Sequence[str] = ()) -> Case:
+    """Read a case; ``places`` are directories that may hold its blobs, which are read when they are needed.
 
     Raises:
         MalformedCase: with what is wrong and where; never another exception, whatever the text is.
     """
     if len(text) > MAX_BYTES:
         raise MalformedCase(f"the text has {len(text)} bytes; a case has at most {MAX_BYTES}")
-    return from_json(loads(text))
+    return from_json(loads(text), places)
 
 
 def loads(text: str | bytes) -> Any:
@@ -119,23 +139,17 @@ def loads(text: str | bytes) -> Any:
 def to_json(case: Case) -> dict[str, Any]:
     """A case as plain JSON values."""
     program, setting = case.program, case.setting
+    stored: dict[str, Any] = {
+        "vocabulary": program.vocabulary,
+        "inputs": [{"type": _type(given.type), "role": given.role} for given in program.inputs],
+        "calls": [_call(call) for call in program.calls],
+        "returns": list(program.returns),
+    }
+    if program.around:
+        stored["around"] = [_call(call) for call in program.around]
     return {
-        "format": FORMAT,
-        "program": {
-            "vocabulary": program.vocabulary,
-            "inputs": [{"type": _type(given.type), "role": given.role} for given in program.inputs],
-            "calls": [
-                {
-                    "operator": call.operator,
-                    "args": [_arg(arg) for arg in call.args],
-                    "kwargs": {key: _arg(value) for key, value in call.kwargs},
-                    "results": [None if result is None else _type(result) for result in call.results],
-                    "form": call.form,
-                }
-                for call in program.calls
-            ],
-            "returns": list(program.returns),
-        },
+        "format": 2 if program.structured() or blobs.held(case) else 1,
+        "program": stored,
         "calls": [
             {
                 "storages": [
@@ -169,7 +183,7 @@ def to_json(case: Case) -> dict[str, Any]:
     }
 
 
-def from_json(data: object) -> Case:
+def from_json(data: object, places: Sequence[str] = ()) -> Case:
     """A case from plain JSON values; raises MalformedCase."""
     try:
         version = _get(data, "format", int, "case")
@@ -179,13 +193,16 @@ def from_json(data: object) -> Case:
             )
         if version < 1:
             raise MalformedCase(f"format {version} does not exist")
-        return Case(
-            program=_read_program(_get(data, "program", dict, "case")),
+        case = Case(
+            program=_read_program(_get(data, "program", dict, "case"), version),
             calls=tuple(
                 _read_inputs(item, f"calls[{number}]") for number, item in enumerate(_get(data, "calls", list, "case"))
             ),
             setting=_read_setting(_get(data, "setting", dict, "case")),
         )
+        if version == 1 and blobs.held(case):
+            raise MalformedCase("format 1 has no blobs; write the format as 2")
+        return blobs.placed(case, places)
     except InvalidProgram as error:
         raise MalformedCase(str(error)) from None
     except RecursionError:
@@ -202,6 +219,27 @@ def arg_from_json(data: object, where: str = "argument") -> Any:
     return _read_arg(data, where)
 
 
+def _call(call: Call) -> dict[str, Any]:
+    stored: dict[str, Any] = {
+        "operator": call.operator,
+        "args": [_arg(arg) for arg in call.args],
+        "kwargs": {key: _arg(value) for key, value in call.kwargs},
+        "results": [None if result is None else _type(result) for result in call.results],
+        "form": call.form,
+    }
+    if call.regions:
+        stored["regions"] = [
+            {
+                "parameters": [_type(parameter) for parameter in region.parameters],
+                "captures": list(region.captures),
+                "calls": [_call(inner) for inner in region.calls],
+                "returns": list(region.returns),
+            }
+            for region in call.regions
+        ]
+    return stored
+
+
 def _type(type_: TensorType) -> dict[str, Any]:
     return {"dtype": type_.dtype, "shape": list(type_.shape)}
 
@@ -209,6 +247,8 @@ def _type(type_: TensorType) -> dict[str, Any]:
 def _values(values: Values) -> dict[str, Any]:
     if values.kind == "literal":
         return {"kind": "literal", "items": [_arg(item) for item in values.items]}
+    if values.kind == "blob":
+        return {"kind": "blob", "sha256": values.blob}
     return {"kind": values.kind, "seed": values.seed, "low": _arg(values.low), "high": _arg(values.high)}
 
 
@@ -284,11 +324,22 @@ def _sizes(data: object, key: str, where: str) -> tuple[int, ...]:
     return tuple(items)
 
 
-def _read_type(data: object, where: str) -> TensorType:
-    return TensorType(_dtype(data, "dtype", where), _sizes(data, "shape", where))
+def _read_type(data: object, where: str, *, numbers: bool = False) -> TensorType:
+    """A type; ``numbers``: of a value that may be a number of Python. Where it may, the program itself decides."""
+    dtype = _text(data, "dtype", _DTYPE, where)
+    dtype = dtype if numbers and dtype in NUMBERS else _dtype(data, "dtype", where)
+    return TensorType(dtype, _sizes(data, "shape", where))
 
 
-def _read_program(data: dict[str, Any]) -> Program:
+def _numbers(data: object, key: str, where: str) -> tuple[int, ...]:
+    items = _get(data, key, list, where)
+    for item in items:
+        if not isinstance(item, int) or isinstance(item, bool):
+            raise MalformedCase(f"{where}.{key}: {_show(item)} is not a value number")
+    return tuple(items)
+
+
+def _read_program(data: dict[str, Any], version: int) -> Program:
     inputs = tuple(
         Input(
             _read_type(_get(item, "type", dict, f"inputs[{number}]"), f"inputs[{number}].type"),
@@ -296,32 +347,57 @@ def _read_program(data: dict[str, Any]) -> Program:
         )
         for number, item in enumerate(_get(data, "inputs", list, "program"))
     )
-    calls = []
-    for number, item in enumerate(_get(data, "calls", list, "program")):
-        where = f"program.calls[{number}]"
-        keywords = _get(item, "kwargs", dict, where)
-        for key in keywords:
-            if not _KEYWORD.fullmatch(key) or keyword.iskeyword(key) or key == "__debug__":
-                raise MalformedCase(f"{where}.kwargs: {_show(key)} is not a keyword")
-        calls.append(
-            Call(
-                operator=_text(item, "operator", _OPERATOR, where),
-                args=tuple(_read_arg(arg, where) for arg in _get(item, "args", list, where)),
-                kwargs=tuple(sorted((key, _read_arg(value, where)) for key, value in keywords.items())),
-                results=tuple(
-                    None if result is None else _read_type(result, f"{where}.results")
-                    for result in _get(item, "results", list, where)
-                ),
-                form=_choice(item, "form", ("tensor", "sequence", "none"), where),
-            )
-        )
-    returns = _get(data, "returns", list, "program")
-    for value in returns:
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise MalformedCase(f"program.returns: {_show(value)} is not a value number")
-    program = Program(inputs, tuple(calls), tuple(returns), _text(data, "vocabulary", _DTYPE, "program"))
+    program = Program(
+        inputs,
+        _read_calls(data, "program"),
+        _numbers(data, "returns", "program"),
+        _text(data, "vocabulary", _DTYPE, "program"),
+        _read_calls(data, "program", key="around") if "around" in data else (),
+    )
+    if version == 1 and program.structured():
+        raise MalformedCase("format 1 has neither regions nor blocks around a program; write the format as 2")
     admit(program)
     return program
+
+
+def _read_calls(data: dict[str, Any], where: str, depth: int = 0, key: str = "calls") -> tuple[Call, ...]:
+    """Calls of a program or of a region; every call of a case comes through here."""
+    calls = _get(data, key, list, where)
+    return tuple(_read_call(item, f"{where}.{key}[{number}]", depth) for number, item in enumerate(calls))
+
+
+def _read_call(item: object, where: str, depth: int) -> Call:
+    keywords = _get(item, "kwargs", dict, where)
+    for key in keywords:
+        if not _KEYWORD.fullmatch(key) or keyword.iskeyword(key) or key == "__debug__":
+            raise MalformedCase(f"{where}.kwargs: {_show(key)} is not a keyword")
+    return Call(
+        operator=_text(item, "operator", _OPERATOR, where),
+        args=tuple(_read_arg(arg, where) for arg in _get(item, "args", list, where)),
+        kwargs=tuple(sorted((key, _read_arg(value, where)) for key, value in keywords.items())),
+        results=tuple(
+            None if result is None else _read_type(result, f"{where}.results", numbers=True)
+            for result in _get(item, "results", list, where)
+        ),
+        form=_choice(item, "form", ("tensor", "sequence", "none"), where),
+        regions=_read_regions(item, where, depth) if isinstance(item, dict) and "regions" in item else (),
+    )
+
+
+def _read_regions(data: dict[str, Any], where: str, depth: int) -> tuple[Region, ...]:
+    items = _get(data, "regions", list, where)
+    if depth == NESTING:
+        raise MalformedCase(f"{where}: regions are nested more than {NESTING} deep")
+    regions = []
+    for number, item in enumerate(items):
+        here = f"{where}.regions[{number}]"
+        parameters = [
+            _read_type(type_, f"{here}.parameters", numbers=True) for type_ in _get(item, "parameters", list, here)
+        ]
+        captures = _numbers(item, "captures", here)
+        calls = _read_calls(item, here, depth + 1)
+        regions.append(Region(tuple(parameters), captures, calls, _numbers(item, "returns", here)))
+    return tuple(regions)
 
 
 def _read_inputs(data: object, where: str) -> InputSet:
@@ -362,7 +438,9 @@ def _read_inputs(data: object, where: str) -> InputSet:
 
 
 def _read_values(data: dict[str, Any], size: int, where: str) -> Values:
-    kind = _choice(data, "kind", ("integers", "uniform", "special", "literal"), where)
+    kind = _choice(data, "kind", ("integers", "uniform", "special", "literal", "blob"), where)
+    if kind == "blob":
+        return Values("blob", blob=_text(data, "sha256", _BLOB, where))
     if kind == "literal":
         items = tuple(_read_arg(item, where) for item in _get(data, "items", list, where))
         for item in items:

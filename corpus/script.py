@@ -7,15 +7,19 @@ target only. It exits 0 (no difference), 1 (difference) or 125 (cannot run), as 
 
 from __future__ import annotations
 
+import functools
+import itertools
 import textwrap
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from shakeout.corpus import blobs
 from shakeout.corpus.case import Case, InputSet, Promise, Storage, View, contiguous
-from shakeout.corpus.program import Program
+from shakeout.corpus.program import Call, InvalidProgram, Program, Region
 from shakeout.corpus.source import source_of
-from shakeout.corpus.vocabularies import vocabulary
+from shakeout.corpus.vocabularies import Vocabulary, vocabulary
 from shakeout.corpus.vocabularies.admission import admit
+from shakeout.corpus.vocabularies.structured import structures
 
 __all__ = ["body", "definition", "inputs", "load", "network", "standalone", "value_names"]
 
@@ -36,11 +40,17 @@ def network(program: Program, device: str = "cpu") -> str:
     bound = f"Network({picked})" if parameters else "program"
     arguments = ", ".join(f"tensors[{i}]" for i in inputs)
     bind = f"def bind(tensors):\n    return {bound}"
+    if program.around:
+        own = "network" if parameters else "program"
+        made = f"    network = {bound}\n" if parameters else ""
+        bind = f"def bind(tensors):\n{made}    {own}.within = within\n    return {own}"
     return f"{definition(program, device)}\n\n\n{bind}\n\n\ndef arguments(tensors):\n    return [{arguments}]\n"
 
 
 def definition(program: Program, device: str = "cpu") -> str:
     """The function ``program``, or the class ``Network`` of one with parameters, as source without a last newline.
+
+    Of one with blocks around it ``within`` follows, which has it called inside of them.
 
     Raises:
         NotAdmitted: it calls what no case may call. That was decided where the case was read; it is asked again here
@@ -51,18 +61,9 @@ def definition(program: Program, device: str = "cpu") -> str:
     names = value_names(program)
     parameters = [i for i, given in enumerate(program.inputs) if given.role == "parameter"]
     inputs = [i for i, given in enumerate(program.inputs) if given.role == "input"]
-    lines = []
-    for call, first in zip(program.calls, program.firsts(), strict=True):
-        text = words.expression(call, names, device)
-        results = [names[first + i] for i in range(len(call.results))]
-        if call.form == "tensor":
-            text = f"{results[0]} = {text}"
-        elif call.form == "sequence":
-            used = [name if result is not None else "_" for name, result in zip(results, call.results, strict=True)]
-            text = f"{', '.join(used)}{',' if len(used) == 1 else ''} = {text}"
-        lines.append(text)
-    returned = [names[i] for i in program.returns]
-    lines.append(f"return ({', '.join(returned)}{',' if len(returned) == 1 else ''})")
+    printer = _Printer(words, device)
+    lines = printer.lines(program.calls, names[: len(program.inputs)], names)
+    lines.append(f"return {_tuple([names[i] for i in program.returns])}")
     given = ", ".join(names[i] for i in inputs)
     extra = words.bindings(program)
     if not parameters:
@@ -77,7 +78,105 @@ def definition(program: Program, device: str = "cpu") -> str:
         text += f"\n    def forward({', '.join(['self', *([given] if given else []), *extra])}):\n"
         text += "".join(f"        {name} = self.{name}\n" for name in owned)
         text += textwrap.indent("\n".join(lines), 2 * INDENT)
+    if program.around:
+        text += f"\n\n\n{printer.within(program)}"
     return text
+
+
+class _Printer:
+    """Calls as lines of Python: a region is a function or a ``with`` block, and its values are ``t0``, ``t1`` ..."""
+
+    def __init__(self, words: Vocabulary, device: str) -> None:
+        self._words = words
+        self._device = device
+        self._locals, self._functions = itertools.count(), itertools.count()
+
+    def lines(self, calls: Sequence[Call], names: list[str], named: Sequence[str] | Mapping[int, str]) -> list[str]:
+        """The calls.
+
+        Args:
+            calls: in order.
+            names: variables of the values before them; those of their results are added.
+            named: by number, variables that values shall have; the others get new ones.
+        """
+        found: list[str] = []
+        for call in calls:
+            numbers = range(len(names), len(names) + len(call.results))
+            results = [
+                "_" if result is None else self._name(number, named)
+                for number, result in zip(numbers, call.results, strict=True)
+            ]
+            found += self._structured(call, names, results) if call.regions else [self._plain(call, names, results)]
+            names.extend(results)
+        return found
+
+    def _name(self, number: int, named: Sequence[str] | Mapping[int, str]) -> str:
+        if isinstance(named, Mapping):
+            return named.get(number) or f"t{next(self._locals)}"
+        return named[number]
+
+    def _plain(self, call: Call, names: Sequence[str], results: Sequence[str]) -> str:
+        text: str = self._words.expression(call, names, self._device)
+        return text if call.form == "none" else _assigned(results, text, call.form == "sequence")
+
+    def _structured(self, call: Call, names: Sequence[str], results: Sequence[str]) -> list[str]:
+        structure = structures(self._words).get(call.operator)
+        if structure is None:
+            raise InvalidProgram(f"{call.operator} takes no regions, and is given {len(call.regions)}")
+        if structure.block:
+            return self._block(call, names, results)
+        found: list[str] = []
+        functions = []
+        for role, region in zip(structure.roles, call.regions, strict=True):
+            functions.append(f"{role}_{next(self._functions)}")
+            found += self._function(functions[-1], region, names, bare=role == "condition")
+        pieces = [self._words.argument(arg, names) for arg in call.args]
+        pieces[structure.place : structure.place] = functions
+        pieces += [f"{key}={self._words.argument(arg, names)}" for key, arg in call.kwargs]
+        text = f"{call.operator}({', '.join(pieces)})"
+        return [*found, text if call.form == "none" else _assigned(results, text, True)]
+
+    def _function(self, name: str, region: Region, names: Sequence[str], *, bare: bool) -> list[str]:
+        parameters = [f"t{next(self._locals)}" for _ in region.parameters]
+        inner = [*parameters, *(names[number] for number in region.captures)]
+        lines = self.lines(region.calls, inner, {})
+        returned = [inner[number] for number in region.returns]
+        lines.append(f"return {returned[0] if bare else _tuple(returned)}")
+        return [f"def {name}({', '.join(parameters)}):", *(INDENT + line for line in lines)]
+
+    def _block(self, call: Call, names: Sequence[str], results: Sequence[str]) -> list[str]:
+        """A block, inside of which its results get their names: they stay in sight behind it."""
+        (region,) = call.regions
+        inner = [names[number] for number in region.captures]
+        own: dict[int, str] = {}
+        for number, name in zip(region.returns, results, strict=True):
+            if name != "_" and number >= len(inner):
+                own.setdefault(number, name)
+        lines = self.lines(region.calls, inner, own)
+        pairs = zip(results, region.returns, strict=True)
+        lines += [f"{name} = {inner[number]}" for name, number in pairs if name not in ("_", inner[number])]
+        return [f"with {self._head(call)}:", *(INDENT + line for line in lines or ["pass"])]
+
+    def _head(self, call: Call) -> str:
+        pieces = [self._words.argument(arg, ()) for arg in call.args]
+        pieces += [f"{key}={self._words.argument(arg, ())}" for key, arg in call.kwargs]
+        return f"{call.operator}({', '.join(pieces)})"
+
+    def within(self, program: Program) -> str:
+        """The function that has a network called inside the blocks around it, and compiled outside of them."""
+        blocks = ", ".join(self._head(call) for call in program.around)
+        return (
+            "def within(function):\n    def called(*given):\n"
+            f"        with {blocks}:\n            return function(*given)\n\n    return called"
+        )
+
+
+def _assigned(results: Sequence[str], text: str, sequence: bool) -> str:
+    return f"{', '.join(results)}{',' if sequence and len(results) == 1 else ''} = {text}"
+
+
+def _tuple(names: Sequence[str]) -> str:
+    return f"({', '.join(names)}{',' if len(names) == 1 else ''})"
 
 
 def _dtype(name: str) -> str:
@@ -93,6 +192,8 @@ def _filled(storage: Storage, shape: tuple[int, ...], device: str) -> str:
         whole = f"torch.tensor({items}, dtype={_dtype(storage.dtype)}{on})"
         # Nested empty lists lose the sizes behind the first zero.
         return f"{whole}.reshape({shape})" if 0 in shape else whole
+    if values.kind == "blob":
+        return f"blob({values.blob!r}, {_dtype(storage.dtype)}, {shape}){f'.to({device!r})' if on else ''}"
     text = f"fill({_dtype(storage.dtype)}, {shape}, {values.kind!r}, {values.seed}, {values.low!r}, {values.high!r})"
     return text if device == "cpu" else f'{text}.to("{device}")'
 
@@ -174,11 +275,18 @@ def load(case: Case, text: str | None = None) -> dict[str, Any]:
         "inf": functions.inf,
         "fill": filled,  # the same values, sooner
         "strided": functions.strided,
+        "blob": functools.partial(_loaded, case),
         **vocabulary(case.program.vocabulary).namespace(case.program),
     }
     source = body(case) if text is None else text
     exec(compile(source, f"<case {case.id}>", "exec"), namespace)
     return namespace
+
+
+def _loaded(case: Case, name: str, dtype: Any, shape: tuple[int, ...]) -> Any:
+    """``standalone.blob`` for a case in memory, whose files need not lie beside a script."""
+    storage = next(s for s in blobs.held(case) if s.values.blob == name and _dtype(s.dtype) == str(dtype))
+    return blobs.load(storage).reshape(shape)
 
 
 def standalone(
@@ -212,6 +320,7 @@ def standalone(
     words = vocabulary(case.program.vocabulary)
     fills = "fill(" in text
     wanted: list[Any] = [functions.fill] if fills else []
+    wanted += [functions.blob] if "blob(" in text else []
     wanted += [functions.strided] if "strided(" in text else []
     wanted += [functions.cotangent] if case.setting.mode == "training" else []
     wanted += [functions.observe, functions.memory, functions.aliases]
@@ -219,6 +328,7 @@ def standalone(
     wanted += [functions.compare, functions.differences, functions.main]
     wanted += [functions.isolated] if limit else []
     imports = ["contextlib", "importlib.metadata", "math", "sys"] + (["os", "subprocess"] if limit else [])
+    imports = sorted({*imports, "hashlib", "os"}) if functions.blob in wanted else imports
     if repeats:
         wanted += [functions.mark, functions.repeated]
         imports = sorted({*imports, "hashlib", "os", "subprocess"})

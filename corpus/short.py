@@ -51,7 +51,7 @@ print("no difference")"""
 
 
 def short(case: Case, prepare: str, *, imports: Sequence[str] = (), strides: bool = True) -> str | None:
-    """The script; None for a case with several calls, which has no short form.
+    """The script; None for a case with several calls, or one called inside blocks, which has no short form.
 
     It exits 0 (no difference by the default tolerances of ``torch.testing.assert_close``), 1 (difference, or the target
     raises) or 125 (eager does not run it); a crash is the status of the crash.
@@ -64,7 +64,7 @@ def short(case: Case, prepare: str, *, imports: Sequence[str] = (), strides: boo
     """
     from shakeout.corpus import standalone
 
-    if len(case.calls) != 1:
+    if len(case.calls) != 1 or case.program.around:
         return None
     case = replace(case, calls=(_written(case.calls[0]),))
     training = case.setting.mode == "training"
@@ -77,11 +77,12 @@ def short(case: Case, prepare: str, *, imports: Sequence[str] = (), strides: boo
         defined = script.definition(case.program, case.setting.device)
     body = "\n\n\n".join([defined, *script.inputs(case)])
     wanted: list[Any] = [standalone.fill] if "fill(" in body else []
+    wanted += [standalone.blob] if "blob(" in body else []
     wanted += [standalone.strided] if "strided(" in body else []
     wanted += [standalone.cotangent] if training else []
     functions = [source_of(function) for function in wanted]
     text = "\n".join([body, *functions])
-    heads = ["import math"] if "math." in text else []
+    heads = [f"import {name}" for name in ("hashlib", "math", "os") if f"{name}." in text]
     head = [
         *heads,
         "import sys",
@@ -108,7 +109,7 @@ def _written(inputs: InputSet) -> InputSet:
     storages = []
     for storage in inputs.storages:
         values = storage.values
-        if values.kind != "literal" and storage.size <= WRITTEN:
+        if values.kind not in ("literal", "blob") and storage.size <= WRITTEN:
             tensor = filled(
                 getattr(torch, storage.dtype), (storage.size,), values.kind, values.seed, values.low, values.high
             )

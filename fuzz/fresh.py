@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from shakeout.corpus import codec, interpreter
+from shakeout.corpus import blobs, codec, interpreter
 from shakeout.corpus.case import SANITIZE, Case
 from shakeout.fuzz.exits import Exit
 from shakeout.fuzz.results import Result
@@ -69,7 +69,9 @@ def answer(case: Case, seconds: float) -> Answer:
         file = directory / "case.json"
         file.write_text(case.text, encoding="utf-8")
         command = interpreter.command("-m", __name__, str(file))
-        environment = {**os.environ, **process_environment(case.setting.knob(SANITIZE))}
+        # What is in the text of a case does not say where its blobs lie.
+        found = blobs.environment(case)
+        environment = {**os.environ, **process_environment(case.setting.knob(SANITIZE)), **found}
         status = child.run(command, seconds, 1, 2, environment=environment)
         if status is None:
             return Answer(DIFFERS, (f"hang: no answer within {seconds:.0f} s{_phase(directory)}",))

@@ -8,7 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from shakeout.corpus import codec
+from shakeout.corpus import blobs, codec
 from shakeout.corpus.case import Case
 from shakeout.corpus.interpreter import command
 from shakeout.fuzz.triage.child import run
@@ -30,27 +30,29 @@ def render(case: Case) -> str:
 
 
 def read_case(path: Path, target: str | None) -> Case:
-    """A stored case, or the case of a known bug, perhaps on another target.
+    """A stored case, or the case of a known bug, perhaps on another target; its blobs are found from now on.
 
     Raises:
-        MalformedCase: the file holds neither.
+        MalformedCase: the file holds neither, or a blob of the case is missing or damaged.
     """
     try:
         with path.open("rb") as file:
             data = file.read(LARGEST + 1)
     except OSError as error:
         raise codec.MalformedCase(f"{path}: cannot be read: {error.strerror}") from None
+    places = blobs.beside(path)
     try:
         if len(data) > LARGEST:
             raise codec.MalformedCase(
                 f"it has more than {LARGEST >> 20} MiB; a case has at most {codec.MAX_BYTES >> 20}"
             )
         found = codec.loads(data)
-        case = codec.from_json(found["case"] if isinstance(found, dict) and "case" in found else found)
+        case = codec.from_json(found["case"] if isinstance(found, dict) and "case" in found else found, places)
         codec.encode(case)
-    except codec.CannotBeStored as error:
-        raise codec.MalformedCase(f"{path}: {error}") from None
-    except codec.MalformedCase as error:
+        if blobs.held(case):
+            blobs.verify(case)
+            blobs.tell(places)
+    except (codec.MalformedCase, codec.CannotBeStored, blobs.BadBlob) as error:
         raise codec.MalformedCase(f"{path}: {error}") from None
     _check(path, case)
     if target is None:

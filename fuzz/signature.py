@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from shakeout.corpus.case import Case
 from shakeout.corpus.observation import Raised
+from shakeout.corpus.program import scoped
 from shakeout.fuzz.divergence import Divergence
 from shakeout.oracles.verdict import Verdict
 from shakeout.targets.registry import target
@@ -57,14 +58,13 @@ def _blamed(case: Case, verdict: Verdict, divergence: Divergence | None) -> str:
     if len(operators) > SMALL and verdict.place.startswith("output "):
         producer = program.producer(program.returns[int(verdict.place.removeprefix("output "))])
         if producer is not None:
-            return operators[producer]
+            return program.calls[producer].operator
     return "+".join(sorted(set(operators))) if len(operators) <= SMALL else "a network"
 
 
 def _dtypes(case: Case) -> str:
     """What the kernel under test is given: a dtype, if it is one in all calls."""
-    types = case.program.types()
-    calls = [call for call in case.program.calls if call.operator == case.setting.target]
-    given = [types[call.operands()[0]] for call in calls if call.operands()]
+    scope = [(call, types) for call, types in scoped(case.program) if call.operator == case.setting.target]
+    given = [types[call.operands()[0]] for call, types in scope if call.operands()]
     found = {type_.dtype for type_ in given if type_ is not None}
     return found.pop() if len(found) == 1 else "several dtypes"

@@ -6,14 +6,16 @@ them, because a case that a person wrote need not.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from shakeout.corpus import codec
 from shakeout.corpus.case import Case, InputSet
-from shakeout.corpus.program import Arg, Call, Program, Ref, TensorType, mapped
-from shakeout.corpus.vocabularies import Vocabulary, vocabulary
+from shakeout.corpus.program import Arg, Call, Program, Ref, Region, TensorType, everywhere, mapped
+from shakeout.corpus.vocabularies import Vocabulary, structured, vocabulary
 from shakeout.generators.sizes import scaled
 
 if TYPE_CHECKING:
@@ -87,67 +89,146 @@ def _run(program: Program, inputs: InputSet, training: bool, demands: Demands, *
         assert type_ is not None
         types.append(replace(one, type=type_))
     values: list[Any] = list(given)
-    numbers: dict[int, Arg] = {number: Ref(number) for number in range(len(values))}
-    calls = []
-    # Of results whose sizes their operands' values decide, from what they were to what they are. No pass knows them,
-    # so where a later call names one, it follows here.
-    sizes: dict[int, int] = {}
-    old = len(values)
     torch.default_generator.manual_seed(0)
     before = torch.default_generator.get_state()
-    with torch.set_grad_enabled(training):
-        for call in program.calls:
-            try:
-                moved = mapped(call, numbers)
-            except KeyError:
-                raise Unsettled("an operand does not exist any more") from None
-            try:
-                form, results, kept = _call(moved, values, training, demands, words)
-            except Unsettled:
-                follows = scaled(moved, sizes, words)
-                if follows == moved:
-                    raise
-                moved = follows
-                form, results, kept = _call(moved, values, training, demands, words)
-            found = [
-                _type(tensor) if position < len(kept) and kept[position] else None
-                for position, tensor in enumerate(results)
-            ]
-            for position, result in enumerate(call.results[: len(results)]):
-                numbers[old + position] = Ref(len(values) + position)
-                if result is None:
-                    found[position] = None  # it means nothing, as it did before
-            if follow and _sized_by_values(moved, values, words):
-                sizes |= _changes(call.results, found)
-            calls.append(replace(moved, form=form, results=tuple(found)))
-            old += len(call.results)
-            values.extend(results)
+    with torch.set_grad_enabled(training), contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(structured.within(program, words.value))
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise Unsettled(f"torch rejects a block around it: {error}") from error
+        calls, numbers = _calls(program.calls, values, training, demands, words, follow=follow, typed=_type)
     if demands.defined and not torch.equal(before, torch.default_generator.get_state()):
         raise Unsettled("it draws random numbers")
-    returned = [numbers.get(number) for number in program.returns]
-    if None in returned:
-        raise Unsettled("a returned result does not exist any more")
-    returns = tuple(one.index for one in returned if isinstance(one, Ref))
     try:
-        return Program(tuple(types), tuple(calls), returns, program.vocabulary)
+        return replace(program, inputs=tuple(types), calls=calls, returns=_returned(program.returns, numbers))
     except ValueError as error:
         raise Unsettled(str(error)) from None
 
 
+def _returned(returns: Sequence[int], numbers: Mapping[int, Arg]) -> tuple[int, ...]:
+    found = [numbers.get(number) for number in returns]
+    if None in found:
+        raise Unsettled("a returned result does not exist any more")
+    return tuple(one.index for one in found if isinstance(one, Ref))
+
+
+def _calls(
+    calls: Sequence[Call],
+    values: list[Any],
+    training: bool,
+    demands: Demands,
+    words: Vocabulary,
+    *,
+    follow: bool,
+    typed: Callable[[Any], TensorType | None],
+) -> tuple[tuple[Call, ...], dict[int, Arg]]:
+    """The calls with the results that they really have, and where each old value is now; ``values`` grows by theirs."""
+    numbers: dict[int, Arg] = {number: Ref(number) for number in range(len(values))}
+    settled = []
+    # Of results whose sizes their operands' values decide, from what they were to what they are. No pass knows them,
+    # so where a later call names one, it follows here.
+    sizes: dict[int, int] = {}
+    old = len(values)
+    for call in calls:
+        try:
+            moved = mapped(call, numbers)
+        except KeyError:
+            raise Unsettled("an operand does not exist any more") from None
+        try:
+            moved, form, results, kept = _call(moved, values, training, demands, words, follow=follow)
+        except Unsettled:
+            follows = everywhere(moved, functools.partial(scaled, sizes=sizes, words=words))
+            if follows == moved:
+                raise
+            moved, form, results, kept = _call(follows, values, training, demands, words, follow=follow)
+        found = [
+            typed(tensor) if position < len(kept) and kept[position] else None
+            for position, tensor in enumerate(results)
+        ]
+        for position, result in enumerate(call.results[: len(results)]):
+            numbers[old + position] = Ref(len(values) + position)
+            if result is None:
+                found[position] = None  # it means nothing, as it did before
+        if follow and not call.regions and _sized_by_values(moved, values, words):
+            sizes |= _changes(call.results, found)
+        settled.append(replace(moved, form=form, results=tuple(found)))
+        old += len(call.results)
+        values.extend(results)
+    return tuple(settled), numbers
+
+
+def _structured(
+    call: Call, values: list[Any], training: bool, demands: Demands, words: Vocabulary, *, follow: bool
+) -> tuple[Call, Any, list[Any], list[bool]]:
+    """A call with regions: each region is settled where it runs first, or on copies if it does not run.
+
+    What a loop's body computes has to be defined in every round.
+    """
+    import torch
+
+    from shakeout.generators.calls import Rejected, read_results
+
+    structure = structured.structures(words).get(call.operator)
+    if structure is None:
+        raise Unsettled(f"{call.operator} takes no regions")
+    found: dict[int, Region] = {}
+
+    def inside(number: int, given: list[Any]) -> list[Any]:
+        region = found.get(number, call.regions[number])
+        try:
+            parameters = [_value_type(value) for value in given[: len(region.parameters)]]
+            if None in parameters:
+                raise Unsettled("a region is given what is no value")
+            first = follow and number not in found
+            calls, numbers = _calls(region.calls, given, training, demands, words, follow=first, typed=_value_type)
+            returns = _returned(region.returns, numbers)
+            new = Region(tuple(filter(None, parameters)), region.captures, calls, returns)
+        except (Rejected, ValueError) as error:
+            raise Unsettled(str(error)) from error
+        if found.setdefault(number, new).returns != returns:
+            raise Unsettled("a region returns something else in a later round")
+        return [given[one] for one in returns]
+
+    try:
+        results = structured.run(call, values, words.value, inside)
+        for number in range(len(call.regions)):
+            bound = structure.bound(call, number)
+            if number not in found and bound is not None:
+                copies = [t.detach().clone() if isinstance(t, torch.Tensor) else t for t in values]
+                captured = [copies[one] for one in call.regions[number].captures]
+                inside(number, [*(words.value(arg, copies) for arg in bound), *captured])
+        if len(found) < len(call.regions):
+            raise Unsettled("a region never runs")
+        form, results = read_results(results) if results else ("none", [])
+    except (Rejected, RuntimeError, TypeError, IndexError, ValueError, NotImplementedError) as error:
+        raise Unsettled(str(error)) from error
+    settled = replace(call, regions=tuple(found[number] for number in range(len(call.regions))))
+    return settled, form, results, [isinstance(result, torch.Tensor) for result in results]
+
+
+def _value_type(value: Any) -> TensorType | None:
+    """The type of a region's value, which may be a number of Python."""
+    return TensorType(f"python_{type(value).__name__}", ()) if type(value) in (bool, int, float) else _type(value)
+
+
 def _call(
-    call: Call, values: list[Any], training: bool, demands: Demands, words: Vocabulary
-) -> tuple[Any, list[Any], list[bool]]:
-    """Form and results of one call, and which of them are defined tensors."""
+    call: Call, values: list[Any], training: bool, demands: Demands, words: Vocabulary, *, follow: bool
+) -> tuple[Call, Any, list[Any], list[bool]]:
+    """One call with its regions settled, its form and results, and which of them are defined values."""
     import torch
 
     from shakeout.generators.calls import Rejected, perform
     from shakeout.generators.definedness import after, before, ordinary, undefined_results
 
+    if call.regions:
+        return _structured(call, values, training, demands, words, follow=follow)
+    used = [values[number] for number in call.operands()]
+    if used and any(type(value) in (bool, int, float) for value in used):
+        return _on_numbers(call, values, words)
     try:
         kind, function = words.traits(call.operator), words.resolve(call.operator)
     except ValueError as error:
         raise Unsettled(str(error)) from error
-    used = [values[number] for number in call.operands()]
     targets = [values[number] for number in words.written(call)]
     if not all(isinstance(tensor, torch.Tensor) for tensor in used):
         raise Unsettled("an operand is no tensor")
@@ -171,7 +252,16 @@ def _call(
                     raise Unsettled("not finite")
     except (Rejected, RuntimeError, TypeError, IndexError, ValueError, NotImplementedError) as error:
         raise Unsettled(str(error)) from error
-    return form, results, [isinstance(t, torch.Tensor) and i not in undefined for i, t in enumerate(results)]
+    return call, form, results, [isinstance(t, torch.Tensor) and i not in undefined for i, t in enumerate(results)]
+
+
+def _on_numbers(call: Call, values: list[Any], words: Vocabulary) -> tuple[Call, Any, list[Any], list[bool]]:
+    """A call on numbers that a loop carries, which is Python's and not torch's."""
+    try:
+        results = words.call(call, values)
+    except Exception as error:  # whatever Python says of it
+        raise Unsettled(str(error)) from error
+    return call, call.form, results, [True] * len(results)
 
 
 def _sized_by_values(call: Call, values: Sequence[torch.Tensor], words: Vocabulary) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from shakeout.corpus import blobs
 from shakeout.corpus.case import Storage, Values, View
 from shakeout.corpus.streams import filled
 from shakeout.generators.choices import Choices
@@ -172,6 +173,8 @@ def tensor_of(storage: Storage) -> torch.Tensor:
     values = storage.values
     if values.kind == "literal":
         return torch.tensor(values.items, dtype=DTYPES[storage.dtype])
+    if values.kind == "blob":
+        return blobs.load(storage)
     return filled(DTYPES[storage.dtype], (storage.size,), values.kind, values.seed, values.low, values.high)
 
 

@@ -39,6 +39,8 @@ def elementary(case: Case) -> bool:
     Then replicas have every rounding error that a right implementation may have. An operator that is computed from
     series or tables (``erf``, ``lgamma``) rounds within, where nothing moves it.
     """
+    if case.program.structured():
+        return False
     words = vocabulary(case.program.vocabulary)
     known = map(words.traits, set(case.program.operators()))
     return all(traits.exactness or traits.rounded for traits in known)
@@ -66,7 +68,12 @@ def _magnitude(arg: Arg) -> Arg:
 
 
 def candidate(case: Case) -> bool:
-    """Whether a case looks exact: operators of the closure, whole numbers, and inputs that share nothing."""
+    """Whether a case looks exact: operators of the closure, whole numbers, and inputs that share nothing.
+
+    Not one with regions: under autocast they compute in formats that no type tells.
+    """
+    if case.program.structured():
+        return False
     words = vocabulary(case.program.vocabulary)
     kinds = {words.traits(operator).exactness for operator in case.program.operators()}
     if "" in kinds or (case.setting.mode == "training" and "choices" in kinds):

@@ -60,6 +60,8 @@ def derive(case: Case, *, always: bool = False) -> Derived | None:
     turn, number = number % TURN, number // TURN
     if turn and not always:
         return None
+    if case.program.structured():
+        return None  # what the relations say of a call they say of one without regions
     names = tuple(RELATIONS)
     start, place = number % len(names), number // len(names)
     for name in (*names[start:], *names[:start]):

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from shakeout.corpus import blobs
 from shakeout.corpus.case import Case, InputSet, Storage, View, contiguous
 from shakeout.corpus.edit import Rewriter, numbered
 from shakeout.corpus.program import Arg, Call, Name, Program, Ref, TensorType
@@ -240,6 +241,9 @@ def _items(storage: Storage) -> Sequence[bool | int | float | complex]:
     values = storage.values
     if values.kind == "literal":
         return values.items
+    if values.kind == "blob":
+        elements: list[bool | int | float | complex] = blobs.load(storage).tolist()
+        return elements
     import torch
 
     from shakeout.corpus.streams import filled

@@ -145,8 +145,8 @@ def _objections(points: Points) -> Iterator[str]:
 def unusual(case: Case) -> tuple[str, ...]:
     """What an ordinary program would not have: dtypes, settings, values, sizes, operators that few people use."""
     found = []
-    if len(case.program.calls) > _SHORT:
-        found.append(f"{len(case.program.calls)} operators")
+    if (count := len(case.program.operators())) > _SHORT:
+        found.append(f"{count} operators")
     found += [operator for operator in dict.fromkeys(case.program.operators()) if _private(case, operator)]
     types = case.program.types()
     dtypes = {type_.dtype for type_ in types if type_ is not None} | {view.dtype for view in case.calls[0].views}

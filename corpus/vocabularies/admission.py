@@ -5,7 +5,8 @@ the table of what is known to be harmless, ``corpus/data/operators/torch.json``:
 in the releases of torch that were looked at, all of them together. A table, and not torch itself, because who reads a
 case mostly has no torch loaded (the supervisor never has), and because what may be read must not depend on which torch
 happens to be installed. Torch itself is asked only of a name that the table lacks: an operator of a newer torch, or a
-hostile one.
+hostile one. What has regions, or stands around a program, is one of ``structured.py``, and what is inside of regions is
+asked as what is outside.
 
 ``python -m shakeout.corpus.vocabularies.admission`` adds the installed torch to the table.
 """
@@ -14,12 +15,13 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from shakeout.corpus.program import Arg, Call, InvalidProgram, Name, Program, Slice
 from shakeout.corpus.vocabularies import Vocabulary, aten, vocabulary
+from shakeout.corpus.vocabularies.structured import check, structures
 
 __all__ = ["TABLE", "NotAdmitted", "Table", "admit", "admit_name", "is_dtype", "of_installed", "table"]
 
@@ -65,16 +67,34 @@ def table() -> Table:
 
 
 def admit(program: Program) -> None:
-    """Raise NotAdmitted unless every operator and every constant of a program may be named by a case."""
-    if program.vocabulary not in _OURS:
-        _words(program.vocabulary)
-    for position, call in enumerate(program.calls):
+    """Raise NotAdmitted unless every operator and every constant of a program may be named by a case.
+
+    Those inside of regions and those of the blocks around it are asked as well.
+    """
+    words = _words(program.vocabulary)
+    structured = structures(words)
+    _admit(program.calls, program.vocabulary, structured, "program.calls")
+    _admit(program.around, program.vocabulary, structured, "program.around")
+    try:
+        # An operator with regions is one only where it has those that it needs, and no other has any.
+        check(program, words)
+    except InvalidProgram as error:
+        raise NotAdmitted(str(error)) from None
+
+
+def _admit(calls: Sequence[Call], vocabulary_: str, structured: Collection[str], where: str) -> None:
+    """Raise NotAdmitted unless every name in these calls, and in those inside their regions, may be named by a case."""
+    for position, call in enumerate(calls):
+        here = f"{where}[{position}]"
         try:
-            _admit_operator(program.vocabulary, call.operator)
+            if call.operator not in structured:
+                _admit_operator(vocabulary_, call.operator)
             for name in _names(call):
                 admit_name(name)
         except NotAdmitted as error:
-            raise NotAdmitted(f"program.calls[{position}]: {error}") from None
+            raise NotAdmitted(f"{here}: {error}") from None
+        for number, region in enumerate(call.regions):
+            _admit(region.calls, vocabulary_, structured, f"{here}.regions[{number}].calls")
 
 
 def admit_name(name: str) -> None:
@@ -127,11 +147,11 @@ def _known(operator: str) -> bool:
 
 def _admit_operator(vocabulary_: str, operator: str) -> None:
     if vocabulary_ == "kernel" and ":" in operator:
-        from shakeout.corpus.declared import NotDeclared, check
+        from shakeout.corpus import declared
 
         try:
-            check(operator)
-        except NotDeclared as error:
+            declared.check(operator)
+        except declared.NotDeclared as error:
             raise NotAdmitted(str(error)) from None
         return
     if vocabulary_ in _OURS and _known(operator):

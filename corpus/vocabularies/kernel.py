@@ -14,7 +14,9 @@ from typing import Any
 
 from shakeout.corpus.declared import Kernel, NotDeclared, find, import_lines, local_name
 from shakeout.corpus.program import Arg, Call, InvalidProgram, Name, Program, Ref, Slice
+from shakeout.corpus.vocabularies import structured
 from shakeout.corpus.vocabularies import torch as plain
+from shakeout.corpus.vocabularies.structured import STRUCTURES
 from shakeout.corpus.vocabularies.torch import (
     UnknownOperator,
     argument,
@@ -31,6 +33,7 @@ from shakeout.corpus.vocabularies.traits import Hazard, Traits
 __all__ = [
     "REFERENCE",
     "SIMPLEST",
+    "STRUCTURES",
     "UnknownOperator",
     "argument",
     "bindings",
@@ -159,6 +162,8 @@ def written(operation: Call) -> tuple[int, ...]:
 
 def call(operation: Call, tensors: Sequence[Any]) -> list[Any]:
     """Run one call on tensors, a kernel's by its reference; its results in order."""
+    if operation.regions:
+        return structured.stepwise(operation, tensors, value, call)
     if ":" not in operation.operator:
         return plain.call(operation, tensors)
     return _results(operation, resolve(operation.operator), tensors)
@@ -211,20 +216,24 @@ def _evaluate(
     run: Callable[[Call, Sequence[Any]], list[Any]],
     fused: bool,
 ) -> list[Any]:
+    def step(operation: Call, values: Sequence[Any]) -> list[Any]:
+        if operation.regions:
+            return structured.stepwise(operation, values, value, step)
+        if after is None:
+            return call(operation, values)
+        if ":" not in operation.operator:
+            return after(operation, run(operation, values))
+        return after(operation, _rounded(operation, values, after, run, fused))
+
     values: list[Any] = list(tensors)
     for operation in program.calls:
-        if after is None:
-            values.extend(call(operation, values))
-        elif ":" not in operation.operator:
-            values.extend(after(operation, run(operation, values)))
-        else:
-            values.extend(after(operation, _rounded(operation, values, after, run, fused)))
+        values.extend(step(operation, values))
     return values
 
 
 def _rounded(
     operation: Call,
-    values: list[Any],
+    values: Sequence[Any],
     after: Callable[[Call, list[Any]], list[Any]],
     run: Callable[[Call, Sequence[Any]], list[Any]],
     fused: bool,

@@ -3,8 +3,9 @@
 An operator is named by its public qualified name: ``torch.add``, ``torch.nn.functional.pad``,
 ``torch.Tensor.add_``, ``torch.ops.aten.relu.default``. A property of a tensor is named like a method
 (``torch.Tensor.mT``). Names come from stored cases, which anybody may have written, so only what PyTorch itself lists
-as overridable on tensors, its operator library (``aten.py``) and a few factories resolve; ``torch.load`` and
-``os.system`` do not. Which names those are is known without torch as well (``admission.py``).
+as overridable on tensors, its operator library (``aten.py``), a few factories and the operators with regions of
+``structured.py`` resolve; ``torch.load`` and ``os.system`` do not. Which names those are is known without torch as well
+(``admission.py``).
 """
 
 from __future__ import annotations
@@ -12,18 +13,33 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import operator as python
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from shakeout.corpus.program import Arg, Call, Name, Program, Ref, Slice, TensorType, references
-from shakeout.corpus.vocabularies import aten
+from shakeout.corpus.program import (
+    Arg,
+    Call,
+    Name,
+    Program,
+    Ref,
+    Slice,
+    TensorType,
+    everywhere,
+    references,
+    scoped,
+    walk,
+)
+from shakeout.corpus.vocabularies import aten, structured
 from shakeout.corpus.vocabularies.operator import identify
+from shakeout.corpus.vocabularies.structured import STRUCTURES
 from shakeout.corpus.vocabularies.torch_traits import family, traits
 
 __all__ = [
     "REFERENCE",
     "SIMPLEST",
+    "STRUCTURES",
     "UnknownOperator",
     "argument",
     "bindings",
@@ -110,7 +126,11 @@ def written(operation: Call) -> tuple[int, ...]:
     """The operands that a call writes to.
 
     Of a public function its name tells, and ``out``; of an operator of a library its schema does, once torch is there.
+    Of a call with regions all of them, if anything inside writes to anything: it may be a view of any.
     """
+    if operation.regions:
+        inside = (inner for region in operation.regions for inner in walk(region.calls))
+        return operation.operands() if any(written(inner) for inner in inside if not inner.regions) else ()
     if identify(operation.operator).library and "torch" in sys.modules:
         places, keywords = _written(operation.operator)
     else:
@@ -209,6 +229,8 @@ def resolve(operator: str) -> Callable[..., Any]:
         return found  # type: ignore[no-any-return]
     if operator in operators():
         return operators()[operator]
+    if operator in STRUCTURES:
+        return structured.resolve(operator)
     raise UnknownOperator(f"{operator} is not an operator of torch {_version()} that a case may call")
 
 
@@ -254,9 +276,16 @@ def value(arg: Arg, tensors: Sequence[Any]) -> Any:
 
 
 def call(operation: Call, tensors: Sequence[Any]) -> list[Any]:
-    """Run one call on tensors; its results in order, whatever they are."""
+    """Run one call on tensors; its results in order, whatever they are.
+
+    One with regions does what its operator is defined to do, call by call; PyTorch's own would compile the regions.
+    """
+    if operation.regions:
+        return structured.stepwise(operation, tensors, value, call)
     function = resolve(operation.operator)
     args = [value(arg, tensors) for arg in operation.args]
+    if operation.operator in _SIGNS and type(args[0]) in (bool, int, float):
+        function = getattr(python, identify(operation.operator).name)  # a number that a loop carries
     kwargs = {key: value(arg, tensors) for key, arg in operation.kwargs}
     result = function(*args, **kwargs)
     if operation.form == "tensor":
@@ -273,13 +302,19 @@ def evaluate(
     """Interpret a program, call by call; all its values, by number.
 
     ``after`` sees each call with its results and returns what takes their place (a rounding emulation, a recorder).
-    ``run`` runs a call on the values so far.
+    ``run`` runs a call on the values so far. Of a call with regions they see those inside, and not itself.
     Targets never run this: they run the source text.
     """
+
+    def step(operation: Call, values: Sequence[Any]) -> list[Any]:
+        if operation.regions:
+            return structured.stepwise(operation, values, value, step)
+        results = run(operation, values)
+        return results if after is None else after(operation, results)
+
     values: list[Any] = list(tensors)
     for operation in program.calls:
-        results = run(operation, values)
-        values.extend(results if after is None else after(operation, results))
+        values.extend(step(operation, values))
     return values
 
 
@@ -386,14 +421,13 @@ def wider(dtype: str) -> str:
 
 
 def widened(program: Program) -> Program | None:
-    """The same program with every explicit float dtype raised to double precision.
+    """The same program with every explicit float dtype raised to double precision, and nothing lowered by autocast.
 
     None where it reads the bytes of a float as another dtype, or makes a float of bytes: double precision has others.
     """
     from dataclasses import replace
 
-    types = program.types()
-    if any(_reads_bytes(operation, types) for operation in program.calls):
+    if any(_reads_bytes(operation, types) for operation, types in scoped(program)):
         return None
 
     def widen(arg: Arg) -> Arg:
@@ -404,16 +438,18 @@ def widened(program: Program) -> Program | None:
                 return tuple(widen(item) for item in arg)
         return arg
 
-    calls = tuple(
-        replace(
+    def wide(operation: Call) -> Call:
+        if operation.operator == "torch.autocast":
+            return replace(operation, kwargs=(("enabled", False),))
+        return replace(
             operation,
             operator=_WIDER_METHODS.get(operation.operator, operation.operator),
             args=tuple(widen(arg) for arg in operation.args),
             kwargs=tuple((key, widen(arg)) for key, arg in operation.kwargs),
         )
-        for operation in program.calls
-    )
-    return replace(program, calls=calls)
+
+    calls = tuple(everywhere(operation, wide) for operation in program.calls)
+    return replace(program, calls=calls, around=tuple(map(wide, program.around)))
 
 
 def _reads_bytes(operation: Call, types: Sequence[TensorType | None]) -> bool:

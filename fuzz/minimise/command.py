@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shakeout.corpus import blobs
 from shakeout.corpus.case import Case
 from shakeout.corpus.files import write_whole
 from shakeout.fuzz.attended import Line, interruptible
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Shown", "minimise_command", "write_minimal"]
 
 
+@blobs.workshop()
 def minimise_command(
     path: Path, *, seconds: float, tries: int, workers: int, memory: int, plain: bool, console: Console
 ) -> int:
@@ -79,7 +81,7 @@ def _written(file: Path, original: Case, found: Minimised, stopped: bool, consol
     target, text = write_minimal(file, found)
     console.print(script.network(found.case.program).rstrip(), soft_wrap=True, markup=False)
     console.print()
-    before, after = len(original.program.calls), len(found.case.program.calls)
+    before, after = len(original.program.operators()), len(found.case.program.operators())
     state = "no pass makes it smaller" if found.complete else "stopped" if stopped else "the budget is used up"
     console.print(
         f"operators {before} -> {after}, elements {elements(original)} -> {elements(found.case)}, "
@@ -91,6 +93,7 @@ def _written(file: Path, original: Case, found: Minimised, stopped: bool, consol
     )
     for number, (failure, case) in enumerate(found.others, 1):
         path = file.with_suffix(f".other{number}.json")
+        blobs.copy(case, path.parent)
         write_whole(path, case.text + "\n")
         console.print(f"other    {path}  {failure}", soft_wrap=True, markup=False)
     return Exit.INTERRUPTED if stopped else Exit.OK
@@ -101,6 +104,7 @@ def write_minimal(file: Path, found: Minimised) -> tuple[Path, Path]:
     from shakeout.fuzz.replay import render
 
     target, text = file.with_suffix(".min.json"), file.with_suffix(".min.py")
+    blobs.copy(found.case, file.parent)
     write_whole(target, found.case.text + "\n")
     write_whole(text, render(found.case))
     return target, text

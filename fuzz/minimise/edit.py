@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from shakeout.corpus import blobs
 from shakeout.corpus.case import Case, InputSet, Storage, Values, View, contiguous
 from shakeout.corpus.edit import Fresh
 from shakeout.corpus.vocabularies import vocabulary
@@ -85,10 +86,29 @@ def _reach(view: View) -> int:
 def filled_like(storage: Storage, size: int) -> Storage:
     """A storage of another size with values of the same kind: the first ones, or new ones behind them."""
     values = storage.values
+    if values.kind == "blob":
+        return _cut_down(storage, lambda flat: flat[:size]) if size < storage.size else storage
     if values.kind == "literal":
         items = (*values.items[:size], *(values.items[:1] or (0,)) * max(size - len(values.items), 0))
         values = replace(values, items=items)
     return Storage(storage.dtype, size, values)
+
+
+def _relaid(flat: torch.Tensor, view: View, strides: tuple[int, ...]) -> torch.Tensor:
+    """The elements of a window in flat memory of their own, dense with these strides."""
+    from shakeout.corpus.standalone import strided
+    from shakeout.generators.values import DTYPES
+
+    window = strided(flat, DTYPES[view.dtype], view.shape, view.strides, view.offset)
+    memory = window.new_empty(math.prod(view.shape))
+    memory.as_strided(view.shape, strides).copy_(window)
+    return memory
+
+
+def _cut_down(storage: Storage, change: Callable[[torch.Tensor], torch.Tensor]) -> Storage:
+    """A part of a blob's values: written out if there are few, else a blob of their own."""
+    part = blobs.rewritten(storage, change)
+    return as_literal(part) if part.size <= LITERAL else part
 
 
 def own_storage(view: View, storage: Storage, strides: tuple[int, ...] | None = None) -> tuple[View, Storage]:
@@ -99,6 +119,8 @@ def own_storage(view: View, storage: Storage, strides: tuple[int, ...] | None = 
     strides = contiguous(view.shape) if strides is None else strides
     count = math.prod(view.shape)
     moved = replace(view, strides=strides, offset=0)
+    if storage.values.kind == "blob":
+        return moved, _cut_down(storage, lambda flat: _relaid(flat, view, strides))
     if count > LITERAL or storage.size > 1 << 16:
         # One whose dtype differs from the storage's takes a range of its own, in the same bounds.
         values = storage.values
@@ -239,6 +261,7 @@ def _recorded(
 ) -> dict[int, tuple[View, Storage | None]]:
     import torch
 
+    from shakeout.corpus.vocabularies import structured
     from shakeout.generators.inputsets import tensors_of
 
     training, words = case.setting.mode == "training", vocabulary(case.program.vocabulary)
@@ -250,19 +273,22 @@ def _recorded(
     }
     versions = [tensor._version for tensor in values]
     found: dict[int, tuple[View, Storage | None]] = {}
-    with torch.set_grad_enabled(training):
+    with torch.set_grad_enabled(training), structured.within(case.program, words.value):
         for position, call in enumerate(case.program.calls):
             if position in keep:
                 changed = [tensor._version for tensor in values[: len(versions)]] != versions
                 for number in sorted(wanted - found.keys()):
                     if number < len(values):
-                        found[number] = _place(values[number], {} if changed else owners)
+                        found[number] = _place(values[number], {} if changed else owners, blobs.held(case))
             values.extend(words.call(call, values))
     return found
 
 
-def _place(tensor: torch.Tensor, owners: Mapping[int, int]) -> tuple[View, Storage | None]:
-    """The window that a tensor is, on an input's storage or on one with its memory."""
+def _place(tensor: torch.Tensor, owners: Mapping[int, int], held: Sequence[Storage]) -> tuple[View, Storage | None]:
+    """The window that a tensor is, on an input's storage or on one with its memory.
+
+    A large one keeps its very values only as a blob, which only a case that holds blobs has a place for.
+    """
     import torch
 
     from shakeout.corpus.standalone import memory
@@ -281,6 +307,8 @@ def _place(tensor: torch.Tensor, owners: Mapping[int, int]) -> tuple[View, Stora
         wide = flat.to(torch.complex64) if dtype == "complex32" else flat
         items = tuple(wide.tolist()) if flat.numel() else ()
         return view, Storage(dtype, flat.numel(), Values("literal", items=items))
+    if held:
+        return view, blobs.stored(flat, held)
     return view, Storage(dtype, flat.numel(), _range(flat))
 
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 from shakeout.corpus.case import Case
 from shakeout.corpus.edit import Fresh, assembled, live, replaced, rewritten
 from shakeout.corpus.program import Call, Ref, TensorType, references
-from shakeout.corpus.vocabularies import vocabulary
+from shakeout.corpus.vocabularies import Vocabulary, vocabulary
 from shakeout.fuzz.minimise.edit import chunks, items_of, recorded
 
-__all__ = ["forwarded", "inlined", "merged", "outputs", "plainer", "removal"]
+__all__ = ["forwarded", "inlined", "merged", "outputs", "plainer", "plainer_calls", "removal"]
 
 #: Gives the inputs that take the place of results of dropped calls; see ``edit.recorded``.
 Record = Callable[[Case, frozenset[int]], "dict[int, Fresh] | None"]
@@ -123,23 +123,28 @@ def forwarded(case: Case) -> Iterator[Case]:
 
 def plainer(case: Case) -> Iterator[Case]:
     """A simpler operator of the same type in place of another one."""
-    program, words = case.program, vocabulary(case.program.vocabulary)
-    types = program.types()
+    words, types = vocabulary(case.program.vocabulary), case.program.types()
+    for position, call in enumerate(case.program.calls):
+        for simpler in plainer_calls(call, types, words):
+            yield from _made(case, position, simpler)
+
+
+def plainer_calls(call: Call, types: Sequence[TensorType | None], words: Vocabulary) -> Iterator[Call]:
+    """Simpler operators of the same type, given the types of the values where the call stands."""
+    if call.form != "tensor" or words.written(call):
+        return
+    operands = list(dict.fromkeys(call.operands()))
+    same = [n for n in operands if types[n] == call.results[0]]
+    shorter = words.spelled(call.operator)
+    if shorter is not None:
+        yield replace(call, operator=shorter)
     simplest = list(words.SIMPLEST)
-    for position, call in enumerate(program.calls):
-        if call.form != "tensor" or words.written(call):
-            continue
-        operands = list(dict.fromkeys(call.operands()))
-        same = [n for n in operands if types[n] == call.results[0]]
-        shorter = words.spelled(call.operator)
-        if shorter is not None:
-            yield from _made(case, position, replace(call, operator=shorter))
-        for operator in simplest[: simplest.index(call.operator) if call.operator in simplest else None]:
-            count = words.SIMPLEST[operator]
-            # What takes one operand passes it on, so that has to be of the result's type.
-            chosen = (same if count == 1 else operands)[:count]
-            if len(chosen) == count:
-                yield from _made(case, position, Call(operator, tuple(map(Ref, chosen)), (), call.results))
+    for operator in simplest[: simplest.index(call.operator) if call.operator in simplest else None]:
+        count = words.SIMPLEST[operator]
+        # What takes one operand passes it on, so that has to be of the result's type.
+        chosen = (same if count == 1 else operands)[:count]
+        if len(chosen) == count:
+            yield Call(operator, tuple(map(Ref, chosen)), (), call.results)
 
 
 def _made(case: Case, position: int, call: Call) -> Iterator[Case]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from shakeout.corpus.case import Case, InputSet, Storage, View, contiguous
-from shakeout.corpus.program import Arg, Program, Ref, Slice
+from shakeout.corpus.program import Arg, Call, Program, Ref, Slice, walk
 from shakeout.corpus.vocabularies import vocabulary
 from shakeout.corpus.vocabularies.operator import identify
 
@@ -32,14 +33,14 @@ def simpler_dtypes(dtype: str) -> tuple[str, ...]:
 def size(case: Case) -> Size:
     """How large a case is; tuples of two cases compare as the cases do.
 
-    In order: operators, how special they are, inputs and returned values, elements, dimensions, dtypes, layouts,
-    values, attributes, knobs, input sets, training, parameters and leaves, characters.
+    In order: operators, how special they are and how deep in regions, inputs and returned values, elements, dimensions,
+    dtypes, layouts, values, attributes, knobs, input sets, training, parameters and leaves, characters.
     """
     program, setting = case.program, case.setting
     views = [view for inputs in case.calls for view in inputs.views]
     return (
-        len(program.calls),
-        _operator_costs(program),
+        len(program.operators()) + len(program.around),
+        _operator_costs(program) + _depth(program.calls),
         len(program.inputs) + len(program.returns),
         elements(case),
         sum(len(view.shape) for view in views),
@@ -59,6 +60,11 @@ def size(case: Case) -> Size:
 def elements(case: Case) -> int:
     """Elements of all inputs of all calls."""
     return sum(math.prod(view.shape) for inputs in case.calls for view in inputs.views)
+
+
+def _depth(calls: Sequence[Call]) -> float:
+    """A half for each region around each call: a call is easier to read outside."""
+    return sum(0.5 * len(region.calls) + _depth(region.calls) for call in calls for region in call.regions)
 
 
 def _operator_costs(program: Program) -> int:
@@ -82,6 +88,8 @@ def _storage_cost(storage: Storage) -> float:
     values = storage.values
     if values.kind == "literal":
         return sum(item_cost(item) for item in values.items)
+    if values.kind == "blob":
+        return 18.0 * storage.size
     if values.low == values.high and values.kind == "integers":
         return item_cost(values.low) * storage.size
     each = {"integers": 8, "uniform": 10, "special": 16}[values.kind]
@@ -109,10 +117,10 @@ def item_cost(item: Arg) -> float:
 def _attribute_cost(program: Program) -> float:
     return sum(
         _argument_cost(arg) + 0.1
-        for call in program.calls
+        for call in (*walk(program.calls), *program.around)
         for arg in (*call.args, *(value for _, value in call.kwargs))
         if not isinstance(arg, Ref)
-    ) + sum(2 * len(call.kwargs) + len(call.args) for call in program.calls)
+    ) + sum(2 * len(call.kwargs) + len(call.args) for call in (*walk(program.calls), *program.around))
 
 
 def _argument_cost(arg: Arg) -> float:

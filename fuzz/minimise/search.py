@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from shakeout.corpus.case import Case
 from shakeout.corpus.codec import stored
 from shakeout.fuzz.failure import Failure
-from shakeout.fuzz.minimise import graph, settings, tensors
+from shakeout.fuzz.minimise import graph, nested, settings, tensors
 from shakeout.fuzz.minimise.edit import invented, recorded
 from shakeout.fuzz.minimise.measure import elements, size
 from shakeout.fuzz.minimise.predicate import (
@@ -234,6 +234,10 @@ class _Search:
             ("outputs", graph.outputs),
             ("operators", graph.removal(record)),
             ("operators", graph.forwarded),
+            ("blocks", nested.around),
+            ("blocks", nested.unwrapped),
+            ("blocks", nested.fewer),
+            ("blocks", nested.moved_out),
             ("knobs", settings.setting),
             ("sizes", tensors.capped),
             ("sizes", tensors.resized),
@@ -245,6 +249,8 @@ class _Search:
             ("inputs", graph.inlined),
             ("operators", graph.plainer),
             ("attributes", settings.attributes),
+            ("blocks", nested.taken_in),
+            ("blocks", nested.simpler),
             ("leaves", settings.leaves),
             ("values", tensors.numbers),
         ]
@@ -328,7 +334,7 @@ class _Search:
         self._tell_of(self.best, self.outcome.seconds)
 
     def _tell_of(self, case: Case, run: float) -> None:
-        spent, operators = time.monotonic() - self.began, len(case.program.calls)
+        spent, operators = time.monotonic() - self.began, len(case.program.operators())
         self.tell(Progress(self.tries, self.accepted, spent, operators, elements(case), self.doing, run))
 
     def result(self) -> Minimised:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -80,16 +81,21 @@ def attributes(case: Case) -> Iterator[Case]:
             if (made := rewritten(case, position, candidate)) is not None:
                 yield made
     for position, call in enumerate(case.program.calls):
-        for place, arg in enumerate(call.args):
-            for simpler in _simpler(arg):
-                args = (*call.args[:place], simpler, *call.args[place + 1 :])
-                if (made := rewritten(case, position, replace(call, args=args))) is not None:
-                    yield made
-        for place, (key, value) in enumerate(call.kwargs):
-            for simpler in _simpler(value):
-                kwargs = (*call.kwargs[:place], (key, simpler), *call.kwargs[place + 1 :])
-                if (made := rewritten(case, position, replace(call, kwargs=kwargs))) is not None:
-                    yield made
+        fewer = len(list(_fewer(call)))
+        for candidate in itertools.islice(simpler_calls(call), fewer, None):
+            if (made := rewritten(case, position, candidate)) is not None:
+                yield made
+
+
+def simpler_calls(call: Call) -> Iterator[Call]:
+    """The call with fewer arguments, then with simpler ones."""
+    yield from _fewer(call)
+    for place, arg in enumerate(call.args):
+        for simpler in _simpler(arg):
+            yield replace(call, args=(*call.args[:place], simpler, *call.args[place + 1 :]))
+    for place, (key, value) in enumerate(call.kwargs):
+        for simpler in _simpler(value):
+            yield replace(call, kwargs=(*call.kwargs[:place], (key, simpler), *call.kwargs[place + 1 :]))
 
 
 def _fewer(call: Call) -> Iterator[Call]:

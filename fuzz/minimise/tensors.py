@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from shakeout.corpus import blobs
 from shakeout.corpus.case import Case, InputSet, Storage, Values, View, contiguous
 from shakeout.corpus.edit import with_inputs
-from shakeout.corpus.program import Arg, Call, Name
+from shakeout.corpus.program import Arg, Call, Name, everywhere
 from shakeout.corpus.vocabularies import vocabulary
 from shakeout.fuzz.minimise.edit import as_literal, chunks, compacted, dense, items_of, own_storage, shaped
 from shakeout.fuzz.minimise.measure import item_cost, simpler_dtypes
 from shakeout.generators.sizes import scaled
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["capped", "dtypes", "ladder", "layouts", "numbers", "ranks", "resized", "values"]
 
@@ -89,7 +94,11 @@ def _resized(case: Case, change: Callable[[int, int, int, int], int], sizes: Map
         sizes: old to new; whole numbers among the arguments that follow.
     """
     words = vocabulary(case.program.vocabulary)
-    calls = tuple(scaled(call, sizes, words) for call in case.program.calls) if sizes else case.program.calls
+    calls = (
+        tuple(everywhere(call, lambda one: scaled(one, sizes, words)) for call in case.program.calls)
+        if sizes
+        else case.program.calls
+    )
     if sizes and calls == case.program.calls:
         return
     shapes = [
@@ -133,7 +142,10 @@ def ranks(case: Case) -> Iterator[Case]:
             if chosen:
                 made = _squeezed(case, dict.fromkeys(chosen, dimension))
                 yield made
-                calls = tuple(_lowered(call, dimension, most) for call in case.program.calls)
+                calls = tuple(
+                    everywhere(call, functools.partial(_lowered, dimension=dimension, rank=most))
+                    for call in case.program.calls
+                )
                 if calls != case.program.calls:
                     yield replace(made, program=replace(made.program, calls=calls))
     for i, view in enumerate(views):
@@ -210,7 +222,7 @@ def _converted(case: Case, change: Callable[[int, str], str], names: tuple[str, 
     """The case with other dtypes of its inputs, and with one named by its calls replaced as well."""
     calls = case.program.calls
     if names is not None:
-        calls = tuple(_renamed(call, *names) for call in calls)
+        calls = tuple(everywhere(call, functools.partial(_renamed, old=names[0], new=names[1])) for call in calls)
         if calls == case.program.calls:
             return
     sets = []
@@ -230,7 +242,7 @@ def _converted(case: Case, change: Callable[[int, str], str], names: tuple[str, 
                 storages.append(storage)
             floating = new.startswith(("float", "bfloat", "complex"))
             views[number] = replace(view, dtype=new, requires_grad=view.requires_grad and floating)
-            storages[view.storage] = Storage(new, storage.size, _cast(storage, new))
+            storages[view.storage] = _cast(storage, new)
         sets.append(InputSet(tuple(storages), tuple(views)))
     made = with_inputs(case, sets)
     yield replace(made, program=replace(made.program, calls=calls))
@@ -247,7 +259,31 @@ def _renamed(call: Call, old: str, new: str) -> Call:
     )
 
 
-def _cast(storage: Storage, dtype: str) -> Values:
+def _cast(storage: Storage, dtype: str) -> Storage:
+    """The storage in another dtype, with values as that can hold them."""
+    if storage.values.kind == "blob":
+        return blobs.rewritten(storage, lambda flat: _converted_to(flat, dtype))
+    return Storage(dtype, storage.size, _values_as(storage, dtype))
+
+
+def _converted_to(flat: torch.Tensor, dtype: str) -> torch.Tensor:
+    """Elements in another dtype; what that cannot hold becomes zero or its nearest end."""
+    import torch
+
+    from shakeout.generators.values import DTYPES
+
+    new = DTYPES[dtype]
+    real = flat.real if flat.is_complex() and not new.is_complex else flat
+    if new.is_floating_point or new.is_complex:
+        return real.to(new)
+    wide = real.to(torch.float64).nan_to_num(0.0, 0.0, 0.0)
+    if new == torch.bool:
+        return wide.to(torch.int64) != 0
+    bounds = torch.iinfo(new)
+    return wide.clamp(float(bounds.min), float(bounds.max) / (2 if bounds.bits > 32 else 1)).to(new)
+
+
+def _values_as(storage: Storage, dtype: str) -> Values:
     """The values of a storage as another dtype can hold them."""
     values = storage.values
     floating = dtype.startswith(("float", "bfloat"))

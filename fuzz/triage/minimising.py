@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shakeout.corpus import codec
+from shakeout.corpus import blobs, codec
 from shakeout.corpus.case import Setting
 from shakeout.corpus.database import NAME, Database
 from shakeout.corpus.minimals import Minimal
@@ -87,6 +87,7 @@ def minimised(
     return row, found
 
 
+@blobs.workshop()
 def minimise_all(
     directory: Path,
     *,
@@ -111,6 +112,7 @@ def minimise_all(
     Returns:
         The exit status.
     """
+    blobs.tell([str(directory.absolute() / blobs.FOLDER)])
     with Database.open(directory / NAME) as database, interruptible() as stop:
         todo = wanted(database, again=again)
         if not todo:
@@ -178,7 +180,7 @@ def _line(row: Minimal, before: int) -> str:
     """What became of one bug."""
     if row.state == "not reproduced":
         return f"{row.bug:<9} not reproduced: {row.note}"
-    after = len(codec.decode(row.case_json).program.calls)
+    after = len(codec.decode(row.case_json).program.operators())
     said = Signature.from_json(row.signature).text if row.signature else UNCLASSIFIED
     more = "" if row.state == "complete" else ", the budget is used up"
     return f"{row.bug:<9} operators {before} -> {after}, {row.tries} tries in {row.seconds:.0f} s{more}: {said}"

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from shakeout.corpus import codec, known, regressions
+from shakeout.corpus import blobs, codec, known, regressions
 from shakeout.corpus.case import Case
 from shakeout.corpus.database import NAME, Database
 from shakeout.corpus.minimals import Replayed
@@ -290,6 +290,7 @@ def replay_all(directory: Path | None, *, workers: int, memory: int, runs: int, 
     items = shipped(versions)
     lives: dict[str, int] = {}
     if directory is not None:
+        blobs.tell([str(directory.absolute() / blobs.FOLDER)])
         with Database.read(directory / NAME) as database:
             items = stored(directory, database) + items
     began = time.monotonic()

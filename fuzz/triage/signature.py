@@ -15,6 +15,7 @@ from typing import Any
 
 from shakeout.corpus.case import Case, View, contiguous
 from shakeout.corpus.observation import OURS, place
+from shakeout.corpus.program import walk
 from shakeout.corpus.vocabularies import vocabulary
 from shakeout.fuzz.results import Result
 from shakeout.oracles.verdict import Verdict
@@ -125,7 +126,7 @@ def signature_of(case: Case, result: Result, growth: str = "") -> Signature | No
         None if it is unclassified: it did not fail, or is a network still.
     """
     verdict = result.failure
-    if verdict is None or len(case.program.calls) > MOST_OPERATORS:
+    if verdict is None or len(case.program.operators()) > MOST_OPERATORS:
         return None
     target, stage, words = result.target, result.stage, vocabulary(case.program.vocabulary)
     return Signature(
@@ -153,7 +154,7 @@ def dtype_class(dtype: str) -> str:
 
 def _dtypes(case: Case) -> tuple[str, ...]:
     given = [one.type.dtype for one in case.program.inputs]
-    made = [result.dtype for call in case.program.calls for result in call.results if result is not None]
+    made = [result.dtype for call in walk(case.program.calls) for result in call.results if result is not None]
     return tuple(sorted({dtype_class(dtype) for dtype in given or made}))
 
 

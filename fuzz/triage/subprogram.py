@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 from shakeout.corpus.case import Case
-from shakeout.corpus.program import Arg, Call, Name, Program, Ref, Slice, TensorType
+from shakeout.corpus.program import Arg, Call, Name, Program, Ref, Region, Slice, TensorType
 from shakeout.corpus.vocabularies import vocabulary
 from shakeout.fuzz.triage.signature import dtype_class, layout_of, needed
 
@@ -30,6 +30,8 @@ def occurrences(small: Case, large: Case) -> Iterator[Match]:
     large one does, perhaps through other operators.
     """
     if not small.program.calls or small.program.vocabulary != large.program.vocabulary:
+        return
+    if small.program.around != large.program.around:
         return
     if not _setting_fits(small, large):
         return
@@ -114,7 +116,7 @@ def _fits(
     words = vocabulary(small.vocabulary)  # which is that of both
     if words.family(a.operator) != words.family(b.operator) or bool(words.written(a)) != bool(words.written(b)):
         return False
-    if not _arguments_fit(small, large, a, b):
+    if not _arguments_fit(small, large, a, b) or not _regions_fit(a, b):
         return False
     # Where the small program hands on a result, or writes to what is used later.
     return all(chosen[earlier] in depends[candidate] for earlier in _depends(small)[position])
@@ -127,6 +129,21 @@ def _arguments_fit(small: Program, large: Program, a: Call, b: Call) -> bool:
         return False
     pairs = [*zip(a.args, b.args, strict=True), *((value, keywords[name]) for name, value in a.kwargs)]
     return all(_argument_fits(small, large, x, y) for x, y in pairs)
+
+
+def _regions_fit(a: Call, b: Call) -> bool:
+    """Whether two calls have the same regions but for sizes: what is left of a region by the minimiser matters."""
+    return len(a.regions) == len(b.regions) and all(map(_region_fits, a.regions, b.regions))
+
+
+def _region_fits(a: Region, b: Region) -> bool:
+    same = len(a.captures) == len(b.captures) and a.returns == b.returns and len(a.calls) == len(b.calls)
+    same = same and [one.dtype for one in a.parameters] == [one.dtype for one in b.parameters]
+    return same and all(
+        (x.operator, x.args, x.kwargs, len(x.results)) == (y.operator, y.args, y.kwargs, len(y.results))
+        and _regions_fit(x, y)
+        for x, y in zip(a.calls, b.calls, strict=True)
+    )
 
 
 def _argument_fits(small: Program, large: Program, a: Arg, b: Arg) -> bool:

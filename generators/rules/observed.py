@@ -48,10 +48,15 @@ def observed_call(
 
 
 def taken(program: Program) -> list[Trace]:
-    """Every call of a program as a trace; a result of which nothing is defined has no type there."""
+    """Every call of a program as a trace; a result of which nothing is defined has no type there.
+
+    One with regions is none: its regions are no arguments that a rule could be about.
+    """
     types = program.types()
     found = []
     for call in program.calls:
+        if call.regions:
+            continue
         places = {number: place for place, number in enumerate(dict.fromkeys(call.operands()))}
         operands = [type_ for number in places if (type_ := types[number]) is not None]
         found.append(

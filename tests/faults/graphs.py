@@ -27,12 +27,14 @@ class Site:
         values: of all nodes so far.
         memory: what the fault remembers between calls of one artefact.
         backward: whether this is a backward graph.
+        nested: whether this is the graph of a branch or of a loop's body.
     """
 
     node: Node
     values: dict[Any, Any]
     memory: dict[Any, Any]
     backward: bool
+    nested: bool = False
 
 
 When = Callable[[Site, Sequence[Any]], bool]
@@ -78,15 +80,18 @@ _PLANTED: list[tuple[Graph, Canary]] = []
 class _Spoiled(Interpreter):
     """A graph with one fault, or none."""
 
-    def __init__(self, module: GraphModule, graph: Graph | None, memory: dict[Any, Any], canary: Canary) -> None:
+    def __init__(
+        self, module: GraphModule, graph: Graph | None, memory: dict[Any, Any], canary: Canary, nested: bool = False
+    ) -> None:
         super().__init__(module, garbage_collect_values=False)
+        self._nested = nested
         self._graph, self._memory, self._canary = graph, memory, canary
         self._backward = any("tangent" in node.name for node in module.graph.nodes if node.op == "placeholder")
 
     def run_node(self, n: Node) -> Any:
         if self._graph is not None and n.op == "call_function" and self._graph.at(n):
             args, kwargs = self.fetch_args_kwargs_from_env(n)
-            site = Site(n, self.env, self._memory, self._backward)
+            site = Site(n, self.env, self._memory, self._backward, self._nested)
             if self._graph.when(site, args):
                 self._canary.reached += 1
                 # A fault that is not made for these arguments is none.
@@ -94,14 +99,31 @@ class _Spoiled(Interpreter):
                     return self._graph.wrong(site, n.target, args, kwargs)
         return super().run_node(n)
 
+    def get_attr(self, target: Any, args: Any, kwargs: Any) -> Any:
+        found = super().get_attr(target, args, kwargs)
+        if not isinstance(found, GraphModule) or self._graph is None:
+            return found
+
+        def body(*given: Any) -> Any:
+            return _Spoiled(found, self._graph, self._memory, self._canary, nested=True).run(*given)
+
+        return body
+
 
 def _run(module: GraphModule, graph: Graph | None, memory: dict[Any, Any], canary: Canary, args: Any) -> Any:
     return _Spoiled(module, graph, memory, canary).run(*args)
 
 
+def _nodes(module: GraphModule) -> Iterator[Node]:
+    """Those of the graph, and of the graphs of its branches and loops."""
+    for one in module.modules():
+        if isinstance(one, GraphModule):
+            yield from one.graph.nodes
+
+
 def _spoiled(module: GraphModule, own: Callable[..., Any]) -> Callable[..., Any]:
     """A graph as a function of a list of arguments, with what is planted; ``own`` runs it without."""
-    faults = [(graph, canary, {}) for graph, canary in _PLANTED if any(graph.at(n) for n in module.graph.nodes)]
+    faults = [(graph, canary, {}) for graph, canary in _PLANTED if any(graph.at(n) for n in _nodes(module))]
     if not faults:
         return own
 

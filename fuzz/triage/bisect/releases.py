@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shakeout.corpus import blobs
 from shakeout.fuzz.attended import Line, Stop, interruptible
 from shakeout.fuzz.environment import version
 from shakeout.fuzz.exits import Exit
@@ -69,6 +70,7 @@ def releases_command(
         line = Line(console, live=console.is_terminal and not plain)
         tell = functools.partial(line.say, force=True)
         path = Path(scratch) / "repro.py"
+        blobs.copy(job.case, path.parent)
         path.write_text(render(job.case), encoding="utf-8")
         script = Script(path, packages, SECONDS)
         makers: list[Callable[[], Environment]] = [functools.partial(_same, one) for one in chosen]

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from shakeout.corpus import blobs
 from shakeout.corpus.database import NAME, Database, UnknownBug
 from shakeout.corpus.files import write_whole
 from shakeout.corpus.vocabularies.operator import identify
@@ -75,6 +76,7 @@ def report_command(job: Job, *, form: Format | None, output: Path | None, anyway
     if output is None:
         print(text, end="")
     else:
+        blobs.copy(case, output.absolute().parent)
         write_whole(output, text)
         long = "" if script.form == "short" else ", the long form: the short one does not show it"
         print(f"{output}: script of {script.lines} lines{long}. Read it before you file it; nothing was filed.")

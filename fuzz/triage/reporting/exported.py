@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from shakeout.corpus import blobs
 from shakeout.corpus.case import Case
 from shakeout.corpus.interpreter import command
 from shakeout.corpus.short import short
@@ -59,7 +60,7 @@ class Exported:
 def export(case: Case) -> Exported:
     """The short form if it shows the failure here, else the long one."""
     for form, text in _forms(case):
-        found = _tried(form, text)
+        found = _tried(case, form, text)
         if found.shows:
             break
     return found
@@ -80,9 +81,10 @@ def _forms(case: Case) -> Sequence[tuple[str, str]]:
     return [*([("short", text)] if text is not None else []), ("long", render(case))]
 
 
-def _tried(form: str, text: str) -> Exported:
+def _tried(case: Case, form: str, text: str) -> Exported:
     with tempfile.TemporaryDirectory(prefix="shakeout-") as scratch:
         path = Path(scratch) / "repro.py"
+        blobs.copy(case, path.parent)
         path.write_text(text, encoding="utf-8")
         status, said, errors = _child(["-I", str(path)], Path(scratch))
     if status is None:

@@ -1,0 +1,215 @@
+"""Operators with regions in the torch vocabulary: branches, loops and ``with`` blocks, and what they mean.
+
+PyTorch takes branches and loops as functions (``torch.cond``), which read free variables; here a function's free
+variables are what its region captures. Nothing in this module needs torch before something is run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from shakeout.corpus.program import Arg, Call, InvalidProgram, Program, walk
+
+if TYPE_CHECKING:
+    from shakeout.corpus.vocabularies import Vocabulary
+
+__all__ = ["STRUCTURES", "Structure", "check", "resolve", "run", "stepwise", "structures", "within"]
+
+#: Rounds of a loop after which it counts as one that does not end; those of a case have a handful.
+MOST_ROUNDS = 10_000
+
+#: Runs one call on the values so far; its results.
+Step = Callable[[Call, Sequence[Any]], list[Any]]
+
+#: Turns an argument into what Python passes, given the values by number.
+Value = Callable[[Arg, Sequence[Any]], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """An operator that has regions.
+
+    Attributes:
+        roles: what each region is, which gives its function its name; empty for a ``with`` block, which has one region.
+        place: positional arguments that stand before the regions.
+        least: positional arguments beside the regions that it needs.
+        most: positional arguments that it takes.
+        meaning: what it computes, given the regions as functions, the arguments and the keyword arguments.
+        bound: which argument fills each parameter of a region, from the call and the region's number; None where it is
+            no whole argument, as with a slice that a scan takes.
+    """
+
+    meaning: Callable[..., Any]
+    bound: Callable[[Call, int], tuple[Arg, ...] | None]
+    roles: tuple[str, ...] = ()
+    place: int = 0
+    least: int = 0
+    most: int = 1
+
+    @property
+    def block(self) -> bool:
+        """Whether it is a ``with`` block."""
+        return not self.roles
+
+
+def _cond(functions: Sequence[Callable[..., Any]], predicate: Any, operands: Sequence[Any] = ()) -> Any:
+    return functions[0 if bool(predicate) else 1](*operands)
+
+
+def _while_loop(
+    functions: Sequence[Callable[..., Any]], carried: Sequence[Any], additional: Sequence[Any] = ()
+) -> Sequence[Any]:
+    condition, body = functions
+    for _ in range(MOST_ROUNDS):
+        if not bool(condition(*carried, *additional)[0]):
+            return list(carried)
+        carried = body(*carried, *additional)
+    raise RuntimeError(f"a loop did not end within {MOST_ROUNDS} rounds")
+
+
+def _scan(
+    functions: Sequence[Callable[..., Any]], start: Any, over: Any, *, dim: int = 0, reverse: bool = False
+) -> Any:
+    import torch
+
+    carried, found = start, []
+    parts = torch.unbind(over, dim)
+    for part in reversed(parts) if reverse else parts:
+        carried, made = functions[0](carried, part)
+        found.append(made)
+    return [carried, torch.stack(found[::-1] if reverse else found)]
+
+
+def _block(name: str) -> Structure:
+    def meaning(functions: Sequence[Callable[..., Any]], *args: Any, **kwargs: Any) -> Any:
+        with resolve(name)(*args, **kwargs):
+            return functions[0]()
+
+    return Structure(meaning, lambda call, number: (), most=1 if name == "torch.autocast" else 0)
+
+
+def _all_of(*places: int) -> Callable[[Call, int], tuple[Arg, ...] | None]:
+    """Parameters that are the items of some positional arguments."""
+
+    def bound(call: Call, number: int) -> tuple[Arg, ...] | None:
+        given = [call.args[place] for place in places if place < len(call.args)]
+        return tuple(item for items in given if isinstance(items, tuple) for item in items)
+
+    return bound
+
+
+#: Public operators that PyTorch has nowhere else stand where every version of it has them.
+STRUCTURES: Mapping[str, Structure] = {
+    "torch.cond": Structure(_cond, _all_of(1), ("true", "false"), place=1, least=1, most=2),
+    "torch._higher_order_ops.while_loop": Structure(_while_loop, _all_of(0, 1), ("condition", "body"), least=1, most=2),
+    "torch._higher_order_ops.scan": Structure(_scan, lambda call, number: None, ("combine",), least=2, most=2),
+    "torch.no_grad": _block("torch.no_grad"),
+    "torch.enable_grad": _block("torch.enable_grad"),
+    "torch.autocast": _block("torch.autocast"),
+}
+
+
+def structures(words: Vocabulary) -> Mapping[str, Structure]:
+    """Those of ``STRUCTURES`` that a vocabulary has: what its own ``STRUCTURES`` names, and none if it has no such."""
+    known = getattr(words, "STRUCTURES", ())
+    return STRUCTURES if known is STRUCTURES else {name: one for name, one in STRUCTURES.items() if name in known}
+
+
+@functools.cache
+def resolve(operator: str) -> Callable[..., Any]:
+    """The function or context manager that such an operator names."""
+    import importlib
+
+    module, _, name = operator.rpartition(".")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return found
+
+
+def check(program: Program, words: Vocabulary) -> None:
+    """Whether each operator has the regions that it needs.
+
+    Raises:
+        InvalidProgram: which one has others, or none.
+    """
+    known = structures(words)
+    for call in walk(program.calls):
+        if (reason := _misfit(call, known.get(call.operator))) is not None:
+            raise InvalidProgram(f"{call.operator} {reason}")
+    for call in program.around:
+        found = known.get(call.operator)
+        if found is None or not found.block or len(call.args) > found.most:
+            raise InvalidProgram(f"{call.operator} is no block that a program can stand in")
+
+
+def _misfit(call: Call, found: Structure | None) -> str | None:
+    if found is None:
+        return f"takes no regions, and is given {len(call.regions)}" if call.regions else None
+    wanted = len(found.roles) or 1
+    if len(call.regions) != wanted:
+        return f"needs {wanted} region{'s' if wanted > 1 else ''}, and is given {len(call.regions)}"
+    if not found.least <= len(call.args) <= found.most:
+        counts = f"{found.least} to {found.most}" if found.least < found.most else f"{found.most}"
+        return f"takes {counts} arguments beside its regions, and is given {len(call.args)}"
+    if found.block and len(call.operands()) > len(call.regions[0].captures):
+        return "takes no values but those that its block captures"
+    if call.form == "tensor":
+        return "gives a sequence of results, or none"
+    for number, region in enumerate(call.regions):
+        given = found.bound(call, number)
+        if given is not None and len(given) != len(region.parameters):
+            return f"fills {len(given)} parameters of region {number}, which has {len(region.parameters)}"
+    if "condition" in found.roles and len(call.regions[0].returns) != 1:
+        return f"asks for one value of its condition, which returns {len(call.regions[0].returns)}"
+    if found.block and len(call.regions[0].returns) != len(call.results):
+        return f"returns {len(call.regions[0].returns)} values from its block as {len(call.results)} results"
+    return None
+
+
+# --- meaning ----------------------------------------------------------------------------------------------------------
+
+
+def run(call: Call, values: Sequence[Any], value: Value, inside: Callable[[int, list[Any]], list[Any]]) -> list[Any]:
+    """The results of a call with regions, as the operator defines them; its operands may not be written to by loops.
+
+    Args:
+        call: what to run.
+        values: that exist where it stands, by number.
+        value: turns an argument into what Python passes.
+        inside: runs the region of that number on its parameters and captures, and gives what it returns.
+    """
+    found = STRUCTURES[call.operator]
+
+    def function(number: int) -> Callable[..., list[Any]]:
+        captured = [values[one] for one in call.regions[number].captures]
+        return lambda *parameters: inside(number, [*parameters, *captured])
+
+    functions = [function(number) for number in range(len(call.regions))]
+    args = [value(arg, values) for arg in call.args]
+    kwargs = {key: value(arg, values) for key, arg in call.kwargs}
+    return list(found.meaning(functions, *args, **kwargs))
+
+
+def stepwise(call: Call, values: Sequence[Any], value: Value, step: Step) -> list[Any]:
+    """The same with each call inside run by ``step``."""
+
+    def inside(number: int, given: list[Any]) -> list[Any]:
+        region = call.regions[number]
+        for inner in region.calls:
+            given.extend(step(inner, given))
+        return [given[one] for one in region.returns]
+
+    return run(call, values, value, inside)
+
+
+@contextlib.contextmanager
+def within(program: Program, value: Value) -> Iterator[None]:
+    """The blocks around a program as one context manager."""
+    with contextlib.ExitStack() as stack:
+        for call in program.around:
+            args = [value(arg, ()) for arg in call.args]
+            stack.enter_context(resolve(call.operator)(*args, **{key: value(arg, ()) for key, arg in call.kwargs}))
+        yield
