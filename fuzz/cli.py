@@ -18,7 +18,7 @@ from types import FrameType
 from shakeout.corpus.interpreter import add_working_directory
 from shakeout.fuzz.commands import campaigns, findings, inventory
 from shakeout.fuzz.commands.places import Mistake, allow_named
-from shakeout.fuzz.exits import Exit
+from shakeout.fuzz.ground.exits import Exit
 
 __all__ = ["main"]
 
@@ -71,8 +71,8 @@ def _explained(error: Exception) -> int:
     """The status of an error that has a meaning to people; a defect of ours otherwise."""
     from shakeout.corpus.codec import MalformedCase
     from shakeout.corpus.database import DatabaseError, ImpossibleDecision, UnknownBug
-    from shakeout.fuzz.config import ConfigError
-    from shakeout.fuzz.nursery import Interrupted, ZygoteBroken
+    from shakeout.fuzz.campaign.config import ConfigError
+    from shakeout.fuzz.workers.nursery import Interrupted, ZygoteBroken
     from shakeout.targets.target import UnknownKnob, UnknownTarget
 
     if isinstance(error, ZygoteBroken):

@@ -19,7 +19,7 @@ from shakeout.fuzz.commands.places import (
     newest,
     print_json,
 )
-from shakeout.fuzz.exits import Exit
+from shakeout.fuzz.ground.exits import Exit
 
 __all__ = ["add_commands"]
 
@@ -72,8 +72,8 @@ def add_commands(add: Add) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from shakeout.fuzz import config as configuration
-    from shakeout.fuzz.campaign import next_directory
+    from shakeout.fuzz.campaign import config as configuration
+    from shakeout.fuzz.campaign.campaign import next_directory
 
     config = _config(options)
     directory = options.directory
@@ -85,7 +85,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _resume(options: argparse.Namespace) -> int:
-    from shakeout.fuzz import config as configuration
+    from shakeout.fuzz.campaign import config as configuration
 
     directory = existing(options.directory)
     config = configuration.read(directory / "campaign.toml")
@@ -102,7 +102,7 @@ def _status(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from shakeout.corpus.database import NAME, Database
-    from shakeout.fuzz.report import summary
+    from shakeout.fuzz.reporting.report import summary
 
     directory = existing(options.directory)
     with Database.read(directory / NAME) as database:
@@ -114,7 +114,7 @@ def _status(options: argparse.Namespace) -> int:
         return Exit.OK
     from rich.console import Console
 
-    from shakeout.fuzz.display import clock, ledger_table
+    from shakeout.fuzz.commands.display import clock, ledger_table
 
     console = Console(highlight=False)
     console.print(f"{directory}  {clock(spent)} of fuzzing, {'ended: ' + ended if ended else 'not finished'}")
@@ -125,8 +125,8 @@ def _status(options: argparse.Namespace) -> int:
 
 def _config(options: argparse.Namespace) -> Any:
     """Defaults, then the file, then the flags."""
-    from shakeout.fuzz import config as configuration
-    from shakeout.fuzz.config import Config
+    from shakeout.fuzz.campaign import config as configuration
+    from shakeout.fuzz.campaign.config import Config
 
     config = Config() if options.config is None else configuration.read(options.config)
     allow(config.targets)
@@ -204,10 +204,10 @@ def _check_targets(config: Any) -> None:
 def _campaign(config: Any, directory: Path, *, plain: bool) -> int:
     from rich.console import Console
 
-    from shakeout.fuzz.campaign import Campaign, DirectoryUnusable, SelfTestFailed
-    from shakeout.fuzz.display import Display
-    from shakeout.fuzz.nursery import ZygoteBroken
-    from shakeout.fuzz.report import summary, write_report
+    from shakeout.fuzz.campaign.campaign import Campaign, DirectoryUnusable, SelfTestFailed
+    from shakeout.fuzz.commands.display import Display
+    from shakeout.fuzz.reporting.report import summary, write_report
+    from shakeout.fuzz.workers.nursery import ZygoteBroken
 
     console = Console(highlight=False)
     try:

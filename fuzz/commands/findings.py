@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from shakeout.fuzz.commands.places import Add, Mistake, add_allow, existing, folder, located, newest, print_json
-from shakeout.fuzz.exits import Exit
+from shakeout.fuzz.ground.exits import Exit
 
 __all__ = ["add_commands"]
 
@@ -14,7 +14,7 @@ __all__ = ["add_commands"]
 def add_commands(add: Add) -> None:
     """Add them to the parser."""
     from shakeout.corpus.rows import STATES, STATUSES
-    from shakeout.fuzz.triage.reporting.formats import FORMATS
+    from shakeout.fuzz.reporting.formats import FORMATS
 
     bugs = add(
         "bugs",
@@ -108,7 +108,7 @@ def _positive(text: str) -> int:
 
 def _bugs(options: argparse.Namespace) -> int:
     from shakeout.corpus.database import NAME, Database
-    from shakeout.fuzz import bugs
+    from shakeout.fuzz.commands import bugs
 
     filters = options.target or options.state or options.status or options.text
     if (options.note and options.what[:1] != ["set"]) or (filters and options.what):
@@ -143,7 +143,7 @@ def _bugs(options: argparse.Namespace) -> int:
 
 def _decide(options: argparse.Namespace, id_: str, status: str, other: str) -> int:
     from shakeout.corpus.database import NAME, Database
-    from shakeout.fuzz import bugs
+    from shakeout.fuzz.commands import bugs
 
     with Database.open(existing(options.directory) / NAME) as database:
         decision = database.decide(id_, status, other=other, note=options.note)
@@ -156,7 +156,7 @@ def _decide(options: argparse.Namespace, id_: str, status: str, other: str) -> i
 
 
 def _replay(options: argparse.Namespace) -> int:
-    from shakeout.fuzz.replay import replay_case, replay_known, replay_script
+    from shakeout.fuzz.commands.replay import replay_case, replay_known, replay_script
 
     if options.all:
         return _replay_all(options)
@@ -179,10 +179,10 @@ def _replay(options: argparse.Namespace) -> int:
 def _replay_all(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from shakeout.fuzz import config
-    from shakeout.fuzz.nursery import Interrupted, ZygoteBroken
+    from shakeout.fuzz.campaign import config
     from shakeout.fuzz.triage.replaying import RUNS as EACH
     from shakeout.fuzz.triage.replaying import replay_all
+    from shakeout.fuzz.workers.nursery import Interrupted, ZygoteBroken
 
     if options.target is not None or (options.runs is not None and options.runs < 1):
         raise Mistake("replay --all: --runs takes a positive number, and each case has a target of its own")
@@ -213,9 +213,9 @@ def _verdict(status: int) -> Exit:
 def _minimise(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from shakeout.fuzz import config
+    from shakeout.fuzz.campaign import config
     from shakeout.fuzz.minimise.command import minimise_command
-    from shakeout.fuzz.nursery import Interrupted, ZygoteBroken
+    from shakeout.fuzz.workers.nursery import Interrupted, ZygoteBroken
 
     for flag, value in (("--seconds", options.seconds), ("--tries", options.tries), ("--workers", options.workers)):
         if value is not None and not value > 0:
@@ -245,10 +245,10 @@ def _minimise(options: argparse.Namespace) -> int:
 def _minimise_all(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from shakeout.fuzz import config
+    from shakeout.fuzz.campaign import config
     from shakeout.fuzz.minimise.search import Budget
-    from shakeout.fuzz.nursery import Interrupted
     from shakeout.fuzz.triage.minimising import minimise_all
+    from shakeout.fuzz.workers.nursery import Interrupted
 
     defaults = config.Config()
     try:
@@ -268,8 +268,8 @@ def _minimise_all(options: argparse.Namespace) -> int:
 def _bisect(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from shakeout.fuzz.config import Config
-    from shakeout.fuzz.triage.bisect.command import bisect_command, chosen
+    from shakeout.fuzz.bisect.command import bisect_command, chosen
+    from shakeout.fuzz.campaign.config import Config
 
     if options.seconds is not None and not options.seconds > 0:
         raise Mistake(f"--seconds: expected a positive number, found {options.seconds!r}")
@@ -277,8 +277,8 @@ def _bisect(options: argparse.Namespace) -> int:
     if options.env or options.versions or options.newest:
         if options.seconds is not None or options.again:
             raise Mistake("bisect: --seconds and --again go without --env, --versions and --newest")
-        from shakeout.fuzz.triage.bisect.environments import NotAnEnvironment
-        from shakeout.fuzz.triage.bisect.releases import releases_command
+        from shakeout.fuzz.bisect.environments import NotAnEnvironment
+        from shakeout.fuzz.bisect.releases import releases_command
 
         try:
             return releases_command(
@@ -306,7 +306,7 @@ def _bisect(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from shakeout.fuzz.triage.bisect.command import chosen
-    from shakeout.fuzz.triage.reporting.command import report_command
+    from shakeout.fuzz.bisect.command import chosen
+    from shakeout.fuzz.reporting.command import report_command
 
     return report_command(chosen(located(options)), form=options.format, output=options.output, anyway=options.anyway)

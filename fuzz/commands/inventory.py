@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shakeout.fuzz.commands.places import RUNS, Add, Mistake, existing, print_json
-from shakeout.fuzz.exits import Exit
+from shakeout.fuzz.ground.exits import Exit
 
 if TYPE_CHECKING:
     from shakeout.corpus.rows import LedgerRow
@@ -153,7 +153,7 @@ def _takes(target: str, table: Mapping[str, Support], *, as_json: bool) -> int:
 
 def _write_table(options: argparse.Namespace, rows: Sequence[LedgerRow]) -> int:
     from shakeout.corpus.support import measured
-    from shakeout.fuzz.environment import describe
+    from shakeout.fuzz.ground.environment import describe
 
     if options.target is None:
         raise Mistake("--write: say of which target with --target")
@@ -176,10 +176,10 @@ def _learn(options: argparse.Namespace) -> int:
 
 
 def _selftest(options: argparse.Namespace) -> int:
-    from shakeout.fuzz import events
-    from shakeout.fuzz.nursery import ZygoteBroken
-    from shakeout.fuzz.selftest import selftest
-    from shakeout.fuzz.supervisor import Crew
+    from shakeout.fuzz.campaign.selftest import selftest
+    from shakeout.fuzz.ground import events
+    from shakeout.fuzz.workers.nursery import ZygoteBroken
+    from shakeout.fuzz.workers.pool import Crew
 
     def tell(event: events.Event) -> None:
         if isinstance(event, events.Warming) and not event.done:
@@ -202,7 +202,7 @@ def _selftest(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from shakeout.fuzz.doctor import checks
+    from shakeout.fuzz.commands.doctor import checks
 
     found = list(checks(RUNS.absolute()))
     if options.json:

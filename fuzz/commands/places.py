@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from shakeout.fuzz.exits import Exit
+from shakeout.fuzz.ground.exits import Exit
 
 __all__ = [
     "RUNS",
@@ -96,7 +96,7 @@ def interrupted(directory: Path) -> bool:
 
 def ending(directory: Path) -> str:
     """Why a campaign ended when it ran last; empty if it did not say, because it runs or was killed."""
-    from shakeout.fuzz.events import LOG, read_log
+    from shakeout.fuzz.ground.events import LOG, read_log
 
     ended = ""
     if (directory / LOG).exists():

@@ -110,7 +110,7 @@ def _verdict(
     because: str,
 ) -> Iterator[str]:
     """Problems of one judgement, with answers that are changed on the way."""
-    from shakeout.fuzz.execute import ROUNDS, answered
+    from shakeout.fuzz.running.execute import ROUNDS, answered
 
     run = answered(case)
     answers: dict[Question, Observation] = {}
@@ -179,7 +179,7 @@ def _same(before: Mapping[Question, list[Any]], answers: Mapping[Question, Obser
 def _nothing_runs() -> Iterator[list[str]]:
     """Meanwhile no process is started and no case is run; what is tried stands in the list afterwards."""
     from shakeout.corpus import script
-    from shakeout.fuzz import runs
+    from shakeout.fuzz.running import runs
 
     if not _watching:
         _watching.append(lambda event: None)

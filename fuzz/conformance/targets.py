@@ -17,8 +17,8 @@ from typing import get_args
 from shakeout.corpus import codec
 from shakeout.corpus.case import Case, Mode, Promise, Setting
 from shakeout.corpus.vocabularies import vocabulary
+from shakeout.fuzz.bisect.hooks import Gate, Limit
 from shakeout.fuzz.conformance.problems import told
-from shakeout.fuzz.triage.bisect.hooks import Gate, Limit
 from shakeout.targets.registry import hook, names
 from shakeout.targets.registry import target as registered
 from shakeout.targets.target import Ladder, Target
@@ -122,8 +122,8 @@ def small_cases(subject: Target) -> list[Case]:
     """Cases for a target of the ``torch`` vocabulary, or around a user's own kernel."""
     if subject.facts.vocabulary == "torch":
         return [_on(subject, case) for case in _networks()]
-    from shakeout.fuzz.compose import compose
-    from shakeout.fuzz.jobs import Grow
+    from shakeout.fuzz.ground.jobs import Grow
+    from shakeout.fuzz.running.compose import compose
 
     return [_on(subject, compose(Grow(number=i, target=subject.name, seed=i)).case) for i in range(6)]
 
@@ -245,7 +245,7 @@ def _there(subject: Target, cases: Sequence[Case]) -> Iterator[str]:
 
 def _runs(subject: Target, cases: Sequence[Case]) -> Iterator[str]:
     """Each case agrees with the reference, or is declined by an exception that ``declined`` knows."""
-    from shakeout.fuzz.execute import execute
+    from shakeout.fuzz.running.execute import execute
 
     compared = 0
     for number, case in enumerate(cases):
@@ -273,7 +273,7 @@ def _warms(subject: Target, cases: Sequence[Case]) -> Iterator[str]:
 def _declines(subject: Target, cases: Sequence[Case]) -> Iterator[str]:
     """What breaks is not taken for a refusal, and not hidden."""
     from shakeout.corpus import script
-    from shakeout.fuzz import conduct
+    from shakeout.fuzz.running import leaks
     from shakeout.targets.printed import executed
 
     namespace = script.load(replace(cases[0], setting=Setting(subject.name)))
@@ -285,7 +285,7 @@ def _declines(subject: Target, cases: Sequence[Case]) -> Iterator[str]:
     def broken(*given: object, **further: object) -> object:
         raise RuntimeError("planted fault in the network")
 
-    before = conduct.look()
+    before = leaks.look()
     try:
         made.prepare(broken)(*namespace["arguments"](namespace["CALLS"][0]()))
     except Exception:
@@ -297,9 +297,9 @@ def _declines(subject: Target, cases: Sequence[Case]) -> Iterator[str]:
 
 def _scripts(subject: Target, cases: Sequence[Case]) -> Iterator[str]:
     """The script of a report runs alone and finds no difference, in its long form and in its short one."""
-    from shakeout.fuzz.execute import execute
-    from shakeout.fuzz.replay import render
-    from shakeout.fuzz.triage.reporting.exported import short_form
+    from shakeout.fuzz.reporting.exported import short_form
+    from shakeout.fuzz.running.case_file import render
+    from shakeout.fuzz.running.execute import execute
 
     case = next((case for case in cases if execute(case, explain=False).status == "compared"), None)
     if case is None:
@@ -332,7 +332,7 @@ def _alone(text: str) -> tuple[int, str]:
 
 def _hooks(subject: Target, cases: Sequence[Case]) -> Iterator[str]:
     """Each part counts, can be left out as a whole, and leaves no trace."""
-    from shakeout.fuzz.execute import execute
+    from shakeout.fuzz.running.execute import execute
 
     ladder = subject.facts.ladder
     for part in ladder.parts if ladder is not None else ():

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shakeout.fuzz.exits import Exit
+from shakeout.fuzz.ground.exits import Exit
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -77,8 +77,8 @@ def learn_command(options: argparse.Namespace, console: Console) -> int:
     Raises:
         CannotLearn: what was asked for makes no sense, or cannot be done here.
     """
-    from shakeout.fuzz.directory import DirectoryUnusable
-    from shakeout.fuzz.nursery import Interrupted, ZygoteBroken
+    from shakeout.fuzz.campaign.campaign_folder import DirectoryUnusable
+    from shakeout.fuzz.workers.nursery import Interrupted, ZygoteBroken
 
     for flag in ("seconds", "workers", "calls"):
         value = getattr(options, flag)
@@ -111,8 +111,8 @@ def learn_command(options: argparse.Namespace, console: Console) -> int:
 
 def _learn_torch(options: argparse.Namespace, console: Console, campaign: list[Any] | None) -> int:
     """Learn torch's operators, or those that a campaign's rows are of."""
-    from shakeout.fuzz.attended import interruptible
-    from shakeout.fuzz.directory import explained, locked
+    from shakeout.fuzz.campaign.campaign_folder import explained, locked
+    from shakeout.fuzz.ground.progress import interruptible
     from shakeout.fuzz.learning.collecting import CollectingFailed, collected
     from shakeout.fuzz.learning.store import files_of_torch
     from shakeout.generators.vocabularies.torch import BootstrapFailed, load_records
@@ -180,8 +180,8 @@ def _learn_kernel(options: argparse.Namespace, console: Console) -> int:
 def _learn_from(operator: str, given: dict[str, list[Any]], options: argparse.Namespace, console: Console) -> int:
     """Learn a kernel from what its tests and campaigns gave, and keep that and the rules."""
     from shakeout.corpus import learnt
-    from shakeout.fuzz.attended import interruptible
-    from shakeout.fuzz.directory import explained
+    from shakeout.fuzz.campaign.campaign_folder import explained
+    from shakeout.fuzz.ground.progress import interruptible
     from shakeout.fuzz.learning.gather import gathered
     from shakeout.fuzz.learning.store import Files, read
 
@@ -215,9 +215,9 @@ def _learn_from(operator: str, given: dict[str, list[Any]], options: argparse.Na
 def _learn_campaign(options: argparse.Namespace, console: Console) -> int:
     """Fold in the calls of a campaign: of torch's operators, and of kernels that were learnt in this directory."""
     from shakeout.corpus import learnt
+    from shakeout.fuzz.campaign.traces import NAME, read_traces
     from shakeout.fuzz.learning.collecting import finished
     from shakeout.fuzz.learning.store import MOST_SEEN, files_of_torch
-    from shakeout.fuzz.traces import NAME, read_traces
 
     rows = list(read_traces(options.campaign / NAME))
     if not rows:
@@ -283,7 +283,7 @@ def _run(
     records: dict[str, list[Any]] | None = None,
     seen: dict[str, list[Any]] | None = None,
 ) -> list[Lost]:
-    from shakeout.fuzz.config import Config
+    from shakeout.fuzz.campaign.config import Config
     from shakeout.fuzz.learning.crew import learn_operators
 
     with tempfile.TemporaryDirectory(prefix="shakeout-") as scratch:
@@ -377,7 +377,7 @@ class _Shown:
 
     def warming(self, event: Any) -> None:
         """What the workers' parent is at."""
-        from shakeout.fuzz import events
+        from shakeout.fuzz.ground import events
 
         if isinstance(event, events.Warming) and not event.done:
             self._line(event.step, force=True)

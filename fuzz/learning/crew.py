@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from shakeout.corpus.vocabularies import torch as torch_words
-from shakeout.fuzz import events
-from shakeout.fuzz.jobs import Examine, Job, Learn, Recall
+from shakeout.fuzz.ground import events
+from shakeout.fuzz.ground.jobs import Examine, Job, Learn, Recall
+from shakeout.fuzz.ground.results import Answer
 from shakeout.fuzz.learning.store import Files, read
-from shakeout.fuzz.results import Answer
-from shakeout.fuzz.supervisor import Crew, Limits
+from shakeout.fuzz.workers.pool import Crew, Limits
 
 __all__ = ["Lost", "Progress", "learn_operators"]
 

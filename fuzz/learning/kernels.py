@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from shakeout.corpus.interpreter import command
-from shakeout.fuzz.exits import Exit
+from shakeout.fuzz.ground.exits import Exit
 
 __all__ = ["CannotRecord", "Recorded", "recorded"]
 

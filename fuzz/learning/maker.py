@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shakeout.fuzz.jobs import Examine, Learn, Recall
+from shakeout.fuzz.ground.jobs import Examine, Learn, Recall
+from shakeout.fuzz.ground.makers import RunsOnly
+from shakeout.fuzz.ground.results import Reply
+from shakeout.fuzz.ground.slot import Slot
 from shakeout.fuzz.learning.errors import Errors
-from shakeout.fuzz.makers import RunsOnly
-from shakeout.fuzz.results import Reply
-from shakeout.fuzz.slot import Slot
 
 if TYPE_CHECKING:
     from shakeout.corpus.case import Case

@@ -13,7 +13,7 @@ from typing import Any
 
 from shakeout.corpus import cache
 from shakeout.corpus.files import write_whole
-from shakeout.fuzz.traces import read_traces
+from shakeout.fuzz.campaign.traces import read_traces
 
 __all__ = ["FORMAT", "RULES", "Files", "files_of_torch", "read"]
 

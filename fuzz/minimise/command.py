@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 from shakeout.corpus import blobs
 from shakeout.corpus.case import Case
 from shakeout.corpus.files import write_whole
-from shakeout.fuzz.attended import Line, interruptible
-from shakeout.fuzz.exits import Exit
-from shakeout.fuzz.failure import failure_of
-from shakeout.fuzz.folder import CASE, read_result
+from shakeout.fuzz.ground.exits import Exit
+from shakeout.fuzz.ground.failure import failure_of
+from shakeout.fuzz.ground.finding_folder import CASE, read_result
+from shakeout.fuzz.ground.progress import Line, interruptible
 from shakeout.fuzz.minimise.executors import Crewed
 from shakeout.fuzz.minimise.predicate import NotReproduced
 from shakeout.fuzz.minimise.search import FIRST, Budget, Minimised, Progress, minimise
-from shakeout.fuzz.replay import read_case
+from shakeout.fuzz.running.case_file import read_case
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -101,7 +101,7 @@ def _written(file: Path, original: Case, found: Minimised, stopped: bool, consol
 
 def write_minimal(file: Path, found: Minimised) -> tuple[Path, Path]:
     """Write the smallest case and its script beside the file of the original; their paths."""
-    from shakeout.fuzz.replay import render
+    from shakeout.fuzz.running.case_file import render
 
     target, text = file.with_suffix(".min.json"), file.with_suffix(".min.py")
     blobs.copy(found.case, file.parent)

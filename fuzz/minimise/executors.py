@@ -13,15 +13,15 @@ from typing import Any
 from shakeout.corpus import codec
 from shakeout.corpus.case import Case, Setting
 from shakeout.corpus.vocabularies import vocabulary
-from shakeout.fuzz.failure import failure_of
-from shakeout.fuzz.isolated import Isolated
-from shakeout.fuzz.jobs import Candidate, Job, Run
+from shakeout.fuzz.ground.counts import result_of
+from shakeout.fuzz.ground.failure import failure_of
+from shakeout.fuzz.ground.jobs import Candidate, Job, Run
+from shakeout.fuzz.ground.results import Answer
+from shakeout.fuzz.ground.signature import INTERNAL
 from shakeout.fuzz.minimise.predicate import Outcome
-from shakeout.fuzz.nursery import ZygoteBroken
-from shakeout.fuzz.place import Place
-from shakeout.fuzz.results import Answer
-from shakeout.fuzz.signature import INTERNAL
-from shakeout.fuzz.tally import result_of
+from shakeout.fuzz.workers.isolated import Isolated
+from shakeout.fuzz.workers.nursery import ZygoteBroken
+from shakeout.fuzz.workers.place import Place
 from shakeout.generators.validity import Demands, Unsettled, settle
 
 __all__ = ["Crewed", "in_process"]
@@ -29,7 +29,7 @@ __all__ = ["Crewed", "in_process"]
 
 def in_process(cases: Sequence[Case], demands: Demands) -> list[Outcome]:
     """Run candidates here, one after the other: for failures that cannot take the process with them."""
-    from shakeout.fuzz.execute import execute
+    from shakeout.fuzz.running.execute import execute
 
     found = []
     for case in cases:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from shakeout.corpus.case import Case
-from shakeout.fuzz.failure import Failure
-from shakeout.fuzz.results import Result
+from shakeout.fuzz.ground.failure import Failure
+from shakeout.fuzz.ground.results import Result
 from shakeout.generators.validity import Demands
 
 __all__ = ["Executor", "NotReproduced", "Outcome", "Reliability", "repetitions"]

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from shakeout.corpus.case import Case
 from shakeout.corpus.codec import stored
-from shakeout.fuzz.failure import Failure
+from shakeout.fuzz.ground.failure import Failure
 from shakeout.fuzz.minimise import graph, nested, settings, tensors
 from shakeout.fuzz.minimise.edit import invented, recorded
 from shakeout.fuzz.minimise.measure import elements, size

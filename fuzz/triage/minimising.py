@@ -14,21 +14,21 @@ from shakeout.corpus.case import Setting
 from shakeout.corpus.database import NAME, Database
 from shakeout.corpus.minimals import Minimal
 from shakeout.corpus.rows import Bug, Finding
-from shakeout.fuzz import events
-from shakeout.fuzz.attended import interruptible
-from shakeout.fuzz.exits import Exit
-from shakeout.fuzz.failure import failure_of
-from shakeout.fuzz.folder import CASE
+from shakeout.fuzz.ground import events
+from shakeout.fuzz.ground.exits import Exit
+from shakeout.fuzz.ground.failure import failure_of
+from shakeout.fuzz.ground.finding_folder import CASE
+from shakeout.fuzz.ground.progress import interruptible
+from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.minimise.command import Shown, write_minimal
 from shakeout.fuzz.minimise.executors import Crewed
 from shakeout.fuzz.minimise.predicate import Executor, NotReproduced
 from shakeout.fuzz.minimise.search import Budget, Minimised, Progress, minimise
-from shakeout.fuzz.nursery import ZygoteBroken
-from shakeout.fuzz.place import Place
-from shakeout.fuzz.results import Result
-from shakeout.fuzz.triage.growth import growth
-from shakeout.fuzz.triage.signature import UNCLASSIFIED, Signature, signature_of
+from shakeout.fuzz.triage.bug_signature import UNCLASSIFIED, Signature, signature_of
+from shakeout.fuzz.triage.scaling import growth
 from shakeout.fuzz.triage.similar import signatures, similar
+from shakeout.fuzz.workers.nursery import ZygoteBroken
+from shakeout.fuzz.workers.place import Place
 
 if TYPE_CHECKING:
     from rich.console import Console

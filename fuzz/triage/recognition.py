@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from shakeout.corpus import known, regressions
 from shakeout.corpus.case import Case
-from shakeout.fuzz.failure import Failure, failure_of
-from shakeout.fuzz.results import Result
+from shakeout.fuzz.ground.failure import Failure, failure_of
+from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.triage.subprogram import Match, needs, occurrences, reaches
 
 __all__ = ["Remembered", "contained", "expected", "recognised", "shipped_cases"]

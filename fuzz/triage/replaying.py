@@ -15,20 +15,20 @@ from shakeout.corpus.case import Case
 from shakeout.corpus.database import NAME, Database
 from shakeout.corpus.minimals import Replayed
 from shakeout.corpus.vocabularies import vocabulary
-from shakeout.fuzz import events
-from shakeout.fuzz.attended import interruptible
-from shakeout.fuzz.environment import describe
-from shakeout.fuzz.exits import Exit
-from shakeout.fuzz.failure import Failure, failure_of, remembered
-from shakeout.fuzz.folder import SEQUENCE
-from shakeout.fuzz.jobs import Job, Run
-from shakeout.fuzz.makers import RUNS_ONLY
-from shakeout.fuzz.nursery import ZygoteBroken
-from shakeout.fuzz.place import Place
-from shakeout.fuzz.results import Result
-from shakeout.fuzz.supervisor import Crew, Limits
-from shakeout.fuzz.tally import result_of
-from shakeout.fuzz.timing import TimeLimits
+from shakeout.fuzz.ground import events
+from shakeout.fuzz.ground.counts import result_of
+from shakeout.fuzz.ground.environment import describe
+from shakeout.fuzz.ground.exits import Exit
+from shakeout.fuzz.ground.failure import Failure, failure_of, remembered
+from shakeout.fuzz.ground.finding_folder import SEQUENCE
+from shakeout.fuzz.ground.jobs import Job, Run
+from shakeout.fuzz.ground.makers import RUNS_ONLY
+from shakeout.fuzz.ground.progress import interruptible
+from shakeout.fuzz.ground.results import Result
+from shakeout.fuzz.workers.nursery import ZygoteBroken
+from shakeout.fuzz.workers.place import Place
+from shakeout.fuzz.workers.pool import Crew, Limits
+from shakeout.fuzz.workers.timing import TimeLimits
 from shakeout.targets.accelerators import missing
 from shakeout.targets.registry import target
 from shakeout.targets.target import UnknownTarget

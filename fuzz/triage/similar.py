@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from shakeout.corpus.database import Database
-from shakeout.fuzz.triage.signature import Signature
+from shakeout.fuzz.triage.bug_signature import Signature
 
 __all__ = ["Similar", "near", "similar", "suggestions"]
 

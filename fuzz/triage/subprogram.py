@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from shakeout.corpus.case import Case
 from shakeout.corpus.program import Arg, Call, Name, Program, Ref, Region, Slice, TensorType
 from shakeout.corpus.vocabularies import vocabulary
-from shakeout.fuzz.triage.signature import dtype_class, layout_of, needed
+from shakeout.fuzz.triage.bug_signature import dtype_class, layout_of, needed
 
 __all__ = ["Match", "needs", "occurrences", "reaches"]
 

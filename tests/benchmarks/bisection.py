@@ -25,12 +25,12 @@ from tests.faults import FAULTS, Fault, planted
 from tests.faults.fault import Canary
 from tests.faults.inductor import Compiled, uncached
 
-from shakeout.fuzz.environment import describe
+from shakeout.fuzz.bisect.facts import Culprit
+from shakeout.fuzz.bisect.inquiry import Inquiry
+from shakeout.fuzz.bisect.ladders import taken_apart
+from shakeout.fuzz.bisect.trials import in_process
+from shakeout.fuzz.ground.environment import describe
 from shakeout.fuzz.minimise.predicate import NotReproduced
-from shakeout.fuzz.triage.bisect.facts import Culprit
-from shakeout.fuzz.triage.bisect.inquiry import Inquiry
-from shakeout.fuzz.triage.bisect.ladders import taken_apart
-from shakeout.fuzz.triage.bisect.trials import in_process
 from shakeout.targets.registry import facts_of
 
 #: Targets whose ladders tell stages apart by running others below them.

@@ -33,14 +33,14 @@ from tests.faults import FAULTS, Fault, planted
 from tests.faults.entangle import hosted
 
 from shakeout.corpus import codec
-from shakeout.fuzz.execute import execute
-from shakeout.fuzz.failure import failure_of
+from shakeout.fuzz.ground.failure import failure_of
+from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.minimise.executors import in_process
 from shakeout.fuzz.minimise.predicate import NotReproduced
 from shakeout.fuzz.minimise.search import Budget, minimise
-from shakeout.fuzz.results import Result
-from shakeout.fuzz.triage.growth import growth
-from shakeout.fuzz.triage.signature import signature_of
+from shakeout.fuzz.running.execute import execute
+from shakeout.fuzz.triage.bug_signature import signature_of
+from shakeout.fuzz.triage.scaling import growth
 from shakeout.targets.shortcuts import ALWAYS, install_exporter
 
 

@@ -44,9 +44,10 @@ from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View
 from shakeout.corpus.observation import Observation
 from shakeout.corpus.program import Call, Input, Program, Ref, TensorType
 from shakeout.corpus.support import declined
-from shakeout.fuzz import compose, conduct, runs, schedule
-from shakeout.fuzz.config import Config
-from shakeout.fuzz.execute import execute
+from shakeout.fuzz.campaign import schedule
+from shakeout.fuzz.campaign.config import Config
+from shakeout.fuzz.running import compose, leaks, runs
+from shakeout.fuzz.running.execute import execute
 from shakeout.oracles.verdict import Outcome
 
 #: Cases of one child in a campaign.
@@ -329,7 +330,7 @@ def main() -> None:
         return
     if options.campaign is not None:
         compose.prepare(lambda text: None)
-        conduct.look()
+        leaks.look()
         for target in options.target or dict.fromkeys(fault.target for fault in FAULTS):
             declined(target)
             for found in campaign(target, options.campaign, rows, options.workers, 60 * options.minutes):

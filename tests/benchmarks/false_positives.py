@@ -33,10 +33,11 @@ from tests.benchmarks.apart import each
 
 from shakeout.corpus.case import Case
 from shakeout.corpus.support import declined
-from shakeout.fuzz import compose, conduct, schedule
-from shakeout.fuzz.config import Config
-from shakeout.fuzz.execute import Shared, execute, related
-from shakeout.fuzz.results import Result
+from shakeout.fuzz.campaign import schedule
+from shakeout.fuzz.campaign.config import Config
+from shakeout.fuzz.ground.results import Result
+from shakeout.fuzz.running import compose, leaks
+from shakeout.fuzz.running.execute import Shared, execute, related
 from shakeout.oracles.metamorphic import Derived
 from shakeout.oracles.verdict import REFERENCE, Outcome
 
@@ -213,7 +214,7 @@ def main() -> None:
         rows = [json.loads(line) for line in options.rows.read_text().splitlines()]
     done = {(row["guise"], row["first"]) for row in rows}
     compose.prepare(lambda text: print(text, flush=True))
-    conduct.look()
+    leaks.look()
     declined("aot_eager")
     chosen = options.guise or GUISES
     with guises.known():

@@ -14,9 +14,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from shakeout.fuzz import events
-from shakeout.fuzz.campaign import Campaign
-from shakeout.fuzz.config import Config
+from shakeout.fuzz.campaign.campaign import Campaign
+from shakeout.fuzz.campaign.config import Config
+from shakeout.fuzz.ground import events
 
 
 def measure(target: str, seconds: float) -> str:

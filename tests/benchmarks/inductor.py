@@ -28,10 +28,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shakeout.fuzz.jobs import Grow, Job
-from shakeout.fuzz.results import Answer
-from shakeout.fuzz.supervisor import Crew, Limits
-from shakeout.fuzz.zygote import ENVIRONMENT
+from shakeout.fuzz.ground.jobs import Grow, Job
+from shakeout.fuzz.ground.results import Answer
+from shakeout.fuzz.workers.pool import Crew, Limits
+from shakeout.fuzz.workers.protocol import ENVIRONMENT
 from shakeout.targets.shortcuts import SHORTCUTS, environment
 
 VARIANTS: tuple[tuple[str, ...], ...] = ((), *((name,) for name in SHORTCUTS), tuple(SHORTCUTS))
@@ -208,7 +208,7 @@ def _digest(seed: int) -> tuple[int, str]:
 
     from shakeout.corpus import script
     from shakeout.corpus.case import Case, Setting
-    from shakeout.fuzz import runs
+    from shakeout.fuzz.running import runs
     from shakeout.generators.choices import SeededChoices
     from shakeout.generators.network import Recipe, grow
     from shakeout.generators.vocabularies.torch import load_records

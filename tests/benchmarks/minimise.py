@@ -22,11 +22,11 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.faults import FAULTS, Fault, planted
 from tests.faults.entangle import hosted
 
-from shakeout.fuzz.execute import execute
 from shakeout.fuzz.minimise.executors import in_process
 from shakeout.fuzz.minimise.measure import elements
 from shakeout.fuzz.minimise.predicate import NotReproduced
 from shakeout.fuzz.minimise.search import Budget, minimise
+from shakeout.fuzz.running.execute import execute
 from shakeout.targets.shortcuts import ALWAYS, install_exporter
 
 

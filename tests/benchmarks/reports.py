@@ -22,9 +22,9 @@ from typing import Any
 
 from shakeout.corpus import known, regressions
 from shakeout.corpus.case import Case
-from shakeout.fuzz.environment import describe
-from shakeout.fuzz.triage.bisect.command import chosen
-from shakeout.fuzz.triage.reporting.exported import export
+from shakeout.fuzz.bisect.command import chosen
+from shakeout.fuzz.ground.environment import describe
+from shakeout.fuzz.reporting.exported import export
 from shakeout.targets.registry import target
 
 ALONE = "import runpy, sys; sys.modules['shakeout'] = None; runpy.run_path(sys.argv[1], run_name='__main__')"

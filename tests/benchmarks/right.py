@@ -41,9 +41,10 @@ from tests.right.kernels import KERNELS
 from tests.right.runtimes import RUNTIMES
 
 from shakeout.corpus.case import Case
-from shakeout.fuzz import compose, conduct, schedule
-from shakeout.fuzz.config import Config
-from shakeout.fuzz.execute import Shared, execute, related
+from shakeout.fuzz.campaign import schedule
+from shakeout.fuzz.campaign.config import Config
+from shakeout.fuzz.running import compose, leaks
+from shakeout.fuzz.running.execute import Shared, execute, related
 from shakeout.oracles.metamorphic import Derived
 from shakeout.oracles.verdict import Outcome
 
@@ -216,7 +217,7 @@ def measure(names: Sequence[str], cases: int, workers: int, file: Path | None) -
         rows = [json.loads(line) for line in file.read_text().splitlines()]
         rows = [row for row in rows if row["name"] in names and row["seed"] == SEED]
     compose.prepare(lambda text: print(text, flush=True))
-    conduct.look()
+    leaks.look()
     began, done = time.monotonic(), 0
     todo = ranges(rows, names, cases)
     running: dict[Any, Any] = {}

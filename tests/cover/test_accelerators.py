@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from shakeout.corpus import codec
-from shakeout.fuzz import selftest, supervisor
-from shakeout.fuzz.place import Place
-from shakeout.fuzz.supervisor import Crew
+from shakeout.fuzz.campaign import selftest
 from shakeout.fuzz.triage.replaying import Item, replay
+from shakeout.fuzz.workers import pool
+from shakeout.fuzz.workers.place import Place
+from shakeout.fuzz.workers.pool import Crew
 from shakeout.targets.accelerators import HIDDEN, missing
 from shakeout.targets.registry import may_use_accelerator, names
 
@@ -51,7 +52,7 @@ def test_workers_see_an_accelerator_only_where_there_is_a_use_for_it(
 def test_where_one_is_needed_nothing_is_forked_from_a_process_that_used_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(supervisor, "present", lambda: True)
+    monkeypatch.setattr(pool, "present", lambda: True)
     warmed = []
     for targets in (["eager"], ["eager", "disk_store"]):
         crew = Crew(tmp_path / targets[-1], targets, 1)

@@ -19,7 +19,7 @@ from shakeout.corpus.vocabularies import MEMBERS, admission, aten
 from shakeout.corpus.vocabularies import torch as words
 from shakeout.corpus.vocabularies.admission import NotAdmitted, admit
 from shakeout.fuzz import cli
-from shakeout.fuzz.exits import Exit
+from shakeout.fuzz.ground.exits import Exit
 from shakeout.generators.rules.library import library_of_torch
 from shakeout.generators.validity import Unsettled, settle
 from shakeout.targets.registry import source

@@ -19,19 +19,19 @@ from tests.faults.inductor import Compiled, uncached
 from shakeout.corpus import codec, known
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Setting
+from shakeout.fuzz.bisect import command
+from shakeout.fuzz.bisect.facts import Bisection, Culprit, Cures, Fact, Knobs, Note, Releases, Rung
+from shakeout.fuzz.bisect.hooks import Gate, Limit, limited
+from shakeout.fuzz.bisect.inquiry import Inquiry
+from shakeout.fuzz.bisect.kept import Memory, beside, within
+from shakeout.fuzz.bisect.ladders import bisected
+from shakeout.fuzz.bisect.trials import Shown, Trial, in_process, judged
 from shakeout.fuzz.cli import main
-from shakeout.fuzz.exits import Exit
-from shakeout.fuzz.failure import Failure
+from shakeout.fuzz.ground.exits import Exit
+from shakeout.fuzz.ground.failure import Failure
 from shakeout.fuzz.minimise.predicate import NotReproduced
-from shakeout.fuzz.triage.bisect import command
-from shakeout.fuzz.triage.bisect.facts import Bisection, Culprit, Cures, Fact, Knobs, Note, Releases, Rung
-from shakeout.fuzz.triage.bisect.hooks import Gate, Limit, limited
-from shakeout.fuzz.triage.bisect.inquiry import Inquiry
-from shakeout.fuzz.triage.bisect.kept import Memory, beside, within
-from shakeout.fuzz.triage.bisect.ladders import bisected
-from shakeout.fuzz.triage.bisect.trials import Shown, Trial, in_process, judged
-from shakeout.fuzz.triage.reporting import command as reporting
-from shakeout.fuzz.triage.reporting.exported import Exported
+from shakeout.fuzz.reporting import command as reporting
+from shakeout.fuzz.reporting.exported import Exported
 
 WRONG = Failure("inductor", "value", "wrong value")
 BAD, GOOD = Shown("failed", WRONG), Shown("compared")
@@ -449,7 +449,7 @@ def test_a_budget_ends_it_and_is_no_interruption(
         return fake(trials)
 
     crewed(run)
-    monkeypatch.setattr("shakeout.fuzz.attended.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("shakeout.fuzz.ground.progress.time.monotonic", lambda: clock[0])
     rounds = []
     for _ in range(20):
         assert main(["bisect", str(path), "--plain", "--seconds", "25"]) == Exit.OK

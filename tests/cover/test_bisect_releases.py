@@ -13,12 +13,12 @@ import torch
 
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Setting
+from shakeout.fuzz.bisect import environments
+from shakeout.fuzz.bisect.environments import Environment, NotAnEnvironment, Script, searched, verdict_of
+from shakeout.fuzz.bisect.facts import Releases
+from shakeout.fuzz.bisect.kept import within
 from shakeout.fuzz.cli import main
-from shakeout.fuzz.exits import Exit
-from shakeout.fuzz.triage.bisect import environments
-from shakeout.fuzz.triage.bisect.environments import Environment, NotAnEnvironment, Script, searched, verdict_of
-from shakeout.fuzz.triage.bisect.facts import Releases
-from shakeout.fuzz.triage.bisect.kept import within
+from shakeout.fuzz.ground.exits import Exit
 
 ANSWERS = {
     "good": "print('torch 1'); print('no difference'); sys.exit(0)",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from shakeout.fuzz.triage.bisect.search import Certainty, Found, Step, Verdict, first_bad
+from shakeout.fuzz.bisect.search import Certainty, Found, Step, Verdict, first_bad
 
 WORDS: dict[str, Verdict] = {"g": "good", "b": "bad", "s": "skip", "i": "infra"}
 

@@ -20,13 +20,14 @@ from shakeout.corpus.capture import capture, describe_inputs
 from shakeout.corpus.case import Case, Setting, Storage, Values
 from shakeout.corpus.short import short
 from shakeout.fuzz.cli import main
-from shakeout.fuzz.execute import execute, repro
+from shakeout.fuzz.commands.replay import replay_case
 from shakeout.fuzz.minimise import tensors
 from shakeout.fuzz.minimise.edit import as_literal, recorded, shaped
 from shakeout.fuzz.minimise.executors import in_process
 from shakeout.fuzz.minimise.measure import size
 from shakeout.fuzz.minimise.search import Budget, minimise
-from shakeout.fuzz.replay import read_case, replay_case
+from shakeout.fuzz.running.case_file import read_case
+from shakeout.fuzz.running.execute import execute, repro
 from shakeout.generators.inputsets import tensors_of
 from shakeout.generators.values import DTYPES, tensor_of
 

@@ -12,7 +12,7 @@ import pytest
 
 from shakeout.corpus.database import NAME, Database
 from shakeout.fuzz import cli
-from shakeout.fuzz.exits import Exit
+from shakeout.fuzz.ground.exits import Exit
 
 COMMANDS = ["run", "resume", "status", "bugs", "replay", "targets", "operators", "selftest", "doctor"]
 
@@ -280,7 +280,7 @@ def test_our_own_defects_are_marked(capsys: pytest.CaptureFixture, monkeypatch: 
     def broken(directory: Path) -> None:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr("shakeout.fuzz.doctor.checks", broken)
+    monkeypatch.setattr("shakeout.fuzz.commands.doctor.checks", broken)
     status, _, err = run(capsys, "doctor")
     assert status == Exit.INTERNAL
     assert err.startswith("SHAKEOUT-INTERNAL RuntimeError: a defect")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from shakeout.fuzz.config import Config, ConfigError, read, write
+from shakeout.fuzz.campaign.config import Config, ConfigError, read, write
 
 
 def read_text(tmp_path: Path, text: str) -> Config:

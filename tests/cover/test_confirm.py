@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from shakeout.fuzz.confirm import Confirmation, stock_environment
-from shakeout.fuzz.headers import Headers
+from shakeout.fuzz.workers.confirm import Confirmation, stock_environment
+from shakeout.fuzz.workers.headers import Headers
 
 
 def confirmation(tmp_path: Path, text: str, **more) -> Confirmation:
@@ -72,7 +72,7 @@ def test_a_script_without_end_and_its_children_are_killed(tmp_path: Path) -> Non
 
 
 def test_a_script_that_eats_the_memory_is_killed_and_fails(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("shakeout.fuzz.confirm.OWN_BYTES", 0)
+    monkeypatch.setattr("shakeout.fuzz.workers.confirm.OWN_BYTES", 0)
     text = "import time\nkept = b'x' * (200 << 20)\ntime.sleep(600)"
     one = finish(confirmation(tmp_path, text, runs=1, memory=100 << 20))
     assert one.outcomes == ["fails"]

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from shakeout.fuzz import control as module
-from shakeout.fuzz.control import case, control
-from shakeout.fuzz.execute import execute
-from shakeout.fuzz.selftest import NO_FAULT
-from shakeout.fuzz.supervisor import Crew
+from shakeout.fuzz.campaign import sanity as module
+from shakeout.fuzz.campaign.sanity import case, control
+from shakeout.fuzz.campaign.selftest import NO_FAULT
+from shakeout.fuzz.running.execute import execute
+from shakeout.fuzz.workers.pool import Crew
 from shakeout.targets.registry import compilers
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from shakeout.corpus import codec
-from shakeout.fuzz import selftest
-from shakeout.fuzz.jobs import Job, Run
-from shakeout.fuzz.supervisor import Crew, Limits
+from shakeout.fuzz.campaign import selftest
+from shakeout.fuzz.ground.jobs import Job, Run
+from shakeout.fuzz.workers.pool import Crew, Limits
 
 
 def workers(directory: Path) -> list[int]:

@@ -10,7 +10,7 @@ from tests.faults import FAULTS, planted
 
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Setting
-from shakeout.fuzz.execute import execute, repro
+from shakeout.fuzz.running.execute import execute, repro
 
 FAULT = next(fault for fault in FAULTS if fault.target == "aot_eager" and not fault.missed)
 

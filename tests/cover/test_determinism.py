@@ -14,7 +14,7 @@ from shakeout.corpus import script, standalone
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Setting
 from shakeout.corpus.observation import Observation, Raised
-from shakeout.fuzz.execute import execute, repro
+from shakeout.fuzz.running.execute import execute, repro
 from shakeout.oracles import determinism
 from shakeout.oracles.determinism import Determinism
 from shakeout.oracles.difference import AGAIN, POISONED, SECOND

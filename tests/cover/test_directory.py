@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shakeout.fuzz.directory import DirectoryUnusable, explained, locked, next_directory, usage
+from shakeout.fuzz.campaign.campaign_folder import DirectoryUnusable, explained, locked, next_directory, usage
 
 DAY = date(2026, 11, 23)
 

@@ -14,10 +14,10 @@ from tests.faults.graphs import Graph, Site, after, off, some
 
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Mode, Setting
-from shakeout.fuzz import divergence
-from shakeout.fuzz.divergence import MOST_RUNS, beginning, boundary
-from shakeout.fuzz.execute import execute
-from shakeout.fuzz.results import Result
+from shakeout.fuzz.ground import divergence
+from shakeout.fuzz.ground.divergence import MOST_RUNS, beginning, boundary
+from shakeout.fuzz.ground.results import Result
+from shakeout.fuzz.running.execute import execute
 from shakeout.oracles.verdict import Outcome
 from shakeout.targets import shortcuts
 
@@ -170,7 +170,7 @@ def test_whoever_watches_is_told_which_program_runs() -> None:
 @pytest.mark.parametrize("fine", [True, False])
 def test_shown_to_a_person(fine: bool) -> None:
     from shakeout.corpus.rows import Bug
-    from shakeout.fuzz.report import _finding
+    from shakeout.fuzz.reporting.report import _finding
 
     whole = case(chain, numbers(5, 3))
     result = spoiled(whole, [aten.tanh], off(some("all"), 0.25))

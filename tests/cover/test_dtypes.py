@@ -16,8 +16,8 @@ from shakeout.corpus.short import short
 from shakeout.corpus.streams import filled
 from shakeout.fuzz.learning.errors import Errors
 from shakeout.fuzz.learning.maker import case_of
-from shakeout.fuzz.replicas import replica
-from shakeout.fuzz.runs import baseline, exact, observe, poisoned, relaid
+from shakeout.fuzz.running.replicas import replica
+from shakeout.fuzz.running.runs import baseline, exact, observe, poisoned, relaid
 from shakeout.generators.choices import SeededChoices
 from shakeout.generators.definedness import in_range, ordinary
 from shakeout.generators.rules.augment import retyped
@@ -240,7 +240,7 @@ def test_an_error_while_a_call_runs_is_counted_and_told(
 ) -> None:
     from rich.console import Console
 
-    from shakeout.fuzz.jobs import Examine, Learn
+    from shakeout.fuzz.ground.jobs import Examine, Learn
     from shakeout.fuzz.learning import command, maker
     from shakeout.fuzz.learning.gather import gathered
     from shakeout.fuzz.learning.store import Files

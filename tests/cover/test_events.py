@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from shakeout.corpus.rows import Totals
-from shakeout.fuzz import events
+from shakeout.fuzz.ground import events
 
 SAMPLES = [
     events.Started("runs/x", ("inductor",), 2, 300.0, None, 0, versions={"torch": "2.13.0"}),

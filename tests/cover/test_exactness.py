@@ -14,8 +14,8 @@ from shakeout.corpus import script
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Mode, Setting
 from shakeout.corpus.vocabularies import torch as words
-from shakeout.fuzz import runs
-from shakeout.fuzz.execute import execute
+from shakeout.fuzz.running import runs
+from shakeout.fuzz.running.execute import execute
 from shakeout.oracles.exactness import EXACT, candidate, proven
 from shakeout.oracles.verdict import REFERENCE
 
@@ -138,8 +138,9 @@ def test_the_ledger_is_told() -> None:
 
 
 def test_a_campaign_has_its_share_of_cases_that_can_be_exact() -> None:
-    from shakeout.fuzz import compose, schedule
-    from shakeout.fuzz.config import Config
+    from shakeout.fuzz.campaign import schedule
+    from shakeout.fuzz.campaign.config import Config
+    from shakeout.fuzz.running import compose
 
     config = Config(targets=("eager",), seconds=None, seed=3)
     jobs = [job for job in (schedule.job(config, i) for i in range(200)) if compose._exact_turn(job.seed)]

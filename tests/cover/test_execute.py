@@ -13,12 +13,12 @@ from shakeout.corpus import script
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Mode, Setting
 from shakeout.corpus.standalone import differences
-from shakeout.fuzz import replicas, runs
-from shakeout.fuzz.compose import compose
-from shakeout.fuzz.execute import Shared, execute
-from shakeout.fuzz.jobs import Grow
+from shakeout.fuzz.ground.jobs import Grow
 from shakeout.fuzz.minimise.executors import in_process
 from shakeout.fuzz.minimise.search import Budget, minimise
+from shakeout.fuzz.running import replicas, runs
+from shakeout.fuzz.running.compose import compose
+from shakeout.fuzz.running.execute import Shared, execute
 from shakeout.oracles.verdict import Outcome
 from shakeout.targets.planted import FAULTS
 
@@ -139,7 +139,7 @@ def test_the_bits_of_nan_are_nobodys_promise() -> None:
 
 
 def test_replicas_pass_through_eight_bit_floats() -> None:
-    from shakeout.fuzz import runs
+    from shakeout.fuzz.running import runs
 
     made = case(lambda x: (x.to(torch.float8_e4m3fn), x.exp()), torch.ones(64), target="eager")
     (want,), (got,) = runs.observe(script.load(made)).calls, replicas.replica(made, 0).calls

@@ -12,8 +12,8 @@ import torch
 from shakeout.corpus import regressions
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Mode, Setting
-from shakeout.fuzz.compose import _knobs
-from shakeout.fuzz.execute import Shared, execute, repro
+from shakeout.fuzz.running.compose import _knobs
+from shakeout.fuzz.running.execute import Shared, execute, repro
 from shakeout.generators.choices import SeededChoices
 from shakeout.oracles.verdict import Outcome
 from shakeout.targets.export import EXPORT

@@ -16,20 +16,22 @@ from tests import packages
 from shakeout.corpus import support
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Setting
-from shakeout.fuzz import compose as composing
-from shakeout.fuzz import environment, schedule, supervisor
+from shakeout.fuzz.bisect.facts import Culprit, Fact, Note, Rung
+from shakeout.fuzz.bisect.inquiry import Inquiry
+from shakeout.fuzz.bisect.ladders import bisected
+from shakeout.fuzz.bisect.releases import product
+from shakeout.fuzz.bisect.trials import Shown, Trial, in_process
+from shakeout.fuzz.campaign import schedule
 from shakeout.fuzz.cli import main
-from shakeout.fuzz.failure import Failure
-from shakeout.fuzz.jobs import Grow
-from shakeout.fuzz.supervisor import Crew
-from shakeout.fuzz.triage.bisect.facts import Culprit, Fact, Note, Rung
-from shakeout.fuzz.triage.bisect.inquiry import Inquiry
-from shakeout.fuzz.triage.bisect.ladders import bisected
-from shakeout.fuzz.triage.bisect.releases import product
-from shakeout.fuzz.triage.bisect.trials import Shown, Trial, in_process
-from shakeout.fuzz.triage.reporting.draft import Draft, written
-from shakeout.fuzz.triage.reporting.exported import Exported, short_form
-from shakeout.fuzz.triage.reporting.formats import FORMATS, form_of
+from shakeout.fuzz.ground import environment
+from shakeout.fuzz.ground.failure import Failure
+from shakeout.fuzz.ground.jobs import Grow
+from shakeout.fuzz.reporting.draft import Draft, written
+from shakeout.fuzz.reporting.exported import Exported, short_form
+from shakeout.fuzz.reporting.formats import FORMATS, form_of
+from shakeout.fuzz.running import compose as composing
+from shakeout.fuzz.workers import pool
+from shakeout.fuzz.workers.pool import Crew
 from shakeout.targets import registry
 from shakeout.targets.eager import Eager
 from shakeout.targets.registry import compilers, facts_of, hook, may_use_accelerator, names, target
@@ -138,7 +140,7 @@ def test_its_report_goes_to_its_owner(example: Target) -> None:
 def test_it_is_warmed_before_workers_are_forked_though_there_is_an_accelerator(
     example: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervisor, "present", lambda: True)
+    monkeypatch.setattr(pool, "present", lambda: True)
     crew = Crew(tmp_path / "crew", ["example"], 1)
     assert crew.warmed == ("example",)
     crew.stop()
@@ -191,7 +193,9 @@ def test_a_name_of_ours_stays_ours(site: Path) -> None:
 def test_the_supervisor_learns_what_it_needs_without_importing_a_compiler() -> None:
     code = """
 import sys
-from shakeout.fuzz import environment, schedule, supervisor
+from shakeout.fuzz.ground import environment
+from shakeout.fuzz.campaign import schedule
+from shakeout.fuzz.workers import pool
 from shakeout.targets.registry import facts_of, may_use_accelerator, names, target
 schedule.turns((*names(), "some.module:kernel"))
 environment.describe()

@@ -9,7 +9,7 @@ from tests.benchmarks.false_positives import bound, idle
 
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Setting
-from shakeout.fuzz.execute import execute
+from shakeout.fuzz.running.execute import execute
 from shakeout.oracles.verdict import Outcome, Verdict
 
 

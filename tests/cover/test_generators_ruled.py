@@ -12,7 +12,7 @@ import torch
 
 from shakeout.corpus import learnt, script, standalone
 from shakeout.corpus.case import Case, Setting
-from shakeout.fuzz import doctor
+from shakeout.fuzz.commands import doctor
 from shakeout.generators.choices import SeededChoices
 from shakeout.generators.growth import Growth
 from shakeout.generators.habits import Habits

@@ -8,12 +8,12 @@ from tests.faults import FAULTS, planted
 
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Setting
-from shakeout.fuzz.failure import Failure
+from shakeout.fuzz.ground.failure import Failure
+from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.minimise.executors import in_process
 from shakeout.fuzz.minimise.predicate import Outcome
-from shakeout.fuzz.results import Result
-from shakeout.fuzz.triage.growth import SIZES, grown, growth
-from shakeout.fuzz.triage.signature import Signature, signature_of
+from shakeout.fuzz.triage.bug_signature import Signature, signature_of
+from shakeout.fuzz.triage.scaling import SIZES, grown, growth
 from shakeout.fuzz.triage.similar import near
 from shakeout.oracles.verdict import Outcome as VerdictOutcome
 from shakeout.oracles.verdict import Verdict

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shakeout.fuzz.headers import Headers
+from shakeout.fuzz.workers.headers import Headers
 
 
 def build(headers: Headers, name: str = "abc.h.gch", age: float = 0.0) -> Path:
@@ -63,7 +63,7 @@ def test_the_store_holds_only_so_much(tmp_path: Path, monkeypatch: pytest.Monkey
     for age, name in enumerate(("older.gch", "oldest.gch"), 1):
         (tmp_path / "store" / name).write_bytes(b"0" * 1000)
         os.utime(tmp_path / "store" / name, (time.time() - 1000 * age,) * 2)
-    monkeypatch.setattr("shakeout.fuzz.headers.KEEP_BYTES", headers.stored - 1)
+    monkeypatch.setattr("shakeout.fuzz.workers.headers.KEEP_BYTES", headers.stored - 1)
     headers.keep()
     assert sorted(path.name for path in (tmp_path / "store").iterdir()) == ["abc.h.gch", "older.gch"]
 

@@ -9,9 +9,9 @@ import torch
 from shakeout.corpus import script
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import HISTORY, Case, Setting
-from shakeout.fuzz import runs
-from shakeout.fuzz.compose import _knobs
-from shakeout.fuzz.execute import execute, repro
+from shakeout.fuzz.running import runs
+from shakeout.fuzz.running.compose import _knobs
+from shakeout.fuzz.running.execute import execute, repro
 from shakeout.generators.choices import SeededChoices
 from shakeout.oracles.verdict import Outcome
 from shakeout.targets.dynamo import AOT_EAGER, INDUCTOR

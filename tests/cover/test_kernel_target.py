@@ -17,7 +17,7 @@ from shakeout.corpus.declared import find
 from shakeout.corpus.program import Call, Input, InvalidProgram, Program, Ref, TensorType
 from shakeout.corpus.vocabularies import kernel as words
 from shakeout.corpus.vocabularies.torch import UnknownOperator
-from shakeout.fuzz.execute import execute, repro
+from shakeout.fuzz.running.execute import execute, repro
 from shakeout.oracles.verdict import Outcome
 from shakeout.targets.registry import target
 

@@ -11,8 +11,8 @@ import pytest
 from shakeout.corpus import learnt
 from shakeout.corpus.program import Ref, TensorType
 from shakeout.fuzz import cli
-from shakeout.fuzz.exits import Exit
-from shakeout.fuzz.jobs import Examine
+from shakeout.fuzz.ground.exits import Exit
+from shakeout.fuzz.ground.jobs import Examine
 from shakeout.fuzz.learning import crew, listing
 from shakeout.fuzz.learning.gather import gathered
 from shakeout.fuzz.learning.store import Files, read

@@ -5,11 +5,11 @@ import json
 import pytest
 
 from shakeout.corpus.codec import encode, to_json
-from shakeout.fuzz.jobs import Grow
-from shakeout.fuzz.losses import lost
-from shakeout.fuzz.results import Loss
-from shakeout.fuzz.selftest import case
-from shakeout.fuzz.slot import SlotState
+from shakeout.fuzz.campaign.selftest import case
+from shakeout.fuzz.ground.crashes import lost
+from shakeout.fuzz.ground.jobs import Grow
+from shakeout.fuzz.ground.results import Loss
+from shakeout.fuzz.ground.slot import SlotState
 
 CASE = case("abort")
 JOB = Grow(number=4, seed=4, target="planted")

@@ -15,15 +15,15 @@ from shakeout.corpus import codec, script
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Setting
 from shakeout.corpus.observation import Observation
-from shakeout.fuzz import runs
-from shakeout.fuzz.compose import compose
-from shakeout.fuzz.execute import Shared, execute, related
-from shakeout.fuzz.jobs import Grow, Run
-from shakeout.fuzz.makers import GROWER
-from shakeout.fuzz.protocol import Channel
-from shakeout.fuzz.results import Result
-from shakeout.fuzz.slot import Slot
-from shakeout.fuzz.worker import _Worker
+from shakeout.fuzz.ground.jobs import Grow, Run
+from shakeout.fuzz.ground.makers import GROWER
+from shakeout.fuzz.ground.results import Result
+from shakeout.fuzz.ground.slot import Slot
+from shakeout.fuzz.process.worker import _Worker
+from shakeout.fuzz.running import runs
+from shakeout.fuzz.running.compose import compose
+from shakeout.fuzz.running.execute import Shared, execute, related
+from shakeout.fuzz.workers.protocol import Channel
 from shakeout.oracles import metamorphic
 from shakeout.oracles.metamorphic import PARENT, TURN, Derived, Metamorphic, derive
 from shakeout.oracles.relations import RELATIONS
@@ -61,7 +61,7 @@ def judged(derived: Derived, parent: Observation, reference: Observation | None 
     answers = {REFERENCE: reference or runs.observe(script.load(derived.case)), PARENT: parent}
     said = oracle.judge(derived.case, answers)
     if not isinstance(said, Verdict):
-        from shakeout.fuzz.replicas import replica
+        from shakeout.fuzz.running.replicas import replica
 
         answers |= {question: replica(derived.case, question.number) for question in said}
         said = oracle.judge(derived.case, answers)

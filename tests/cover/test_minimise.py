@@ -16,10 +16,11 @@ from shakeout.corpus import codec
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Setting
 from shakeout.corpus.vocabularies import kernel as words
-from shakeout.fuzz import selftest
+from shakeout.fuzz.campaign import selftest
 from shakeout.fuzz.cli import main
-from shakeout.fuzz.exits import Exit
-from shakeout.fuzz.failure import Failure, failure_of
+from shakeout.fuzz.ground.exits import Exit
+from shakeout.fuzz.ground.failure import Failure, failure_of
+from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.minimise import graph, settings, tensors
 from shakeout.fuzz.minimise.command import minimise_command
 from shakeout.fuzz.minimise.edit import invented
@@ -27,7 +28,6 @@ from shakeout.fuzz.minimise.executors import Crewed, in_process
 from shakeout.fuzz.minimise.measure import elements, size
 from shakeout.fuzz.minimise.predicate import MOST_REPETITIONS, NotReproduced, Outcome, Reliability, repetitions
 from shakeout.fuzz.minimise.search import FIRST, Budget, Progress, minimise
-from shakeout.fuzz.results import Result
 from shakeout.generators.choices import SeededChoices
 from shakeout.generators.inputsets import tensors_of
 from shakeout.generators.network import Recipe, grow

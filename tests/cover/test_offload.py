@@ -9,7 +9,7 @@ import torch
 
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Setting
-from shakeout.fuzz.execute import execute, repro
+from shakeout.fuzz.running.execute import execute, repro
 from shakeout.oracles.verdict import Outcome
 from shakeout.targets.offload.disk_store import ALIGNMENT, DiskStore, StoreError, disk_store
 from shakeout.targets.registry import target

@@ -13,8 +13,8 @@ import torch
 
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Mode, Setting
-from shakeout.fuzz.execute import Shared, execute, repro
-from shakeout.fuzz.results import Result
+from shakeout.fuzz.ground.results import Result
+from shakeout.fuzz.running.execute import Shared, execute, repro
 from shakeout.oracles.verdict import Outcome
 from shakeout.targets import onnxruntime as subject
 from shakeout.targets.onnxruntime import ONNXRUNTIME

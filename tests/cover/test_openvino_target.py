@@ -14,7 +14,7 @@ pytest.importorskip("openvino", reason="the target needs openvino")
 
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Mode, Setting
-from shakeout.fuzz.execute import Shared, execute, repro
+from shakeout.fuzz.running.execute import Shared, execute, repro
 from shakeout.oracles.verdict import Outcome
 from shakeout.targets.openvino import OPENVINO
 

@@ -13,7 +13,7 @@ from shakeout.corpus.vocabularies import aten
 from shakeout.corpus.vocabularies import torch as words
 from shakeout.corpus.vocabularies.operator import identify
 from shakeout.corpus.vocabularies.torch_traits import _COUNTERPARTS, NAMES, traits
-from shakeout.fuzz import runs
+from shakeout.fuzz.running import runs
 from shakeout.oracles.exactness import candidate, majorised
 from shakeout.oracles.relations import RELATIONS
 

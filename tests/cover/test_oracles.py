@@ -9,7 +9,7 @@ import torch
 from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View
 from shakeout.corpus.observation import Observation, Raised
 from shakeout.corpus.program import Call, Input, Program, Ref, TensorType
-from shakeout.fuzz.execute import ROUNDS
+from shakeout.fuzz.running.execute import ROUNDS
 from shakeout.oracles import tolerance
 from shakeout.oracles.aliasing import Aliasing
 from shakeout.oracles.difference import Difference

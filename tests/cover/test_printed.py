@@ -10,7 +10,7 @@ import torch
 from shakeout.corpus import script
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Setting
-from shakeout.fuzz import runs
+from shakeout.fuzz.running import runs
 from shakeout.targets import printed, staged
 from shakeout.targets.registry import target
 

@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from shakeout.fuzz.jobs import Candidate, Examine, Grow, Job, Learn, Recall, Run, Script, Trial, job_from_json
-from shakeout.fuzz.protocol import Channel, Control, Disconnected
+from shakeout.fuzz.ground.jobs import Candidate, Examine, Grow, Job, Learn, Recall, Run, Script, Trial, job_from_json
+from shakeout.fuzz.workers.protocol import Channel, Control, Disconnected
 
 
 def test_a_job_survives_the_journey() -> None:
@@ -106,7 +106,7 @@ def test_files_travel_with_their_message() -> None:
 
 
 def test_a_child_dies_with_its_parent() -> None:
-    child = "import os, sys; from shakeout.fuzz.protocol import die_with_parent as d; d(int(sys.argv[1]));"
+    child = "import os, sys; from shakeout.fuzz.workers.protocol import die_with_parent as d; d(int(sys.argv[1]));"
     child += "print('ready', flush=True); import time; time.sleep(60)"
     parent = (
         "import subprocess, sys, os;"
@@ -123,7 +123,7 @@ def test_a_child_dies_with_its_parent() -> None:
 
 
 def test_a_child_whose_parent_is_gone_already_does_not_start() -> None:
-    text = "from shakeout.fuzz.protocol import die_with_parent as d; d(1 << 22); print('alive')"
+    text = "from shakeout.fuzz.workers.protocol import die_with_parent as d; d(1 << 22); print('alive')"
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (1, "")
 

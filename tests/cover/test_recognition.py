@@ -11,19 +11,20 @@ from shakeout.corpus import known, regressions
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Setting
 from shakeout.corpus.database import NAME, Database
-from shakeout.fuzz import config, events
-from shakeout.fuzz.campaign import Campaign
-from shakeout.fuzz.divergence import Divergence
-from shakeout.fuzz.failure import Failure
-from shakeout.fuzz.investigation import Investigation
-from shakeout.fuzz.jobs import Grow, Run
-from shakeout.fuzz.results import Result
-from shakeout.fuzz.seeds import Seeds
-from shakeout.fuzz.tally import counts
+from shakeout.fuzz.campaign import config
+from shakeout.fuzz.campaign.campaign import Campaign
+from shakeout.fuzz.campaign.investigation import Investigation
+from shakeout.fuzz.campaign.seeds import Seeds
+from shakeout.fuzz.ground import events
+from shakeout.fuzz.ground.counts import counts
+from shakeout.fuzz.ground.divergence import Divergence
+from shakeout.fuzz.ground.failure import Failure
+from shakeout.fuzz.ground.jobs import Grow, Run
+from shakeout.fuzz.ground.results import Result
+from shakeout.fuzz.process.worker import _avoided
 from shakeout.fuzz.triage import recognition
 from shakeout.fuzz.triage.recognition import Remembered, contained, expected, recognised
 from shakeout.fuzz.triage.subprogram import needs, occurrences, reaches
-from shakeout.fuzz.worker import _avoided
 from shakeout.oracles.verdict import Outcome, Verdict
 
 X = torch.tensor([1.0, 2.0])

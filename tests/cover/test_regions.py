@@ -27,10 +27,10 @@ from shakeout.corpus.program import (
 from shakeout.corpus.short import short
 from shakeout.corpus.vocabularies import torch as words
 from shakeout.corpus.vocabularies.structured import within
-from shakeout.fuzz import runs
-from shakeout.fuzz.execute import execute, repro
 from shakeout.fuzz.minimise import nested
 from shakeout.fuzz.minimise.measure import size
+from shakeout.fuzz.running import runs
+from shakeout.fuzz.running.execute import execute, repro
 from shakeout.fuzz.triage.subprogram import occurrences
 from shakeout.generators.inputsets import tensors_of
 from shakeout.generators.rules.observed import taken

@@ -8,10 +8,10 @@ import pytest
 from shakeout.corpus import script
 from shakeout.corpus.codec import MalformedCase
 from shakeout.corpus.regressions import Regression, load, load_all
-from shakeout.fuzz.environment import describe
-from shakeout.fuzz.execute import execute
-from shakeout.fuzz.failure import failure_of
-from shakeout.fuzz.triage import pages
+from shakeout.fuzz.ground.environment import describe
+from shakeout.fuzz.ground.failure import failure_of
+from shakeout.fuzz.reporting import pages
+from shakeout.fuzz.running.execute import execute
 
 REGRESSIONS = load_all()
 DOCS = Path(__file__).parents[2] / "docs"
@@ -58,7 +58,7 @@ def test_pages_are_those_that_the_command_writes(tmp_path: Path) -> None:
     assert pages.main([str(folder)]) == 0
     written = {path.name: path.read_text() for path in folder.glob("*.md")}
     there = {path.name: path.read_text() for path in (DOCS / "bugs").glob("*.md")}
-    assert there == written, "python -m shakeout.fuzz.triage.pages docs/bugs"
+    assert there == written, "python -m shakeout.fuzz.reporting.pages docs/bugs"
     assert pages.main([]) == 2
 
 

@@ -9,11 +9,12 @@ from rich.console import Console
 
 from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View
 from shakeout.corpus.program import Call, Input, Program, Ref, TensorType
-from shakeout.fuzz import fresh, selftest
+from shakeout.fuzz.campaign import selftest
 from shakeout.fuzz.cli import main
-from shakeout.fuzz.execute import execute
-from shakeout.fuzz.exits import Exit
+from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.minimise.command import minimise_command
+from shakeout.fuzz.running import fresh
+from shakeout.fuzz.running.execute import execute
 
 MODULE = "shakeout_test_replay"
 TEXT = """import torch

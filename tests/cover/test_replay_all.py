@@ -9,11 +9,11 @@ import pytest
 
 from shakeout.corpus.database import NAME, Database
 from shakeout.corpus.minimals import Minimal
-from shakeout.fuzz import selftest
+from shakeout.fuzz.campaign import selftest
 from shakeout.fuzz.cli import main
-from shakeout.fuzz.exits import Exit
-from shakeout.fuzz.failure import Failure
-from shakeout.fuzz.results import Result
+from shakeout.fuzz.ground.exits import Exit
+from shakeout.fuzz.ground.failure import Failure
+from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.triage import replaying
 from shakeout.fuzz.triage.replaying import Item, Row
 from shakeout.oracles.verdict import Outcome, Verdict
@@ -123,9 +123,9 @@ def test_a_bug_that_was_fixed_and_fails_again_begins_its_second_life(
 
 
 def test_a_fixed_bug_that_a_campaign_finds_again_is_new(directory: Path) -> None:
-    from shakeout.fuzz import events
-    from shakeout.fuzz.investigation import Investigation
-    from shakeout.fuzz.jobs import Grow
+    from shakeout.fuzz.campaign.investigation import Investigation
+    from shakeout.fuzz.ground import events
+    from shakeout.fuzz.ground.jobs import Grow
 
     told: list[events.Event] = []
     case = replace(selftest.case("wrong value"), program=replace(selftest.case("wrong value").program, returns=(2,)))

@@ -5,7 +5,7 @@ from pathlib import Path
 from shakeout.corpus import codec
 from shakeout.corpus.case import Case, InputSet, Setting, Storage, ValueKind, Values, View
 from shakeout.corpus.program import Call, Input, Program, Ref, TensorType
-from shakeout.fuzz.report import ordinary
+from shakeout.fuzz.reporting.report import ordinary
 
 
 def case(dtype: str = "float32", kind: ValueKind = "integers", **setting) -> Case:
@@ -23,7 +23,7 @@ def test_what_is_ordinary() -> None:
 
 
 def test_stored_cases_are_read_back(tmp_path: Path) -> None:
-    from shakeout.fuzz.replay import read_case
+    from shakeout.fuzz.running.case_file import read_case
 
     path = tmp_path / "case.json"
     path.write_text(codec.encode(case()))

@@ -15,14 +15,14 @@ from shakeout.corpus import known
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Setting
 from shakeout.corpus.database import NAME, Database
+from shakeout.fuzz.bisect.facts import Bisection, Culprit, Releases
 from shakeout.fuzz.cli import main
-from shakeout.fuzz.exits import Exit
-from shakeout.fuzz.results import Result
-from shakeout.fuzz.triage.bisect.facts import Bisection, Culprit, Releases
-from shakeout.fuzz.triage.reporting import command
-from shakeout.fuzz.triage.reporting.draft import Draft, written
-from shakeout.fuzz.triage.reporting.exported import Exported, short_form
-from shakeout.fuzz.triage.reporting.formats import FORMATS
+from shakeout.fuzz.ground.exits import Exit
+from shakeout.fuzz.ground.results import Result
+from shakeout.fuzz.reporting import command
+from shakeout.fuzz.reporting.draft import Draft, written
+from shakeout.fuzz.reporting.exported import Exported, short_form
+from shakeout.fuzz.reporting.formats import FORMATS
 from shakeout.oracles.vendor import Points
 from shakeout.oracles.verdict import Outcome, Verdict
 

@@ -15,10 +15,10 @@ from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View,
 from shakeout.corpus.declared import find
 from shakeout.corpus.program import Arg, Call, Input, Program, Ref, TensorType
 from shakeout.corpus.vocabularies import kernel as words
-from shakeout.fuzz import runs
-from shakeout.fuzz.execute import execute
-from shakeout.fuzz.replicas import replica
-from shakeout.fuzz.results import Result
+from shakeout.fuzz.ground.results import Result
+from shakeout.fuzz.running import runs
+from shakeout.fuzz.running.execute import execute
+from shakeout.fuzz.running.replicas import replica
 from shakeout.oracles import tolerance
 from shakeout.oracles.verdict import Outcome
 from shakeout.targets.registry import target

@@ -12,17 +12,17 @@ from rich.console import Console
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import SANITIZE, Case, Setting
 from shakeout.corpus.database import NAME, Database
-from shakeout.fuzz import supervisor
+from shakeout.fuzz.bisect import trials as parts
 from shakeout.fuzz.cli import main
-from shakeout.fuzz.compose import _knobs
-from shakeout.fuzz.execute import execute
-from shakeout.fuzz.exits import Exit
+from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.minimise import executors as candidates
 from shakeout.fuzz.minimise.search import Budget
-from shakeout.fuzz.nursery import Nursery, ZygoteBroken
-from shakeout.fuzz.triage.bisect import trials as parts
+from shakeout.fuzz.running.compose import _knobs
+from shakeout.fuzz.running.execute import execute
 from shakeout.fuzz.triage.minimising import minimise_all
 from shakeout.fuzz.triage.replaying import Item, replay
+from shakeout.fuzz.workers import pool
+from shakeout.fuzz.workers.nursery import Nursery, ZygoteBroken
 from shakeout.generators.choices import SeededChoices
 from shakeout.targets.dynamo import INDUCTOR
 from shakeout.targets.sanitizers import process_environment, runtime, sanitized, told
@@ -92,7 +92,7 @@ def given(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
         def start(self, stop: object, slow: object) -> None:
             raise ZygoteBroken("not in this test")
 
-    monkeypatch.setattr(supervisor, "Nursery", Unstarted)
+    monkeypatch.setattr(pool, "Nursery", Unstarted)
     return found
 
 

@@ -2,8 +2,8 @@
 
 from collections import Counter
 
-from shakeout.fuzz import schedule
-from shakeout.fuzz.config import Config
+from shakeout.fuzz.campaign import schedule
+from shakeout.fuzz.campaign.config import Config
 
 
 def config(**more) -> Config:

@@ -12,7 +12,7 @@ import torch
 from shakeout.corpus import script
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Mode, Setting
-from shakeout.fuzz.execute import repro
+from shakeout.fuzz.running.execute import repro
 
 
 def case(function: Callable, *inputs: torch.Tensor, target: str = "eager", mode: Mode = "inference", **knobs) -> Case:

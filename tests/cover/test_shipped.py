@@ -10,10 +10,10 @@ from shakeout.corpus import known, regressions
 from shakeout.corpus.case import Setting
 from shakeout.corpus.codec import MalformedCase
 from shakeout.corpus.evidence import Evidence
-from shakeout.fuzz.exits import Exit
+from shakeout.fuzz.bisect import trials
+from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.minimise import executors
-from shakeout.fuzz.triage import shipped
-from shakeout.fuzz.triage.bisect import trials
+from shakeout.fuzz.reporting import shipped
 
 EVIDENCE = Evidence({"torch": "2.13.0"}, "5 of 5", True, "short", ("stage aot_eager; confidence 1.00",))
 BUGS: tuple[shipped.Bug, ...] = (*known.load_all(), *regressions.load_all())
@@ -54,7 +54,7 @@ def test_a_name_that_does_not_ship_is_told(capsys: pytest.CaptureFixture[str]) -
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.id)
 def test_what_ships_is_minimal_was_bisected_and_has_a_script(bug: shipped.Bug) -> None:
-    assert bug.evidence is not None, "python -m shakeout.fuzz.triage.shipped looks at it"
+    assert bug.evidence is not None, "python -m shakeout.fuzz.reporting.shipped looks at it"
     assert bug.evidence.minimal
     assert bug.evidence.script != "none"
     assert bug.evidence.bisection

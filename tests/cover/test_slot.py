@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shakeout.fuzz.slot import SIZE, Slot, Watch, read
+from shakeout.fuzz.ground.slot import SIZE, Slot, Watch, read
 
 
 def test_a_job_from_start_to_end(tmp_path: Path) -> None:

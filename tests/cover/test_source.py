@@ -9,8 +9,8 @@ import pytest
 
 from shakeout.corpus import regressions, source, standalone
 from shakeout.corpus.case import Setting
-from shakeout.fuzz.replay import render
-from shakeout.fuzz.triage.reporting.exported import short_form
+from shakeout.fuzz.reporting.exported import short_form
+from shakeout.fuzz.running.case_file import render
 from shakeout.targets import history, onnx_staged, openvino_staged, sanitizers, staged, tvm_staged
 from shakeout.targets.registry import target
 

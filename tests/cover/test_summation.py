@@ -12,9 +12,9 @@ from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Setting
 from shakeout.corpus.program import Call, Ref
 from shakeout.corpus.vocabularies import torch as words
-from shakeout.fuzz import replicas, runs
-from shakeout.fuzz.execute import execute
-from shakeout.fuzz.results import Result
+from shakeout.fuzz.ground.results import Result
+from shakeout.fuzz.running import replicas, runs
+from shakeout.fuzz.running.execute import execute
 from shakeout.oracles import summation
 from shakeout.oracles.verdict import Outcome
 

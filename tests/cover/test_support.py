@@ -8,8 +8,8 @@ import pytest
 from shakeout.corpus import support
 from shakeout.corpus.rows import LedgerRow
 from shakeout.corpus.support import Support
-from shakeout.fuzz import compose as composing
-from shakeout.fuzz.jobs import Grow
+from shakeout.fuzz.ground.jobs import Grow
+from shakeout.fuzz.running import compose as composing
 
 
 def test_a_measured_table_is_read_back(tmp_path: Path) -> None:

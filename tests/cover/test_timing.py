@@ -1,6 +1,6 @@
 """The derived time limit."""
 
-from shakeout.fuzz.timing import ENOUGH, FIRST, LEAST, WINDOW, TimeLimits
+from shakeout.fuzz.workers.timing import ENOUGH, FIRST, LEAST, WINDOW, TimeLimits
 
 
 def test_before_enough_is_known() -> None:

@@ -7,9 +7,9 @@ import pytest
 
 from shakeout.corpus.program import Call, Input, Program, Ref, Slice, TensorType
 from shakeout.fuzz import cli
-from shakeout.fuzz.exits import Exit
+from shakeout.fuzz.campaign.traces import MOST_OF_OPERATOR, NAME, TraceLog, read_traces
+from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.learning.store import MOST_SEEN, Files
-from shakeout.fuzz.traces import MOST_OF_OPERATOR, NAME, TraceLog, read_traces
 from shakeout.generators.rules.execution import executed
 from shakeout.generators.rules.observed import observed_call, taken
 from shakeout.generators.rules.trace import Trace

@@ -16,15 +16,15 @@ from shakeout.corpus.minimals import Minimal
 from shakeout.corpus.observation import raised
 from shakeout.corpus.vocabularies import vocabulary
 from shakeout.corpus.vocabularies.torch import family
-from shakeout.fuzz import selftest
+from shakeout.fuzz.campaign import selftest
 from shakeout.fuzz.cli import main
-from shakeout.fuzz.exits import Exit
+from shakeout.fuzz.ground.exits import Exit
+from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.minimise.executors import in_process
 from shakeout.fuzz.minimise.search import Budget
-from shakeout.fuzz.results import Result
 from shakeout.fuzz.triage import minimising
+from shakeout.fuzz.triage.bug_signature import Signature, dtype_class, signature_of, stripped
 from shakeout.fuzz.triage.minimising import minimise_all, wanted
-from shakeout.fuzz.triage.signature import Signature, dtype_class, signature_of, stripped
 from shakeout.fuzz.triage.similar import near, suggestions
 from shakeout.oracles.verdict import Outcome, Verdict
 
@@ -194,7 +194,7 @@ def add(database: Database, case: Case, result: Result, signature: str, state: s
 
 
 def planted(fault: str) -> tuple[Case, Result]:
-    from shakeout.fuzz.execute import execute
+    from shakeout.fuzz.running.execute import execute
 
     case = selftest.case(fault)
     return case, execute(case)

@@ -14,7 +14,7 @@ pytest.importorskip("tvm", reason="the target needs apache-tvm")
 
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Mode, Setting
-from shakeout.fuzz.execute import Shared, execute, repro
+from shakeout.fuzz.running.execute import Shared, execute, repro
 from shakeout.oracles.verdict import Outcome
 from shakeout.targets.tvm import TVM
 

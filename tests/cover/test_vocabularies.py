@@ -15,14 +15,14 @@ from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View,
 from shakeout.corpus.edit import live
 from shakeout.corpus.program import Call, Input, InvalidProgram, Program, Ref, TensorType
 from shakeout.corpus.vocabularies import _BUILT_IN, MEMBERS, Vocabulary, vocabulary
-from shakeout.fuzz import replicas, runs
-from shakeout.fuzz.jobs import Grow
-from shakeout.fuzz.losses import lost
+from shakeout.fuzz.ground.crashes import lost
+from shakeout.fuzz.ground.jobs import Grow
+from shakeout.fuzz.ground.results import Loss, Result
+from shakeout.fuzz.ground.slot import SlotState
 from shakeout.fuzz.minimise import graph
 from shakeout.fuzz.minimise.measure import size
-from shakeout.fuzz.results import Loss, Result
-from shakeout.fuzz.slot import SlotState
-from shakeout.fuzz.triage.signature import signature_of
+from shakeout.fuzz.running import replicas, runs
+from shakeout.fuzz.triage.bug_signature import signature_of
 from shakeout.generators.validity import Unsettled, settle
 from shakeout.oracles import vendor
 from shakeout.oracles.exactness import candidate

@@ -6,7 +6,7 @@ import torch
 
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Setting
-from shakeout.fuzz.worker import _Kept
+from shakeout.fuzz.process.worker import _Kept
 
 
 def case_of(function: object = torch.sin, mode: str = "inference", **knobs: object) -> Case:

@@ -12,7 +12,7 @@ import pytest
 
 from shakeout.corpus.interpreter import installed
 from shakeout.corpus.known import DIRECTORY
-from shakeout.fuzz.exits import Exit
+from shakeout.fuzz.ground.exits import Exit
 
 #: As the console script does it: without the working directory on ``sys.path``.
 SCRIPT = ["-P", "-c", "import sys; from shakeout.fuzz.cli import main; sys.exit(main())"]

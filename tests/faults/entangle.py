@@ -9,7 +9,7 @@ from tests.faults import Fault, planted
 from shakeout.corpus.case import Case, InputSet
 from shakeout.corpus.program import Arg, Program, Ref, mapped
 from shakeout.corpus.support import declined
-from shakeout.fuzz.execute import execute
+from shakeout.fuzz.running.execute import execute
 from shakeout.generators.choices import SeededChoices
 from shakeout.generators.network import Recipe, grow
 from shakeout.generators.vocabularies.torch import load_records

@@ -4,8 +4,8 @@ import pytest
 from tests.faults import FAULTS, Fault, listening, planted
 from tests.faults.fault import GROUPS
 
-from shakeout.fuzz.execute import execute
-from shakeout.fuzz.results import Result
+from shakeout.fuzz.ground.results import Result
+from shakeout.fuzz.running.execute import execute
 from shakeout.oracles.verdict import Outcome
 from shakeout.targets.registry import target
 

@@ -8,10 +8,10 @@ from tests.faults.fault import inputs, numbers
 from tests.faults.graphs import Graph, instead
 
 from shakeout.corpus import script
-from shakeout.fuzz.execute import execute
 from shakeout.fuzz.minimise.executors import in_process
 from shakeout.fuzz.minimise.measure import elements
 from shakeout.fuzz.minimise.search import Budget, minimise
+from shakeout.fuzz.running.execute import execute
 
 #: Faults of each group that are shrunk here, as many as make thirty; tests/benchmarks/minimise.py measures all of them.
 PER_GROUP = 2

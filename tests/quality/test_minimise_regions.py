@@ -11,9 +11,9 @@ from tests.regions import FLAG, TWO, block, call, fed
 from shakeout.corpus import script
 from shakeout.corpus.case import Case
 from shakeout.corpus.program import Call, Input, Program, Ref, Region
-from shakeout.fuzz.execute import execute
 from shakeout.fuzz.minimise.executors import in_process
 from shakeout.fuzz.minimise.search import Budget, Minimised, minimise
+from shakeout.fuzz.running.execute import execute
 
 
 def wrong_difference(*, inside: bool) -> Fault:

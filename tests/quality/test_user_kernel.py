@@ -12,10 +12,10 @@ import pytest
 
 from shakeout.corpus.case import Case
 from shakeout.corpus.declared import find
-from shakeout.fuzz.compose import compose
-from shakeout.fuzz.execute import execute, repro
-from shakeout.fuzz.jobs import Grow
-from shakeout.fuzz.schedule import seed_of
+from shakeout.fuzz.campaign.schedule import seed_of
+from shakeout.fuzz.ground.jobs import Grow
+from shakeout.fuzz.running.compose import compose
+from shakeout.fuzz.running.execute import execute, repro
 from shakeout.generators.vocabularies.kernel import NothingKnown, kernel_vocabulary
 from shakeout.targets.registry import target
 
@@ -202,7 +202,7 @@ def test_a_kernel_that_nothing_is_known_about_is_told(name: str, words: str) -> 
 
 
 def test_records_are_cut_down_to_the_signature() -> None:
-    from shakeout.fuzz import compose as composing
+    from shakeout.fuzz.running import compose as composing
 
     composing.prepare(lambda text: None)
     vocabulary = kernel_vocabulary(f"{MODULE}:my_conv2d", composing._loaded[0])

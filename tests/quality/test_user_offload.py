@@ -12,10 +12,10 @@ import pytest
 
 from shakeout.corpus.case import Case
 from shakeout.corpus.declared import find
-from shakeout.fuzz.compose import compose
-from shakeout.fuzz.execute import execute, repro
-from shakeout.fuzz.jobs import Grow
-from shakeout.fuzz.schedule import seed_of
+from shakeout.fuzz.campaign.schedule import seed_of
+from shakeout.fuzz.ground.jobs import Grow
+from shakeout.fuzz.running.compose import compose
+from shakeout.fuzz.running.execute import execute, repro
 from shakeout.targets.registry import target
 
 pytestmark = [pytest.mark.quality, pytest.mark.filterwarnings("ignore::UserWarning")]  # torch about odd arguments

@@ -49,7 +49,7 @@ def outcome(path: Path) -> str:
     """What a file comes to: how it is refused, or what became of it."""
     from shakeout.corpus import script, standalone
     from shakeout.corpus.codec import MalformedCase
-    from shakeout.fuzz.replay import read_case, render
+    from shakeout.fuzz.running.case_file import read_case, render
     from shakeout.targets.target import UnknownTarget
 
     try:

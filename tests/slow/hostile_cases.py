@@ -12,9 +12,9 @@ import time
 from dataclasses import replace
 
 from shakeout.corpus.case import Case, Knob, KnobSpace, Setting
-from shakeout.fuzz.jobs import Grow
-from shakeout.fuzz.makers import Made
-from shakeout.fuzz.selftest import case
+from shakeout.fuzz.campaign.selftest import case
+from shakeout.fuzz.ground.jobs import Grow
+from shakeout.fuzz.ground.makers import Made
 from shakeout.oracles import metamorphic
 from shakeout.targets import registry
 from shakeout.targets.eager import DECLINES_NOTHING

@@ -3,9 +3,9 @@
 import pytest
 
 from shakeout.corpus import known
+from shakeout.fuzz.bisect.inquiry import Inquiry
+from shakeout.fuzz.bisect.trials import in_process
 from shakeout.fuzz.minimise.predicate import NotReproduced
-from shakeout.fuzz.triage.bisect.inquiry import Inquiry
-from shakeout.fuzz.triage.bisect.trials import in_process
 from shakeout.targets.registry import target
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from shakeout.corpus.database import Database
-from shakeout.fuzz import events
-from shakeout.fuzz.campaign import Campaign
-from shakeout.fuzz.config import Config
+from shakeout.fuzz.campaign.campaign import Campaign
+from shakeout.fuzz.campaign.config import Config
+from shakeout.fuzz.ground import events
 from shakeout.targets.registry import compilers
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
@@ -21,7 +21,7 @@ STAGES = {
 
 
 def test_compilers_that_work_in_stages_take_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shakeout.fuzz.investigation.TRIED", 0)
+    monkeypatch.setattr("shakeout.fuzz.campaign.investigation.TRIED", 0)
     wanted = tuple(name for name in compilers() if name in STAGES)
     config = Config(targets=wanted, seconds=None, cases=10 * len(wanted), workers=2, settings=3, operators=1)
     told: list[events.Event] = []

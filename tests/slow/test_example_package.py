@@ -16,7 +16,7 @@ from tests.packages import EXAMPLE
 
 from shakeout.corpus import codec
 from shakeout.corpus.case import Setting
-from shakeout.fuzz.selftest import case as small
+from shakeout.fuzz.campaign.selftest import case as small
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
@@ -44,7 +44,7 @@ Path("own.json").write_text(case.text)
 CONFORMS = """
 import shakeout
 from example_stack.oracle import SIGNED_ZERO
-from shakeout.fuzz.replay import read_case
+from shakeout.fuzz.running.case_file import read_case
 from pathlib import Path
 shakeout.testing.check_target("example")
 shakeout.testing.check_oracle(SIGNED_ZERO)

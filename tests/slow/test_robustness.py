@@ -16,11 +16,11 @@ import pytest
 
 from shakeout.corpus.codec import decode
 from shakeout.corpus.database import Database, MalformedDatabase, NewerDatabase, UnusableDatabase
-from shakeout.fuzz import events
-from shakeout.fuzz.campaign import Campaign, DirectoryUnusable, SelfTestFailed
-from shakeout.fuzz.config import Config
-from shakeout.fuzz.makers import GROWER
-from shakeout.fuzz.nursery import ZygoteBroken
+from shakeout.fuzz.campaign.campaign import Campaign, DirectoryUnusable, SelfTestFailed
+from shakeout.fuzz.campaign.config import Config
+from shakeout.fuzz.ground import events
+from shakeout.fuzz.ground.makers import GROWER
+from shakeout.fuzz.workers.nursery import ZygoteBroken
 from shakeout.targets import registry
 
 pytestmark = pytest.mark.slow
@@ -40,13 +40,13 @@ def _environment(monkeypatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def no_selftest(monkeypatch) -> None:
-    monkeypatch.setattr("shakeout.fuzz.campaign.selftest", lambda crew, tell, stop: [])
+    monkeypatch.setattr("shakeout.fuzz.campaign.campaign.selftest", lambda crew, tell, stop: [])
 
 
 @pytest.fixture
 def untried(monkeypatch) -> None:
     """Findings are stored and not tried again."""
-    monkeypatch.setattr("shakeout.fuzz.investigation.TRIED", 0)
+    monkeypatch.setattr("shakeout.fuzz.campaign.investigation.TRIED", 0)
 
 
 class Fuzzing:
@@ -348,8 +348,8 @@ RUN = """
 import json, sys
 from pathlib import Path
 import hostile_cases
-from shakeout.fuzz import campaign, investigation
-from shakeout.fuzz.config import Config
+from shakeout.fuzz.campaign import campaign, investigation
+from shakeout.fuzz.campaign.config import Config
 campaign.selftest = lambda crew, tell, stop: []
 investigation.TRIED = 0
 def tell(event):
@@ -476,7 +476,7 @@ def test_the_selftest_sees_all_eight_and_a_quiet_one(tmp_path: Path, monkeypatch
 
 def test_a_blind_oracle_stops_the_campaign(tmp_path: Path, monkeypatch) -> None:
     # As if the oracle of crashes were expected to see a wrong value, and did not.
-    monkeypatch.setattr("shakeout.fuzz.selftest.FAULTS", {"wrong value": "crash", "abort": "crash"})
+    monkeypatch.setattr("shakeout.fuzz.campaign.selftest.FAULTS", {"wrong value": "crash", "abort": "crash"})
     fuzzing = Fuzzing(tmp_path / "run", monkeypatch, cases=1)
     with pytest.raises(SelfTestFailed, match="missed: wrong value; the campaign would miss bugs"):
         fuzzing.run()

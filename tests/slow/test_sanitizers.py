@@ -9,7 +9,7 @@ import torch
 
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import SANITIZE, Setting
-from shakeout.fuzz.execute import repro
+from shakeout.fuzz.running.execute import repro
 from shakeout.targets.sanitizers import runtime
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from shakeout.fuzz.jobs import Grow
-from shakeout.fuzz.results import Answer
-from shakeout.fuzz.supervisor import Crew, Limits
+from shakeout.fuzz.ground.jobs import Grow
+from shakeout.fuzz.ground.results import Answer
+from shakeout.fuzz.workers.pool import Crew, Limits
 from shakeout.targets.shortcuts import SHORTCUTS, environment
 
 ROOT = Path(__file__).parents[2]

@@ -8,10 +8,10 @@ from rich.console import Console
 
 from shakeout.corpus.case import Setting
 from shakeout.corpus.database import NAME, Database
-from shakeout.fuzz import selftest
-from shakeout.fuzz.environment import describe
-from shakeout.fuzz.exits import Exit
-from shakeout.fuzz.failure import Failure
+from shakeout.fuzz.campaign import selftest
+from shakeout.fuzz.ground.environment import describe
+from shakeout.fuzz.ground.exits import Exit
+from shakeout.fuzz.ground.failure import Failure
 from shakeout.fuzz.minimise.search import Budget
 from shakeout.fuzz.triage.minimising import minimise_all
 from shakeout.fuzz.triage.replaying import Item, replay, shipped

@@ -1,0 +1,248 @@
+"""``shakeout bisect``: finds the case, shows what is found out fact by fact, and keeps it beside the finding."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shakeout.corpus.case import Case
+from shakeout.fuzz.bisect.facts import Bisection, Fact, Releases
+from shakeout.fuzz.bisect.inquiry import Inquiry
+from shakeout.fuzz.bisect.kept import Kept, Memory, beside, within
+from shakeout.fuzz.bisect.ladders import bisected
+from shakeout.fuzz.bisect.trials import Crewed
+from shakeout.fuzz.ground.environment import describe
+from shakeout.fuzz.ground.exits import Exit
+from shakeout.fuzz.ground.failure import Failure, failure_of
+from shakeout.fuzz.ground.finding_folder import CASE, RESULT, read_result
+from shakeout.fuzz.ground.progress import Line, Stop, interruptible
+from shakeout.fuzz.minimise.predicate import NotReproduced
+from shakeout.fuzz.running.case_file import read_case
+from shakeout.fuzz.workers.nursery import Interrupted
+from shakeout.targets.registry import facts_of
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["MINIMISED", "Job", "bisect_command", "chosen"]
+
+#: The smallest case that is known of a finding.
+MINIMISED = "case.min.json"
+
+
+@dataclass(slots=True)
+class Job:
+    """What is bisected.
+
+    Attributes:
+        file: of the case.
+        case: the case.
+        folder: of the finding; None for a lone case.
+        wanted: the failure that the finding tells; None for what the case shows.
+    """
+
+    file: Path
+    case: Case
+    folder: Path | None = None
+    wanted: Failure | None = None
+
+    @property
+    def kept(self) -> Kept:
+        """Where the answer is kept."""
+        return within(self.folder) if self.folder is not None else beside(self.file, self.case.id)
+
+    def known(self) -> Bisection | None:
+        """What is known of it: of a finding also where it was found of a larger case of it."""
+        found = self.kept.read()
+        return found if found is not None and (self.folder is not None or found.case == self.case.id) else None
+
+
+def chosen(path: Path) -> Job:
+    """What a path means: of a finding's folder the minimised case, if there is one. A file in such a folder is of the
+    finding as well.
+
+    Raises:
+        MalformedCase: the file holds no case.
+    """
+    if path.is_dir():
+        folder, small = path, path / MINIMISED
+        file = small if small.exists() else path / CASE
+    else:
+        folder, file = path.parent, path
+        if path.name not in (CASE, MINIMISED) or not (folder / RESULT).exists():
+            return Job(path, read_case(path, None))
+    shown = read_result(folder)
+    return Job(file, read_case(file, None), folder, None if shown is None else failure_of(shown))
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What is known so far."""
+
+    job: Job
+    began: float = field(default_factory=time.monotonic)
+    facts: list[Fact] = field(default_factory=list)
+    inquiry: Inquiry | None = None
+    before: Bisection | None = None
+    releases: Releases | None = None
+    unkept: str = ""
+
+    def bisection(self, *, complete: bool) -> Bisection:
+        """All of it, with what releases said before: they were not asked again."""
+        asked, before = self.inquiry, self.before
+        facts: Sequence[Fact] = self.facts
+        if before is not None and not complete:
+            # What is only told once more must not take the place of all that is known.
+            facts = max(facts, [fact for fact in before.facts if not isinstance(fact, Releases)], key=len)
+        return Bisection(
+            case=self.job.case.id,
+            target=self.job.case.setting.target,
+            failure=str(asked.wanted) if asked else "",
+            reliability=str(asked.reliability) if asked else "",
+            facts=(*facts, *([self.releases] if self.releases is not None else [])),
+            packages=_packages(self.job.case),
+            trials=asked.trials if asked else 0,
+            seconds=round((before.seconds if before is not None else 0.0) + time.monotonic() - self.began, 1),
+            complete=complete,
+        )
+
+    def keep(self, *, complete: bool = False) -> Bisection:
+        """Store it, if that can be, and give it."""
+        bisection = self.bisection(complete=complete)
+        try:
+            self.job.kept.write(bisection, self.inquiry.memory() if self.inquiry is not None else None)
+        except OSError as error:
+            self.unkept = str(error)
+        return bisection
+
+
+def _packages(case: Case) -> tuple[tuple[str, str], ...]:
+    """Versions of what is bisected."""
+    versions = describe()["packages"]
+    names = dict.fromkeys(("torch", *facts_of(case.setting.target).packages))
+    return tuple((one, versions[one]) for one in names if one in versions)
+
+
+def _remembered(job: Job) -> tuple[Bisection, Memory] | None:
+    """What an earlier bisection of the same case on the same versions has left."""
+    before, memory = job.kept.read(), job.kept.memory()
+    if before is None or memory is None or before.case != job.case.id or before.packages != _packages(job.case):
+        return None
+    return (before, memory) if job.wanted in (None, memory.wanted) else None
+
+
+def bisect_command(
+    job: Job,
+    *,
+    workers: int,
+    memory: int,
+    plain: bool,
+    as_json: bool,
+    console: Console,
+    seconds: float | None = None,
+    again: bool = False,
+) -> int:
+    """Bisect one case, with progress; Ctrl-C, SIGTERM or the budget ends it with what is known so far.
+
+    Each fact is stored as it is found, with the answers that it rests on; another bisection goes on from there.
+
+    Args:
+        job: what is bisected.
+        workers: that run it.
+        memory: bytes that a run may take.
+        plain: lines instead of a live display.
+        as_json: the answer as JSON, on standard output.
+        console: where progress and answer are shown.
+        seconds: of search, from when the target is warm; None for as long as it takes.
+        again: forget what was found before.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        ZygoteBroken: the target could not be loaded.
+    """
+    known = None if again else _remembered(job)
+    if known is not None and known[0].complete:
+        if not as_json:
+            for fact in known[0].facts:
+                console.print(f"{_label(fact):<10}{fact}", soft_wrap=True, markup=False)
+        return _told(job, known[0], "known from before; --again asks anew", Exit.OK, as_json, console)
+    stored = job.kept.read()
+    releases = stored.releases if stored is not None and stored.case == job.case.id else None
+    progress = _Progress(job, before=None if known is None else known[0], releases=releases)
+    with interruptible() as stop, tempfile.TemporaryDirectory(prefix="shakeout-") as scratch:
+        line = Line(console, live=console.is_terminal and not plain)
+        crew = Crewed(
+            Path(scratch),
+            job.case.setting,
+            workers,
+            memory=memory,
+            tell=line.warming,
+            stop=stop,
+        )
+        try:
+            with line, crew:
+                stop.until = None if seconds is None else time.monotonic() + seconds
+                for fact in _facts(job, crew, progress, line.say, stop, None if known is None else known[1]):
+                    progress.facts.append(fact)
+                    progress.keep()
+                    if not as_json:
+                        console.print(f"{_label(fact):<10}{fact}", soft_wrap=True, markup=False)
+        except NotReproduced as error:
+            if stop():
+                why = "interrupted" if stop.asked else "the budget is used up"
+                console.print(f"{why} before it was reproduced; nothing was written")
+                return Exit.INTERRUPTED if stop.asked else Exit.OK
+            console.print(f"{job.file}: {error}", soft_wrap=True, markup=False)
+            return Exit.OK
+        except Interrupted:
+            console.print("interrupted while the target was loaded; nothing was written")
+            return Exit.INTERRUPTED
+        bisection = progress.keep(complete=not stop())
+    state = "" if bisection.complete else "interrupted" if stop.asked else "the budget is used up"
+    state += "; the same command goes on from here" if state else ""
+    status = Exit.INTERRUPTED if stop.asked else Exit.OK
+    return _told(job, bisection, state, status, as_json, console, progress.unkept)
+
+
+def _facts(
+    job: Job, crew: Crewed, progress: _Progress, say: Callable[[str], None], stop: Stop, memory: Memory | None
+) -> Iterator[Fact]:
+    def tell(text: str) -> None:
+        runs = progress.inquiry.trials if progress.inquiry else 0
+        say(f"{runs} runs, {time.monotonic() - progress.began:.0f} s  {text}")
+
+    progress.inquiry = Inquiry(job.case, crew, wanted=job.wanted, tell=tell, stop=stop, memory=memory)
+    for fact in bisected(progress.inquiry):
+        # What was answered while it was told to stop may rest on runs that were cut off.
+        if stop():
+            return
+        yield fact
+
+
+def _label(fact: Any) -> str:
+    return {"Rung": "rung", "Knobs": "setting", "Cures": "setting"}.get(
+        type(fact).__name__, type(fact).__name__.lower()
+    )
+
+
+def _told(
+    job: Job, bisection: Bisection, state: str, status: Exit, as_json: bool, console: Console, unkept: str = ""
+) -> int:
+    if as_json:
+        print(json.dumps(bisection.to_json(), indent=1))
+    else:
+        console.print(f"\nfails     {bisection.reliability}: {bisection.failure}", soft_wrap=True, markup=False)
+        culprit = bisection.culprit
+        console.print(f"culprit   {culprit or 'not found'}", soft_wrap=True, markup=False)
+        console.print(f"{bisection.trials} runs in {bisection.seconds:.0f} s{', ' if state else ''}{state}")
+        if bisection.releases is None:
+            console.print("newest    NOT checked on the newest release (--newest)")
+        console.print(f"kept      {job.kept.path if not unkept else f'NOT: {unkept}'}", soft_wrap=True, markup=False)
+    return status

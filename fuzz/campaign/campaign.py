@@ -1,0 +1,411 @@
+"""A campaign: self-test, known bugs, then cases until the time is up; resumable, and never losing what it has found."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+from shakeout.corpus.database import NAME, Database, DatabaseError
+from shakeout.corpus.known import DIRECTORY as KNOWN
+from shakeout.corpus.known import KnownBug, load_all
+from shakeout.fuzz.campaign import config as configuration
+from shakeout.fuzz.campaign.campaign_folder import (
+    DirectoryUnusable,
+    check_disk,
+    explained,
+    locked,
+    next_directory,
+    usage,
+)
+from shakeout.fuzz.campaign.investigation import Investigation
+from shakeout.fuzz.campaign.known_replay import KnownReplay
+from shakeout.fuzz.campaign.ledger import Accounts
+from shakeout.fuzz.campaign.sanity import control
+from shakeout.fuzz.campaign.seeds import Seeds
+from shakeout.fuzz.campaign.selftest import NO_FAULT, selftest
+from shakeout.fuzz.campaign.sources import InOrder
+from shakeout.fuzz.campaign.traces import TraceLog
+from shakeout.fuzz.ground import events
+from shakeout.fuzz.ground.environment import describe
+from shakeout.fuzz.ground.jobs import Job
+from shakeout.fuzz.ground.makers import GROWER
+from shakeout.fuzz.triage.recognition import expected
+from shakeout.fuzz.workers.confirm import RUNS
+from shakeout.fuzz.workers.nursery import Interrupted, ZygoteBroken
+from shakeout.fuzz.workers.place import Place
+from shakeout.fuzz.workers.pool import Crew, Limits
+from shakeout.fuzz.workers.timing import LEAST, TimeLimits
+from shakeout.targets.registry import facts_of
+
+__all__ = ["Campaign", "DirectoryUnusable", "SelfTestFailed", "next_directory"]
+
+#: Seconds between two looks at the clock, the disk and the display.
+BEAT = 1.0
+
+#: Seconds between two looks at what the compilers have written: some thousand files.
+WEIGH = 20.0
+
+#: Seconds that cases in hand may still take when the time is over.
+LAST_CASES = 5.0
+
+#: Seconds that confirmations may still take after that; they then have all the cores.
+GRACE = 90.0
+
+
+class SelfTestFailed(Exception):
+    """Planted faults were missed; the message names them."""
+
+
+class Campaign:
+    """The campaign of one directory: a context manager, of which ``run`` is called once.
+
+    Entering it makes or opens the directory and locks it; leaving it ends every process.
+
+    Args:
+        config: what is asked for.
+        directory: a new one, or that of a campaign, which then goes on.
+        listeners: told of each event. One that raises is not told again.
+        maker: name of what grows cases.
+        known: folder of known bugs that are replayed first; None for none, and for no regressions either.
+        confirmations: fresh processes in which a finding is tried.
+        recycle: cases after which a worker is replaced.
+    """
+
+    def __init__(
+        self,
+        config: configuration.Config,
+        directory: Path,
+        listeners: Sequence[events.Listener] = (),
+        *,
+        maker: str = GROWER,
+        known: Path | None = KNOWN,
+        confirmations: int = RUNS,
+        recycle: int = 150,
+    ) -> None:
+        self.config = config
+        self._active = config  # without the targets that turn out not to work
+        self.directory = directory
+        self.resumed = False
+        self._listeners = list(listeners)
+        self._maker = maker
+        self._known = known
+        self._confirmations = confirmations
+        self._recycle = recycle
+        self._stopped = False
+        self._began = time.monotonic()
+        self._beaten = self._weighed = 0.0
+        self._most_written = 0
+        self._times = TimeLimits(config.time_limit)
+        self._untold: deque[events.Event] = deque()
+        self._open = contextlib.ExitStack()
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Campaign:
+        with contextlib.ExitStack() as stack:
+            with explained(self.directory):
+                self.directory.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(locked(self.directory))
+                check_disk(self.directory)
+                # What a killed campaign left running writes there at most.
+                for name in ("cache", "slots"):
+                    shutil.rmtree(self.directory / name, ignore_errors=True)
+                self.database = stack.enter_context(self._open_database())
+                self._log = stack.enter_context(events.EventLog(self.directory / events.LOG))
+                traces = stack.enter_context(TraceLog(self.directory))
+                self._accounts = Accounts(self.database, traces, self._untold)
+                configuration.write(self.config, self.directory / "campaign.toml")
+            self.crew = Crew(
+                self.directory,
+                self.config.targets,
+                self.config.workers,
+                tell=self._tell,
+                maker=self._maker,
+                recycle=self._recycle,
+                place=Place.pinned(self.config.device, dict(self.config.knobs)),
+                shortcuts=self.config.shortcuts,
+            )
+            stack.callback(self.crew.stop)
+            self.investigation = Investigation(
+                self.database,
+                self.directory,
+                self.crew,
+                self._untold.append,
+                memory=self.config.memory_limit,
+                runs=self._confirmations,
+            )
+            stack.callback(self.investigation.stop)
+            self._open = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+    def stop(self) -> None:
+        """End soon and cleanly; safe in a signal handler."""
+        self._stopped = True
+
+    def run(self) -> events.Finished:
+        """Everything, in order. Ctrl-C and SIGTERM end it cleanly while it runs in the main thread.
+
+        Raises:
+            SelfTestFailed: a planted fault was missed.
+            ZygoteBroken: a target could not be loaded.
+            DirectoryUnusable, DatabaseError: the disk is full, or the directory cannot be written any more.
+        """
+        self._began = time.monotonic()
+        with explained(self.directory), self._signals():
+            try:
+                reason = self._run()
+            except Interrupted:
+                reason = "interrupted"
+            except (OSError, DatabaseError, DirectoryUnusable) as error:
+                self._listeners_only(self._finished("error", str(error)))
+                raise
+            finished = self._finished(reason)
+            self._tell(finished)
+        return finished
+
+    def _run(self) -> str:
+        self._tell(
+            events.Started(
+                directory=str(self.directory),
+                targets=self.config.targets,
+                workers=self.config.workers,
+                seconds=self.config.seconds,
+                cases=self.config.cases,
+                seed=self.config.seed,
+                resumed=self.resumed,
+                next_index=self.database.meta("next", 0),
+                versions={"shakeout": str(describe()["shakeout"]), **describe()["packages"]},
+            )
+        )
+        self.crew.start(lambda: self._stopped, complete=False)
+        if missed := selftest(self.crew, self._tell, lambda: self._stopped):
+            what = ", ".join("a false alarm where there was no fault" if one == NO_FAULT else one for one in missed)
+            raise SelfTestFailed(f"the self-test missed: {what}; the campaign would miss bugs, so it does not start")
+        self._warm()
+        self.crew.prepare()
+        reason = self._fuzz()
+        self.crew.abandon()
+        return reason
+
+    def _warm(self) -> None:
+        """Warm one target after the other, and replay its known bugs while the next ones still wait.
+
+        One that cannot be used here is left out, as long as there is another one.
+        """
+        bugs = () if self._known is None else load_all(self._known)
+        known = KnownReplay(
+            self.crew, self.database, self.investigation, self._tell, self._limits, lambda: self._stopped
+        )
+        if self._known is not None:
+            self.investigation.remembered.extend(expected(describe()["packages"]))
+        broken: dict[str, str] = {}
+        for name in self.crew.in_order(self.config.targets):
+            if self._stopped:
+                return
+            if text := self.crew.warm([name]).get(name) or self._control(name):
+                broken[name] = text
+                said = (text.strip().splitlines() or ["it said nothing"])[-1]
+                self._tell(events.Notice(f"{name} cannot be used and is left out: {said[:300]}"))
+            else:
+                known.run([bug for bug in bugs if self._concerns(bug, name)])
+        left = tuple(name for name in self.config.targets if name not in broken)
+        if not left:
+            raise ZygoteBroken("\n".join(f"{name}: {text}" for name, text in broken.items()))
+        self._active = replace(self.config, targets=left)
+        for bug in bugs:
+            if not any(self._concerns(bug, name) for name in left):
+                known.skip(bug)
+
+    def _control(self, name: str) -> str:
+        """Why nothing that a compiler shows here would be worth anything; what a user wrote may fail with any case."""
+        if not facts_of(name).compiler:
+            return ""
+        memory, device = self.config.memory_limit, self.config.device
+        return control(self.crew, name, device=device, memory=memory, stop=lambda: self._stopped)
+
+    def _concerns(self, bug: KnownBug, target: str) -> bool:
+        return bug.case.setting.target == target and bug.case.setting.device == self.config.device
+
+    # --- cases ------------------------------------------------------------------------------------------------------
+
+    def _fuzz(self) -> str:
+        """Cases until the time is over, then what is left to confirm; the reason for the end."""
+        seeds = Seeds(self._active, self.database, self._accounts, self.investigation, self._times, self._untold.append)
+        seeds.take_up()
+        self.investigation.reopen(seeds.job)
+        # What was found is tried before more is looked for.
+        sources = InOrder(self.investigation, seeds)
+        spent = float(self.database.meta("spent", 0.0))
+        began = time.monotonic()
+        budget = self.config.seconds
+        if budget is not None and spent < budget:
+            budget -= spent
+        deadline = None if budget is None else began + budget
+        reason = ""
+        until = 0.0
+        while True:
+            now = time.monotonic()
+            if not reason:
+                reason = self._over(seeds, now, deadline)
+                until = now + LAST_CASES
+            if reason == "interrupted" or (reason == "time" and now > until):
+                break
+            if reason and not self.crew.busy and (seeds.over or reason == "time"):
+                break
+            if reason == "time":
+                seeds.close()
+            self._turn(sources, seeds)
+            if self._stopped:
+                reason = "interrupted"
+            self._beat("fuzzing", began, deadline, spent)
+        seeds.close()
+        fuzzed = time.monotonic() - began
+        with self.database.transaction():
+            self.database.set_meta(spent=spent + fuzzed)
+        if reason != "interrupted":
+            self.crew.abandon()
+        self._confirm(sources, seeds, began, deadline)
+        return reason
+
+    def _confirm(self, sources: InOrder, seeds: Seeds, began: float, deadline: float | None) -> None:
+        """Let confirmations come to an end, for a while."""
+        until = time.monotonic() + GRACE
+        while self.investigation.busy and not self._stopped and time.monotonic() < until:
+            self._turn(sources, seeds, at_once=self.config.workers)
+            self._beat("confirming", began, deadline, None)
+
+    def _turn(self, sources: InOrder, seeds: Seeds, at_once: int = 1) -> None:
+        """One round: hand out, collect, write down, confirm."""
+        answers = self.crew.step(sources.next, self._limits)
+        if answers or seeds.handed:
+            with self.database.transaction():
+                seeds.write_down()
+                for answer in answers:
+                    sources.done(answer)
+        self.investigation.poll(at_once)
+        # What is told was committed.
+        while self._untold:
+            self._tell(self._untold.popleft())
+
+    def _over(self, seeds: Seeds, now: float, deadline: float | None) -> str:
+        if self._stopped:
+            return "interrupted"
+        if deadline is not None and now >= deadline:
+            return "time"
+        return "cases" if seeds.over else ""
+
+    def _limits(self, job: Job) -> Limits:
+        seconds = self._times.limit(job.target) * (1 + len(job.before))
+        return Limits(seconds, self.config.memory_limit, min(LEAST, seconds))
+
+    # --- telling ----------------------------------------------------------------------------------------------------
+
+    def _beat(self, stage: Any, began: float, deadline: float | None, spent: float | None) -> None:
+        now = time.monotonic()
+        if now - self._beaten < BEAT:
+            return
+        self._beaten = now
+        check_disk(self.directory)
+        if now - self._weighed > WEIGH:
+            self._weighed = now
+            self._most_written = max(self._most_written, usage(self.directory / "cache"))
+        if spent is not None:
+            with self.database.transaction():
+                self.database.set_meta(spent=spent + now - began)
+        self._tell(
+            events.Progress(
+                stage=stage,
+                elapsed=now - began,
+                remaining=None if deadline is None else max(deadline - now, 0.0),
+                totals=dict(self._accounts.totals),
+                limits={name: self._times.limit(name) for name in self.config.targets},
+                bugs=self.database.states(),
+                confirming=self.investigation.current,
+            )
+        )
+
+    def _finished(self, reason: Any, message: str = "") -> events.Finished:
+        bugs: dict[str, int] = {}
+        with contextlib.suppress(DatabaseError):
+            bugs = self.database.states()
+        seconds = round(time.monotonic() - self._began, 3)
+        new = tuple(self.investigation.confirmed)
+        compilers = usage(self.directory / "cache")
+        disk = {
+            "kept": usage(self.directory) - compilers - usage(self.directory / "slots"),
+            "compilers": max(self._most_written, compilers),
+            "headers": self.crew.headers.stored,
+        }
+        with contextlib.suppress(DatabaseError), self.database.transaction():
+            self.database.set_meta(disk=disk)
+        return events.Finished(reason, seconds, self._accounts.totals, bugs, new, message, disk)
+
+    def _tell(self, event: events.Event) -> None:
+        self._log(event)
+        self._listeners_only(event)
+
+    def _listeners_only(self, event: events.Event) -> None:
+        for listener in list(self._listeners):
+            try:
+                listener(event)
+            except Exception as error:
+                # What shows a campaign must not end it.
+                self._listeners.remove(listener)
+                self._log(events.Notice(f"a listener failed and is not told any more: {error!r}"))
+
+    # --- the directory ----------------------------------------------------------------------------------------------
+
+    def _open_database(self) -> Database:
+        path = self.directory / NAME
+        identity = {
+            "targets": list(self.config.targets),
+            "seed": self.config.seed,
+            "device": self.config.device,
+            "mode": self.config.mode,
+            "operators": self.config.operators,
+            "settings": self.config.settings,
+            "knobs": dict(self.config.knobs),
+        }
+        if not path.exists():
+            return Database.create(path, {"identity": identity})
+        database = Database.open(path)
+        stored = database.meta("identity", identity)
+        if changed := sorted(key for key, value in identity.items() if stored.get(key) != value):
+            database.close()
+            raise DirectoryUnusable(
+                f"{self.directory} holds a campaign with other {', '.join(changed)}; choose another directory"
+            )
+        self.resumed = True
+        return database
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            self.stop()
+            # A second Ctrl-C does not wait.
+            signal.signal(number, signal.SIG_DFL if number != signal.SIGINT else signal.default_int_handler)
+
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

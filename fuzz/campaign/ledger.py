@@ -1,0 +1,83 @@
+"""What came of each case, in a campaign's books: totals, ledger and traces in its directory, and an event for it."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from shakeout.corpus.database import Database
+from shakeout.corpus.rows import Totals
+from shakeout.fuzz.campaign.traces import TraceLog
+from shakeout.fuzz.ground import events
+from shakeout.fuzz.ground.counts import counts
+from shakeout.fuzz.ground.results import Answer, Result
+
+__all__ = ["Accounts"]
+
+
+class Accounts:
+    """The books of one campaign.
+
+    Args:
+        database: of the campaign; what is counted is counted inside a transaction of its owner.
+        traces: what the reference refused and took.
+        untold: where events wait until that transaction is committed.
+    """
+
+    def __init__(self, database: Database, traces: TraceLog, untold: deque[events.Event]) -> None:
+        #: How far cases came, by target, from the campaign's first case on.
+        self.totals: dict[str, Totals] = dict(database.totals())
+        self._database = database
+        self._traces = traces
+        self._untold = untold
+
+    def count(self, answer: Answer, result: Result) -> None:
+        """Enter one case; inside a transaction.
+
+        Args:
+            answer: in which it came.
+            result: what came of it.
+        """
+        job, reply, spent = answer.job, answer.reply, answer.seconds
+        tallied = counts(result, spent)
+        phases = dict(result.seconds)
+        # What transport, text and bookkeeping took in the worker, beside the phases.
+        phases["harness"] = max(spent - sum(phases.values()), 0.0)
+        if reply.settled or not reply.partial:
+            self._database.land(job.number)
+        if result.proven:
+            self._one_more("proven", job.target)
+        if result.relation:
+            self._one_more("related", result.relation)
+        self._database.add(
+            job.target,
+            tallied,
+            operators=result.operators,
+            fed=reply.fed,
+            phases=phases,
+            status=result.status,
+            reason=result.reason,
+        )
+        self._traces.add(reply.traces)
+        self.totals[job.target] = self.totals.get(job.target, Totals()) + tallied
+        self._untold.append(
+            events.CaseDone(
+                index=job.number,
+                target=job.target,
+                status=result.status,
+                outcome=str(result.outcome),
+                seconds=round(spent, 6),
+                operators=len(result.operators),
+                exact=result.exact,
+                trivial=result.trivial,
+                worker=answer.worker,
+                case=result.case,
+                phases=result.seconds,
+                reason=result.reason,
+                relation=result.relation,
+            )
+        )
+
+    def _one_more(self, table: str, row: str) -> None:
+        """Add one in a row of a table that the report prints."""
+        counted = self._database.meta(table, {})
+        self._database.set_meta(**{table: {**counted, row: counted.get(row, 0) + 1}})

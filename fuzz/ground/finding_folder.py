@@ -1,0 +1,61 @@
+"""A finding's folder: the case, its script, what was seen and on what, for people and for ``replay``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from shakeout.corpus import codec
+from shakeout.corpus.files import write_whole
+from shakeout.fuzz.ground.environment import describe
+from shakeout.fuzz.ground.results import Result
+
+__all__ = [
+    "CASE",
+    "ENVIRONMENT",
+    "OUTPUT",
+    "RESULT",
+    "SCRIPT",
+    "SEQUENCE",
+    "read_result",
+    "write_finding",
+    "write_sequence",
+]
+
+CASE = "case.json"
+SCRIPT = "repro.py"
+RESULT = "result.json"
+ENVIRONMENT = "environment.json"
+#: What the script printed when it was tried last.
+OUTPUT = "output.txt"
+#: The cases that have to run before it in the same process, and it at the end, one on each line.
+SEQUENCE = "sequence.jsonl"
+
+
+def write_finding(
+    folder: Path, *, case: str, script: str, result: Mapping[str, Any], environment: Mapping[str, Any] | None = None
+) -> None:
+    """Write a folder for a finding, or write it anew for a better one; each file appears whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / CASE, case.rstrip() + "\n")
+    write_whole(folder / RESULT, json.dumps(result, indent=1) + "\n")
+    write_whole(folder / ENVIRONMENT, json.dumps(describe() if environment is None else environment, indent=1) + "\n")
+    if script:
+        write_whole(folder / SCRIPT, script)
+    else:
+        (folder / SCRIPT).unlink(missing_ok=True)
+
+
+def read_result(folder: Path) -> Result | None:
+    """What a finding's folder tells of its case; None if it does not, or cannot be read."""
+    try:
+        return Result.from_json(codec.loads((folder / RESULT).read_bytes()))
+    except (OSError, ValueError):
+        return None
+
+
+def write_sequence(folder: Path, cases: Sequence[str]) -> None:
+    """Store the cases of a history finding, in order."""
+    write_whole(folder / SEQUENCE, "".join(case + "\n" for case in cases))

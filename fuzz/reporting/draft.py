@@ -1,0 +1,246 @@
+"""A report as the project's own form asks for it, from what is known of a bug; nothing in here runs anything."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from shakeout.corpus.case import Case
+from shakeout.fuzz.bisect.facts import Bisection
+from shakeout.fuzz.ground.results import Result
+from shakeout.fuzz.reporting.exported import Exported
+from shakeout.fuzz.reporting.formats import FORMATS, Format
+from shakeout.fuzz.reporting.report import ordinary, vendor_lines
+from shakeout.oracles.verdict import Verdict
+
+__all__ = ["Draft", "written"]
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What a report says.
+
+    Attributes:
+        title: one line.
+        case: the case that is reported.
+        minimised: whether it is the smallest one that is known.
+        script: what shows it.
+        result: of the case, if there is one.
+        packages: versions of what matters.
+        environment: what torch's collect_env says.
+        bisection: what is known of the culprit and of releases.
+        objections: why the project would close it; a draft with some is marked.
+        owner: the project that it is for, as the target says; empty where there is none.
+    """
+
+    title: str
+    case: Case
+    minimised: bool
+    script: Exported
+    result: Result | None = None
+    packages: Mapping[str, str] = field(default_factory=dict)
+    environment: str = ""
+    bisection: Bisection | None = None
+    objections: tuple[str, ...] = ()
+    owner: str = ""
+
+
+def written(draft: Draft, form: Format) -> str:
+    """The report in Markdown, with the headings of a project's form."""
+    return "\n".join([*_head(draft), *_FORMS[form](draft)]).rstrip() + "\n"
+
+
+def _head(draft: Draft) -> Iterator[str]:
+    yield "<!--"
+    if draft.objections:
+        yield "DRAFT, NOT FOR FILING. The project's own rules would close it:"
+        yield from (f"  - {_unended(objection)}" for objection in draft.objections)
+    yield "Read this before you file it: run the script, check that the expected values are right, and search for"
+    yield "an open report of the same thing. It was found by a fuzzer, Shakeout, which files nothing by itself."
+    if draft.owner and draft.owner not in FORMATS:
+        yield f"It is for {_unended(draft.owner)}, whose form Shakeout does not know."
+    yield f"Checked on the newest release: {_newest(draft.bisection)}"
+    yield "-->"
+    yield ""
+    yield f"# {'[DRAFT] ' if draft.objections else ''}{draft.title}"
+    yield ""
+
+
+def _unended(text: str) -> str:
+    """Text that does not end a comment."""
+    return text.replace("-->", "-- >")
+
+
+def _newest(bisection: Bisection | None) -> str:
+    releases = bisection.releases if bisection is not None else None
+    if releases is None or not releases.newest:
+        return "NOT checked"
+    return f"{releases.newest} {'fails' if releases.newest_verdict == 'bad' else 'does not fail'}"
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+def _fenced(text: str, language: str = "") -> Iterator[str]:
+    """A block of code; its fence is longer than any within, so that nothing in it ends the block."""
+    fence = "```"
+    while fence in text:
+        fence += "`"
+    yield fence + language
+    yield from text.rstrip().splitlines()
+    yield fence
+    yield ""
+
+
+def _description(draft: Draft) -> Iterator[str]:
+    setting = draft.case.setting
+    knobs = ", ".join(f"`{name}={value!r}`" for name, value in setting.knobs) or "default settings"
+    yield f"`{setting.target}` does not do what eager does ({setting.mode}, {knobs})."
+    yield ""
+
+
+def _reproduction(draft: Draft) -> Iterator[str]:
+    yield from _fenced(draft.script.text, "python")
+    small = "the smallest that was found" if draft.minimised else "NOT minimised"
+    shown = "shows it" if draft.script.shows else "does NOT show it"
+    yield f"The program is {small}. The script {shown} here ({draft.script.status}); 0 would be no difference."
+    yield ""
+
+
+def _expected(draft: Draft) -> str:
+    evidence = _evidence(draft)
+    if "expected" not in evidence:
+        return "What eager gives."
+    double = f" Double precision gives {evidence['double']}." if evidence.get("double") is not None else ""
+    return f"What eager gives: {_place(draft)}{evidence['expected']}.{double}"
+
+
+def _actual(draft: Draft) -> Iterator[str]:
+    evidence = _evidence(draft)
+    if "found" in evidence:
+        yield f"{_place(draft)}{evidence['found']}"
+        yield ""
+    yield from _fenced(draft.script.output[-3000:] or "(nothing was printed)")
+
+
+def _failing(draft: Draft) -> Verdict | None:
+    return None if draft.result is None else draft.result.failure
+
+
+def _evidence(draft: Draft) -> Mapping[str, Any]:
+    failing = _failing(draft)
+    return {} if failing is None else failing.evidence
+
+
+def _place(draft: Draft) -> str:
+    failing, index = _failing(draft), _evidence(draft).get("index")
+    return f"{'' if failing is None else failing.place}{'' if index is None else index} = "
+
+
+def _findings(draft: Draft) -> Iterator[str]:
+    """What was found out about it: culprit, releases, how a vendor would see it."""
+    said = draft.bisection
+    culprit = said.culprit if said is not None else None
+    yield f"- Culprit: {culprit if culprit is not None else 'not bisected'}"
+    releases = said.releases if said is not None else None
+    if releases is not None and releases.first_bad is not None:
+        before = f" ({releases.last_good} is good)" if releases.last_good else ""
+        yield f"- First bad release: {releases.first_bad}{before}"
+    else:
+        yield "- First bad release: not known"
+    yield f"- Newest release: {_newest(said)}"
+    points = None if draft.result is None else draft.result.vendor
+    if points is not None:
+        yield from (f"- Rules for fuzzers' reports: {line}" for line in vendor_lines(points))
+    else:
+        yield "- Rules for fuzzers' reports: not answered, the case gave no verdict in this process"
+    yield f"- An ordinary program: {ordinary(draft.case)}"
+    yield ""
+
+
+def _versions(draft: Draft) -> Iterator[str]:
+    yield from _fenced("\n".join(f"{name} {version}" for name, version in draft.packages.items()) or "not known")
+    if draft.environment:
+        yield "<details><summary>torch.utils.collect_env</summary>"
+        yield ""
+        yield from _fenced(draft.environment)
+        yield "</details>"
+        yield ""
+
+
+def _section(title: str, lines: Iterator[str] | list[str]) -> Iterator[str]:
+    yield f"### {title}"
+    yield ""
+    yield from lines
+    yield ""
+
+
+# --- forms ------------------------------------------------------------------------------------------------------------
+
+
+def _pytorch(draft: Draft) -> Iterator[str]:
+    def described() -> Iterator[str]:
+        yield from _description(draft)
+        yield from _reproduction(draft)
+        yield f"Expected: {_expected(draft)}"
+        yield ""
+        yield from _findings(draft)
+
+    yield from _section("🐛 Describe the bug", described())
+    yield from _section("Error logs", _actual(draft))
+    yield from _section("Versions", _versions(draft))
+
+
+def _tvm(draft: Draft) -> Iterator[str]:
+    yield from _section("Expected behavior", [*_description(draft), _expected(draft)])
+    yield from _section("Actual behavior", _actual(draft))
+    yield from _section(
+        "Environment", [f"{platform.platform()}, Python {platform.python_version()}", *_versions(draft)]
+    )
+    yield from _section("Steps to reproduce", _reproduction(draft))
+    yield from _section("Triage", _findings(draft))
+
+
+def _onnxruntime(draft: Draft) -> Iterator[str]:
+    yield from _section("Describe the issue", [*_description(draft), _expected(draft), "", *_actual(draft)])
+    yield from _section("To reproduce", _reproduction(draft))
+    yield from _section("Urgency", ["None is known; it was found by a fuzzer."])
+    yield from _section("Platform", [platform.system()])
+    yield from _section("OS Version", [platform.platform()])
+    yield from _section("ONNX Runtime Installation", ["Released Package"])
+    yield from _section("ONNX Runtime Version or Commit ID", [draft.packages.get("onnxruntime", "not known")])
+    yield from _section("ONNX Runtime API", ["Python"])
+    yield from _section("Architecture", [platform.machine()])
+    yield from _section("Execution Provider", ["Default CPU"])
+    yield from _section("What is known", [*_findings(draft), *_versions(draft)])
+
+
+def _openvino(draft: Draft) -> Iterator[str]:
+    yield from _section("OpenVINO Version", [draft.packages.get("openvino", "not known")])
+    yield from _section("Operating System", [platform.platform()])
+    yield from _section("Device used for inference", ["CPU"])
+    yield from _section("Framework", ["PyTorch"])
+    yield from _section("Model used", ["The few operators of the script below."])
+    yield from _section("Issue description", [*_description(draft), _expected(draft), "", *_findings(draft)])
+    yield from _section("Step-by-step reproduction", _reproduction(draft))
+    yield from _section("Relevant log output", [*_actual(draft), *_versions(draft)])
+
+
+def _markdown(draft: Draft) -> Iterator[str]:
+    yield from _description(draft)
+    yield from _section("Script", _reproduction(draft))
+    yield from _section("Expected", [_expected(draft)])
+    yield from _section("Actual", _actual(draft))
+    yield from _section("What is known", _findings(draft))
+    yield from _section("Versions", _versions(draft))
+
+
+_FORMS: dict[Format, Callable[[Draft], Iterator[str]]] = {
+    "pytorch": _pytorch,
+    "tvm": _tvm,
+    "onnxruntime": _onnxruntime,
+    "openvino": _openvino,
+    "markdown": _markdown,
+}

@@ -1,0 +1,129 @@
+"""The script of a report, run once in a fresh process before anybody is shown it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from shakeout.corpus import blobs
+from shakeout.corpus.case import Case
+from shakeout.corpus.interpreter import command
+from shakeout.corpus.short import short
+from shakeout.fuzz.ground.child import run
+from shakeout.fuzz.ground.results import Result
+from shakeout.fuzz.running.case_file import SECONDS, render
+from shakeout.fuzz.workers.confirm import stock_environment
+from shakeout.targets.registry import short as short_source
+from shakeout.targets.registry import target
+
+__all__ = ["Exported", "collected", "export", "observed", "short_form"]
+
+#: Executes a case and writes what it showed, in the form of ``Result.to_json``.
+_OBSERVE = """
+import json, sys
+from pathlib import Path
+from shakeout.corpus import codec
+from shakeout.fuzz.running.execute import execute
+result = execute(codec.decode(Path(sys.argv[1]).read_text(encoding="utf-8"))).to_json()
+Path(sys.argv[2]).write_text(json.dumps(result), encoding="utf-8")
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A script, and what it showed here.
+
+    Attributes:
+        text: of the script.
+        form: ``short``, or ``long`` where the short form shows nothing.
+        shows: whether it showed the failure.
+        status: in words: ``exit status 1``, ``killed by SIGSEGV``.
+        output: what it printed.
+    """
+
+    text: str
+    form: str
+    shows: bool
+    status: str
+    output: str
+
+    @property
+    def lines(self) -> int:
+        """Lines that are not blank."""
+        return sum(bool(line.strip()) for line in self.text.splitlines())
+
+
+def export(case: Case) -> Exported:
+    """The short form if it shows the failure here, else the long one."""
+    for form, text in _forms(case):
+        found = _tried(case, form, text)
+        if found.shows:
+            break
+    return found
+
+
+def short_form(case: Case) -> str | None:
+    """The short script of a case; None where there is none. Whether it shows anything is another question."""
+    subject = target(case.setting.target)
+    source = short_source(case.setting)
+    if source is None:
+        return None
+    strides = "layout" in subject.facts.promises
+    return short(case, source.prepare, imports=source.imports, strides=strides)
+
+
+def _forms(case: Case) -> Sequence[tuple[str, str]]:
+    text = short_form(case)
+    return [*([("short", text)] if text is not None else []), ("long", render(case))]
+
+
+def _tried(case: Case, form: str, text: str) -> Exported:
+    with tempfile.TemporaryDirectory(prefix="shakeout-") as scratch:
+        path = Path(scratch) / "repro.py"
+        blobs.copy(case, path.parent)
+        path.write_text(text, encoding="utf-8")
+        status, said, errors = _child(["-I", str(path)], Path(scratch))
+    if status is None:
+        return Exported(text, form, form == "long", "no answer", said)
+    if status < 0:
+        name = signal.Signals(-status).name if -status in set(signal.Signals) else str(-status)
+        return Exported(text, form, True, f"killed by {name}", (said + errors).strip())
+    # Python ends with 1 too after an exception that nobody caught: then nothing was compared.
+    shows = status == 1 and bool(said.strip())
+    return Exported(text, form, shows, f"exit status {status}", (said.strip() or errors.strip()))
+
+
+def observed(case: Case) -> Result | None:
+    """What the case shows in a fresh process; None if that died or gave no answer."""
+    with tempfile.TemporaryDirectory(prefix="shakeout-") as scratch:
+        given, answer = Path(scratch) / "case.json", Path(scratch) / "result.json"
+        given.write_text(case.text, encoding="utf-8")
+        _child(["-c", _OBSERVE, str(given), str(answer)], Path(scratch))
+        try:
+            return Result.from_json(json.loads(answer.read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            return None
+
+
+def collected() -> str:
+    """What ``torch.utils.collect_env`` says, which is what PyTorch asks for; a line that says why not otherwise."""
+    with tempfile.TemporaryDirectory(prefix="shakeout-") as scratch:
+        status, said, errors = _child(["-m", "torch.utils.collect_env"], Path(scratch))
+    if status == 0 and said.strip():
+        return said.strip()
+    return f"torch.utils.collect_env gave nothing: {(errors.strip().splitlines() or ['no answer'])[-1][:200]}"
+
+
+def _child(arguments: Sequence[str], scratch: Path) -> tuple[int | None, str, str]:
+    """Status, standard output and standard error of this interpreter; no status if it took too long."""
+    (scratch / "cache").mkdir(exist_ok=True)
+    out, err = scratch / "out", scratch / "err"
+    variables = stock_environment(scratch / "cache", scratch)
+    with out.open("wb") as file, err.open("wb") as errors:
+        status = run(command(*arguments), 2 * SECONDS, file.fileno(), errors.fileno(), environment=variables)
+    said, wrong = (path.read_text(encoding="utf-8", errors="replace") for path in (out, err))
+    return status, said, wrong

@@ -1,0 +1,134 @@
+"""The cases that ship, looked at once more: how small does each get, what is to blame, which script shows it alone?
+
+``python -m shakeout.fuzz.reporting.shipped [ID ...]`` writes the answers, and a smaller case where it finds one, into
+the files of ``corpus/data``, from which ``shakeout.fuzz.reporting.pages`` makes the pages. Cases that have answers
+already are left out unless they are named. A person reads the smaller case before it is kept: it fails alike, but a
+report in words may speak of more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from shakeout.corpus import codec, known, regressions
+from shakeout.corpus.case import Case
+from shakeout.corpus.evidence import Evidence
+from shakeout.corpus.files import write_whole
+from shakeout.corpus.known import KnownBug
+from shakeout.corpus.regressions import Regression
+from shakeout.fuzz.bisect import trials
+from shakeout.fuzz.bisect.facts import Culprit, Cures, Fact, Knobs
+from shakeout.fuzz.bisect.inquiry import Inquiry
+from shakeout.fuzz.bisect.ladders import bisected
+from shakeout.fuzz.campaign.config import Config
+from shakeout.fuzz.ground.environment import describe
+from shakeout.fuzz.ground.exits import Exit
+from shakeout.fuzz.minimise import executors
+from shakeout.fuzz.minimise.predicate import NotReproduced
+from shakeout.fuzz.minimise.search import Budget, minimise
+from shakeout.fuzz.reporting.exported import export
+from shakeout.fuzz.workers.place import Place
+from shakeout.targets.accelerators import missing
+from shakeout.targets.registry import facts_of, target
+
+__all__ = ["looked_at", "main", "write"]
+
+BUDGET = Budget(seconds=300, tries=2000)
+
+Bug = KnownBug | Regression
+
+
+def files() -> Iterator[tuple[Path, Bug]]:
+    """Every case that ships, and its file."""
+    yield from ((known.DIRECTORY / f"{bug.id}.json", bug) for bug in known.load_all())
+    yield from ((regressions.DIRECTORY / f"{bug.id}.json", bug) for bug in regressions.load_all())
+
+
+def looked_at(case: Case, candidates: executors.Crewed, parts: trials.Crewed, width: int = 1) -> tuple[Case, Evidence]:
+    """Minimise, bisect and export one case: the smallest one that fails alike, and what was found out about it.
+
+    Args:
+        case: that fails here.
+        candidates: runs what a search for a smaller case tries.
+        parts: runs the case with something of its target left out.
+        width: candidates at a time.
+
+    Raises:
+        NotReproduced: it does not fail here.
+    """
+    found = minimise(case, candidates, budget=BUDGET, width=width)
+    facts = [fact for fact in bisected(Inquiry(found.case, parts)) if _told(fact)]
+    exported = export(found.case)
+    versions = describe()["packages"]
+    compiler = () if found.case.setting.device == "cpu" else ("triton",)
+    names = dict.fromkeys(("torch", *compiler, *facts_of(case.setting.target).packages))
+    return found.case, Evidence(
+        packages={name: versions[name] for name in names if name in versions},
+        reliability=str(found.reliability),
+        minimal=found.complete,
+        script=("short" if exported.form == "short" else "long") if exported.shows else "none",
+        bisection=tuple(str(fact) for fact in facts),
+    )
+
+
+def _place(one: tuple[Path, Bug]) -> tuple[str, Place]:
+    """Where a case runs: its target, and what has to be settled about its workers."""
+    return one[1].case.setting.target, Place.of(one[1].case.setting)
+
+
+def _told(fact: Fact) -> bool:
+    """Whether a fact is worth a line on a page; the rungs are told by the culprit."""
+    return isinstance(fact, Culprit | Knobs) or (isinstance(fact, Cures) and bool(fact.found))
+
+
+def write(path: Path, case: Case, evidence: Evidence) -> None:
+    """Put a case and the evidence about it into its file; the case stays last."""
+    data = json.loads(path.read_text(encoding="utf-8"))
+    del data["case"]
+    data |= {"evidence": evidence.to_json(), "case": codec.to_json(case)}
+    write_whole(path, json.dumps(data, indent=1) + "\n")
+
+
+def main(arguments: Sequence[str] | None = None, tell: Callable[[str], None] = print) -> int:
+    """Look at what has no evidence yet, or at what is named; the exit status."""
+    parser = argparse.ArgumentParser(prog="shipped", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("ids", nargs="*", metavar="ID")
+    ids = set(parser.parse_args(arguments).ids)
+    every = list(files())
+    if unknown := ids - {bug.id for _, bug in every}:
+        print(f"no case of this name ships: {', '.join(sorted(unknown))}", file=sys.stderr)
+        return Exit.USAGE
+    wanted = [(path, bug) for path, bug in every if (bug.id in ids if ids else bug.evidence is None)]
+    wanted.sort(key=_place)
+    for (name, place), group in itertools.groupby(wanted, _place):
+        if lacking := missing(place.device) or target(name).unavailable():
+            tell(f"{name} ({place.device}): {lacking}")
+            continue
+        bugs = list(group)
+        setting = bugs[0][1].case.setting
+        workers = Config().workers
+        with (
+            tempfile.TemporaryDirectory(prefix="shakeout-") as scratch,
+            executors.Crewed(Path(scratch) / "candidates", setting, workers) as candidates,
+            trials.Crewed(Path(scratch) / "parts", setting, workers) as parts,
+        ):
+            for path, bug in bugs:
+                try:
+                    case, evidence = looked_at(bug.case, candidates, parts, workers)
+                except NotReproduced as error:
+                    tell(f"{bug.id}: {error}")
+                    continue
+                write(path, case, evidence)
+                smaller = "" if case.id == bug.case.id else "a smaller case, to be read; "
+                tell(f"{bug.id}: {smaller}{json.dumps(evidence.to_json())}")
+    return Exit.OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,164 @@
+"""From a job to a case: a program is grown from the job's seed, and the target's knobs are drawn from it as well."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from shakeout.corpus.case import HISTORY, Case, KnobSpace, Scalar, Setting
+from shakeout.corpus.interpreter import command
+from shakeout.corpus.support import DIRECTORY, declined
+from shakeout.corpus.vocabularies import vocabulary
+from shakeout.fuzz.ground.jobs import Grow
+from shakeout.fuzz.ground.makers import Made
+
+if TYPE_CHECKING:
+    from shakeout.generators.choices import Choices
+    from shakeout.generators.network import Grown
+    from shakeout.generators.vocabularies.torch import Vocabulary
+
+__all__ = ["Grower", "compose", "prepare"]
+
+
+#: The first cases of a user's own target are small: whatever is wrong with it in general is first shown by a program of
+#: one operator, which its author can read.
+SIMPLE_FIRST = 64
+
+#: Share of cases that are grown as if the target took everything: what it takes changes with versions and dtypes.
+EXPLORE = 0.15
+
+#: One case of so many is grown of operators that keep whole numbers exact, on whole numbers: its verdict is equality.
+EXACT_TURN = 8
+
+#: Share of settings in which the artefact has a history. Among two dozen knobs it would hardly ever be drawn.
+HISTORY_SHARE = 0.08
+
+#: Of one program in so many, the calls that were taken are told for whoever learns from them: they are many, and alike.
+TAKEN = 16
+
+_loaded: list[Vocabulary] = []
+_collecting: list[subprocess.Popen[bytes]] = []
+
+
+def begin() -> None:
+    """Have the operators collected in a process of its own, where that was never done; ``prepare`` waits for it.
+
+    The targets can be warmed meanwhile, which halves a first start on two cores.
+    """
+    from shakeout.generators.vocabularies.torch import cache_path
+
+    if not cache_path().exists():
+        code = "from shakeout.generators.vocabularies.torch import load_records; load_records()"
+        _collecting.append(subprocess.Popen(command("-c", code), stdin=subprocess.DEVNULL))
+
+
+def prepare(say: Callable[[str], None]) -> None:
+    """Load what ``compose`` needs; once, in the zygote, before any fork."""
+    import shakeout.generators.network  # noqa: F401
+    from shakeout.generators.vocabularies.torch import load_records
+
+    while _collecting:
+        say("collecting the operators, once for each version of torch")
+        _collecting.pop().wait()
+    if not _loaded:
+        _loaded.append(load_records(say))
+        _loaded[0].warm()
+
+
+def compose(job: Grow, before_call: Callable[[str], None] | None = None) -> Made:
+    """The case of a job.
+
+    Args:
+        job: with a seed; the same job on the same versions gives the same case.
+        before_call: told of each call of an operator before it runs.
+    """
+    from shakeout.generators.choices import SeededChoices
+    from shakeout.generators.network import Recipe, grow
+    from shakeout.generators.vocabularies.kernel import grow_around, kernel_vocabulary
+    from shakeout.targets.registry import target
+
+    prepare(lambda text: None)
+    choices = SeededChoices(job.seed)
+    subject = target(job.target)
+    facts = subject.facts
+    # A runtime is asked about what backward finds, unless somebody asks for something else.
+    wish: dict[str, Any] = {"mode": facts.mode}
+    if ":" in job.target and 0 <= job.number < SIMPLE_FIRST:
+        wish |= {"style": "small", "operators": 1 if job.number < SIMPLE_FIRST // 2 else None}
+    if not choices.boolean(EXPLORE):
+        avoid = declined(job.target, facts.support or DIRECTORY)
+        wish |= {"avoid": avoid, "foreign": facts.foreign, "writes": "writes" in facts.promises}
+    if facts.vocabulary == "torch" and "values" not in job.recipe and _exact_turn(job.seed):
+        wish |= {"only": _exact_operators(), "values": "integers"}
+    recipe = Recipe(**{**wish, **job.recipe})
+    if facts.vocabulary == "kernel":
+        grown = grow_around(choices, recipe, kernel_vocabulary(job.target, _loaded[0]), before_call)
+    else:
+        grown = grow(choices, recipe, _loaded[0], before_call)
+    settings = [
+        Setting(job.target, knobs, grown.mode, job.device)
+        for knobs in _knobs(choices, subject.knobs(), job.knobs, job.knob_share, job.settings or facts.settings)
+    ]
+    case = Case(grown.program, grown.calls, settings[0])
+    # It was grown on the CPU.
+    reference = grown.reference if job.device == "cpu" else None
+    return Made(case, tuple(settings[1:]), grown.fed, grown.proposed, grown.rejected, _traces(job, grown), reference)
+
+
+class Grower:
+    """Grows cases from seeds, as a maker."""
+
+    def begin(self) -> None:
+        """Have the operators collected where that was never done."""
+        begin()
+
+    def prepare(self, say: Callable[[str], None]) -> None:
+        """Load the operators and their rules."""
+        prepare(say)
+
+    def compose(self, job: Grow, before_call: Callable[[str], None] | None = None) -> Made:
+        """The case of a job."""
+        return compose(job, before_call)
+
+
+def _traces(job: Grow, grown: Grown) -> tuple[Any, ...]:
+    from shakeout.generators.rules.observed import taken
+
+    told = (*grown.refused, *(taken(grown.program) if job.seed % TAKEN == 0 else ()))
+    return tuple(trace.to_json() for trace in told)
+
+
+def _exact_turn(seed: int) -> bool:
+    return seed % EXACT_TURN == 5
+
+
+@functools.cache
+def _exact_operators() -> frozenset[str]:
+    traits = vocabulary("torch").traits
+    return frozenset(name for name in _loaded[0].operators if traits(name).exactness)
+
+
+def _knobs(
+    choices: Choices, space: KnobSpace, pinned: Mapping[str, Scalar], share: float, wanted: int
+) -> list[tuple[tuple[str, Scalar], ...]]:
+    """Up to so many different settings of the knobs; where there are several, the first is the default one."""
+    drawn = [knob for knob in space if knob.name not in pinned and len(knob.values) > 1 and knob.drawn]
+    free = [knob for knob in drawn if knob.name != HISTORY]
+    history = next((knob.values[1:] for knob in drawn if knob.name == HISTORY), ())
+    found: list[tuple[tuple[str, Scalar], ...]] = []
+    for attempt in range(2 * wanted):
+        knobs = dict(pinned)
+        if free and (attempt > 0 or (wanted == 1 and choices.boolean(share))):
+            for _ in range(choices.integer(1, 2 if wanted == 1 else 3)):
+                knob = choices.pick(free)
+                knobs[knob.name] = choices.pick(knob.values[1:])
+        if history and (attempt > 0 or wanted == 1) and choices.boolean(HISTORY_SHARE):
+            knobs[HISTORY] = choices.pick(history)
+        setting = tuple(sorted(knobs.items()))
+        if setting not in found:
+            found.append(setting)
+        if len(found) == wanted:
+            break
+    return found

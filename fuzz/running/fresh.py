@@ -1,0 +1,124 @@
+"""One case in a fresh process with the stock toolchain, and what the oracles say of it.
+
+Run as a module it is that process: it is given the file of a case, and writes the phase it is in, and its result, into
+the files beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from shakeout.corpus import blobs, codec, interpreter
+from shakeout.corpus.case import SANITIZE, Case
+from shakeout.fuzz.ground import child
+from shakeout.fuzz.ground.exits import Exit
+from shakeout.fuzz.ground.results import Result
+from shakeout.fuzz.ground.signature import INTERNAL
+from shakeout.oracles.verdict import Outcome
+from shakeout.targets.accelerators import missing
+from shakeout.targets.registry import target
+from shakeout.targets.sanitizers import process_environment
+
+__all__ = ["CANNOT_RUN", "DIFFERS", "NO_DIFFERENCE", "Answer", "answer"]
+
+#: Statuses of ``git bisect run``, which scripts of cases end with as well.
+NO_DIFFERENCE, DIFFERS, CANNOT_RUN = 0, 1, 125
+
+_PHASE, _RESULT = "phase", "result.json"
+#: What became of a case that says nothing of its target's values.
+_UNABLE = ("unsupported", "invalid", "infra")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is known of a case.
+
+    Attributes:
+        status: one of ``NO_DIFFERENCE``, ``DIFFERS`` and ``CANNOT_RUN``.
+        lines: for a person.
+        result: of the case; None if the process did not get so far.
+    """
+
+    status: int
+    lines: tuple[str, ...]
+    result: Result | None = None
+
+
+def answer(case: Case, seconds: float) -> Answer:
+    """Run a case in a fresh process.
+
+    Args:
+        case: what to run.
+        seconds: that it may take.
+
+    Raises:
+        UnknownTarget: its target is not registered.
+    """
+    if why := target(case.setting.target).unavailable() or missing(case.setting.device):
+        return Answer(CANNOT_RUN, (why,))
+    with tempfile.TemporaryDirectory(prefix="shakeout-") as scratch:
+        directory = Path(scratch)
+        file = directory / "case.json"
+        file.write_text(case.text, encoding="utf-8")
+        command = interpreter.command("-m", __name__, str(file))
+        # What is in the text of a case does not say where its blobs lie.
+        found = blobs.environment(case)
+        environment = {**os.environ, **process_environment(case.setting.knob(SANITIZE)), **found}
+        status = child.run(command, seconds, 1, 2, environment=environment)
+        if status is None:
+            return Answer(DIFFERS, (f"hang: no answer within {seconds:.0f} s{_phase(directory)}",))
+        if status == Exit.INTERNAL:
+            return Answer(CANNOT_RUN, (f"{INTERNAL}: see above",))
+        if status or not (directory / _RESULT).exists():
+            died = f"died of {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+            return Answer(DIFFERS, (f"crash: the process {died}{_phase(directory)}",))
+        result = Result.from_json(json.loads((directory / _RESULT).read_text(encoding="utf-8")))
+    failed, unable = result.failure is not None, result.status in _UNABLE
+    return Answer(CANNOT_RUN if unable else DIFFERS if failed else NO_DIFFERENCE, tuple(_lines(result)), result)
+
+
+def _phase(directory: Path) -> str:
+    file = directory / _PHASE
+    phase = file.read_text(encoding="utf-8") if file.exists() else ""
+    where = {"reference": "while the reference ran", "run": "while the target ran", "judge": "while it was judged"}
+    return f", {where[phase]}" if phase in where else ""
+
+
+def _lines(result: Result) -> Iterator[str]:
+    """What a result says to a person."""
+    if result.status in _UNABLE:
+        yield f"{result.status}: {result.reason}"
+        return
+    failing = [verdict for verdict in result.verdicts if verdict.outcome is Outcome.FAIL]
+    for verdict in failing:
+        yield f"{verdict.oracle}: {verdict.symptom}. {verdict.message}"
+    if failing and result.stage not in ("", result.target):
+        yield f"first wrong in {result.stage}"
+    if not failing:
+        yield from (result.doubts or ["no difference"])
+
+
+def _main(file: Path) -> None:
+    from shakeout.fuzz.running.execute import execute
+
+    def phase(name: str) -> None:
+        (file.parent / _PHASE).write_text(name, encoding="utf-8")
+
+    try:
+        result = execute(codec.decode(file.read_text(encoding="utf-8")), phase, explain=False)
+        (file.parent / _RESULT).write_text(json.dumps(result.to_json()), encoding="utf-8")
+    except Exception:
+        traceback.print_exc()
+        sys.exit(Exit.INTERNAL)
+
+
+if __name__ == "__main__":
+    _main(Path(sys.argv[1]))

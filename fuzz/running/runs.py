@@ -1,0 +1,204 @@
+"""The runs that oracles ask for: the text as it is, in double precision, relaid, or poisoned."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from shakeout.corpus import script
+from shakeout.corpus.case import Case
+from shakeout.corpus.observation import Observation, raised
+from shakeout.corpus.vocabularies import vocabulary
+from shakeout.fuzz.running import exactness as proof
+from shakeout.targets.printed import Executed, executed
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["baseline", "exact", "observe", "operand", "poisoned", "relaid", "resaved", "reseeded"]
+
+#: What a run tells when it could not be made at all: nothing.
+NOTHING = Observation()
+
+
+def observe(
+    namespace: dict[str, Any],
+    source: str | None = None,
+    prepare: Callable[[Any], Any] = lambda network: network,
+    kept: dict[str, Any] | None = None,
+) -> Observation:
+    """Run a loaded text: as it is, through ``prepare``, or on the target whose source is given.
+
+    ``kept`` is what that target may use again of another setting of the program, and where it leaves such things.
+    """
+    from shakeout.corpus.standalone import run
+
+    began = time.monotonic()
+    calls: Sequence[Mapping[str, Any]] = ()
+    told = None
+    subject = Executed(prepare, lambda error: False, {}, ())
+    try:
+        if source is not None:
+            subject = executed(source, namespace, kept)
+        calls = run(namespace["bind"], namespace["arguments"], namespace["CALLS"], subject.prepare)
+    except (Exception, SystemExit) as error:
+        told = raised(error, declined=subject.declined(error))
+    return Observation(calls, told, time.monotonic() - began, dict(subject.spent), tuple(subject.stages))
+
+
+def _fed(namespace: dict[str, Any], change: Callable[[list[torch.Tensor]], list[torch.Tensor]]) -> dict[str, Any]:
+    """The same text with its inputs changed on the way in."""
+    makers: list[Callable[[], list[torch.Tensor]]] = namespace["CALLS"]
+    return {**namespace, "CALLS": [functools.partial(_changed, make, change) for make in makers]}
+
+
+def _changed(
+    make: Callable[[], list[torch.Tensor]], change: Callable[[list[torch.Tensor]], list[torch.Tensor]]
+) -> list[torch.Tensor]:
+    return change(make())
+
+
+def relaid(case: Case) -> Observation:
+    """The reference on row-major copies of its inputs; nothing where inputs share memory, which copies would undo."""
+    if any(inputs.shared() for inputs in case.calls):
+        return NOTHING
+    import torch
+
+    def copy(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+        return [
+            t.detach().clone(memory_format=torch.contiguous_format).requires_grad_(t.requires_grad) for t in tensors
+        ]
+
+    return observe(_fed(script.load(case), copy))
+
+
+def resaved(case: Case, number: int) -> Observation:
+    """The reference with copies in the place of what autograd saves, in layout ``number`` of ``LAYOUTS``."""
+    from torch.autograd.graph import saved_tensors_hooks
+
+    def prepare(network: Any) -> Callable[..., Any]:
+        def called(*given: torch.Tensor) -> Any:
+            return network(*given)
+
+        # As the contexts of runtimes are: entered around forward and backward.
+        called.around = lambda: saved_tensors_hooks(LAYOUTS[number], lambda held: held)  # type: ignore[attr-defined]
+        return called
+
+    return observe(script.load(case), prepare=prepare)
+
+
+def _row_major(tensor: torch.Tensor) -> torch.Tensor:
+    import torch
+
+    return tensor.detach().resolve_conj().resolve_neg().clone(memory_format=torch.contiguous_format)
+
+
+def _dense(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().clone()
+
+
+def _column_major(tensor: torch.Tensor) -> torch.Tensor:
+    backwards = tuple(reversed(range(tensor.dim())))
+    return _row_major(tensor.detach().permute(backwards)).permute(backwards)
+
+
+def _shifted(tensor: torch.Tensor) -> torch.Tensor:
+    """Row-major, and one element behind where memory is aligned, which decides where vector loops begin."""
+    held = tensor.new_empty(tensor.numel() + 1)
+    return held[1:].view(tensor.shape).copy_(tensor.detach())
+
+
+#: How a copy of a saved tensor may lie in memory.
+LAYOUTS: tuple[Callable[[torch.Tensor], torch.Tensor], ...] = (_row_major, _dense, _column_major, _shifted)
+
+
+def poisoned(case: Case) -> Observation:
+    """The reference while fresh memory is filled with NaN, or the largest integer."""
+    import torch
+
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        # PyTorch fills every fresh tensor in this mode (torch.utils.deterministic.fill_uninitialized_memory).
+        return observe(script.load(case))
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+
+
+def reseeded(case: Case) -> Observation:
+    """The reference from another random state than every other run."""
+    import torch
+
+    def prepare(network: Any) -> Callable[..., Any]:
+        def called(*given: torch.Tensor) -> Any:
+            torch.default_generator.manual_seed(1)
+            return network(*given)
+
+        return called
+
+    return observe(script.load(case), prepare=prepare)
+
+
+def operand(case: Case, number: int) -> Observation:
+    """The reference, returning one value of the program alone."""
+    calls = case.program.calls
+    producer = case.program.producer(number)
+    kept = () if producer is None else calls[: producer + 1]
+    return observe(script.load(replace(case, program=replace(case.program, calls=kept, returns=(number,)))))
+
+
+def baseline(case: Case) -> Observation:
+    """The reference in double precision, on inputs drawn in their own dtype and then widened."""
+    wide = _wide(case)
+    return NOTHING if wide is None else observe(wide)
+
+
+def exact(case: Case) -> Observation:
+    """The same, if every result is proven to be exact; with an error that says why not."""
+    return proof.exact(case, _wide(case), observe)
+
+
+def _wide(case: Case) -> dict[str, Any] | None:
+    """The text in double precision; None where the bytes of a float are reinterpreted, which has no wider version."""
+    words = vocabulary(case.program.vocabulary)
+    for inputs in case.calls:
+        for view in inputs.views:
+            held = inputs.storages[view.storage].dtype
+            if view.dtype != held and (words.wider(view.dtype), words.wider(held)) != (view.dtype, held):
+                return None
+
+    program = words.widened(case.program)
+    if program is None:
+        return None
+
+    def widen(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+        return _widen(tensors, words.wider)
+
+    return _fed(script.load(replace(case, program=program)), widen)
+
+
+def _widen(tensors: list[torch.Tensor], wider: Callable[[str], str]) -> list[torch.Tensor]:
+    """Wider copies with the same windows on the same shared storages."""
+    import torch
+
+    from shakeout.corpus.standalone import memory, strided
+
+    storages: dict[int, torch.Tensor] = {}
+    wide = []
+    for tensor in tensors:
+        dtype: torch.dtype = getattr(torch, wider(str(tensor.dtype).removeprefix("torch.")))
+        if dtype == tensor.dtype:
+            wide.append(tensor)
+            continue
+        key = tensor.untyped_storage()._cdata
+        if key not in storages:
+            storages[key] = memory(tensor).to(dtype)
+        window = strided(storages[key], dtype, tensor.shape, tensor.stride(), tensor.storage_offset())
+        wide.append(window.detach().requires_grad_(tensor.requires_grad))
+    return wide

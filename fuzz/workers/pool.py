@@ -1,0 +1,568 @@
+"""The supervisor's crew: one zygote, its workers, what they work at, and how they die.
+
+It imports no compiler. ``step`` hands out jobs, collects answers, and watches times and memory. A worker that died,
+hung or grew too large is replaced, and the loss of its job is an answer as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import selectors
+import shutil
+import signal
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from shakeout.fuzz.ground import events
+from shakeout.fuzz.ground.child import resident
+from shakeout.fuzz.ground.jobs import Job
+from shakeout.fuzz.ground.makers import GROWER
+from shakeout.fuzz.ground.results import Answer, Loss, LossKind, Reply
+from shakeout.fuzz.ground.slot import WAITING, SlotState, Watch
+from shakeout.fuzz.workers.nursery import Nursery, StageFailed
+from shakeout.fuzz.workers.place import Place
+from shakeout.fuzz.workers.protocol import LOG, TELL_STACK, Channel, Disconnected
+from shakeout.targets.accelerators import present
+from shakeout.targets.registry import facts_of
+from shakeout.targets.shortcuts import ALWAYS
+
+__all__ = ["Crew", "Limits", "family"]
+
+#: Seconds between looks at times and memory: a hang or a blow-up is noticed at most so much late. Memory is written
+#: at some 3 GB/s, so a blow-up overshoots its limit by 150 MB.
+TICK = 0.05
+
+#: Seconds for a worker that hangs to print its stack before it is killed.
+STACK_SECONDS = 0.1
+
+#: A worker that grew so much, in bytes, without a case in hand is replaced.
+GROWTH = 1 << 30
+
+#: Bytes of a dead worker's output that are kept.
+TAIL = 8000
+
+#: On the CPU, with nothing special about it.
+_ORDINARY = Place()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one job may use.
+
+    Attributes:
+        seconds: from the start of the job to its answer.
+        bytes: resident memory of the worker and its children, beyond what a fresh worker holds.
+        early: seconds for growing, and for the reference's run: no target is involved yet.
+    """
+
+    seconds: float
+    bytes: int
+    early: float = 20.0
+
+
+@dataclass(slots=True)
+class _Seat:
+    """One place at the table; the worker that sits there changes."""
+
+    number: int
+    name: str = ""
+    channel: Channel | None = None
+    watch: Watch | None = None
+    pid: int = 0
+    resident: int = 0
+    ready: bool = False
+    job: Job | None = None
+    serial: int = 0
+    given: float = 0.0
+    pending: Job | None = None
+    history: list[Job] = field(default_factory=list)
+    killed: tuple[LossKind, str] | None = None
+    leaving: bool = False
+    mute: float = 0.0
+    empty_since: float = 0.0
+    reason: str = ""
+    died_at: int | None = None
+    waiting: bool = False
+    looked: float = 0.0
+
+
+class Crew:
+    """Runs jobs on some workers, all files below one directory.
+
+    Start it from the thread that uses it: the zygote dies with the thread that started it.
+
+    Args:
+        directory: for their files.
+        targets: that are warmed before workers are forked.
+        workers: jobs that are at work at a time.
+        tell: told of what happens.
+        maker: name of what grows cases.
+        recycle: jobs after which a worker is replaced.
+        place: what has to be settled about the workers before they are started. A case that needs another place than
+            this is declined.
+        shortcuts: of ``shakeout.targets.shortcuts``. With joint builds there are more workers than jobs at work: the
+            others wait for their kernels meanwhile.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        targets: Sequence[str],
+        workers: int,
+        *,
+        tell: events.Listener = lambda event: None,
+        maker: str = GROWER,
+        recycle: int = 150,
+        place: Place = _ORDINARY,
+        shortcuts: Collection[str] = ALWAYS,
+    ) -> None:
+        self.directory = directory
+        # A process that has used CUDA cannot be forked, so where it could have, each worker warms itself.
+        forked = place.sees_no_accelerator(targets) or (place.device == "cpu" and not present())
+        used = {*ALWAYS, *(name for one in targets if forked for name in facts_of(one).shortcuts)}
+        shortcuts = [name for name in shortcuts if name in used]
+        self._workers = workers
+        self._spare = _spare(workers) if "joint" in shortcuts else 0
+        environment = place.environment(targets)
+        self._nursery = Nursery(directory, maker, tell, shortcuts, workers + self._spare, environment)
+        self.headers = self._nursery.headers
+        #: Seconds that the last fork took in the zygote, and until a dead worker's successor was ready.
+        self.fork_seconds = 0.0
+        self.replace_seconds = 0.0
+        self._targets = list(targets) if forked else []
+        self._seats = [_Seat(number) for number in range(1, workers + 1)]
+        self._tell = tell
+        self._recycle = recycle
+        self._selector = selectors.DefaultSelector()
+        self._forks = itertools.count(1)
+        self._jobs = itertools.count(1)
+        self._answers: deque[Answer] = deque()
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    def start(self, stop: Callable[[], bool] = lambda: False, *, complete: bool = True) -> None:
+        """Start the zygote and fork the workers.
+
+        Args:
+            stop: asked now and then whether to give up.
+            complete: with all targets warm and the maker prepared. Without, only torch is loaded, which is enough for
+                targets that were not named; ``warm`` and ``prepare`` do the rest.
+
+        Raises:
+            ZygoteBroken: it could not load or warm a target, or it dies again and again.
+            Interrupted: ``stop`` said so.
+        """
+        (self.directory / "slots").mkdir(parents=True, exist_ok=True)
+        self._nursery.start(stop, [name for name in self._targets if facts_of(name).slow])
+        self._occupy()
+        if complete:
+            self.warm()
+            self.prepare()
+
+    @property
+    def warmed(self) -> tuple[str, ...]:
+        """The targets that are warm before workers are forked; the others are warmed by each worker."""
+        return tuple(self._targets)
+
+    def in_order(self, names: Iterable[str]) -> list[str]:
+        """Targets in the order in which they are best warmed: what others are still busy for comes last."""
+        return sorted(names, key=lambda name: facts_of(name).slow and self._nursery.building)
+
+    def warm(self, names: Iterable[str] | None = None) -> dict[str, str]:
+        """Warm some targets, or all, with fresh workers afterwards; raises like ``start``.
+
+        Returns:
+            The targets that cannot be used, and why.
+        """
+        wanted = [name for name in (self._targets if names is None else names) if name in self._targets]
+        broken: dict[str, str] = {}
+        if not wanted:
+            return broken
+        self._vacate()
+        for name in self.in_order(wanted):
+            if facts_of(name).slow:
+                self._nursery.await_builder()
+                # Now a core is free for what the maker needs.
+                self._nursery.stage({"begin": ""})
+            try:
+                self._nursery.stage({"warm": name})
+            except StageFailed as error:
+                broken[name] = str(error)
+            self.headers.keep()
+        self._occupy()
+        return broken
+
+    def prepare(self) -> None:
+        """Have the maker load what it needs, with fresh workers afterwards; raises like ``start``."""
+        self._vacate()
+        self._nursery.stage({"prepare": ""})
+        # Not before: each stage has every worker forked anew.
+        self._seats += [_Seat(len(self._seats) + number) for number in range(1, self._spare + 1)]
+        self._spare = 0
+        self._occupy()
+
+    def _vacate(self) -> None:
+        """End every worker; none of them has a job in hand."""
+        for seat in self._seats:
+            self._kill(seat)
+            self._clear(seat)
+        self._selector.unregister(self._nursery)
+
+    def _occupy(self) -> None:
+        """Listen to the zygote, and have it fork a worker for each seat."""
+        self._selector.register(self._nursery, selectors.EVENT_READ, None)
+        for seat in self._seats:
+            self._fork(seat)
+
+    def stop(self) -> None:
+        """Kill everything, and remove what was only for running."""
+        for seat in self._seats:
+            self._kill(seat)
+            self._clear(seat)
+        self._nursery.close()
+        self._selector.close()
+        for name in ("cache", "slots"):
+            shutil.rmtree(self.directory / name, ignore_errors=True)
+
+    # --- work -------------------------------------------------------------------------------------------------------
+
+    @property
+    def size(self) -> int:
+        """How many workers there are, at work or waiting for a joint build."""
+        return len(self._seats)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job is in hand."""
+        return any(seat.job is not None or seat.pending is not None for seat in self._seats)
+
+    @property
+    def running(self) -> tuple[Job, ...]:
+        """The jobs in hand."""
+        jobs = (job for seat in self._seats for job in (seat.job, seat.pending))
+        return tuple(job for job in jobs if job is not None)
+
+    def step(
+        self, next_job: Callable[[], Job | None], limits: Callable[[Job], Limits], timeout: float = TICK
+    ) -> list[Answer]:
+        """Hand out jobs, wait until something happens or ``timeout`` is over, and give what was answered.
+
+        Args:
+            next_job: the next job, or None if there is none at the moment.
+            limits: what a job may use.
+            timeout: seconds.
+
+        Raises:
+            ZygoteBroken: the zygote died, and cannot be started again.
+        """
+        for seat in self._seats:
+            self._employ(seat, next_job)
+        for key, _ in self._selector.select(min(timeout, TICK)):
+            if key.data is None:
+                self._listen()
+            else:
+                self._collect(key.data)
+                # At once, before the answers are written down: a worker that waits is time lost.
+                self._employ(key.data, next_job)
+        self._watch(limits)
+        answers = list(self._answers)
+        self._answers.clear()
+        return answers
+
+    def answers(
+        self, jobs: Iterable[Job], limits: Callable[[Job], Limits], stop: Callable[[], bool] = lambda: False
+    ) -> Iterator[Answer]:
+        """The last answer to each of some jobs, as it comes; what is still in hand when it is stopped is abandoned.
+
+        A job whose worker somebody else killed runs once more.
+
+        Args:
+            jobs: each another object; nothing else is in hand.
+            limits: what a job may use.
+            stop: asked now and then whether to give up.
+
+        Raises:
+            ZygoteBroken: the zygote died, and cannot be started again.
+        """
+        todo = deque(jobs)
+        waiting = set(map(id, todo))
+        interrupted: set[int] = set()
+        while waiting and not stop():
+            for answer in self.step(lambda: todo.popleft() if todo else None, limits):
+                job = id(answer.job)
+                if job not in waiting or answer.reply.partial:
+                    continue
+                if answer.loss is not None and answer.loss.kind == "interrupted" and job not in interrupted:
+                    interrupted.add(job)
+                    todo.append(answer.job)
+                    continue
+                waiting.discard(job)
+                yield answer
+        if waiting:
+            self.abandon()
+
+    def abandon(self) -> tuple[Job, ...]:
+        """Kill the workers that have a job in hand; the jobs."""
+        jobs = self.running
+        for seat in self._seats:
+            if seat.job is not None or seat.pending is not None:
+                self._kill(seat)
+                seat.job = seat.pending = None
+                seat.leaving, seat.ready = True, False
+        return jobs
+
+    def _employ(self, seat: _Seat, next_job: Callable[[], Job | None]) -> None:
+        if not seat.ready or seat.job is not None or seat.leaving:
+            return
+        if sum(one.job is not None and not one.waiting for one in self._seats) >= self._workers:
+            return
+        job, seat.pending = seat.pending or next_job(), None
+        if job is None:
+            return
+        if (job.fresh or job.before) and seat.history:
+            seat.pending = job
+            self._dismiss(seat)
+            return
+        assert seat.channel is not None
+        seat.job, seat.serial, seat.given, seat.waiting = job, next(self._jobs), time.monotonic(), False
+        # If it just died, its death comes with the next look.
+        with contextlib.suppress(Disconnected):
+            seat.channel.send({"serial": seat.serial, "job": job.to_json()})
+
+    def _collect(self, seat: _Seat) -> None:
+        assert seat.channel is not None
+        try:
+            messages = seat.channel.receive()
+        except Disconnected:
+            self._forget(seat.channel)
+            seat.ready, seat.mute = False, time.monotonic()
+            return
+        for message in messages:
+            self._take(seat, message)
+
+    def _take(self, seat: _Seat, message: Mapping[str, Any]) -> None:
+        """One message of a worker."""
+        if "began" in message:
+            seat.ready, seat.resident = True, message["resident"]
+            if seat.empty_since:
+                self.replace_seconds = time.monotonic() - seat.empty_since
+                if seat.reason:
+                    spent = round(self.replace_seconds, 4)
+                    self._tell(events.WorkerDied(seat.number, seat.reason, seat.died_at, spent))
+            seat.empty_since, seat.reason, seat.died_at = 0.0, "", None
+            return
+        job, reply = seat.job, Reply.from_json(message)
+        if job is None or seat.serial != reply.serial:
+            return
+        self._nursery.deaths = 0
+        self._answers.append(Answer(job, seat.number, reply, None, tuple(seat.history)))
+        if reply.partial:
+            seat.given = time.monotonic()  # the time limit is for one setting
+            return
+        seat.job = None
+        seat.history.append(job)
+        grown = reply.resident - seat.resident
+        if reply.spent or len(seat.history) >= self._recycle or grown > GROWTH or job.fresh or job.before:
+            self._dismiss(seat)
+
+    def _watch(self, limits: Callable[[Job], Limits]) -> None:
+        """End what takes too long or too much."""
+        now = time.monotonic()
+        for seat in self._seats:
+            if seat.mute and now - seat.mute > 1:
+                # It closed its channel and lives on.
+                seat.mute = 0.0
+                seat.killed = ("crash", "its channel was closed")
+                self._kill(seat)
+            if seat.job is None or not seat.pid or seat.killed or seat.watch is None:
+                continue
+            limit = limits(seat.job)
+            state = seat.watch.look()
+            if seat.waiting:
+                seat.given += now - seat.looked  # that time is the other kernels'
+            seat.waiting, seat.looked = state.job == seat.serial and state.phase == WAITING, now
+            if seat.waiting:
+                continue
+            early = state.job == seat.serial and state.phase in ("grow", "reference")
+            if now - seat.given > limit.seconds:
+                self._punish(seat, "hang", f"no answer within {limit.seconds:.3g} s")
+            elif early and now - state.since > limit.early and not seat.job.before:
+                self._punish(seat, "hang", f"no answer within {limit.early:.3g} s")
+            elif (used := family(seat.pid) - seat.resident) > limit.bytes:
+                text = f"{used >> 20} MiB beyond a fresh worker, limit {limit.bytes >> 20} MiB"
+                self._punish(seat, "memory", text)
+
+    def _punish(self, seat: _Seat, kind: LossKind, symptom: str) -> None:
+        seat.killed = (kind, symptom)
+        if kind == "hang":
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(seat.pid, TELL_STACK)
+                time.sleep(STACK_SECONDS)
+        self._kill(seat)
+
+    # --- births and deaths ------------------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        try:
+            message = self._nursery.receive()
+        except Disconnected:
+            self._zygote_died()
+            return
+        if "forked" in message:
+            self.fork_seconds = message["seconds"]
+            for seat in self._seats:
+                if seat.name == message["name"]:
+                    seat.pid = message["forked"]
+        elif "dead" in message:
+            for seat in self._seats:
+                if seat.pid == message["dead"]:
+                    self._bury(seat, message["status"])
+
+    def _bury(self, seat: _Seat, status: int) -> None:
+        """A worker is dead: what it last said still counts, its job is lost, and another takes its seat."""
+        assert seat.channel is not None
+        seat.pid = 0
+        for message in seat.channel.drain():
+            self._take(seat, message)
+        died = not seat.leaving
+        seat.empty_since = time.monotonic()
+        if died:
+            kind, symptom = _death(status, seat.killed)
+            seat.reason = f"{kind}: {symptom}"
+            if seat.job is not None:
+                self._lose(seat, kind, symptom)
+        self._clear(seat)
+        self._fork(seat)
+
+    def _lose(self, seat: _Seat, kind: LossKind, symptom: str) -> None:
+        job = seat.job
+        assert job is not None
+        assert seat.watch is not None
+        state = seat.watch.read()
+        if state.job != seat.serial or not state.phase:
+            # It died before it saw the job.
+            state = SlotState(seat.serial, seat.given, "start", seat.given)
+        seconds = time.monotonic() - seat.given
+        self.headers.distrust(seconds)
+        loss = Loss(kind, symptom, state, seconds, self._output(seat))
+        seat.job, seat.died_at = None, job.number
+        self._answers.append(Answer(job, seat.number, loss=loss, history=tuple(seat.history)))
+
+    def _zygote_died(self) -> None:
+        """The workers die with their zygote; their jobs come back, and another zygote is started."""
+        for seat in self._seats:
+            self._kill(seat)
+            if seat.channel is not None:
+                for message in seat.channel.drain():
+                    self._take(seat, message)
+            if seat.job is not None:
+                self._lose(seat, "interrupted", "the zygote died")
+            self._clear(seat)
+        self._selector.unregister(self._nursery)
+        self._nursery.died()
+        self._nursery.restart()
+        self._occupy()
+
+    def _fork(self, seat: _Seat) -> None:
+        if not self._nursery.alive:
+            return
+        seat.name = f"worker-{seat.number}-{next(self._forks)}"
+        slot = self.directory / "slots" / seat.name
+        seat.watch = Watch(slot)
+        ours, theirs = socket.socketpair()
+        seat.channel = Channel(ours)
+        self._selector.register(seat.channel, selectors.EVENT_READ, seat)
+        home = self.directory / "cache" / seat.name
+        request = {"name": seat.name, "slot": str(slot.absolute()), "home": str(home.absolute())}
+        self._nursery.fork(request, theirs.fileno())
+        theirs.close()
+
+    def _dismiss(self, seat: _Seat) -> None:
+        """Replace a worker that did nothing wrong; it has no job in hand, so a kill loses nothing."""
+        seat.leaving, seat.ready = True, False
+        self._kill(seat)
+
+    def _kill(self, seat: _Seat) -> None:
+        """The worker, and with it its group: a compiler that it started."""
+        if not seat.pid:
+            return
+        if seat.job is not None:
+            self.headers.distrust(time.monotonic() - seat.given)
+        for kill in (os.killpg, os.kill):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                kill(seat.pid, signal.SIGKILL)
+
+    def _clear(self, seat: _Seat) -> None:
+        """Forget a dead worker."""
+        if seat.channel is not None:
+            self._forget(seat.channel)
+            seat.channel.close()
+            seat.channel = None
+        if seat.watch is not None:
+            seat.watch.close()
+            seat.watch = None
+        if seat.name:
+            with contextlib.suppress(OSError):
+                (self.directory / "slots" / seat.name).unlink()
+            shutil.rmtree(self.directory / "cache" / seat.name, ignore_errors=True)
+        seat.pid, seat.name, seat.ready, seat.leaving = 0, "", False, False
+        seat.killed, seat.mute, seat.resident = None, 0.0, 0
+        seat.history = []
+
+    def _forget(self, end: Channel) -> None:
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(end)
+
+    def _output(self, seat: _Seat) -> str:
+        try:
+            with (self.directory / "cache" / seat.name / LOG).open("rb") as file:
+                file.seek(0, os.SEEK_END)
+                file.seek(max(file.tell() - TAIL, 0))
+                return file.read().decode("utf-8", "replace").replace("\0", "").strip()
+        except OSError:
+            return ""
+
+
+def _spare(workers: int) -> int:
+    """How many more workers are forked, to wait for kernels that are compiled jointly.
+
+    A batch of some two dozen gathers while another is compiled. What a worker holds of its own is some 120 MB, so a
+    small machine has fewer.
+    """
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(0, min(workers + 28, memory // (512 << 20) - workers))
+
+
+def _death(status: int, killed: tuple[LossKind, str] | None) -> tuple[LossKind, str]:
+    """Kind and symptom of a death, from the exit status as ``os.waitstatus_to_exitcode`` gives it."""
+    if killed is not None:
+        return killed
+    if status == -signal.SIGKILL:
+        # Nobody can do that to itself by accident: the kernel was out of memory, or somebody killed it.
+        return "interrupted", "SIGKILL"
+    if status < 0:
+        try:
+            return "crash", signal.Signals(-status).name
+        except ValueError:
+            return "crash", f"signal {-status}"
+    return "crash", f"exit status {status}"
+
+
+def family(pid: int) -> int:
+    """Bytes of memory that a process and its descendants hold now."""
+    total, pending = 0, [pid]
+    while pending:
+        one = pending.pop()
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            total += resident(one)
+            for task in os.listdir(f"/proc/{one}/task"):
+                with open(f"/proc/{one}/task/{task}/children", "rb") as file:
+                    pending += map(int, file.read().split())
+    return total
