@@ -41,7 +41,7 @@ def _index(found: Sequence[Regression], reported: Sequence[KnownBug]) -> Iterato
     yield "Bugs in released packages, each cut down to its smallest case, and run again by `shakeout replay --all`."
     yield "The cases are in `corpus/data/`, and these pages are written from them by `python -m"
     yield "shakeout.fuzz.reporting.pages docs/bugs`. Whether a smaller case fails alike, what `shakeout bisect` says,"
-    yield "and which script shows it alone was found out and written down by `python -m shakeout.fuzz.reporting.shipped`."
+    yield "and which script shows it alone was found out by `python -m shakeout.fuzz.reporting.shipped`."
     yield "Nothing here was filed anywhere by Shakeout. What is wrong with eager itself, the reference, no case can"
     yield "show: see [bugs of eager mode](../eager-bugs.md)."
     yield ""
