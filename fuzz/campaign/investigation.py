@@ -45,6 +45,29 @@ SCRIPT_SECONDS = 180.0
 Step = Job | Confirmation
 
 
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """A finding as it came in.
+
+    Attributes:
+        bug: id of the bug that it shows.
+        number: of the finding.
+        job: which showed it.
+        result: with a signature and a failing verdict.
+        case: its text; empty if it crashed while growing.
+        script: its script; empty if its worker died.
+        history: jobs that the same worker had run before.
+    """
+
+    bug: str
+    number: int
+    job: Job
+    result: Result
+    case: str
+    script: str
+    history: tuple[Job, ...]
+
+
 @dataclass(slots=True)
 class _Inquiry:
     """One finding on its way; ``waiting`` is what it waits for."""
@@ -131,7 +154,7 @@ class Investigation:
         if first:
             self._write(bug, case, script, _stored(result, job))
         if bug.state in ("new", "flaky"):
-            self._open(bug.id, number, job, result, case, script, tuple(history))
+            self._open(_Shown(bug.id, number, job, result, case, script, tuple(history)))
 
     def _is_back(self, bug: Bug, job: Job) -> bool:
         """Whether a bug was fixed when it ran last; it is tried anew then."""
@@ -159,27 +182,14 @@ class Investigation:
         result = Result.from_json(finding.result)
         found = job(finding.result.get("job"), finding.job)
         history = tuple(job(one, one) for one in finding.history)
-        self._open(finding.bug, finding.id, found, result, finding.case_json, finding.script, history)
+        self._open(_Shown(finding.bug, finding.id, found, result, finding.case_json, finding.script, history))
 
-    def _open(
-        self,
-        bug: str,
-        number: int,
-        job: Job,
-        result: Result,
-        case: str,
-        script: str,
-        history: tuple[Job, ...],
-    ) -> None:
-        busy = any(inquiry.bug == bug for inquiry in (*self._queue, *self._active))
-        if busy or self._tried[bug] >= TRIED:
+    def _open(self, shown: _Shown) -> None:
+        busy = any(inquiry.bug == shown.bug for inquiry in (*self._queue, *self._active))
+        if busy or self._tried[shown.bug] >= TRIED:
             return
-        self._tried[bug] += 1
-        if case:
-            steps = self._with_case(bug, number, job, result, case, script, history)
-        else:
-            steps = self._without_case(bug, number, job, result, history)
-        self._queue.append(_Inquiry(bug, steps))
+        self._tried[shown.bug] += 1
+        self._queue.append(_Inquiry(shown.bug, self._with_case(shown) if shown.case else self._without_case(shown)))
 
     # --- findings are tried -----------------------------------------------------------------------------------------
 
@@ -238,84 +248,70 @@ class Investigation:
         if isinstance(inquiry.waiting, Job):
             self._jobs.append(inquiry.waiting)
 
-    def _with_case(
-        self,
-        bug: str,
-        number: int,
-        job: Job,
-        result: Result,
-        case: str,
-        script: str,
-        history: tuple[Job, ...],
-    ) -> Generator[Step, Answer | None, None]:
+    def _with_case(self, shown: _Shown) -> Generator[Step, Answer | None, None]:
         """Fresh processes, then a fresh worker, then the recorded sequence."""
-        target = result.target
+        bug, number, result, case, script = shown.bug, shown.number, shown.result, shown.case, shown.script
         if not script:
-            answer = yield Script(target=target, case=case, limit=SCRIPT_SECONDS)
+            answer = yield Script(target=result.target, case=case, limit=SCRIPT_SECONDS)
             script = answer.reply.script if answer is not None else ""
             if script:
                 self._database.set_script(number, script)
         k = n = 0
         blocked = "" if script else "it has no script; "
         if script:
-            self._write(self._database.bug(bug), case, script, _stored(result, job))
+            self._write(self._database.bug(bug), case, script, _stored(result, shown.job))
             confirmation = self._confirmation(bug, number)
             yield confirmation
             k, n = confirmation.failed, confirmation.tried
             write_whole(self._directory / bug / OUTPUT, confirmation.output)
             if confirmation.confirmed:
-                self._settle(number, "confirmed", k, n, f"{k} of {n} fresh processes")
+                self._conclude(number, "confirmed", k, n, f"{k} of {n} fresh processes")
                 return
             if k:
-                self._settle(number, "flaky", k, n, f"only {k} of {n} fresh processes")
+                self._conclude(number, "flaky", k, n, f"only {k} of {n} fresh processes")
                 return
             blocked = "its script could not run; " if "cannot run" in confirmation.outcomes else ""
-        again = Run(target=target, case=case, seed=job.seed if isinstance(job, Grow | Run) else 0, fresh=True)
+        seed = shown.job.seed if isinstance(shown.job, Grow | Run) else 0
+        again = Run(target=result.target, case=case, seed=seed, fresh=True)
         answer = yield again
         if answer is not None and _again(answer, result):
             note = f"{blocked}not in a fresh process, but in a fresh worker: one thread, and a compiler that is warm"
-            self._settle(number, "history", k, n, note)
+            self._conclude(number, "history", k, n, note)
             return
         if result.failure is not None and result.failure.place == "grow":
             # The case is what ran last; what led there is in the job.
-            yield from self._without_case(bug, number, job, result, history)
+            yield from self._without_case(shown)
             return
-        yield from self._sequence(bug, number, again, result, case, history, (k, n))
+        yield from self._sequence(shown, again, case, (k, n))
 
-    def _without_case(
-        self, bug: str, number: int, job: Job, result: Result, history: tuple[Job, ...]
-    ) -> Generator[Step, Answer | None, None]:
+    def _without_case(self, shown: _Shown) -> Generator[Step, Answer | None, None]:
         """It crashed while growing: there is only the job to run again."""
         k = 0
         for _ in range(self._runs):
-            answer = yield replace(_traced(job), fresh=True)
-            k += answer is not None and _again(answer, result)
+            answer = yield replace(_traced(shown.job), fresh=True)
+            k += answer is not None and _again(answer, shown.result)
         if k:
             state = "confirmed" if k == self._runs else "flaky"
-            self._settle(number, state, k, self._runs, f"{k} of {self._runs} fresh workers, while growing")
+            note = f"{k} of {self._runs} fresh workers, while growing"
+            self._conclude(shown.number, state, k, self._runs, note)
             return
-        yield from self._sequence(bug, number, _traced(job), result, "", history, (0, self._runs))
+        yield from self._sequence(shown, _traced(shown.job), "", (0, self._runs))
 
     def _sequence(
-        self,
-        bug: str,
-        number: int,
-        job: Job,
-        result: Result,
-        case: str,
-        history: tuple[Job, ...],
-        seen: tuple[int, int],
+        self, shown: _Shown, job: Job, case: str, seen: tuple[int, int]
     ) -> Generator[Step, Answer | None, None]:
-        """Behind the jobs that ran before it."""
+        """A job, or a case in it, behind the jobs that ran before it."""
+        history = shown.history
         if history:
             answer = yield replace(job, before=history, fresh=False)
-            if answer is not None and _again(answer, result):
-                write_sequence(self._directory / bug, [*answer.reply.sequence, *filter(None, [case])])
-                self._settle(number, "history", *seen, f"only behind the {len(history)} cases that ran before it")
+            if answer is not None and _again(answer, shown.result):
+                write_sequence(self._directory / shown.bug, [*answer.reply.sequence, *filter(None, [case])])
+                note = f"only behind the {len(history)} cases that ran before it"
+                self._conclude(shown.number, "history", *seen, note)
                 return
-        self._settle(number, "flaky", *seen, "it did not fail again")
+        self._conclude(shown.number, "flaky", *seen, "it did not fail again")
 
-    def _settle(self, number: int, state: str, k: int, n: int, note: str) -> None:
+    def _conclude(self, number: int, state: str, k: int, n: int, note: str) -> None:
         with self._database.transaction():
             bug = self._database.judge(number, state=state, k=k, n=max(n, 1), note=note)
         if bug.state in ("confirmed", "history") and bug.id not in self.confirmed:

@@ -68,7 +68,7 @@ def main(sock: socket.socket, slot_path: Path, home: Path, maker: str) -> None:
         home: its directory; what the compilers write goes there.
         maker: name of what grows cases.
     """
-    _settle(home)
+    _make_home(home)
     _mend()
     worker = _Worker(Channel(sock), Slot(slot_path), home, maker)
     worker.channel.send({"resident": resident(os.getpid()), "began": time.monotonic()})
@@ -90,7 +90,7 @@ def _mend() -> None:
     torch.set_num_threads(torch.get_num_threads())
 
 
-def _settle(home: Path) -> None:
+def _make_home(home: Path) -> None:
     """A place of its own for everything that this process and its compilers write."""
     temporary = home / "tmp"
     temporary.mkdir(parents=True, exist_ok=True)
