@@ -24,7 +24,6 @@ from typing import Any
 
 from shakeout.corpus import blobs
 from shakeout.corpus.case import Case, InputSet, Scalar, Setting, Storage, Values, View
-from shakeout.corpus.declared import NotDeclared, check
 from shakeout.corpus.program import (
     NESTING,
     NUMBERS,
@@ -39,6 +38,7 @@ from shakeout.corpus.program import (
     Slice,
     TensorType,
 )
+from shakeout.corpus.user_objects import NotDeclared, check
 from shakeout.corpus.vocabularies.admission import admit, is_dtype
 
 __all__ = [

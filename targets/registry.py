@@ -25,8 +25,8 @@ _BUILT_IN = {
     "onnxruntime": ("shakeout.targets.onnxruntime", "ONNXRUNTIME"),
     "openvino": ("shakeout.targets.openvino", "OPENVINO"),
     "tvm": ("shakeout.targets.tvm", "TVM"),
-    "save_on_cpu": ("shakeout.targets.offload.shipped", "SAVE_ON_CPU"),
-    "disk_store": ("shakeout.targets.offload.shipped", "DISK_STORE"),
+    "save_on_cpu": ("shakeout.targets.offload.stock", "SAVE_ON_CPU"),
+    "disk_store": ("shakeout.targets.offload.stock", "DISK_STORE"),
     "planted": ("shakeout.targets.planted", "PLANTED"),
 }
 
@@ -89,7 +89,7 @@ def target(name: str) -> Target:
         module, attribute = _BUILT_IN[name]
         return getattr(importlib.import_module(module), attribute)  # type: ignore[no-any-return]
     if ":" in name:
-        from shakeout.targets.declared import declared
+        from shakeout.targets.user_target import declared
 
         return declared(name)
     for entry in entry_points(group=GROUP, name=name):

@@ -147,11 +147,11 @@ def _known(operator: str) -> bool:
 
 def _admit_operator(vocabulary_: str, operator: str) -> None:
     if vocabulary_ == "kernel" and ":" in operator:
-        from shakeout.corpus import declared
+        from shakeout.corpus import user_objects
 
         try:
-            declared.check(operator)
-        except declared.NotDeclared as error:
+            user_objects.check(operator)
+        except user_objects.NotDeclared as error:
             raise NotAdmitted(str(error)) from None
         return
     if vocabulary_ in _OURS and _known(operator):

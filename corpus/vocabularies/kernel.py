@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from shakeout.corpus.declared import Kernel, NotDeclared, find, import_lines, local_name
 from shakeout.corpus.program import Arg, Call, InvalidProgram, Name, Program, Ref, Slice
+from shakeout.corpus.user_objects import Kernel, NotDeclared, find, import_lines, local_name
 from shakeout.corpus.vocabularies import structured
 from shakeout.corpus.vocabularies import torch as plain
 from shakeout.corpus.vocabularies.structured import STRUCTURES

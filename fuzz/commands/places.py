@@ -62,10 +62,10 @@ def allow(names: Iterable[Any]) -> None:
     """Let the modules of those names be imported that are of the form ``MODULE:NAME``."""
     chosen = [name for name in names if isinstance(name, str) and ":" in name]
     if chosen:
-        from shakeout.corpus import declared
+        from shakeout.corpus import user_objects
 
         for name in chosen:
-            declared.allow(name)
+            user_objects.allow(name)
 
 
 def newest() -> Path | None:

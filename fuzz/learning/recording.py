@@ -87,7 +87,7 @@ class _Calls:
 
 def _watch(operator: str, calls: _Calls) -> None:
     """Have every call of the kernel go through ``calls``."""
-    from shakeout.corpus.declared import Kernel
+    from shakeout.corpus.user_objects import Kernel
     from shakeout.corpus.vocabularies.kernel import kernel
 
     wanted = kernel(operator)

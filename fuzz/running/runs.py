@@ -12,7 +12,7 @@ from shakeout.corpus import script
 from shakeout.corpus.case import Case
 from shakeout.corpus.observation import Observation, raised
 from shakeout.corpus.vocabularies import vocabulary
-from shakeout.fuzz.running import exactness as proof
+from shakeout.fuzz.running import proof as proof
 from shakeout.targets.printed import Executed, executed
 
 if TYPE_CHECKING:

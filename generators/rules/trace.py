@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from shakeout.corpus.codec import arg_from_json, arg_to_json
 from shakeout.corpus.program import Arg, Form, Name, Ref, Slice, TensorType, references
-from shakeout.generators.rules.signature import parameters
+from shakeout.generators.rules.parameter_names import parameters
 
 __all__ = ["Kind", "Trace", "Variant", "attributes", "inexact", "structure_of", "symbols", "variant_of"]
 

@@ -19,8 +19,8 @@ from typing import Any
 import torch
 
 from shakeout.corpus import learnt
-from shakeout.corpus.declared import Kernel
 from shakeout.corpus.program import Arg, TensorType, references
+from shakeout.corpus.user_objects import Kernel
 from shakeout.corpus.vocabularies import kernel as words
 from shakeout.generators.calls import perform
 from shakeout.generators.choices import Choices, SeededChoices

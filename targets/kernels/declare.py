@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, get_args
 
-from shakeout.corpus.declared import Accuracy, Declared, Example, Kernel
+from shakeout.corpus.user_objects import Accuracy, Declared, Example, Kernel
 
 __all__ = ["kernel"]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from shakeout.corpus import learnt
 from shakeout.corpus.case import Knob, KnobSpace, Promise, Setting
-from shakeout.corpus.declared import Kernel, local_name
+from shakeout.corpus.user_objects import Kernel, local_name
 from shakeout.corpus.vocabularies import kernel as words
 from shakeout.targets.eager import INSTALL_TORCH
 from shakeout.targets.target import Facts, Target, module_available

@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from shakeout.corpus.declared import Declared
+from shakeout.corpus.user_objects import Declared
 
 __all__ = ["Runtime", "runtime"]
 

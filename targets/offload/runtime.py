@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from shakeout.corpus.case import KnobSpace, Promise, Setting
-from shakeout.corpus.declared import import_lines, local_name
+from shakeout.corpus.user_objects import import_lines, local_name
 from shakeout.targets.eager import DECLINES_NOTHING, INSTALL_TORCH
 from shakeout.targets.target import Facts, Target, module_available
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from shakeout.corpus import capture as capturing
-from shakeout.corpus import codec, declared, known, regressions, script, vocabularies
+from shakeout.corpus import codec, known, regressions, script, user_objects, vocabularies
 from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View
 from shakeout.corpus.program import Call, Input, InvalidProgram, Name, Program, Ref, TensorType
 from shakeout.corpus.vocabularies import MEMBERS, admission, aten
@@ -258,12 +258,12 @@ def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / f"{MODULE}.py").write_text(text + "def my_relu(x):\n    return torch.relu(x)\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SHAKEOUT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv(declared.ALLOWED, "")
+    monkeypatch.setenv(user_objects.ALLOWED, "")
     monkeypatch.setattr(sys, "path", [*sys.path])
-    declared.find.cache_clear()
+    user_objects.find.cache_clear()
     yield tmp_path
     sys.modules.pop(MODULE, None)
-    declared.find.cache_clear()
+    user_objects.find.cache_clear()
 
 
 KERNEL = f"{MODULE}:my_relu"
@@ -278,8 +278,8 @@ def test_a_file_alone_imports_no_module(stranger: Path) -> None:
     for text in texts():
         with pytest.raises(codec.MalformedCase, match=f"add --allow {MODULE}"):
             codec.decode(text)
-    with pytest.raises(declared.NotAllowed):
-        declared.find(KERNEL)
+    with pytest.raises(user_objects.NotAllowed):
+        user_objects.find(KERNEL)
     assert MODULE not in sys.modules
     assert not (stranger / "proof").exists()
 
@@ -292,15 +292,15 @@ def test_a_module_that_happens_to_be_loaded_is_asked_for_nothing(stranger: Path,
 
 
 def test_what_was_allowed_once_is_remembered_by_name_and_place(stranger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    declared.allow(KERNEL)
+    user_objects.allow(KERNEL)
     for text in texts():
         codec.decode(text)
     # In another process, without a word on the command line.
-    monkeypatch.setenv(declared.ALLOWED, "")
+    monkeypatch.setenv(user_objects.ALLOWED, "")
     for text in texts():
         codec.decode(text)
     assert not (stranger / "proof").exists()  # reading imports nothing
-    assert isinstance(declared.find(KERNEL), declared.Kernel)
+    assert isinstance(user_objects.find(KERNEL), user_objects.Kernel)
     assert (stranger / "proof").exists()
     # Another module of that name, in another place, is another module.
     del sys.modules[MODULE]
@@ -343,7 +343,7 @@ def test_the_command_line_allows(
     if not allowed:
         assert done.stderr == (
             f"shakeout: case.json: program.calls[0]: {KERNEL} is named by a file only, and a file imports no module; "
-            f"if you trust {MODULE}, add --allow {MODULE} (or set {declared.ALLOWED}={MODULE})\n"
+            f"if you trust {MODULE}, add --allow {MODULE} (or set {user_objects.ALLOWED}={MODULE})\n"
         )
     else:
         # From now on it needs no word.

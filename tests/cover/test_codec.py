@@ -13,8 +13,8 @@ from hypothesis import given, settings
 
 from shakeout.corpus import codec
 from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View, contiguous
-from shakeout.corpus.declared import ALLOWED
 from shakeout.corpus.program import Arg, Call, Form, Input, Name, Program, Ref, Region, Role, Slice, TensorType
+from shakeout.corpus.user_objects import ALLOWED
 
 SCHEMA = json.loads((Path(codec.__file__).parent / "data" / "case.schema.json").read_text())
 

@@ -10,14 +10,14 @@ import pytest
 import torch
 
 import shakeout
-from shakeout.corpus import declared as declarations
-from shakeout.corpus.declared import Example, Kernel, NotDeclared, find, import_lines, local_name
-from shakeout.targets.declared import declared
+from shakeout.corpus import user_objects as declarations
+from shakeout.corpus.user_objects import Example, Kernel, NotDeclared, find, import_lines, local_name
 from shakeout.targets.kernels.user import UserKernel
 from shakeout.targets.offload.declare import Runtime
 from shakeout.targets.offload.runtime import RuntimeTarget
 from shakeout.targets.registry import target
 from shakeout.targets.target import UnknownTarget
+from shakeout.targets.user_target import declared
 
 X = torch.tensor([-1.0, 2.0])
 

@@ -13,8 +13,8 @@ import torch
 
 from shakeout.corpus import codec, script
 from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View, contiguous
-from shakeout.corpus.declared import find
 from shakeout.corpus.program import Call, Input, InvalidProgram, Program, Ref, TensorType
+from shakeout.corpus.user_objects import find
 from shakeout.corpus.vocabularies import kernel as words
 from shakeout.corpus.vocabularies.torch import UnknownOperator
 from shakeout.fuzz.running.execute import execute, repro

@@ -12,8 +12,8 @@ import shakeout
 from shakeout.corpus import script
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View, contiguous
-from shakeout.corpus.declared import find
 from shakeout.corpus.program import Arg, Call, Input, Program, Ref, TensorType
+from shakeout.corpus.user_objects import find
 from shakeout.corpus.vocabularies import kernel as words
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.running import runs

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from shakeout.corpus.case import Case
-from shakeout.corpus.declared import find
+from shakeout.corpus.user_objects import find
 from shakeout.fuzz.campaign.schedule import seed_of
 from shakeout.fuzz.ground.jobs import Grow
 from shakeout.fuzz.running.compose import compose

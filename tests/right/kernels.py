@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 import shakeout
-from shakeout.corpus.declared import Declared
+from shakeout.corpus.user_objects import Declared
 
 __all__ = ["KERNELS"]
 

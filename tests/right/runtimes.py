@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
 import shakeout
-from shakeout.corpus.declared import Declared
+from shakeout.corpus.user_objects import Declared
 from shakeout.targets.offload.disk_store import disk_store
 
 __all__ = ["RUNTIMES"]

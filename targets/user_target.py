@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shakeout.corpus.declared import Kernel, NotDeclared, find
+from shakeout.corpus.user_objects import Kernel, NotDeclared, find
 from shakeout.targets.kernels.user import UserKernel, user_kernel
 from shakeout.targets.offload.declare import Runtime
 from shakeout.targets.offload.runtime import RuntimeTarget, user_runtime
