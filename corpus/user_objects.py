@@ -229,19 +229,28 @@ def _look_here() -> None:
 
 def _spec(name: str) -> ModuleSpec | None:
     """Where a module lies; unlike ``importlib.util.find_spec`` this imports no parent package."""
-    path = None
-    spec = None
-    known = ""
-    for part in name.split("."):
-        if known and path is None:
+    path: list[str] | None = None
+    *parents, last = name.split(".")
+    for depth, part in enumerate(parents):
+        spec = _found(".".join(parents[: depth + 1]), path)
+        if spec is not None and spec.origin is not None:
+            locations = spec.submodule_search_locations
+            path = None if locations is None else list(locations)
+        else:  # a folder without ``__init__.py``
+            folders = [os.path.join(place, part) for place in (sys.path if path is None else path)]
+            path = [folder for folder in folders if os.path.isdir(folder)]
+        if not path:
             return None  # what should hold it is no package
-        known = f"{known}.{part}" if known else part
-        finders = (finder.find_spec(known, path) for finder in sys.meta_path if hasattr(finder, "find_spec"))
-        spec = next((found for found in finders if found is not None), None)
-        if spec is None:
-            return None
-        path = spec.submodule_search_locations
-    return spec
+    return _found(".".join((*parents, last)), path)
+
+
+def _found(name: str, path: list[str] | None) -> ModuleSpec | None:
+    for finder in sys.meta_path:
+        # Of a folder without ``__init__.py`` in another one Python asks the parent, which is not imported.
+        with contextlib.suppress(KeyError):
+            if hasattr(finder, "find_spec") and (spec := finder.find_spec(name, path)) is not None:
+                return spec
+    return None
 
 
 def _source(spec: ModuleSpec) -> str | None:

@@ -234,6 +234,16 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     target.cache_clear()
 
 
+def test_folders_without_init_are_packages_as_well(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(declarations.ALLOWED, "deep.down.kernels")
+    (package / "deep" / "down").mkdir(parents=True)
+    (package / "mine" / "kernels.py").rename(package / "deep" / "down" / "kernels.py")
+    assert isinstance(find("deep.down.kernels:my_relu"), Kernel)
+    assert not (package / "proof").exists()
+    for name in [name for name in sys.modules if name.split(".")[0] == "deep"]:
+        del sys.modules[name]
+
+
 def test_a_declared_name_is_a_target(package: Path) -> None:
     kernel, runtime = target("mine.kernels:my_relu"), declared("mine.kernels:around")
     assert isinstance(kernel, UserKernel)
