@@ -26,6 +26,7 @@ from shakeout.fuzz.minimise.edit import as_literal, recorded, shaped
 from shakeout.fuzz.minimise.executors import in_process
 from shakeout.fuzz.minimise.measure import size
 from shakeout.fuzz.minimise.search import Budget, minimise
+from shakeout.fuzz.reporting.exported import observed
 from shakeout.fuzz.running import fresh
 from shakeout.fuzz.running.case_file import read_case
 from shakeout.fuzz.running.execute import execute, repro
@@ -241,6 +242,9 @@ def test_a_case_that_knows_its_blobs_takes_them_into_a_fresh_process(tmp_path: P
     text = (tmp_path / "here" / "case.json").read_text()
     answer = fresh.answer(codec.decode(text, [str(tmp_path / "here" / blobs.FOLDER)]), 120)
     assert (answer.status, answer.lines) == (fresh.NO_DIFFERENCE, ("no difference",))
+    result = observed(codec.decode(text, [str(tmp_path / "here" / blobs.FOLDER)]))
+    assert result is not None
+    assert result.status == "compared", result.reason
     assert not os.environ[blobs.VARIABLE]
 
 
