@@ -30,7 +30,8 @@ class Vocabulary(Protocol):
 
     Importing one must be cheap: it imports the framework whose operators it knows only inside of what runs them.
     A name that is no operator raises a ``ValueError`` where it is resolved, run or printed; traits are told of every
-    name.
+    name. One that also has branches, loops and ``with`` blocks lists their names as ``STRUCTURES``
+    (``structured.structures`` asks); without that its programs have no regions.
 
     Attributes:
         REFERENCE: name of the target that shows what a program means.

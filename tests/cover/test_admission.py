@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -14,10 +15,11 @@ import torch
 from shakeout.corpus import capture as capturing
 from shakeout.corpus import codec, known, regressions, script, user_objects, vocabularies
 from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View
-from shakeout.corpus.program import Call, Input, InvalidProgram, Name, Program, Ref, TensorType
+from shakeout.corpus.program import Call, Input, InvalidProgram, Name, Program, Ref, Region, TensorType
 from shakeout.corpus.vocabularies import MEMBERS, admission, aten
 from shakeout.corpus.vocabularies import torch as words
 from shakeout.corpus.vocabularies.admission import NotAdmitted, admit
+from shakeout.corpus.vocabularies.structured import STRUCTURES
 from shakeout.fuzz import cli
 from shakeout.fuzz.ground.exits import Exit
 from shakeout.generators.rules.library import library_of_torch
@@ -145,6 +147,45 @@ def test_what_reaches_beyond_tensors_is_refused_where_it_is_read_and_where_it_be
             make(hostile.program)
     with pytest.raises(words.UnknownOperator):
         words.resolve(name)
+
+
+def nested(call: Call, *operators: str) -> Program:
+    """A program in which a call is inside blocks, the innermost first."""
+    for operator in operators:
+        call = Call(operator, (), (), (), "none", (Region((), (), (call,), ()),))
+    return Program((Input(X),), (call,), (0,))
+
+
+@pytest.mark.parametrize("name", ["torch.os.system", "torch.load", "os.system", "torch.compile", "torch.Tensor.numpy"])
+def test_what_is_inside_of_regions_or_around_a_program_is_asked_as_well(name: str) -> None:
+    call = Call(name, ("touch proof",), (), (), "none")
+    once, twice = nested(call, "torch.no_grad"), nested(call, "torch.no_grad", "torch.enable_grad")
+    for hostile, where in (
+        (once, r"calls\[0\]\.regions\[0\]\.calls\[0\]: "),
+        (twice, r"calls\[0\]\.regions\[0\]\.calls\[0\]\.regions\[0\]\.calls\[0\]: "),
+        (replace(program("torch.relu"), around=(call,)), r"around\[0\]: "),
+    ):
+        with pytest.raises(codec.MalformedCase, match=rf"program\.{where}"):
+            codec.decode(codec.encode(case(hostile)))
+        with pytest.raises(NotAdmitted):
+            script.network(hostile)
+
+
+def test_constants_are_asked_inside_of_regions_and_around_a_program_as_well() -> None:
+    loading = Call("torch.autocast", ("cpu",), (("dtype", Name("torch.load")),), (), "none")
+    inside = nested(Call("torch.full", ((2,), 1), (("dtype", Name("torch.load")),), (X,)), "torch.no_grad")
+    for hostile in (inside, replace(program("torch.relu"), around=(loading,))):
+        with pytest.raises(codec.MalformedCase, match="is not a dtype, memory format or layout"):
+            codec.decode(codec.encode(case(hostile)))
+
+
+@pytest.mark.parametrize("name", sorted(STRUCTURES))
+def test_an_operator_with_regions_is_one_only_with_them(name: str) -> None:
+    for one in (program(name), nested(Call(name, (), (), (), "none"), "torch.no_grad")):
+        with pytest.raises(codec.MalformedCase, match="and is given 0"):
+            codec.decode(codec.encode(case(one)))
+        with pytest.raises(NotAdmitted):
+            script.network(one)
 
 
 @pytest.mark.parametrize("name", ["torch.load", "torch.save", "torch.os", "torch.nn", "torch.relu", "torch.qint8_"])

@@ -26,6 +26,8 @@ from shakeout.fuzz.minimise.edit import as_literal, recorded, shaped
 from shakeout.fuzz.minimise.executors import in_process
 from shakeout.fuzz.minimise.measure import size
 from shakeout.fuzz.minimise.search import Budget, minimise
+from shakeout.fuzz.reporting.exported import observed
+from shakeout.fuzz.running import fresh
 from shakeout.fuzz.running.case_file import read_case
 from shakeout.fuzz.running.execute import execute, repro
 from shakeout.generators.inputsets import tensors_of
@@ -233,6 +235,17 @@ def test_a_storage_of_another_size_or_dtype_is_not_what_the_name_says(tmp_path: 
     with pytest.raises(BadBlob, match="no storage of 999999"):
         blobs.load(Storage("float32", 999_999, values))
     assert blobs.load(Storage("int32", 1000, values)).dtype == torch.int32  # the same bytes, read otherwise
+
+
+def test_a_case_that_knows_its_blobs_takes_them_into_a_fresh_process(tmp_path: Path) -> None:
+    stored(tmp_path / "here", target="eager")
+    text = (tmp_path / "here" / "case.json").read_text()
+    answer = fresh.answer(codec.decode(text, [str(tmp_path / "here" / blobs.FOLDER)]), 120)
+    assert (answer.status, answer.lines) == (fresh.NO_DIFFERENCE, ("no difference",))
+    result = observed(codec.decode(text, [str(tmp_path / "here" / blobs.FOLDER)]))
+    assert result is not None
+    assert result.status == "compared", result.reason
+    assert not os.environ[blobs.VARIABLE]
 
 
 def test_format_1_has_no_blobs(tmp_path: Path) -> None:

@@ -205,7 +205,35 @@ def _anything(draw: st.DrawFn, data: Any) -> None:
         return
 
 
-CHANGES = {one.__name__: one for one in (_operator, _argument, _keyword, _target, _knob, _vocabulary, _anything)}
+def _region(draw: st.DrawFn, data: Any) -> None:
+    """A hostile call inside a block, inside a branch inside of one, or in the place of a block around it all."""
+    data["format"] = 2
+    call = {"operator": draw(st.sampled_from(OPERATORS)), "args": draw(st.lists(ARGUMENTS, max_size=2)), "kwargs": {}}
+    call |= {"results": [], "form": "none"}
+    if draw(st.booleans()):
+        data["program"]["around"] = [call]
+        return
+    inside = {"parameters": [], "captures": [], "calls": [call], "returns": []}
+    for operator in draw(st.sampled_from([["torch.no_grad"], ["torch.cond", "torch.autocast"], ["torch.relu"]])):
+        both = [inside, inside] if operator == "torch.cond" else [inside]
+        call = {"operator": operator, "args": [], "kwargs": {}, "results": [], "form": "none", "regions": both}
+        inside = {"parameters": [], "captures": [], "calls": [call], "returns": []}
+    data["program"]["calls"].append(call)
+
+
+def _blob(draw: st.DrawFn, data: Any) -> None:
+    """Values in a file that is not there, or is no file of values."""
+    data["format"] = 2
+    name = draw(st.sampled_from(["0" * 64, "../evil", "evil.pt", "/etc/passwd", "0" * 63 + "\n", "", "é" * 64]))
+    for inputs in data["calls"]:
+        for storage in inputs["storages"]:
+            storage["values"] = {"kind": "blob", "sha256": name}
+
+
+CHANGES = {
+    one.__name__: one
+    for one in (_operator, _argument, _keyword, _target, _knob, _vocabulary, _region, _blob, _anything)
+}
 
 
 @pytest.fixture
