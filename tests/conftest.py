@@ -1,6 +1,8 @@
 """What every test shares."""
 
+import contextlib
 import os
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -23,6 +25,11 @@ _SCRATCH = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
 
 def pytest_configure(config: pytest.Config) -> None:
     """Inductor's caches begin empty and end with the tests: nothing comes from a run in which a fault was planted."""
+    # Whoever runs tests in the background ignores these, and what is tested would inherit that.
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            with contextlib.suppress(ValueError):  # not the main thread
+                signal.signal(number, handler)
     if not hasattr(config, "workerinput"):
         config.stash[_SCRATCH] = tempfile.TemporaryDirectory(prefix="shakeout-tests-")
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = config.stash[_SCRATCH].name  # workers inherit it
