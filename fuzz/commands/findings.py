@@ -180,8 +180,8 @@ def _replay_all(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from shakeout.fuzz.campaign import config
+    from shakeout.fuzz.commands.replay_all import replay_all_command
     from shakeout.fuzz.triage.replaying import RUNS as EACH
-    from shakeout.fuzz.triage.replaying import replay_all
     from shakeout.fuzz.workers.nursery import Interrupted, ZygoteBroken
 
     if options.target is not None or (options.runs is not None and options.runs < 1):
@@ -189,7 +189,7 @@ def _replay_all(options: argparse.Namespace) -> int:
     named = Path(options.case) if options.case is not None else options.directory
     defaults = config.Config()
     try:
-        return replay_all(
+        return replay_all_command(
             existing(named) if named is not None or newest() is not None else None,
             workers=defaults.workers,
             memory=defaults.memory_limit,

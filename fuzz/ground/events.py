@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeAlias
 
+from shakeout.corpus import minimals
 from shakeout.corpus.rows import Totals
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Listener",
     "Notice",
     "Progress",
+    "Replayed",
     "SelfTested",
     "Started",
     "Warming",
@@ -107,6 +109,31 @@ class KnownReplayed(Event):
     reason: str = ""
     target: str = ""
     seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed(Event):
+    """A stored or shipped case ran again, some times over.
+
+    Attributes:
+        kind: a campaign's ``bug``, a shipped ``regression``, or a shipped ``known`` bug.
+        id: of the bug, or name of the file.
+        title: one line.
+        verdict: one of ``shakeout.corpus.minimals.REPLAYED``.
+        note: how it fails instead, or why it cannot run.
+        expected: of a regression, what it should do with the installed versions; None if nothing is known.
+        surprising: whether it did something else.
+        life: the bug's, which begins another one when it comes back after it was fixed.
+    """
+
+    kind: Literal["bug", "regression", "known"]
+    id: str
+    title: str
+    verdict: minimals.Replayed
+    note: str = ""
+    expected: Literal["fails", "fixed"] | None = None
+    surprising: bool = False
+    life: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ SAMPLES = [
     events.Warming("loading torch"),
     events.SelfTested("hang", True, 3.0),
     events.KnownReplayed("mul", "x * 0", "https://example.org", "still there"),
+    events.Replayed("bug", "SH-1234", "title", "flaky", "fails in 1 of 2 runs"),
     events.CaseDone(0, "inductor", "compared", "pass", 0.5, 3, True, phases={"run": 0.4}),
     events.FindingSeen("SH-1234", "title", "inductor", "NaN lost", True, 0),
     events.Confirmed("SH-1234", 3, 3, "confirmed"),
