@@ -214,7 +214,7 @@ def _minimise(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from shakeout.fuzz.campaign import config
-    from shakeout.fuzz.minimise.command import minimise_command
+    from shakeout.fuzz.commands.minimise import minimise_command
     from shakeout.fuzz.workers.nursery import Interrupted, ZygoteBroken
 
     for flag, value in (("--seconds", options.seconds), ("--tries", options.tries), ("--workers", options.workers)):
@@ -246,13 +246,13 @@ def _minimise_all(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from shakeout.fuzz.campaign import config
+    from shakeout.fuzz.commands.minimise import minimise_all_command
     from shakeout.fuzz.minimise.search import Budget
-    from shakeout.fuzz.triage.minimising import minimise_all
     from shakeout.fuzz.workers.nursery import Interrupted
 
     defaults = config.Config()
     try:
-        return minimise_all(
+        return minimise_all_command(
             existing(Path(options.case) if options.case is not None else options.directory),
             budget=Budget(options.seconds, options.tries),
             workers=options.workers or defaults.workers,

@@ -25,11 +25,15 @@ __all__ = [
     "Finished",
     "KnownReplayed",
     "Listener",
+    "Minimised",
+    "Minimising",
     "Notice",
     "Progress",
     "Replayed",
     "SelfTested",
+    "Shrinking",
     "Started",
+    "Unusable",
     "Warming",
     "WorkerDied",
     "read_log",
@@ -134,6 +138,70 @@ class Replayed(Event):
     expected: Literal["fails", "fixed"] | None = None
     surprising: bool = False
     life: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Shrinking(Event):
+    """How far the search for a smallest case is.
+
+    Attributes:
+        tries: candidates that were run.
+        accepted: of these, how many were taken.
+        seconds: since the beginning.
+        operators: of the best case so far.
+        elements: of all its inputs.
+        doing: name of the pass; ``first run`` before there is one.
+        run: seconds that a run of that case took.
+    """
+
+    tries: int
+    accepted: int
+    seconds: float
+    operators: int
+    elements: int
+    doing: str
+    run: float
+
+
+@dataclass(frozen=True, slots=True)
+class Minimising(Event):
+    """The bugs of one target are about to be minimised, one after the other."""
+
+    target: str
+    bugs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Minimised(Event):
+    """A bug was minimised, and what was found is stored.
+
+    Attributes:
+        bug: its id.
+        state: ``complete``; ``budget`` if that was used up; ``not reproduced`` if its case does not fail any more.
+        before: operators of its finding.
+        after: operators of its smallest case; None if it was not reproduced.
+        tries: candidates that were run.
+        seconds: that it took.
+        signature: of the smallest case, in words; empty if it is unclassified.
+        note: why it was not reproduced.
+    """
+
+    bug: str
+    state: Literal["complete", "budget", "not reproduced"]
+    before: int
+    after: int | None
+    tries: int
+    seconds: float
+    signature: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable(Event):
+    """A target cannot be loaded, and what should have run on it is left; ``reason`` is the last thing it said."""
+
+    target: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
