@@ -268,8 +268,9 @@ def _minimise_all(options: argparse.Namespace) -> int:
 def _bisect(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from shakeout.fuzz.bisect.command import bisect_command, chosen
+    from shakeout.fuzz.bisect.stored import chosen
     from shakeout.fuzz.campaign.config import Config
+    from shakeout.fuzz.commands.bisect import bisect_command
 
     if options.seconds is not None and not options.seconds > 0:
         raise Mistake(f"--seconds: expected a positive number, found {options.seconds!r}")
@@ -278,7 +279,7 @@ def _bisect(options: argparse.Namespace) -> int:
         if options.seconds is not None or options.again:
             raise Mistake("bisect: --seconds and --again go without --env, --versions and --newest")
         from shakeout.fuzz.bisect.environments import NotAnEnvironment
-        from shakeout.fuzz.bisect.releases import releases_command
+        from shakeout.fuzz.commands.bisect import releases_command
 
         try:
             return releases_command(
@@ -306,7 +307,7 @@ def _bisect(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from shakeout.fuzz.bisect.command import chosen
+    from shakeout.fuzz.bisect.stored import chosen
     from shakeout.fuzz.reporting.command import report_command
 
     return report_command(chosen(located(options)), form=options.format, output=options.output, anyway=options.anyway)

@@ -17,10 +17,13 @@ from shakeout.corpus.rows import Totals
 
 __all__ = [
     "LOG",
+    "Asking",
     "CaseDone",
+    "Comparing",
     "Confirmed",
     "Event",
     "EventLog",
+    "FactFound",
     "FindingSeen",
     "Finished",
     "KnownReplayed",
@@ -202,6 +205,31 @@ class Unusable(Event):
 
     target: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Asking(Event):
+    """What a bisection asks now, after so many ``runs`` of programs and ``seconds`` since it began."""
+
+    doing: str
+    runs: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class FactFound(Event):
+    """A bisection found something out: ``label`` is one word for what kind of thing it is, ``fact`` says it."""
+
+    label: str
+    fact: str
+
+
+@dataclass(frozen=True, slots=True)
+class Comparing(Event):
+    """What a comparison of releases does now; a ``detail`` need not be shown."""
+
+    doing: str
+    detail: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from shakeout.corpus import blobs
 from shakeout.corpus.database import NAME, Database, UnknownBug
 from shakeout.corpus.files import write_whole
 from shakeout.corpus.vocabularies.operator import identify
-from shakeout.fuzz.bisect.command import MINIMISED, Job
+from shakeout.fuzz.bisect.stored import MINIMISED, Job
 from shakeout.fuzz.ground.environment import describe
 from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.ground.finding_folder import read_result
