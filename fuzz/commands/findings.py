@@ -308,6 +308,6 @@ def _bisect(options: argparse.Namespace) -> int:
 
 def _report(options: argparse.Namespace) -> int:
     from shakeout.fuzz.bisect.stored import chosen
-    from shakeout.fuzz.reporting.command import report_command
+    from shakeout.fuzz.commands.report import report_command
 
     return report_command(chosen(located(options)), form=options.format, output=options.output, anyway=options.anyway)

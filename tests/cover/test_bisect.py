@@ -32,7 +32,7 @@ from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.ground.failure import Failure
 from shakeout.fuzz.ground.progress import Stop
 from shakeout.fuzz.minimise.predicate import NotReproduced
-from shakeout.fuzz.reporting import command as reporting
+from shakeout.fuzz.reporting import drafting
 from shakeout.fuzz.reporting.exported import Exported
 
 WRONG = Failure("inductor", "value", "wrong value")
@@ -523,7 +523,7 @@ def test_what_releases_said_stays_and_a_report_has_it_all(
         ("collected", ""),
         ("observed", None),
     ):
-        monkeypatch.setattr(reporting, name, lambda *case, value=value: value)
+        monkeypatch.setattr(drafting, name, lambda *case, value=value: value)
     capsys.readouterr()
     assert main(["report", str(path)]) == Exit.OK
     assert "stage aot_eager" in capsys.readouterr().out
