@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from shakeout.fuzz.bisect.releases import compare_releases
 from shakeout.fuzz.bisect.stored import Answer, Job, bisect_stored
+from shakeout.fuzz.commands.line import Line
 from shakeout.fuzz.commands.places import print_json
 from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.exits import Exit
-from shakeout.fuzz.ground.progress import Line, interruptible
+from shakeout.fuzz.ground.progress import interruptible
 from shakeout.fuzz.minimise.predicate import NotReproduced
 from shakeout.fuzz.workers.nursery import Interrupted
 

@@ -7,9 +7,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from shakeout.corpus import blobs, script
+from shakeout.fuzz.commands.line import Line
 from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.exits import Exit
-from shakeout.fuzz.ground.progress import Line, interruptible
+from shakeout.fuzz.ground.progress import interruptible
 from shakeout.fuzz.minimise.measure import elements
 from shakeout.fuzz.minimise.predicate import NotReproduced
 from shakeout.fuzz.minimise.search import FIRST, Budget
