@@ -1,33 +1,28 @@
-"""``shakeout bisect --env``, ``--versions`` and ``--newest``: what other releases say of a case, and what is kept."""
+"""What other releases say of a case: in environments that there are, and in those that pip makes."""
 
 from __future__ import annotations
 
 import functools
-import json
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from shakeout.corpus import blobs
 from shakeout.fuzz.bisect import environments
-from shakeout.fuzz.bisect.command import Job
 from shakeout.fuzz.bisect.environments import Environment, Script, searched
 from shakeout.fuzz.bisect.facts import Bisection, Note, Releases
 from shakeout.fuzz.bisect.search import Certainty
+from shakeout.fuzz.bisect.stored import Job
+from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.environment import version
-from shakeout.fuzz.ground.exits import Exit
-from shakeout.fuzz.ground.progress import Line, Stop, interruptible
+from shakeout.fuzz.ground.progress import Stop
 from shakeout.fuzz.running.case_file import SECONDS, render
 from shakeout.targets.registry import facts_of
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-__all__ = ["product", "releases_command"]
+__all__ = ["Comparison", "compare_releases", "product"]
 
 
 def product(name: str) -> str:
@@ -35,16 +30,32 @@ def product(name: str) -> str:
     return facts_of(name).product
 
 
-def releases_command(
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What other releases say of a case.
+
+    Attributes:
+        bisection: all that is known of the case now, which is stored.
+        found: what the releases say.
+        notes: why some of them say nothing.
+        seconds: that it took.
+    """
+
+    bisection: Bisection
+    found: Releases
+    notes: tuple[str, ...]
+    seconds: float
+
+
+def compare_releases(
     job: Job,
     *,
     directories: Sequence[Path],
     versions: str,
     newest: bool,
-    plain: bool,
-    as_json: bool,
-    console: Console,
-) -> int:
+    stop: Stop,
+    tell: events.Listener = lambda event: None,
+) -> Comparison:
     """Run a case's script in environments and in releases that pip installs, from the oldest to the newest.
 
     Args:
@@ -52,12 +63,8 @@ def releases_command(
         directories: of environments, which come first.
         versions: releases, as ``torch==2.12.0,torch==2.13.0``.
         newest: whether the newest release that pip finds is tried too.
-        plain: lines instead of a live display.
-        as_json: the answer as JSON, on standard output.
-        console: where progress and answer are shown.
-
-    Returns:
-        The exit status.
+        stop: asked now and then whether to end.
+        tell: told what is done (``Comparing``).
 
     Raises:
         NotAnEnvironment: a directory holds none, or a release is not pinned.
@@ -66,32 +73,31 @@ def releases_command(
     chosen = [environments.existing(directory) for directory in directories]
     pinned = environments.requirements(versions) if versions else []
     began = time.monotonic()
-    with interruptible() as stop, tempfile.TemporaryDirectory(prefix="shakeout-") as scratch:
-        line = Line(console, live=console.is_terminal and not plain)
-        tell = functools.partial(line.say, force=True)
+
+    def say(text: str) -> None:
+        tell(events.Comparing(text))
+
+    def whisper(text: str) -> None:
+        tell(events.Comparing(text, detail=True))
+
+    with tempfile.TemporaryDirectory(prefix="shakeout-") as scratch:
         path = Path(scratch) / "repro.py"
         blobs.copy(job.case, path.parent)
         path.write_text(render(job.case), encoding="utf-8")
         script = Script(path, packages, SECONDS)
         makers: list[Callable[[], Environment]] = [functools.partial(_same, one) for one in chosen]
-        makers += [functools.partial(environments.installed, one, packages, tell=line.say, stop=stop) for one in pinned]
+        makers += [functools.partial(environments.installed, one, packages, tell=whisper, stop=stop) for one in pinned]
         names = [*(one.name for one in chosen), *pinned]
         certainty = _certainty(job)
-        with line:
-            found, said = searched(makers, names, script, certainty=certainty, tell=tell, stop=stop)
-            notes = [f"{name}: {said[name]}" for name, verdict in found.steps if verdict in ("skip", "infra")]
-            if newest and not stop():
-                found, note = _newest(found, job, script, packages, certainty, tell, stop)
-                notes += [note] if note else []
-    bisection = _merged(job, found, notes, time.monotonic() - began, complete=not stop.asked)
+        found, said = searched(makers, names, script, certainty=certainty, tell=say, stop=stop)
+        notes = [f"{name}: {said[name]}" for name, verdict in found.steps if verdict in ("skip", "infra")]
+        if newest and not stop():
+            found, note = _newest(found, job, script, packages, certainty, say, stop)
+            notes += [note] if note else []
+    seconds = time.monotonic() - began
+    bisection = _merged(job, found, notes, seconds, complete=not stop.asked)
     job.kept.write(bisection, job.kept.memory())
-    if as_json:
-        print(json.dumps(bisection.to_json(), indent=1))
-    else:
-        for text in (*notes, *str(found).splitlines()):
-            console.print(text, soft_wrap=True, markup=False)
-        console.print(f"in {time.monotonic() - began:.0f} s{'' if bisection.complete else ', interrupted'}")
-    return Exit.OK if bisection.complete else Exit.INTERRUPTED
+    return Comparison(bisection, found, tuple(notes), seconds)
 
 
 def _same(environment: Environment) -> Environment:

@@ -58,9 +58,10 @@ def line(bug: Bug, decision: Decision | None, lives: Mapping[str, int] | None = 
 def shown(directory: Path, database: Database, bug: Bug) -> Iterator[str]:
     """One bug for a person, with all that was said of it."""
     from shakeout.fuzz.bisect.kept import within
-    from shakeout.fuzz.reporting.report import bug_lines
+    from shakeout.fuzz.reporting.plain import bug_lines
+    from shakeout.fuzz.reporting.report import reported
 
-    yield from bug_lines(directory, database, bug)
+    yield from bug_lines(reported(directory, database, bug))
     for decision in database.decisions():
         if decision.bug == bug.id:
             yield f"  said      {time.strftime('%Y-%m-%d %H:%M', time.localtime(decision.decided))}: {_said(decision)}"
@@ -75,7 +76,7 @@ def shown(directory: Path, database: Database, bug: Bug) -> Iterator[str]:
 def _triaged(database: Database, bug: Bug) -> Iterator[str]:
     """The signature of the smallest case, bugs that are near it, and what came of running it again."""
     from shakeout.corpus import codec
-    from shakeout.fuzz.reporting.report import program_lines
+    from shakeout.fuzz.reporting.plain import program_lines
     from shakeout.fuzz.triage.bug_signature import UNCLASSIFIED, Signature
     from shakeout.fuzz.triage.similar import suggestions
 

@@ -102,7 +102,7 @@ def _status(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from shakeout.corpus.database import NAME, Database
-    from shakeout.fuzz.reporting.report import summary
+    from shakeout.fuzz.reporting.plain import summary
 
     directory = existing(options.directory)
     with Database.read(directory / NAME) as database:
@@ -206,7 +206,8 @@ def _campaign(config: Any, directory: Path, *, plain: bool) -> int:
 
     from shakeout.fuzz.campaign.campaign import Campaign, DirectoryUnusable, SelfTestFailed
     from shakeout.fuzz.commands.display import Display
-    from shakeout.fuzz.reporting.report import summary, write_report
+    from shakeout.fuzz.reporting.markdown import write_report
+    from shakeout.fuzz.reporting.plain import summary
     from shakeout.fuzz.workers.nursery import ZygoteBroken
 
     console = Console(highlight=False)
@@ -223,7 +224,7 @@ def _campaign(config: Any, directory: Path, *, plain: bool) -> int:
     except DirectoryUnusable as error:
         raise Mistake(str(error), Exit.DIRECTORY) from None
     report = write_report(directory)
-    console.print(f"\nsummary  {summary(dict(outcome.totals), dict(outcome.bugs))}", soft_wrap=True)
+    console.print(f"\nsummary  {summary(outcome.totals, outcome.bugs)}", soft_wrap=True)
     status, why = _judged(outcome)
     console.print(f"report   {report}   exit {int(status)} ({why})", soft_wrap=True)
     return status

@@ -180,8 +180,8 @@ def _replay_all(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from shakeout.fuzz.campaign import config
+    from shakeout.fuzz.commands.replay_all import replay_all_command
     from shakeout.fuzz.triage.replaying import RUNS as EACH
-    from shakeout.fuzz.triage.replaying import replay_all
     from shakeout.fuzz.workers.nursery import Interrupted, ZygoteBroken
 
     if options.target is not None or (options.runs is not None and options.runs < 1):
@@ -189,7 +189,7 @@ def _replay_all(options: argparse.Namespace) -> int:
     named = Path(options.case) if options.case is not None else options.directory
     defaults = config.Config()
     try:
-        return replay_all(
+        return replay_all_command(
             existing(named) if named is not None or newest() is not None else None,
             workers=defaults.workers,
             memory=defaults.memory_limit,
@@ -214,7 +214,7 @@ def _minimise(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from shakeout.fuzz.campaign import config
-    from shakeout.fuzz.minimise.command import minimise_command
+    from shakeout.fuzz.commands.minimise import minimise_command
     from shakeout.fuzz.workers.nursery import Interrupted, ZygoteBroken
 
     for flag, value in (("--seconds", options.seconds), ("--tries", options.tries), ("--workers", options.workers)):
@@ -246,13 +246,13 @@ def _minimise_all(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from shakeout.fuzz.campaign import config
+    from shakeout.fuzz.commands.minimise import minimise_all_command
     from shakeout.fuzz.minimise.search import Budget
-    from shakeout.fuzz.triage.minimising import minimise_all
     from shakeout.fuzz.workers.nursery import Interrupted
 
     defaults = config.Config()
     try:
-        return minimise_all(
+        return minimise_all_command(
             existing(Path(options.case) if options.case is not None else options.directory),
             budget=Budget(options.seconds, options.tries),
             workers=options.workers or defaults.workers,
@@ -268,8 +268,9 @@ def _minimise_all(options: argparse.Namespace) -> int:
 def _bisect(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from shakeout.fuzz.bisect.command import bisect_command, chosen
+    from shakeout.fuzz.bisect.stored import chosen
     from shakeout.fuzz.campaign.config import Config
+    from shakeout.fuzz.commands.bisect import bisect_command
 
     if options.seconds is not None and not options.seconds > 0:
         raise Mistake(f"--seconds: expected a positive number, found {options.seconds!r}")
@@ -278,7 +279,7 @@ def _bisect(options: argparse.Namespace) -> int:
         if options.seconds is not None or options.again:
             raise Mistake("bisect: --seconds and --again go without --env, --versions and --newest")
         from shakeout.fuzz.bisect.environments import NotAnEnvironment
-        from shakeout.fuzz.bisect.releases import releases_command
+        from shakeout.fuzz.commands.bisect import releases_command
 
         try:
             return releases_command(
@@ -306,7 +307,7 @@ def _bisect(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from shakeout.fuzz.bisect.command import chosen
-    from shakeout.fuzz.reporting.command import report_command
+    from shakeout.fuzz.bisect.stored import chosen
+    from shakeout.fuzz.commands.report import report_command
 
     return report_command(chosen(located(options)), form=options.format, output=options.output, anyway=options.anyway)

@@ -12,22 +12,31 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeAlias
 
+from shakeout.corpus import minimals
 from shakeout.corpus.rows import Totals
 
 __all__ = [
     "LOG",
+    "Asking",
     "CaseDone",
+    "Comparing",
     "Confirmed",
     "Event",
     "EventLog",
+    "FactFound",
     "FindingSeen",
     "Finished",
     "KnownReplayed",
     "Listener",
+    "Minimised",
+    "Minimising",
     "Notice",
     "Progress",
+    "Replayed",
     "SelfTested",
+    "Shrinking",
     "Started",
+    "Unusable",
     "Warming",
     "WorkerDied",
     "read_log",
@@ -107,6 +116,120 @@ class KnownReplayed(Event):
     reason: str = ""
     target: str = ""
     seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed(Event):
+    """A stored or shipped case ran again, some times over.
+
+    Attributes:
+        kind: a campaign's ``bug``, a shipped ``regression``, or a shipped ``known`` bug.
+        id: of the bug, or name of the file.
+        title: one line.
+        verdict: one of ``shakeout.corpus.minimals.REPLAYED``.
+        note: how it fails instead, or why it cannot run.
+        expected: of a regression, what it should do with the installed versions; None if nothing is known.
+        surprising: whether it did something else.
+        life: the bug's, which begins another one when it comes back after it was fixed.
+    """
+
+    kind: Literal["bug", "regression", "known"]
+    id: str
+    title: str
+    verdict: minimals.Replayed
+    note: str = ""
+    expected: Literal["fails", "fixed"] | None = None
+    surprising: bool = False
+    life: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Shrinking(Event):
+    """How far the search for a smallest case is.
+
+    Attributes:
+        tries: candidates that were run.
+        accepted: of these, how many were taken.
+        seconds: since the beginning.
+        operators: of the best case so far.
+        elements: of all its inputs.
+        doing: name of the pass; ``first run`` before there is one.
+        run: seconds that a run of that case took.
+    """
+
+    tries: int
+    accepted: int
+    seconds: float
+    operators: int
+    elements: int
+    doing: str
+    run: float
+
+
+@dataclass(frozen=True, slots=True)
+class Minimising(Event):
+    """The bugs of one target are about to be minimised, one after the other."""
+
+    target: str
+    bugs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Minimised(Event):
+    """A bug was minimised, and what was found is stored.
+
+    Attributes:
+        bug: its id.
+        state: ``complete``; ``budget`` if that was used up; ``not reproduced`` if its case does not fail any more.
+        before: operators of its finding.
+        after: operators of its smallest case; None if it was not reproduced.
+        tries: candidates that were run.
+        seconds: that it took.
+        signature: of the smallest case, in words; empty if it is unclassified.
+        note: why it was not reproduced.
+    """
+
+    bug: str
+    state: Literal["complete", "budget", "not reproduced"]
+    before: int
+    after: int | None
+    tries: int
+    seconds: float
+    signature: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable(Event):
+    """A target cannot be loaded, and what should have run on it is left; ``reason`` is the last thing it said."""
+
+    target: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Asking(Event):
+    """What a bisection asks now, after so many ``runs`` of programs and ``seconds`` since it began."""
+
+    doing: str
+    runs: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class FactFound(Event):
+    """A bisection found something out: ``label`` is one word for what kind of thing it is, ``fact`` says it."""
+
+    label: str
+    fact: str
+
+
+@dataclass(frozen=True, slots=True)
+class Comparing(Event):
+    """What a comparison of releases does now; a ``detail`` need not be shown."""
+
+    doing: str
+    detail: bool = False
 
 
 @dataclass(frozen=True, slots=True)

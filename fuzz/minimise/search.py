@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from shakeout.corpus.case import Case
 from shakeout.corpus.codec import stored
+from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.failure import Failure
 from shakeout.fuzz.minimise import graph, nested, settings, tensors
 from shakeout.fuzz.minimise.edit import invented, recorded
@@ -30,7 +31,7 @@ from shakeout.fuzz.minimise.predicate import (
 )
 from shakeout.generators.validity import DEMANDS, Demands
 
-__all__ = ["FIRST", "Budget", "Minimised", "Progress", "minimise"]
+__all__ = ["FIRST", "Budget", "Minimised", "minimise"]
 
 #: What a search is doing when it tells how long one run of the original takes.
 FIRST = "first run"
@@ -44,29 +45,6 @@ class Budget:
 
     seconds: float = 300.0
     tries: int = 5000
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far the search is.
-
-    Attributes:
-        tries: candidates that were run.
-        accepted: of these, how many were taken.
-        seconds: since the beginning.
-        operators: of the best case so far.
-        elements: of all its inputs.
-        doing: name of the pass.
-        run: seconds that a run of that case took.
-    """
-
-    tries: int
-    accepted: int
-    seconds: float
-    operators: int
-    elements: int
-    doing: str
-    run: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +80,7 @@ def minimise(
     wanted: Failure | None = None,
     budget: Budget | None = None,
     width: int = 1,
-    tell: Callable[[Progress], None] = lambda progress: None,
+    tell: events.Listener = lambda event: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Minimised:
     """The smallest case that fails as ``case`` does.
@@ -130,7 +108,7 @@ class _Search:
     executor: Executor
     budget: Budget
     width: int
-    tell: Callable[[Progress], None]
+    tell: events.Listener
     stop: Callable[[], bool]
     began: float = field(default_factory=time.monotonic)
     tries: int = 0
@@ -335,7 +313,7 @@ class _Search:
 
     def _tell_of(self, case: Case, run: float) -> None:
         spent, operators = time.monotonic() - self.began, len(case.program.operators())
-        self.tell(Progress(self.tries, self.accepted, spent, operators, elements(case), self.doing, run))
+        self.tell(events.Shrinking(self.tries, self.accepted, spent, operators, elements(case), self.doing, run))
 
     def result(self) -> Minimised:
         """What was found so far."""

@@ -12,7 +12,7 @@ from shakeout.fuzz.bisect.facts import Bisection
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.reporting.exported import Exported
 from shakeout.fuzz.reporting.formats import FORMATS, Format
-from shakeout.fuzz.reporting.report import ordinary, vendor_lines
+from shakeout.fuzz.reporting.plain import ordinary, vendor_lines
 from shakeout.oracles.verdict import Verdict
 
 __all__ = ["Draft", "written"]

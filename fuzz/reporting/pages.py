@@ -16,7 +16,7 @@ from shakeout.corpus.evidence import Evidence
 from shakeout.corpus.known import KnownBug
 from shakeout.corpus.regressions import Regression
 from shakeout.fuzz.reporting.exported import short_form
-from shakeout.fuzz.reporting.report import ordinary
+from shakeout.fuzz.reporting.plain import ordinary
 
 __all__ = ["INDEX", "main", "pages"]
 

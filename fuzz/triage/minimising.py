@@ -1,13 +1,13 @@
-"""``shakeout minimise --all``: every bug of a campaign to its smallest case, and a signature made of that."""
+"""Every bug of a campaign to its smallest case, and a signature made of that."""
 
 from __future__ import annotations
 
 import contextlib
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from shakeout.corpus import blobs, codec
 from shakeout.corpus.case import Setting
@@ -15,25 +15,20 @@ from shakeout.corpus.database import NAME, Database
 from shakeout.corpus.minimals import Minimal
 from shakeout.corpus.rows import Bug, Finding
 from shakeout.fuzz.ground import events
-from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.ground.failure import failure_of
 from shakeout.fuzz.ground.finding_folder import CASE
-from shakeout.fuzz.ground.progress import interruptible
 from shakeout.fuzz.ground.results import Result
-from shakeout.fuzz.minimise.command import Shown, write_minimal
 from shakeout.fuzz.minimise.executors import Crewed
 from shakeout.fuzz.minimise.predicate import Executor, NotReproduced
-from shakeout.fuzz.minimise.search import Budget, Minimised, Progress, minimise
-from shakeout.fuzz.triage.bug_signature import UNCLASSIFIED, Signature, signature_of
+from shakeout.fuzz.minimise.search import Budget, Minimised, minimise
+from shakeout.fuzz.minimise.stored import write_minimal
+from shakeout.fuzz.triage.bug_signature import Signature, signature_of
 from shakeout.fuzz.triage.scaling import growth
-from shakeout.fuzz.triage.similar import signatures, similar
+from shakeout.fuzz.triage.similar import Similar, signatures, similar
 from shakeout.fuzz.workers.nursery import ZygoteBroken
 from shakeout.fuzz.workers.place import Place
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-__all__ = ["minimise_all", "minimised", "wanted"]
+__all__ = ["Minimisation", "minimise_all", "minimised", "wanted"]
 
 #: A bug that fails only behind other cases is minimised by shortening their sequence, which this is not; what is flaky
 #: would take hours; what is known is small already.
@@ -61,7 +56,7 @@ def minimised(
     budget: Budget,
     *,
     width: int = 1,
-    tell: Callable[[Progress], None] = lambda progress: None,
+    tell: events.Listener = lambda event: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> tuple[Minimal, Minimised | None]:
     """Minimise one finding, as a row for the database."""
@@ -87,6 +82,23 @@ def minimised(
     return row, found
 
 
+@dataclass(frozen=True, slots=True)
+class Minimisation:
+    """What came of minimising a campaign's bugs.
+
+    Attributes:
+        wanted: bugs that were to be minimised.
+        rows: of those that were, in the order in which that was done; fewer if it was stopped or a target is unusable.
+        unusable: why the bugs of a target were left, by target.
+        similar: pairs of all the campaign's bugs that may be one, each once; none if it was stopped.
+    """
+
+    wanted: int
+    rows: tuple[Minimal, ...] = ()
+    unusable: Mapping[str, str] = field(default_factory=dict)
+    similar: tuple[tuple[str, Similar], ...] = ()
+
+
 @blobs.workshop()
 def minimise_all(
     directory: Path,
@@ -94,50 +106,47 @@ def minimise_all(
     budget: Budget,
     workers: int,
     memory: int,
-    plain: bool,
-    console: Console,
     again: bool = False,
-) -> int:
-    """Minimise the bugs of a campaign, one after the other; what is done stays when it is interrupted.
+    tell: events.Listener = lambda event: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Minimisation:
+    """Minimise the bugs of a campaign, one after the other; what is done stays when it is stopped.
 
     Args:
         directory: of the campaign.
         budget: for each bug.
         workers: that run candidates.
         memory: bytes that a candidate may take.
-        plain: lines instead of a live display.
-        console: where to show it.
         again: those too that were minimised before.
-
-    Returns:
-        The exit status.
+        tell: told of each target (``Minimising``, ``Warming``, ``Unusable``), how far each search is (``Shrinking``),
+            and of each bug once its smallest case is stored (``Minimised``).
+        stop: asked now and then whether to end.
     """
     blobs.tell([str(directory.absolute() / blobs.FOLDER)])
-    with Database.open(directory / NAME) as database, interruptible() as stop:
+    with Database.open(directory / NAME) as database:
         todo = wanted(database, again=again)
-        if not todo:
-            console.print(f"{directory}: no bug is left to minimise", soft_wrap=True)
-            return Exit.OK
+        rows: list[Minimal] = []
+        unusable: dict[str, str] = {}
         groups: dict[tuple[str, Place], list[tuple[Bug, Finding]]] = {}
         for one in todo:
             groups.setdefault(_place(one[1]), []).append(one)
         for (target, _), chosen in groups.items():
+            tell(events.Minimising(target, len(chosen)))
             try:
-                with _crew(_setting(chosen[0][1]), workers, memory, plain, console, stop) as (crew, tell):
+                with _crew(_setting(chosen[0][1]), workers, memory, tell, stop) as crew:
                     for bug, finding in chosen:
                         row, found = minimised(bug.id, finding, crew, budget, width=workers, tell=tell, stop=stop)
                         if stop():
                             break
                         _store(directory, database, row, found)
-                        console.print(_line(row, len(finding.result["operators"])), soft_wrap=True, markup=False)
+                        rows.append(row)
+                        tell(_event(row, len(finding.result["operators"])))
             except ZygoteBroken as error:
-                said = (str(error).strip().splitlines() or ["it said nothing"])[-1]
-                console.print(f"{target} cannot be used, and its bugs are left: {said}", soft_wrap=True, markup=False)
+                unusable[target] = (str(error).strip().splitlines() or ["it said nothing"])[-1]
+                tell(events.Unusable(target, unusable[target]))
             if stop():
-                return Exit.INTERRUPTED
-        for text in _groups(database):
-            console.print(text, soft_wrap=True, markup=False)
-    return Exit.OK
+                return Minimisation(len(todo), tuple(rows), unusable)
+        return Minimisation(len(todo), tuple(rows), unusable, tuple(_pairs(database)))
 
 
 def _setting(finding: Finding) -> Setting:
@@ -152,19 +161,13 @@ def _place(finding: Finding) -> tuple[str, Place]:
 
 @contextlib.contextmanager
 def _crew(
-    setting: Setting,
-    workers: int,
-    memory: int,
-    plain: bool,
-    console: Console,
-    stop: Callable[[], bool],
-) -> Iterator[tuple[Crewed, Shown]]:
-    tell = Shown(console, live=console.is_terminal and not plain)
-    with tempfile.TemporaryDirectory(prefix="shakeout-") as scratch:
-        warming: events.Listener = tell.warming
-        crew = Crewed(Path(scratch), setting, workers, memory=memory, tell=warming, stop=stop)
-        with tell, crew:
-            yield crew, tell
+    setting: Setting, workers: int, memory: int, tell: events.Listener, stop: Callable[[], bool]
+) -> Iterator[Crewed]:
+    with (
+        tempfile.TemporaryDirectory(prefix="shakeout-") as scratch,
+        Crewed(Path(scratch), setting, workers, memory=memory, tell=tell, stop=stop) as crew,
+    ):
+        yield crew
 
 
 def _store(directory: Path, database: Database, row: Minimal, found: Minimised | None) -> None:
@@ -176,24 +179,15 @@ def _store(directory: Path, database: Database, row: Minimal, found: Minimised |
         database.set_minimal(row)
 
 
-def _line(row: Minimal, before: int) -> str:
+def _event(row: Minimal, before: int) -> events.Minimised:
     """What became of one bug."""
-    if row.state == "not reproduced":
-        return f"{row.bug:<9} not reproduced: {row.note}"
-    after = len(codec.decode(row.case_json).program.operators())
-    said = Signature.from_json(row.signature).text if row.signature else UNCLASSIFIED
-    more = "" if row.state == "complete" else ", the budget is used up"
-    return f"{row.bug:<9} operators {before} -> {after}, {row.tries} tries in {row.seconds:.0f} s{more}: {said}"
+    after = len(codec.decode(row.case_json).program.operators()) if row.case_json else None
+    signature = Signature.from_json(row.signature).text if row.signature else ""
+    return events.Minimised(row.bug, row.state, before, after, row.tries, row.seconds, signature, row.note)
 
 
-def _groups(database: Database) -> Iterator[str]:
+def _pairs(database: Database) -> Iterator[tuple[str, Similar]]:
     """Bugs that may be one, each pair once."""
     known = signatures(database)
-    told = False
     for bug in sorted(known):
-        for row in similar(known, bug):
-            if bug < row.bug:
-                if not told:
-                    yield "similar (shakeout bugs set ID duplicate-of OTHER merges, and 'set ID open' takes it back):"
-                told = True
-                yield f"  {bug} {row.bug}: {row.why}"
+        yield from ((bug, row) for row in similar(known, bug) if bug < row.bug)

@@ -1,14 +1,14 @@
-"""``shakeout replay --all``: stored bugs, shipped regressions and known bugs run again, and what became of each."""
+"""Stored bugs, shipped regressions and known bugs run again: what became of each."""
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from shakeout.corpus import blobs, codec, known, regressions
 from shakeout.corpus.case import Case
@@ -18,12 +18,10 @@ from shakeout.corpus.vocabularies import vocabulary
 from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.counts import result_of
 from shakeout.fuzz.ground.environment import describe
-from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.ground.failure import Failure, failure_of, remembered
 from shakeout.fuzz.ground.finding_folder import SEQUENCE
 from shakeout.fuzz.ground.jobs import Job, Run
 from shakeout.fuzz.ground.makers import RUNS_ONLY
-from shakeout.fuzz.ground.progress import interruptible
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.workers.nursery import ZygoteBroken
 from shakeout.fuzz.workers.place import Place
@@ -33,18 +31,12 @@ from shakeout.targets.accelerators import missing
 from shakeout.targets.registry import target
 from shakeout.targets.target import UnknownTarget
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-__all__ = ["RUNS", "Item", "Row", "replay", "replay_all", "shipped", "stored"]
+__all__ = ["RUNS", "Item", "Replays", "Row", "replay", "replay_all", "shipped", "stored"]
 
 #: Each case runs so often, each time in a fresh worker: if it fails in some runs only, it is flaky.
 RUNS = 2
 
 Kind = Literal["bug", "regression", "known"]
-
-#: A verdict as one word for one line.
-_WORDS: dict[Replayed, str] = {"back": "back, it was fixed"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,23 +260,61 @@ def _judged(item: Item, results: Sequence[Result]) -> Row:
     return Row(item, "still failing", "", failed, runs)
 
 
-# --- the command ------------------------------------------------------------------------------------------------------
+# --- all of them ------------------------------------------------------------------------------------------------------
 
 
-def replay_all(directory: Path | None, *, workers: int, memory: int, runs: int, as_json: bool, console: Console) -> int:
-    """Run everything again, tell what became of it, and remember that of a campaign's own bugs.
+@dataclass(frozen=True, slots=True)
+class Replays:
+    """What became of everything that ran again.
+
+    Attributes:
+        versions: of the installed packages.
+        rows: one for each item, in the order in which they were settled; fewer if it was stopped.
+        seconds: that it took.
+    """
+
+    versions: Mapping[str, str]
+    rows: tuple[Row, ...]
+    seconds: float
+
+    @property
+    def counts(self) -> dict[Replayed, int]:
+        """Number of items by verdict, in the order in which the verdicts were first given."""
+        return dict(Counter(row.verdict for row in self.rows))
+
+    @property
+    def surprising(self) -> int:
+        """Regressions that do something else than they should with these versions."""
+        return sum(row.surprising for row in self.rows)
+
+    @property
+    def failing(self) -> tuple[Row, ...]:
+        """The campaign's own bugs that are not fixed."""
+        return tuple(row for row in self.rows if row.item.kind == "bug" and row.verdict not in ("fixed", "cannot run"))
+
+
+def replay_all(
+    directory: Path | None,
+    *,
+    workers: int,
+    memory: int,
+    runs: int = RUNS,
+    tell: events.Listener = lambda event: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Replays:
+    """Run everything again, and remember what became of a campaign's own bugs.
 
     Args:
         directory: of a campaign; None for what is shipped alone.
         workers: side by side.
         memory: bytes that a case may take.
         runs: of each case.
-        as_json: one JSON document instead of lines.
-        console: where to show the lines.
+        tell: told while targets are loaded (``Warming``), and of each item once it is settled and remembered
+            (``Replayed``).
+        stop: asked now and then whether to give up.
 
-    Returns:
-        ``FOUND`` if one of the campaign's bugs fails, or what is shipped does something else than it should with the
-        installed versions; ``INFRASTRUCTURE`` if nothing could run; else ``OK``.
+    Raises:
+        ZygoteBroken: torch could not be loaded.
     """
     versions: dict[str, str] = describe()["packages"]
     items = shipped(versions)
@@ -296,34 +326,14 @@ def replay_all(directory: Path | None, *, workers: int, memory: int, runs: int, 
     began = time.monotonic()
     rows: list[Row] = []
 
-    def tell(row: Row) -> None:
+    def settled(row: Row) -> None:
         if directory is not None and row.item.kind == "bug":
             row = _remembered(directory / NAME, row, versions, lives)
         rows.append(row)
-        if not as_json:
-            console.print(_line(row, lives.get(row.item.id, 1)), soft_wrap=True, markup=False)
+        tell(_event(row, lives.get(row.item.id, 1)))
 
-    def warming(event: events.Event) -> None:
-        if isinstance(event, events.Warming) and not event.done and not as_json:
-            console.print(f"      {event.step}", soft_wrap=True, markup=False)
-
-    with interruptible() as stop:
-        replay(items, workers=workers, memory=memory, runs=runs, tell=tell, warming=warming, stop=stop)
-    counts = {name: sum(row.verdict == name for row in rows) for name in dict.fromkeys(row.verdict for row in rows)}
-    surprising = sum(row.surprising for row in rows)
-    if as_json:
-        print(json.dumps({"versions": versions, "counts": counts, "rows": [row.to_json() for row in rows]}, indent=1))
-    else:
-        said = ", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing to run"
-        if surprising:
-            said += f"; {surprising} otherwise than expected with these versions"
-        console.print(f"\n{said} in {time.monotonic() - began:.0f} s", soft_wrap=True, markup=False)
-    if stop():
-        return Exit.INTERRUPTED
-    failing = [row for row in rows if row.item.kind == "bug" and row.verdict not in ("fixed", "cannot run")]
-    if failing or surprising:
-        return Exit.FOUND
-    return Exit.INFRASTRUCTURE if rows and all(row.verdict == "cannot run" for row in rows) else Exit.OK
+    replay(items, workers=workers, memory=memory, runs=runs, tell=settled, warming=tell, stop=stop)
+    return Replays(versions, tuple(rows), time.monotonic() - began)
 
 
 def _remembered(path: Path, row: Row, versions: Mapping[str, str], lives: dict[str, int]) -> Row:
@@ -337,12 +347,8 @@ def _remembered(path: Path, row: Row, versions: Mapping[str, str], lives: dict[s
     return row
 
 
-def _line(row: Row, life: int) -> str:
+def _event(row: Row, life: int) -> events.Replayed:
     item = row.item
-    again = f" ({life})" if life > 1 else ""
-    text = f"{_WORDS.get(row.verdict, row.verdict):<18} {item.kind:<10} {item.id}{again}  {item.title[:100]}"
-    if row.note:
-        text += f"\n{'':<29} {row.note}"
-    if row.surprising:
-        text += f"\n{'':<29} expected with these versions: {item.expected}"
-    return text
+    return events.Replayed(
+        item.kind, item.id, item.title, row.verdict, row.note, item.expected, surprising=row.surprising, life=life
+    )

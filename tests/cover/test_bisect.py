@@ -19,7 +19,7 @@ from tests.faults.inductor import Compiled, uncached
 from shakeout.corpus import codec, known
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Setting
-from shakeout.fuzz.bisect import command
+from shakeout.fuzz.bisect import stored
 from shakeout.fuzz.bisect.facts import Bisection, Culprit, Cures, Fact, Knobs, Note, Releases, Rung
 from shakeout.fuzz.bisect.hooks import Gate, Limit, limited
 from shakeout.fuzz.bisect.inquiry import Inquiry
@@ -27,10 +27,12 @@ from shakeout.fuzz.bisect.kept import Memory, beside, within
 from shakeout.fuzz.bisect.ladders import bisected
 from shakeout.fuzz.bisect.trials import Shown, Trial, in_process, judged
 from shakeout.fuzz.cli import main
+from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.ground.failure import Failure
+from shakeout.fuzz.ground.progress import Stop
 from shakeout.fuzz.minimise.predicate import NotReproduced
-from shakeout.fuzz.reporting import command as reporting
+from shakeout.fuzz.reporting import drafting
 from shakeout.fuzz.reporting.exported import Exported
 
 WRONG = Failure("inductor", "value", "wrong value")
@@ -302,7 +304,7 @@ class NoCrew:
 @pytest.fixture
 def crewed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Sequence[Trial]], list[Shown]]], None]:
     """Puts a fake compiler in the crew's place."""
-    return lambda run: monkeypatch.setattr(command, "Crewed", lambda *args, **more: NoCrew(run))
+    return lambda run: monkeypatch.setattr(stored, "Crewed", lambda *args, **more: NoCrew(run))
 
 
 def finding(folder: Path, case: Case) -> Path:
@@ -326,6 +328,29 @@ def test_the_command_keeps_what_it_found(tmp_path: Path, crewed: Callable, capsy
     assert json.loads(capsys.readouterr().out)["reliability"] == "5 of 5"
 
 
+def test_whoever_bisects_is_told_and_answered_and_nothing_is_printed(
+    tmp_path: Path, crewed: Callable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = stored.chosen(finding(tmp_path / "SH-0000", case_of("aot_eager")))
+    crewed(Fake({}, lambda t, at: t.case.setting.target == "aot_eager"))
+    told: list[events.Event] = []
+    answer = stored.bisect_stored(job, workers=1, memory=1, stop=Stop(), tell=told.append)
+    assert answer == stored.Answer(answer.bisection)
+    assert answer.bisection.complete
+    assert answer.bisection == job.kept.read()
+    facts = [event for event in told if isinstance(event, events.FactFound)]
+    assert [event.fact for event in facts] == [str(fact) for fact in answer.bisection.facts]
+    assert {"rung", "setting", "culprit"} <= {event.label for event in facts}
+    asked = [event for event in told if isinstance(event, events.Asking)]
+    assert asked[-1].runs > asked[0].runs
+    # What is known is told again, and nothing is asked.
+    told.clear()
+    again = stored.bisect_stored(job, workers=1, memory=1, stop=Stop(), tell=told.append)
+    assert again == stored.Answer(answer.bisection, before=True)
+    assert told == facts
+    assert capsys.readouterr() == ("", "")
+
+
 def test_interrupted_it_keeps_what_is_known(tmp_path: Path, crewed: Callable) -> None:
     folder = finding(tmp_path / "SH-0000", case_of())
     fake = Fake({}, lambda t, at: t.case.setting.target == "inductor")
@@ -346,11 +371,11 @@ def test_interrupted_it_keeps_what_is_known(tmp_path: Path, crewed: Callable) ->
 
 def test_the_minimised_case_is_taken_where_there_is_one(tmp_path: Path) -> None:
     folder = finding(tmp_path / "SH-0000", case_of(max_fusion_size=1))
-    assert command.chosen(folder).file == folder / "case.json"
-    (folder / command.MINIMISED).write_text(case_of().text)
-    assert command.chosen(folder).case == codec.decode(case_of().text)
-    assert command.chosen(folder).folder == folder
-    assert command.chosen(folder / "case.json").folder is None
+    assert stored.chosen(folder).file == folder / "case.json"
+    (folder / stored.MINIMISED).write_text(case_of().text)
+    assert stored.chosen(folder).case == codec.decode(case_of().text)
+    assert stored.chosen(folder).folder == folder
+    assert stored.chosen(folder / "case.json").folder is None
 
 
 @pytest.mark.parametrize(("path", "status"), [("nothing.json", Exit.USAGE), ("SH-none", Exit.DIRECTORY)])
@@ -473,7 +498,7 @@ def test_what_other_versions_said_is_asked_again(
     crewed(fake)
     assert main(["bisect", str(path), "--plain"]) == Exit.OK
     once = fake.runs
-    monkeypatch.setattr(command, "describe", lambda: {"packages": {"torch": "3.0"}})
+    monkeypatch.setattr(stored, "describe", lambda: {"packages": {"torch": "3.0"}})
     assert main(["bisect", str(path), "--plain"]) == Exit.OK
     assert fake.runs == 2 * once
 
@@ -488,7 +513,7 @@ def test_what_releases_said_stays_and_a_report_has_it_all(
     beside(path, case.id).write(Bisection(case.id, "aot_eager", facts=(said,)), None)
     crewed(Fake({}, lambda t, at: t.case.setting.target == "aot_eager"))
     assert main(["bisect", str(path), "--plain"]) == Exit.OK
-    job = command.chosen(path)
+    job = stored.chosen(path)
     found = job.known()
     assert found is not None
     assert found.releases == said
@@ -498,12 +523,12 @@ def test_what_releases_said_stays_and_a_report_has_it_all(
         ("collected", ""),
         ("observed", None),
     ):
-        monkeypatch.setattr(reporting, name, lambda *case, value=value: value)
+        monkeypatch.setattr(drafting, name, lambda *case, value=value: value)
     capsys.readouterr()
     assert main(["report", str(path)]) == Exit.OK
     assert "stage aot_eager" in capsys.readouterr().out
     path.write_text(case_of("aot_eager", dynamic=True).text)
-    assert command.chosen(path).known() is None, "the file holds another case now"
+    assert stored.chosen(path).known() is None, "the file holds another case now"
 
 
 def test_a_file_of_a_finding_is_of_the_finding_and_what_ships_keeps_its_folder(
@@ -511,12 +536,12 @@ def test_a_file_of_a_finding_is_of_the_finding_and_what_ships_keeps_its_folder(
 ) -> None:
     folder = finding(tmp_path / "SH-0000", case_of())
     (folder / "result.json").write_text("{}")
-    (folder / command.MINIMISED).write_text(case_of().text)
-    assert command.chosen(folder / command.MINIMISED).kept == within(folder)
+    (folder / stored.MINIMISED).write_text(case_of().text)
+    assert stored.chosen(folder / stored.MINIMISED).kept == within(folder)
     (folder / "other.json").write_text(case_of().text)
-    assert command.chosen(folder / "other.json").kept.path == folder / "other.bisection.json"
+    assert stored.chosen(folder / "other.json").kept.path == folder / "other.bisection.json"
     monkeypatch.setenv("SHAKEOUT_CACHE", str(tmp_path))
-    shipped = command.chosen(known.DIRECTORY / "mul-by-zero-loses-nan.json")
+    shipped = stored.chosen(known.DIRECTORY / "mul-by-zero-loses-nan.json")
     assert shipped.kept.path == tmp_path / "bisections" / f"{shipped.case.id}.json"
 
 

@@ -17,8 +17,12 @@ from shakeout.fuzz.bisect import environments
 from shakeout.fuzz.bisect.environments import Environment, NotAnEnvironment, Script, searched, verdict_of
 from shakeout.fuzz.bisect.facts import Releases
 from shakeout.fuzz.bisect.kept import within
+from shakeout.fuzz.bisect.releases import compare_releases
+from shakeout.fuzz.bisect.stored import chosen
 from shakeout.fuzz.cli import main
+from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.exits import Exit
+from shakeout.fuzz.ground.progress import Stop
 
 ANSWERS = {
     "good": "print('torch 1'); print('no difference'); sys.exit(0)",
@@ -136,6 +140,23 @@ def test_the_command_over_environments_and_what_it_keeps(
     assert kept is not None
     assert kept.releases is not None
     assert kept.releases.first_bad == "newer"
+
+
+def test_whoever_compares_is_told_and_answered_and_nothing_is_printed(
+    tmp_path: Path, environment: Callable[[str, str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "case.json"
+    path.write_text(capture(torch.sin, lambda: [torch.ones(3)], setting=Setting("aot_eager")).text)
+    job = chosen(path)
+    environments = [environment("older", "good"), environment("newer", "bad")]
+    told: list[events.Event] = []
+    done = compare_releases(job, directories=environments, versions="", newest=False, stop=Stop(), tell=told.append)
+    assert done.found.first_bad == "newer"
+    assert done.notes == ()
+    assert done.bisection == job.kept.read()
+    assert done.bisection.releases == done.found
+    assert {event.doing.partition(" ")[0] for event in told if isinstance(event, events.Comparing)} >= {"running"}
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.long

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,16 +19,16 @@ from shakeout.corpus.case import Case, Setting
 from shakeout.corpus.vocabularies import kernel as words
 from shakeout.fuzz.campaign import selftest
 from shakeout.fuzz.cli import main
+from shakeout.fuzz.commands.minimise import minimise_command
 from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.ground.failure import Failure, failure_of
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.minimise import graph, settings, tensors
-from shakeout.fuzz.minimise.command import minimise_command
 from shakeout.fuzz.minimise.edit import invented
 from shakeout.fuzz.minimise.executors import Crewed, in_process
 from shakeout.fuzz.minimise.measure import elements, size
 from shakeout.fuzz.minimise.predicate import MOST_REPETITIONS, NotReproduced, Outcome, Reliability, repetitions
-from shakeout.fuzz.minimise.search import FIRST, Budget, Progress, minimise
+from shakeout.fuzz.minimise.search import FIRST, Budget, minimise
 from shakeout.generators.choices import SeededChoices
 from shakeout.generators.inputsets import tensors_of
 from shakeout.generators.network import Recipe, grow
@@ -235,7 +236,7 @@ def test_a_budget_and_a_stop_keep_the_best_so_far() -> None:
     limited = minimise(case, executor, budget=Budget(tries=8))  # type: ignore[arg-type]
     assert not limited.complete
     assert limited.tries <= 8 + 1
-    told: list[Progress] = []
+    told: list[Any] = []
     stopped = minimise(case, executor, tell=told.append, stop=lambda: any(p.accepted for p in told))  # type: ignore[arg-type]
     assert not stopped.complete
     assert size(stopped.case) < size(case)
@@ -335,7 +336,7 @@ def test_a_case_that_takes_long_runs_once_and_is_measured_when_it_is_small() -> 
     case = grown(21)
     operator = case.program.calls[4].operator
     ran: list[Case] = []
-    told: list[Progress] = []
+    told: list[Any] = []
     executor = slow(fails_with(operator), ran, lambda c: 30.0 if len(c.program.calls) > 2 else 0.1)
     found = minimise(case, executor, budget=Budget(120.0), tell=told.append)
     assert [one.id for one in ran].count(case.id) == 1
@@ -355,7 +356,7 @@ def test_a_case_that_is_never_quick_is_measured_at_the_end_or_not_at_all() -> No
     assert found.complete
     assert found.reliability == Reliability(5, 5)
     assert [one.id for one in ran[-4:]] == [found.case.id] * 4
-    told: list[Progress] = []
+    told: list[Any] = []
     executor = slow(fails_with(operator), ran, lambda c: 100.0)
     stopped = minimise(case, executor, tell=told.append, stop=lambda: any(p.accepted for p in told))
     assert size(stopped.case) < size(case)

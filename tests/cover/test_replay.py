@@ -11,8 +11,8 @@ from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View
 from shakeout.corpus.program import Call, Input, Program, Ref, TensorType
 from shakeout.fuzz.campaign import selftest
 from shakeout.fuzz.cli import main
+from shakeout.fuzz.commands.minimise import minimise_command
 from shakeout.fuzz.ground.exits import Exit
-from shakeout.fuzz.minimise.command import minimise_command
 from shakeout.fuzz.running import fresh
 from shakeout.fuzz.running.execute import execute
 

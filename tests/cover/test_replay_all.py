@@ -11,6 +11,7 @@ from shakeout.corpus.database import NAME, Database
 from shakeout.corpus.minimals import Minimal
 from shakeout.fuzz.campaign import selftest
 from shakeout.fuzz.cli import main
+from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.ground.failure import Failure
 from shakeout.fuzz.ground.results import Result
@@ -124,7 +125,6 @@ def test_a_bug_that_was_fixed_and_fails_again_begins_its_second_life(
 
 def test_a_fixed_bug_that_a_campaign_finds_again_is_new(directory: Path) -> None:
     from shakeout.fuzz.campaign.investigation import Investigation
-    from shakeout.fuzz.ground import events
     from shakeout.fuzz.ground.jobs import Grow
 
     told: list[events.Event] = []
@@ -177,6 +177,36 @@ def test_what_is_shipped_counts_only_where_it_is_not_as_expected(monkeypatch: py
     assert status("fixed", "fails") == Exit.FOUND
     assert status("changed", "fails") == Exit.FOUND
     assert status("cannot run", "fails") == Exit.INFRASTRUCTURE
+
+
+def test_whoever_asks_is_told_and_answered_and_nothing_is_printed(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(items: list[Item], *, tell: Any, **options: Any) -> list[Row]:
+        for one in items:
+            tell(Row(one, "still failing" if one.kind == "bug" else "fixed", "", 2, 2))
+        return []
+
+    shipped = replace(item("wrong value", expected="fails"), kind="regression")
+    monkeypatch.setattr(replaying, "replay", run)
+    monkeypatch.setattr(replaying, "shipped", lambda versions: [shipped])
+    with Database.open(directory / NAME) as database:
+        bug = stored(database)
+        database.add_replay(bug, "fixed", "", {})
+    told: list[events.Event] = []
+    done = replaying.replay_all(directory, workers=1, memory=1, tell=told.append)
+    assert [(row.item.id, row.verdict) for row in done.rows] == [(bug, "back"), ("wrong value", "fixed")]
+    assert told == [
+        events.Replayed("bug", bug, "one is wrong", "back", life=2),
+        events.Replayed("regression", "wrong value", "wrong value", "fixed", expected="fails", surprising=True),
+    ]
+    assert done.counts == {"back": 1, "fixed": 1}
+    assert done.failing == done.rows[:1]
+    assert done.surprising == 1
+    assert "torch" in done.versions
+    with Database.read(directory / NAME) as database:
+        assert [row.verdict for row in database.replays(bug)] == ["fixed", "back"]
+    assert capsys.readouterr() == ("", "")
 
 
 def test_json_for_programs(

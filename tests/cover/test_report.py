@@ -5,7 +5,7 @@ from pathlib import Path
 from shakeout.corpus import codec
 from shakeout.corpus.case import Case, InputSet, Setting, Storage, ValueKind, Values, View
 from shakeout.corpus.program import Call, Input, Program, Ref, TensorType
-from shakeout.fuzz.reporting.report import ordinary
+from shakeout.fuzz.reporting.plain import ordinary
 
 
 def case(dtype: str = "float32", kind: ValueKind = "integers", **setting) -> Case:

@@ -16,10 +16,11 @@ from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Setting
 from shakeout.corpus.database import NAME, Database
 from shakeout.fuzz.bisect.facts import Bisection, Culprit, Releases
+from shakeout.fuzz.bisect.stored import chosen
 from shakeout.fuzz.cli import main
 from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.ground.results import Result
-from shakeout.fuzz.reporting import command
+from shakeout.fuzz.reporting import drafting
 from shakeout.fuzz.reporting.draft import Draft, written
 from shakeout.fuzz.reporting.exported import Exported, short_form
 from shakeout.fuzz.reporting.formats import FORMATS
@@ -164,9 +165,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     found = tmp_path / "SH-0000"
     found.mkdir()
     (found / "case.json").write_text(CASE.text)
-    monkeypatch.setattr(command, "export", lambda case: SCRIPT)
-    monkeypatch.setattr(command, "collected", lambda: "PyTorch version")
-    monkeypatch.setattr(command, "observed", lambda case: RESULT)
+    monkeypatch.setattr(drafting, "export", lambda case: SCRIPT)
+    monkeypatch.setattr(drafting, "collected", lambda: "PyTorch version")
+    monkeypatch.setattr(drafting, "observed", lambda case: RESULT)
     return found
 
 
@@ -179,6 +180,23 @@ def test_the_command_writes_the_form_of_the_targets_project(
     assert main(["report", str(folder), "--format", "tvm", "--output", str(output)]) == Exit.OK
     assert "### Steps to reproduce" in output.read_text()
     assert "nothing was filed" in capsys.readouterr().out
+
+
+def test_whoever_asks_for_a_draft_is_answered_and_nothing_is_printed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = chosen(folder)
+    draft = drafting.drafted(job)
+    assert (draft.objections, draft.script) == ((), SCRIPT)
+    assert draft.text is not None
+    assert "Describe the bug" in draft.text
+    monkeypatch.setattr(drafting, "export", lambda case: replace(SCRIPT, shows=False))
+    refused = drafting.drafted(job)
+    assert (refused.objections, refused.text) == (("its script shows no failure here",), None)
+    anyway = drafting.drafted(job, anyway=True).text
+    assert anyway is not None
+    assert "DRAFT, NOT FOR FILING" in anyway
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(
@@ -201,7 +219,7 @@ def test_what_the_project_would_close_is_refused(
     value: Any,
     reason: str,
 ) -> None:
-    monkeypatch.setattr(command, name, lambda case: value)
+    monkeypatch.setattr(drafting, name, lambda case: value)
     output = tmp_path / "report.md"
     assert main(["report", str(folder), "--output", str(output)]) == Exit.REFUSED
     assert reason in capsys.readouterr().err
@@ -226,7 +244,7 @@ def test_what_somebody_has_decided_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], status: str
 ) -> None:
     for name, value in (("export", SCRIPT), ("collected", ""), ("observed", RESULT)):
-        monkeypatch.setattr(command, name, lambda *case, value=value: value)
+        monkeypatch.setattr(drafting, name, lambda *case, value=value: value)
     directory = tmp_path / "campaign"
     directory.mkdir()
     with Database.create(directory / NAME) as database, database.transaction():

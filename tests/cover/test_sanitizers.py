@@ -14,12 +14,12 @@ from shakeout.corpus.case import SANITIZE, Case, Setting
 from shakeout.corpus.database import NAME, Database
 from shakeout.fuzz.bisect import trials as parts
 from shakeout.fuzz.cli import main
+from shakeout.fuzz.commands.minimise import minimise_all_command
 from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.minimise import executors as candidates
 from shakeout.fuzz.minimise.search import Budget
 from shakeout.fuzz.running.compose import _knobs
 from shakeout.fuzz.running.execute import execute
-from shakeout.fuzz.triage.minimising import minimise_all
 from shakeout.fuzz.triage.replaying import Item, replay
 from shakeout.fuzz.workers import pool
 from shakeout.fuzz.workers.nursery import Nursery, ZygoteBroken
@@ -110,7 +110,7 @@ def stored(directory: Path, *cases: Case) -> Path:
 
 def minimised(directory: Path, *cases: Case) -> None:
     arguments: dict[str, Any] = {"budget": Budget(1, 1), "workers": 1, "memory": 1 << 30, "plain": True}
-    minimise_all(stored(directory, *cases), console=Console(quiet=True), **arguments)
+    minimise_all_command(stored(directory, *cases), console=Console(quiet=True), **arguments)
 
 
 def alone(directory: Path, *cases: Case) -> None:

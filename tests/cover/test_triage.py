@@ -18,14 +18,17 @@ from shakeout.corpus.vocabularies import vocabulary
 from shakeout.corpus.vocabularies.torch import family
 from shakeout.fuzz.campaign import selftest
 from shakeout.fuzz.cli import main
+from shakeout.fuzz.commands.minimise import minimise_all_command
+from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.minimise.executors import in_process
 from shakeout.fuzz.minimise.search import Budget
 from shakeout.fuzz.triage import minimising
 from shakeout.fuzz.triage.bug_signature import Signature, dtype_class, signature_of, stripped
-from shakeout.fuzz.triage.minimising import minimise_all, wanted
+from shakeout.fuzz.triage.minimising import wanted
 from shakeout.fuzz.triage.similar import near, suggestions
+from shakeout.fuzz.workers.nursery import ZygoteBroken
 from shakeout.oracles.verdict import Outcome, Verdict
 
 
@@ -235,7 +238,7 @@ def test_every_bug_that_is_open_is_minimised_and_near_ones_are_suggested(
     monkeypatch.setattr(minimising, "Crewed", InProcess)
     console = Console(width=300, record=True)
     arguments: dict[str, Any] = {"budget": Budget(60, 40), "workers": 1, "memory": 2 << 30, "plain": True}
-    assert minimise_all(directory, console=console, **arguments) == Exit.OK
+    assert minimise_all_command(directory, console=console, **arguments) == Exit.OK
     said = console.export_text()
     with Database.read(directory / NAME) as database:
         minimals = database.minimals()
@@ -256,6 +259,50 @@ def test_every_bug_that_is_open_is_minimised_and_near_ones_are_suggested(
         assert not suggestions(database, wrong)
         database.decide(again, "open")
         assert suggestions(database, wrong)
+
+
+def test_whoever_minimises_is_told_and_answered_and_nothing_is_printed(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Database.open(directory / NAME) as database:
+        wrong = add(database, *planted("wrong value"), "one")
+        again = add(database, *planted("wrong value"), "two")
+        gone = add(database, planted("none")[0], planted("wrong value")[1], "three")
+    told: list[events.Event] = []
+    monkeypatch.setattr(minimising, "Crewed", InProcess)
+    done = minimising.minimise_all(directory, budget=Budget(60, 40), workers=1, memory=2 << 30, tell=told.append)
+    with Database.read(directory / NAME) as database:
+        assert {row.bug: row.state for row in done.rows} == {
+            wrong: "complete",
+            again: "complete",
+            gone: "not reproduced",
+        }
+        assert {row.bug for row in done.rows} == set(database.minimals())
+    assert done.wanted == 3
+    assert done.unusable == {}
+    assert [(bug, row.bug, row.why) for bug, row in done.similar] == [(*sorted((wrong, again)), "the same signature")]
+    assert told[0] == events.Minimising("planted", 3)
+    assert sum(isinstance(event, events.Shrinking) for event in told) > 3
+    rows = {event.bug: event for event in told if isinstance(event, events.Minimised)}
+    assert list(rows) == [row.bug for row in done.rows]
+    assert (rows[wrong].before, rows[wrong].after) == (2, 0)
+    assert (rows[gone].after, bool(rows[gone].note)) == (None, True)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_bugs_of_a_target_that_cannot_be_loaded_are_left(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(InProcess):
+        def __enter__(self) -> "Broken":
+            raise ZygoteBroken("Traceback\nImportError: no such thing\n")
+
+    with Database.open(directory / NAME) as database:
+        add(database, *planted("wrong value"), "one")
+    told: list[events.Event] = []
+    monkeypatch.setattr(minimising, "Crewed", Broken)
+    done = minimising.minimise_all(directory, budget=Budget(60, 40), workers=1, memory=2 << 30, tell=told.append)
+    assert (done.wanted, done.rows) == (1, ())
+    assert done.unusable == {"planted": "ImportError: no such thing"}
+    assert told == [events.Minimising("planted", 1), events.Unusable("planted", "ImportError: no such thing")]
 
 
 def test_show_tells_smallest_case_and_signature(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from shakeout.corpus import script
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Setting
 from shakeout.corpus.observation import Observation, Raised
-from shakeout.fuzz.reporting.report import vendor_lines
+from shakeout.fuzz.reporting.plain import vendor_lines
 from shakeout.fuzz.running import replicas, runs
 from shakeout.fuzz.running.execute import execute
 from shakeout.oracles import vendor

@@ -9,11 +9,11 @@ from rich.console import Console
 from shakeout.corpus.case import Setting
 from shakeout.corpus.database import NAME, Database
 from shakeout.fuzz.campaign import selftest
+from shakeout.fuzz.commands.minimise import minimise_all_command
 from shakeout.fuzz.ground.environment import describe
 from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.ground.failure import Failure
 from shakeout.fuzz.minimise.search import Budget
-from shakeout.fuzz.triage.minimising import minimise_all
 from shakeout.fuzz.triage.replaying import Item, replay, shipped
 
 pytestmark = pytest.mark.slow
@@ -42,7 +42,9 @@ def test_crashes_are_minimised_beside_wrong_values(tmp_path: Path) -> None:
             bugs[fault] = bug.id
     console = Console(width=300, record=True)
     budget = Budget(60, 25)
-    assert minimise_all(tmp_path, budget=budget, workers=2, memory=2 << 30, plain=True, console=console) == Exit.OK
+    assert (
+        minimise_all_command(tmp_path, budget=budget, workers=2, memory=2 << 30, plain=True, console=console) == Exit.OK
+    )
     with Database.read(tmp_path / NAME) as database:
         minimals = database.minimals()
     assert {minimals[bug].signature["oracle"] for bug in bugs.values()} == {"value", "crash"}

@@ -1,27 +1,27 @@
-"""``shakeout report``: everything that a report needs, gathered here, or why there will be none."""
+"""A draft of a report on one case: everything that it needs, gathered here, or why there will be none."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from shakeout.corpus import blobs
+from shakeout.corpus.case import Case
 from shakeout.corpus.database import NAME, Database, UnknownBug
 from shakeout.corpus.files import write_whole
 from shakeout.corpus.vocabularies.operator import identify
-from shakeout.fuzz.bisect.command import MINIMISED, Job
+from shakeout.fuzz.bisect.stored import MINIMISED, Job
 from shakeout.fuzz.ground.environment import describe
-from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.ground.finding_folder import read_result
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.ground.signature import title
 from shakeout.fuzz.reporting.draft import Draft, written
-from shakeout.fuzz.reporting.exported import collected, export, observed
+from shakeout.fuzz.reporting.exported import Exported, collected, export, observed
 from shakeout.fuzz.reporting.formats import Format, form_of
 from shakeout.targets.registry import facts_of
 
-__all__ = ["report_command"]
+__all__ = ["Drafted", "drafted", "write_draft"]
 
 #: What a campaign says of a bug that nobody outside should hear of yet.
 _STATES = {
@@ -34,17 +34,28 @@ _STATES = {
 _DECIDED = ("reported", "invalid", "wontfix", "duplicate-of")
 
 
-def report_command(job: Job, *, form: Format | None, output: Path | None, anyway: bool) -> int:
-    """Write the report of one case to a file or to standard output. Nothing is filed, ever.
+@dataclass(frozen=True, slots=True)
+class Drafted:
+    """A report of a case, or why there is none.
+
+    Attributes:
+        objections: what speaks against it.
+        script: that shows the failure.
+        text: of the report, as a project's form has it; None where something speaks against it.
+    """
+
+    objections: tuple[str, ...]
+    script: Exported
+    text: str | None
+
+
+def drafted(job: Job, *, form: Format | None = None, anyway: bool = False) -> Drafted:
+    """The report of one case. Nothing is filed, ever.
 
     Args:
         job: the case, and the finding's folder where there is one.
         form: whose form; None for the one of the target's project.
-        output: where to write; None for standard output.
-        anyway: write it as a draft although something speaks against it.
-
-    Returns:
-        The exit status: ``REFUSED`` where something does.
+        anyway: make it as a draft although something speaks against a report.
     """
     case = job.case
     result = observed(case)
@@ -53,11 +64,7 @@ def report_command(job: Job, *, form: Format | None, output: Path | None, anyway
     script = export(case)
     objections = tuple(_objections(job, result, script.shows))
     if objections and not anyway:
-        print(f"shakeout: no report of {job.file}:", file=sys.stderr)
-        for objection in objections:
-            print(f"  {objection}", file=sys.stderr)
-        print("--anyway writes a draft that says so", file=sys.stderr)
-        return Exit.REFUSED
+        return Drafted(objections, script, None)
     owner = facts_of(case.setting.target).owner
     draft = Draft(
         title=_title(job, result),
@@ -72,15 +79,13 @@ def report_command(job: Job, *, form: Format | None, output: Path | None, anyway
         objections=objections,
         owner=owner,
     )
-    text = written(draft, form or form_of(owner))
-    if output is None:
-        print(text, end="")
-    else:
-        blobs.copy(case, output.absolute().parent)
-        write_whole(output, text)
-        long = "" if script.form == "short" else ", the long form: the short one does not show it"
-        print(f"{output}: script of {script.lines} lines{long}. Read it before you file it; nothing was filed.")
-    return Exit.OK
+    return Drafted(objections, script, written(draft, form or form_of(owner)))
+
+
+def write_draft(text: str, case: Case, output: Path) -> None:
+    """Write a report to a file, with the large values of its case beside it."""
+    blobs.copy(case, output.absolute().parent)
+    write_whole(output, text)
 
 
 def _objections(job: Job, result: Result | None, shows: bool) -> Iterator[str]:

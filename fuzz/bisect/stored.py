@@ -1,14 +1,12 @@
-"""``shakeout bisect``: finds the case, shows what is found out fact by fact, and keeps it beside the finding."""
+"""A stored case and which part of a compiler is to blame for it: found out fact by fact, and kept beside the case."""
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from shakeout.corpus.case import Case
 from shakeout.fuzz.bisect.facts import Bisection, Fact, Releases
@@ -16,20 +14,15 @@ from shakeout.fuzz.bisect.inquiry import Inquiry
 from shakeout.fuzz.bisect.kept import Kept, Memory, beside, within
 from shakeout.fuzz.bisect.ladders import bisected
 from shakeout.fuzz.bisect.trials import Crewed
+from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.environment import describe
-from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.ground.failure import Failure, failure_of
 from shakeout.fuzz.ground.finding_folder import CASE, RESULT, read_result
-from shakeout.fuzz.ground.progress import Line, Stop, interruptible
-from shakeout.fuzz.minimise.predicate import NotReproduced
+from shakeout.fuzz.ground.progress import Stop
 from shakeout.fuzz.running.case_file import read_case
-from shakeout.fuzz.workers.nursery import Interrupted
 from shakeout.targets.registry import facts_of
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-__all__ = ["MINIMISED", "Job", "bisect_command", "chosen"]
+__all__ = ["MINIMISED", "Answer", "Job", "bisect_stored", "chosen"]
 
 #: The smallest case that is known of a finding.
 MINIMISED = "case.min.json"
@@ -136,18 +129,32 @@ def _remembered(job: Job) -> tuple[Bisection, Memory] | None:
     return (before, memory) if job.wanted in (None, memory.wanted) else None
 
 
-def bisect_command(
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a bisection came to.
+
+    Attributes:
+        bisection: all that is known.
+        before: whether it was known before, and nothing ran.
+        unkept: why it could not be stored; empty if it is.
+    """
+
+    bisection: Bisection
+    before: bool = False
+    unkept: str = ""
+
+
+def bisect_stored(
     job: Job,
     *,
     workers: int,
     memory: int,
-    plain: bool,
-    as_json: bool,
-    console: Console,
+    stop: Stop,
     seconds: float | None = None,
     again: bool = False,
-) -> int:
-    """Bisect one case, with progress; Ctrl-C, SIGTERM or the budget ends it with what is known so far.
+    tell: events.Listener = lambda event: None,
+) -> Answer:
+    """Bisect one case; told to stop, or with its budget used up, it ends with what is known so far.
 
     Each fact is stored as it is found, with the answers that it rests on; another bisection goes on from there.
 
@@ -155,68 +162,42 @@ def bisect_command(
         job: what is bisected.
         workers: that run it.
         memory: bytes that a run may take.
-        plain: lines instead of a live display.
-        as_json: the answer as JSON, on standard output.
-        console: where progress and answer are shown.
+        stop: asked now and then whether to end; it is given the time at which the budget is used up.
         seconds: of search, from when the target is warm; None for as long as it takes.
         again: forget what was found before.
-
-    Returns:
-        The exit status.
+        tell: told while the target is loaded (``Warming``), what is asked (``Asking``) and of each fact once it is
+            stored (``FactFound``).
 
     Raises:
+        NotReproduced: the case does not fail as it should, or it was stopped before that was known; nothing is stored.
+        Interrupted: it was stopped while the target was loaded; nothing is stored.
         ZygoteBroken: the target could not be loaded.
     """
     known = None if again else _remembered(job)
     if known is not None and known[0].complete:
-        if not as_json:
-            for fact in known[0].facts:
-                console.print(f"{_label(fact):<10}{fact}", soft_wrap=True, markup=False)
-        return _told(job, known[0], "known from before; --again asks anew", Exit.OK, as_json, console)
+        for fact in known[0].facts:
+            tell(_event(fact))
+        return Answer(known[0], before=True)
     stored = job.kept.read()
     releases = stored.releases if stored is not None and stored.case == job.case.id else None
     progress = _Progress(job, before=None if known is None else known[0], releases=releases)
-    with interruptible() as stop, tempfile.TemporaryDirectory(prefix="shakeout-") as scratch:
-        line = Line(console, live=console.is_terminal and not plain)
-        crew = Crewed(
-            Path(scratch),
-            job.case.setting,
-            workers,
-            memory=memory,
-            tell=line.warming,
-            stop=stop,
-        )
-        try:
-            with line, crew:
-                stop.until = None if seconds is None else time.monotonic() + seconds
-                for fact in _facts(job, crew, progress, line.say, stop, None if known is None else known[1]):
-                    progress.facts.append(fact)
-                    progress.keep()
-                    if not as_json:
-                        console.print(f"{_label(fact):<10}{fact}", soft_wrap=True, markup=False)
-        except NotReproduced as error:
-            if stop():
-                why = "interrupted" if stop.asked else "the budget is used up"
-                console.print(f"{why} before it was reproduced; nothing was written")
-                return Exit.INTERRUPTED if stop.asked else Exit.OK
-            console.print(f"{job.file}: {error}", soft_wrap=True, markup=False)
-            return Exit.OK
-        except Interrupted:
-            console.print("interrupted while the target was loaded; nothing was written")
-            return Exit.INTERRUPTED
+    with tempfile.TemporaryDirectory(prefix="shakeout-") as scratch:
+        with Crewed(Path(scratch), job.case.setting, workers, memory=memory, tell=tell, stop=stop) as crew:
+            stop.until = None if seconds is None else time.monotonic() + seconds
+            for fact in _facts(job, crew, progress, tell, stop, None if known is None else known[1]):
+                progress.facts.append(fact)
+                progress.keep()
+                tell(_event(fact))
         bisection = progress.keep(complete=not stop())
-    state = "" if bisection.complete else "interrupted" if stop.asked else "the budget is used up"
-    state += "; the same command goes on from here" if state else ""
-    status = Exit.INTERRUPTED if stop.asked else Exit.OK
-    return _told(job, bisection, state, status, as_json, console, progress.unkept)
+    return Answer(bisection, unkept=progress.unkept)
 
 
 def _facts(
-    job: Job, crew: Crewed, progress: _Progress, say: Callable[[str], None], stop: Stop, memory: Memory | None
+    job: Job, crew: Crewed, progress: _Progress, listener: events.Listener, stop: Stop, memory: Memory | None
 ) -> Iterator[Fact]:
     def tell(text: str) -> None:
         runs = progress.inquiry.trials if progress.inquiry else 0
-        say(f"{runs} runs, {time.monotonic() - progress.began:.0f} s  {text}")
+        listener(events.Asking(text, runs, time.monotonic() - progress.began))
 
     progress.inquiry = Inquiry(job.case, crew, wanted=job.wanted, tell=tell, stop=stop, memory=memory)
     for fact in bisected(progress.inquiry):
@@ -226,23 +207,6 @@ def _facts(
         yield fact
 
 
-def _label(fact: Any) -> str:
-    return {"Rung": "rung", "Knobs": "setting", "Cures": "setting"}.get(
-        type(fact).__name__, type(fact).__name__.lower()
-    )
-
-
-def _told(
-    job: Job, bisection: Bisection, state: str, status: Exit, as_json: bool, console: Console, unkept: str = ""
-) -> int:
-    if as_json:
-        print(json.dumps(bisection.to_json(), indent=1))
-    else:
-        console.print(f"\nfails     {bisection.reliability}: {bisection.failure}", soft_wrap=True, markup=False)
-        culprit = bisection.culprit
-        console.print(f"culprit   {culprit or 'not found'}", soft_wrap=True, markup=False)
-        console.print(f"{bisection.trials} runs in {bisection.seconds:.0f} s{', ' if state else ''}{state}")
-        if bisection.releases is None:
-            console.print("newest    NOT checked on the newest release (--newest)")
-        console.print(f"kept      {job.kept.path if not unkept else f'NOT: {unkept}'}", soft_wrap=True, markup=False)
-    return status
+def _event(fact: Fact) -> events.FactFound:
+    name = type(fact).__name__
+    return events.FactFound({"Rung": "rung", "Knobs": "setting", "Cures": "setting"}.get(name, name.lower()), str(fact))

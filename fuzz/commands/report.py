@@ -1,0 +1,42 @@
+"""``shakeout report``: writes a draft to a file or to standard output, or says what speaks against it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from shakeout.fuzz.bisect.stored import Job
+from shakeout.fuzz.ground.exits import Exit
+from shakeout.fuzz.reporting.drafting import drafted, write_draft
+from shakeout.fuzz.reporting.formats import Format
+
+__all__ = ["report_command"]
+
+
+def report_command(job: Job, *, form: Format | None, output: Path | None, anyway: bool) -> int:
+    """Write the report of one case to a file or to standard output. Nothing is filed, ever.
+
+    Args:
+        job: the case, and the finding's folder where there is one.
+        form: whose form; None for the one of the target's project.
+        output: where to write; None for standard output.
+        anyway: write it as a draft although something speaks against it.
+
+    Returns:
+        The exit status: ``REFUSED`` where something does.
+    """
+    draft = drafted(job, form=form, anyway=anyway)
+    if draft.text is None:
+        print(f"shakeout: no report of {job.file}:", file=sys.stderr)
+        for objection in draft.objections:
+            print(f"  {objection}", file=sys.stderr)
+        print("--anyway writes a draft that says so", file=sys.stderr)
+        return Exit.REFUSED
+    if output is None:
+        print(draft.text, end="")
+        return Exit.OK
+    write_draft(draft.text, job.case, output)
+    script = draft.script
+    long = "" if script.form == "short" else ", the long form: the short one does not show it"
+    print(f"{output}: script of {script.lines} lines{long}. Read it before you file it; nothing was filed.")
+    return Exit.OK

@@ -1,0 +1,146 @@
+"""A campaign's report in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from shakeout.corpus.files import write_whole
+from shakeout.fuzz.reporting.plain import bug_lines, summary
+from shakeout.fuzz.reporting.report import CampaignReport, TargetTime, gathered
+
+__all__ = ["REPORT", "markdown", "write_report"]
+
+#: File name in a campaign's directory.
+REPORT = "report.md"
+
+
+def write_report(directory: Path) -> Path:
+    """Write ``report.md`` of a campaign anew."""
+    path = directory / REPORT
+    write_whole(path, markdown(gathered(directory)))
+    return path
+
+
+def markdown(report: CampaignReport) -> str:
+    """A campaign's report as the text of a Markdown file."""
+    return "\n".join(_lines(report)) + "\n"
+
+
+def _lines(report: CampaignReport) -> Iterator[str]:
+    yield f"# Campaign {report.name}"
+    yield ""
+    yield summary(report.totals, report.states) + f"; {report.seconds:.0f} s of fuzzing."
+    yield ""
+    yield "## Ledger"
+    yield ""
+    yield "How far the cases came, by target: grown, accepted by the reference, run by the target, compared,"
+    yield "compared on something that could have differed, equal bit for bit."
+    yield ""
+    names = ("generated", "valid", "executed", "compared", "nontrivial", "exact")
+    others = ("unknown", "unsupported", "undefined", "invalid", "failed", "infra", "findings")
+    yield from _table(
+        ["target", *names, *others],
+        [[target, *(getattr(row, name) for name in (*names, *others))] for target, row in report.totals.items()],
+    )
+    yield ""
+    if report.proven:
+        shares = ", ".join(f"{count} on {target}" for target, count in report.proven.items())
+        yield f"Bit-exact proven: {shares}. Each result of these is exact in any order of summation, so equality of all"
+        yield "elements was the verdict, without tolerance."
+        yield ""
+    if related := report.related:
+        shares = ", ".join(f"{name} {count}" for name, count in sorted(related.items()))
+        yield f"Changed by a metamorphic relation and run again: {sum(related.values())} cases ({shares})."
+        yield ""
+    yield from _times(report.times)
+    yield from _disk(report.disk)
+    yield "## Bugs"
+    yield ""
+    if not report.bugs:
+        yield "None."
+    for shown in report.bugs:
+        yield f"### {shown.bug.id} {shown.bug.title}"
+        yield ""
+        yield "```"
+        yield from bug_lines(shown)
+        yield "```"
+        yield ""
+    if known := report.known:
+        yield "## Known bugs"
+        yield ""
+        yield from _table(["state", "title", "reference"], [[row.state, row.title, row.reference] for row in known])
+        yield ""
+    for status, reasons in report.reasons.items():
+        yield f"## Why {status}"
+        yield ""
+        yield from _table(
+            ["target", "count", "reason"], [[row.target, row.count, row.text[:120]] for row in reasons[:30]]
+        )
+        yield ""
+    yield from _operators(report)
+    yield "## Environment"
+    yield ""
+    yield "Of the machine that wrote this report; that of each finding stands in the `environment.json` of its folder."
+    yield ""
+    yield from (f"- {name}: {value}" for name, value in report.environment.items())
+    yield from (f"- {name} {version}" for name, version in report.packages.items())
+    yield ""
+    yield "The newest releases: NOT checked."
+
+
+def _times(times: Sequence[TargetTime]) -> Iterator[str]:
+    if not times:
+        return
+    yield "## Time"
+    yield ""
+    yield "Seconds in workers by target, and what they went into. `waiting` is for a compiler that works for several"
+    yield "cases; others are at work meanwhile."
+    yield ""
+    rows = []
+    for row in times:
+        whole = row.seconds
+        parts = sorted(row.phases.items(), key=lambda item: -item[1])
+        shares = ", ".join(f"{name} {100 * took / whole:.0f} %" for name, took in parts if took > whole / 200)
+        rows.append([row.target, f"{whole:.0f}", f"{row.rate:.0f}", shares])
+    yield from _table(["target", "seconds", "compared a minute at work", "shares"], rows)
+    yield ""
+
+
+def _disk(used: Mapping[str, int]) -> Iterator[str]:
+    if not used:
+        return
+    yield "## Disk"
+    yield ""
+    yield (
+        f"Kept in the campaign's directory: {used['kept'] / 1e6:.1f} MB. Compilers' files while it ran: "
+        f"{used['compilers'] / 1e6:.0f} MB at most, deleted. Precompiled headers, shared by all campaigns: "
+        f"{used['headers'] / 1e6:.0f} MB."
+    )
+    yield ""
+
+
+def _operators(report: CampaignReport) -> Iterator[str]:
+    yield "## Operators"
+    yield ""
+    yield f"{len(report.operators)} operators, {report.fed} of them also fed by another operator's result."
+    yield ""
+    yield "<details><summary>By operator</summary>"
+    yield ""
+    table = [
+        [row.operator, row.target, row.generated, row.compared, row.nontrivial, row.unsupported, row.fed]
+        for found in report.operators.values()
+        for row in found
+    ]
+    yield from _table(["operator", "target", "generated", "compared", "nontrivial", "unsupported", "fed"], table)
+    yield ""
+    yield "</details>"
+    yield ""
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> Iterator[str]:
+    yield "| " + " | ".join(head) + " |"
+    yield "|" + "---|" * len(head)
+    for row in rows:
+        yield "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in row) + " |"

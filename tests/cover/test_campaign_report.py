@@ -1,0 +1,150 @@
+"""A campaign's report: what the database has stands in it as values, and its Markdown says all of it."""
+
+from pathlib import Path
+
+import pytest
+
+from shakeout.corpus.database import NAME, Database
+from shakeout.corpus.rows import Known, Totals
+from shakeout.fuzz.campaign import selftest
+from shakeout.fuzz.ground.results import Result
+from shakeout.fuzz.reporting.markdown import markdown, write_report
+from shakeout.fuzz.reporting.report import CampaignReport, Reason, TargetTime, gathered
+from shakeout.oracles.verdict import Outcome, Verdict
+
+#: What a worker said before it died while it grew a case.
+DYING = {"call": "torch.sin(v1)", "output": "Segmentation fault"}
+
+
+def failing(case: str, oracle: str, **evidence: object) -> Result:
+    verdicts = (Verdict(oracle, Outcome.FAIL, "wrong value", "it is | off", place="output 0", evidence=evidence),)
+    return Result(case, "planted", "compared", verdicts)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """A campaign with something of everything that a report tells."""
+    directory = tmp_path / "some campaign"
+    directory.mkdir()
+    case = selftest.case("wrong value")
+    with Database.create(directory / NAME) as database, database.transaction():
+        compared = Totals(generated=1, valid=1, executed=1, compared=1, nontrivial=1)
+        phases = {"run": 1.5, "waiting": 2.0}
+        database.add("planted", compared, operators=["torch.sin", "torch.mul"], fed=["torch.mul"], phases=phases)
+        database.add("planted", compared, operators=["torch.sin"])
+        stuck = {"status": "unsupported", "reason": "no rule | for it"}
+        for _ in range(2):
+            database.add("other", Totals(generated=1, unsupported=1), operators=["torch.sin"], **stuck)  # type: ignore[arg-type]
+        database.set_meta(spent=61.4, proven={"planted": 1}, related={"scaled": 2, "permuted": 1})
+        database.set_meta(disk={"kept": 1_500_000, "compilers": 2_000_000, "headers": 3_000_000})
+        database.set_known(Known("k", "an old bug", "https://example.org/1", "fixed", "", "", "planted"))
+
+        def add(name: str, case_id: str, text: str, result: Result, state: str) -> tuple[str, int | None]:
+            shown = {"signature": name, "title": f"{name} is wrong", "target": "planted", "oracle": "value"}
+            stored = {"case_id": case_id, "case_json": text, "result": result.to_json(), "state": state}
+            bug, finding = database.add_finding(**shown, **stored, symptom="wrong value", job=7)  # type: ignore[arg-type]
+            return bug.id, finding
+
+        add("dying", "", "", failing("", "crash", **DYING), "new")
+        add("own", case.id, case.text, failing(case.id, "value"), "internal")
+        add("sure", "a larger one", case.text + " ", failing(case.id, "value", expected=3.0, found=5.0), "new")
+        sure, best = add("sure", case.id, case.text, failing(case.id, "value", expected=1.0, found=2.0), "new")
+        assert best is not None
+        database.judge(best, state="confirmed", k=3, n=3)
+    (directory / sure).mkdir()
+    (directory / sure / "repro.py").write_text("")
+    return directory
+
+
+def test_the_report_has_what_the_database_has(directory: Path) -> None:
+    report = gathered(directory)
+    with Database.read(directory / NAME) as database:
+        bugs = {bug.signature: bug for bug in database.bugs()}
+        assert report.totals == database.totals()
+        assert report.states == database.states() == {"new": 1, "internal": 1, "confirmed": 1}
+        assert report.known == tuple(database.known())
+        assert sorted(row.operator for row in database.ledger()) == ["torch.mul", "torch.sin", "torch.sin"]
+    assert report.name == "some campaign"
+    assert report.seconds == 61.4
+    assert report.proven == {"planted": 1}
+    assert report.related == {"scaled": 2, "permuted": 1}
+    assert report.disk == {"kept": 1_500_000, "compilers": 2_000_000, "headers": 3_000_000}
+    assert report.times == (TargetTime("planted", {"run": 1.5, "waiting": 2.0}, 2),)
+    assert report.times[0].seconds == 3.5
+    assert report.times[0].rate == 80.0
+    assert report.reasons == {"unsupported": (Reason("other", "no rule | for it", 2),)}
+    assert {name: [row.target for row in rows] for name, rows in report.operators.items()} == {
+        "torch.sin": ["other", "planted"],
+        "torch.mul": ["planted"],
+    }
+    assert report.fed == 1
+    # What fresh processes bear out comes first, and what is Shakeout's own is nobody's bug.
+    assert [shown.bug for shown in report.bugs] == [bugs["sure"], bugs["dying"]]
+
+
+def test_a_bug_is_shown_by_its_best_finding(directory: Path) -> None:
+    sure, dying = gathered(directory).bugs
+    assert sure.case == selftest.case("wrong value")
+    assert sure.result is not None
+    assert sure.result.failure is not None
+    assert sure.result.failure.evidence["expected"] == 1.0
+    assert sure.script == directory / sure.bug.id / "repro.py"
+    assert dying.case is None
+    assert dying.result is not None
+    assert dying.result.verdicts[0].evidence == DYING
+    assert dying.script is None
+
+
+def test_its_markdown_says_all_of_it(directory: Path) -> None:
+    report = gathered(directory)
+    text = markdown(report)
+    sure, dying = report.bugs
+    for line in (
+        "# Campaign some campaign",
+        "2 compared, 0 bit-exact, 1 new bug, 0 flaky, 1 internal, 1 not yet confirmed; 61 s of fuzzing.",
+        "| target | generated | valid | executed | compared | nontrivial | exact | unknown | unsupported | undefined |"
+        " invalid | failed | infra | findings |",
+        "| planted | 2 | 2 | 2 | 2 | 2 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 0 |",
+        "Changed by a metamorphic relation and run again: 3 cases (permuted 1, scaled 2).",
+        "| planted | 4 | 80 | waiting 57 %, run 43 % |",
+        f"### {sure.bug.id} sure is wrong",
+        "  expected  output 0 = 1.0",
+        "  planted   output 0 = 2.0",
+        f"  next      shakeout replay {sure.bug.id} · python {sure.script}",
+        f"### {dying.bug.id} dying is wrong",
+        "  growing   last call: torch.sin(v1)",
+        "            Segmentation fault",
+        "  next      shakeout run with the campaign's seed grows case 7 again",
+        "| fixed | an old bug | https://example.org/1 |",
+        "## Why unsupported",
+        "| other | 2 | no rule \\| for it |",
+        "2 operators, 1 of them also fed by another operator's result.",
+        "| torch.mul | planted | 1 | 1 | 1 | 0 | 1 |",
+    ):
+        assert line in text.splitlines(), line
+    assert "Bit-exact proven: 1 on planted." in text
+    assert "Kept in the campaign's directory: 1.5 MB." in text
+    assert "own is wrong" not in text
+    assert all(f"- {package} {version}" in text for package, version in report.packages.items())
+
+
+def test_of_what_there_is_nothing_it_says_nothing(tmp_path: Path) -> None:
+    Database.create(tmp_path / NAME).close()
+    report = gathered(tmp_path)
+    empty: dict[str, object] = {"totals": {}, "bugs": (), "known": (), "reasons": {}, "times": (), "disk": {}}
+    assert {name: getattr(report, name) for name in empty} == empty
+    heads = [line for line in markdown(report).splitlines() if line.startswith("#")]
+    assert heads == [f"# Campaign {tmp_path.name}", "## Ledger", "## Bugs", "## Operators", "## Environment"]
+
+
+def test_it_is_written_into_the_directory(directory: Path) -> None:
+    path = write_report(directory)
+    assert path == directory / "report.md"
+    assert path.read_text() == markdown(gathered(directory))
+
+
+def test_it_is_a_value(directory: Path) -> None:
+    report: CampaignReport = gathered(directory)
+    assert report == gathered(directory)
+    with pytest.raises(AttributeError):
+        report.name = "another"  # type: ignore[misc]
