@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from shakeout.corpus.case import Case
 from shakeout.corpus.observation import PARTS, Observation
-from shakeout.oracles.difference import AGAIN, POISONED, SECOND, pairs, same_values
+from shakeout.oracles.difference import AGAIN, POISONED, REPEATS, pairs, same_values
 from shakeout.oracles.verdict import REFERENCE, SUBJECT, Answers, Outcome, Question, Verdict
 
 __all__ = ["TURN", "Determinism"]
@@ -44,9 +44,10 @@ class Determinism:
         place = next(_differing(first, again), None)
         if place is None:
             return Verdict(self.name, Outcome.PASS)
-        if SECOND not in answers or POISONED not in answers:
-            return (SECOND, POISONED)
-        if any(place in _differing(answers[REFERENCE], answers[other]) for other in (SECOND, POISONED)):
+        others = (*REPEATS, POISONED)
+        if any(question not in answers for question in others):
+            return others
+        if any(place in _differing(answers[REFERENCE], answers[other]) for other in others):
             reason = "the reference itself does not give the same values twice"
             return Verdict(self.name, Outcome.UNKNOWN, "undefined", reason, place)
         message = f"{place}: the target gives other bits when it is prepared and run again"

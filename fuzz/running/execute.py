@@ -245,7 +245,7 @@ class _Runs:
         case = self.case
         match question.what:
             case "reference":
-                return runs.observe(script.load(case))
+                return runs.repeated(case, question.number) if question.number else runs.observe(script.load(case))
             case "subject":
                 return self._subject(case, first=question == SUBJECT)
             case "baseline":

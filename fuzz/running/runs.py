@@ -18,7 +18,7 @@ from shakeout.targets.printed import Executed, executed
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["baseline", "exact", "observe", "operand", "poisoned", "relaid", "resaved", "reseeded"]
+__all__ = ["baseline", "exact", "observe", "operand", "poisoned", "relaid", "repeated", "resaved", "reseeded"]
 
 #: What a run tells when it could not be made at all: nothing.
 NOTHING = Observation()
@@ -129,6 +129,15 @@ def poisoned(case: Case) -> Observation:
         return observe(script.load(case))
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+
+
+def repeated(case: Case, number: int) -> Observation:
+    """The reference once more, with its memory elsewhere than in the runs with other numbers."""
+    import torch
+
+    held = [torch.empty((17 * (place + number)) % 129 + 1) for place in range(64)]
+    del held[number % 2 :: 2]  # the holes are where fresh memory comes from
+    return observe(script.load(case))
 
 
 def reseeded(case: Case) -> Observation:

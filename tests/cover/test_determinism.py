@@ -14,12 +14,13 @@ from shakeout.corpus import script, standalone
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Setting
 from shakeout.corpus.observation import Observation, Raised
+from shakeout.fuzz.running import runs
 from shakeout.fuzz.running.execute import execute, repro
 from shakeout.oracles import determinism
 from shakeout.oracles.determinism import Determinism
-from shakeout.oracles.difference import AGAIN, POISONED, SECOND
+from shakeout.oracles.difference import AGAIN, POISONED, REPEATS, Difference
 from shakeout.oracles.registry import oracles
-from shakeout.oracles.verdict import REFERENCE, SUBJECT, Outcome, Verdict
+from shakeout.oracles.verdict import REFERENCE, SUBJECT, Outcome, Question, Verdict
 from shakeout.targets.registry import names, target
 
 
@@ -39,7 +40,7 @@ def judge(first: Observation, again: Observation, **others: Observation) -> Verd
     answers = {REFERENCE: seen(X), SUBJECT: first, AGAIN: again}
     said = Determinism().judge(ONE, answers)
     if not isinstance(said, Verdict):
-        assert said == (SECOND, POISONED)
+        assert said == (*REPEATS, POISONED)
         answers |= {question: others.get(question.what, seen(X)) for question in said}
         said = Determinism().judge(ONE, answers)
     assert isinstance(said, Verdict)
@@ -60,6 +61,31 @@ def test_a_reference_that_does_not_repeat_itself_is_no_evidence() -> None:
     for question in ("reference", "poisoned"):
         verdict = judge(seen(X), seen(other), **{question: seen(other)})
         assert (verdict.outcome, verdict.symptom) == (Outcome.UNKNOWN, "undefined")
+
+
+def test_where_bits_have_to_be_equal_eager_is_asked_often_whether_it_agrees_with_itself() -> None:
+    other = torch.nextafter(X, torch.tensor(2.0))
+    oracle = Difference("value", "output", exact=True)
+
+    def judged(odd: Question | None) -> Verdict:
+        answers = {REFERENCE: seen(X), SUBJECT: seen(other)}
+        said = oracle.judge(ONE, answers)
+        while not isinstance(said, Verdict):
+            answers |= {question: seen(other if question == odd else X) for question in said}
+            answers[AGAIN] = seen(other)
+            said = oracle.judge(ONE, answers)
+        return said
+
+    assert judged(None).outcome is Outcome.FAIL
+    for question in REPEATS:
+        assert (judged(question).outcome, judged(question).symptom) == (Outcome.UNKNOWN, "undefined")
+
+
+def test_a_run_with_its_memory_elsewhere_shows_the_same() -> None:
+    program = case(lambda x: (x @ x.T).softmax(0), torch.arange(12.0).reshape(3, 4))
+    first, *others = (runs.repeated(program, question.number) for question in REPEATS)
+    assert first.error is None
+    assert all(torch.equal(one.calls[0]["output"][0], first.calls[0]["output"][0]) for one in others)
 
 
 def test_only_a_share_of_the_cases_is_asked() -> None:
