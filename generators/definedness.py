@@ -75,6 +75,10 @@ def before(
             fits = [t for t in matrices if (*t.shape[:-2], min(t.shape[-2:])) == tuple(pivots.shape)]
             if not fits or not in_range(pivots, 1, min(min(t.shape[-2:]) for t in fits)):
                 return "a place that does not exist"
+    if kind.attends and len(operands) > 2:
+        keys, values = operands[1], operands[2]
+        if min(keys.dim(), values.dim()) > 1 and keys.shape[-2] != values.shape[-2]:
+            return "keys and values of different numbers"
     if kind.loops:
         degrees = operands[1:] if len(operands) > 1 else ()
         if any(not t.is_complex() and not in_range(t, -64, 64) for t in degrees) or any(

@@ -126,6 +126,7 @@ _CARRIED = (
     "loops",
     "finite",
     "pivots",
+    "attends",
     "elsewhere",
     "reshapes",
     "places",

@@ -91,6 +91,8 @@ _FLAGS = {
         "householder_product orgqr ormqr matrix_power"
     ),
     "pivots": "lu_solve lu_unpack ldl_solve",
+    # With four dimensions the CPU's kernel reads as many values as there are keys.
+    "attends": "scaled_dot_product_attention",
     "elsewhere": (
         "batch_norm native_batch_norm instance_norm addmm_ addbmm_ baddbmm_ addmv_ addr_ index_add_ index_copy_ "
         "scatter_ scatter_add_ scatter_reduce_ index_reduce_ put_ index_put_ masked_scatter_ cumsum_ cumprod_"

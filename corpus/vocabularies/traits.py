@@ -27,6 +27,7 @@ _LOUD = (
     "loops",
     "finite",
     "pivots",
+    "attends",
     "pairs",
     "unordered",
     "ambiguous",
@@ -65,6 +66,7 @@ class Traits:
         loops: computes as many terms as an operand says.
         finite: its iterations may not end, or crash, on what is not a number.
         pivots: takes places of rows, counted from 1, that are not checked.
+        attends: takes queries, keys and values, whose numbers are not checked.
         elsewhere: writes over an operand without a name that says so, or reads other elements than the one it writes.
         reshapes: changes the sizes of its operand itself, not only its elements.
         tamed: draws random numbers, and has attributes with which it does not.
@@ -103,6 +105,7 @@ class Traits:
     loops: bool = False
     finite: bool = False
     pivots: bool = False
+    attends: bool = False
     elsewhere: bool = False
     reshapes: bool = False
     tamed: bool = False

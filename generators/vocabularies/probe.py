@@ -88,9 +88,10 @@ def _run(
     tensors: Sequence[torch.Tensor],
 ) -> Any:
     """The result of a call, or None if torch rejects it or it is no tensor."""
-    # Torch does not check pivots: with sizes that do not fit, it would write past its operands, and the heap would
-    # decide what is found out about this operator and the next.
-    if (kind := words.traits(operator)).pivots and before(kind, tensors, (), args, kwargs) is not None:
+    # Torch does not check pivots, nor numbers of keys and values: with sizes that do not fit, it would write or read
+    # past its operands, and the heap would decide what is found out about this operator and the next.
+    kind = words.traits(operator)
+    if (kind.pivots or kind.attends) and before(kind, tensors, (), args, kwargs) is not None:
         return None
     try:
         function = words.resolve(operator)

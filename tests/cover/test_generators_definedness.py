@@ -81,6 +81,18 @@ I32 = torch.tensor([-(2**31), 5, 7], dtype=torch.int32)
         ("torch.linalg.svdvals", (torch.tensor([[float("nan")]]),), (), False),
         ("torch.lu_unpack", (torch.ones(3, 3), torch.tensor([1, 2, 4], dtype=torch.int32)), (), False),
         ("torch.lu_unpack", (torch.ones(3, 3), torch.tensor([1, 2, 3], dtype=torch.int32)), (), True),
+        (
+            "torch.nn.functional.scaled_dot_product_attention",
+            (torch.ones(1, 2, 4), torch.ones(1, 9, 4), torch.ones(1, 3, 4)),
+            (),
+            False,
+        ),
+        (
+            "torch.nn.functional.scaled_dot_product_attention",
+            (torch.ones(1, 2, 4), torch.ones(1, 9, 4), torch.ones(1, 9, 3)),
+            (),
+            True,
+        ),
     ],
 )
 def test_calls_that_must_not_be_made(operator: str, operands: tuple, args: tuple, allowed: bool) -> None:
