@@ -79,6 +79,8 @@ def before(
         keys, values = operands[1], operands[2]
         if min(keys.dim(), values.dim()) > 1 and keys.shape[-2] != values.shape[-2]:
             return "keys and values of different numbers"
+    if kind.unwritten and not any(arg in ("gels", "gelsd", "gelss") for arg in (*args, dict(kwargs).get("driver"))):
+        return "pivots that nobody wrote"
     if kind.loops:
         degrees = operands[1:] if len(operands) > 1 else ()
         if any(not t.is_complex() and not in_range(t, -64, 64) for t in degrees) or any(

@@ -127,6 +127,7 @@ _CARRIED = (
     "finite",
     "pivots",
     "attends",
+    "unwritten",
     "elsewhere",
     "reshapes",
     "places",

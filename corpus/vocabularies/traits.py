@@ -28,6 +28,7 @@ _LOUD = (
     "finite",
     "pivots",
     "attends",
+    "unwritten",
     "pairs",
     "unordered",
     "ambiguous",
@@ -67,6 +68,7 @@ class Traits:
         finite: its iterations may not end, or crash, on what is not a number.
         pivots: takes places of rows, counted from 1, that are not checked.
         attends: takes queries, keys and values, whose numbers are not checked.
+        unwritten: reads pivots that nobody wrote, unless it is told a driver that has none.
         elsewhere: writes over an operand without a name that says so, or reads other elements than the one it writes.
         reshapes: changes the sizes of its operand itself, not only its elements.
         tamed: draws random numbers, and has attributes with which it does not.
@@ -106,6 +108,7 @@ class Traits:
     finite: bool = False
     pivots: bool = False
     attends: bool = False
+    unwritten: bool = False
     elsewhere: bool = False
     reshapes: bool = False
     tamed: bool = False

@@ -115,6 +115,14 @@ def test_an_order_that_is_not_asked_for_is_not_defined() -> None:
     assert asked("torch.topk", X, args=(2,), kwargs={"sorted": False}) is not None
 
 
+def test_least_squares_need_a_driver_without_pivots() -> None:
+    # With `gelsy`, the default on a processor, equal calls give different bits.
+    operands = [torch.eye(3), torch.ones(3, 1)]
+    assert asked("torch.linalg.lstsq", *operands) is not None
+    assert asked("torch.linalg.lstsq", *operands, kwargs={"driver": "gelsy"}) is not None
+    assert asked("torch.linalg.lstsq", *operands, kwargs={"driver": "gelsd"}) is None
+
+
 @pytest.mark.parametrize(
     ("values", "dtype", "defined"),
     [
