@@ -53,6 +53,7 @@ __all__ = [
     "spelled",
     "traits",
     "value",
+    "watching",
     "widened",
     "wider",
     "written",
@@ -303,7 +304,7 @@ def called(operator: str) -> tuple[str, ...]:
         for example in kernel(operator).examples:
             args = [_copied(one) for one in example.args]
             kwargs = {key: _copied(one) for key, one in example.kwargs.items()}
-            with torch.no_grad(), _watching(note), contextlib.suppress(Exception):
+            with torch.no_grad(), watching(note), contextlib.suppress(Exception):
                 kernel(operator).reference(*args, **kwargs)
     return tuple(sorted(found))
 
@@ -342,7 +343,7 @@ def _by_operators(
     def plainly(result: Any) -> Any:
         return after(operation, [result])[0] if type(result) is torch.Tensor else result
 
-    with _watching(each, plainly):
+    with watching(each, plainly):
         results = _results(operation, declared.reference, values)
     return laid_out(results)
 
@@ -353,7 +354,7 @@ def _row_major(result: Any) -> Any:
     return result.contiguous() if isinstance(result, torch.Tensor) else result
 
 
-def _watching(
+def watching(
     each: Callable[[Call, Sequence[Any], Callable[[], Any]], Any],
     other: Callable[[Any], Any] = lambda result: result,
 ) -> Any:

@@ -18,7 +18,9 @@ from shakeout.corpus.case import Case
 from shakeout.corpus.observation import Observation
 from shakeout.corpus.program import Call
 from shakeout.corpus.vocabularies import Vocabulary, kernel, vocabulary
+from shakeout.corpus.vocabularies.operator import identify
 from shakeout.corpus.vocabularies.traits import Traits
+from shakeout.fuzz.running.definitions import DEFINITIONS
 from shakeout.fuzz.running.runs import observe
 from shakeout.oracles import summation
 
@@ -55,6 +57,9 @@ def replica(case: Case, number: int) -> Observation:
     def run(operation: Call, values: Sequence[Any]) -> list[Any]:
         if ":" in operation.operator:
             return _by_norm(operation, values, words.call, _OTHERS[number % len(_OTHERS)], noise)
+        # The other half does what the operator does inside, and a kernel of several that is fused is among it.
+        if number % 2 == 0 and (found := _by_steps(operation, values, words, run, noise)) is not None:
+            return found
         traits = words.traits(operation.operator)
         if not traits.addition:
             return _finite(operation, values, words.call(operation, values), words.call, noise)
@@ -132,6 +137,35 @@ def _by_norm(
             given[number].register_hook(blurred)
     results = run(operation, [given.get(number, value) for number, value in enumerate(values)])
     return [blurred(result) if _floats(result) else result for result in results]
+
+
+def _by_steps(
+    operation: Call,
+    values: Sequence[Any],
+    words: Vocabulary,
+    run: Callable[[Call, Sequence[Any]], list[Any]],
+    noise: torch.Generator,
+) -> list[Any] | None:
+    """The result of an operator by its definition, each step of it moved; None where there is none that covers it."""
+    import torch
+
+    if ":" in operation.operator or identify(operation.operator).library or torch.is_autocast_enabled("cpu"):
+        return None  # under autocast the steps compute in formats that the operator does not
+    definition = DEFINITIONS.get(words.family(operation.operator))
+    if definition is None:
+        return None
+    seen = {values[n].untyped_storage()._cdata for n in operation.operands()}
+
+    def step(inner: Call, tensors: Sequence[Any], plain: Callable[[], Any]) -> Any:
+        return _move(words.traits(inner.operator), run(inner, tensors)[0], seen, noise)
+
+    try:
+        args = [words.value(arg, values) for arg in operation.args]
+        kwargs = {key: words.value(arg, values) for key, arg in operation.kwargs}
+        with kernel.watching(step):
+            return [definition(*args, **kwargs)]
+    except Exception:
+        return None
 
 
 class _Backward:

@@ -11,18 +11,8 @@ pytestmark = [pytest.mark.quality, pytest.mark.filterwarnings("ignore")]
 CASES = 150
 
 
-#: False alarms that are known and not cured yet; docs/oracles.md says what they are.
-KNOWN = {"tiled_attention": "a gradient that cancels in single precision behind a sharp softmax"}
-
-
 @pytest.mark.long
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[pytest.mark.xfail(reason=KNOWN[name], strict=True)] if name in KNOWN else [])
-        for name in right.TARGETS
-    ],
-)
+@pytest.mark.parametrize("name", right.TARGETS)
 def test_right_code_gives_no_finding(name: str) -> None:
     rows = right.measure([name], CASES, 1, None)
     assert sum(row["compared"] for row in rows) >= CASES

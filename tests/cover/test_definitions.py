@@ -1,0 +1,105 @@
+"""What an operator is defined to do is what it does; a wrong definition would excuse wrong kernels."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from shakeout.corpus.capture import capture
+from shakeout.corpus.case import Setting
+from shakeout.fuzz.running.definitions import DEFINITIONS
+from shakeout.fuzz.running.execute import execute
+from shakeout.fuzz.running.replicas import replica
+from shakeout.oracles.verdict import Outcome
+
+EDGES = [math.nan, math.inf, -math.inf, 0.0, -0.0, 1e30, -1e30, 1e-30]
+
+
+def drawn(*shape: int, special: bool = False) -> torch.Tensor:
+    noise = torch.Generator().manual_seed(sum(shape))
+    values = torch.randn(shape, generator=noise, dtype=torch.float64)
+    if special:
+        chosen = torch.tensor(EDGES, dtype=torch.float64)[torch.randint(len(EDGES), shape, generator=noise)]
+        values = torch.where(torch.rand(shape, generator=noise) < 0.15, chosen, values)
+    return values
+
+
+CALLS: list[tuple[str, Callable[..., Any], Sequence[tuple[int, ...]], Sequence[Any], dict[str, Any]]] = [
+    ("softmax", torch.softmax, [(9, 6)], (1,), {}),
+    ("softmax", F.softmax, [(9, 6)], (-2, 3, torch.float64), {}),
+    ("softmax", torch.softmax, [()], (0,), {}),
+    ("softmin", F.softmin, [(9, 6)], (1,), {}),
+    ("log_softmax", torch.log_softmax, [(9, 6)], (0,), {"dtype": torch.float64}),
+    (
+        *("scaled_dot_product_attention", F.scaled_dot_product_attention),
+        *([(2, 3, 5, 4), (2, 3, 7, 4), (2, 3, 7, 6)], (), {}),
+    ),
+    ("scaled_dot_product_attention", F.scaled_dot_product_attention, [(5, 4)] * 3, (), {"is_causal": True}),
+    ("scaled_dot_product_attention", F.scaled_dot_product_attention, [(2, 5, 4)] * 3, (None, 0.0), {"scale": 0.3}),
+    ("layer_norm", F.layer_norm, [(9, 2, 3), (2, 3), (2, 3)], (), {}),
+    ("rms_norm", F.rms_norm, [(9, 6), (6,)], (), {}),
+    ("cross_entropy", F.cross_entropy, [(9, 6)], (torch.arange(9) % 6,), {}),
+    ("cross_entropy", F.cross_entropy, [(9, 6)], (torch.arange(9) % 6,), {"reduction": "sum"}),
+    ("cross_entropy", F.cross_entropy, [(9, 6)], (torch.arange(9) % 6,), {"reduction": "none"}),
+]
+
+
+def arguments(name: str, tensors: Sequence[torch.Tensor], rest: Sequence[Any]) -> list[Any]:
+    if name not in ("layer_norm", "rms_norm"):
+        return [*tensors, *rest]
+    x, *parameters = tensors
+    return [x, parameters[0].shape, *parameters]
+
+
+@pytest.mark.parametrize("special", [False, True])
+@pytest.mark.parametrize("number", range(len(CALLS)))
+def test_a_definition_is_what_the_operator_does(number: int, special: bool) -> None:
+    name, operator, shapes, rest, kwargs = CALLS[number]
+    if special and "is_causal" in kwargs:
+        with pytest.raises(NotImplementedError, match="set by another"):
+            DEFINITIONS[name](*(drawn(*shape, special=True) for shape in shapes), *rest, **kwargs)
+        return
+    shown = []
+    for function in (operator, DEFINITIONS[name]):
+        tensors = [drawn(*shape, special=special and n == 0).requires_grad_() for n, shape in enumerate(shapes)]
+        result = function(*arguments(name, tensors, rest), **kwargs)
+        given = torch.linspace(-2, 2, result.numel(), dtype=torch.float64).reshape(result.shape)
+        gradients = torch.autograd.grad(result, tensors, given)
+        shown.append([result.detach(), *gradients])
+    for want, got in zip(*shown, strict=True):
+        torch.testing.assert_close(got, want, equal_nan=True, rtol=1e-9, atol=1e-12)
+
+
+def test_every_definition_is_looked_at() -> None:
+    assert {name for name, *_ in CALLS} == set(DEFINITIONS)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_rounded_once(dtype: torch.dtype) -> None:
+    x = drawn(4, 6).to(dtype)
+    (want,) = DEFINITIONS["softmax"](x.double(), 1).to(dtype)[None]
+    assert DEFINITIONS["softmax"](x, 1).dtype == dtype
+    assert torch.equal(DEFINITIONS["softmax"](x, 1), want)
+
+
+def sharp(function: Callable[..., Any], target: str = "eager") -> Any:
+    """A case behind a softmax that is all but one."""
+
+    def make() -> list[torch.Tensor]:
+        return [torch.tensor([[40.0, 0.0, 1.0, 2.0]]).requires_grad_(), torch.tensor([[3.0, 1.7, -1.3, 0.7]])]
+
+    return capture(function, make, setting=Setting(target, (), "training"))
+
+
+def test_a_gradient_that_is_a_difference_of_equal_numbers_is_off_by_their_last_digits() -> None:
+    def network(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        return torch.softmax(x, 1) @ (1000 * w.t())
+
+    one = sharp(network)
+    found = [replica(one, number).calls[0]["gradient"][0][0, 0].item() for number in range(16)]
+    # Each term is 6000, of which the last digit of single precision is 5e-4; the true gradient is 0.
+    assert 1e-4 < max(map(abs, found)) < 0.02
+    assert execute(one).outcome is Outcome.PASS
