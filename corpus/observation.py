@@ -12,6 +12,8 @@ from pathlib import Path
 from subprocess import CalledProcessError
 from typing import Any, Literal
 
+from shakeout.corpus.layouts import Layout
+
 __all__ = ["OURS", "PARTS", "Observation", "Raised", "place", "raised"]
 
 #: Where the tensors of one call are found, in the order in which they are judged.
@@ -107,7 +109,8 @@ class Observation:
 
     ``calls`` holds the dictionaries of ``standalone.run``: ``output``, ``gradient``, ``input after the call`` and
     ``random state`` (lists of tensors), ``aliases`` and ``given``. ``spent`` is seconds by stage of the target;
-    ``stages`` are its intermediate forms of the program by name, each a function of the same arguments.
+    ``stages`` are its intermediate forms of the program by name, each a function of the same arguments. ``layouts`` has
+    an entry for each call of a user's kernel that promises no strides: how its results lay before they were row-major.
     """
 
     calls: Sequence[Mapping[str, Any]] = field(default=())
@@ -115,3 +118,4 @@ class Observation:
     seconds: float = 0.0
     spent: Mapping[str, float] = field(default_factory=dict)
     stages: Sequence[tuple[str, Callable[..., Any]]] = ()
+    layouts: Sequence[tuple[Layout, ...]] = ()

@@ -295,8 +295,8 @@ def _advice_unread(source: str, attribute: str) -> str:
 # --- in source text ---------------------------------------------------------------------------------------------------
 
 _TAKEN = frozenset(
-    "torch math sys os subprocess contextlib nan inf bind arguments program Network CALLS TOLERANCES prepare declined "
-    "tensors self network".split()
+    "torch math sys os subprocess contextlib nan inf bind arguments program Network CALLS LAYOUTS TOLERANCES prepare "
+    "declined tensors self network".split()
 )
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 from shakeout.corpus.case import Case
 from shakeout.corpus.observation import Observation
 
-__all__ = ["REFERENCE", "SUBJECT", "Answers", "Oracle", "Outcome", "Question", "Verdict", "merge"]
+__all__ = ["REFERENCE", "SUBJECT", "Answers", "Note", "Oracle", "Outcome", "Question", "Verdict", "merge"]
 
 
 class Outcome(enum.StrEnum):
@@ -74,6 +74,31 @@ Answers = Mapping[Question, Observation]
 
 
 @dataclass(frozen=True, slots=True)
+class Note:
+    """A remark about what a case showed that says nothing of right or wrong.
+
+    A campaign counts the cases of which it is made, by target and by what it says; so it names no numbers. It makes no
+    finding, no bug and no exit status.
+
+    Attributes:
+        text: in few words what was seen, which goes on with "in 40 of 200 cases".
+        advice: what whoever minds can do about it; may be empty.
+    """
+
+    text: str
+    advice: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.text}; {self.advice}" if self.advice else self.text
+
+    @classmethod
+    def read(cls, line: str) -> Note:
+        """The note that was printed as this line."""
+        text, _, advice = line.partition("; ")
+        return cls(text, advice)
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What one oracle says of one case.
 
@@ -84,6 +109,7 @@ class Verdict:
         message: one line for a person.
         place: what shows it (``output 1``, ``gradient 0``).
         evidence: JSON values: expected, found, index, counts.
+        notes: remarks beside it, whatever the outcome.
     """
 
     oracle: str
@@ -92,10 +118,11 @@ class Verdict:
     message: str = ""
     place: str = ""
     evidence: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[Note, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {
+        """As JSON values; notes only where there are any, so that what has none reads as it always did."""
+        found = {
             "oracle": self.oracle,
             "outcome": str(self.outcome),
             "symptom": self.symptom,
@@ -103,11 +130,13 @@ class Verdict:
             "place": self.place,
             "evidence": dict(self.evidence),
         }
+        return {**found, "notes": [str(note) for note in self.notes]} if self.notes else found
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Verdict:
         """Read what ``to_json`` wrote."""
-        return cls(**{**data, "outcome": Outcome(data["outcome"])})
+        notes = tuple(map(Note.read, data.get("notes", ())))
+        return cls(**{**data, "outcome": Outcome(data["outcome"]), "notes": notes})
 
 
 class Oracle(Protocol):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from shakeout.corpus.layouts import Layout, Watched
 from shakeout.corpus.program import Arg, Call, InvalidProgram, Name, Program, Ref, Slice
 from shakeout.corpus.user_objects import Kernel, NotDeclared, find, import_lines, local_name
 from shakeout.corpus.vocabularies import structured
@@ -459,8 +460,13 @@ def bindings(program: Program) -> list[str]:
 
 
 def namespace(program: Program) -> dict[str, Any]:
-    """The kernels by name."""
-    return {name: kernel(operator) for name, operator in _kernels(program).items()}
+    """The kernels by name, and under ``LAYOUTS`` where calls of those that promise no strides left their results."""
+    seen: list[tuple[Layout, ...]] = []
+    kernels = {name: kernel(operator) for name, operator in _kernels(program).items()}
+    return {
+        "LAYOUTS": seen,
+        **{name: found if found.strides else Watched(found, seen) for name, found in kernels.items()},
+    }
 
 
 def imports(program: Program) -> list[str]:

@@ -11,7 +11,10 @@ from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.counts import counts
 from shakeout.fuzz.ground.results import Answer, Result
 
-__all__ = ["Accounts"]
+__all__ = ["NOTE", "Accounts"]
+
+#: Under which notes stand among the reasons, by target and what they say: they say why nothing is a finding.
+NOTE = "note"
 
 
 class Accounts:
@@ -57,6 +60,9 @@ class Accounts:
             status=result.status,
             reason=result.reason,
         )
+        if result.status == "compared":
+            for note in result.notes:
+                self._database.add(job.target, Totals(), status=NOTE, reason=str(note))
         self._traces.add(reply.traces)
         self.totals[job.target] = self.totals.get(job.target, Totals()) + tallied
         self._untold.append(

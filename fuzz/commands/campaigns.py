@@ -102,15 +102,18 @@ def _status(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from shakeout.corpus.database import NAME, Database
+    from shakeout.fuzz.reporting.notes import noted
     from shakeout.fuzz.reporting.plain import summary
 
     directory = existing(options.directory)
     with Database.read(directory / NAME) as database:
         totals, states, spent = database.totals(), database.states(), float(database.meta("spent", 0.0))
+        notes = noted(database)
     ended = ending(directory)
     if options.json:
         rows = {name: asdict(row) for name, row in totals.items()}
-        print_json({"directory": str(directory), "totals": rows, "bugs": states, "seconds": spent, "finished": ended})
+        shown = {"directory": str(directory), "totals": rows, "bugs": states, "seconds": spent, "finished": ended}
+        print_json(shown | {"notes": [asdict(one) for one in notes]})
         return Exit.OK
     from rich.console import Console
 
@@ -120,6 +123,8 @@ def _status(options: argparse.Namespace) -> int:
     console.print(f"{directory}  {clock(spent)} of fuzzing, {'ended: ' + ended if ended else 'not finished'}")
     console.print(ledger_table(totals, {}))
     console.print(summary(totals, states))
+    for one in notes:
+        console.print(f"note: {one.line}", soft_wrap=True)
     return Exit.OK
 
 
@@ -204,9 +209,11 @@ def _check_targets(config: Any) -> None:
 def _campaign(config: Any, directory: Path, *, plain: bool) -> int:
     from rich.console import Console
 
+    from shakeout.corpus.database import NAME, Database
     from shakeout.fuzz.campaign.campaign import Campaign, DirectoryUnusable, SelfTestFailed
     from shakeout.fuzz.commands.display import Display
     from shakeout.fuzz.reporting.markdown import write_report
+    from shakeout.fuzz.reporting.notes import noted
     from shakeout.fuzz.reporting.plain import summary
     from shakeout.fuzz.workers.nursery import ZygoteBroken
 
@@ -225,6 +232,9 @@ def _campaign(config: Any, directory: Path, *, plain: bool) -> int:
         raise Mistake(str(error), Exit.DIRECTORY) from None
     report = write_report(directory)
     console.print(f"\nsummary  {summary(outcome.totals, outcome.bugs)}", soft_wrap=True)
+    with Database.read(directory / NAME) as database:
+        for one in noted(database):
+            console.print(f"note     {one.line}", soft_wrap=True)
     status, why = _judged(outcome)
     console.print(f"report   {report}   exit {int(status)} ({why})", soft_wrap=True)
     return status

@@ -14,7 +14,7 @@ from shakeout.fuzz.ground.divergence import Divergence
 from shakeout.fuzz.ground.jobs import Job
 from shakeout.fuzz.ground.slot import SlotState
 from shakeout.oracles.vendor import Points
-from shakeout.oracles.verdict import Outcome, Verdict, merge
+from shakeout.oracles.verdict import Note, Outcome, Verdict, merge
 
 __all__ = ["LOSSES", "Answer", "Loss", "LossKind", "Reply", "Result", "Status"]
 
@@ -83,6 +83,11 @@ class Result:
         """What differs without being a failure, and why it is none: a line for each oracle that doubts."""
         unknown = [verdict for verdict in self.verdicts if verdict.outcome is Outcome.UNKNOWN]
         return [f"{verdict.oracle}: no failure, {verdict.symptom}. {verdict.message}" for verdict in unknown]
+
+    @property
+    def notes(self) -> list[Note]:
+        """What oracles remark beside their verdicts, each once."""
+        return list(dict.fromkeys(note for verdict in self.verdicts for note in verdict.notes))
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""

@@ -72,6 +72,11 @@ def _lines(report: CampaignReport) -> Iterator[str]:
         yield ""
         yield from _table(["state", "title", "reference"], [[row.state, row.title, row.reference] for row in known])
         yield ""
+    if report.notes:
+        yield "## Notes"
+        yield ""
+        yield from (f"- {one.line}" for one in report.notes)
+        yield ""
     for status, reasons in report.reasons.items():
         yield f"## Why {status}"
         yield ""

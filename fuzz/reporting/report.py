@@ -14,6 +14,7 @@ from shakeout.corpus.rows import Bug, Known, LedgerRow, Totals
 from shakeout.fuzz.ground.environment import describe
 from shakeout.fuzz.ground.finding_folder import SCRIPT
 from shakeout.fuzz.ground.results import Result
+from shakeout.fuzz.reporting.notes import CountedNote, noted
 
 __all__ = ["CampaignReport", "Hindrance", "Reason", "ReportedBug", "TargetTime", "gathered", "reported"]
 
@@ -90,6 +91,7 @@ class CampaignReport:
         disk: bytes by what they are for (``kept``, ``compilers``, ``headers``); empty if nobody measured.
         bugs: what was found, that which fresh processes bear out first; internal and known ones are left out.
         known: what became of the shipped known bugs.
+        notes: what oracles remarked that is no finding, most frequent first.
         reasons: why cases were not compared, by what kept them, most frequent first; only of what kept any.
         operators: rows of the ledger by operator, one for each target.
         environment: of the machine that gathers this, not of the findings.
@@ -106,6 +108,7 @@ class CampaignReport:
     disk: Mapping[str, int]
     bugs: tuple[ReportedBug, ...]
     known: tuple[Known, ...]
+    notes: tuple[CountedNote, ...]
     reasons: Mapping[Hindrance, tuple[Reason, ...]]
     operators: Mapping[str, tuple[LedgerRow, ...]]
     environment: Mapping[str, str | None]
@@ -142,6 +145,7 @@ def gathered(directory: Path) -> CampaignReport:
             disk=database.meta("disk", {}),
             bugs=tuple(reported(directory, database, bug) for bug in bugs),
             known=tuple(database.known()),
+            notes=noted(database),
             reasons={why: rows for why, rows in reasons.items() if rows},
             operators=operators,
             environment={name: value for name, value in facts.items() if name != "packages"},

@@ -104,6 +104,7 @@ def _lines(result: Result) -> Iterator[str]:
         yield f"first wrong in {result.stage}"
     if not failing:
         yield from (result.doubts or ["no difference"])
+    yield from (f"note: {note}" for note in result.notes)
 
 
 def _main(file: Path) -> None:

@@ -46,7 +46,8 @@ def observe(
         calls = run(namespace["bind"], namespace["arguments"], namespace["CALLS"], subject.prepare)
     except (Exception, SystemExit) as error:
         told = raised(error, declined=subject.declined(error))
-    return Observation(calls, told, time.monotonic() - began, dict(subject.spent), tuple(subject.stages))
+    spent, layouts = time.monotonic() - began, tuple(namespace.get("LAYOUTS", ()))
+    return Observation(calls, told, spent, dict(subject.spent), tuple(subject.stages), layouts)
 
 
 def _fed(namespace: dict[str, Any], change: Callable[[list[torch.Tensor]], list[torch.Tensor]]) -> dict[str, Any]:

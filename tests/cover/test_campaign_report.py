@@ -9,8 +9,9 @@ from shakeout.corpus.rows import Known, Totals
 from shakeout.fuzz.campaign import selftest
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.reporting.markdown import markdown, write_report
+from shakeout.fuzz.reporting.notes import CountedNote
 from shakeout.fuzz.reporting.report import CampaignReport, Reason, TargetTime, gathered
-from shakeout.oracles.verdict import Outcome, Verdict
+from shakeout.oracles.verdict import Note, Outcome, Verdict
 
 #: What a worker said before it died while it grew a case.
 DYING = {"call": "torch.sin(v1)", "output": "Segmentation fault"}
@@ -35,6 +36,9 @@ def directory(tmp_path: Path) -> Path:
         stuck = {"status": "unsupported", "reason": "no rule | for it"}
         for _ in range(2):
             database.add("other", Totals(generated=1, unsupported=1), operators=["torch.sin"], **stuck)  # type: ignore[arg-type]
+        for _ in range(2):
+            database.add("planted", Totals(), status="note", reason="a habit; one may change it")
+        database.add("planted", Totals(), status="note", reason="another one")
         database.set_meta(spent=61.4, proven={"planted": 1}, related={"scaled": 2, "permuted": 1})
         database.set_meta(disk={"kept": 1_500_000, "compilers": 2_000_000, "headers": 3_000_000})
         database.set_known(Known("k", "an old bug", "https://example.org/1", "fixed", "", "", "planted"))
@@ -78,6 +82,10 @@ def test_the_report_has_what_the_database_has(directory: Path) -> None:
         "torch.mul": ["planted"],
     }
     assert report.fed == 1
+    assert report.notes == (
+        CountedNote("planted", Note("a habit", "one may change it"), 2, 2),
+        CountedNote("planted", Note("another one"), 1, 2),
+    )
     # What fresh processes bear out comes first, and what is Shakeout's own is nobody's bug.
     assert [shown.bug for shown in report.bugs] == [bugs["sure"], bugs["dying"]]
 
@@ -116,6 +124,9 @@ def test_its_markdown_says_all_of_it(directory: Path) -> None:
         "            Segmentation fault",
         "  next      shakeout run with the campaign's seed grows case 7 again",
         "| fixed | an old bug | https://example.org/1 |",
+        "## Notes",
+        "- planted: a habit in 2 of 2 cases; one may change it",
+        "- planted: another one in 1 of 2 cases",
         "## Why unsupported",
         "| other | 2 | no rule \\| for it |",
         "2 operators, 1 of them also fed by another operator's result.",

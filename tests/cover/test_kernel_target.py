@@ -1,10 +1,12 @@
 """A user's kernel as a target: its source text, its meaning, its checks, and what a stored case may not do."""
 
 import importlib
+import json
 import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -17,7 +19,11 @@ from shakeout.corpus.program import Call, Input, InvalidProgram, Program, Ref, T
 from shakeout.corpus.user_objects import find
 from shakeout.corpus.vocabularies import kernel as words
 from shakeout.corpus.vocabularies.torch import UnknownOperator
-from shakeout.fuzz.running.execute import execute, repro
+from shakeout.fuzz.commands.replay import replay_case
+from shakeout.fuzz.ground.results import Result
+from shakeout.fuzz.running import runs
+from shakeout.fuzz.running.execute import Shared, execute, repro
+from shakeout.oracles.metadata import STRIDES
 from shakeout.oracles.verdict import Outcome
 from shakeout.targets.registry import target
 
@@ -159,8 +165,42 @@ def test_strides_are_judged_where_the_kernel_asks_for_it() -> None:
     assert result.failure is not None
     assert (result.failure.symptom, "strides=True" in result.failure.message) == ("wrong strides", True)
     assert "v2 = row_major(v1)\n" in script.network(case("row_major", (4, 3)).program)
-    assert execute(case("anywhere", (4, 3), transposed=True)).outcome is Outcome.PASS
+    assert (result.notes, result.doubts) == ([], [])
+
+
+@pytest.mark.parametrize("mode", ["inference", "training"])
+def test_strides_are_a_note_where_the_kernel_does_not_ask_for_them(mode: str) -> None:
     assert "v2 = anywhere(v1).contiguous()" in script.network(case("anywhere", (4, 3)).program)
+    result = execute(case("anywhere", (4, 3), transposed=True, mode=mode))
+    assert (result.status, result.outcome, result.exact) == ("compared", Outcome.PASS, True)
+    assert result.notes == [STRIDES]
+    # Stored as text, and read again; what an earlier version stored has none.
+    stored = json.loads(json.dumps(result.to_json()))
+    assert Result.from_json(stored).notes == [STRIDES]
+    for verdict in stored["verdicts"]:
+        verdict.pop("notes", None)
+    assert Result.from_json(stored).notes == []
+    # Dimensions of size one have no stride that matters, and neither has what is empty.
+    for shape, transposed in (((4, 3), False), ((4, 1), True), ((0, 3), True)):
+        assert execute(case("anywhere", shape, transposed=transposed, mode=mode)).notes == []
+
+
+def test_a_note_is_told_beside_the_reference_of_growth_as_well() -> None:
+    one = case("anywhere", (4, 3), transposed=True)
+    grown = replace(runs.observe(script.load(one)), layouts=())
+    result = execute(one, shared=Shared(grown=grown))
+    assert (result.exact, result.notes) == (True, [STRIDES])
+
+
+def test_replay_tells_notes_and_ends_with_nothing_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / f"{MODULE}.py").write_text(textwrap.dedent(TEXT).lstrip())
+    (tmp_path / "case.json").write_text(case("anywhere", (4, 3), transposed=True).text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SHAKEOUT_ALLOW", MODULE)
+    assert replay_case(tmp_path / "case.json") == 0
+    assert f"no difference\nnote: {STRIDES}\n" in capsys.readouterr().out
 
 
 def test_several_results() -> None:
