@@ -167,6 +167,27 @@ class Shrinking(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Shortening(Event):
+    """How far the search is for the cases that have to run before one that fails only behind others.
+
+    Attributes:
+        cases: in the shortest sequence so far, without the one that fails.
+        recorded: that ran before it when it was found.
+        tries: sequences that were run.
+        seconds: since the beginning.
+        run: seconds that the last run of that sequence took.
+        done: none is tried any more; if the sequence could still be shortened, the budget was used up.
+    """
+
+    cases: int
+    recorded: int
+    tries: int
+    seconds: float
+    run: float
+    done: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Minimising(Event):
     """The bugs of one target are about to be minimised, one after the other."""
 

@@ -16,6 +16,7 @@ SAMPLES = [
     events.KnownReplayed("mul", "x * 0", "https://example.org", "still there"),
     events.Replayed("bug", "SH-1234", "title", "flaky", "fails in 1 of 2 runs"),
     events.Shrinking(1, 0, 0.5, 3, 60, "first run", 0.5),
+    events.Shortening(1, 11, 15, 3.3, 0.3, True),
     events.Minimising("inductor", 2),
     events.Minimised("SH-1234", "complete", 3, 1, 20, 1.5, "value: torch.sin"),
     events.Unusable("inductor", "it said nothing"),
