@@ -61,7 +61,7 @@ class Processes:
     def _run(self, job: Candidate | Run) -> Outcome:
         assert job.fresh or job.before
         self.longest.append(len(job.before))
-        left = {name for one in job.before for name in operators(codec.decode(one.case))}
+        left = {name for one in job.before for name in operators(codec.decode(one.to_json()["case"]))}
         own = codec.decode(job.case)
         if isinstance(job, Candidate):
             own = settle(own, Demands(job.defined, job.finite))
