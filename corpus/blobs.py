@@ -23,7 +23,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shakeout.corpus.case import Case, InputSet, Storage, Values
+from shakeout.corpus.case import Case
+from shakeout.corpus.inputs import InputSet, Storage, Values, blobs_of
 from shakeout.corpus.program import InvalidProgram
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class BadBlob(InvalidProgram):
 
 def held(case: Case) -> tuple[Storage, ...]:
     """The storages of a case whose values are blobs."""
-    return tuple(storage for inputs in case.calls for storage in inputs.storages if storage.values.kind == "blob")
+    return blobs_of(case.calls)
 
 
 def beside(path: Path) -> tuple[str, ...]:

@@ -101,10 +101,12 @@ def _explained(error: Exception) -> int:
 def _parser() -> argparse.ArgumentParser:
     from shakeout import __version__
 
+    statuses = "\n".join(f"  {int(one):<4} {one.meaning}" for one in Exit)
     parser = argparse.ArgumentParser(
         prog="shakeout",
         description="Shakes the bugs out of deep-learning stacks: grows networks and compares with eager PyTorch.",
-        epilog="Start with: shakeout run --minutes 5",
+        epilog=f"exit status:\n{statuses}\n\nStart with: shakeout run --minutes 5",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"shakeout {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)

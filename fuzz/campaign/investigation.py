@@ -17,6 +17,7 @@ from shakeout.corpus.codec import decode
 from shakeout.corpus.database import Database
 from shakeout.corpus.files import write_whole
 from shakeout.corpus.rows import Bug, Finding
+from shakeout.corpus.vocabularies import vocabulary
 from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.counts import result_of
 from shakeout.fuzz.ground.environment import describe
@@ -305,7 +306,12 @@ class Investigation:
         if history:
             answer = yield replace(job, before=history, fresh=False)
             if answer is not None and _again(answer, shown.result):
-                write_sequence(self._directory / shown.bug, [*answer.reply.sequence, *filter(None, [case])])
+                cases = answer.reply.sequence
+                if answer.loss is not None and case:
+                    # A worker that died told nothing; on the reference the case runs behind the same ones.
+                    again = yield _on_reference(job, case, history)
+                    cases = again.reply.sequence if again is not None else ()
+                write_sequence(self._directory / shown.bug, [*cases, *filter(None, [case])])
                 note = f"only behind the {len(history)} cases that ran before it"
                 self._conclude(shown.number, "history", *seen, note)
                 return
@@ -344,6 +350,12 @@ def _stored(result: Result, job: Job) -> dict[str, Any]:
 def _traced(job: Job) -> Job:
     """A job that writes down each call before it runs."""
     return replace(job, traced=True) if isinstance(job, Grow) else job
+
+
+def _on_reference(job: Job, case: str, history: tuple[Job, ...]) -> Run:
+    found = decode(case)
+    reference = vocabulary(found.program.vocabulary).REFERENCE
+    return Run(target=reference, case=found.on(reference).text, device=job.device, before=history)
 
 
 def _again(answer: Answer, result: Result) -> bool:

@@ -20,7 +20,7 @@ __all__ = ["add_commands"]
 
 def add_commands(add: Add) -> None:
     """Add them to the parser."""
-    from shakeout.fuzz.learning import command as learning
+    from shakeout.fuzz.commands import learn as learning
 
     targets = add("targets", _targets, "list what can be tested", "shakeout targets --knobs")
     targets.add_argument("--knobs", action="store_true", help="show what each lets a setting vary")
@@ -167,12 +167,9 @@ def _write_table(options: argparse.Namespace, rows: Sequence[LedgerRow]) -> int:
 def _learn(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from shakeout.fuzz.learning.command import CannotLearn, learn_command
+    from shakeout.fuzz.commands.learn import learn_command
 
-    try:
-        return learn_command(options, Console(highlight=False))
-    except CannotLearn as error:
-        raise Mistake(str(error), error.status) from None
+    return learn_command(options, Console(highlight=False))
 
 
 def _selftest(options: argparse.Namespace) -> int:

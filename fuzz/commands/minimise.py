@@ -75,6 +75,12 @@ def _show(written: Written, stopped: bool, console: Console) -> None:
         soft_wrap=True,
         markup=False,
     )
+    if written.recorded:
+        kept = len(found.before)
+        where = f"behind {kept} of the {written.recorded} cases that ran before it" if kept else "by itself"
+        console.print(f"fails {where}", soft_wrap=True, markup=False)
+    if written.sequence is not None:
+        console.print(f"sequence {written.sequence}", soft_wrap=True, markup=False)
     for path, failure in written.others:
         console.print(f"other    {path}  {failure}", soft_wrap=True, markup=False)
 
@@ -143,6 +149,9 @@ class _Shown:
                 self._line.__enter__()
             case events.Warming():
                 self._line.warming(event)
+            case events.Shortening():
+                said = f"{_behind(event)}, {event.tries} tries, {event.seconds:.0f} s"
+                (self._line.note if event.done else self._line.say)(said)
             case events.Shrinking() if event.doing == FIRST:
                 self._line.note(f"{_size(event)}: one run takes {event.run:.1f} s")
             case events.Shrinking():
@@ -154,6 +163,10 @@ class _Shown:
             case events.Unusable(target=target, reason=reason):
                 said = f"{target} cannot be used, and its bugs are left: {reason}"
                 self._console.print(said, soft_wrap=True, markup=False)
+
+
+def _behind(event: events.Shortening) -> str:
+    return f"fails behind {event.cases} of {event.recorded} cases" if event.cases else "fails behind none"
 
 
 def _size(event: events.Shrinking) -> str:

@@ -19,6 +19,7 @@ __all__ = [
     "LOG",
     "Asking",
     "CaseDone",
+    "Collecting",
     "Comparing",
     "Confirmed",
     "Event",
@@ -27,13 +28,16 @@ __all__ = [
     "FindingSeen",
     "Finished",
     "KnownReplayed",
+    "Learning",
     "Listener",
     "Minimised",
     "Minimising",
     "Notice",
     "Progress",
+    "Recorded",
     "Replayed",
     "SelfTested",
+    "Shortening",
     "Shrinking",
     "Started",
     "Unusable",
@@ -167,6 +171,27 @@ class Shrinking(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Shortening(Event):
+    """How far the search is for the cases that have to run before one that fails only behind others.
+
+    Attributes:
+        cases: in the shortest sequence so far, without the one that fails.
+        recorded: that ran before it when it was found.
+        tries: sequences that were run.
+        seconds: since the beginning.
+        run: seconds that the last run of that sequence took.
+        done: none is tried any more; if the sequence could still be shortened, the budget was used up.
+    """
+
+    cases: int
+    recorded: int
+    tries: int
+    seconds: float
+    run: float
+    done: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Minimising(Event):
     """The bugs of one target are about to be minimised, one after the other."""
 
@@ -230,6 +255,53 @@ class Comparing(Event):
 
     doing: str
     detail: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded(Event):
+    """A user's tests or script ran, and their calls of a kernel were written down.
+
+    Attributes:
+        operator: the kernel.
+        heard: calls in all.
+        different: of these, how many are kept.
+        left_out: calls with arguments that a case cannot hold, or with large tensors.
+        errors: how many calls gave no record because of which error.
+    """
+
+    operator: str
+    heard: int
+    different: int
+    left_out: int
+    errors: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Collecting(Event):
+    """How far torch's samples are: the one that is run now, and its number among them."""
+
+    name: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Learning(Event):
+    """An operator was learnt, or cannot be.
+
+    Attributes:
+        operator: its name.
+        done: operators that are dealt with.
+        total: operators that are to be.
+        rules: that this run gave.
+        lost: calls that crashed or hung.
+    """
+
+    operator: str
+    done: int
+    total: int
+    rules: int
+    lost: int
 
 
 @dataclass(frozen=True, slots=True)

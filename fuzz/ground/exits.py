@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import enum
+from typing import Self
 
 __all__ = ["Exit"]
 
 
 class Exit(enum.IntEnum):
-    """What the command's status says.
+    """What the command's status says; ``meaning`` is it in words, for ``--help`` and ``docs/exit-statuses.md``.
 
     Scripts and jobs in CI depend on these numbers: each keeps its meaning, and what else has to be told apart takes a
     number that no one has. Taken are those below, and what others give a meaning: 64 to 78 (``sysexits.h``), 124 (it
@@ -16,19 +17,20 @@ class Exit(enum.IntEnum):
     (the shell, and 128 + N for signal N). 6 to 63 are free.
     """
 
-    #: Nothing new was found; the command did what it was asked.
-    OK = 0
-    #: New bugs were found, or a replayed case still differs.
-    FOUND = 1
-    #: Wrong flags, a wrong key in a configuration, an unknown target, a missing package.
-    USAGE = 2
-    #: The self-test missed a fault, a target could not be loaded, the environment is not fit.
-    INFRASTRUCTURE = 3
-    #: The campaign's directory or database cannot be used: damaged, newer, read-only, full, in use.
-    DIRECTORY = 4
-    #: A report that the project's own rules would close, or of what should not be reported; nothing was written.
-    REFUSED = 5
-    #: A defect of Shakeout's own.
-    INTERNAL = 70
-    #: Ended by Ctrl-C or a signal, cleanly; the same command resumes.
-    INTERRUPTED = 130
+    meaning: str
+
+    def __new__(cls, number: int, meaning: str) -> Self:
+        """A number and what it means."""
+        found = int.__new__(cls, number)
+        found._value_ = number
+        found.meaning = meaning
+        return found
+
+    OK = 0, "nothing new was found; the command did what it was asked"
+    FOUND = 1, "new bugs were found, or a case that ran again still differs"
+    USAGE = 2, "wrong flags, a wrong key in a configuration, an unknown target, a file that holds no case"
+    INFRASTRUCTURE = 3, "the self-test missed a fault, a target or an operator could not be loaded or learnt"
+    DIRECTORY = 4, "a directory or database cannot be used: damaged, newer, read-only, full, in use"
+    REFUSED = 5, "no report: the project's own rules would close it, or it should not be reported"
+    INTERNAL = 70, "a defect of Shakeout's own"
+    INTERRUPTED = 130, "ended by Ctrl-C or a signal, cleanly; the same command goes on"

@@ -3,8 +3,8 @@
 A result fails for a reason, ``Failure``. Whether two failures are one depends on what was changed between them, so
 there are several ways, and each is used where its sentence holds:
 
-* **equal** (``==``): only the case became smaller. The minimiser follows nothing else, and a known bug is recognised so
-  (there its smallest case must occur in the other one besides).
+* **equal** (``==``): only the case became smaller, or fewer ran before it. The minimiser follows nothing else, and a
+  known bug is recognised so (there its smallest case must occur in the other one besides).
 * ``repeated``: nothing was changed, the very case ran again. The signature must be the same, with all that is in it.
 * ``remembered``: the versions changed, or whoever wrote the failure down left open what tells it from others.
 * ``with_less``: a compiler does less, or another one is asked. Stages, sizes and wrapping classes change with that.

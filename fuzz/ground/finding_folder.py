@@ -19,7 +19,9 @@ __all__ = [
     "RESULT",
     "SCRIPT",
     "SEQUENCE",
+    "SHORTEST",
     "read_result",
+    "read_sequence",
     "write_finding",
     "write_sequence",
 ]
@@ -32,6 +34,8 @@ ENVIRONMENT = "environment.json"
 OUTPUT = "output.txt"
 #: The cases that have to run before it in the same process, and it at the end, one on each line.
 SEQUENCE = "sequence.jsonl"
+#: The same, shortened: those without which it does not fail, each as small as was found, and the smallest case.
+SHORTEST = "sequence.min.jsonl"
 
 
 def write_finding(
@@ -56,6 +60,20 @@ def read_result(folder: Path) -> Result | None:
         return None
 
 
-def write_sequence(folder: Path, cases: Sequence[str]) -> None:
+def write_sequence(folder: Path, cases: Sequence[str], name: str = SEQUENCE) -> None:
     """Store the cases of a history finding, in order."""
-    write_whole(folder / SEQUENCE, "".join(case + "\n" for case in cases))
+    write_whole(folder / name, "".join(case + "\n" for case in cases))
+
+
+def read_sequence(folder: Path, name: str = SEQUENCE) -> tuple[str, ...]:
+    """The texts of the cases of a history finding, in order; none if the folder holds no sequence.
+
+    Raises:
+        MalformedCase: the file cannot be read.
+    """
+    try:
+        return tuple((folder / name).read_text(encoding="utf-8").splitlines())
+    except FileNotFoundError:
+        return ()
+    except (OSError, UnicodeDecodeError) as error:
+        raise codec.MalformedCase(f"{folder / name}: cannot be read: {error}") from None

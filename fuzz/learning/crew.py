@@ -21,7 +21,7 @@ from shakeout.fuzz.ground.results import Answer
 from shakeout.fuzz.learning.store import Files, read
 from shakeout.fuzz.workers.pool import Crew, Limits
 
-__all__ = ["Lost", "Progress", "learn_operators"]
+__all__ = ["Lost", "learn_operators"]
 
 #: Seconds of one call: the slowest takes a tenth of a second, a machine that is busy a multiple of that. And of one
 #: operator, all in all; bytes that its worker may take.
@@ -52,27 +52,6 @@ class Lost:
     path: Path | None
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far it is.
-
-    Attributes:
-        done: operators that are learnt.
-        total: operators that are to be.
-        traces: that this run gave.
-        rules: that this run gave.
-        operator: the one that was last.
-        lost: calls that crashed or hung.
-    """
-
-    done: int
-    total: int
-    traces: int
-    rules: int
-    operator: str
-    lost: int
-
-
 @dataclass(slots=True)
 class _Task:
     operator: str
@@ -92,8 +71,7 @@ def learn_operators(
     seen: Mapping[str, Sequence[Any]] | None = None,
     calls: int | None = None,
     seconds: float | None = None,
-    tell: Callable[[Progress], None] = lambda progress: None,
-    listen: events.Listener = lambda event: None,
+    tell: events.Listener = lambda event: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> list[Lost]:
     """Learn operators that were not yet, or not from all calls of campaigns, and keep each as soon as it is there.
@@ -108,8 +86,7 @@ def learn_operators(
         seen: rows of calls of each that campaigns made; they are run again.
         calls: of each variant at most.
         seconds: after which no further operator is begun.
-        tell: told how far it is.
-        listen: told while the workers' parent is loading.
+        tell: told while the workers' parent is loading (``Warming``), and how far it is (``Learning``).
         stop: asked now and then whether to give up.
 
     Returns:
@@ -126,7 +103,7 @@ def learn_operators(
     session = _Session(files, rows, records or {}, seen, calls, len(names), len(names) - len(todo), tell)
     if not todo:
         return []
-    crew = Crew(scratch, (), workers, tell=listen, maker="shakeout.fuzz.learning.maker:Learner")
+    crew = Crew(scratch, (), workers, tell=tell, maker="shakeout.fuzz.learning.maker:Learner")
     began = time.monotonic()
     try:
         crew.start(stop)
@@ -156,7 +133,7 @@ class _Session:
         calls: int | None,
         total: int,
         done: int,
-        tell: Callable[[Progress], None],
+        tell: events.Listener,
     ) -> None:
         self.files, self.rows, self.records, self.calls = files, rows, records, calls
         self.seen = seen
@@ -164,7 +141,7 @@ class _Session:
         self.waiting: deque[_Task] = deque()
         self.cases: deque[tuple[Lost, str]] = deque()
         self.lost: list[Lost] = []
-        self.traces = self.found = 0
+        self.found = 0
         self._given: list[tuple[Job, _Task | tuple[Lost, str]]] = []
 
     @property
@@ -232,14 +209,13 @@ class _Session:
     def _finish(self, task: _Task, found: Mapping[str, Any]) -> None:
         if not task.learning:
             self.files.write(self.files.examined(task.operator), found)
-            self.traces += len(found.get("traces", ()))
             if "failed" not in found:
                 self.waiting.appendleft(_Task(task.operator, learning=True, without=task.without))
                 return
         self.files.write(self.files.rules(task.operator), {**found, "seen": len(self.seen.get(task.operator, ()))})
         self.done += 1
         self.found += sum(row["rule"] is not None for row in found.get("variants", ()))
-        self.tell(Progress(self.done, self.total, self.traces, self.found, task.operator, len(self.lost)))
+        self.tell(events.Learning(task.operator, self.done, self.total, self.found, len(self.lost)))
 
     def _again(self, task: _Task, answer: Answer) -> None:
         """Its worker is dead: the same once more, without the call that killed it."""

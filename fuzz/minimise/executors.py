@@ -15,7 +15,7 @@ from shakeout.corpus.case import Case, Setting
 from shakeout.corpus.vocabularies import vocabulary
 from shakeout.fuzz.ground.counts import result_of
 from shakeout.fuzz.ground.failure import failure_of
-from shakeout.fuzz.ground.jobs import Candidate, Job, Run
+from shakeout.fuzz.ground.jobs import Candidate, Run
 from shakeout.fuzz.ground.results import Answer
 from shakeout.fuzz.ground.signature import INTERNAL
 from shakeout.fuzz.minimise.predicate import Outcome
@@ -24,7 +24,7 @@ from shakeout.fuzz.workers.nursery import ZygoteBroken
 from shakeout.fuzz.workers.place import Place
 from shakeout.generators.validity import Demands, Unsettled, settle
 
-__all__ = ["Crewed", "in_process"]
+__all__ = ["Crewed", "candidate", "in_process"]
 
 
 def in_process(cases: Sequence[Case], demands: Demands) -> list[Outcome]:
@@ -87,16 +87,20 @@ class Crewed:
 
     def __call__(self, cases: Sequence[Case], demands: Demands) -> list[Outcome]:
         """What became of each candidate."""
-        found = [Outcome("unsupported")] * len(cases)
+        return self.run([candidate(case, demands) for case in cases])
+
+    def run(self, jobs: Sequence[Candidate | Run]) -> list[Outcome]:
+        """What became of each job's own case, whatever ran before it; each job is an object of its own."""
+        found = [Outcome("unsupported")] * len(jobs)
         for device, crew in self._crews.items():
-            places = [place for place, case in enumerate(cases) if case.setting.device == device]
-            answers = crew.answers([_job(cases[place], demands) for place in places])
-            for place, answer in zip(places, answers, strict=True):
-                found[place] = Outcome("infra") if answer is None else _outcome(answer)
+            places = [place for place, job in enumerate(jobs) if job.device == device]
+            for place, answer in zip(places, crew.answers([jobs[place] for place in places]), strict=True):
+                found[place] = Outcome("infra") if answer is None else _outcome(jobs[place], answer)
         return found
 
 
-def _job(case: Case, demands: Demands) -> Job:
+def candidate(case: Case, demands: Demands) -> Candidate | Run:
+    """The job that runs a candidate."""
     target, device = case.setting.target, case.setting.device
     if target == vocabulary(case.program.vocabulary).REFERENCE:
         # A reference that crashes would do so while the candidate is settled, and blame nobody.
@@ -104,16 +108,28 @@ def _job(case: Case, demands: Demands) -> Job:
     return Candidate(target=target, case=case.text, device=device, defined=demands.defined, finite=demands.finite)
 
 
-def _outcome(answer: Answer) -> Outcome:
+def _outcome(job: Candidate | Run, answer: Answer) -> Outcome:
     if answer.reply.internal.startswith(f"{INTERNAL} {Unsettled.__name__}"):
         return Outcome("invalid", seconds=answer.seconds)
     result = result_of(answer)
     text = answer.reply.case
     if answer.loss is not None:
         text = answer.loss.state.text if answer.loss.state.kind == "case" else ""
+        if job.before and not _own(job, text):
+            return Outcome("infra", seconds=answer.seconds)
     failure = failure_of(result)
     case = codec.decode(text) if text and failure is not None else None
     # Without a text it died while it was settled: that is the reference's matter, and says nothing of the target.
     if failure is not None and case is None:
         return Outcome("invalid", seconds=answer.seconds)
     return Outcome(result.status, failure, case, result, answer.seconds)
+
+
+def _own(job: Candidate | Run, text: str) -> bool:
+    """Whether the case that ended a worker is the job's own, and none of those before it.
+
+    Validating changes the text of a candidate, so of those it is known only what they are not.
+    """
+    if isinstance(job, Run):
+        return text == job.case
+    return text not in [earlier.case for earlier in job.before if isinstance(earlier, Candidate | Run)]

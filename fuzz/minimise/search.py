@@ -61,6 +61,7 @@ class Minimised:
         seconds: that it took.
         complete: no pass makes it smaller; else the budget was used up, or somebody stopped it.
         others: the first case of each other reason that was met on the way.
+        before: cases without which it does not fail: they run before it in the same process, which is a fresh one.
     """
 
     case: Case
@@ -71,6 +72,7 @@ class Minimised:
     seconds: float
     complete: bool
     others: tuple[tuple[Failure, Case], ...] = ()
+    before: tuple[Case, ...] = ()
 
 
 def minimise(

@@ -12,9 +12,10 @@ from shakeout.corpus.case import Case
 from shakeout.corpus.files import write_whole
 from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.failure import Failure, failure_of
-from shakeout.fuzz.ground.finding_folder import CASE, read_result
+from shakeout.fuzz.ground.finding_folder import CASE, SHORTEST, read_result, write_sequence
 from shakeout.fuzz.minimise.executors import Crewed
-from shakeout.fuzz.minimise.search import Budget, Minimised, minimise
+from shakeout.fuzz.minimise.search import Budget, Minimised
+from shakeout.fuzz.minimise.sequence import minimise_behind, recorded_before
 from shakeout.fuzz.running.case_file import read_case, render
 
 __all__ = ["Written", "case_file", "minimise_stored", "write_minimal"]
@@ -30,6 +31,7 @@ class Written:
         case: file of the smallest case.
         script: file of its script.
         others: files of cases that failed for other reasons on the way, and those reasons.
+        recorded: cases that ran before the stored one in its worker; those that are left stand in ``sequence``.
     """
 
     original: Case
@@ -37,6 +39,12 @@ class Written:
     case: Path
     script: Path
     others: tuple[tuple[Path, Failure], ...]
+    recorded: int = 0
+
+    @property
+    def sequence(self) -> Path | None:
+        """The file of the shortened sequence; None if the smallest case fails by itself."""
+        return self.case.parent / SHORTEST if self.found.before else None
 
 
 def case_file(path: Path) -> Path:
@@ -72,10 +80,13 @@ def minimise_stored(
     wanted = None if shown is None else failure_of(shown)
     file = case_file(path)
     case = read_case(file, None)
+    before = recorded_before(path, case) if path.is_dir() else ()
     with tempfile.TemporaryDirectory(prefix="shakeout-") as scratch:
         crew = Crewed(Path(scratch), case.setting, workers, memory=memory, tell=tell, stop=stop)
         with crew:
-            found = minimise(case, crew, wanted=wanted, budget=budget, width=workers, tell=tell, stop=stop)
+            found = minimise_behind(
+                before, case, crew, wanted=wanted, budget=budget, width=workers, tell=tell, stop=stop
+            )
     target, text = write_minimal(file, found)
     others = []
     for number, (failure, other) in enumerate(found.others, 1):
@@ -83,13 +94,18 @@ def minimise_stored(
         blobs.copy(other, beside.parent)
         write_whole(beside, other.text + "\n")
         others.append((beside, failure))
-    return Written(case, found, target, text, tuple(others))
+    return Written(case, found, target, text, tuple(others), len(before))
 
 
 def write_minimal(file: Path, found: Minimised) -> tuple[Path, Path]:
-    """Write the smallest case and its script beside the file of the original; their paths."""
+    """Write the smallest case and its script beside the file of the original, and what runs before; their paths."""
     target, text = file.with_suffix(".min.json"), file.with_suffix(".min.py")
-    blobs.copy(found.case, file.parent)
+    for case in (*found.before, found.case):
+        blobs.copy(case, file.parent)
     write_whole(target, found.case.text + "\n")
     write_whole(text, render(found.case))
+    if found.before:
+        write_sequence(file.parent, [case.text for case in (*found.before, found.case)], SHORTEST)
+    elif file.name == CASE:
+        (file.parent / SHORTEST).unlink(missing_ok=True)
     return target, text

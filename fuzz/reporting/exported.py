@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import os
 import signal
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,21 +16,12 @@ from shakeout.corpus.short import short
 from shakeout.fuzz.ground.child import run
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.running.case_file import SECONDS, render
+from shakeout.fuzz.running.fresh import ran
 from shakeout.fuzz.workers.confirm import stock_environment
 from shakeout.targets.registry import short as short_source
 from shakeout.targets.registry import target
 
 __all__ = ["Exported", "collected", "export", "observed", "short_form"]
-
-#: Executes a case and writes what it showed, in the form of ``Result.to_json``.
-_OBSERVE = """
-import json, sys
-from pathlib import Path
-from shakeout.corpus import codec
-from shakeout.fuzz.running.execute import execute
-result = execute(codec.decode(Path(sys.argv[1]).read_text(encoding="utf-8"))).to_json()
-Path(sys.argv[2]).write_text(json.dumps(result), encoding="utf-8")
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +90,11 @@ def _tried(case: Case, form: str, text: str) -> Exported:
 
 def observed(case: Case) -> Result | None:
     """What the case shows in a fresh process; None if that died or gave no answer."""
-    with tempfile.TemporaryDirectory(prefix="shakeout-") as scratch:
-        given, answer = Path(scratch) / "case.json", Path(scratch) / "result.json"
-        given.write_text(case.text, encoding="utf-8")
-        _child(["-c", _OBSERVE, str(given), str(answer)], Path(scratch), blobs.environment(case))
-        try:
-            return Result.from_json(json.loads(answer.read_text(encoding="utf-8")))
-        except (OSError, ValueError):
-            return None
+    with tempfile.TemporaryDirectory(prefix="shakeout-") as scratch, open(os.devnull, "wb") as nowhere:
+        variables = stock_environment(Path(scratch) / "cache", Path(scratch))
+        silent = nowhere.fileno()
+        found = ran(case, 2 * SECONDS, explain=True, environment=variables, output=silent, errors=silent)
+    return found.result
 
 
 def collected() -> str:
@@ -118,16 +106,11 @@ def collected() -> str:
     return f"torch.utils.collect_env gave nothing: {(errors.strip().splitlines() or ['no answer'])[-1][:200]}"
 
 
-def _child(
-    arguments: Sequence[str], scratch: Path, more: Mapping[str, str] | None = None
-) -> tuple[int | None, str, str]:
-    """Status, standard output and standard error of this interpreter; no status if it took too long.
-
-    ``more`` is for its environment.
-    """
+def _child(arguments: Sequence[str], scratch: Path) -> tuple[int | None, str, str]:
+    """Status, standard output and standard error of this interpreter; no status if it took too long."""
     (scratch / "cache").mkdir(exist_ok=True)
     out, err = scratch / "out", scratch / "err"
-    variables = {**stock_environment(scratch / "cache", scratch), **(more or {})}
+    variables = stock_environment(scratch / "cache", scratch)
     with out.open("wb") as file, err.open("wb") as errors:
         status = run(command(*arguments), 2 * SECONDS, file.fileno(), errors.fileno(), environment=variables)
     said, wrong = (path.read_text(encoding="utf-8", errors="replace") for path in (out, err))

@@ -1,4 +1,4 @@
-"""One case in a fresh process with the stock toolchain, and what the oracles say of it.
+"""One case in a fresh process, and what the oracles say of it.
 
 Run as a module it is that process: it is given the file of a case, and writes the phase it is in, and its result, into
 the files beside it.
@@ -12,7 +12,7 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,14 +27,66 @@ from shakeout.targets.accelerators import missing
 from shakeout.targets.registry import target
 from shakeout.targets.sanitizers import process_environment
 
-__all__ = ["CANNOT_RUN", "DIFFERS", "NO_DIFFERENCE", "Answer", "answer"]
+__all__ = ["CANNOT_RUN", "DIFFERS", "NO_DIFFERENCE", "Answer", "Ran", "answer", "ran"]
 
 #: Statuses of ``git bisect run``, which scripts of cases end with as well.
 NO_DIFFERENCE, DIFFERS, CANNOT_RUN = 0, 1, 125
 
 _PHASE, _RESULT = "phase", "result.json"
+#: Asks for the first operator that goes wrong.
+_EXPLAIN = "--explain"
 #: What became of a case that says nothing of its target's values.
 _UNABLE = ("unsupported", "invalid", "infra")
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A process that ran a case.
+
+    Attributes:
+        status: with which it ended; negative for a signal, None if it took too long.
+        phase: that it was in last; empty if it did not get so far.
+        result: of the case; None if it did not get so far.
+    """
+
+    status: int | None
+    phase: str = ""
+    result: Result | None = None
+
+
+def ran(
+    case: Case,
+    seconds: float,
+    *,
+    explain: bool = False,
+    environment: Mapping[str, str] | None = None,
+    output: int = 1,
+    errors: int = 2,
+) -> Ran:
+    """Run a case in a fresh process.
+
+    Args:
+        case: what to run.
+        seconds: that it may take.
+        explain: whether to look for the first operator that goes wrong.
+        environment: variables of the process; those of this one, if nobody says. What the case needs is added.
+        output: file descriptor for what it prints.
+        errors: for what it prints as errors.
+    """
+    with tempfile.TemporaryDirectory(prefix="shakeout-") as scratch:
+        file = Path(scratch) / "case.json"
+        file.write_text(case.text, encoding="utf-8")
+        command = interpreter.command("-m", __name__, str(file), *([_EXPLAIN] if explain else ()))
+        # What is in the text of a case does not say where its blobs lie.
+        needed = {**process_environment(case.setting.knob(SANITIZE)), **blobs.environment(case)}
+        given = os.environ if environment is None else environment
+        status = child.run(command, seconds, output, errors, environment={**given, **needed})
+        phase, result = _read(file.parent / _PHASE), _read(file.parent / _RESULT)
+        return Ran(status, phase, Result.from_json(json.loads(result)) if status == 0 and result else None)
+
+
+def _read(file: Path) -> str:
+    return file.read_text(encoding="utf-8") if file.exists() else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +105,7 @@ class Answer:
 
 
 def answer(case: Case, seconds: float) -> Answer:
-    """Run a case in a fresh process.
+    """Run a case in a fresh process, as it stands, and say what that shows.
 
     Args:
         case: what to run.
@@ -64,30 +116,21 @@ def answer(case: Case, seconds: float) -> Answer:
     """
     if why := target(case.setting.target).unavailable() or missing(case.setting.device):
         return Answer(CANNOT_RUN, (why,))
-    with tempfile.TemporaryDirectory(prefix="shakeout-") as scratch:
-        directory = Path(scratch)
-        file = directory / "case.json"
-        file.write_text(case.text, encoding="utf-8")
-        command = interpreter.command("-m", __name__, str(file))
-        # What is in the text of a case does not say where its blobs lie.
-        found = blobs.environment(case)
-        environment = {**os.environ, **process_environment(case.setting.knob(SANITIZE)), **found}
-        status = child.run(command, seconds, 1, 2, environment=environment)
-        if status is None:
-            return Answer(DIFFERS, (f"hang: no answer within {seconds:.0f} s{_phase(directory)}",))
-        if status == Exit.INTERNAL:
-            return Answer(CANNOT_RUN, (f"{INTERNAL}: see above",))
-        if status or not (directory / _RESULT).exists():
-            died = f"died of {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-            return Answer(DIFFERS, (f"crash: the process {died}{_phase(directory)}",))
-        result = Result.from_json(json.loads((directory / _RESULT).read_text(encoding="utf-8")))
+    found = ran(case, seconds)
+    if found.status is None:
+        return Answer(DIFFERS, (f"hang: no answer within {seconds:.0f} s{_where(found.phase)}",))
+    if found.status == Exit.INTERNAL:
+        return Answer(CANNOT_RUN, (f"{INTERNAL}: see above",))
+    if (result := found.result) is None:
+        died = (
+            f"died of {signal.Signals(-found.status).name}" if found.status < 0 else f"ended with status {found.status}"
+        )
+        return Answer(DIFFERS, (f"crash: the process {died}{_where(found.phase)}",))
     failed, unable = result.failure is not None, result.status in _UNABLE
     return Answer(CANNOT_RUN if unable else DIFFERS if failed else NO_DIFFERENCE, tuple(_lines(result)), result)
 
 
-def _phase(directory: Path) -> str:
-    file = directory / _PHASE
-    phase = file.read_text(encoding="utf-8") if file.exists() else ""
+def _where(phase: str) -> str:
     where = {"reference": "while the reference ran", "run": "while the target ran", "judge": "while it was judged"}
     return f", {where[phase]}" if phase in where else ""
 
@@ -107,14 +150,14 @@ def _lines(result: Result) -> Iterator[str]:
     yield from (f"note: {note}" for note in result.notes)
 
 
-def _main(file: Path) -> None:
+def _main(file: Path, *, explain: bool) -> None:
     from shakeout.fuzz.running.execute import execute
 
     def phase(name: str) -> None:
         (file.parent / _PHASE).write_text(name, encoding="utf-8")
 
     try:
-        result = execute(codec.decode(file.read_text(encoding="utf-8")), phase, explain=False)
+        result = execute(codec.decode(file.read_text(encoding="utf-8")), phase, explain=explain)
         (file.parent / _RESULT).write_text(json.dumps(result.to_json()), encoding="utf-8")
     except Exception:
         traceback.print_exc()
@@ -122,4 +165,4 @@ def _main(file: Path) -> None:
 
 
 if __name__ == "__main__":
-    _main(Path(sys.argv[1]))
+    _main(Path(sys.argv[1]), explain=_EXPLAIN in sys.argv[2:])

@@ -19,8 +19,9 @@ from shakeout.fuzz.ground.failure import failure_of
 from shakeout.fuzz.ground.finding_folder import CASE
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.minimise.executors import Crewed
-from shakeout.fuzz.minimise.predicate import Executor, NotReproduced
-from shakeout.fuzz.minimise.search import Budget, Minimised, minimise
+from shakeout.fuzz.minimise.predicate import NotReproduced
+from shakeout.fuzz.minimise.search import Budget, Minimised
+from shakeout.fuzz.minimise.sequence import behind, minimise_behind, recorded_before
 from shakeout.fuzz.minimise.stored import write_minimal
 from shakeout.fuzz.triage.bug_signature import Signature, signature_of
 from shakeout.fuzz.triage.scaling import growth
@@ -30,9 +31,8 @@ from shakeout.fuzz.workers.place import Place
 
 __all__ = ["Minimisation", "minimise_all", "minimised", "wanted"]
 
-#: A bug that fails only behind other cases is minimised by shortening their sequence, which this is not; what is flaky
-#: would take hours; what is known is small already.
-_STATES = ("confirmed", "new")
+#: What is flaky would take hours; what is known is small already.
+_STATES = ("confirmed", "history", "new")
 
 
 def wanted(database: Database, *, again: bool = False) -> list[tuple[Bug, Finding]]:
@@ -44,31 +44,35 @@ def wanted(database: Database, *, again: bool = False) -> list[tuple[Bug, Findin
             continue
         cases = [finding for finding in database.findings(bug.id) if finding.case_json]
         if cases:
-            # The one that was confirmed, and of these the shortest.
-            found.append((bug, min(cases, key=lambda one: (-one.k, len(one.case_json)))))
+            # The one that was confirmed, or tried and found to need others before it, and of these the shortest.
+            found.append((bug, min(cases, key=lambda one: (-one.k, -one.n, len(one.case_json)))))
     return sorted(found, key=lambda row: row[1].result["target"])
 
 
 def minimised(
     bug: str,
     finding: Finding,
-    executor: Executor,
+    executor: Crewed,
     budget: Budget,
+    folder: Path,
     *,
     width: int = 1,
     tell: events.Listener = lambda event: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> tuple[Minimal, Minimised | None]:
-    """Minimise one finding, as a row for the database."""
+    """Minimise one finding, behind the cases that its folder says it needs, as a row for the database."""
     case, failure = codec.decode(finding.case_json), failure_of(Result.from_json(finding.result))
     began = time.monotonic()
     try:
-        found = minimise(case, executor, wanted=failure, budget=budget, width=width, tell=tell, stop=stop)
+        before = recorded_before(folder, case)
+        found = minimise_behind(
+            before, case, executor, wanted=failure, budget=budget, width=width, tell=tell, stop=stop
+        )
     except NotReproduced as error:
         return Minimal(bug, "not reproduced", seconds=time.monotonic() - began, note=str(error)), None
     result = found.outcome.result
     assert result is not None
-    larger = "" if stop() else growth(found.case, found.failure, executor)
+    larger = "" if stop() else growth(found.case, found.failure, behind(executor, found.before))
     signature = signature_of(found.case, result, larger)
     row = Minimal(
         bug,
@@ -118,8 +122,8 @@ def minimise_all(
         workers: that run candidates.
         memory: bytes that a candidate may take.
         again: those too that were minimised before.
-        tell: told of each target (``Minimising``, ``Warming``, ``Unusable``), how far each search is (``Shrinking``),
-            and of each bug once its smallest case is stored (``Minimised``).
+        tell: told of each target (``Minimising``, ``Warming``, ``Unusable``), how far each search is (``Shortening``,
+            ``Shrinking``), and of each bug once its smallest case is stored (``Minimised``).
         stop: asked now and then whether to end.
     """
     blobs.tell([str(directory.absolute() / blobs.FOLDER)])
@@ -135,7 +139,16 @@ def minimise_all(
             try:
                 with _crew(_setting(chosen[0][1]), workers, memory, tell, stop) as crew:
                     for bug, finding in chosen:
-                        row, found = minimised(bug.id, finding, crew, budget, width=workers, tell=tell, stop=stop)
+                        row, found = minimised(
+                            bug.id,
+                            finding,
+                            crew,
+                            budget,
+                            directory / bug.id,
+                            width=workers,
+                            tell=tell,
+                            stop=stop,
+                        )
                         if stop():
                             break
                         _store(directory, database, row, found)

@@ -19,7 +19,7 @@ from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.counts import result_of
 from shakeout.fuzz.ground.environment import describe
 from shakeout.fuzz.ground.failure import Failure, failure_of, remembered
-from shakeout.fuzz.ground.finding_folder import SEQUENCE
+from shakeout.fuzz.ground.finding_folder import SHORTEST, read_sequence
 from shakeout.fuzz.ground.jobs import Job, Run
 from shakeout.fuzz.ground.makers import RUNS_ONLY
 from shakeout.fuzz.ground.results import Result
@@ -111,8 +111,9 @@ def stored(directory: Path, database: Database) -> list[Item]:
             found.append(Item("bug", bug.id, bug.title, None))
             continue
         before: tuple[str, ...] = ()
-        if bug.state == "history" and (file := directory / bug.id / SEQUENCE).exists():
-            before = tuple(file.read_text(encoding="utf-8").splitlines()[:-1])
+        if bug.state == "history":
+            folder = directory / bug.id
+            before = (read_sequence(folder, SHORTEST) or read_sequence(folder))[:-1]
         found.append(Item("bug", bug.id, bug.title, case, failure, before))
     return found
 

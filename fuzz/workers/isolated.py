@@ -75,8 +75,8 @@ class Isolated:
             found[places[id(answer.job)]] = answer
             # What could not even be made says nothing of how long the others take.
             if answer.loss is None and not answer.reply.internal:
-                self._times.add(answer.job.target, answer.seconds)
+                self._times.add(answer.job.target, answer.seconds / (1 + len(answer.job.before)))
         return found
 
     def _limits(self, job: Job) -> Limits:
-        return Limits(self._times.limit(job.target), self._memory)
+        return Limits(self._times.limit(job.target) * (1 + len(job.before)), self._memory)

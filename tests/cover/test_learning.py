@@ -15,6 +15,7 @@ from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.ground.jobs import Examine
 from shakeout.fuzz.learning import crew, listing
 from shakeout.fuzz.learning.gather import gathered
+from shakeout.fuzz.learning.learn import Learnt
 from shakeout.fuzz.learning.store import Files, read
 from shakeout.generators.rules.library import PRECISE, Library, pack
 from shakeout.generators.rules.measure import held_out, learn_measured
@@ -197,6 +198,22 @@ def test_what_could_not_be_examined_is_examined_again_once_other_rules_are_learn
     job = session.next(over=False)
     assert isinstance(job, Examine)
     assert job.traces == tuple(rows)
+
+
+def test_less_than_was_asked_for_is_no_success(tmp_path: Path) -> None:
+    def came(*failed: str, named: bool) -> Learnt:
+        content = {**pack(row()), "failed": dict.fromkeys((*failed, "toy:other"), "crash: SIGSEGV")}
+        return Learnt(("toy:odd", "toy:even"), content, tmp_path, (), 1.0, named)
+
+    both = ("toy:odd", "toy:even")
+    assert [came(named=named).missed for named in (True, False)] == [False, False]
+    # Among all of torch some crash, and that is told.
+    assert [came("toy:even", named=named).missed for named in (True, False)] == [True, False]
+    assert [came(*both, named=named).missed for named in (True, False)] == [True, True]
+    found = came("toy:even", named=True)
+    assert (found.done, found.ways, found.rules, found.usable) == (2, 1, 1, 1)
+    assert found.failed == {"toy:even": "crash: SIGSEGV"}
+    assert came(named=True).done == 1
 
 
 # --- the commands ----------------------------------------------------------------------------------------------------

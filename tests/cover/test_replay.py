@@ -1,5 +1,6 @@
 """Replaying one case: one answer, the oracles', whichever command is asked."""
 
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,6 +93,23 @@ def test_each_end_of_a_replay(
     file.write_text(case.text if fault else case.on("eager").text)
     assert main(["replay", str(file)]) == status
     assert words in capfd.readouterr().out
+
+
+def test_a_fresh_process_explains_a_failure_if_it_is_asked_to(tmp_path: Path) -> None:
+    case = selftest.case("wrong value")
+    with (tmp_path / "said").open("wb") as said:
+        plain, explained = (
+            fresh.ran(case, 120.0, explain=explain, output=said.fileno(), errors=said.fileno())
+            for explain in (False, True)
+        )
+    assert (plain.status, explained.status) == (0, 0)
+    assert plain.result is not None
+    assert explained.result is not None
+    assert plain.result.failure == explained.result.failure is not None
+    assert plain.result.divergence is None
+    assert explained.result.divergence is not None
+    died = fresh.ran(selftest.case("abort"), 120.0)
+    assert (died.status, died.phase, died.result) == (-signal.SIGABRT, "run", None)
 
 
 def test_a_hang_has_an_end_and_what_the_reference_rejects_cannot_run() -> None:

@@ -43,6 +43,7 @@ FAULTS = {
     # Only behind another case in the same process.
     "remember": "os.environ['REMEMBERED'] = '1'",
     "recall": "outputs[0] += 1 if os.environ.get('REMEMBERED') else 0",
+    "recall and die": "os.environ.get('REMEMBERED') and ctypes.string_at(0)",
     "wrong": "outputs[0] += 1",
     "wrong in workers": "outputs[0] += 1 if os.environ.get('PYTHONHASHSEED') else 0",
     # Only in the process that was first.
@@ -53,7 +54,12 @@ FAULTS = {
 }
 
 
-OPERATORS = {"recall": "torch.add", "wrong in workers": "torch.sub", "wrong once": "torch.div"}
+OPERATORS = {
+    "recall": "torch.add",
+    "recall and die": "torch.remainder",
+    "wrong in workers": "torch.sub",
+    "wrong once": "torch.div",
+}
 
 
 class Hostile(Target):

@@ -15,7 +15,9 @@ import pytest
 
 from shakeout.corpus.program import Ref, TensorType
 from shakeout.fuzz import cli
-from shakeout.fuzz.learning.crew import Progress, learn_operators
+from shakeout.fuzz.ground import events
+from shakeout.fuzz.ground.exits import Exit
+from shakeout.fuzz.learning.crew import learn_operators
 from shakeout.fuzz.learning.store import Files, files_of_torch, read
 from shakeout.generators.rules.library import library_of_torch
 from shakeout.generators.rules.trace import Trace
@@ -31,7 +33,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.syspath_prepend(str(tmp_path))
     yield tmp_path
-    for name in ("gated", "crashing", "shakeout_idle", "shakeout_any"):
+    for name in ("gated", "crashing", "hopeless", "shakeout_idle", "shakeout_any"):
         sys.modules.pop(name, None)
 
 
@@ -135,6 +137,56 @@ def test_tests_that_never_call_the_kernel(project: Path, shakeout: Callable[...,
     assert "idle.py did not call it; idle.py ended with status 3" in err
 
 
+HOPELESS = """
+import os
+
+import torch
+
+import shakeout
+
+CALM = False
+
+
+def reference(x):
+    if not CALM:
+        os.abort()
+    return torch.relu(x)
+
+
+@shakeout.kernel(reference=reference)
+def hopeless(x):
+    return torch.relu(x)
+"""
+
+HOPELESS_SCRIPT = """
+import torch
+
+import hopeless
+
+hopeless.CALM = True
+for rows in (1, 2, 3):
+    hopeless.hopeless(torch.ones(rows, 2))
+"""
+
+
+def test_a_kernel_of_which_nothing_can_be_learnt_has_a_status_of_its_own(
+    project: Path, shakeout: Callable[..., tuple[int, str, str]]
+) -> None:
+    (project / "hopeless.py").write_text(HOPELESS)
+    (project / "script.py").write_text(HOPELESS_SCRIPT)
+    command = ("learn", "hopeless:hopeless", "--examples", "script.py", "--plain", "--workers", "1")
+    status, out, err = shakeout(*command)
+    assert status == Exit.INFRASTRUCTURE, out + err
+    assert "3 calls heard, 3 different ones, 0 left out" in out
+    assert "failed   hopeless:hopeless: crash: SIGABRT" in out
+    assert "shakeout run --target" not in out
+    # What was learnt before would not be replaced by this.
+    status, out, err = shakeout(*command)
+    assert status == Exit.INFRASTRUCTURE
+    assert "hopeless:hopeless: crash: SIGABRT" in err
+    assert "what was learnt before stays" in err
+
+
 CRASHING = """
 import os
 
@@ -169,7 +221,12 @@ def test_a_call_that_crashes_is_told_and_the_rest_is_learnt(project: Path, monke
         for rows, n in ((2, 1), (3, 2), (5, 1), (4, 4))
     ]
     files = Files(project / "learning")
-    told: list[Progress] = []
+    told: list[events.Learning] = []
+
+    def tell(event: events.Event) -> None:
+        if isinstance(event, events.Learning):
+            told.append(event)
+
     lost = learn_operators(
         [operator],
         {operator: [call.to_json() for call in calls]},
@@ -177,7 +234,7 @@ def test_a_call_that_crashes_is_told_and_the_rest_is_learnt(project: Path, monke
         project,
         workers=1,
         calls=40,
-        tell=told.append,
+        tell=tell,
     )
     assert {(one.kind, one.symptom) for one in lost} == {("crash", "SIGABRT")}
     assert lost[0].path is not None
@@ -197,7 +254,7 @@ def test_a_call_that_crashes_is_told_and_the_rest_is_learnt(project: Path, monke
     before = files.examined(operator).stat().st_mtime_ns
     for _ in range(2):
         seen = {operator: [row, ["no trace"] * 8]}
-        assert learn_operators([operator], {}, files, project, workers=1, seen=seen, tell=told.append) == []
+        assert learn_operators([operator], {}, files, project, workers=1, seen=seen, tell=tell) == []
     found = read(files.rules(operator))
     assert found is not None
     [variant] = [one for one in found["variants"] if one["variant"][3] == [1]]

@@ -1,9 +1,8 @@
-"""The engine under fire: workers, zygote and supervisor that die at any moment, and disks that are full."""
+"""Workers, zygote and supervisor that die at any moment, what targets leave behind, and what is told of it."""
 
 import json
 import os
 import random
-import re
 import signal
 import subprocess
 import sys
@@ -13,101 +12,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.slow.hostile_campaign import Fuzzing, gone, lines, processes, start
 
 from shakeout.corpus.codec import decode
-from shakeout.corpus.database import Database, MalformedDatabase, NewerDatabase, UnusableDatabase
-from shakeout.fuzz.campaign.campaign import Campaign, DirectoryUnusable, SelfTestFailed
-from shakeout.fuzz.campaign.config import Config
+from shakeout.corpus.database import Database
+from shakeout.fuzz.campaign.campaign import Campaign, SelfTestFailed
 from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.makers import GROWER
 from shakeout.fuzz.workers.nursery import ZygoteBroken
-from shakeout.targets import registry
 
-pytestmark = pytest.mark.slow
-
-HERE = Path(__file__).parent
-
-
-@pytest.fixture(autouse=True)
-def _environment(monkeypatch, tmp_path: Path) -> None:
-    path = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
-    monkeypatch.setenv("PYTHONPATH", path)
-    monkeypatch.setenv("SHAKEOUT_CACHE", str(tmp_path / "store"))
-    monkeypatch.setenv("MARK", str(tmp_path / "mark"))
-    # Here only its facts are looked at; the processes that run it import the module, which registers itself.
-    monkeypatch.setitem(registry._BUILT_IN, "hostile", ("shakeout.targets.planted", "PLANTED"))
-
-
-@pytest.fixture
-def no_selftest(monkeypatch) -> None:
-    monkeypatch.setattr("shakeout.fuzz.campaign.campaign.selftest", lambda crew, tell, stop: [])
-
-
-@pytest.fixture
-def untried(monkeypatch) -> None:
-    """Findings are stored and not tried again."""
-    monkeypatch.setattr("shakeout.fuzz.campaign.investigation.TRIED", 0)
-
-
-class Fuzzing:
-    """One campaign on hostile cases, with all that it told."""
-
-    def __init__(self, directory: Path, monkeypatch, faults: dict[int, str] | None = None, **config) -> None:
-        monkeypatch.setenv("HOSTILE", json.dumps({str(index): fault for index, fault in (faults or {}).items()}))
-        values = {"targets": ("hostile",), "seconds": None, "cases": 20, "workers": 2, "time_limit": 3.0}
-        self.config = Config(**{**values, "memory_limit": 400 << 20, **config})
-        self.directory = directory
-        self.events: list[events.Event] = []
-        self.hooks: list[Callable[[Campaign, events.Event], None]] = []
-        self.options: dict = {}
-
-    def run(self) -> events.Finished:
-        def hear(event: events.Event) -> None:
-            self.events.append(event)
-            for hook in self.hooks:
-                hook(campaign, event)
-
-        options = {"maker": "hostile_cases:Maker", "known": None, "confirmations": 1, **self.options}
-        with Campaign(self.config, self.directory, [hear], **options) as campaign:
-            return campaign.run()
-
-    def of(self, kind: type) -> list:
-        return [event for event in self.events if isinstance(event, kind)]
-
-    def done(self) -> dict[int, events.CaseDone]:
-        found = {}
-        for event in self.of(events.CaseDone):
-            if event.relation:
-                continue  # made of the job's own case
-            assert event.index not in found, f"case {event.index} was counted twice"
-            found[event.index] = event
-        return found
-
-    @property
-    def database(self) -> Database:
-        return Database.read(self.directory / "shakeout.sqlite")
-
-
-def processes(directory: Path) -> list[int]:
-    """Processes that work below a directory: its zygote and workers are told by their environment."""
-    mark = f"TMPDIR={directory.absolute()}".encode()
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                alive = (entry / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
-                if alive and mark in (entry / "environ").read_bytes():
-                    found.append(int(entry.name))
-            except OSError:
-                continue
-    return found
-
-
-def gone(directory: Path, seconds: float = 10.0) -> bool:
-    until = time.monotonic() + seconds
-    while processes(directory) and time.monotonic() < until:
-        time.sleep(0.05)
-    return not processes(directory)
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("hostile")]
 
 
 # --- cases that end their worker -------------------------------------------------------------------------------------
@@ -344,36 +258,6 @@ def test_what_a_target_leaves_behind_is_put_right_and_told(tmp_path: Path, monke
         assert sum(what in text for text in notices) == 1, (what, notices)
 
 
-RUN = """
-import json, sys
-from pathlib import Path
-import hostile_cases
-from shakeout.fuzz.campaign import campaign, investigation
-from shakeout.fuzz.campaign.config import Config
-campaign.selftest = lambda crew, tell, stop: []
-investigation.TRIED = 0
-def tell(event):
-    print(json.dumps(event.to_json()), flush=True)
-config = Config(targets=("hostile",), seconds=None, cases=int(sys.argv[2]), workers=2, time_limit=3.0,
-                memory_limit=400 << 20)
-with campaign.Campaign(config, Path(sys.argv[1]), [tell], maker="hostile_cases:Maker", known=None) as one:
-    one.run()
-"""
-
-
-def start(directory: Path, cases: int) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", RUN, str(directory), str(cases)], stdout=subprocess.PIPE, text=True, bufsize=1
-    )
-
-
-def lines(process: subprocess.Popen[str]) -> Iterator[dict]:
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.endswith("\n"):
-            yield json.loads(line)
-
-
 def test_the_supervisor_killed_at_any_moment_loses_at_most_what_is_in_hand(tmp_path: Path, monkeypatch) -> None:
     directory = tmp_path / "run"
     monkeypatch.setenv("HOSTILE", json.dumps({"7": "wrong", "11": "abort"}))
@@ -431,37 +315,6 @@ def _answered(directory: Path) -> set[int]:
     return set(_indices(directory))
 
 
-def test_a_signal_ends_it_cleanly_and_it_goes_on(tmp_path: Path, monkeypatch) -> None:
-    directory = tmp_path / "run"
-    monkeypatch.setenv("HOSTILE", json.dumps(dict.fromkeys(map(str, range(100)), "slow")))
-    before: list[int] = []
-    for how in (signal.SIGINT, signal.SIGTERM):
-        process = start(directory, 100)
-        told = []
-        for event in lines(process):
-            told.append(event)
-            if event["event"] == "CaseDone":
-                before.append(event["index"])
-                if sum(one["event"] == "CaseDone" for one in told) == 3:
-                    process.send_signal(how)
-        assert process.wait(30) == 0
-        assert (told[-1]["event"], told[-1]["reason"]) == ("Finished", "interrupted")
-        assert gone(directory)
-    monkeypatch.setenv("HOSTILE", "{}")
-    again = [event["index"] for event in lines(start(directory, 16)) if event["event"] == "CaseDone"]
-    assert sorted(before + again) == list(range(16))
-
-
-@pytest.mark.usefixtures("no_selftest", "untried")
-def test_a_signal_during_the_cold_start(tmp_path: Path, monkeypatch) -> None:
-    fuzzing = Fuzzing(tmp_path / "run", monkeypatch)
-    fuzzing.hooks.append(lambda campaign, event: campaign.stop() if isinstance(event, events.Warming) else None)
-    began = time.monotonic()
-    assert fuzzing.run().reason == "interrupted"
-    assert time.monotonic() - began < 3
-    assert gone(fuzzing.directory)
-
-
 # --- the self-test ---------------------------------------------------------------------------------------------------
 
 
@@ -483,102 +336,6 @@ def test_a_blind_oracle_stops_the_campaign(tmp_path: Path, monkeypatch) -> None:
     assert fuzzing.of(events.CaseDone) == []
     missed = [event for event in fuzzing.of(events.SelfTested) if not event.seen]
     assert "expected crash, saw value" in missed[0].message
-
-
-# --- directories -----------------------------------------------------------------------------------------------------
-
-
-def test_two_campaigns_do_not_share_a_directory(tmp_path: Path, monkeypatch) -> None:
-    fuzzing = Fuzzing(tmp_path / "run", monkeypatch)
-    with (
-        Campaign(fuzzing.config, fuzzing.directory, maker="hostile_cases:Maker"),
-        pytest.raises(DirectoryUnusable, match="another Shakeout works in"),
-        Campaign(fuzzing.config, fuzzing.directory),
-    ):
-        pass
-
-
-def test_another_configuration_does_not_go_on(tmp_path: Path, monkeypatch) -> None:
-    fuzzing = Fuzzing(tmp_path / "run", monkeypatch)
-    with Campaign(fuzzing.config, fuzzing.directory):
-        pass
-    other = Fuzzing(tmp_path / "run", monkeypatch, seed=9, targets=("eager",))
-    with (
-        pytest.raises(DirectoryUnusable, match="holds a campaign with other seed, targets"),
-        Campaign(other.config, other.directory),
-    ):
-        pass
-
-
-def test_damaged_and_newer_databases_are_told(tmp_path: Path, monkeypatch) -> None:
-    import sqlite3
-
-    fuzzing = Fuzzing(tmp_path / "run", monkeypatch)
-    with Campaign(fuzzing.config, fuzzing.directory):
-        pass
-    path = fuzzing.directory / "shakeout.sqlite"
-    connection = sqlite3.connect(path)
-    connection.execute("PRAGMA user_version = 9")
-    connection.close()
-    with pytest.raises(NewerDatabase, match="install a newer Shakeout"), Campaign(fuzzing.config, fuzzing.directory):
-        pass
-    path.write_bytes(b"rubbish" * 1000)
-    with pytest.raises(MalformedDatabase, match="damaged"), Campaign(fuzzing.config, fuzzing.directory):
-        pass
-
-
-def test_a_read_only_directory_is_told(disk: Path, monkeypatch) -> None:
-    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-    with (
-        pytest.raises(DirectoryUnusable, match="cannot be written"),
-        Campaign(Fuzzing(disk / "run", monkeypatch).config, disk / "run"),
-    ):
-        pass
-
-
-def test_a_full_disk_is_told_before_the_start(small_disk: Path, monkeypatch) -> None:
-    with (
-        pytest.raises(DirectoryUnusable, match="is full"),
-        Campaign(Fuzzing(small_disk / "run", monkeypatch).config, small_disk / "run"),
-    ):
-        pass
-
-
-@pytest.mark.usefixtures("no_selftest", "untried")
-@pytest.mark.parametrize("left", [20 << 20, 0])
-def test_a_disk_that_fills_up_ends_the_campaign_and_loses_nothing(disk: Path, monkeypatch, left: int) -> None:
-    fuzzing = Fuzzing(disk / "run", monkeypatch, dict.fromkeys(range(3, 1000), "slow"), cases=1000)
-
-    def fill(campaign: Campaign, event: events.Event) -> None:
-        if isinstance(event, events.CaseDone) and event.index == 5:
-            free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
-            with (disk / "ballast").open("wb") as file:
-                os.posix_fallocate(file.fileno(), 0, max(free - left, 1))
-
-    fuzzing.hooks.append(fill)
-    with pytest.raises((DirectoryUnusable, UnusableDatabase), match="full"):
-        fuzzing.run()
-    assert gone(fuzzing.directory)
-    assert fuzzing.of(events.Finished)[-1].reason == "error"
-    (disk / "ballast").unlink()
-    told = set(fuzzing.done())
-    monkeypatch.setenv("HOSTILE", "{}")
-    again = Fuzzing(disk / "run", monkeypatch, cases=12)
-    assert again.run().reason == "cases"
-    # At most the cases in hand were told and not written down.
-    assert len(told & set(again.done())) <= 2
-    assert told | set(again.done()) >= set(range(12))
-
-
-def test_a_file_size_limit_is_told(tmp_path: Path) -> None:
-    text = RUN.replace(
-        "import json, sys", "import json, sys, resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", text, str(tmp_path / "run"), "5"], capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 1
-    assert re.search(r"(DirectoryUnusable|UnusableDatabase): .*full", done.stderr)
 
 
 # --- determinism -----------------------------------------------------------------------------------------------------

@@ -1,0 +1,65 @@
+"""Settings: everything that varies beside a program and its inputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["HISTORY", "SANITIZE", "Knob", "KnobSpace", "Mode", "Promise", "Scalar", "Setting"]
+
+Scalar = None | bool | int | float | str
+Mode = Literal["inference", "training"]
+
+#: The knob that says what an artefact has been through before its first call, where a target has it.
+HISTORY = "history"
+
+#: The knob that has kernels built with a sanitizer's checks.
+SANITIZE = "sanitize"
+
+#: What a target promises beside equal meaning: ``bits`` (the reference's very bits, random state included; an offload
+#: runtime does, a compiler does not), ``layout`` (the strides of its outputs, and which of them share memory),
+#: ``writes`` (it takes programs that write to their inputs) and ``repeats`` (its own bits, each time it is prepared and
+#: run).
+Promise = Literal["bits", "layout", "writes", "repeats"]
+
+
+@dataclass(frozen=True, slots=True)
+class Knob:
+    """One thing that a target lets a setting vary; ``values[0]`` is the default.
+
+    One that is not ``drawn`` holds for a whole campaign, where somebody pins it.
+    """
+
+    name: str
+    values: tuple[Scalar, ...]
+    help: str = ""
+    drawn: bool = True
+
+    @property
+    def default(self) -> Scalar:
+        """What holds when the setting does not name the knob."""
+        return self.values[0]
+
+
+KnobSpace = tuple[Knob, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Everything that varies beside program and inputs.
+
+    Attributes:
+        target: name of the target (``inductor``, ``mypackage.kernels:my_conv2d``).
+        knobs: sorted pairs; only what is off its default.
+        mode: ``inference`` (under ``no_grad``) or ``training`` (gradients are part of what is compared).
+        device: ``cpu`` or ``cuda``.
+    """
+
+    target: str
+    knobs: tuple[tuple[str, Scalar], ...] = ()
+    mode: Mode = "inference"
+    device: str = "cpu"
+
+    def knob(self, name: str, default: Scalar = None) -> Scalar:
+        """The value of a knob, or ``default`` where the setting leaves it alone."""
+        return dict(self.knobs).get(name, default)
