@@ -79,11 +79,11 @@ def attributes(case: Case) -> Iterator[Case]:
     """Arguments left out, so that they take their defaults; then simpler ones."""
     words, types = vocabulary(case.program.vocabulary), case.program.types()
     for position, call in enumerate(case.program.calls):
-        for candidate in _fewer(call):
+        for candidate in _fewer(call, words):
             if (made := rewritten(case, position, candidate)) is not None:
                 yield made
     for position, call in enumerate(case.program.calls):
-        fewer = len(list(_fewer(call)))
+        fewer = len(list(_fewer(call, words)))
         for candidate in itertools.islice(simpler_calls(call, types, words), fewer, None):
             if (made := rewritten(case, position, candidate)) is not None:
                 yield made
@@ -91,7 +91,7 @@ def attributes(case: Case) -> Iterator[Case]:
 
 def simpler_calls(call: Call, types: Sequence[TensorType | None], words: Vocabulary) -> Iterator[Call]:
     """The call with fewer arguments, then with simpler ones, given the types of the values where it stands."""
-    yield from _fewer(call)
+    yield from _fewer(call, words)
     rank = rank_of(call, types)
     for place, arg in enumerate(call.args):
         for simpler in _simpler(arg, role(call, place, words), rank):
@@ -101,8 +101,16 @@ def simpler_calls(call: Call, types: Sequence[TensorType | None], words: Vocabul
             yield replace(call, kwargs=(*call.kwargs[:place], (key, simpler), *call.kwargs[place + 1 :]))
 
 
-def _fewer(call: Call) -> Iterator[Call]:
-    """The call without some of its arguments."""
+def _fewer(call: Call, words: Vocabulary) -> Iterator[Call]:
+    """The call without some of its arguments; softmax and its like keep a dimension, without which torch warns."""
+    last = [key for key in (*range(1, len(call.args)), *dict(call.kwargs)) if role(call, key, words) == "last"]
+    for candidate in _shortened(call):
+        left = {*range(len(candidate.args)), *dict(candidate.kwargs)}
+        if left.issuperset(last):
+            yield candidate
+
+
+def _shortened(call: Call) -> Iterator[Call]:
     if len(call.kwargs) > 1:
         yield replace(call, kwargs=())
     if len(call.args) > 2:
