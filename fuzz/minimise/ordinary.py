@@ -41,9 +41,9 @@ def counted(place: int, dtype: str) -> int:
 
 
 def item_cost(item: Arg) -> float:
-    """How far an element or a factor is from what a person would write: 1, 2, -1, 3 ..., then 0, then all others."""
+    """How far an element or a factor is from what a person would write: 1, 2, 3, -1 ..., then 0, then all others."""
     if isinstance(item, complex):
-        return item_cost(item.real) + (0.9 + item_cost(item.imag) if item.imag else 0)
+        return item_cost(item.real) + (0.7 + item_cost(item.imag) if item.imag else 0)
     if not isinstance(item, int | float):
         return 2
     if not math.isfinite(item):
@@ -53,8 +53,10 @@ def item_cost(item: Arg) -> float:
     if item != int(item):
         return 11 + min(len(repr(item)), 24) / 10
     digits = min(len(str(abs(int(item)))), 30) / 100
-    # Numbers of three digits and more are chosen for what they are, as zeros are.
-    return 10.6 + digits if abs(item) >= 100 else min(abs(item), 10 + digits) * 0.9 + (item < 0) * 0.5
+    if abs(item) >= 100:
+        return 10.6 + digits  # is chosen for what it is, as a zero is
+    # 1, 2, 3, -1, 4, 5, -2 ... and from ten on by the number of digits.
+    return min(abs(item), 10 + digits) * 0.7 + (item < 0) * 1.8
 
 
 def as_element(item: Any, dtype: str) -> Any:

@@ -27,7 +27,10 @@ pytestmark = pytest.mark.skipif(
     target("onnxruntime").unavailable() is not None, reason=str(target("onnxruntime").unavailable())
 )
 
-SHIPPED = {bug.id: bug.case for bug in (*known.load_all(), *regressions.load_all())}
+SHIPPED = {
+    **{bug.id: bug.case for bug in known.load_all()},
+    **{bug.id: bug.case for bug in regressions.load_all()},
+}
 #: What goes wrong in the session: a kernel, its optimiser, and what raises.
 BEHIND = (
     "onnxruntime-max-pool-nan",
@@ -200,10 +203,10 @@ def test_only_what_fails_behind_the_model_is_shown_by_it() -> None:
     def result(stage: str, *verdicts: Verdict) -> Result:
         return Result(case.id, "onnxruntime", "compared", verdicts, stage=stage)
 
-    stages = ("", "torch.export", "exported program", "torch.onnx", "ONNX model")
-    assert not any(behind_model(case, result(stage, wrong)) for stage in stages)
-    stages = ("InferenceSession", "run", "unoptimised session", "onnxruntime")
-    assert all(behind_model(case, result(stage, wrong)) for stage in stages)
+    before = ("", "torch.export", "exported program", "torch.onnx", "ONNX model")
+    assert not any(behind_model(case, result(stage, wrong)) for stage in before)
+    behind = ("InferenceSession", "run", "unoptimised session", "onnxruntime")
+    assert all(behind_model(case, result(stage, wrong)) for stage in behind)
     assert not behind_model(case, result("run"))
     assert not behind_model(case, None)
     assert not behind_model(replace(case, calls=case.calls * 2), result("run", wrong))

@@ -159,6 +159,14 @@ def test_a_factor_of_zero_that_does_not_matter_goes(network: Callable[..., Any],
     assert expected in said
 
 
+def test_a_factor_that_must_not_be_one_is_two() -> None:
+    def wrong(case: Case, given: list[torch.Tensor]) -> bool:
+        return dict(case.program.calls[-1].kwargs).get("alpha", 1) != 1
+
+    said = body(shrunk(lambda x, y: torch.sub(x, y, alpha=-7), [torch.zeros(2), torch.zeros(2)], wrong))
+    assert "alpha=2)" in said
+
+
 def test_a_factor_of_zero_that_matters_stays() -> None:
     def wrong(case: Case, given: list[torch.Tensor]) -> bool:
         return any(call.args[1:] == (0,) for call in case.program.calls)
