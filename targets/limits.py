@@ -7,7 +7,10 @@ open, the compiler of this process asks a gate before it does such a thing.
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -108,13 +111,60 @@ def patterns(gate: Gate) -> Iterator[None]:
 
 
 def _pattern(entry: Any) -> str:
-    """The name of a pattern: of its handler, or of the function that it searches for."""
-    function = getattr(entry, "handler", None)
-    if function is None:
+    """What a pattern is called, and where it says what takes the place of a match.
+
+    One with a handler is called as that; one that was traced, as the function that it was traced from. That and the
+    function that is traced in its place are no attributes of an entry: torch's own check of a match holds them.
+    Where it holds them no more, the name that torch gives the pattern is what is left, if there is one.
+    """
+    handler = getattr(entry, "handler", None)
+    if callable(handler):
+        return f"{_called(handler)}{_defined(handler)}"
+    held = _held(getattr(entry, "extra_check", None))
+    search, replacement = held.get("search_fn"), held.get("replace_fn")
+    if not callable(search):
         return str(getattr(entry, "pattern_name", None) or type(entry).__name__)
-    function = getattr(function, "func", function)
+    if not callable(replacement):
+        return f"{_called(search)}{_defined(search)}"
+    return f"{_called(search)}, replaced by {_called(replacement).rpartition('.')[2]}{_defined(replacement)}"
+
+
+def _held(function: Any) -> dict[str, Any]:
+    """The values that a function of Python takes from around it, by name."""
+    try:
+        return dict(inspect.getclosurevars(function).nonlocals)
+    except (TypeError, ValueError):  # it is none, or a variable of it has no value yet
+        return {}
+
+
+def _plain(function: Any) -> Any:
+    """The function behind what only hands arguments on to it: as a partial one, as its wrapper, or around either."""
+    while True:
+        inner = getattr(function, "func", None) or getattr(function, "__wrapped__", None)
+        if inner is None:
+            held = list(_held(function).values())
+            if len(held) != 1 or not isinstance(held[0], functools.partial):
+                return function
+            inner = held[0]
+        function = inner
+
+
+def _called(function: Any) -> str:
+    """The name of a function, with that of the file's module before it."""
+    function = _plain(function)
     module = str(getattr(function, "__module__", "")).rpartition(".")[2]
-    return f"{module}.{getattr(function, '__qualname__', function)}".replace("<locals>.", "")
+    return f"{module}.{getattr(function, '__qualname__', type(function).__name__)}".replace("<locals>.", "")
+
+
+def _defined(function: Any) -> str:
+    """File, below torch's own folder if it lies there, and first line of a function; empty where it has none."""
+    import torch
+
+    code = getattr(_plain(function), "__code__", None)
+    if code is None:
+        return ""
+    path, packages = Path(code.co_filename), Path(torch.__file__).parents[1]
+    return f" ({path.relative_to(packages) if path.is_relative_to(packages) else path.name}:{code.co_firstlineno})"
 
 
 @contextlib.contextmanager

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from shakeout.corpus.case import Knob, KnobSpace, Setting
 from shakeout.targets.eager import INSTALL_TORCH
 from shakeout.targets.printed import loaded, staged
 from shakeout.targets.short import through_export
 from shakeout.targets.target import Facts, Ladder, Levels, Part, Short, Target, module_available
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["ONNXRUNTIME", "OPTIMISERS", "OnnxRuntime"]
 
@@ -78,6 +82,7 @@ class OnnxRuntime(Target):
         foreign=frozenset({"complex32", "complex64", "complex128"}),
         mode="inference",
         ladder=_LADDER,
+        behind=frozenset({"InferenceSession", "run", "unoptimised session", "onnxruntime"}),
     )
 
     def knobs(self) -> KnobSpace:
@@ -176,6 +181,27 @@ class OnnxRuntime(Target):
             imports=("import onnxruntime",),
         )
 
+    def model(
+        self, setting: Setting, kept: Mapping[str, Any], given: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]
+    ) -> str | None:
+        """The ONNX model, built with ``onnx.helper``; what is done twice, or by way of a file, is not shown by it."""
+        from shakeout.targets.onnx_printed import printed
+        from shakeout.targets.onnx_staged import pairs
+
+        model = next((one for key, one in kept.items() if key.startswith("ONNX model")), None)
+        if model is None or setting.knob("saved") is not None or setting.knob("again"):
+            return None
+        level = str(setting.knob("optimization", "ALL"))
+        name = "ORT_DISABLE_ALL" if level == "NONE" else f"ORT_ENABLE_{level}"
+        lines = [f"options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.{name}"]
+        options, entries = _options(setting)
+        for attribute, value in options:
+            text = f"onnxruntime.{value[0]}.{value[1]}" if isinstance(value, tuple) else repr(value)
+            lines.append(f"options.{attribute} = {text}")
+        lines += [f"options.add_session_config_entry({key!r}, {value!r})" for key, value in entries]
+        disabled = [str(one) for one in (setting.knob("disabled"),) if one is not None]
+        return printed(model, pairs(given), pairs(expected), lines, disabled)
+
 
 def _compiled() -> bool:
     """Whether the compiled module is where the package wants it; asking for it by name would import the package."""
@@ -191,8 +217,8 @@ def _call(name: str, *arguments: str) -> str:
     return f"{name}({', '.join(arguments)})"
 
 
-def _session(setting: Setting) -> list[str]:
-    """The keyword arguments of the session."""
+def _options(setting: Setting) -> tuple[list[tuple[str, object]], list[tuple[str, str]]]:
+    """Attributes of the session's options, and its configuration."""
     options: list[tuple[str, object]] = []
     entries: list[tuple[str, str]] = []
     for knob, value in setting.knobs:
@@ -219,6 +245,12 @@ def _session(setting: Setting) -> list[str]:
                 entries.append(("session.graph_optimizations_loop_level", str(value)))
             case "constant_folding_limit":
                 entries.append(("optimization.constant_folding_max_output_size_in_bytes", str(value)))
+    return options, entries
+
+
+def _session(setting: Setting) -> list[str]:
+    """The keyword arguments of the session."""
+    options, entries = _options(setting)
     arguments = []
     if setting.knob("optimization") is not None:
         arguments.append(f"level={setting.knob('optimization')!r}")

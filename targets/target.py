@@ -11,14 +11,17 @@ apart. Nobody else in Shakeout knows a target by its name, so one of another pac
 from __future__ import annotations
 
 import abc
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from shakeout.corpus.case import KnobSpace, Mode, Promise, Scalar, Setting
 from shakeout.corpus.interpreter import installed
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = [
     "Facts",
@@ -167,6 +170,8 @@ class Facts:
             of which it takes no call are drawn less often. None for Shakeout's own directory.
         mode: how cases are made for it, if nobody asks for something else.
         ladder: how it is taken apart; None if there is nothing that could be left out.
+        behind: stages that come after the model which the product itself is given: what goes wrong in one of them can
+            be shown with that model alone (``Target.model``).
     """
 
     summary: str = ""
@@ -185,6 +190,7 @@ class Facts:
     support: Path | None = None
     mode: Mode | None = None
     ladder: Ladder | None = None
+    behind: frozenset[str] = frozenset()
 
     @property
     def product(self) -> str:
@@ -237,6 +243,21 @@ class Target(abc.ABC):
 
     def short(self, setting: Setting) -> Short | None:
         """How its users call it under a setting; None where that takes more than a few lines."""
+        return None
+
+    def model(
+        self, setting: Setting, kept: Mapping[str, Any], given: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]
+    ) -> str | None:
+        """A script of the model that the product itself is given, without what made it; None where there is none.
+
+        Like the short script it exits 0 (no difference) or 1.
+
+        Args:
+            setting: under which the program was prepared.
+            kept: what the target's source left in ``KEPT``.
+            given: what the program is called with.
+            expected: what it returns on the reference.
+        """
         return None
 
 

@@ -112,6 +112,10 @@ _FLAGS = {
     "places": "argmax argmin argsort",
     "unordered": "unique topk",
     "whole": "argmax argmin",
+    "last": (
+        "softmax log_softmax softmin gumbel_softmax normalize glu logsumexp logcumsumexp cosine_similarity _softmax "
+        "_log_softmax _logcumsumexp"
+    ),
 }
 
 _EXACTNESS: dict[Exactness, str] = {

@@ -80,6 +80,7 @@ class Traits:
         meaningless: no result is determined by the operands alone.
         dimension: where the dimension stands among the arguments of one that gives places.
         whole: without a dimension it looks at all elements.
+        last: people ask it for the last dimension.
         random, ties: that hazard; of ``ties`` what gives places of elements has it as well.
         plain: operands have to lie in memory row by row.
         quiet: neither a call nor its results have to be looked at.
@@ -121,6 +122,7 @@ class Traits:
     meaningless: bool = False
     dimension: int = 1
     whole: bool = False
+    last: bool = False
     # What the hot loop of growth asks, decided once.
     random: bool = field(init=False)
     ties: bool = field(init=False)

@@ -37,6 +37,7 @@ def report_command(job: Job, *, form: Format | None, output: Path | None, anyway
         return Exit.OK
     write_draft(draft.text, job.case, output)
     script = draft.script
-    long = "" if script.form == "short" else ", the long form: the short one does not show it"
-    print(f"{output}: script of {script.lines} lines{long}. Read it before you file it; nothing was filed.")
+    said = {"long": ", the long form: the short one does not show it", "model": ", of the model alone"}
+    of = said.get(script.form, "")
+    print(f"{output}: script of {script.lines} lines{of}. Read it before you file it; nothing was filed.")
     return Exit.OK

@@ -6,11 +6,12 @@ import math
 from collections.abc import Sequence
 
 from shakeout.corpus.case import Case, InputSet, Storage, View, contiguous
-from shakeout.corpus.program import Arg, Call, Program, Ref, Slice, walk
-from shakeout.corpus.vocabularies import vocabulary
+from shakeout.corpus.program import Arg, Call, Program, Ref, Slice, TensorType
+from shakeout.corpus.vocabularies import Vocabulary, vocabulary
 from shakeout.corpus.vocabularies.operator import identify
+from shakeout.fuzz.minimise.ordinary import Role, argument_cost, counted, item_cost, rank_of, role
 
-__all__ = ["DTYPES", "Size", "elements", "item_cost", "simpler_dtypes", "size"]
+__all__ = ["COUNTS", "DTYPES", "Size", "element_cost", "elements", "simpler_dtypes", "size"]
 
 Size = tuple[float, ...]
 
@@ -23,6 +24,9 @@ DTYPES = (
 ).split()
 
 _RANK = {dtype: rank for rank, dtype in enumerate(DTYPES)}
+
+#: Bounds from which ordinary numbers are drawn for a tensor that is too large for them to be written out.
+COUNTS = (1, 9)
 
 
 def simpler_dtypes(dtype: str) -> tuple[str, ...]:
@@ -46,8 +50,8 @@ def size(case: Case) -> Size:
         sum(len(view.shape) for view in views),
         sum(_RANK.get(view.dtype, len(DTYPES)) for view in views),
         sum(_layout_cost(inputs) for inputs in case.calls),
-        sum(_storage_cost(storage) for inputs in case.calls for storage in inputs.storages),
-        _attribute_cost(program),
+        sum(map(_values_cost, case.calls)),
+        _attribute_cost((*program.calls, *program.around), program.types(), vocabulary(program.vocabulary)),
         len(setting.knobs),
         len(case.calls),
         setting.mode == "training",
@@ -84,53 +88,59 @@ def _view_cost(view: View, storage: Storage) -> int:
     return cost + (storage.size > dense)
 
 
-def _storage_cost(storage: Storage) -> float:
+def _values_cost(inputs: InputSet) -> float:
+    """How far the numbers of one set of inputs are from 1, 2, 3 and so on."""
+    cost, place = 0.0, 0
+    for storage in inputs.storages:
+        cost += _storage_cost(storage, place)
+        place += storage.size
+    return cost
+
+
+def _storage_cost(storage: Storage, first: int) -> float:
+    """The same of one storage, whose first element is at a place among all of the inputs."""
     values = storage.values
-    if values.kind == "literal":
-        return sum(item_cost(item) for item in values.items)
-    if values.kind == "blob":
-        return 18.0 * storage.size
-    if values.low == values.high and values.kind == "integers":
-        return item_cost(values.low) * storage.size
-    each = {"integers": 8, "uniform": 10, "special": 16}[values.kind]
+    match values.kind:
+        case "literal":
+            return sum(element_cost(item, first + place, storage.dtype) for place, item in enumerate(values.items))
+        case "integers" if (values.low, values.high) == COUNTS:
+            return 0.5 * storage.size
+        case "integers" if values.low == values.high:
+            # Nobody reads the numbers of a large tensor. Zeros in all of it look special, what is drawn does not.
+            return (13.5 if values.low == 0 else item_cost(values.low)) * storage.size
+        case "blob":
+            return 18.0 * storage.size
+    each = {"integers": 8, "uniform": 12, "special": 16}[values.kind]
     return (each + 1.0 * (abs(values.low) > 2 or abs(values.high) > 2)) * storage.size
 
 
-def item_cost(item: Arg) -> float:
-    """How far a number is from being simple."""
-    if isinstance(item, complex):
-        return item_cost(item.real) + item_cost(item.imag)
-    if isinstance(item, bool):
-        return int(item)
-    if not isinstance(item, int | float):
-        return 2
-    if not math.isfinite(item):
-        return 14 + (item != item) + (item < 0)
-    if item == int(item):
-        if item == 0:
-            return 6 if math.copysign(1, item) < 0 else 0
-        # 1, 2, -1, 3, -2 ... and from ten on by the number of digits.
-        return min(abs(item), 10 + len(str(int(abs(item)))) / 100) * 0.9 + (item < 0) * 1.5
-    return 11 + min(len(repr(item)), 24) / 10
+def element_cost(item: Arg, place: int, dtype: str) -> float:
+    """How far an element is from being simple, given its place among all of the inputs."""
+    return 0.0 if item == counted(place, dtype) else item_cost(item)
 
 
-def _attribute_cost(program: Program) -> float:
-    return sum(
-        _argument_cost(arg) + 0.1
-        for call in (*walk(program.calls), *program.around)
-        for arg in (*call.args, *(value for _, value in call.kwargs))
-        if not isinstance(arg, Ref)
-    ) + sum(2 * len(call.kwargs) + len(call.args) for call in (*walk(program.calls), *program.around))
+def _attribute_cost(calls: Sequence[Call], types: Sequence[TensorType | None], words: Vocabulary) -> float:
+    """The arguments of calls, and of those in their regions, given the types of the values where they stand."""
+    cost = 0.0
+    for call in calls:
+        rank = rank_of(call, types)
+        keys = (*range(len(call.args)), *(key for key, _ in call.kwargs))
+        for key, arg in zip(keys, (*call.args, *(value for _, value in call.kwargs)), strict=True):
+            if not isinstance(arg, Ref):
+                cost += _argument_cost(arg, role(call, key, words), rank) + 0.1
+        cost += 2 * len(call.kwargs) + len(call.args)
+        cost += sum(_attribute_cost(region.calls, region.types(types), words) for region in call.regions)
+    return cost
 
 
-def _argument_cost(arg: Arg) -> float:
+def _argument_cost(arg: Arg, role: Role, rank: int | None) -> float:
     match arg:
         case Ref():
             return 0.1
         case tuple():
-            return 1 + sum(_argument_cost(item) for item in arg)
+            return 1 + sum(_argument_cost(item, role, rank) for item in arg)
         case Slice(start, stop, step):
-            return 1 + sum(_argument_cost(part) for part in (start, stop, step) if part is not None)
+            return 1 + sum(_argument_cost(part, "count", None) for part in (start, stop, step) if part is not None)
         case None:
             return 0.5
-    return 1 + item_cost(arg)
+    return 1 + argument_cost(arg, role, rank)

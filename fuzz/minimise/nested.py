@@ -344,6 +344,6 @@ def simpler(case: Case) -> Iterator[Case]:
         for position, (call, first) in enumerate(body.calls if body.region else ()):
             if call.regions:
                 continue
-            for new in (*plainer_calls(call, body.types, body.words), *simpler_calls(call)):
+            for new in (*plainer_calls(call, body.types, body.words), *simpler_calls(call, body.types, body.words)):
                 if made := body.put(_with(body, position, (new, first)), body.returns):
                     yield made

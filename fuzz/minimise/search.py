@@ -17,7 +17,7 @@ from shakeout.corpus.case import Case
 from shakeout.corpus.codec import stored
 from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.failure import Failure
-from shakeout.fuzz.minimise import graph, nested, settings, tensors
+from shakeout.fuzz.minimise import graph, nested, settings, tensors, values
 from shakeout.fuzz.minimise.edit import invented, recorded
 from shakeout.fuzz.minimise.measure import elements, size
 from shakeout.fuzz.minimise.predicate import (
@@ -224,7 +224,7 @@ class _Search:
             ("dimensions", tensors.ranks),
             ("dtypes", tensors.dtypes),
             ("layouts", tensors.layouts),
-            ("values", tensors.values),
+            ("values", values.values),
             ("inputs", graph.merged),
             ("inputs", graph.inlined),
             ("operators", graph.plainer),
@@ -232,7 +232,7 @@ class _Search:
             ("blocks", nested.taken_in),
             ("blocks", nested.simpler),
             ("leaves", settings.leaves),
-            ("values", tensors.numbers),
+            ("values", values.numbers),
         ]
         try:
             while not self.complete:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from shakeout.corpus.case import Case, InputSet
 from shakeout.corpus.edit import alone, rewritten, with_inputs
-from shakeout.corpus.program import Arg, Call, Ref, Slice
+from shakeout.corpus.program import Arg, Call, Ref, Slice, TensorType
+from shakeout.corpus.vocabularies import Vocabulary, vocabulary
+from shakeout.fuzz.minimise import ordinary
 from shakeout.fuzz.minimise.edit import chunks
-from shakeout.fuzz.minimise.measure import item_cost
+from shakeout.fuzz.minimise.ordinary import Role, rank_of, role
 
 __all__ = ["attributes", "call_sets", "device", "leaves", "setting"]
 
@@ -76,30 +77,40 @@ def leaves(case: Case) -> Iterator[Case]:
 
 def attributes(case: Case) -> Iterator[Case]:
     """Arguments left out, so that they take their defaults; then simpler ones."""
+    words, types = vocabulary(case.program.vocabulary), case.program.types()
     for position, call in enumerate(case.program.calls):
-        for candidate in _fewer(call):
+        for candidate in _fewer(call, words):
             if (made := rewritten(case, position, candidate)) is not None:
                 yield made
     for position, call in enumerate(case.program.calls):
-        fewer = len(list(_fewer(call)))
-        for candidate in itertools.islice(simpler_calls(call), fewer, None):
+        fewer = len(list(_fewer(call, words)))
+        for candidate in itertools.islice(simpler_calls(call, types, words), fewer, None):
             if (made := rewritten(case, position, candidate)) is not None:
                 yield made
 
 
-def simpler_calls(call: Call) -> Iterator[Call]:
-    """The call with fewer arguments, then with simpler ones."""
-    yield from _fewer(call)
+def simpler_calls(call: Call, types: Sequence[TensorType | None], words: Vocabulary) -> Iterator[Call]:
+    """The call with fewer arguments, then with simpler ones, given the types of the values where it stands."""
+    yield from _fewer(call, words)
+    rank = rank_of(call, types)
     for place, arg in enumerate(call.args):
-        for simpler in _simpler(arg):
+        for simpler in _simpler(arg, role(call, place, words), rank):
             yield replace(call, args=(*call.args[:place], simpler, *call.args[place + 1 :]))
     for place, (key, value) in enumerate(call.kwargs):
-        for simpler in _simpler(value):
+        for simpler in _simpler(value, role(call, key, words), rank):
             yield replace(call, kwargs=(*call.kwargs[:place], (key, simpler), *call.kwargs[place + 1 :]))
 
 
-def _fewer(call: Call) -> Iterator[Call]:
-    """The call without some of its arguments."""
+def _fewer(call: Call, words: Vocabulary) -> Iterator[Call]:
+    """The call without some of its arguments; softmax and its like keep a dimension, without which torch warns."""
+    last = [key for key in (*range(1, len(call.args)), *dict(call.kwargs)) if role(call, key, words) == "last"]
+    for candidate in _shortened(call):
+        left = {*range(len(candidate.args)), *dict(candidate.kwargs)}
+        if left.issuperset(last):
+            yield candidate
+
+
+def _shortened(call: Call) -> Iterator[Call]:
     if len(call.kwargs) > 1:
         yield replace(call, kwargs=())
     if len(call.args) > 2:
@@ -110,7 +121,7 @@ def _fewer(call: Call) -> Iterator[Call]:
         yield replace(call, args=call.args[:-1])
 
 
-def _simpler(arg: Arg) -> Iterator[Arg]:
+def _simpler(arg: Arg, role: Role, rank: int | None) -> Iterator[Arg]:
     """Simpler arguments of the same kind, simplest first."""
     match arg:
         case None | Ref() | str():
@@ -119,38 +130,25 @@ def _simpler(arg: Arg) -> Iterator[Arg]:
             if arg:
                 yield False
         case int() | float():
-            yield from _numbers(arg)
+            yield from ordinary.simpler(arg, role, rank)
         case complex():
-            yield from (0, 1, arg.real)
+            yield from (1, 2, arg.real, 0) if role == "factor" else (0, 1, arg.real)
         case tuple():
-            yield from _shorter(arg)
+            yield from _shorter(arg, role, rank)
         case Slice(start, stop, step):
             for number, part in enumerate((start, stop, step)):
-                for simpler in (None, *_simpler(part)):
+                for simpler in (None, *_simpler(part, "count", None)):
                     if part is not None:
                         parts = [start, stop, step]
                         parts[number] = simpler
                         yield Slice(*parts)
 
 
-def _shorter(arg: tuple[Arg, ...]) -> Iterator[Arg]:
+def _shorter(arg: tuple[Arg, ...], role: Role, rank: int | None) -> Iterator[Arg]:
     if len(set(map(repr, arg))) == 1 and isinstance(arg[0], int | float):
         yield arg[0]  # one number often stands for the same one in every dimension
     for place, item in enumerate(arg):
         if len(arg) > 1:
             yield arg[:place] + arg[place + 1 :]
-        for simpler in _simpler(item):
+        for simpler in _simpler(item, role, rank):
             yield (*arg[:place], simpler, *arg[place + 1 :])
-
-
-def _numbers(number: int | float) -> Iterator[int | float]:
-    found: list[int | float] = []
-    steps: list[int | float] = [0, 1, 2, -1]
-    if math.isfinite(number):
-        whole = int(number)
-        steps += [whole, round(number, 1), abs(number), whole // 2, whole - 1 if whole > 0 else whole + 1]
-    for step in steps:
-        step = float(step) if isinstance(number, float) else step
-        if item_cost(step) < item_cost(number) and step not in found:
-            found.append(step)
-            yield step

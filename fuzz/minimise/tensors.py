@@ -1,4 +1,4 @@
-"""Passes over the inputs: smaller shapes, fewer dimensions, simpler dtypes, layouts and values."""
+"""Passes over the inputs: smaller shapes, fewer dimensions, simpler dtypes and layouts."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ import math
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from shakeout.corpus import blobs
 from shakeout.corpus.case import Case, InputSet, Storage, Values, View, contiguous
 from shakeout.corpus.edit import with_inputs
 from shakeout.corpus.program import Arg, Call, Name, everywhere
 from shakeout.corpus.vocabularies import vocabulary
-from shakeout.fuzz.minimise.edit import as_literal, chunks, compacted, dense, items_of, own_storage, shaped
-from shakeout.fuzz.minimise.measure import item_cost, simpler_dtypes
+from shakeout.fuzz.minimise.edit import compacted, dense, items_of, own_storage, shaped
+from shakeout.fuzz.minimise.measure import simpler_dtypes
+from shakeout.fuzz.minimise.ordinary import as_element, item_cost
 from shakeout.generators.sizes import scaled
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["capped", "dtypes", "ladder", "layouts", "numbers", "ranks", "resized", "values"]
+__all__ = ["ELEMENTWISE", "capped", "dtypes", "ladder", "layouts", "ranks", "resized"]
 
-#: A storage is simplified element by element up to this size; a larger one as a whole.
+#: A storage is looked at element by element up to this size; a larger one as a whole.
 ELEMENTWISE = 64
 
 
@@ -288,26 +289,10 @@ def _values_as(storage: Storage, dtype: str) -> Values:
     values = storage.values
     floating = dtype.startswith(("float", "bfloat"))
     if values.kind == "literal":
-        return replace(values, items=tuple(_number(item, dtype) for item in values.items))
+        return replace(values, items=tuple(as_element(item, dtype) for item in values.items))
     if values.kind == "integers" and storage.dtype == "bool":
         return replace(values, low=0, high=1)
     return values if floating or values.kind != "uniform" else replace(values, kind="integers")
-
-
-def _number(item: Any, dtype: str) -> Any:
-    """A number as an element of a dtype."""
-    if dtype.startswith("complex"):
-        return complex(item)
-    if isinstance(item, complex):
-        item = item.real
-    if dtype.startswith(("float", "bfloat")):
-        return float(item)
-    whole = int(item) if math.isfinite(item) else 0
-    if dtype == "bool":
-        return bool(whole)
-    bits = int("".join(filter(str.isdigit, dtype)) or 8)
-    low, high = (0, 2**bits - 1) if dtype.startswith("u") else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
-    return min(max(whole, low), high)
 
 
 # --- layouts ----------------------------------------------------------------------------------------------------------
@@ -354,93 +339,3 @@ def _shifted(case: Case, number: int) -> Case:
         views[number] = replace(views[number], offset=0)
         sets.append(replace(inputs, views=tuple(views)))
     return compacted(with_inputs(case, sets))
-
-
-# --- values -----------------------------------------------------------------------------------------------------------
-
-
-def values(case: Case) -> Iterator[Case]:
-    """Zeros, ones or a short ramp in place of all that an input holds; then of parts of it."""
-    all_of = [(s, n) for s, inputs in enumerate(case.calls) for n in range(len(inputs.storages))]
-    if len(all_of) > 1:
-        for number in (0, 1):
-            made = case
-            for s, n in all_of:
-                made = _refilled(made, s, n, _constant(made.calls[s].storages[n], number))
-            yield made
-    for s, n in all_of:
-        storage = case.calls[s].storages[n]
-        for candidate in _simpler(storage):
-            yield _refilled(case, s, n, candidate)
-
-
-def numbers(case: Case) -> Iterator[Case]:
-    """Single elements made simpler: halves of a tensor, quarters, then one by one."""
-    for s, inputs in enumerate(case.calls):
-        for n, storage in enumerate(inputs.storages):
-            if storage.size > ELEMENTWISE:
-                continue
-            items = as_literal(storage).values.items
-            rounded = tuple(_number(_rounded(i), storage.dtype) for i in items)
-            for whole in (rounded, items):
-                yield _refilled(case, s, n, Storage(storage.dtype, storage.size, Values("literal", items=whole)))
-            for chunk in chunks(storage.size):
-                single = len(chunk) == 1
-                for number in _ladder(items[chunk[0]]) if single else (0, 1):
-                    new = _number(number, storage.dtype)
-                    if any(item_cost(items[i]) > item_cost(new) for i in chunk):
-                        changed = tuple(
-                            new if i in chunk and item_cost(item) > item_cost(new) else item
-                            for i, item in enumerate(items)
-                        )
-                        literal = Values("literal", items=changed)
-                        yield _refilled(case, s, n, Storage(storage.dtype, storage.size, literal))
-
-
-def _rounded(item: Any) -> Any:
-    return round(item) if isinstance(item, float) and math.isfinite(item) else item
-
-
-def _ladder(item: Any) -> list[Any]:
-    """Simpler numbers to try in place of one."""
-    if isinstance(item, complex):
-        return [0, 1, complex(round(item.real), 0), item.real] if math.isfinite(abs(item)) else [0, 1]
-    if isinstance(item, bool):
-        return [False]
-    if not math.isfinite(item):
-        return [0, 1, 2, abs(item)]
-    near = [round(item), math.trunc(item), round(item, 1), abs(item)]
-    if isinstance(item, int) or item == int(item):
-        near += [int(item) // 2, int(item) - (item > 0) + (item < 0)]
-    found: list[Any] = []
-    for number in (0, 1, 2, 3, -1, *near):
-        if item_cost(number) < item_cost(item) and number not in found:
-            found.append(number)
-    return found
-
-
-def _simpler(storage: Storage) -> Iterator[Storage]:
-    """The storage filled in simpler ways, simplest first."""
-    for number in (0, 1):
-        yield _constant(storage, number)
-    if storage.size <= ELEMENTWISE:
-        ramp = tuple(_number(1 + i, storage.dtype) for i in range(storage.size))
-        yield Storage(storage.dtype, storage.size, Values("literal", items=ramp))
-        return
-    for values in (Values("integers", 0, 0, 1), Values("integers", 0, -2, 2), Values("uniform", 0, -2, 2)):
-        if not (values.kind == "uniform" and not storage.dtype.startswith(("float", "bfloat", "complex"))):
-            yield Storage(storage.dtype, storage.size, values)
-
-
-def _constant(storage: Storage, number: int) -> Storage:
-    if storage.size <= ELEMENTWISE:
-        items = (_number(number, storage.dtype),) * storage.size
-        return Storage(storage.dtype, storage.size, Values("literal", items=items))
-    return Storage(storage.dtype, storage.size, Values("integers", 0, number, number))
-
-
-def _refilled(case: Case, number: int, place: int, storage: Storage) -> Case:
-    """The case with one storage of one input set replaced."""
-    inputs = case.calls[number]
-    storages = (*inputs.storages[:place], storage, *inputs.storages[place + 1 :])
-    return replace(case, calls=(*case.calls[:number], replace(inputs, storages=storages), *case.calls[number + 1 :]))

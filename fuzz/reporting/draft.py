@@ -106,6 +106,9 @@ def _reproduction(draft: Draft) -> Iterator[str]:
     small = "the smallest that was found" if draft.minimised else "NOT minimised"
     shown = "shows it" if draft.script.shows else "does NOT show it"
     yield f"The program is {small}. The script {shown} here ({draft.script.status}); 0 would be no difference."
+    if draft.script.form == "model":
+        stage = f": in {draft.result.stage}" if draft.result is not None else ""
+        yield f"It holds the model that is made of the program. The failure begins behind that{stage}."
     yield ""
 
 

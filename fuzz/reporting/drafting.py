@@ -61,7 +61,7 @@ def drafted(job: Job, *, form: Format | None = None, anyway: bool = False) -> Dr
     result = observed(case)
     if result is None and job.folder is not None:
         result = read_result(job.folder)
-    script = export(case)
+    script = export(case, result)
     objections = tuple(_objections(job, result, script.shows))
     if objections and not anyway:
         return Drafted(objections, script, None)

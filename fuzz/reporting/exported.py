@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from shakeout.corpus.interpreter import command
 from shakeout.corpus.short import short
 from shakeout.fuzz.ground.child import run
 from shakeout.fuzz.ground.results import Result
+from shakeout.fuzz.reporting.models import behind_model
 from shakeout.fuzz.running.case_file import SECONDS, render
 from shakeout.fuzz.running.fresh import ran
 from shakeout.fuzz.workers.confirm import stock_environment
@@ -23,6 +24,17 @@ from shakeout.targets.registry import target
 
 __all__ = ["Exported", "collected", "export", "observed", "short_form"]
 
+#: Writes the script of the model that a case's target hands on, if it has one.
+_MODEL = """
+import sys
+from pathlib import Path
+from shakeout.corpus import codec
+from shakeout.fuzz.reporting.models import model_script
+text = model_script(codec.decode(Path(sys.argv[1]).read_text(encoding="utf-8")))
+if text is not None:
+    Path(sys.argv[2]).write_text(text, encoding="utf-8")
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Exported:
@@ -30,7 +42,8 @@ class Exported:
 
     Attributes:
         text: of the script.
-        form: ``short``, or ``long`` where the short form shows nothing.
+        form: ``model`` for the model alone that the target hands to its product, ``short``, or ``long`` where neither
+            shows anything.
         shows: whether it showed the failure.
         status: in words: ``exit status 1``, ``killed by SIGSEGV``.
         output: what it printed.
@@ -48,9 +61,15 @@ class Exported:
         return sum(bool(line.strip()) for line in self.text.splitlines())
 
 
-def export(case: Case) -> Exported:
-    """The short form if it shows the failure here, else the long one."""
-    for form, text in _forms(case):
+def export(case: Case, result: Result | None = None) -> Exported:
+    """The first form that shows the failure here, else the long one.
+
+    Args:
+        case: that fails.
+        result: of the case. Where it says that the failure begins behind the model that the target makes of the
+            program, that model alone is tried first; then the short form.
+    """
+    for form, text in _forms(case, result):
         found = _tried(case, form, text)
         if found.shows:
             break
@@ -67,9 +86,21 @@ def short_form(case: Case) -> str | None:
     return short(case, source.prepare, imports=source.imports, strides=strides)
 
 
-def _forms(case: Case) -> Sequence[tuple[str, str]]:
-    text = short_form(case)
-    return [*([("short", text)] if text is not None else []), ("long", render(case))]
+def _forms(case: Case, result: Result | None) -> Iterator[tuple[str, str]]:
+    if behind_model(case, result) and (text := _model(case)) is not None:
+        yield "model", text
+    if (text := short_form(case)) is not None:
+        yield "short", text
+    yield "long", render(case)
+
+
+def _model(case: Case) -> str | None:
+    """The script of the model, which is made in a process of its own: compilers run there."""
+    with tempfile.TemporaryDirectory(prefix="shakeout-") as scratch:
+        given, answer = Path(scratch) / "case.json", Path(scratch) / "model.py"
+        given.write_text(case.text, encoding="utf-8")
+        _child(["-c", _MODEL, str(given), str(answer)], Path(scratch), blobs.environment(case))
+        return answer.read_text(encoding="utf-8") if answer.exists() else None
 
 
 def _tried(case: Case, form: str, text: str) -> Exported:

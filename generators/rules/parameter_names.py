@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from shakeout.corpus.vocabularies import kernel as words
 from shakeout.corpus.vocabularies.operator import identify
 
-__all__ = ["Parameters", "parameters"]
+__all__ = ["Parameters", "names_dimension", "parameters"]
 
 #: Positional parameters in order, and whether the last one takes all arguments that are left.
 Parameters = tuple[tuple[str, ...], bool]
+
+_AXIS = re.compile(r"(^|_)(dim|dims|axis|axes|dimension|dim\d|axis\d|source|destination|src|dst)($|_|\[|\d)")
+
+
+def names_dimension(name: str) -> bool:
+    """Whether a parameter of this name, or an item of it (``dims[0]``), is a dimension of an operand."""
+    return _AXIS.search(name) is not None
 
 
 def parameters(operator: str, count: int, keywords: Sequence[str], integers: Sequence[bool]) -> Parameters:

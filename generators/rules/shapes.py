@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -21,12 +20,12 @@ from shakeout.generators.rules.expressions import (
     evaluate,
     multiply,
 )
+from shakeout.generators.rules.parameter_names import names_dimension
 from shakeout.generators.rules.synthesise import Bank, Effort, Leaf, synthesise, windowed
 from shakeout.generators.rules.table import Table
 
 __all__ = ["Grounds", "Shape", "features", "learn_shape"]
 
-_AXIS = re.compile(r"(^|_)(dim|dims|axis|axes|dimension|dim\d|axis\d|source|destination|src|dst)($|_|\[|\d)")
 #: Values of an attribute that may each have a case of their own.
 MOST_VALUES = 6
 
@@ -84,7 +83,7 @@ class Grounds:
         for symbol in self.numbers:
             values = self.columns[symbol.name]
             small = bool(((values >= -most) & (values < most)).all())
-            if small and _AXIS.search(symbol.name):
+            if small and names_dimension(symbol.name):
                 found.append(symbol)
         groups = [tuple(group) for group in self.lists.values() if len(group) > 1 and set(group) <= set(found)]
         return groups + [(symbol,) for symbol in found]

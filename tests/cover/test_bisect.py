@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import os
 import signal
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -15,6 +21,7 @@ import torch._inductor.config
 from tests.faults import FAULTS
 from tests.faults.fault import Canary
 from tests.faults.inductor import Compiled, uncached
+from torch._inductor.fx_passes import fuse_attention
 
 from shakeout.corpus import codec, known
 from shakeout.corpus.capture import capture
@@ -34,6 +41,7 @@ from shakeout.fuzz.ground.progress import Stop
 from shakeout.fuzz.minimise.predicate import NotReproduced
 from shakeout.fuzz.reporting import drafting
 from shakeout.fuzz.reporting.exported import Exported
+from shakeout.targets import limits
 
 WRONG = Failure("inductor", "value", "wrong value")
 BAD, GOOD = Shown("failed", WRONG), Shown("compared")
@@ -590,3 +598,65 @@ def test_the_lowering_in_which_a_fault_is_planted_is_named() -> None:
     assert found.alone
     assert len(found.names) == 1
     assert found.names[0].startswith("aten.tanh")
+
+
+@contextlib.contextmanager
+def fused_attention_forgets_its_scale() -> Iterator[None]:
+    """A mistake in what Inductor puts in the place of attention that is written out, in one pattern of thirty."""
+    right, first = fuse_attention._scaled_dot_product_attention, fuse_attention._sfdp_replacement_1.__code__
+
+    def wrong(*args: torch.Tensor, scale: float | None = None, **kwargs: Any) -> Any:
+        return right(*args, scale=1.0 if sys._getframe(1).f_code is first else scale, **kwargs)
+
+    with uncached(), mock.patch.object(fuse_attention, "_scaled_dot_product_attention", wrong):
+        yield
+
+
+@pytest.mark.long
+def test_a_pass_of_patterns_is_told_as_the_pattern_that_is_wrong() -> None:
+    def network(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        return torch.matmul(query, key.transpose(-2, -1)).div(4.0).softmax(dim=-1).matmul(value)
+
+    given = [torch.arange(64.0).reshape(2, 2, 4, 4).sub(30 + shift).div(20) for shift in range(3)]
+    case = capture(network, lambda: [one.clone() for one in given], setting=Setting("inductor"))
+    with fused_attention_forgets_its_scale():
+        inquiry = Inquiry(case, in_process)
+        coarse = inquiry.culprit("joint_graph_passes", "joint-graph pass")
+        fine = inquiry.culprit("patterns", "pattern")
+    assert coarse is not None
+    assert fine is not None
+    assert coarse.names == ("pass_pattern_0",)
+    (name,) = fine.names
+    search, _, rest = name.partition(", replaced by ")
+    assert search == "fuse_attention._sfdp_pattern_1"
+    replacement = fuse_attention._sfdp_replacement_1
+    line = replacement.__code__.co_firstlineno
+    place = f"_sfdp_replacement_1 (torch/_inductor/fx_passes/fuse_attention.py:{line}) at aten."
+    assert rest.startswith(place)
+    assert fine.alone is True
+
+
+def test_each_kind_of_pattern_has_a_name() -> None:
+    def handler(match: object) -> None:
+        """Takes a match's place."""
+
+    def registered(search_fn: object, replace_fn: object) -> object:
+        """As torch's ``register_replacement`` makes it."""
+        return SimpleNamespace(extra_check=lambda match: (search_fn, replace_fn), pattern_name="unique")
+
+    def partial(function: Callable[[object], None]) -> Callable[[], None]:
+        bound = functools.partial(function, None)
+        return lambda: bound()
+
+    line = handler.__code__.co_firstlineno
+    here = f"test_bisect.test_each_kind_of_pattern_has_a_name.handler (test_bisect.py:{line})"
+    searched = "test_bisect.test_each_kind_of_pattern_has_a_name.partial"
+    assert limits._pattern(SimpleNamespace(handler=handler)) == here
+    assert limits._pattern(SimpleNamespace(handler=functools.partial(handler, None))) == here
+    assert limits._pattern(SimpleNamespace(handler=partial(handler))) == here
+    told = limits._pattern(registered(partial, partial(handler)))
+    assert told == f"{searched}, replaced by handler (test_bisect.py:{line})"
+    # What another torch holds elsewhere, or does not hold.
+    assert limits._pattern(SimpleNamespace(extra_check=lambda match: True, pattern_name="unique")) == "unique"
+    assert limits._pattern(SimpleNamespace(extra_check=print)) == "SimpleNamespace"
+    assert limits._pattern(registered(None, None)) == "unique"

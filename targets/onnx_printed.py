@@ -1,0 +1,290 @@
+"""An ONNX model as a script of its own: built with ``onnx.helper``, fed with NumPy, run by ONNX Runtime, compared.
+
+It is for reports of what goes wrong behind the exporter, which people read who have no PyTorch at hand.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["NODES", "NUMBERS", "printed"]
+
+#: Models of more nodes, or with more numbers in constants, inputs and outputs together, have no such script. Within
+#: these bounds it takes a page or two, and whoever receives a report reads all of it; a larger one would be a listing
+#: that nobody checks, and what torch.onnx is given says the same in fewer lines.
+NODES, NUMBERS = 24, 512
+
+#: Relative and absolute tolerances by NumPy's dtype: those of ``torch.testing.assert_close``. All others are exact.
+_TOLERANCES = {"float16": (1e-3, 1e-5), "float32": (1.3e-6, 1e-5), "float64": (1e-7, 1e-7)}
+
+_RUN = """try:
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"{more})
+    found = session.run(None, inputs)
+except Exception as error:
+    print(f"{{type(error).__name__}}: {{error}}")
+    sys.exit(1)
+for output, one, right in zip(session.get_outputs(), found, expected, strict=True):
+    try:
+        if (one.dtype, one.shape) != (right.dtype, right.shape):
+            raise AssertionError(f"{{one.dtype}}{{list(one.shape)}} for {{right.dtype}}{{list(right.shape)}}")
+        np.testing.assert_allclose(one, right, {how})
+    except AssertionError as error:
+        print(f"{{output.name}}: {{error}}")
+        sys.exit(1)
+print("no difference")"""
+
+
+class _Unprintable(Exception):
+    """The model has something that is not written out here."""
+
+
+def printed(
+    model: Any,
+    given: Sequence[torch.Tensor],
+    expected: Sequence[torch.Tensor],
+    options: Sequence[str] = (),
+    disabled: Sequence[str] = (),
+) -> str | None:
+    """The script of a model; None for one that is too large, or has what NumPy and ``onnx.helper`` have no words for.
+
+    It exits 0 (no difference) or 1 (difference, or the session raises).
+
+    Args:
+        model: as ``onnx.ModelProto``.
+        given: what it is run on, as ONNX has types for it.
+        expected: its outputs, likewise.
+        options: lines that change the session's ``options``.
+        disabled: optimisers that are left out.
+    """
+    import onnx.inliner
+
+    if model.functions:
+        model = onnx.inliner.inline_local_functions(model)
+    try:
+        inputs = dict(zip((one.name for one in model.graph.input), map(_array, given), strict=True))
+        outputs = list(map(_array, expected))
+        if _size(model.graph) > NODES or _numbers(model.graph) + sum(t.numel() for t in (*given, *expected)) > NUMBERS:
+            return None
+        parts = [*_model(model), *_data(inputs, outputs, _confirmed(model, given, expected))]
+    except (_Unprintable, ValueError):  # a ValueError where the numbers of inputs differ
+        return None
+    if len(outputs) != len(model.graph.output):
+        return None
+    body = "\n".join([*parts, "options = onnxruntime.SessionOptions()", *options])
+    imports = ["import sys", "", "import numpy as np", "import onnxruntime", "from onnx import TensorProto, helper"]
+    if re.search(r"\b(nan|inf)\b", body):
+        imports += ["", 'nan, inf = float("nan"), float("inf")']
+    more = f"], disabled_optimizers={list(disabled)!r}" if disabled else "]"
+    dtypes = {str(t.dtype).removeprefix("torch.") for t in expected}
+    relative, absolute = (max((_TOLERANCES.get(dtype, (0, 0))[n] for dtype in dtypes), default=0) for n in (0, 1))
+    run = _RUN.format(more=more, how=f"rtol={relative!r}, atol={absolute!r}")
+    return "\n".join([*imports, "", body, run]) + "\n"
+
+
+def _model(model: Any) -> Iterator[str]:
+    """Lines that build the graph and the model."""
+    versions = {one.domain: one.version for one in model.opset_import}
+    yield f"graph = {_graph(model.graph, versions, '')}"
+    opsets = ", ".join(f"helper.make_opsetid({json.dumps(one.domain)}, {one.version})" for one in model.opset_import)
+    yield f"model = helper.make_model(graph, opset_imports=[{opsets}], ir_version={model.ir_version})"
+
+
+def _data(inputs: Mapping[str, str], outputs: Sequence[str], confirmed: bool) -> Iterator[str]:
+    yield f"inputs = {{\n{''.join(f'    {json.dumps(name)}: {text},' + chr(10) for name, text in inputs.items())}}}"
+    also = ", and ONNX's reference evaluator of this model" if confirmed else ""
+    yield f"# What PyTorch gives without any compiler{also}."
+    yield f"expected = {_list(outputs, '')}"
+
+
+def _graph(graph: Any, versions: Mapping[str, int], indent: str) -> str:
+    """A graph as an expression, a line for each node, input, output and constant.
+
+    Args:
+        graph: that of a model, or one inside a node.
+        versions: of the operator sets, by domain.
+        indent: of the line on which it begins.
+    """
+    inner = indent + "    "
+    if graph.sparse_initializer or graph.quantization_annotation:
+        raise _Unprintable
+    lists = (
+        [_node(node, versions, inner + "    ") for node in graph.node],
+        [_value(one) for one in graph.input],
+        [_value(one) for one in graph.output],
+        [_tensor(one) for one in graph.initializer],
+    )
+    nodes, given, returned, constants = (_list(items, inner) for items in lists)
+    parts = [nodes, json.dumps(graph.name), given, returned, *([constants] if graph.initializer else [])]
+    return f"helper.make_graph(\n{''.join(f'{inner}{part},' + chr(10) for part in parts)}{indent})"
+
+
+def _list(items: Sequence[str], indent: str) -> str:
+    if not items:
+        return "[]"
+    return f"[\n{''.join(f'{indent}    {item},' + chr(10) for item in items)}{indent}]"
+
+
+def _node(node: Any, versions: Mapping[str, int], indent: str) -> str:
+    """A node with the attributes that are not at their defaults."""
+    pieces = [json.dumps(node.op_type), json.dumps(list(node.input)), json.dumps(list(node.output))]
+    if node.domain:
+        pieces.append(f"domain={json.dumps(node.domain)}")
+    if getattr(node, "overload", ""):
+        raise _Unprintable
+    defaults = _defaults(node, versions)
+    for attribute in node.attribute:
+        if not attribute.name.isidentifier() or attribute.ref_attr_name:
+            raise _Unprintable
+        if _value_of(attribute) != defaults.get(attribute.name, _NONE):
+            pieces.append(f"{attribute.name}={_attribute(attribute, versions, indent)}")
+    return f"helper.make_node({', '.join(pieces)})"
+
+
+#: What no attribute is.
+_NONE = object()
+
+
+def _defaults(node: Any, versions: Mapping[str, int]) -> dict[str, Any]:
+    """The defaults of the attributes of a node's operator that has some."""
+    import onnx
+
+    try:
+        schema = onnx.defs.get_schema(node.op_type, versions.get(node.domain, 1), node.domain)
+    except onnx.defs.SchemaError:
+        return {}
+    given = {name: one.default_value for name, one in schema.attributes.items()}
+    return {name: _value_of(one) for name, one in given.items() if one.type != onnx.AttributeProto.UNDEFINED}
+
+
+def _value_of(attribute: Any) -> Any:
+    import onnx
+
+    return onnx.helper.get_attribute_value(attribute)
+
+
+def _attribute(attribute: Any, versions: Mapping[str, int], indent: str) -> str:
+    import onnx
+
+    value, kinds = _value_of(attribute), onnx.AttributeProto
+    match attribute.type:
+        case kinds.INT:
+            return repr(value)
+        case kinds.INTS if len(value):  # of an empty list ``onnx.helper`` cannot tell the type
+            return repr(list(value))
+        case kinds.FLOAT:
+            return _single(value)
+        case kinds.FLOATS if len(value):
+            return f"[{', '.join(map(_single, value))}]"
+        case kinds.STRING:
+            return json.dumps(value.decode())
+        case kinds.STRINGS if len(value):
+            return json.dumps([one.decode() for one in value])
+        case kinds.TENSOR:
+            return _tensor(value)
+        case kinds.GRAPH:
+            return _graph(value, versions, indent)
+    raise _Unprintable
+
+
+def _value(info: Any) -> str:
+    """An input or output with its type; a size that may vary has a name."""
+    tensor = info.type.tensor_type
+    if info.type.WhichOneof("value") != "tensor_type":
+        raise _Unprintable
+    shape = None
+    if tensor.HasField("shape"):
+        sizes = [one.dim_value if one.HasField("dim_value") else one.dim_param or None for one in tensor.shape.dim]
+        shape = "[" + ", ".join(json.dumps(one) if isinstance(one, str) else repr(one) for one in sizes) + "]"
+    return f"helper.make_tensor_value_info({json.dumps(info.name)}, {_element(tensor.elem_type)}, {shape})"
+
+
+def _tensor(tensor: Any) -> str:
+    """A constant with its numbers."""
+    import onnx
+
+    numbers = onnx.numpy_helper.to_array(tensor)
+    if numbers.dtype.kind not in "biuf":
+        # Numbers of formats that NumPy does not know are told as single ones, of which they are a part.
+        try:
+            numbers = numbers.astype("float32")
+        except (TypeError, ValueError):
+            raise _Unprintable from None
+    texts = ", ".join(_number(item, str(numbers.dtype)) for item in numbers.reshape(-1).tolist())
+    return (
+        f"helper.make_tensor({json.dumps(tensor.name)}, {_element(tensor.data_type)}, {list(tensor.dims)!r}, [{texts}])"
+    )
+
+
+def _element(number: int) -> str:
+    import onnx
+
+    return f"TensorProto.{onnx.TensorProto.DataType.Name(number)}"
+
+
+def _array(tensor: torch.Tensor) -> str:
+    """A tensor as an expression that makes it with NumPy."""
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    if dtype.startswith(("bfloat", "float8", "complex")):
+        raise _Unprintable  # NumPy has no such numbers, or ONNX Runtime does not take them
+    name = f"np.{'bool_' if dtype == 'bool' else dtype}"
+    if not tensor.numel():
+        return f"np.zeros({tuple(tensor.shape)}, dtype={name})"
+    return f"np.array({_nested(tensor.tolist(), dtype)}, dtype={name})"
+
+
+def _nested(items: Any, dtype: str) -> str:
+    if isinstance(items, list):
+        return f"[{', '.join(_nested(item, dtype) for item in items)}]"
+    return _number(items, dtype)
+
+
+def _number(item: Any, dtype: str) -> str:
+    """The shortest text that is this number in its dtype."""
+    return _single(item) if dtype in ("float32", "float16") else repr(item)
+
+
+def _single(item: float) -> str:
+    import numpy
+
+    return repr(float(str(numpy.float32(item)))) if math.isfinite(item) else repr(item)
+
+
+def _graphs(graph: Any) -> Iterator[Any]:
+    """A graph and those inside its nodes."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _graphs(attribute.g)
+
+
+def _size(graph: Any) -> int:
+    return sum(len(one.node) for one in _graphs(graph))
+
+
+def _numbers(graph: Any) -> int:
+    """Numbers in all constants."""
+    tensors = [tensor for one in _graphs(graph) for tensor in one.initializer]
+    tensors += [a.t for one in _graphs(graph) for node in one.node for a in node.attribute if a.HasField("t")]
+    return sum(math.prod(tensor.dims) for tensor in tensors)
+
+
+def _confirmed(model: Any, given: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) -> bool:
+    """Whether ONNX's reference evaluator gives the expected numbers too."""
+    import torch
+
+    from shakeout.targets.onnx_staged import onnx_reference
+
+    try:
+        said = onnx_reference(model, given)
+        torch.testing.assert_close(said, list(expected), equal_nan=True)
+    except Exception:  # it lacks an operator, or has a bug of its own
+        return False
+    return True
