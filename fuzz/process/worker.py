@@ -161,14 +161,22 @@ class _Worker:
         self.channel = channel
         self.slot = slot
         self._home = home
-        watched(lambda waiting: self.slot.phase(WAITING if waiting else "run"))
+        watched(self._wait)
         self._maker = load_maker(maker)
         self._kept = _Kept()
+        self._serial = 0
         self._done = 0
+
+    def _wait(self, waiting: bool) -> None:
+        """Begin or end to wait for a compiler that works for others as well: another case can be at work meanwhile."""
+        self.slot.phase(WAITING if waiting else "run")
+        with contextlib.suppress(Disconnected):  # it is noticed with the next answer
+            self.channel.send({"serial": self._serial, "waiting": waiting})
 
     def serve(self, serial: int, job: Job) -> None:
         """One job, and the replies to it."""
         began = time.monotonic()
+        self._serial = serial
         with contextlib.suppress(OSError):
             os.ftruncate(1, 0)
         self.slot.begin(serial, json.dumps(job.to_json()))

@@ -33,7 +33,7 @@ from shakeout.targets.accelerators import present
 from shakeout.targets.registry import facts_of
 from shakeout.targets.shortcuts import ALWAYS
 
-__all__ = ["Crew", "Limits", "family"]
+__all__ = ["Crew", "Limits", "ahead", "available", "family", "spare"]
 
 #: Seconds between looks at times and memory: a hang or a blow-up is noticed at most so much late. Memory is written
 #: at some 3 GB/s, so a blow-up overshoots its limit by 150 MB.
@@ -44,6 +44,16 @@ STACK_SECONDS = 0.1
 
 #: A worker that grew so much, in bytes, without a case in hand is replaced.
 GROWTH = 1 << 30
+
+#: Workers that wait for kernels, at most. Of what a case of Inductor costs, some two thirds are Python and a third
+#: compilers, so that N/3 of N cores compile. Joint files of two dozen kernels, which a compiler needs four seconds for,
+#: then keep 8 N workers waiting, and one more batch gathers. With fewer, batches are smaller and cost more each, but no
+#: core is idle (``shakeout.targets.joint``).
+FEWEST_WAITING = 28
+WAITING_FOR_EACH = 8
+
+#: Bytes that such a worker holds of its own; half of what memory can be had is for them.
+OWN_BYTES = 160 << 20
 
 #: Bytes of a dead worker's output that are kept.
 TAIL = 8000
@@ -90,7 +100,7 @@ class _Seat:
     reason: str = ""
     died_at: int | None = None
     waiting: bool = False
-    looked: float = 0.0
+    paused: float = 0.0
 
 
 class Crew:
@@ -129,9 +139,11 @@ class Crew:
         used = {*ALWAYS, *(name for one in targets if forked for name in facts_of(one).shortcuts)}
         shortcuts = [name for name in shortcuts if name in used]
         self._workers = workers
-        self._spare = _spare(workers) if "joint" in shortcuts else 0
+        #: No more seats than this; those beyond ``workers`` are added as they are wanted.
+        self._most = workers + (spare(workers, available()) if "joint" in shortcuts else 0)
+        self._prepared = False
         environment = place.environment(targets)
-        self._nursery = Nursery(directory, maker, tell, shortcuts, workers + self._spare, environment)
+        self._nursery = Nursery(directory, maker, tell, shortcuts, workers, environment)
         self.headers = self._nursery.headers
         #: Seconds that the last fork took in the zygote, and until a dead worker's successor was ready.
         self.fork_seconds = 0.0
@@ -144,6 +156,7 @@ class Crew:
         self._forks = itertools.count(1)
         self._jobs = itertools.count(1)
         self._answers: deque[Answer] = deque()
+        self._watched = 0.0
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -203,9 +216,7 @@ class Crew:
         """Have the maker load what it needs, with fresh workers afterwards; raises like ``start``."""
         self._vacate()
         self._nursery.stage({"prepare": ""})
-        # Not before: each stage has every worker forked anew.
-        self._seats += [_Seat(len(self._seats) + number) for number in range(1, self._spare + 1)]
-        self._spare = 0
+        self._prepared = True
         self._occupy()
 
     def _vacate(self) -> None:
@@ -262,16 +273,17 @@ class Crew:
         Raises:
             ZygoteBroken: the zygote died, and cannot be started again.
         """
-        for seat in self._seats:
-            self._employ(seat, next_job)
+        self._employ(next_job)
         for key, _ in self._selector.select(min(timeout, TICK)):
             if key.data is None:
                 self._listen()
             else:
                 self._collect(key.data)
                 # At once, before the answers are written down: a worker that waits is time lost.
-                self._employ(key.data, next_job)
-        self._watch(limits)
+                self._employ(next_job)
+        if time.monotonic() - self._watched >= TICK:
+            self._watched = time.monotonic()
+            self._watch(limits)
         answers = list(self._answers)
         self._answers.clear()
         return answers
@@ -318,23 +330,42 @@ class Crew:
                 seat.leaving, seat.ready = True, False
         return jobs
 
-    def _employ(self, seat: _Seat, next_job: Callable[[], Job | None]) -> None:
-        if not seat.ready or seat.job is not None or seat.leaving:
-            return
-        if sum(one.job is not None and not one.waiting for one in self._seats) >= self._workers:
-            return
-        job, seat.pending = seat.pending or next_job(), None
-        if job is None:
-            return
+    def _employ(self, next_job: Callable[[], Job | None]) -> None:
+        """Give jobs to who is free, the longest-serving first, as long as fewer are at work than may be."""
+        room = self._workers - sum(seat.job is not None and not seat.waiting for seat in self._seats)
+        for seat in self._seats:
+            if room <= 0:
+                break
+            if seat.job is not None or not seat.ready or seat.leaving:
+                continue
+            job, seat.pending = seat.pending or next_job(), None
+            if job is None:
+                return
+            room -= self._give(seat, job)
+        self._add_seats()
+
+    def _give(self, seat: _Seat, job: Job) -> bool:
+        """Whether the worker of a seat has got a job; if not, the one that is forked in its place will get it."""
         if (job.fresh or job.before) and seat.history:
             seat.pending = job
             self._dismiss(seat)
-            return
+            return False
         assert seat.channel is not None
         seat.job, seat.serial, seat.given, seat.waiting = job, next(self._jobs), time.monotonic(), False
         # If it just died, its death comes with the next look.
         with contextlib.suppress(Disconnected):
             seat.channel.send({"serial": seat.serial, "job": job.to_json()})
+        return True
+
+    def _add_seats(self) -> None:
+        """Fork more workers ahead of the time when all the others wait for kernels."""
+        if not self._prepared or len(self._seats) >= self._most:
+            return
+        free = sum(seat.job is None and seat.pending is None for seat in self._seats)
+        for _ in range(min(ahead(self._workers) - free, self._most - len(self._seats))):
+            seat = _Seat(len(self._seats) + 1)
+            self._seats.append(seat)
+            self._fork(seat)
 
     def _collect(self, seat: _Seat) -> None:
         assert seat.channel is not None
@@ -357,6 +388,10 @@ class Crew:
                     spent = round(self.replace_seconds, 4)
                     self._tell(events.WorkerDied(seat.number, seat.reason, seat.died_at, spent))
             seat.empty_since, seat.reason, seat.died_at = 0.0, "", None
+            return
+        if "waiting" in message:
+            if seat.job is not None and seat.serial == message["serial"]:
+                _pause(seat, message["waiting"])
             return
         job, reply = seat.job, Reply.from_json(message)
         if job is None or seat.serial != reply.serial:
@@ -385,9 +420,7 @@ class Crew:
                 continue
             limit = limits(seat.job)
             state = seat.watch.look()
-            if seat.waiting:
-                seat.given += now - seat.looked  # that time is the other kernels'
-            seat.waiting, seat.looked = state.job == seat.serial and state.phase == WAITING, now
+            _pause(seat, state.job == seat.serial and state.phase == WAITING)
             if seat.waiting:
                 continue
             early = state.job == seat.serial and state.phase in ("grow", "reference")
@@ -530,14 +563,36 @@ class Crew:
             return ""
 
 
-def _spare(workers: int) -> int:
-    """How many more workers are forked, to wait for kernels that are compiled jointly.
+def _pause(seat: _Seat, waiting: bool) -> None:
+    """Note whether a worker waits for a kernel, which others' kernels take time for and not its own case."""
+    now = time.monotonic()
+    if seat.waiting:
+        seat.given += now - seat.paused
+    seat.waiting, seat.paused = waiting, now
 
-    A batch of some two dozen gathers while another is compiled. What a worker holds of its own is some 120 MB, so a
-    small machine has fewer.
+
+def spare(workers: int, memory: int) -> int:
+    """How many more workers there may be, to wait for kernels that are compiled jointly.
+
+    Args:
+        workers: that are at work at a time.
+        memory: bytes that can be had.
     """
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return max(0, min(workers + 28, memory // (512 << 20) - workers))
+    return max(0, min(FEWEST_WAITING + WAITING_FOR_EACH * workers, memory // 2 // OWN_BYTES - workers))
+
+
+def ahead(workers: int) -> int:
+    """How many workers are kept free, so that nobody waits for a fork: one takes as long as a tenth of a case."""
+    return 1 + workers // 8
+
+
+def available() -> int:
+    """Bytes of memory that can be had without swapping."""
+    with contextlib.suppress(OSError, ValueError, IndexError), open("/proc/meminfo", encoding="ascii") as file:
+        for line in file:
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) << 10
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
 
 
 def _death(status: int, killed: tuple[LossKind, str] | None) -> tuple[LossKind, str]:

@@ -36,10 +36,10 @@ PyMODINIT_FUNC PyInit_kernel(void) {{ return PyModule_Create(&py_module); }}
 class Clients:
     """Asks a server in a thread of its own, as several workers would."""
 
-    def __init__(self, directory: Path, processes: int) -> None:
+    def __init__(self, directory: Path, workers: int) -> None:
         self.directory = directory
         self.door, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        arguments = {"cores": 1, "processes": processes}
+        arguments = {"cores": 1, "workers": workers}
         self.thread = threading.Thread(target=serve, args=(theirs, directory / "joint"), kwargs=arguments, daemon=True)
         self.thread.start()
 
@@ -147,7 +147,7 @@ def test_nobody_waits_for_others_who_send_nothing(
 
 
 def test_nobody_waits_for_those_who_have_nothing_to_do(tmp_path: Path) -> None:
-    clients = Clients(tmp_path, 30)
+    clients = Clients(tmp_path, 1)
     idle, at_work = clients.connect(), clients.connect()
     at_work.sendall(b'{"busy": true}')
     began = time.monotonic()
