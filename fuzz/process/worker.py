@@ -40,8 +40,9 @@ if TYPE_CHECKING:
 
 __all__ = ["load", "main"]
 
-#: Files that compilers wrote are deleted once so many cases have run: some 20 files a case with Inductor.
-PRUNE_EVERY = 20
+#: Files that compilers wrote are deleted once so many cases have run: some 20 files a case with Inductor. What is left
+#: when a worker is replaced is deleted by the supervisor, and hundreds of workers have little each.
+PRUNE_EVERY = 5
 
 #: With less room on the disk than this, a failure is the disk's.
 LEAST_FREE = 32 << 20

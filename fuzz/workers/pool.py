@@ -53,7 +53,7 @@ FEWEST_WAITING = 28
 WAITING_FOR_EACH = 8
 
 #: Bytes that such a worker holds of its own; half of what memory can be had is for them.
-OWN_BYTES = 160 << 20
+WAITING_BYTES = 160 << 20
 
 #: Bytes of a dead worker's output that are kept.
 TAIL = 8000
@@ -578,7 +578,7 @@ def spare(workers: int, memory: int) -> int:
         workers: that are at work at a time.
         memory: bytes that can be had.
     """
-    return max(0, min(FEWEST_WAITING + WAITING_FOR_EACH * workers, memory // 2 // OWN_BYTES - workers))
+    return max(0, min(FEWEST_WAITING + WAITING_FOR_EACH * workers, memory // 2 // WAITING_BYTES - workers))
 
 
 def ahead(workers: int) -> int:

@@ -9,7 +9,7 @@ import pytest
 from shakeout.corpus import codec
 from shakeout.fuzz.campaign import selftest
 from shakeout.fuzz.ground.jobs import Job, Run
-from shakeout.fuzz.workers.pool import Crew, Limits
+from shakeout.fuzz.workers.pool import FEWEST_WAITING, WAITING_BYTES, Crew, Limits, ahead, spare
 
 
 def workers(directory: Path) -> list[int]:
@@ -64,3 +64,15 @@ def test_a_stop_leaves_nothing_in_hand(tmp_path: Path) -> None:
         assert not crew.busy
     finally:
         crew.stop()
+
+
+def test_workers_that_wait_for_kernels_follow_cores_and_memory() -> None:
+    plenty = 1 << 40
+    assert spare(1, plenty) >= FEWEST_WAITING
+    for workers in (1, 2, 16, 30, 64):
+        # A third of the cores compile, each two dozen kernels, while two dozen more gather.
+        assert spare(workers, plenty) >= 24 * (1 + workers // 3)
+        assert ahead(workers) <= spare(workers, plenty)
+        for memory in (0, 2 << 30, 8 << 30, 64 << 30):
+            assert (workers + spare(workers, memory)) * WAITING_BYTES <= max(memory, 2 * workers * WAITING_BYTES)
+    assert spare(16, 64 << 30) > spare(16, 16 << 30) > spare(16, 4 << 30) == 0
