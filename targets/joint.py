@@ -125,6 +125,7 @@ class _Waiting:
     request: Request
     client: socket.socket
     since: float
+    flags: tuple[str, ...]
 
 
 @dataclass(slots=True, eq=False)
@@ -218,7 +219,7 @@ class _Server:
         if "busy" in message:
             return
         request = Request(message["source"], message["output"], tuple(message["command"]))
-        self.waiting.append(_Waiting(request, client, time.monotonic()))
+        self.waiting.append(_Waiting(request, client, time.monotonic(), request.flags()))
 
     def _start(self, idle: int) -> None:
         """Give free cores something to compile: first what failed in larger company, then who waits longest."""
@@ -243,7 +244,7 @@ class _Server:
         """What is to be compiled now: those with equal flags of whom there are enough, or to whom nobody will come."""
         groups: dict[tuple[str, ...], list[_Waiting]] = {}
         for one in self.waiting:
-            groups.setdefault(one.request.flags(), []).append(one)
+            groups.setdefault(one.flags, []).append(one)
         enough = min(self.enough, self.largest)
         for group in groups.values():
             if len(group) >= enough:

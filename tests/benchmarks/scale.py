@@ -10,7 +10,9 @@ for which too little of ``--seconds-total`` is left are named and left out. ``--
 run``.
 
 The target ``kernel`` is a user's kernel that is written down for the occasion: a product whose factors are exchanged,
-so that nothing is found in it.
+so that nothing is found in it. The target ``machine`` is no campaign: as many processes as there are workers, with
+nothing to do with each other, compile Python for some seconds. What share of one's rate they reach is what the machine
+gives to so many at all: cores share caches, memory and heat, and what the system calls a core may be half of one.
 """
 
 from __future__ import annotations
@@ -50,6 +52,9 @@ LOOK = 0.5
 
 #: Seconds that a campaign may take before it fuzzes: it loads torch, warms its target, replays known bugs.
 PATIENCE = 240.0
+
+#: Seconds of the processes that share nothing.
+MACHINE_SECONDS = 6.0
 
 #: The last step of a campaign's cold start; then it fuzzes.
 LAST_STEP = "loading the operators"
@@ -213,6 +218,41 @@ def run(cell: Cell, cores: Sequence[int], until: float) -> dict[str, Any]:
     return {**_row(cell, course, looks, began), "broken": said}
 
 
+_COMPILE = """
+import ast, sys, time
+text = open(ast.__file__, encoding="utf-8").read()
+end, done = time.monotonic() + float(sys.argv[1]), 0
+while time.monotonic() < end:
+    compile(text, "ast.py", "exec")
+    done += 1
+print(done)
+"""
+
+
+def run_machine(cell: Cell, cores: Sequence[int]) -> dict[str, Any]:
+    """What so many processes that share nothing do; a row with the same names as a campaign's."""
+    began = time.monotonic()
+    seconds = min(cell.seconds, MACHINE_SECONDS)
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", _COMPILE, str(seconds)],
+            stdout=subprocess.PIPE,
+            text=True,
+            preexec_fn=(lambda: os.sched_setaffinity(0, cores)) if cell.pinned else None,
+        )
+        for _ in range(cell.workers)
+    ]
+    done = sum(int(process.communicate()[0]) for process in processes)
+    return {
+        **_head(cell),
+        "window": round(time.monotonic() - began, 2),
+        "compared": done,
+        "per_minute": round(60 * done / seconds, 1),
+        "per_worker_minute": round(60 * done / seconds / cell.workers, 1),
+        "broken": "",
+    }
+
+
 def _follow(cell: Cell, process: subprocess.Popen[bytes], course: Course, looks: list[Look], until: float) -> str:
     """Watch a campaign until it has fuzzed for its seconds; what went wrong, if anything did."""
     began = time.monotonic()
@@ -244,14 +284,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _row(cell: Cell, course: Course, looks: Sequence[Look], started: float) -> dict[str, Any]:
     row: dict[str, Any] = {
-        **asdict(cell),
-        "cores": os.cpu_count(),
-        "allowed": len(os.sched_getaffinity(0)),
-        "model": _model(),
-        "at": time.strftime("%Y-%m-%d %H:%M"),
-        "commit": _commit(),
-        "python": platform.python_version(),
-        "load": round(os.getloadavg()[0], 2),
+        **_head(cell),
         "status": dict(course.status),
         "findings": course.findings,
         "confirmed": course.confirmed,
@@ -262,6 +295,10 @@ def _row(cell: Cell, course: Course, looks: Sequence[Look], started: float) -> d
     if course.began is None or course.first is None:
         return row
     row["first_compared_after"] = round(course.first - course.began, 2)
+    minutes = Counter(int((at - course.began) // 60) for at in course.compared)
+    row["compared_by_minute"] = [
+        minutes[minute] for minute in range(1 + int((course.compared[-1] - course.began) // 60))
+    ]
     begin, end = course.first + cell.settle, course.began + cell.seconds
     inside = [one for one in looks if begin <= one.at <= end]
     if len(inside) < 2:
@@ -281,6 +318,20 @@ def _row(cell: Cell, course: Course, looks: Sequence[Look], started: float) -> d
         "supervisor_share": round(used["supervisor"] / took, 3),
         "memory": max(one.memory for one in looks),
         "processes": max(one.processes for one in looks),
+    }
+
+
+def _head(cell: Cell) -> dict[str, Any]:
+    """What was asked for, and where."""
+    return {
+        **asdict(cell),
+        "cores": os.cpu_count(),
+        "allowed": len(os.sched_getaffinity(0)),
+        "model": _model(),
+        "at": time.strftime("%Y-%m-%d %H:%M"),
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "load": round(os.getloadavg()[0], 2),
     }
 
 
@@ -325,8 +376,10 @@ def _measured(rows: Path | None) -> Iterator[dict[str, Any]]:
 def _line(row: Mapping[str, Any], one: float | None) -> str:
     head = f"{row['target']:<12} {row['workers']:3} workers"
     if row.get("broken") or "per_minute" not in row:
-        return f"{head}  not measured: {row.get('broken') or 'too few cases'} ({row['status']})"
+        return f"{head}  not measured: {row.get('broken') or 'too few cases'} ({row.get('status')})"
     share = "" if not one else f", {100 * row['per_worker_minute'] / one:.0f} % of one worker's"
+    if row["target"] == "machine":
+        return f"{head}  {row['per_worker_minute']:7.1f} files compiled per process-minute{share}"
     used = ", ".join(f"{name} {spent:.0f}" for name, spent in row["processor"].items())
     return (
         f"{head}  {row['per_worker_minute']:7.1f} compared per worker-minute{share}  ({row['compared']} in "
@@ -341,7 +394,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cores = sorted(os.sched_getaffinity(0))
     parser.add_argument(
-        "--targets", nargs="+", default=["kernel"], metavar="NAME", help="targets, or kernel (default: kernel)"
+        "--targets", nargs="+", default=["machine", "kernel"], metavar="NAME", help="targets, kernel, or machine"
     )
     parser.add_argument("--workers", nargs="+", type=int, default=sorted({1, len(cores)}), metavar="N")
     parser.add_argument("--seconds", type=float, default=20.0, help="of fuzzing, for each cell (default 20)")
@@ -372,8 +425,11 @@ def main() -> None:
             else:
                 print(f"{target:<12} {workers:3} workers  ...", flush=True)
                 began = time.monotonic()
-                row = run(cell, spread(workers, cores), until)
-                spent = time.monotonic() - began
+                if target == "machine":
+                    row = run_machine(cell, spread(workers, cores))
+                else:
+                    row = run(cell, spread(workers, cores), until)
+                    spent = time.monotonic() - began
                 if options.rows is not None:
                     with options.rows.open("a") as file:
                         file.write(json.dumps(row) + "\n")

@@ -204,7 +204,7 @@ def test_cores_that_have_nothing_to_do_divide_what_waits(tmp_path: Path) -> None
     server.enough = joint.ENOUGH + 1
     since = time.monotonic() - 1
     request = Request("a.cpp", "a.so", ("g++", "a.cpp", "-o", "a.so"))
-    server.waiting = [joint._Waiting(request, end, since) for end, _ in ends]
+    server.waiting = [joint._Waiting(request, end, since, request.flags()) for end, _ in ends]
     server.idle_since = since
     assert server._idle() == 8
     assert len(server._due(8)) == joint.LEAST
