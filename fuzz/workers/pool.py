@@ -26,6 +26,7 @@ from shakeout.fuzz.ground.jobs import Job
 from shakeout.fuzz.ground.makers import GROWER
 from shakeout.fuzz.ground.results import Answer, Loss, LossKind, Reply
 from shakeout.fuzz.ground.slot import WAITING, SlotState, Watch
+from shakeout.fuzz.workers.capacity import ahead, available, spare
 from shakeout.fuzz.workers.nursery import Nursery, StageFailed
 from shakeout.fuzz.workers.place import Place
 from shakeout.fuzz.workers.protocol import LOG, TELL_STACK, Channel, Disconnected
@@ -33,7 +34,7 @@ from shakeout.targets.accelerators import present
 from shakeout.targets.registry import facts_of
 from shakeout.targets.shortcuts import ALWAYS
 
-__all__ = ["Crew", "Limits", "ahead", "available", "family", "spare"]
+__all__ = ["Crew", "Limits", "family"]
 
 #: Seconds between looks at times and memory: a hang or a blow-up is noticed at most so much late. Memory is written
 #: at some 3 GB/s, so a blow-up overshoots its limit by 150 MB.
@@ -44,16 +45,6 @@ STACK_SECONDS = 0.1
 
 #: A worker that grew so much, in bytes, without a case in hand is replaced.
 GROWTH = 1 << 30
-
-#: Workers that wait for kernels, at most. Of what a case of Inductor costs, some two thirds are Python and a third
-#: compilers, so that N/3 of N cores compile. Joint files of two dozen kernels, which a compiler needs four seconds for,
-#: then keep 8 N workers waiting, and one more batch gathers. With fewer, batches are smaller and cost more each, but no
-#: core is idle (``shakeout.targets.joint``).
-FEWEST_WAITING = 28
-WAITING_FOR_EACH = 8
-
-#: Bytes that such a worker holds of its own; half of what memory can be had is for them.
-WAITING_BYTES = 160 << 20
 
 #: Bytes of a dead worker's output that are kept.
 TAIL = 8000
@@ -572,33 +563,6 @@ def _pause(seat: _Seat, waiting: bool) -> None:
     if seat.waiting:
         seat.given += now - seat.paused
     seat.waiting, seat.paused = waiting, now
-
-
-def spare(workers: int, memory: int) -> int:
-    """How many more workers there may be, to wait for kernels that are compiled jointly.
-
-    Args:
-        workers: that are at work at a time.
-        memory: bytes that can be had.
-    """
-    return max(0, min(FEWEST_WAITING + WAITING_FOR_EACH * workers, memory // 2 // WAITING_BYTES - workers))
-
-
-def ahead(workers: int) -> int:
-    """How many workers are kept free for whoever begins to wait next.
-
-    Each of those at work does so after some 0.35 s, and to fork another takes 0.05: an eighth of them, and two more.
-    """
-    return 2 + workers // 8
-
-
-def available() -> int:
-    """Bytes of memory that can be had without swapping."""
-    with contextlib.suppress(OSError, ValueError, IndexError), open("/proc/meminfo", encoding="ascii") as file:
-        for line in file:
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) << 10
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
 
 
 def _death(status: int, killed: tuple[LossKind, str] | None) -> tuple[LossKind, str]:

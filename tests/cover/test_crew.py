@@ -9,7 +9,8 @@ import pytest
 from shakeout.corpus import codec
 from shakeout.fuzz.campaign import selftest
 from shakeout.fuzz.ground.jobs import Job, Run
-from shakeout.fuzz.workers.pool import FEWEST_WAITING, WAITING_BYTES, Crew, Limits, ahead, spare
+from shakeout.fuzz.workers.capacity import FEWEST_WAITING, WAITING_BYTES, ahead, spare
+from shakeout.fuzz.workers.pool import Crew, Limits
 
 
 def workers(directory: Path) -> list[int]:
