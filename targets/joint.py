@@ -39,6 +39,10 @@ LARGEST = 32
 ENOUGH = 24
 SILENCE_SECONDS = 10.0
 
+#: Nobody waits for company for longer. Kernels with unusual flags may come so rarely that there are never enough of
+#: them, and so often that it is never silent.
+OLDEST_SECONDS = 30.0
+
 #: The first batch does not wait for so many: a campaign shows its first case after seconds. Each one after it may be
 #: twice as large, which costs three compilers more in all.
 FIRST = 3
@@ -256,7 +260,7 @@ class _Server:
                 # Several cores that have nothing to do divide it.
                 share = -(-len(group) // max(1, idle - len(self.builds)))
                 return group[: min(self.largest, max(LEAST, share))]
-            if now - group[-1].since > SILENCE_SECONDS:
+            if now - group[-1].since > SILENCE_SECONDS or now - group[0].since > OLDEST_SECONDS:
                 return group[: self.largest]
         return []
 

@@ -210,6 +210,8 @@ def test_cores_that_have_nothing_to_do_divide_what_waits(tmp_path: Path) -> None
     assert len(server._due(8)) == joint.LEAST
     assert len(server._due(2)) == 12
     assert server._due(0) == [], "eight are at work and may send more"
+    server.waiting[0].since -= joint.OLDEST_SECONDS
+    assert len(server._due(0)) == 24, "the first has waited for long enough"
     for pair in ends:
         for end in pair:
             end.close()
