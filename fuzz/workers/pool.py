@@ -93,6 +93,11 @@ class _Seat:
     waiting: bool = False
     paused: float = 0.0
 
+    @property
+    def free(self) -> bool:
+        """Whether its worker could begin something."""
+        return self.ready and self.job is None and not self.leaving
+
 
 class Crew:
     """Runs jobs on some workers, all files below one directory.
@@ -326,24 +331,27 @@ class Crew:
         room = self._workers - sum(seat.job is not None and not seat.waiting for seat in self._seats)
         more = True
         for seat in self._seats:
-            if room <= 0:
-                break
-            if seat.job is not None or not seat.ready or seat.leaving:
-                continue
-            job, seat.pending = seat.pending or (next_job() if more else None), None
-            if job is None:
-                more = False  # a later seat may have one that waits for its worker
-            else:
-                room -= self._give(seat, job)
+            while room > 0 and seat.free and (more or seat.pending is not None):
+                job, seat.pending = seat.pending or next_job(), None
+                if job is None:
+                    more = False  # a later seat may have one that waits for its worker
+                else:
+                    room -= self._give(seat, job)
         if more:
             self._add_seats()
 
     def _give(self, seat: _Seat, job: Job) -> bool:
-        """Whether the worker of a seat has got a job; if not, the one that is forked in its place will get it."""
+        """Whether a worker has got a job: that of the seat, or one without a past if that is wanted.
+
+        If there is none, the one that is forked in its place will get it.
+        """
         if (job.fresh or job.before) and seat.history:
-            seat.pending = job
-            self._dismiss(seat)
-            return False
+            unused = next((one for one in self._seats if one.free and one.pending is None and not one.history), None)
+            if unused is None:
+                seat.pending = job
+                self._dismiss(seat)
+                return False
+            seat = unused
         assert seat.channel is not None
         seat.job, seat.serial, seat.given, seat.waiting = job, next(self._jobs), time.monotonic(), False
         # If it just died, its death comes with the next look.

@@ -117,3 +117,19 @@ def test_while_one_waits_for_a_kernel_another_is_at_work_and_its_time_does_not_c
     crew._take(first, {"serial": first.serial, "waiting": False})
     assert not first.waiting
     assert 30.0 <= first.given - given < 40.0
+
+
+def test_a_job_for_a_fresh_worker_goes_to_one_without_a_past(tmp_path: Path) -> None:
+    crew = Crew(tmp_path, ["planted"], 2)
+    case = codec.encode(selftest.case(selftest.NO_FAULT))
+    jobs = iter([Run(target="planted", case=case, fresh=fresh) for fresh in (True, False)])
+    for seat in crew._seats:
+        seat.channel, seat.ready = Post(), True  # type: ignore[assignment]
+    used, unused = crew._seats
+    used.history = [Run(target="planted", case=case)]
+    crew._employ(lambda: next(jobs, None))
+    assert unused.job is not None
+    assert unused.job.fresh
+    assert used.job is not None
+    assert not used.job.fresh
+    assert used.pending is None
