@@ -26,27 +26,42 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["LARGEST", "Request", "culprits", "join", "main", "serve"]
+__all__ = ["LARGEST", "Request", "culprits", "find_linker", "join", "main", "serve"]
 
 #: Kernels in one file at most: beyond that, what one more saves is less than what all others wait longer.
 LARGEST = 32
 
-#: So many are worth a compiler of their own. Fewer wait for others as long as there is anybody who could send more,
-#: which costs nothing while that one is at work; but when nobody has sent anything for so long, those who are left hang
-#: or have nothing more to do. A case takes a third of a second until its kernel is there, and several on a machine that
-#: is slow or busy, where small batches would make it busier still.
+#: So many are worth a compiler of their own: what loads the header and links costs as much as some six kernels, so that
+#: a larger batch gains a few hundredths. Fewer wait for others as long as there is anybody who could send more, which
+#: costs nothing while that one is at work; but when nobody has sent anything for so long, those who are left hang or
+#: have nothing more to do. A case takes a third of a second until its kernel is there, and several on a machine that is
+#: slow or busy, where small batches would make it busier still.
 ENOUGH = 24
 SILENCE_SECONDS = 10.0
 
-#: When all who have a case in hand wait already, more comes only from those who are given one now, which takes a few
-#: hundredths of a second. The last case of a campaign may be one with fifty kernels, each of which waited for nobody.
-ALONE_SECONDS = 0.5
+#: Nobody waits for company for longer. Kernels with unusual flags may come so rarely that there are never enough of
+#: them, and so often that it is never silent.
+OLDEST_SECONDS = 30.0
+
+#: The first batch does not wait for so many: a campaign shows its first case after seconds. Each one after it may be
+#: twice as large, which costs three compilers more in all.
+FIRST = 3
+
+#: Where fewer are at work than could be, nobody is there who could be given a case, or no case is left: what waits is
+#: compiled, however little it is. Whoever is free is given a case within a few hundredths of a second.
+IDLE_SECONDS = 0.2
+
+#: Of those that wait while several cores have nothing to do, each compiler takes at least so many.
+LEAST = 4
 
 #: A joint file that takes longer is halved. One kernel alone takes a second, the largest ones seen some twenty.
 BUILD_SECONDS = 60.0
 
 #: How often the server looks whether a compiler has ended.
 LOOK_SECONDS = 0.02
+
+#: Linkers, the fastest first: their name for ``-fuse-ld``, and the program.
+LINKERS = (("mold", "mold"), ("gold", "ld.gold"))
 
 _INCLUDE = re.compile(r"^[ \t]*#[ \t]*include\b.*$", re.MULTILINE)
 _CLEAN = "#define PY_SSIZE_T_CLEAN"
@@ -114,6 +129,7 @@ class _Waiting:
     request: Request
     client: socket.socket
     since: float
+    flags: tuple[str, ...]
 
 
 @dataclass(slots=True, eq=False)
@@ -134,12 +150,18 @@ class _Build:
 
 @dataclass(slots=True)
 class _Server:
-    """What ``serve`` does; ``busy`` are the clients, by descriptor, that have a case in hand and may yet send more."""
+    """What ``serve`` does.
+
+    Attributes:
+        busy: the clients, by descriptor, that have a case in hand: at work, or waiting for a kernel.
+        enough: so many kernels are a batch at the moment.
+        idle_since: when fewer came to be at work than could be; 0 while that is not so.
+    """
 
     door: socket.socket
     directory: Path
     cores: int
-    processes: int
+    workers: int
     largest: int
     linker: str
     clients: dict[int, socket.socket] = field(default_factory=dict)
@@ -148,6 +170,8 @@ class _Server:
     halves: list[list[_Waiting]] = field(default_factory=list)
     builds: list[_Build] = field(default_factory=list)
     serial: int = 0
+    enough: int = FIRST
+    idle_since: float = 0.0
 
     def run(self) -> None:
         """Until the last one who could send a request has closed the door."""
@@ -166,7 +190,7 @@ class _Server:
             elif not self._admit():
                 return False
         self._reap()
-        self._start()
+        self._start(self._idle())
         return True
 
     def _admit(self) -> bool:
@@ -199,31 +223,44 @@ class _Server:
         if "busy" in message:
             return
         request = Request(message["source"], message["output"], tuple(message["command"]))
-        self.waiting.append(_Waiting(request, client, time.monotonic()))
+        self.waiting.append(_Waiting(request, client, time.monotonic(), request.flags()))
 
-    def _start(self) -> None:
+    def _start(self, idle: int) -> None:
         """Give free cores something to compile: first what failed in larger company, then who waits longest."""
         while len(self.builds) < self.cores:
             if self.halves:
                 self._compile(self.halves.pop())
                 continue
-            batch = self._due()
+            batch = self._due(idle)
             if not batch:
                 return
             self.waiting = [one for one in self.waiting if one not in batch]
             self._compile(batch)
 
-    def _due(self) -> list[_Waiting]:
+    def _idle(self) -> int:
+        """How many more could be at work."""
+        lists = [self.waiting, *self.halves, *(build.batch for build in self.builds)]
+        idle = self.workers - len(self.busy - {one.client.fileno() for group in lists for one in group})
+        self.idle_since = (self.idle_since or time.monotonic()) if idle > 0 else 0.0
+        return idle
+
+    def _due(self, idle: int) -> list[_Waiting]:
+        """What is to be compiled now: those with equal flags of whom there are enough, or to whom nobody will come."""
         groups: dict[tuple[str, ...], list[_Waiting]] = {}
         for one in self.waiting:
-            groups.setdefault(one.request.flags(), []).append(one)
-        now = time.monotonic()
-        waiting = len(self.waiting) + sum(len(build.batch) for build in self.builds)
-        silent = now - max((one.since for one in self.waiting), default=now)
-        nobody = waiting >= self.processes or (waiting >= len(self.busy) and silent > ALONE_SECONDS)
+            groups.setdefault(one.flags, []).append(one)
+        enough = min(self.enough, self.largest)
         for group in groups.values():
-            enough = len(group) >= min(ENOUGH, self.largest)
-            if enough or nobody or now - group[-1].since > SILENCE_SECONDS:
+            if len(group) >= enough:
+                self.enough = min(2 * self.enough, ENOUGH)
+                return group[: self.largest]
+        now = time.monotonic()
+        for group in groups.values():
+            if idle > 0 and now - max(self.idle_since, group[0].since) > IDLE_SECONDS:
+                # Several cores that have nothing to do divide it.
+                share = -(-len(group) // max(1, idle - len(self.builds)))
+                return group[: min(self.largest, max(LEAST, share))]
+            if now - group[-1].since > SILENCE_SECONDS or now - group[0].since > OLDEST_SECONDS:
                 return group[: self.largest]
         return []
 
@@ -300,7 +337,7 @@ class _Server:
 
 
 def serve(
-    door: socket.socket, directory: Path, *, cores: int, processes: int, largest: int = LARGEST, linker: str = ""
+    door: socket.socket, directory: Path, *, cores: int, workers: int, largest: int = LARGEST, linker: str = ""
 ) -> None:
     """Compile what is asked for until nobody can ask any more.
 
@@ -311,22 +348,25 @@ def serve(
         door: packet socket on which new clients' sockets arrive.
         directory: for the joint files; on the file system of the outputs, which are links.
         cores: compilers that run at a time.
-        processes: how many there are that could ask; when all of them wait, nothing more will come.
+        workers: how many are at work at a time; when there are fewer, who waits does not wait for more.
         largest: kernels in one file at most; 1 compiles each alone.
         linker: name for ``-fuse-ld=``; empty for the compiler's own.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    _Server(door, directory, cores, processes, largest, linker).run()
+    _Server(door, directory, cores, workers, largest, linker).run()
 
 
 def find_linker() -> str:
-    """The fast linker that is installed, or nothing."""
-    return "mold" if shutil.which("mold") else ""
+    """The fastest linker that is installed, as ``-fuse-ld`` names it; nothing for the compiler's own.
+
+    GNU's own takes 0.3 s of the 1.3 that a small file costs, gold, which comes with Debian's binutils, 0.05.
+    """
+    return next((name for name, program in LINKERS if shutil.which(program)), "")
 
 
 def main() -> None:
-    """Serve on an inherited socket: ``DESCRIPTOR DIRECTORY CORES PROCESSES LARGEST LINKER``."""
-    descriptor, directory, cores, processes, largest, linker = sys.argv[1:]
+    """Serve on an inherited socket: ``DESCRIPTOR DIRECTORY CORES WORKERS LARGEST LINKER``."""
+    descriptor, directory, cores, workers, largest, linker = sys.argv[1:]
     # Ctrl-C is for the supervisor. Asked to end, the compilers at work are ended as well.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
@@ -334,7 +374,7 @@ def main() -> None:
         socket.socket(fileno=int(descriptor)),
         Path(directory),
         cores=int(cores),
-        processes=int(processes),
+        workers=int(workers),
         largest=int(largest),
         linker=linker,
     )

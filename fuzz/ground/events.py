@@ -56,8 +56,17 @@ class Event:
     """Something that happened; ``to_json`` names the kind under ``event``."""
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {"event": type(self).__name__, **dataclasses.asdict(self)}
+        """As JSON values. One event is told for each case, so what is immutable is not copied as ``asdict`` does."""
+        return {
+            "event": type(self).__name__,
+            **{field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)},
+        }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
 
 
 Listener: TypeAlias = Callable[[Event], None]

@@ -5,7 +5,8 @@ seeds run through crews of real workers, warm, one for each set of shortcuts, wh
 minute of processor time of everything below this process (workers, compilers, linkers, server, supervisor), so that
 other processes on the machine show less. ``--check N`` runs N networks with and without the shortcuts and compares
 every output's bits.
-Raw rows are appended to ``--rows`` as JSON lines.
+When a block of cases ends, its line is printed, and the row of its variant so far is appended to ``--rows`` as a JSON
+line; the last row of a variant, with as many cases as were asked for, is its result.
 """
 
 from __future__ import annotations
@@ -35,6 +36,11 @@ from shakeout.fuzz.workers.protocol import ENVIRONMENT
 from shakeout.targets.shortcuts import SHORTCUTS, environment
 
 VARIANTS: tuple[tuple[str, ...], ...] = ((), *((name,) for name in SHORTCUTS), tuple(SHORTCUTS))
+
+#: Cases for each worker before the first that is measured; where kernels are compiled jointly, that is one for each of
+#: those that wait.
+WARM = 8
+WARM_JOINT = 40
 
 KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "inference": ({"mode": "inference", "dynamic": False, "repeat": False}, {"dynamic": False}),
@@ -71,7 +77,7 @@ class Tally:
 def measure(
     kind: str, variants: Sequence[Sequence[str]], cases: int, workers: int, block: int
 ) -> Iterator[dict[str, Any]]:
-    """One row for each variant: what it did with the seeds of a kind.
+    """A row for each block of a variant: what the variant has done with the seeds of a kind so far.
 
     The variants take turns, ``block`` cases at a time, so that a machine that is slow for a while is slow for all.
     """
@@ -89,16 +95,20 @@ def measure(
             stack.callback(crew.stop)
             crew.start()
             tallies.append(Tally(crew))
-            # One round that is not measured: processes connect, and pages that a fork shares are copied.
-            _serve(crew, jobs(range(8 * crew.size)))
+            # One round that is not measured: workers are forked as they are wanted, connect, and copy shared pages.
+            _serve(crew, jobs(range((WARM_JOINT if "joint" in shortcuts else WARM) * workers)))
+            print(f"{kind:<10} {_name(shortcuts):<30} is warm", flush=True)
         for first in range(0, cases, block):
-            for tally in tallies:
+            for shortcuts, tally in zip(variants, tallies, strict=True):
                 began, before = time.monotonic(), _shares()
                 tally.answers += _serve(tally.crew, jobs(range(1000 + first, 1000 + min(first + block, cases))))
                 tally.seconds += time.monotonic() - began
                 tally.shares.update({name: used - before[name] for name, used in _shares().items()})
-    for shortcuts, tally in zip(variants, tallies, strict=True):
-        yield _row(kind, shortcuts, cases, workers, block, tally)
+                yield _row(kind, shortcuts, min(first + block, cases), workers, block, tally)
+
+
+def _name(shortcuts: Sequence[str]) -> str:
+    return "all" if tuple(shortcuts) == VARIANTS[-1] else "+".join(shortcuts) or "stock"
 
 
 def _row(kind: str, shortcuts: Sequence[str], cases: int, workers: int, block: int, tally: Tally) -> dict[str, Any]:
@@ -231,7 +241,7 @@ def _digest(seed: int) -> tuple[int, str]:
 
 
 def main() -> None:
-    """Print one line for each variant."""
+    """Print one line as each block of a variant ends."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=96)
     parser.add_argument("--kinds", default="inference")
@@ -262,9 +272,9 @@ def main() -> None:
             if options.rows is not None:
                 with options.rows.open("a") as file:
                     file.write(json.dumps(row) + "\n")
-            name = "+".join(row["shortcuts"]) or "stock"
             print(
-                f"{kind:<10} {name:<30} {row['compared_per_core_minute']:6.1f} compared per core-minute "
+                f"{kind:<10} {_name(row['shortcuts']):<30} {row['cases']:4} cases: "
+                f"{row['compared_per_core_minute']:6.1f} compared per core-minute "
                 f"({row['compared_per_minute']:.1f} a minute; {row['status']}, load {row['load']:.1f})",
                 flush=True,
             )

@@ -36,10 +36,10 @@ PyMODINIT_FUNC PyInit_kernel(void) {{ return PyModule_Create(&py_module); }}
 class Clients:
     """Asks a server in a thread of its own, as several workers would."""
 
-    def __init__(self, directory: Path, processes: int) -> None:
+    def __init__(self, directory: Path, workers: int) -> None:
         self.directory = directory
         self.door, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        arguments = {"cores": 1, "processes": processes}
+        arguments = {"cores": 1, "workers": workers}
         self.thread = threading.Thread(target=serve, args=(theirs, directory / "joint"), kwargs=arguments, daemon=True)
         self.thread.start()
 
@@ -147,7 +147,7 @@ def test_nobody_waits_for_others_who_send_nothing(
 
 
 def test_nobody_waits_for_those_who_have_nothing_to_do(tmp_path: Path) -> None:
-    clients = Clients(tmp_path, 30)
+    clients = Clients(tmp_path, 1)
     idle, at_work = clients.connect(), clients.connect()
     at_work.sendall(b'{"busy": true}')
     began = time.monotonic()
@@ -166,6 +166,56 @@ def test_nobody_waits_for_those_who_have_nothing_to_do(tmp_path: Path) -> None:
     idle.close()
     clients.close()
     assert not clients.thread.is_alive()
+
+
+def test_the_first_batch_is_small_and_the_next_ones_grow(tmp_path: Path) -> None:
+    clients = Clients(tmp_path, 1)
+    at_work = clients.connect()
+    at_work.sendall(b'{"busy": true}')
+    began = time.monotonic()
+    first = [clients.ask(f"k{i}", KERNEL.format(body=f"x + {i}")) for i in range(joint.FIRST)]
+    assert [answer(client) for client in first] == [entry(i) for i in range(joint.FIRST)]
+    assert time.monotonic() - began < joint.SILENCE_SECONDS, "they waited for as many as there are later"
+    second = [clients.ask(f"l{i}", KERNEL.format(body=f"x + {i}")) for i in range(2 * joint.FIRST)]
+    assert [answer(client) for client in second] == [entry(i) for i in range(2 * joint.FIRST)]
+    at_work.close()
+    clients.close()
+
+
+def test_what_waits_is_compiled_as_soon_as_fewer_are_at_work_than_could_be(tmp_path: Path) -> None:
+    clients = Clients(tmp_path, 2)
+    at_work = [clients.connect(), clients.connect()]
+    for client in at_work:
+        client.sendall(b'{"busy": true}')
+    began = time.monotonic()
+    asked = clients.ask("k", KERNEL.format(body="x"))
+    assert not select.select([asked], [], [], 2)[0], "both who are at work may send more"
+    at_work[0].sendall(b'{"busy": false}')
+    assert answer(asked) == "kernel"
+    assert time.monotonic() - began < joint.SILENCE_SECONDS
+    at_work[1].close()
+    clients.close()
+
+
+def test_cores_that_have_nothing_to_do_divide_what_waits(tmp_path: Path) -> None:
+    server = joint._Server(socket.socket(), tmp_path, cores=8, workers=8, largest=joint.LARGEST, linker="")
+    ends = [socket.socketpair() for _ in range(24)]
+    server.busy = {end.fileno() for end, _ in ends}
+    server.enough = joint.ENOUGH + 1
+    since = time.monotonic() - 1
+    request = Request("a.cpp", "a.so", ("g++", "a.cpp", "-o", "a.so"))
+    server.waiting = [joint._Waiting(request, end, since, request.flags()) for end, _ in ends]
+    server.idle_since = since
+    assert server._idle() == 8
+    assert len(server._due(8)) == joint.LEAST
+    assert len(server._due(2)) == 12
+    assert server._due(0) == [], "eight are at work and may send more"
+    server.waiting[0].since -= joint.OLDEST_SECONDS
+    assert len(server._due(0)) == 24, "the first has waited for long enough"
+    for pair in ends:
+        for end in pair:
+            end.close()
+    server.door.close()
 
 
 def test_a_compiler_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,0 +1,59 @@
+"""The benchmark of scale counts what lies in its window, and measures no cell twice."""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tests.benchmarks import scale
+
+
+def test_a_row_counts_what_was_compared_in_the_window(tmp_path: Path) -> None:
+    log = tmp_path / "events.jsonl"
+    now = time.time()
+    done = {"step": scale.LAST_STEP, "done": True}
+    events = [{"time": now - 100, "event": "Warming", **done, "done": False}]
+    events += [{"time": now - 90, "event": "Warming", **done}]
+    for second in range(10, 71):
+        status = "compared" if second % 2 == 0 else "unsupported"
+        events.append({"time": now - 90 + second, "event": "CaseDone", "status": status, "phases": {"run": 0.5}})
+    events.append({"time": now - 20, "event": "FindingSeen"})
+    log.write_text("".join(json.dumps(event) + "\n" for event in events) + '{"cut off')
+    course = scale.Course(log)
+    course.read()
+    assert course.began is not None
+    looks = [
+        scale.Look(course.began + second, {"supervisor": second / 100, "workers": second * 1.0}, 5, 1 << 30)
+        for second in range(80)
+    ]
+    cell = scale.Cell("inductor", 2, 60.0, 10.0, True, ())
+    row = scale._row(cell, course, looks, course.began - 7)
+    assert row["first_compared_after"] == pytest.approx(10, abs=0.1)
+    assert row["start_seconds"] == pytest.approx(7, abs=0.1)
+    assert row["compared_by_minute"] == [25, 6]
+    # From twenty seconds after the start to sixty: every second second, of two workers.
+    assert row["window"] == pytest.approx(40, abs=2)
+    assert row["per_worker_minute"] == pytest.approx(15, abs=1)
+    assert row["busy"] == pytest.approx(1.01 / 2, abs=0.01)
+    assert row["supervisor_ms_per_case"] == pytest.approx(20, abs=1)
+    assert (row["findings"], row["memory"], row["processes"]) == (1, 1 << 30, 5)
+
+
+def test_what_has_its_row_is_not_measured_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    arguments = ["scale.py", "--targets", "machine", "--workers", "1", "2", "--seconds", "0.2", "--rows", str(rows)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    scale.main()
+    first = rows.read_text()
+    assert [json.loads(line)["workers"] for line in first.splitlines()] == [1, 2]
+    capsys.readouterr()
+    scale.main()
+    assert rows.read_text() == first
+    assert "..." not in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", [*arguments, "--targets", "kernel", "--seconds-total", "1"])
+    scale.main()
+    assert rows.read_text() == first
+    assert capsys.readouterr().out.count("left out") == 2
