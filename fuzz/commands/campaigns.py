@@ -138,8 +138,9 @@ def _status(options: argparse.Namespace) -> int:
     from shakeout.fuzz.commands.display import clock, ledger_table
 
     console = Console(highlight=False)
-    console.print(f"{directory}  {clock(spent)} of fuzzing, {'ended: ' + ended if ended else 'not finished'}")
-    console.print(ledger_table(found.totals, programs=found.programs))
+    how = f"ended: {ended}" if ended else "not finished"
+    console.print(f"{directory}  {clock(spent)} of fuzzing, {how}", soft_wrap=True)
+    console.print(ledger_table(found.totals, programs=found.programs or None))
     console.print(found.summary, soft_wrap=True)
     if advice := _advice(found):
         console.print(advice, soft_wrap=True)

@@ -101,11 +101,13 @@ def _listed(words: list[str]) -> str:
 
 
 def _name(operator: str) -> str:
-    """An operator as people say it."""
-    name = identify(operator).name
-    if not (name.startswith("__") and name.endswith("__")):
-        return name
-    return {"__getitem__": "indexing", "__setitem__": "assignment to an index"}.get(name, name.strip("_"))
+    """An operator as people say it; special methods have no underscores but that of the in-place form."""
+    known = identify(operator)
+    if not (known.name.startswith("__") and known.name.endswith("__")):
+        return known.name
+    if known.base in ("__getitem__", "__setitem__"):
+        return "indexing" if known.base == "__getitem__" else "assignment to an index"
+    return known.base.strip("_") + ("_" if known.in_place else "")
 
 
 def _where(target: str, stage: str) -> str:

@@ -43,7 +43,7 @@ class Counted:
         parts += [
             f"{_many(whole.compared, 'case')} compared",
             f"{whole.exact:,} bit-exact",
-            _many(self.bugs.get("bug", 0), "bug"),
+            _many(self.bugs.get("bug", 0), "new bug"),
             f"{self.bugs.get('flaky', 0)} flaky",
             f"{self.bugs.get('internal', 0)} internal",
         ]

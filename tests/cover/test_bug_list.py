@@ -295,6 +295,8 @@ def test_titles_are_words(case: Case, result: Result, words: str) -> None:
 def test_a_title_names_all_operators_and_dtypes() -> None:
     case = case_of(lambda x, y: x[0] * y, X, torch.tensor([1, 2]))
     assert headline(case, failing(case)) == "inductor: wrong value: indexing and mul of float32 and int64"
+    special = case_of(lambda x: x.__imul__(2) // 3, X)
+    assert headline(special, failing(special)) == "inductor: wrong value: mul_ and floordiv of float32"
     made = case_of(lambda: torch.zeros(3) + 1)
     assert headline(made, failing(made)) == "inductor: wrong value: zeros and add of float32"
 

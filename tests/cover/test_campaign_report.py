@@ -116,7 +116,7 @@ def test_its_markdown_says_all_of_it(directory: Path) -> None:
     text = markdown(report, {sure.case.id: "print('``` inside')"})
     for line in (
         "# Campaign some campaign",
-        "1 program under 2.0 settings each, 2 cases compared, 0 bit-exact, 11 bugs, 0 flaky, 1 internal, 2 findings"
+        "1 program under 2.0 settings each, 2 cases compared, 0 bit-exact, 11 new bugs, 0 flaky, 1 internal, 2 findings"
         " waiting for triage; 61 s of fuzzing.",
         "| target | programs | settings | generated | valid | executed | compared | nontrivial | exact | unknown |"
         " unsupported | undefined | invalid | failed | infra | findings |",
