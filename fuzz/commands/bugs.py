@@ -159,11 +159,11 @@ def described(row: ReportedBug) -> dict[str, Any]:
     }
 
 
-def whole(directory: Path, database: Database, bug: Bug) -> dict[str, Any]:
+def whole(database: Database, bug: Bug) -> dict[str, Any]:
     """One bug for a program: its findings, its smallest case, the history of what was said and of its replays."""
     from shakeout.fuzz.triage.similar import suggestions
 
-    row = reported(directory, database, bug)
+    row = reported(database.path.parent, database, bug)
     minimal = row.minimal
     return {
         **described(row),

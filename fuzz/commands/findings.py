@@ -126,7 +126,7 @@ def _bugs(options: argparse.Namespace) -> int:
             with Database.read(directory / NAME) as database:
                 bug = database.bug(id_)
                 if options.json:
-                    print_json(bugs.whole(directory, database, bug))
+                    print_json(bugs.whole(database, bug))
                 else:
                     print("\n".join(bugs.shown(directory, database, bug)))
         case ["set", id_, status, *others] if len(others) < 2:
@@ -170,7 +170,7 @@ def _decide(options: argparse.Namespace, id_: str, status: str, other: str) -> i
     with Database.open(directory / NAME) as database:
         bug = database.bug(database.decide(id_, status, other=other, note=options.note).bug)
         if options.json:
-            print_json(bugs.whole(directory, database, bug))
+            print_json(bugs.whole(database, bug))
         else:
             print(bug_row(reported(directory, database, bug)))
     return Exit.OK
