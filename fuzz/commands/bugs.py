@@ -54,12 +54,7 @@ def listed(directory: Path, database: Database, wanted: Wanted) -> BugList:
         return tuple(row for row in rows if wanted.takes(row))
 
     apart = {group: rows for group, members in found.apart.items() if (rows := taken(members))}
-    return replace(
-        found,
-        ranked=taken(found.ranked),
-        waiting=sum(row.bug.count for row in apart.get("waiting", ())),
-        apart=apart,
-    )
+    return replace(found, ranked=taken(found.ranked), apart=apart)
 
 
 def lines(bugs: BugList, *, every: bool = False) -> Iterator[str]:

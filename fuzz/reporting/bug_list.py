@@ -18,7 +18,7 @@ from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.ground.signature import headline
 from shakeout.fuzz.triage.rank import Rank, rank
 
-__all__ = ["GROUPS", "BugList", "Group", "ReportedBug", "bug_list", "groups", "reported", "triaged"]
+__all__ = ["GROUPS", "BugList", "Group", "ReportedBug", "bug_list", "groups", "reported", "triaged", "waiting"]
 
 #: Where a bug stands: among those that somebody should act on, among those that triage has not come to, or apart:
 #: ``settled`` by a person's word, ``fixed`` when it ran last, ``known`` from its public report, ``flaky`` in fresh
@@ -118,6 +118,11 @@ def groups(database: Database) -> dict[Group, list[Bug]]:
     return {name: bugs for name, bugs in found.items() if bugs}
 
 
+def waiting(database: Database) -> int:
+    """How many findings triage has not come to."""
+    return sum(bug.count for bug in groups(database).get("waiting", ()))
+
+
 def bug_list(directory: Path, database: Database) -> BugList:
     """The bugs of the campaign in a directory. Those that wait may be hundreds: of them no case is looked at."""
     rows = _Rows(directory, database)
@@ -125,8 +130,7 @@ def bug_list(directory: Path, database: Database) -> BugList:
     for group, bugs in groups(database).items():
         members = [rows.of(bug, group, by_case=group != "waiting") for bug in bugs]
         found[group] = tuple(members if group == "waiting" else sorted(members, key=lambda shown: shown.rank.key))
-    waiting = sum(shown.bug.count for shown in found.get("waiting", ()))
-    return BugList(found.pop("bug", ()), waiting, found)
+    return BugList(found.pop("bug", ()), waiting(database), found)
 
 
 def reported(directory: Path, database: Database, bug: Bug) -> ReportedBug:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from shakeout.corpus.database import Database
 from shakeout.corpus.rows import Totals
-from shakeout.fuzz.reporting.bug_list import Group, groups
+from shakeout.fuzz.reporting.bug_list import Group, groups, waiting
 
 __all__ = ["Counted", "counted"]
 
@@ -58,11 +58,10 @@ def _many(count: int, what: str) -> str:
 
 def counted(database: Database) -> Counted:
     """What a campaign's database counts."""
-    found = groups(database)
     return Counted(
         totals=database.totals(),
         programs=database.meta("programs", {}),
         settings=database.meta("settings", {}),
-        bugs={group: len(bugs) for group, bugs in found.items()},
-        waiting=sum(bug.count for bug in found.get("waiting", ())),
+        bugs={group: len(bugs) for group, bugs in groups(database).items()},
+        waiting=waiting(database),
     )
