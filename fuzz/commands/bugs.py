@@ -17,7 +17,7 @@ from shakeout.fuzz.reporting.plain import bug_lines, bug_row, said
 __all__ = ["Wanted", "described", "lines", "listed", "shown", "top", "top_described", "whole"]
 
 #: What stands above the rows of ``bug_row``.
-_HEAD = f"{'bug':<9} {'state':<9} {'fresh':>4} {'seen':>4}  {'targets':<11}  what  -- why it stands here"
+_HEAD = f"{'bug':<9} {'state':<9} {'fresh':>5} {'seen':>5}  {'targets':<11}  what  -- why it stands here"
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ def bug_row(shown: ReportedBug) -> str:
     # Of what was not looked at there is no reason.
     why = "" if shown.rank.severity is Severity.UNKNOWN else f"  -- {shown.rank.reason}"
     targets = "+".join(shown.targets)
-    return f"{bug.id:<9} {bug.state:<9} {fresh(bug):>4} {shown.findings:>5}  {targets:<11}  {title}{why}"
+    return f"{bug.id:<9} {bug.state:<9} {fresh(bug):>5} {shown.findings:>5}  {targets:<11}  {title}{why}"
 
 
 def fresh(bug: Bug) -> str:

@@ -19,7 +19,7 @@ from shakeout.fuzz.ground.results import LOSSES, Result
 from shakeout.fuzz.ground.signature import what
 from shakeout.fuzz.triage.bug_signature import layout_of, needed
 from shakeout.oracles.vendor import unusual
-from shakeout.oracles.verdict import Verdict
+from shakeout.oracles.verdict import Outcome, Verdict
 
 __all__ = ["Rank", "Severity", "exotic", "rank", "special"]
 
@@ -135,18 +135,33 @@ def rank(
     odd = () if case is None else exotic(case)
     # What died before there was a case is no example that somebody would look at first.
     weight = _HEAVY if case is None else sum(weight for _, weight in odd)
-    verdict = None if result is None else result.failure
-    if result is None or verdict is None:
+    failing = [] if result is None else [one for one in result.verdicts if one.outcome is Outcome.FAIL]
+    if result is None or not failing:
         severity, reason = Severity.UNKNOWN, "no failing verdict is stored"
     else:
-        at = () if case is None else special(case, verdict)
-        severity = _severity(case, result, verdict, at)
-        reason = _reason(severity, result, verdict, at, [name for name, _ in odd])
+        # Wrong strides are told before wrong values, and are the lesser evil.
+        graded = [_Graded.of(case, result, verdict) for verdict in failing]
+        worst = min(graded, key=lambda one: one.severity)
+        severity, reason = worst.severity, _reason(worst, result, [name for name, _ in odd])
     key = (int(severity), weight, int(known), _EVIDENCE.get(state, len(_EVIDENCE)), *_size(case), bug)
     return Rank(severity, key, reason)
 
 
 # --- how bad ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Graded:
+    """A failing verdict, what is special about the values with which it fails, and how bad that is."""
+
+    verdict: Verdict
+    at: tuple[str, ...]
+    severity: Severity
+
+    @classmethod
+    def of(cls, case: Case | None, result: Result, verdict: Verdict) -> _Graded:
+        at = () if case is None else special(case, verdict)
+        return cls(verdict, at, _severity(case, result, verdict, at))
 
 
 def _severity(case: Case | None, result: Result, verdict: Verdict, at: tuple[str, ...]) -> Severity:
@@ -260,8 +275,9 @@ def _size(case: Case | None) -> tuple[int, int, int]:
 # --- in words ---------------------------------------------------------------------------------------------------------
 
 
-def _reason(severity: Severity, result: Result, verdict: Verdict, at: Sequence[str], odd: Sequence[str]) -> str:
-    match severity:
+def _reason(worst: _Graded, result: Result, odd: Sequence[str]) -> str:
+    verdict, at = worst.verdict, worst.at
+    match worst.severity:
         case Severity.SILENT:
             text = f"silent {what(verdict)} at ordinary values and default settings"
         case Severity.KNOBS:

@@ -219,6 +219,14 @@ def test_a_sanitizer_reports_a_memory_error() -> None:
     assert (found.severity, found.reason) == (Severity.CRASH, "memory error (SanitizerReport)")
 
 
+def test_the_worst_of_several_verdicts_counts() -> None:
+    case = case_of(lambda x: x.exp(), X)
+    strides, values = failing(case, "metadata", "wrong strides"), failing(case)
+    both = replace(strides, verdicts=(*strides.verdicts, *values.verdicts))
+    assert rank(case, both) == rank(case, values)
+    assert rank(case, replace(both, verdicts=both.verdicts[::-1])) == rank(case, values)
+
+
 def test_what_a_project_would_close_comes_last() -> None:
     case = case_of(lambda x: x.exp(), X)
     told = replace(failing(case), vendor=Points("kept", objections=("it keeps to the default tolerances",)))
