@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import random
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ import torch
 from shakeout.corpus import regressions
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Setting
+from shakeout.corpus.vocabularies.torch_traits import family
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.triage.rank import Rank, Severity, rank
 from shakeout.oracles.vendor import Points
@@ -242,6 +245,14 @@ def test_what_died_before_there_was_a_case_has_a_place() -> None:
     assert (found.severity, found.reason) == (Severity.CRASH, "crash (SIGSEGV)")
     assert rank(case, failing(case, "crash", "SIGSEGV")).key < found.key < rank(None, None, bug="SH-1").key
     assert rank(case, Result(case.id, "inductor", "compared")).severity is Severity.UNKNOWN
+
+
+def test_everyday_operators_are_operators() -> None:
+    from shakeout.fuzz.triage import rank as module
+
+    listed = json.loads((Path(regressions.__file__).parent / "data/operators/torch.json").read_text())["functions"]
+    families = {family(f"{space}.{name}") for space, names in listed.items() for name in names.split()}
+    assert families >= module._EVERYDAY
 
 
 def test_it_is_told_without_torch() -> None:
