@@ -32,6 +32,8 @@ class Accounts:
         self._database = database
         self._traces = traces
         self._untold = untold
+        #: Jobs in hand of which a case was compared.
+        self._compared: set[int] = set()
 
     def count(self, answer: Answer, result: Result) -> None:
         """Enter one case; inside a transaction.
@@ -45,8 +47,14 @@ class Accounts:
         phases = dict(result.seconds)
         # What transport, text and bookkeeping took in the worker, beside the phases.
         phases["harness"] = max(spent - sum(phases.values()), 0.0)
+        if result.status == "compared" and not result.relation:
+            self._compared.add(job.number)
+            self._one_more("settings", job.target)
         if reply.settled or not reply.partial:
             self._database.land(job.number)
+            if job.number in self._compared:
+                self._compared.remove(job.number)
+                self._one_more("programs", job.target)
         if result.proven:
             self._one_more("proven", job.target)
         if result.relation:

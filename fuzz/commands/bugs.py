@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from shakeout.corpus import codec
 from shakeout.corpus.database import Database
 from shakeout.corpus.rows import Bug, Decision
+from shakeout.fuzz.reporting.bug_list import BugList, ReportedBug, bug_list, reported
+from shakeout.fuzz.reporting.plain import bug_lines, bug_row, said
 
-__all__ = ["Wanted", "described", "line", "listed", "shown", "whole"]
+__all__ = ["Wanted", "described", "lines", "listed", "row", "shown", "top", "top_described", "whole"]
+
+#: What stands above the rows of ``bug_row``.
+_HEAD = f"{'bug':<9} {'state':<9} {'fresh':>5} {'seen':>5}  {'targets':<11}  what  -- why it stands here"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,95 +36,145 @@ class Wanted:
     statuses: Sequence[str] = ()
     text: str = ""
 
-    def takes(self, bug: Bug, decision: Decision | None) -> bool:
+    def takes(self, row: ReportedBug) -> bool:
         """Whether a bug is one of those that are wanted."""
         return (
-            (not self.targets or bug.target in self.targets)
-            and (not self.states or bug.state in self.states)
-            and (not self.statuses or _status(decision) in self.statuses)
-            and self.text.casefold() in f"{bug.title}\n{bug.symptom}".casefold()
+            (not self.targets or not set(self.targets).isdisjoint(row.targets))
+            and (not self.states or row.bug.state in self.states)
+            and (not self.statuses or _status(row.decision) in self.statuses)
+            and self.text.casefold() in f"{row.title}\n{row.bug.title}\n{row.bug.symptom}".casefold()
         )
 
 
-def listed(database: Database, wanted: Wanted) -> list[tuple[Bug, Decision | None]]:
-    """The bugs that are wanted, with what was said of each last, in the order in which they were first seen."""
-    standing = database.standing()
-    rows = [(bug, standing.get(bug.id)) for bug in database.bugs()]
-    return [row for row in rows if wanted.takes(*row)]
+def listed(directory: Path, database: Database, wanted: Wanted) -> BugList:
+    """The bugs that are wanted, the worst first."""
+    found = bug_list(directory, database)
+
+    def taken(rows: Sequence[ReportedBug]) -> tuple[ReportedBug, ...]:
+        return tuple(row for row in rows if wanted.takes(row))
+
+    apart = {group: rows for group, members in found.apart.items() if (rows := taken(members))}
+    return replace(found, ranked=taken(found.ranked), apart=apart)
 
 
-def line(bug: Bug, decision: Decision | None, lives: Mapping[str, int] | None = None) -> str:
-    """One bug in one line; one that came back after it was fixed has the number of its life behind its title."""
-    fresh = f"{bug.k}/{bug.n}" if bug.n else "-"
-    said = "" if decision is None else f" [{_said(decision)}]"
-    life = f" ({lives[bug.id]})" if lives is not None and bug.id in lives else ""
-    return f"{bug.id:<9} {bug.state:<10} {fresh:>4}  seen {bug.count:<4} {bug.title[:160]}{life}{said}"
+def lines(bugs: BugList, *, every: bool = False) -> Iterator[str]:
+    """A line for each bug, the worst first, and one for all that triage has not come to, or for each if wanted."""
+    if bugs.ranked:
+        yield _HEAD
+    yield from map(bug_row, bugs.ranked)
+    if bugs.waiting:
+        what = "finding waits" if bugs.waiting == 1 else "findings wait"
+        yield f"{bugs.waiting:,} {what} for triage; `shakeout triage` works them off"
+    for group, rows in bugs.apart.items():
+        if group != "waiting" or every:
+            yield f"{group}:"
+            yield from map(bug_row, rows)
+
+
+def row(database: Database, bug: Bug) -> str:
+    """One bug in one line."""
+    return bug_row(reported(database.path.parent, database, bug))
+
+
+def top(bugs: Sequence[ReportedBug]) -> Iterator[str]:
+    """Bugs for a person who has time for a few: each whole, with its short script."""
+    from shakeout.fuzz.reporting.short_scripts import short_scripts
+
+    scripts = short_scripts([row.alone for row in bugs if row.alone is not None])
+    for place, row in enumerate(bugs, 1):
+        first, *rest = bug_lines(row)
+        yield f"{place}. {first}"
+        yield from rest
+        if row.alone is not None and (text := scripts.get(row.alone.id)) is not None:
+            yield f"  script    `shakeout report {row.bug.id}` runs it, and says whether it shows the bug"
+            yield ""
+            yield from ("    " + line if line else "" for line in text.splitlines())
+        yield ""
+
+
+def top_described(bugs: Sequence[ReportedBug]) -> list[dict[str, Any]]:
+    """The same for a program."""
+    from shakeout.fuzz.reporting.short_scripts import short_scripts
+
+    scripts = short_scripts([row.alone for row in bugs if row.alone is not None])
+    return [
+        {
+            **described(row),
+            "case": None if row.case is None else codec.to_json(row.case),
+            "result": None if row.result is None else row.result.to_json(),
+            "script": None if row.alone is None else scripts.get(row.alone.id),
+        }
+        for row in bugs
+    ]
 
 
 def shown(directory: Path, database: Database, bug: Bug) -> Iterator[str]:
     """One bug for a person, with all that was said of it."""
     from shakeout.fuzz.bisect.kept import within
-    from shakeout.fuzz.reporting.plain import bug_lines
-    from shakeout.fuzz.reporting.report import reported
 
-    yield from bug_lines(reported(directory, database, bug))
+    row = reported(directory, database, bug)
+    yield from bug_lines(row)
     for decision in database.decisions():
         if decision.bug == bug.id:
-            yield f"  said      {time.strftime('%Y-%m-%d %H:%M', time.localtime(decision.decided))}: {_said(decision)}"
-    yield from _triaged(database, bug)
+            yield f"  said      {time.strftime('%Y-%m-%d %H:%M', time.localtime(decision.decided))}: {said(decision)}"
+    yield from _triaged(database, row)
     if (bisection := within(directory / bug.id).read()) is not None:
-        yield from (f"  {line}" for line in bisection.lines())
+        # The culprit stands above.
+        yield from (f"  {line}" for line in bisection.lines() if not line.startswith("culprit"))
     copies = [id_ for id_, decision in database.standing().items() if decision.other == bug.id]
     if copies:
         yield f"  copies    {', '.join(sorted(copies))}"
 
 
-def _triaged(database: Database, bug: Bug) -> Iterator[str]:
+def _triaged(database: Database, row: ReportedBug) -> Iterator[str]:
     """The signature of the smallest case, bugs that are near it, and what came of running it again."""
-    from shakeout.corpus import codec
-    from shakeout.fuzz.reporting.plain import program_lines
     from shakeout.fuzz.triage.bug_signature import UNCLASSIFIED, Signature
     from shakeout.fuzz.triage.similar import suggestions
 
-    if (minimal := database.minimals().get(bug.id)) is not None:
-        if minimal.case_json:
-            yield from program_lines("smallest", codec.decode(minimal.case_json))
+    bug = row.bug
+    if (minimal := row.minimal) is not None:
         signature = Signature.from_json(minimal.signature).text if minimal.signature else UNCLASSIFIED
         yield f"  signature {signature}" + (f" ({minimal.note})" if minimal.note else "")
-    for row in suggestions(database, bug.id):
-        yield f"  similar   {row.bug}: {row.why}"
-    if (life := database.lives().get(bug.id, 1)) > 1:
-        yield f"  life      {life}: it was fixed, and is back"
+    for other in suggestions(database, bug.id):
+        yield f"  similar   {other.bug}: {other.why}"
+    if row.life > 1:
+        yield f"  life      {row.life}: it was fixed, and is back"
     for replay in database.replays(bug.id):
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(replay.replayed))
         yield f"  replayed  {when}: {replay.verdict}{': ' + replay.note if replay.note else ''}"
 
 
-def described(bug: Bug, decision: Decision | None) -> dict[str, Any]:
+def described(row: ReportedBug) -> dict[str, Any]:
     """One bug for a program."""
-    return {**asdict(bug), "status": _status(decision), "duplicate_of": decision.other if decision else ""}
+    return {
+        **asdict(row.bug),
+        "title": row.title,
+        "group": row.group,
+        "rank": {"severity": row.rank.severity.name.lower(), "reason": row.rank.reason},
+        "targets": list(row.targets),
+        "seen": row.findings,
+        "culprit": row.culprit,
+        "status": _status(row.decision),
+        "duplicate_of": row.decision.other if row.decision else "",
+    }
 
 
 def whole(database: Database, bug: Bug) -> dict[str, Any]:
     """One bug for a program: its findings, its smallest case, the history of what was said and of its replays."""
     from shakeout.fuzz.triage.similar import suggestions
 
-    minimal = database.minimals().get(bug.id)
+    row = reported(database.path.parent, database, bug)
+    minimal = row.minimal
     return {
-        **described(bug, database.standing().get(bug.id)),
-        "life": database.lives().get(bug.id, 1),
+        **described(row),
+        "life": row.life,
         "history": [asdict(decision) for decision in database.decisions() if decision.bug == bug.id],
         "minimal": None if minimal is None else asdict(minimal),
-        "similar": [asdict(row) for row in suggestions(database, bug.id)],
-        "replays": [asdict(row) for row in database.replays(bug.id)],
+        "similar": [asdict(other) for other in suggestions(database, bug.id)],
+        "replays": [asdict(replay) for replay in database.replays(bug.id)],
         "findings": [asdict(finding) for finding in database.findings(bug.id)],
     }
 
 
 def _status(decision: Decision | None) -> str:
     return "open" if decision is None else decision.status
-
-
-def _said(decision: Decision) -> str:
-    status = f"duplicate of {decision.other}" if decision.other else decision.status
-    return f"{status}: {decision.note}" if decision.note else status

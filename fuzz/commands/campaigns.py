@@ -59,16 +59,26 @@ def add_commands(add: Add) -> None:
     run.add_argument("--directory", type=Path, metavar="DIR", help="of the campaign (default: a new one below runs/)")
     run.add_argument("--new", action="store_true", help="begin a new campaign even if the last one was interrupted")
     run.add_argument("--plain", action="store_true", help="lines instead of a live display")
+    _add_exit_zero(run)
 
     resume = add("resume", _resume, "go on with a campaign", "shakeout resume runs/2026-01-31a")
     resume.add_argument("directory", type=Path, nargs="?", help="default: the newest below runs/")
     resume.add_argument("--minutes", type=float, help="fuzz for so long in all")
     resume.add_argument("--plain", action="store_true", help="lines instead of a live display")
+    _add_exit_zero(resume)
     add_allow(resume)
 
     status = add("status", _status, "show where a campaign stands", "shakeout status")
     status.add_argument("directory", type=Path, nargs="?", help="default: the newest below runs/")
     status.add_argument("--json", action="store_true", help="for programs")
+
+
+def _add_exit_zero(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--exit-zero",
+        action="store_true",
+        help="end with status 0 although bugs were found; other failures keep theirs",
+    )
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -81,7 +91,7 @@ def _run(options: argparse.Namespace) -> int:
         last = newest()
         if last is not None and interrupted(last) and configuration.read(last / "campaign.toml") == config:
             directory = last
-    return _campaign(config, directory or next_directory(RUNS), plain=options.plain)
+    return _campaign(config, directory or next_directory(RUNS), options)
 
 
 def _resume(options: argparse.Namespace) -> int:
@@ -95,36 +105,50 @@ def _resume(options: argparse.Namespace) -> int:
         except ValueError:
             raise Mistake(f"--minutes: expected a positive number, found {options.minutes!r}") from None
     _check_targets(config)
-    return _campaign(config, directory, plain=options.plain)
+    return _campaign(config, directory, options)
 
 
 def _status(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from shakeout.corpus.database import NAME, Database
+    from shakeout.fuzz.reporting.counted import counted
     from shakeout.fuzz.reporting.notes import noted
-    from shakeout.fuzz.reporting.plain import summary
 
     directory = existing(options.directory)
     with Database.read(directory / NAME) as database:
-        totals, states, spent = database.totals(), database.states(), float(database.meta("spent", 0.0))
+        found, states, spent = counted(database), database.states(), float(database.meta("spent", 0.0))
         notes = noted(database)
     ended = ending(directory)
     if options.json:
-        rows = {name: asdict(row) for name, row in totals.items()}
-        shown = {"directory": str(directory), "totals": rows, "bugs": states, "seconds": spent, "finished": ended}
-        print_json(shown | {"notes": [asdict(one) for one in notes]})
+        print_json(
+            {
+                "directory": str(directory),
+                "totals": {name: asdict(row) for name, row in found.totals.items()},
+                "programs": found.programs,
+                "settings": found.settings,
+                "bugs": states,
+                "groups": found.bugs,
+                "waiting": found.waiting,
+                "notes": [asdict(one) for one in notes],
+                "seconds": spent,
+                "finished": ended,
+            }
+        )
         return Exit.OK
     from rich.console import Console
 
     from shakeout.fuzz.commands.display import clock, ledger_table
 
     console = Console(highlight=False)
-    console.print(f"{directory}  {clock(spent)} of fuzzing, {'ended: ' + ended if ended else 'not finished'}")
-    console.print(ledger_table(totals, {}))
-    console.print(summary(totals, states))
+    how = f"ended: {ended}" if ended else "not finished"
+    console.print(f"{directory}  {clock(spent)} of fuzzing, {how}", soft_wrap=True)
+    console.print(ledger_table(found.totals, programs=found.programs or None))
+    console.print(found.summary, soft_wrap=True)
     for one in notes:
         console.print(f"note: {one.line}", soft_wrap=True)
+    if advice := _advice(found):
+        console.print(advice, soft_wrap=True)
     return Exit.OK
 
 
@@ -206,21 +230,21 @@ def _check_targets(config: Any) -> None:
             raise Mistake(f"--knob: {name} takes {wanted}; found {value!r}")
 
 
-def _campaign(config: Any, directory: Path, *, plain: bool) -> int:
+def _campaign(config: Any, directory: Path, options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from shakeout.corpus.database import NAME, Database
     from shakeout.fuzz.campaign.campaign import Campaign, DirectoryUnusable, SelfTestFailed
     from shakeout.fuzz.commands.display import Display
+    from shakeout.fuzz.reporting.counted import counted
     from shakeout.fuzz.reporting.markdown import write_report
     from shakeout.fuzz.reporting.notes import noted
-    from shakeout.fuzz.reporting.plain import summary
     from shakeout.fuzz.workers.nursery import ZygoteBroken
 
     console = Console(highlight=False)
     try:
         with (
-            Display(console, live=console.is_terminal and not plain) as display,
+            Display(console, live=console.is_terminal and not options.plain) as display,
             Campaign(config, directory, [display]) as campaign,
         ):
             outcome = campaign.run()
@@ -231,13 +255,25 @@ def _campaign(config: Any, directory: Path, *, plain: bool) -> int:
     except DirectoryUnusable as error:
         raise Mistake(str(error), Exit.DIRECTORY) from None
     report = write_report(directory)
-    console.print(f"\nsummary  {summary(outcome.totals, outcome.bugs)}", soft_wrap=True)
     with Database.read(directory / NAME) as database:
-        for one in noted(database):
-            console.print(f"note     {one.line}", soft_wrap=True)
+        found, notes = counted(database), noted(database)
+    console.print(f"\nsummary  {found.summary}", soft_wrap=True)
+    for one in notes:
+        console.print(f"note     {one.line}", soft_wrap=True)
     status, why = _judged(outcome)
+    if status == Exit.FOUND and options.exit_zero:
+        status = Exit.OK
     console.print(f"report   {report}   exit {int(status)} ({why})", soft_wrap=True)
+    if advice := _advice(found):
+        console.print(f"next     {advice}", soft_wrap=True)
     return status
+
+
+def _advice(found: Any) -> str:
+    """What to do next about what was found; nothing where nothing was."""
+    told = ["see `shakeout bugs --top 10`"] if found.bugs.get("bug") else []
+    told += [f"`shakeout triage` works off the {found.waiting:,} findings that wait"] if found.waiting else []
+    return "; ".join(told)
 
 
 def _judged(outcome: Any) -> tuple[Exit, str]:

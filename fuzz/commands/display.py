@@ -20,15 +20,34 @@ __all__ = ["Display", "ledger_table"]
 PLAIN_EVERY = 10.0
 
 
-def ledger_table(totals: Mapping[str, Totals], new: Mapping[str, int]) -> Table:
-    """One row for each target: how many cases came how far."""
+def ledger_table(
+    totals: Mapping[str, Totals], new: Mapping[str, int] | None = None, programs: Mapping[str, int] | None = None
+) -> Table:
+    """One row for each target: how many cases came how far.
+
+    Args:
+        totals: by target.
+        new: findings of a kind that was not seen before, by target; None for no column.
+        programs: of which a case was compared, by target; None for no column.
+    """
     table = Table(box=None, pad_edge=True, header_style="bold")
     table.add_column("target")
-    for name in ("run", "compared", "exact", "unsupported", "infra", "new"):
+    further = {"programs": programs, "new": new}
+    names = ("programs", "cases", "compared", "exact", "unsupported", "infra", "new")
+    shown = [name for name in names if further.get(name, ()) is not None]
+    for name in shown:
         table.add_column(name, justify="right")
     for target, row in totals.items():
-        counts = (row.generated, row.compared, row.exact, row.unsupported, row.infra)
-        table.add_row(target, *(f"{count:,}" for count in counts), str(new.get(target, 0)))
+        counts = {
+            "programs": (programs or {}).get(target, 0),
+            "cases": row.generated,
+            "compared": row.compared,
+            "exact": row.exact,
+            "unsupported": row.unsupported,
+            "infra": row.infra,
+            "new": (new or {}).get(target, 0),
+        }
+        table.add_row(target, *(f"{counts[name]:,}" for name in shown))
     return table
 
 

@@ -19,7 +19,7 @@ def add_commands(add: Add) -> None:
     bugs = add(
         "bugs",
         _bugs,
-        "list the bugs of a campaign, show one, or say what became of one",
+        "list the bugs of a campaign, the worst first, show one, or say what became of one",
         "shakeout bugs set SH-7f3a duplicate-of SH-02de",
     )
     bugs.add_argument(
@@ -27,6 +27,9 @@ def add_commands(add: Add) -> None:
         nargs="*",
         metavar="[show ID | set ID STATUS]",
         help=f"nothing to list; STATUS is one of {', '.join(STATUSES[:-1])}, duplicate-of OTHER",
+    )
+    bugs.add_argument(
+        "--top", type=_positive, metavar="N", help="the N worst, each whole: program, inputs, values, culprit, script"
     )
     bugs.add_argument("--note", default="", help="with set: why, or where it was reported")
     bugs.add_argument("--target", action="append", metavar="NAME", help="list only this target's; may be repeated")
@@ -111,21 +114,13 @@ def _bugs(options: argparse.Namespace) -> int:
     from shakeout.fuzz.commands import bugs
 
     filters = options.target or options.state or options.status or options.text
-    if (options.note and options.what[:1] != ["set"]) or (filters and options.what):
-        raise Mistake("bugs: --note goes with 'set ID STATUS'; --target, --state, --status and --text with the list")
+    if (options.note and options.what[:1] != ["set"]) or ((filters or options.top is not None) and options.what):
+        raise Mistake(
+            "bugs: --note goes with 'set ID STATUS'; --top, --target, --state, --status and --text with the list"
+        )
     match options.what:
         case []:
-            wanted = bugs.Wanted(options.target or (), options.state or (), options.status or (), options.text)
-            directory = existing(options.directory)
-            with Database.read(directory / NAME) as database:
-                found, lives = bugs.listed(database, wanted), database.lives()
-                if options.json:
-                    print_json([bugs.described(bug, decision) for bug, decision in found])
-                    return Exit.OK
-            if not found:
-                print(f"no {'bugs' if wanted == bugs.Wanted() else 'such bugs'} in {directory}")
-            for bug, decision in found:
-                print(bugs.line(bug, decision, lives))
+            _list(options)
         case ["show", id_]:
             directory = existing(options.directory)
             with Database.read(directory / NAME) as database:
@@ -141,17 +136,40 @@ def _bugs(options: argparse.Namespace) -> int:
     return Exit.OK
 
 
+def _list(options: argparse.Namespace) -> None:
+    from shakeout.corpus.database import NAME, Database
+    from shakeout.fuzz.commands import bugs
+
+    wanted = bugs.Wanted(options.target or (), options.state or (), options.status or (), options.text)
+    directory = existing(options.directory)
+    with Database.read(directory / NAME) as database:
+        found = bugs.listed(directory, database, wanted)
+    if options.top is not None:
+        first = found.ranked[: options.top]
+        if options.json:
+            print_json(bugs.top_described(first))
+            return
+        if not first:
+            print(f"no {'bugs' if wanted == bugs.Wanted() else 'such bugs'} in {directory} that triage has come to")
+        print("\n".join(bugs.top(first)), end="")
+    elif options.json:
+        print_json([bugs.described(row) for row in found.every])
+    elif not found.every:
+        print(f"no {'bugs' if wanted == bugs.Wanted() else 'such bugs'} in {directory}")
+    else:
+        print("\n".join(bugs.lines(found, every="new" in (options.state or ()))))
+
+
 def _decide(options: argparse.Namespace, id_: str, status: str, other: str) -> int:
     from shakeout.corpus.database import NAME, Database
     from shakeout.fuzz.commands import bugs
 
     with Database.open(existing(options.directory) / NAME) as database:
-        decision = database.decide(id_, status, other=other, note=options.note)
-        bug = database.bug(decision.bug)
+        bug = database.bug(database.decide(id_, status, other=other, note=options.note).bug)
         if options.json:
             print_json(bugs.whole(database, bug))
         else:
-            print(bugs.line(bug, decision))
+            print(bugs.row(database, bug))
     return Exit.OK
 
 

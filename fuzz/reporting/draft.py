@@ -11,6 +11,7 @@ from shakeout.corpus.case import Case
 from shakeout.fuzz.bisect.facts import Bisection
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.reporting.exported import Exported
+from shakeout.fuzz.reporting.fence import fenced as _fenced
 from shakeout.fuzz.reporting.formats import FORMATS, Format
 from shakeout.fuzz.reporting.plain import ordinary, vendor_lines
 from shakeout.oracles.verdict import Verdict
@@ -81,17 +82,6 @@ def _newest(bisection: Bisection | None) -> str:
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------
-
-
-def _fenced(text: str, language: str = "") -> Iterator[str]:
-    """A block of code; its fence is longer than any within, so that nothing in it ends the block."""
-    fence = "```"
-    while fence in text:
-        fence += "`"
-    yield fence + language
-    yield from text.rstrip().splitlines()
-    yield fence
-    yield ""
 
 
 def _description(draft: Draft) -> Iterator[str]:

@@ -10,12 +10,11 @@ from shakeout.corpus import blobs
 from shakeout.corpus.case import Case
 from shakeout.corpus.database import NAME, Database, UnknownBug
 from shakeout.corpus.files import write_whole
-from shakeout.corpus.vocabularies.operator import identify
 from shakeout.fuzz.bisect.stored import MINIMISED, Job
 from shakeout.fuzz.ground.environment import describe
 from shakeout.fuzz.ground.finding_folder import read_result
 from shakeout.fuzz.ground.results import Result
-from shakeout.fuzz.ground.signature import title
+from shakeout.fuzz.ground.signature import headline
 from shakeout.fuzz.reporting.draft import Draft, written
 from shakeout.fuzz.reporting.exported import Exported, collected, export, observed
 from shakeout.fuzz.reporting.formats import Format, form_of
@@ -67,7 +66,7 @@ def drafted(job: Job, *, form: Format | None = None, anyway: bool = False) -> Dr
         return Drafted(objections, script, None)
     owner = facts_of(case.setting.target).owner
     draft = Draft(
-        title=_title(job, result),
+        title=headline(case, result or Result(case.id, case.setting.target, "infra")),
         case=case,
         minimised=job.file.name == MINIMISED,
         script=script,
@@ -110,15 +109,6 @@ def _objections(job: Job, result: Result | None, shows: bool) -> Iterator[str]:
         if decision is not None and decision.status in _DECIDED:
             said = " ".join(filter(None, (decision.status, decision.other)))
             yield f"somebody said that it is {said}" + (f": {decision.note}" if decision.note else "")
-
-
-def _title(job: Job, result: Result | None) -> str:
-    failing = None if result is None else result.failure
-    name = job.case.setting.target
-    operators = ", ".join(dict.fromkeys(identify(one).name for one in job.case.program.operators()))
-    if result is None or failing is None:
-        return f"{name} fails on {operators}"
-    return f"{title(name, failing.symptom, failing.message, result.stage)} ({operators})"
 
 
 def _packages(name: str) -> dict[str, str]:

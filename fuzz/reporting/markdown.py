@@ -7,42 +7,66 @@ from pathlib import Path
 from typing import Any
 
 from shakeout.corpus.files import write_whole
-from shakeout.fuzz.reporting.plain import bug_lines, summary
+from shakeout.fuzz.reporting.bug_list import BugList
+from shakeout.fuzz.reporting.fence import fenced
+from shakeout.fuzz.reporting.plain import bug_lines, fresh, said
 from shakeout.fuzz.reporting.report import CampaignReport, TargetTime, gathered
+from shakeout.fuzz.reporting.short_scripts import short_scripts
 
 __all__ = ["REPORT", "markdown", "write_report"]
 
 #: File name in a campaign's directory.
 REPORT = "report.md"
 
+#: Bugs that are shown whole, with their scripts; what comes behind them has a line each.
+TOP = 10
+
 
 def write_report(directory: Path) -> Path:
     """Write ``report.md`` of a campaign anew."""
     path = directory / REPORT
-    write_whole(path, markdown(gathered(directory)))
+    report = gathered(directory)
+    cases = [shown.alone for shown in report.bugs.ranked[:TOP] if shown.alone is not None]
+    write_whole(path, markdown(report, short_scripts(cases)))
     return path
 
 
-def markdown(report: CampaignReport) -> str:
-    """A campaign's report as the text of a Markdown file."""
-    return "\n".join(_lines(report)) + "\n"
+def markdown(report: CampaignReport, scripts: Mapping[str, str]) -> str:
+    """A campaign's report as the text of a Markdown file.
+
+    Args:
+        report: what there is to tell.
+        scripts: short scripts of the first bugs, by the ids of their cases.
+    """
+    return "\n".join(_lines(report, scripts)) + "\n"
 
 
-def _lines(report: CampaignReport) -> Iterator[str]:
+def _lines(report: CampaignReport, scripts: Mapping[str, str]) -> Iterator[str]:
     yield f"# Campaign {report.name}"
     yield ""
-    yield summary(report.totals, report.states) + f"; {report.seconds:.0f} s of fuzzing."
+    yield f"{report.counted.summary}; {report.seconds:.0f} s of fuzzing."
     yield ""
+    yield from _bugs(report.bugs, scripts)
     yield "## Ledger"
     yield ""
     yield "How far the cases came, by target: grown, accepted by the reference, run by the target, compared,"
-    yield "compared on something that could have differed, equal bit for bit."
+    yield "compared on something that could have differed, equal bit for bit. Before that programs, and the settings"
+    yield "under which they were compared; a metamorphic relation makes further cases of them."
     yield ""
     names = ("generated", "valid", "executed", "compared", "nontrivial", "exact")
     others = ("unknown", "unsupported", "undefined", "invalid", "failed", "infra", "findings")
+    counted = report.counted
     yield from _table(
-        ["target", *names, *others],
-        [[target, *(getattr(row, name) for name in (*names, *others))] for target, row in report.totals.items()],
+        ["target", "programs", "settings", *names, *others],
+        [
+            [
+                target,
+                counted.programs.get(target, "-"),
+                counted.settings.get(target, "-"),
+                *(getattr(row, name) for name in (*names, *others)),
+            ]
+            for target, row in counted.totals.items()
+        ],
     )
     yield ""
     if report.proven:
@@ -56,17 +80,6 @@ def _lines(report: CampaignReport) -> Iterator[str]:
         yield ""
     yield from _times(report.times)
     yield from _disk(report.disk)
-    yield "## Bugs"
-    yield ""
-    if not report.bugs:
-        yield "None."
-    for shown in report.bugs:
-        yield f"### {shown.bug.id} {shown.bug.title}"
-        yield ""
-        yield "```"
-        yield from bug_lines(shown)
-        yield "```"
-        yield ""
     if known := report.known:
         yield "## Known bugs"
         yield ""
@@ -93,6 +106,56 @@ def _lines(report: CampaignReport) -> Iterator[str]:
     yield from (f"- {name} {version}" for name, version in report.packages.items())
     yield ""
     yield "The newest releases: NOT checked."
+
+
+def _bugs(bugs: BugList, scripts: Mapping[str, str]) -> Iterator[str]:
+    """The worst whole, the next ones in a line each, and how many there are of what nobody has to look at."""
+    yield "## Bugs"
+    yield ""
+    if not bugs.ranked:
+        yield "None." if not bugs.waiting else "None that triage has come to."
+        yield ""
+    for place, shown in enumerate(bugs.ranked[:TOP], 1):
+        yield f"### {place}. {shown.bug.id} {shown.title}"
+        yield ""
+        yield from fenced("\n".join(bug_lines(shown)))
+        if shown.alone is not None and (script := scripts.get(shown.alone.id)) is not None:
+            yield f"A short script; `shakeout report {shown.bug.id}` runs it, and says whether it shows the bug."
+            yield ""
+            yield from fenced(script, "python")
+    if further := bugs.ranked[TOP:]:
+        yield "### Further bugs"
+        yield ""
+        yield from _table(
+            ["bug", "state", "fresh", "findings", "title", "why here"],
+            [
+                [shown.bug.id, shown.bug.state, fresh(shown.bug), shown.findings, shown.title, shown.rank.reason]
+                for shown in further
+            ],
+        )
+        yield ""
+    if bugs.waiting:
+        yield f"{bugs.waiting:,} findings wait for triage; `shakeout triage` works them off."
+        yield ""
+    apart = {group: rows for group, rows in bugs.apart.items() if group != "waiting"}
+    if apart:
+        yield "### Apart"
+        yield ""
+        yield from _table(
+            ["", "bug", "findings", "title", "said"],
+            [
+                [
+                    group,
+                    shown.bug.id,
+                    shown.findings,
+                    shown.title,
+                    "" if shown.decision is None else said(shown.decision),
+                ]
+                for group, rows in apart.items()
+                for shown in rows
+            ],
+        )
+        yield ""
 
 
 def _times(times: Sequence[TargetTime]) -> Iterator[str]:

@@ -1,47 +1,65 @@
-"""A campaign as plain text: one line on how it went, and a bug as a person reads it."""
+"""A bug as a person reads it, in plain text."""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from shakeout.corpus import script
-from shakeout.corpus.case import Case, contiguous
-from shakeout.corpus.rows import Bug, Totals
+from shakeout.corpus.case import Case, Storage, View, contiguous
+from shakeout.corpus.rows import Bug, Decision
 from shakeout.fuzz.ground.results import Result
-from shakeout.fuzz.reporting.report import ReportedBug
+from shakeout.fuzz.reporting.bug_list import ReportedBug
+from shakeout.fuzz.triage.rank import Severity
 from shakeout.oracles.vendor import Points, unusual
 from shakeout.oracles.verdict import Verdict
 
-__all__ = ["bug_lines", "finding_lines", "ordinary", "program_lines", "summary", "vendor_lines"]
+__all__ = ["bug_lines", "bug_row", "finding_lines", "fresh", "ordinary", "program_lines", "said", "vendor_lines"]
+
+#: Values of one input that are written out beside its type.
+_WRITTEN = 8
 
 
-def summary(totals: Mapping[str, Totals], states: Mapping[str, int]) -> str:
-    """One line on how a campaign went."""
-    whole = sum(totals.values(), Totals())
-    new = states.get("confirmed", 0) + states.get("history", 0)
-    parts = [
-        f"{whole.compared:,} compared",
-        f"{whole.exact:,} bit-exact",
-        f"{new} new bug{'' if new == 1 else 's'}",
-        f"{states.get('flaky', 0)} flaky",
-        f"{states.get('internal', 0)} internal",
-    ]
-    if states.get("new"):
-        parts.append(f"{states['new']} not yet confirmed")
-    return ", ".join(parts)
+def bug_row(shown: ReportedBug) -> str:
+    """One bug in one line: id, state, evidence, findings, targets, title and why it stands where it stands.
+
+    One that came back after it was fixed has the number of its life behind its title.
+    """
+    bug = shown.bug
+    life = f" ({shown.life})" if shown.life > 1 else ""
+    told = f" [{said(shown.decision)}]" if shown.decision is not None else ""
+    title = shown.title.removeprefix(f"{bug.target}: ") + life + told
+    # Of what was not looked at there is no reason.
+    why = "" if shown.rank.severity is Severity.UNKNOWN else f"  -- {shown.rank.reason}"
+    targets = "+".join(shown.targets)
+    return f"{bug.id:<9} {bug.state:<9} {fresh(bug):>5} {shown.findings:>5}  {targets:<11}  {title}{why}"
+
+
+def fresh(bug: Bug) -> str:
+    """In how many of how many fresh processes it failed; ``-`` if it was not tried."""
+    return f"{bug.k}/{bug.n}" if bug.n else "-"
+
+
+def said(decision: Decision) -> str:
+    """What a person said of a bug."""
+    status = f"duplicate of {decision.other}" if decision.other else decision.status
+    return f"{status}: {decision.note}" if decision.note else status
 
 
 def bug_lines(shown: ReportedBug) -> Iterator[str]:
-    """One bug for a person: program, what was expected and found, the setting, what to do next."""
+    """One bug for a person: why it stands where it stands, program, what was expected and found, what to do next."""
     bug = shown.bug
-    yield f"{bug.id}  {bug.title}"
+    yield f"{bug.id}  {shown.title}"
     if shown.result is not None:
-        yield from finding_lines(bug, shown.case, shown.result)
-    fresh = f"{bug.k} of {bug.n} fresh processes" if bug.n else "not tried in a fresh process yet"
-    yield f"  state     {bug.state}: {fresh}; seen {bug.count} time{'' if bug.count == 1 else 's'}" + (
-        f"; {bug.note}" if bug.note and bug.note != fresh else ""
-    )
+        yield f"  rank      {shown.rank.reason}"
+        yield from finding_lines(shown.case, shown.result, "smallest" if shown.smallest else "program")
+    if shown.culprit:
+        yield f"  culprit   {shown.culprit}"
+    tried = f"{bug.k} of {bug.n} fresh processes" if bug.n else "not tried in a fresh process yet"
+    seen = f"{shown.findings} time{'' if shown.findings == 1 else 's'}"
+    seen += f" on {', '.join(shown.targets)}" if len(shown.targets) > 1 else ""
+    yield f"  state     {bug.state}: {tried}; seen {seen}" + (f"; {bug.note}" if bug.note and bug.note != tried else "")
     yield f"  first     case {bug.first_index}, {time.strftime('%Y-%m-%d %H:%M', time.localtime(bug.first_seen))}"
     if bug.known:
         yield f"  known     {bug.known}"
@@ -53,8 +71,8 @@ def bug_lines(shown: ReportedBug) -> Iterator[str]:
     )
 
 
-def finding_lines(bug: Bug, case: Case | None, result: Result) -> Iterator[str]:
-    """What one finding of a bug shows; ``case`` is None if it died before there was one."""
+def finding_lines(case: Case | None, result: Result, heading: str = "program") -> Iterator[str]:
+    """What one finding shows; ``case`` is None if it died before there was one."""
     if case is None:
         # What is known is the last call that was tried, and what the process said.
         for verdict in result.verdicts:
@@ -62,15 +80,10 @@ def finding_lines(bug: Bug, case: Case | None, result: Result) -> Iterator[str]:
             yield f"  growing   last call: {evidence.get('call', 'unknown')}"
             yield from ("            " + line for line in str(evidence.get("output", "")).splitlines()[:8])
         return
-    yield from program_lines("program", case)
-    for name, given, view in zip(
-        script.value_names(case.program), case.program.inputs, case.calls[0].views, strict=False
-    ):
-        layout = "" if view.strides == contiguous(view.shape) and view.offset == 0 else f", strides {view.strides}"
-        layout += f", offset {view.offset}" if view.offset else ""
-        yield f"  {name:<9} {given.type}{layout}"
+    yield from program_lines(heading, case)
+    yield from _input_lines(case)
     if result.failure is not None:
-        yield from _evidence(bug, result.failure)
+        yield from _evidence(case.setting.target, result.failure)
     if (where := result.divergence) and where.call < len(case.program.calls):
         names = script.value_names(case.program)
         first = names[case.program.firsts()[where.call] :][: len(case.program.calls[where.call].results)]
@@ -84,6 +97,27 @@ def finding_lines(bug: Bug, case: Case | None, result: Result) -> Iterator[str]:
     yield f"  setting   {case.setting.mode}, {knobs:<34} ordinary: {ordinary(case)}"
 
 
+def _input_lines(case: Case) -> Iterator[str]:
+    """The inputs of the first call: type, layout, and the values where they are few and known."""
+    inputs = case.calls[0]
+    for name, given, view in zip(script.value_names(case.program), case.program.inputs, inputs.views, strict=False):
+        plain = view.strides == contiguous(view.shape)
+        layout = "" if plain else f", strides {view.strides}"
+        layout += f", offset {view.offset}" if view.offset else ""
+        values = _values(view, inputs.storages[view.storage]) if plain else ""
+        yield f"  {name:<9} {given.type}{layout}{values}"
+    if len(case.calls) > 1:
+        yield f"  calls     {len(case.calls)}, each with inputs of its own; these are the first one's"
+
+
+def _values(view: View, storage: Storage) -> str:
+    """The values of a row-major input, one after the other, as far as they are written down."""
+    items = storage.values.items[view.offset : view.offset + math.prod(view.shape)]
+    if not items or len(items) > _WRITTEN or view.dtype != storage.dtype:
+        return ""
+    return f" = {', '.join(map(str, items))}"
+
+
 def program_lines(heading: str, case: Case) -> Iterator[str]:
     """The function behind a case, below a heading."""
     lines = script.definition(case.program).splitlines()
@@ -91,19 +125,19 @@ def program_lines(heading: str, case: Case) -> Iterator[str]:
     yield from ("            " + line for line in lines[1:])
 
 
-def _evidence(bug: Bug, failing: Verdict) -> Iterator[str]:
+def _evidence(target: str, failing: Verdict) -> Iterator[str]:
     evidence = failing.evidence
     if "expected" in evidence:
         where = failing.place + (str(evidence["index"]) if evidence.get("index") is not None else "")
         double = evidence.get("double")
         agrees = f"   (double precision: {double})" if double is not None else ""
         yield f"  expected  {where} = {evidence['expected']}{agrees}"
-        yield f"  {bug.target:<9} {where} = {evidence['found']}"
+        yield f"  {target:<9} {where} = {evidence['found']}"
         if "wrong" in evidence:
             yield f"  wrong     {evidence['wrong']} of {evidence['total']} elements, {evidence['where']}"
     else:
         lines = failing.message.splitlines() or [failing.symptom]
-        yield f"  {bug.oracle:<9} {lines[0][:300]}"
+        yield f"  {failing.oracle:<9} {lines[0][:300]}"
 
 
 def ordinary(case: Case) -> str:

@@ -7,38 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from shakeout.corpus import codec
-from shakeout.corpus.case import Case
 from shakeout.corpus.database import NAME, Database
-from shakeout.corpus.rows import Bug, Known, LedgerRow, Totals
+from shakeout.corpus.rows import Known, LedgerRow, Totals
 from shakeout.fuzz.ground.environment import describe
-from shakeout.fuzz.ground.finding_folder import SCRIPT
-from shakeout.fuzz.ground.results import Result
+from shakeout.fuzz.reporting.bug_list import BugList, bug_list
+from shakeout.fuzz.reporting.counted import Counted, counted
 from shakeout.fuzz.reporting.notes import CountedNote, noted
 
-__all__ = ["CampaignReport", "Hindrance", "Reason", "ReportedBug", "TargetTime", "gathered", "reported"]
+__all__ = ["CampaignReport", "Hindrance", "Reason", "TargetTime", "gathered"]
 
 #: What kept cases from being compared, other than their failing.
 Hindrance: TypeAlias = Literal["avoided", "unsupported", "infra"]
 
 _HINDRANCES: tuple[Hindrance, ...] = ("avoided", "unsupported", "infra")
-
-
-@dataclass(frozen=True, slots=True)
-class ReportedBug:
-    """A bug with the finding that shows it best: that which failed in most fresh processes, and of these the shortest.
-
-    Attributes:
-        bug: its row.
-        result: of the worker that ran the finding; None if the database has no finding of it.
-        case: what failed; None if there is no finding, or the worker died before there was a case.
-        script: the path where the finding's script lies; None if there is none.
-    """
-
-    bug: Bug
-    result: Result | None
-    case: Case | None
-    script: Path | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +63,13 @@ class CampaignReport:
 
     Attributes:
         name: of its directory.
-        totals: how far the cases came, by target.
-        states: number of bugs by state, internal and known ones as well.
+        counted: how far the cases came, of how many programs, and how many bugs there are.
         seconds: of fuzzing.
         proven: cases whose every result is exact in any order of summation, by target.
         related: cases that a metamorphic relation changed and that ran again, by relation.
         times: where workers' time went, by target.
         disk: bytes by what they are for (``kept``, ``compilers``, ``headers``); empty if nobody measured.
-        bugs: what was found, that which fresh processes bear out first; internal and known ones are left out.
+        bugs: what was found, the worst first, and apart from them what waits, is settled, or is nobody's business.
         known: what became of the shipped known bugs.
         notes: what oracles remarked that is no finding, most frequent first.
         reasons: why cases were not compared, by what kept them, most frequent first; only of what kept any.
@@ -99,14 +79,13 @@ class CampaignReport:
     """
 
     name: str
-    totals: Mapping[str, Totals]
-    states: Mapping[str, int]
+    counted: Counted
     seconds: float
     proven: Mapping[str, int]
     related: Mapping[str, int]
     times: tuple[TargetTime, ...]
     disk: Mapping[str, int]
-    bugs: tuple[ReportedBug, ...]
+    bugs: BugList
     known: tuple[Known, ...]
     notes: tuple[CountedNote, ...]
     reasons: Mapping[Hindrance, tuple[Reason, ...]]
@@ -124,8 +103,6 @@ def gathered(directory: Path) -> CampaignReport:
     """What there is to report of the campaign in a directory."""
     with Database.read(directory / NAME) as database:
         totals = database.totals()
-        bugs = [bug for bug in database.bugs() if bug.state not in ("internal", "known")]
-        bugs.sort(key=lambda bug: (bug.state not in ("confirmed", "history"), bug.first_seen))
         reasons = {why: tuple(Reason(*row) for row in database.reasons(why)) for why in _HINDRANCES}
         operators: dict[str, tuple[LedgerRow, ...]] = {}
         for row in database.ledger():
@@ -133,8 +110,7 @@ def gathered(directory: Path) -> CampaignReport:
         facts = describe()
         return CampaignReport(
             name=directory.name,
-            totals=totals,
-            states=database.states(),
+            counted=counted(database),
             seconds=float(database.meta("spent", 0.0)),
             proven=database.meta("proven", {}),
             related=database.meta("related", {}),
@@ -143,7 +119,7 @@ def gathered(directory: Path) -> CampaignReport:
                 for target, phases in database.phases().items()
             ),
             disk=database.meta("disk", {}),
-            bugs=tuple(reported(directory, database, bug) for bug in bugs),
+            bugs=bug_list(directory, database),
             known=tuple(database.known()),
             notes=noted(database),
             reasons={why: rows for why, rows in reasons.items() if rows},
@@ -151,24 +127,3 @@ def gathered(directory: Path) -> CampaignReport:
             environment={name: value for name, value in facts.items() if name != "packages"},
             packages=facts["packages"],
         )
-
-
-def reported(directory: Path, database: Database, bug: Bug) -> ReportedBug:
-    """A bug of the campaign in a directory, with the finding that shows it best."""
-    findings = database.findings(bug.id)
-    best = max(findings, key=lambda finding: (finding.k, -len(finding.case_json)), default=None)
-    script = directory / bug.id / SCRIPT
-    return ReportedBug(
-        bug=bug,
-        result=None if best is None else Result.from_json(best.result),
-        case=None if best is None else _case(best.case_json),
-        script=script if script.exists() else None,
-    )
-
-
-def _case(text: str) -> Case | None:
-    """A finding's case; what died before there was one has no text of one."""
-    try:
-        return codec.decode(text)
-    except codec.MalformedCase:
-        return None

@@ -8,9 +8,11 @@ from shakeout.corpus.database import NAME, Database
 from shakeout.corpus.rows import Known, Totals
 from shakeout.fuzz.campaign import selftest
 from shakeout.fuzz.ground.results import Result
+from shakeout.fuzz.reporting.bug_list import BugList
 from shakeout.fuzz.reporting.markdown import markdown, write_report
 from shakeout.fuzz.reporting.notes import CountedNote
 from shakeout.fuzz.reporting.report import CampaignReport, Reason, TargetTime, gathered
+from shakeout.fuzz.reporting.short_scripts import short_scripts
 from shakeout.oracles.verdict import Note, Outcome, Verdict
 
 #: What a worker said before it died while it grew a case.
@@ -27,7 +29,7 @@ def directory(tmp_path: Path) -> Path:
     """A campaign with something of everything that a report tells."""
     directory = tmp_path / "some campaign"
     directory.mkdir()
-    case = selftest.case("wrong value")
+    case = selftest.case("wrong value").on("planted")
     with Database.create(directory / NAME) as database, database.transaction():
         compared = Totals(generated=1, valid=1, executed=1, compared=1, nontrivial=1)
         phases = {"run": 1.5, "waiting": 2.0}
@@ -40,6 +42,7 @@ def directory(tmp_path: Path) -> Path:
             database.add("planted", Totals(), status="note", reason="a habit; one may change it")
         database.add("planted", Totals(), status="note", reason="another one")
         database.set_meta(spent=61.4, proven={"planted": 1}, related={"scaled": 2, "permuted": 1})
+        database.set_meta(programs={"planted": 1}, settings={"planted": 2})
         database.set_meta(disk={"kept": 1_500_000, "compilers": 2_000_000, "headers": 3_000_000})
         database.set_known(Known("k", "an old bug", "https://example.org/1", "fixed", "", "", "planted"))
 
@@ -49,8 +52,14 @@ def directory(tmp_path: Path) -> Path:
             bug, finding = database.add_finding(**shown, **stored, symptom="wrong value", job=7)  # type: ignore[arg-type]
             return bug.id, finding
 
-        add("dying", "", "", failing("", "crash", **DYING), "new")
+        add("dying", "", "", failing("", "crash", **DYING), "history")
         add("own", case.id, case.text, failing(case.id, "value"), "internal")
+        for _ in range(2):
+            add("unseen", case.id, case.text, failing(case.id, "value"), "new")
+        many = [
+            add(f"many {number}", case.id, case.text, failing(case.id, "metadata"), "confirmed") for number in range(9)
+        ]
+        assert len(many) == 9
         add("sure", "a larger one", case.text + " ", failing(case.id, "value", expected=3.0, found=5.0), "new")
         sure, best = add("sure", case.id, case.text, failing(case.id, "value", expected=1.0, found=2.0), "new")
         assert best is not None
@@ -64,8 +73,9 @@ def test_the_report_has_what_the_database_has(directory: Path) -> None:
     report = gathered(directory)
     with Database.read(directory / NAME) as database:
         bugs = {bug.signature: bug for bug in database.bugs()}
-        assert report.totals == database.totals()
-        assert report.states == database.states() == {"new": 1, "internal": 1, "confirmed": 1}
+        assert report.counted.totals == database.totals()
+        assert report.counted.bugs == {"bug": 11, "waiting": 1, "internal": 1}
+        assert (report.counted.programs, report.counted.settings) == ({"planted": 1}, {"planted": 2})
         assert report.known == tuple(database.known())
         assert sorted(row.operator for row in database.ledger()) == ["torch.mul", "torch.sin", "torch.sin"]
     assert report.name == "some campaign"
@@ -86,13 +96,17 @@ def test_the_report_has_what_the_database_has(directory: Path) -> None:
         CountedNote("planted", Note("a habit", "one may change it"), 2, 2),
         CountedNote("planted", Note("another one"), 1, 2),
     )
-    # What fresh processes bear out comes first, and what is Shakeout's own is nobody's bug.
-    assert [shown.bug for shown in report.bugs] == [bugs["sure"], bugs["dying"]]
+    # Wrong values come first, then what died; what nobody looked at yet is counted, and what is Shakeout's own is
+    # nobody's bug.
+    assert [shown.bug for shown in report.bugs.ranked[:2]] == [bugs["sure"], bugs["dying"]]
+    assert {shown.bug.symptom for shown in report.bugs.ranked[2:]} == {"wrong value"}
+    assert report.bugs.waiting == report.counted.waiting == 2
+    assert [shown.bug for shown in report.bugs.apart["internal"]] == [bugs["own"]]
 
 
 def test_a_bug_is_shown_by_its_best_finding(directory: Path) -> None:
-    sure, dying = gathered(directory).bugs
-    assert sure.case == selftest.case("wrong value")
+    sure, dying, *_ = gathered(directory).bugs.ranked
+    assert sure.case == selftest.case("wrong value").on("planted")
     assert sure.result is not None
     assert sure.result.failure is not None
     assert sure.result.failure.evidence["expected"] == 1.0
@@ -105,21 +119,29 @@ def test_a_bug_is_shown_by_its_best_finding(directory: Path) -> None:
 
 def test_its_markdown_says_all_of_it(directory: Path) -> None:
     report = gathered(directory)
-    text = markdown(report)
-    sure, dying = report.bugs
+    sure, dying, *others = report.bugs.ranked
+    assert sure.case is not None
+    text = markdown(report, {sure.case.id: "print('``` inside')"})
     for line in (
         "# Campaign some campaign",
-        "2 compared, 0 bit-exact, 1 new bug, 0 flaky, 1 internal, 1 not yet confirmed; 61 s of fuzzing.",
-        "| target | generated | valid | executed | compared | nontrivial | exact | unknown | unsupported | undefined |"
-        " invalid | failed | infra | findings |",
-        "| planted | 2 | 2 | 2 | 2 | 2 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 0 |",
+        "1 program under 2.0 settings each, 2 cases compared, 0 bit-exact, 11 new bugs, 0 flaky, 1 internal, 2 findings"
+        " waiting for triage; 61 s of fuzzing.",
+        "| target | programs | settings | generated | valid | executed | compared | nontrivial | exact | unknown |"
+        " unsupported | undefined | invalid | failed | infra | findings |",
+        "| planted | 1 | 2 | 2 | 2 | 2 | 2 | 2 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 0 |",
+        "| other | - | - | 2 | 0 | 0 | 0 | 0 | 0 | 0 | 2 | 0 | 0 | 0 | 0 | 0 |",
         "Changed by a metamorphic relation and run again: 3 cases (permuted 1, scaled 2).",
         "| planted | 4 | 80 | waiting 57 %, run 43 % |",
-        f"### {sure.bug.id} sure is wrong",
+        f"### 1. {sure.bug.id} {sure.title}",
+        "  rank      silent wrong value at ordinary values and default settings",
+        "````python",
+        "print('``` inside')",
         "  expected  output 0 = 1.0",
         "  planted   output 0 = 2.0",
         f"  next      shakeout replay {sure.bug.id} · python {sure.script}",
-        f"### {dying.bug.id} dying is wrong",
+        f"### 2. {dying.bug.id} dying is wrong",
+        f"| {others[-1].bug.id} | confirmed | - | 1 | {others[-1].title} | wrong value (metadata) |",
+        "2 findings wait for triage; `shakeout triage` works them off.",
         "  growing   last call: torch.sin(v1)",
         "            Segmentation fault",
         "  next      shakeout run with the campaign's seed grows case 7 again",
@@ -135,23 +157,28 @@ def test_its_markdown_says_all_of_it(directory: Path) -> None:
         assert line in text.splitlines(), line
     assert "Bit-exact proven: 1 on planted." in text
     assert "Kept in the campaign's directory: 1.5 MB." in text
-    assert "own is wrong" not in text
+    internal = report.bugs.apart["internal"][0]
+    assert f"| internal | {internal.bug.id} | 1 | {internal.title} |  |" in text.splitlines()
+    assert text.index("## Bugs") < text.index("## Ledger")
     assert all(f"- {package} {version}" in text for package, version in report.packages.items())
 
 
 def test_of_what_there_is_nothing_it_says_nothing(tmp_path: Path) -> None:
     Database.create(tmp_path / NAME).close()
     report = gathered(tmp_path)
-    empty: dict[str, object] = {"totals": {}, "bugs": (), "known": (), "reasons": {}, "times": (), "disk": {}}
+    empty: dict[str, object] = {"bugs": BugList((), 0, {}), "known": (), "reasons": {}, "times": (), "disk": {}}
     assert {name: getattr(report, name) for name in empty} == empty
-    heads = [line for line in markdown(report).splitlines() if line.startswith("#")]
-    assert heads == [f"# Campaign {tmp_path.name}", "## Ledger", "## Bugs", "## Operators", "## Environment"]
+    heads = [line for line in markdown(report, {}).splitlines() if line.startswith("#")]
+    assert heads == [f"# Campaign {tmp_path.name}", "## Bugs", "## Ledger", "## Operators", "## Environment"]
 
 
 def test_it_is_written_into_the_directory(directory: Path) -> None:
     path = write_report(directory)
     assert path == directory / "report.md"
-    assert path.read_text() == markdown(gathered(directory))
+    report = gathered(directory)
+    cases = [shown.case for shown in report.bugs.ranked if shown.case is not None]
+    scripts = short_scripts(cases)
+    assert path.read_text() == markdown(report, scripts)
 
 
 def test_it_is_a_value(directory: Path) -> None:

@@ -213,7 +213,7 @@ def test_an_empty_campaign_can_be_looked_at(capsys: pytest.CaptureFixture) -> No
     assert json.loads(run(capsys, "bugs", "--json")[1]) == []
     assert json.loads(run(capsys, "status", "--json")[1])["directory"] == "runs/one"
     assert "0 operators" in run(capsys, "operators")[1]
-    assert "0 compared" in run(capsys, "status")[1]
+    assert "0 cases compared" in run(capsys, "status")[1]
 
 
 def test_a_hostile_case_is_refused(capsys: pytest.CaptureFixture) -> None:

@@ -169,15 +169,11 @@ def test_whoever_watches_is_told_which_program_runs() -> None:
 
 @pytest.mark.parametrize("fine", [True, False])
 def test_shown_to_a_person(fine: bool) -> None:
-    from shakeout.corpus.rows import Bug
     from shakeout.fuzz.reporting.plain import finding_lines
 
     whole = case(chain, numbers(5, 3))
     result = spoiled(whole, [aten.tanh], off(some("all"), 0.25))
     if not fine:
         result = replace(result, divergence=None)
-    bug = Bug.__new__(Bug)
-    object.__setattr__(bug, "target", "aot_eager")
-    object.__setattr__(bug, "oracle", "value")
-    lines = "\n".join(finding_lines(bug, whole, result))
+    lines = "\n".join(finding_lines(whole, result))
     assert ("diverges  first behind v4 (torch.tanh): output" in lines) is fine
