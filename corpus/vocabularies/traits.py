@@ -67,6 +67,7 @@ class Traits:
         loops: computes as many terms as an operand says.
         finite: its iterations may not end, or crash, on what is not a number.
         pivots: takes places of rows, counted from 1, that are not checked.
+        eliminates: exchanges rows of its operand, each time by which of what is left is largest.
         attends: takes queries, keys and values, whose numbers are not checked.
         unwritten: reads pivots that nobody wrote, unless it is told a driver that has none.
         elsewhere: writes over an operand without a name that says so, or reads other elements than the one it writes.
@@ -107,6 +108,7 @@ class Traits:
     loops: bool = False
     finite: bool = False
     pivots: bool = False
+    eliminates: bool = False
     attends: bool = False
     unwritten: bool = False
     elsewhere: bool = False

@@ -20,7 +20,9 @@ from shakeout.corpus.program import Call
 from shakeout.corpus.vocabularies import Vocabulary, kernel, vocabulary
 from shakeout.corpus.vocabularies.operator import identify
 from shakeout.corpus.vocabularies.traits import Traits
+from shakeout.fuzz.running.decisions import at_the_border, eliminated
 from shakeout.fuzz.running.definitions import DEFINITIONS
+from shakeout.fuzz.running.rounding import floats, moved_numbers, replaced
 from shakeout.fuzz.running.runs import observe
 from shakeout.oracles import summation
 
@@ -35,9 +37,6 @@ _OTHERS = (float("nan"), 0.0, 1.0, float("inf"), float("-inf"))
 
 #: Where terms cancel, the largest result is less than the norms of the operands allow; by how much is not known.
 _TERMS = 8.0
-
-#: Units in the last place by which operands are moved to see whether a result is near the border of the range.
-_NEAR = 4.0
 
 
 def replica(case: Case, number: int) -> Observation:
@@ -61,14 +60,16 @@ def replica(case: Case, number: int) -> Observation:
         if number % 2 == 0 and (found := _by_steps(operation, values, words, run, noise)) is not None:
             return found
         traits = words.traits(operation.operator)
-        if not traits.addition:
-            return _finite(operation, values, words.call(operation, values), words.call, noise)
-        doubts = summation.doubtful(operation, values, words)
-        terms = _terms(operation, values, traits)
-        given = {number: _moved(tensor, noise) for number, tensor in terms.items()}
         # Numbers in two of five replicas: where the reference has none, only those are another one. And two of them,
         # because what comes later may make no number of zero: infinity times zero is none.
         other = _OTHERS[number % len(_OTHERS)]
+        if traits.eliminates:
+            return eliminated(operation, values, words.call, other, noise)
+        if not traits.addition:
+            return at_the_border(operation, values, words.call(operation, values), words.call, noise)
+        doubts = summation.doubtful(operation, values, words)
+        terms = _terms(operation, values, traits)
+        given = {number: moved_numbers(tensor, noise) for number, tensor in terms.items()}
         backward = _Backward(operation, values, words, other)
         given = {number: backward.watch(number, tensor) for number, tensor in given.items()}
         versions = {number: tensor._version for number, tensor in given.items()}
@@ -82,7 +83,7 @@ def replica(case: Case, number: int) -> Observation:
         else:
             backward.begin(results)
         if doubts:
-            results = [_without(*pair, other) for pair in zip(results, doubts, strict=True)]
+            results = [replaced(*pair, other) for pair in zip(results, doubts, strict=True)]
         return results
 
     def prepare(network: Any) -> Callable[..., list[torch.Tensor]]:
@@ -118,17 +119,17 @@ def _by_norm(
     """
     import torch
 
-    operands = {n: values[n] for n in set(operation.operands()) if _floats(values[n])}
+    operands = {n: values[n] for n in set(operation.operands()) if floats(values[n])}
     finite = all(bool(torch.isfinite(tensor.detach()).all()) for tensor in operands.values())
 
-    def blurred(tensor: torch.Tensor) -> torch.Tensor:
-        if not tensor.numel():
-            return tensor
+    def blurred(tensor: torch.Tensor | None) -> torch.Tensor | None:
+        if tensor is None or not tensor.numel():
+            return tensor  # no gradient, or nothing
         plain = tensor.detach()
         if not finite or not bool(torch.isfinite(plain).all()):
-            found: torch.Tensor = _without(tensor, torch.ones_like(plain, dtype=torch.bool), other)
+            found: torch.Tensor = replaced(tensor, torch.ones_like(plain, dtype=torch.bool), other)
             return found
-        return _moved(tensor, noise, at_least=float(plain.abs().max()) * _TERMS)
+        return moved_numbers(tensor, noise, at_least=float(plain.abs().max()) * _TERMS)
 
     given = dict(operands)
     for number, tensor in operands.items():
@@ -136,7 +137,7 @@ def _by_norm(
             given[number] = tensor.view_as(tensor)
             given[number].register_hook(blurred)
     results = run(operation, [given.get(number, value) for number, value in enumerate(values)])
-    return [blurred(result) if _floats(result) else result for result in results]
+    return [blurred(result) if floats(result) else result for result in results]
 
 
 def _by_steps(
@@ -200,22 +201,22 @@ class _Backward:
     def begin(self, results: Sequence[Any]) -> None:
         """Look at the gradients of the results, from which those of the operands are made."""
         for place, result in enumerate(results):
-            if self._watched and _floats(result) and result.requires_grad:
-                result.register_hook(functools.partial(self._given.__setitem__, place))
+            if self._watched and floats(result) and result.requires_grad:
+                result.register_hook(functools.partial(self._look, place))
 
-    def _without(self, number: int, gradient: torch.Tensor) -> torch.Tensor:
+    def _look(self, place: int, gradient: torch.Tensor | None) -> None:
+        if gradient is not None:  # as it is of one of several results that nobody uses
+            self._given[place] = gradient
+
+    def _without(self, number: int, gradient: torch.Tensor | None) -> torch.Tensor | None:
+        if gradient is None:
+            return None
         if self._doubts is None:
             self._doubts = summation.doubtful_gradients(
                 self._operation, self._values, self._watched, self._given, self._words
             )
-        found: torch.Tensor = _without(gradient, self._doubts.get(number), self._other)
+        found: torch.Tensor = replaced(gradient, self._doubts.get(number), self._other)
         return found
-
-
-def _floats(value: Any) -> bool:
-    import torch
-
-    return isinstance(value, torch.Tensor) and (value.dtype.is_floating_point or value.dtype.is_complex)
 
 
 def _terms(operation: Call, values: Sequence[Any], traits: Traits) -> dict[int, torch.Tensor]:
@@ -223,134 +224,24 @@ def _terms(operation: Call, values: Sequence[Any], traits: Traits) -> dict[int, 
     import torch
 
     operands = operation.operands()
-    terms = {number: values[number].clone() for number in operands if _floats(values[number])}
+    terms = {number: values[number].clone() for number in operands if floats(values[number])}
     if traits.transforms and operands[0] not in terms:
         # Not what weighs them, which has to be whole numbers.
         terms[operands[0]] = values[operands[0]].to(torch.get_default_dtype())
     return terms
 
 
-def _finite(
-    operation: Call,
-    values: Sequence[Any],
-    results: list[Any],
-    run: Callable[[Call, Sequence[Any]], list[Any]],
-    noise: torch.Generator,
-) -> list[Any]:
-    """Results of which some that just exceed the range are the largest number of the format instead, at random.
-
-    Whether a result is the largest number or infinity is decided by its rounding errors, like the result of a
-    comparison. Moving what is infinite leaves it infinite, so what is near the border is looked for in the operands:
-    where those, moved towards zero or away from it by a few units in the last place, give a finite result.
-    """
-    import torch
-
-    infinite = [_floats(r) and r.dtype.itemsize > 1 and bool(torch.isinf(r.detach()).any()) for r in results]
-    operands = {n: values[n] for n in operation.operands() if _floats(values[n]) and values[n].dtype.itemsize > 1}
-    # What it wrote to is not there any more as it was, and what it only passed on was not decided here.
-    if not any(infinite) or not operands or any(r is t for r in results for t in operands.values()):
-        return results
-    if any(r._version for r in results if isinstance(r, torch.Tensor)):
-        return results
-    near: list[torch.Tensor | None] = [None] * len(results)
-    for step in (-_NEAR, _NEAR):
-        others = {n: _scaled(tensor.detach(), step) for n, tensor in operands.items()}
-        try:
-            with torch.no_grad():
-                seen = run(operation, [others.get(n, value) for n, value in enumerate(values)])
-        except Exception:
-            return results  # not every operator takes other numbers
-        for place, (result, other) in enumerate(zip(results, seen, strict=True)):
-            if infinite[place] and other.shape == result.shape:
-                found = torch.isinf(result.detach()) & torch.isfinite(other)
-                earlier = near[place]
-                near[place] = found if earlier is None else earlier | found
-    return [
-        result if mask is None else _within(result, mask, noise) for result, mask in zip(results, near, strict=True)
-    ]
-
-
-def _scaled(tensor: torch.Tensor, steps: float) -> torch.Tensor:
-    """Numbers that are so many units in the last place larger; what is no number stays as it is."""
-    import torch
-
-    return torch.where(torch.isfinite(tensor), tensor * (1.0 + steps * torch.finfo(tensor.dtype).eps), tensor)
-
-
-def _within(result: torch.Tensor, mask: torch.Tensor, noise: torch.Generator) -> torch.Tensor:
-    """A result with the largest number of its sign, where the mask and a coin say so."""
-    import torch
-
-    if result.dtype.is_complex or not bool(mask.any()):
-        return result
-    coin = torch.randint(0, 2, mask.shape, generator=noise, device="cpu").to(mask.device, torch.bool)
-    largest = torch.finfo(result.dtype).max
-    plain = result.detach()
-    return _instead(result, torch.where(mask & coin, plain.clamp(-largest, largest), plain))
-
-
-def _without(result: Any, doubt: torch.Tensor | None, other: float) -> Any:
-    """A result that is something else where doubtful."""
-    import torch
-
-    if doubt is None or not bool(doubt.any()):
-        return result
-    with torch.no_grad():
-        spoilt = torch.where(doubt, other, result.detach()).to(result.dtype)
-    if result._version:
-        result.data.copy_(spoilt)
-        return result
-    return _instead(result, spoilt)
-
-
-def _instead(result: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """Other numbers in the place of a result, with the result's gradients: no right kernel has others there."""
-    import torch
-
-    class Instead(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, result: torch.Tensor) -> torch.Tensor:
-            return other
-
-        @staticmethod
-        def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
-            return gradient
-
-    found: torch.Tensor = Instead.apply(result)  # type: ignore[no-untyped-call]
-    return found
-
-
 def _move(traits: Traits, result: Any, seen: set[int], noise: torch.Generator) -> Any:
     """A result with rounding errors, and with another NaN for NaN; views and what is not a float stay as they are."""
-    if not _floats(result):
+    if not floats(result):
         return result
     key = result.untyped_storage()._cdata
     if key in seen and not traits.in_place:
         return result
-    moved = _moved(result, noise, at_least=1.0 if traits.waves else 0.0)
+    moved = moved_numbers(result, noise, at_least=1.0 if traits.waves else 0.0)
     if traits.in_place:
         # Past autograd's version counter: the value that it saved is the one that was moved.
         result.data.copy_(moved)
         return result
     seen.add(moved.untyped_storage()._cdata)
-    return moved
-
-
-def _moved(tensor: torch.Tensor, noise: torch.Generator, at_least: float = 0.0) -> torch.Tensor:
-    """Numbers moved by at most one unit in the last place, of themselves or of a magnitude; another NaN for NaN."""
-    import torch
-
-    def steps() -> torch.Tensor:
-        return torch.randint(-1, 2, tensor.shape, generator=noise, device="cpu").to(tensor.device, torch.float64)
-
-    factor = 1.0 + steps() * torch.finfo(tensor.dtype).eps
-    # Eight-bit floats are not multiplied by anything.
-    wide = tensor.to(torch.float64) if tensor.dtype.itemsize == 1 else tensor
-    moved = (wide * factor.to(tensor.real.dtype if tensor.dtype.is_complex else torch.float64)).to(tensor.dtype)
-    if at_least:
-        moved = torch.where(tensor.abs() < at_least, tensor + at_least * (factor - 1.0), moved).to(tensor.dtype)
-    if tensor.dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
-        # Which NaN an operator gives is nobody's promise; a program that reads its bits depends on it.
-        other = torch.full((), -1, dtype=getattr(torch, f"int{8 * tensor.element_size()}")).view(tensor.dtype)
-        moved = torch.where(torch.isnan(moved), other, moved)
     return moved

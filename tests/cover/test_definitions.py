@@ -103,3 +103,35 @@ def test_a_gradient_that_is_a_difference_of_equal_numbers_is_off_by_their_last_d
     # Each term is 6000, of which the last digit of single precision is 5e-4; the true gradient is 0.
     assert 1e-4 < max(map(abs, found)) < 0.02
     assert execute(one).outcome is Outcome.PASS
+
+
+def test_a_result_that_nobody_uses_has_no_gradient_and_that_is_no_error() -> None:
+    def make() -> list[torch.Tensor]:
+        return [torch.tensor([1.0, 2.0, 4.0]).requires_grad_()]
+
+    one = capture(lambda x: torch.var_mean(x)[1], make, setting=Setting("eager", (), "training"))
+    for number in range(4):
+        seen = replica(one, number)
+        assert seen.error is None
+        assert seen.calls[0]["gradient"][0].shape == (3,)
+
+
+def eliminated(*rows: list[float]) -> list[torch.Tensor]:
+    """The factors of a matrix, and the gradient of the matrix, in some replicas."""
+
+    def make() -> list[torch.Tensor]:
+        return [torch.tensor(rows).requires_grad_()]
+
+    one = capture(lambda x: x.lu()[0], make, setting=Setting("eager", (), "training"))
+    calls = [replica(one, number).calls[0] for number in range(5)]
+    return [torch.stack([call[part][0] for call in calls]) for part in ("output", "gradient")]
+
+
+def test_which_row_an_elimination_takes_next_is_open_where_all_that_is_left_are_rounding_errors() -> None:
+    # The last row is the sum of the other two but for what single precision holds: all of its factors are in doubt.
+    for found in eliminated([0.1, 0.7, 0.3], [0.2, 0.3, 0.9], [0.3, 1.0, 1.2], [0.5, 1.3, 2.1]):
+        assert bool(found.isnan().any(0).all())
+        assert bool((found == 1.0).any(0).all())
+    for found in eliminated([0.1, 0.7, 0.3], [0.2, 0.3, 0.9], [0.9, 1.0, 0.2], [0.5, 1.3, 2.9]):
+        assert bool(found.isfinite().all())
+        torch.testing.assert_close(found, found[:1].expand_as(found), rtol=1e-4, atol=1e-5)
