@@ -128,10 +128,9 @@ def eliminated(*rows: list[float]) -> list[torch.Tensor]:
 
 
 def test_which_row_an_elimination_takes_next_is_open_where_all_that_is_left_are_rounding_errors() -> None:
-    # The last row is the sum of the other two but for what single precision holds: all of its factors are in doubt.
+    # The third row is the sum of the first two, and of the last but for what single precision holds.
     for found in eliminated([0.1, 0.7, 0.3], [0.2, 0.3, 0.9], [0.3, 1.0, 1.2], [0.5, 1.3, 2.1]):
         assert bool(found.isnan().any(0).all())
-        assert bool((found == 1.0).any(0).all())
     for found in eliminated([0.1, 0.7, 0.3], [0.2, 0.3, 0.9], [0.9, 1.0, 0.2], [0.5, 1.3, 2.9]):
         assert bool(found.isfinite().all())
         torch.testing.assert_close(found, found[:1].expand_as(found), rtol=1e-4, atol=1e-5)
