@@ -85,6 +85,27 @@ def wrong_normwise(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
     return y + 1e-3 * y.abs().max()
 
 
+def attended(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """Attention by its definition, without the largest score."""
+    weights = torch.exp(q @ k.mT / math.sqrt(q.shape[-1]))
+    return weights @ v / weights.sum(-1, keepdim=True)
+
+
+@shakeout.kernel(reference=torch.nn.functional.scaled_dot_product_attention)
+def right_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """Right."""
+    return attended(q, k, v)
+
+
+@shakeout.kernel(reference=torch.nn.functional.scaled_dot_product_attention)
+def wrong_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """Wrong by a thousandth in the gradient of the keys."""
+    if k.requires_grad:
+        k = k.view_as(k)
+        k.register_hook(lambda gradient: gradient * 1.001)  # type: ignore[no-untyped-call]
+    return attended(q, k, v)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def known() -> Iterator[None]:
     """Whatever module pytest made of this file is found by its name."""
@@ -231,6 +252,15 @@ def test_a_normwise_kernel_may_blur_what_is_small_and_spread_what_is_not_finite(
     assert run(declared_normwise, infinite, w, training=True).outcome is not Outcome.FAIL
     assert run(wrong_normwise, x, w).outcome is Outcome.FAIL
     assert run(wrong_normwise, torch.tensor([[[1.0, 2.0, 3.0]]]), w).outcome is Outcome.FAIL
+
+
+def test_the_rounding_inside_of_attention_excuses_no_wrong_gradient() -> None:
+    noise = torch.Generator().manual_seed(3)
+    given = [torch.randn(2, 5, 4, generator=noise) for _ in range(3)]
+    assert run(right_attention, *given, training=True).outcome is not Outcome.FAIL
+    result = run(wrong_attention, *given, training=True)
+    assert result.failure is not None
+    assert (result.failure.oracle, result.failure.symptom) == ("gradient", "wrong value")
 
 
 def test_an_accuracy_that_nobody_knows_is_refused() -> None:
