@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,11 +137,13 @@ def collected() -> str:
     return f"torch.utils.collect_env gave nothing: {(errors.strip().splitlines() or ['no answer'])[-1][:200]}"
 
 
-def _child(arguments: Sequence[str], scratch: Path) -> tuple[int | None, str, str]:
+def _child(
+    arguments: Sequence[str], scratch: Path, more: Mapping[str, str] | None = None
+) -> tuple[int | None, str, str]:
     """Status, standard output and standard error of this interpreter; no status if it took too long."""
     (scratch / "cache").mkdir(exist_ok=True)
     out, err = scratch / "out", scratch / "err"
-    variables = stock_environment(scratch / "cache", scratch)
+    variables = {**stock_environment(scratch / "cache", scratch), **(more or {})}
     with out.open("wb") as file, err.open("wb") as errors:
         status = run(command(*arguments), 2 * SECONDS, file.fileno(), errors.fileno(), environment=variables)
     said, wrong = (path.read_text(encoding="utf-8", errors="replace") for path in (out, err))
