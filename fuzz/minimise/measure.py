@@ -127,7 +127,8 @@ def _attribute_cost(calls: Sequence[Call], types: Sequence[TensorType | None], w
         keys = (*range(len(call.args)), *(key for key, _ in call.kwargs))
         for key, arg in zip(keys, (*call.args, *(value for _, value in call.kwargs)), strict=True):
             if not isinstance(arg, Ref):
-                cost += _argument_cost(arg, role(call, key, words), rank) + 0.1
+                numbers = isinstance(arg, int | float | complex | tuple) and not isinstance(arg, bool)
+                cost += _argument_cost(arg, role(call, key, words) if numbers else "count", rank) + 0.1
         cost += 2 * len(call.kwargs) + len(call.args)
         cost += sum(_attribute_cost(region.calls, region.types(types), words) for region in call.regions)
     return cost

@@ -173,23 +173,28 @@ def _squeezed(case: Case, dimensions: Mapping[int, int]) -> Case:
 
 
 def _lowered(call: Call, dimension: int, rank: int) -> Call:
-    """The call with dimensions among its arguments counted without one of them."""
+    """The call with dimensions among its arguments counted without one of them, from the same end as before."""
 
     def number(arg: int) -> int:
+        if arg < 0:
+            return arg + 1 if -rank <= arg < dimension - rank else arg
         return arg - 1 if arg > dimension else arg
+
+    def other(arg: int) -> bool:
+        return arg not in (dimension, dimension - rank)
 
     def lower(arg: Arg, inside: bool = False) -> Arg:
         match arg:
             case bool():
                 return arg
             case int():
-                return arg if inside or arg < 0 else number(arg)
+                return arg if inside else number(arg)
             case tuple() if sorted(map(repr, arg)) == sorted(map(repr, range(rank))):
-                return tuple(number(item) for item in arg if isinstance(item, int) and item != dimension)
+                return tuple(number(item) for item in arg if isinstance(item, int) and other(item))
             case tuple() if len(arg) == rank and arg[dimension] in (1, -1):
                 return arg[:dimension] + arg[dimension + 1 :]
             case tuple() if arg and all(isinstance(item, int) and not isinstance(item, bool) for item in arg):
-                return tuple(number(item) for item in arg if isinstance(item, int) and item != dimension)
+                return tuple(number(item) for item in arg if isinstance(item, int) and other(item))
         return arg
 
     return replace(

@@ -135,6 +135,13 @@ def test_every_form_says_all_that_is_known(form: Any) -> None:
     assert "DRAFT" not in text
 
 
+def test_where_the_script_is_a_model_the_stage_behind_it_is_named() -> None:
+    model = replace(DRAFT, script=replace(SCRIPT, form="model"), result=replace(RESULT, stage="InferenceSession"))
+    said = "It holds the model that is made of the program. The failure begins behind that: in InferenceSession."
+    assert said in written(model, "onnxruntime")
+    assert "It holds the model" not in written(DRAFT, "onnxruntime")
+
+
 def test_projects_have_their_own_headings() -> None:
     headings = {
         form: {line for line in written(DRAFT, form).splitlines() if line.startswith("###")} for form in FORMATS
