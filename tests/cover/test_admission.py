@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from shakeout.corpus import capture as capturing
-from shakeout.corpus import codec, known, regressions, script, user_objects, vocabularies
+from shakeout.corpus import canonical, codec, known, regressions, script, user_objects, vocabularies
 from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View
 from shakeout.corpus.program import Call, Input, InvalidProgram, Name, Program, Ref, Region, TensorType
 from shakeout.corpus.vocabularies import MEMBERS, admission, aten
@@ -417,7 +417,7 @@ def test_a_capture_that_is_too_large_says_so_when_it_is_made() -> None:
 
 def test_a_case_that_would_be_nested_too_deep_is_not_written() -> None:
     nested: object = 1
-    for _ in range(codec.MAX_DEPTH):
+    for _ in range(canonical.MAX_DEPTH):
         nested = (nested,)
     codec.decode(codec.encode(case(program("torch.add", Ref(0), nested))))
     with pytest.raises(codec.CannotBeStored, match="nested"):

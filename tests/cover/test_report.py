@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from shakeout.corpus import codec
-from shakeout.corpus.case import Case, InputSet, Setting, Storage, ValueKind, Values, View
+from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View
+from shakeout.corpus.inputs import ValueKind
 from shakeout.corpus.program import Call, Input, Program, Ref, TensorType
 from shakeout.fuzz.reporting.plain import ordinary
 
