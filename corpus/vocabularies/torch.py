@@ -34,6 +34,7 @@ from shakeout.corpus.program import (
 from shakeout.corpus.vocabularies import aten, structured
 from shakeout.corpus.vocabularies.operator import identify
 from shakeout.corpus.vocabularies.structured import STRUCTURES
+from shakeout.corpus.vocabularies.table import constants
 from shakeout.corpus.vocabularies.torch_traits import family, traits
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "bindings",
     "call",
     "constant",
+    "constants",
     "evaluate",
     "expression",
     "family",
@@ -255,7 +257,7 @@ def constant(name: str) -> Any:
     """The torch constant behind a name: a dtype, a memory format or a layout."""
     import torch
 
-    found = getattr(torch, name.removeprefix("torch."), None)
+    found = getattr(torch, name.removeprefix("torch."), None) if name.startswith("torch.") else None
     if not isinstance(found, torch.dtype | torch.memory_format | torch.layout):
         raise UnknownOperator(f"{name} is not a dtype, memory format or layout of torch {_version()}")
     return found
@@ -432,7 +434,7 @@ def widened(program: Program) -> Program | None:
 
     def widen(arg: Arg) -> Arg:
         match arg:
-            case Name(name):
+            case Name(name) if name.startswith("torch."):  # and no constant of another package
                 return Name("torch." + wider(name.removeprefix("torch.")))
             case tuple():
                 return tuple(widen(item) for item in arg)
