@@ -42,6 +42,7 @@ __all__ = [
     "SIMPLEST",
     "STRUCTURES",
     "UnknownOperator",
+    "applied",
     "argument",
     "bindings",
     "call",
@@ -285,9 +286,14 @@ def call(operation: Call, tensors: Sequence[Any]) -> list[Any]:
     if operation.regions:
         return structured.stepwise(operation, tensors, value, call)
     function = resolve(operation.operator)
-    args = [value(arg, tensors) for arg in operation.args]
-    if operation.operator in _SIGNS and type(args[0]) in (bool, int, float):
+    if operation.operator in _SIGNS and type(value(operation.args[0], tensors)) in (bool, int, float):
         function = getattr(python, identify(operation.operator).name)  # a number that a loop carries
+    return applied(operation, function, tensors)
+
+
+def applied(operation: Call, function: Callable[..., Any], tensors: Sequence[Any]) -> list[Any]:
+    """Call a function in the place of a call's operator; its results in order, as the call has them."""
+    args = [value(arg, tensors) for arg in operation.args]
     kwargs = {key: value(arg, tensors) for key, arg in operation.kwargs}
     result = function(*args, **kwargs)
     if operation.form == "tensor":

@@ -74,7 +74,8 @@ def learn_command(options: argparse.Namespace, console: Console) -> int:
     from shakeout.fuzz.campaign.campaign_folder import DirectoryUnusable
     from shakeout.fuzz.campaign.config import Config
     from shakeout.fuzz.ground.progress import interruptible
-    from shakeout.fuzz.learning.learn import CannotLearn, How
+    from shakeout.fuzz.learning.errors import CannotLearn
+    from shakeout.fuzz.learning.learn import How
     from shakeout.fuzz.workers.nursery import Interrupted, ZygoteBroken
 
     _check(options)

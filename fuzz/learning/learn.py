@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.learning.crew import Lost, learn_operators
+from shakeout.fuzz.learning.errors import CannotLearn
 from shakeout.fuzz.workers.nursery import Interrupted
 
 if TYPE_CHECKING:
@@ -22,14 +23,6 @@ if TYPE_CHECKING:
     from shakeout.generators.rules.library import Entry, Library
 
 __all__ = ["CannotLearn", "How", "Learnt", "learn_campaign", "learn_kernel", "learn_torch"]
-
-
-class CannotLearn(Exception):
-    """What somebody can put right: one line, and the status to exit with."""
-
-    def __init__(self, text: str, status: Exit = Exit.USAGE) -> None:
-        super().__init__(text)
-        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,14 +226,11 @@ def learn_kernel(operator: str, examples: Path, how: How) -> Learnt:
         Interrupted: it was told to stop; nothing is kept.
         ZygoteBroken: the kernel cannot be loaded.
     """
-    from shakeout.fuzz.learning.kernels import CannotRecord, recorded
+    from shakeout.fuzz.learning.kernels import recorded
 
     how.tell(events.Warming(f"running {examples}"))
     with tempfile.TemporaryDirectory(prefix="shakeout-") as scratch:
-        try:
-            found = recorded(operator, examples, Path(scratch), how.seconds)
-        except CannotRecord as error:
-            raise CannotLearn(str(error), error.status) from None
+        found = recorded(operator, examples, Path(scratch), how.seconds)
     if found.remark:
         how.note(found.remark)
     how.tell(events.Recorded(operator, found.heard, len(found.traces), found.left_out, found.errors))
