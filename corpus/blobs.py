@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shakeout.corpus.case import Case
-from shakeout.corpus.inputs import InputSet, Storage, Values, blobs_of
 from shakeout.corpus.program import InvalidProgram
+from shakeout.corpus.storage import InputSet, Storage, Values, blobs_of
 
 if TYPE_CHECKING:
     import torch

@@ -15,9 +15,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from shakeout.corpus.inputs import InputSet, Values, blobs_of
 from shakeout.corpus.program import Arg, Call, InvalidProgram, Name, Program, Ref, Slice, TensorType
 from shakeout.corpus.setting import Setting
+from shakeout.corpus.storage import InputSet, Values, blobs_of
 
 __all__ = ["FORMAT", "MAX_BYTES", "MAX_DEPTH", "CannotBeStored", "arg_to_json", "text", "to_json"]
 

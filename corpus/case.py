@@ -6,9 +6,9 @@ import hashlib
 from dataclasses import dataclass, field, replace
 
 from shakeout.corpus import canonical
-from shakeout.corpus.inputs import InputSet, Storage, Values, View, contiguous
 from shakeout.corpus.program import InvalidProgram, Program
 from shakeout.corpus.setting import HISTORY, SANITIZE, Knob, KnobSpace, Mode, Promise, Scalar, Setting
+from shakeout.corpus.storage import InputSet, Storage, Values, View, contiguous
 
 __all__ = [
     "HISTORY",

@@ -55,7 +55,7 @@ MAX_ELEMENTS = 1 << 28
 # An operator is a dotted path, or MODULE:ATTRIBUTE for a user's kernel. Whether it may be called is the vocabulary's
 # decision; that it is no other Python text is decided here, because the name is printed into source code.
 _OPERATOR = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*)?", re.ASCII)
-_NAME = re.compile(r"torch\.[a-z][a-z0-9_]*", re.ASCII)
+_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)  # of a constant
 _KEYWORD = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _DTYPE = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
 _BLOB = re.compile(r"[0-9a-f]{64}", re.ASCII)

@@ -1,8 +1,12 @@
 """Packages of third parties, made for a test: files, and what they are registered as."""
 
+import contextlib
+import importlib
 import shutil
+import sys
+import textwrap
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 EXAMPLE = Path(__file__).parent / "example_package"
@@ -24,3 +28,21 @@ def example(site: Path) -> None:
     project = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]
     shutil.copytree(EXAMPLE / "example_stack", site / "example_stack", ignore=shutil.ignore_patterns("__pycache__"))
     registered(site, project["name"], project["entry-points"], project["version"])
+
+
+@contextlib.contextmanager
+def imported(directory: Path, name: str, text: str) -> Iterator[None]:
+    """A user's module while it can be imported, which it is; nothing is remembered of its kernels and contexts then."""
+    from shakeout.corpus.user_objects import find
+    from shakeout.targets.registry import target
+
+    (directory / f"{name}.py").write_text(textwrap.dedent(text).lstrip())
+    sys.path.append(str(directory))
+    importlib.import_module(name)
+    try:
+        yield
+    finally:
+        sys.path.remove(str(directory))
+        del sys.modules[name]
+        find.cache_clear()
+        target.cache_clear()

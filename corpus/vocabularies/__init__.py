@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from shakeout.corpus.program import Arg, Call, InvalidProgram, Program
@@ -51,8 +51,14 @@ class Vocabulary(Protocol):
     def resolve(self, operator: str, /) -> Callable[..., Any]:
         """The function that an operator names."""
 
+    def constants(self) -> Collection[str]:
+        """Qualified names of the constants that a case may name, known without loading the framework."""
+
     def constant(self, name: str, /) -> Any:
-        """The constant behind the text of a ``Name`` among arguments; a ``ValueError`` for one that is not allowed."""
+        """The constant behind the text of a ``Name`` among arguments; a ``ValueError`` for one that is not allowed.
+
+        It may know more names than ``constants`` tells: those of a newer framework.
+        """
 
     def value(self, arg: Arg, tensors: Sequence[Any], /) -> Any:
         """An argument as the function takes it, given the program's values by number."""

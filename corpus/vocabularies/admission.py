@@ -1,12 +1,12 @@
 """Which operators and constants a case may name: decided where a case is read, without importing torch.
 
-A case may come from anybody, and what it calls is printed into source text and run. So every name in it has to be in
-the table of what is known to be harmless, ``corpus/data/operators/torch.json``: what ``vocabularies/torch.py`` resolves
-in the releases of torch that were looked at, all of them together. A table, and not torch itself, because who reads a
-case mostly has no torch loaded (the supervisor never has), and because what may be read must not depend on which torch
-happens to be installed. Torch itself is asked only of a name that the table lacks: an operator of a newer torch, or a
-hostile one. What has regions, or stands around a program, is one of ``structured.py``, and what is inside of regions is
-asked as what is outside.
+A case may come from anybody, and what it calls is printed into source text and run. So every name in it has to be one
+that its vocabulary knows to be harmless. Of torch that is a table (``table.py``), and not torch itself, because who
+reads a case mostly has no torch loaded (the supervisor never has), and because what may be read must not depend on
+which torch happens to be installed. Torch itself is asked only of a name that the table lacks: an operator of a newer
+torch, or a hostile one. A vocabulary of another package is asked of its operators by ``resolve``, and of its constants
+by ``constants`` and ``constant``. What has regions, or stands around a program, is one of ``structured.py``, and what
+is inside of regions is asked as what is outside.
 
 ``python -m shakeout.corpus.vocabularies.admission`` adds the installed torch to the table.
 """
@@ -15,55 +15,22 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Collection, Iterator, Sequence
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any
 
 from shakeout.corpus.program import Arg, Call, InvalidProgram, Name, Program, Slice
 from shakeout.corpus.vocabularies import Vocabulary, aten, vocabulary
 from shakeout.corpus.vocabularies.structured import check, structures
+from shakeout.corpus.vocabularies.table import TABLE, Table, table
 
-__all__ = ["TABLE", "NotAdmitted", "Table", "admit", "admit_name", "is_dtype", "of_installed", "table"]
+__all__ = ["TABLE", "NotAdmitted", "Table", "admit", "is_dtype", "of_installed", "table"]
 
 #: The vocabularies whose operators are those of the table.
 _OURS = ("torch", "kernel")
 
-TABLE = Path(__file__).parent.parent / "data" / "operators" / "torch.json"
-
 
 class NotAdmitted(InvalidProgram):
     """A case names what is no operator or constant of its vocabulary; nothing of it may run."""
-
-
-class Table(NamedTuple):
-    """What is known by name.
-
-    Attributes:
-        versions: of torch that it comes from.
-        functions: qualified names.
-        overloads: of the operator library, by operator.
-        constants: layouts and memory formats.
-        dtypes: of tensors, without ``torch.``.
-    """
-
-    versions: frozenset[str]
-    functions: frozenset[str]
-    overloads: dict[str, frozenset[str]]
-    constants: frozenset[str]
-    dtypes: frozenset[str]
-
-
-@functools.cache
-def table() -> Table:
-    """The table that ships."""
-    data = json.loads(TABLE.read_text(encoding="utf-8"))
-    return Table(
-        versions=frozenset(data["versions"]),
-        functions=frozenset(f"{owner}.{name}" for owner, names in data["functions"].items() for name in names.split()),
-        overloads={name: frozenset(overloads.split()) for name, overloads in data["overloads"].items()},
-        constants=frozenset(data["constants"]),
-        dtypes=frozenset(data["dtypes"]),
-    )
 
 
 def admit(program: Program) -> None:
@@ -90,24 +57,11 @@ def _admit(calls: Sequence[Call], vocabulary_: str, structured: Collection[str],
             if call.operator not in structured:
                 _admit_operator(vocabulary_, call.operator)
             for name in _names(call):
-                admit_name(name)
+                _admit_constant(vocabulary_, name)
         except NotAdmitted as error:
             raise NotAdmitted(f"{here}: {error}") from None
         for number, region in enumerate(call.regions):
             _admit(region.calls, vocabulary_, structured, f"{here}.regions[{number}].calls")
-
-
-def admit_name(name: str) -> None:
-    """Raise NotAdmitted unless a name (``torch.float32``) is a dtype, a layout or a memory format."""
-    known = table()
-    if name.removeprefix("torch.") in known.dtypes or name in known.constants:
-        return
-    from shakeout.corpus.vocabularies import torch as plain
-
-    try:
-        plain.constant(name)
-    except (ImportError, plain.UnknownOperator):
-        raise NotAdmitted(f"{_shown(name)} is not a dtype, memory format or layout") from None
 
 
 @functools.lru_cache(1024)
@@ -157,17 +111,28 @@ def _admit_operator(vocabulary_: str, operator: str) -> None:
     if vocabulary_ in _OURS and _known(operator):
         return
     # Of a name that the table lacks, or of another package's vocabulary, the vocabulary itself decides.
+    _asked(vocabulary_, operator, _words(vocabulary_).resolve)
+
+
+def _admit_constant(vocabulary_: str, name: str) -> None:
     words = _words(vocabulary_)
+
+    def give(name: str) -> Any:
+        return name in words.constants() or words.constant(name)
+
+    _asked(vocabulary_, name, give)
+
+
+def _asked(vocabulary_: str, name: str, give: Callable[[str], Any]) -> None:
+    """Raise NotAdmitted unless a vocabulary gives something for a name."""
     try:
-        words.resolve(operator)
+        give(name)
     except ImportError as error:
-        raise NotAdmitted(f"{_shown(operator)} is not known, and torch cannot be asked: {error}") from None
+        raise NotAdmitted(f"{_shown(name)} is not known, and torch cannot be asked: {error}") from None
     except ValueError as error:
         raise NotAdmitted(str(error)) from None
     except Exception as error:  # another package's
-        raise NotAdmitted(
-            f"the vocabulary {_shown(vocabulary_)} cannot say what {_shown(operator)} is: {error}"
-        ) from None
+        raise NotAdmitted(f"the vocabulary {_shown(vocabulary_)} cannot say what {_shown(name)} is: {error}") from None
 
 
 def _words(name: str) -> Vocabulary:

@@ -20,8 +20,10 @@ from shakeout.corpus.vocabularies import torch as plain
 from shakeout.corpus.vocabularies.structured import STRUCTURES
 from shakeout.corpus.vocabularies.torch import (
     UnknownOperator,
+    applied,
     argument,
     constant,
+    constants,
     family,
     operators,
     spelled,
@@ -41,6 +43,7 @@ __all__ = [
     "call",
     "called",
     "constant",
+    "constants",
     "evaluate",
     "evaluate_fused",
     "expression",
@@ -170,16 +173,7 @@ def call(operation: Call, tensors: Sequence[Any]) -> list[Any]:
         return structured.stepwise(operation, tensors, value, call)
     if ":" not in operation.operator:
         return plain.call(operation, tensors)
-    return _results(operation, resolve(operation.operator), tensors)
-
-
-def _results(operation: Call, function: Callable[..., Any], tensors: Sequence[Any]) -> list[Any]:
-    args = [value(arg, tensors) for arg in operation.args]
-    kwargs = {key: value(arg, tensors) for key, arg in operation.kwargs}
-    result = function(*args, **kwargs)
-    if operation.form == "tensor":
-        return [result]
-    return list(result) if operation.form == "sequence" else []
+    return applied(operation, resolve(operation.operator), tensors)
 
 
 def evaluate(
@@ -345,7 +339,7 @@ def _by_operators(
         return after(operation, [result])[0] if type(result) is torch.Tensor else result
 
     with watching(each, plainly):
-        results = _results(operation, declared.reference, values)
+        results = applied(operation, declared.reference, values)
     return laid_out(results)
 
 

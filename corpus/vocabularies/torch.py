@@ -34,6 +34,7 @@ from shakeout.corpus.program import (
 from shakeout.corpus.vocabularies import aten, structured
 from shakeout.corpus.vocabularies.operator import identify
 from shakeout.corpus.vocabularies.structured import STRUCTURES
+from shakeout.corpus.vocabularies.table import constants
 from shakeout.corpus.vocabularies.torch_traits import family, traits
 
 __all__ = [
@@ -41,10 +42,12 @@ __all__ = [
     "SIMPLEST",
     "STRUCTURES",
     "UnknownOperator",
+    "applied",
     "argument",
     "bindings",
     "call",
     "constant",
+    "constants",
     "evaluate",
     "expression",
     "family",
@@ -255,7 +258,7 @@ def constant(name: str) -> Any:
     """The torch constant behind a name: a dtype, a memory format or a layout."""
     import torch
 
-    found = getattr(torch, name.removeprefix("torch."), None)
+    found = getattr(torch, name.removeprefix("torch."), None) if name.startswith("torch.") else None
     if not isinstance(found, torch.dtype | torch.memory_format | torch.layout):
         raise UnknownOperator(f"{name} is not a dtype, memory format or layout of torch {_version()}")
     return found
@@ -283,9 +286,14 @@ def call(operation: Call, tensors: Sequence[Any]) -> list[Any]:
     if operation.regions:
         return structured.stepwise(operation, tensors, value, call)
     function = resolve(operation.operator)
-    args = [value(arg, tensors) for arg in operation.args]
-    if operation.operator in _SIGNS and type(args[0]) in (bool, int, float):
+    if operation.operator in _SIGNS and type(value(operation.args[0], tensors)) in (bool, int, float):
         function = getattr(python, identify(operation.operator).name)  # a number that a loop carries
+    return applied(operation, function, tensors)
+
+
+def applied(operation: Call, function: Callable[..., Any], tensors: Sequence[Any]) -> list[Any]:
+    """Call a function in the place of a call's operator; its results in order, as the call has them."""
+    args = [value(arg, tensors) for arg in operation.args]
     kwargs = {key: value(arg, tensors) for key, arg in operation.kwargs}
     result = function(*args, **kwargs)
     if operation.form == "tensor":
@@ -432,7 +440,7 @@ def widened(program: Program) -> Program | None:
 
     def widen(arg: Arg) -> Arg:
         match arg:
-            case Name(name):
+            case Name(name) if name.startswith("torch."):  # and no constant of another package
                 return Name("torch." + wider(name.removeprefix("torch.")))
             case tuple():
                 return tuple(widen(item) for item in arg)

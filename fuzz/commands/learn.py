@@ -15,7 +15,7 @@ from shakeout.fuzz.ground.exits import Exit
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from shakeout.fuzz.learning.learn import How, Learnt
+    from shakeout.fuzz.learning.learn import How, LearntOperators
 
 __all__ = ["add_arguments", "learn_command"]
 
@@ -74,7 +74,8 @@ def learn_command(options: argparse.Namespace, console: Console) -> int:
     from shakeout.fuzz.campaign.campaign_folder import DirectoryUnusable
     from shakeout.fuzz.campaign.config import Config
     from shakeout.fuzz.ground.progress import interruptible
-    from shakeout.fuzz.learning.learn import CannotLearn, How
+    from shakeout.fuzz.learning.errors import CannotLearn
+    from shakeout.fuzz.learning.learn import How
     from shakeout.fuzz.workers.nursery import Interrupted, ZygoteBroken
 
     _check(options)
@@ -119,7 +120,7 @@ def _check(options: argparse.Namespace) -> None:
         raise Mistake("--operators goes with torch")
 
 
-def _learnt(options: argparse.Namespace, how: How) -> Iterator[Learnt]:
+def _learnt(options: argparse.Namespace, how: How) -> Iterator[LearntOperators]:
     """What is learnt, one after the other."""
     from shakeout.fuzz.learning import learn
 
@@ -131,7 +132,7 @@ def _learnt(options: argparse.Namespace, how: How) -> Iterator[Learnt]:
         yield learn.learn_kernel(options.what, options.examples, how)
 
 
-def _tell(learnt: Learnt, console: Console) -> None:
+def _tell(learnt: LearntOperators, console: Console) -> None:
     """What came of it, for a person."""
     console.print(
         f"{learnt.done} of {len(learnt.names)} operators learnt in {learnt.seconds:.0f} s: {learnt.ways} ways to call "
@@ -189,7 +190,7 @@ class _Shown:
                 self._console.print(f"      {message}", soft_wrap=True, markup=False)
             case events.Warming(step=step, done=False):
                 self._line(step, force=True)
-            case events.Recorded():
+            case events.CallsRecorded():
                 said = f"{event.heard} calls heard, {event.different} different ones, {event.left_out} left out"
                 self._console.print(said)
                 for reason, count in event.errors.items():

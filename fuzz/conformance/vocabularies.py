@@ -30,7 +30,7 @@ _IMPORTED = """
 import sys
 from shakeout.corpus.vocabularies import vocabulary
 words = vocabulary(sys.argv[1])
-words.REFERENCE, words.SIMPLEST, words.family("torch.add")
+words.REFERENCE, words.SIMPLEST, words.family("torch.add"), words.constants()
 print("torch" if "torch" in sys.modules else "")
 """
 
@@ -125,6 +125,8 @@ def _traits(words: Vocabulary, name: str, cases: Sequence[Case]) -> Iterator[str
 def _hostile(words: Vocabulary, name: str, cases: Sequence[Case]) -> Iterator[str]:
     """What a case may hold and is no operator, or no constant, gives nothing."""
     for operator in _HOSTILE:
+        if operator in words.constants():
+            yield f"constants() has {operator}: a case may come from anybody"
         for what, give in (("resolves", words.resolve), ("is a constant", words.constant)):
             try:
                 give(operator)

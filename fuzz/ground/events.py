@@ -18,6 +18,7 @@ from shakeout.corpus.rows import Totals
 __all__ = [
     "LOG",
     "Asking",
+    "CallsRecorded",
     "CaseDone",
     "Collecting",
     "Comparing",
@@ -34,7 +35,6 @@ __all__ = [
     "Minimising",
     "Notice",
     "Progress",
-    "Recorded",
     "Replayed",
     "SelfTested",
     "Shortening",
@@ -267,7 +267,7 @@ class Comparing(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded(Event):
+class CallsRecorded(Event):
     """A user's tests or script ran, and their calls of a kernel were written down.
 
     Attributes:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from shakeout.fuzz.learning.store import Files
 from shakeout.fuzz.workers.nursery import Interrupted
-from shakeout.generators.vocabularies.child import run_module
+from shakeout.generators.vocabularies.collector import run_module
 
 __all__ = ["CollectingFailed", "collected", "finished"]
 

@@ -1,11 +1,13 @@
-"""Counts what could not be looked at while learning: an error costs its own call, and not the operator."""
+"""What goes wrong while learning: an error costs its own call and is counted; what a person can put right is said."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
 
-__all__ = ["Errors"]
+from shakeout.fuzz.ground.exits import Exit
+
+__all__ = ["CannotLearn", "Errors"]
 
 #: Characters of an error's first line that are kept.
 LONGEST = 200
@@ -25,3 +27,11 @@ class Errors:
         """Count an error."""
         line = (str(error).splitlines() or [""])[0][:LONGEST]
         self.counts[f"{type(error).__name__}: {line}"] += 1
+
+
+class CannotLearn(Exception):
+    """What somebody can put right: one line, and the status to exit with."""
+
+    def __init__(self, text: str, status: Exit = Exit.USAGE) -> None:
+        super().__init__(text)
+        self.status = status

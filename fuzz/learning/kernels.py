@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from shakeout.corpus.interpreter import command
-from shakeout.fuzz.ground.exits import Exit
+from shakeout.fuzz.learning.errors import CannotLearn
 
-__all__ = ["CannotRecord", "Recorded", "recorded"]
+__all__ = ["Recorded", "recorded"]
 
 #: Seconds that tests or a script may take.
 PATIENCE = 600.0
@@ -23,14 +23,6 @@ PATIENCE = 600.0
 TAIL = 2000
 
 _MODULE = "shakeout.fuzz.learning.recording"
-
-
-class CannotRecord(Exception):
-    """No call was recorded; says why, and what to do."""
-
-    def __init__(self, text: str, status: Exit = Exit.USAGE) -> None:
-        super().__init__(text)
-        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +56,15 @@ def recorded(operator: str, path: Path, scratch: Path, seconds: float | None = N
         seconds: after which they are ended; what was recorded until then counts.
 
     Raises:
-        CannotRecord: there is no such kernel, nothing called it, or it cannot be run.
+        CannotLearn: there is no such kernel, nothing called it, or it cannot be run.
     """
     if not path.exists():
-        raise CannotRecord(f"--examples: there is no {path}; give a file or a folder of tests, or a script")
+        raise CannotLearn(f"--examples: there is no {path}; give a file or a folder of tests, or a script")
     out, log = scratch / "recorded.jsonl", scratch / "recorded.log"
     status = _run(command("-m", _MODULE, operator, str(path.absolute()), str(out)), log, seconds or PATIENCE)
     said = log.read_text(encoding="utf-8", errors="replace")[-TAIL:].strip()
     if status == 2:
-        raise CannotRecord(said.splitlines()[-1] if said else f"{operator} cannot be found")
+        raise CannotLearn(said.splitlines()[-1] if said else f"{operator} cannot be found")
     traces, end = _read(out)
     remark = ""
     if status is None:
@@ -85,7 +77,7 @@ def recorded(operator: str, path: Path, scratch: Path, seconds: float | None = N
         heard = 0 if end is None else end["heard"]
         what = f"made {heard} calls of it that cannot be kept (large tensors?)" if heard else "did not call it"
         tail = f"\n{said}" if said and not heard else ""
-        raise CannotRecord(
+        raise CannotLearn(
             f"nothing can be learnt of {operator}: {path} {what}" + (f"; {remark}" if remark else "") + tail
         )
     end = end or {"heard": len(traces), "left_out": 0, "records": []}

@@ -14,22 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.exits import Exit
-from shakeout.fuzz.learning.crew import Lost, learn_operators
+from shakeout.fuzz.learning.errors import CannotLearn
+from shakeout.fuzz.learning.operators import LostCall, learn_operators
 from shakeout.fuzz.workers.nursery import Interrupted
 
 if TYPE_CHECKING:
     from shakeout.fuzz.learning.store import Files
     from shakeout.generators.rules.library import Entry, Library
 
-__all__ = ["CannotLearn", "How", "Learnt", "learn_campaign", "learn_kernel", "learn_torch"]
-
-
-class CannotLearn(Exception):
-    """What somebody can put right: one line, and the status to exit with."""
-
-    def __init__(self, text: str, status: Exit = Exit.USAGE) -> None:
-        super().__init__(text)
-        self.status = status
+__all__ = ["CannotLearn", "How", "LearntOperators", "learn_campaign", "learn_kernel", "learn_torch"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +34,7 @@ class How:
         calls: tried of each way to call an operator; None for the usual number.
         seconds: after which no further operator is begun; None for no limit.
         copy: where the rules are kept as well; of torch those that calls are drawn from.
-        tell: told what goes on (``Notice``, ``Recorded``, ``Warming``, ``Collecting``, ``Learning``).
+        tell: told what goes on (``Notice``, ``CallsRecorded``, ``Warming``, ``Collecting``, ``Learning``).
         stop: asked now and then whether to give up.
     """
 
@@ -58,7 +51,7 @@ class How:
 
 
 @dataclass(frozen=True)
-class Learnt:
+class LearntOperators:
     """What came of it.
 
     Attributes:
@@ -73,7 +66,7 @@ class Learnt:
     names: tuple[str, ...]
     content: Mapping[str, Any]
     path: Path
-    lost: tuple[Lost, ...]
+    lost: tuple[LostCall, ...]
     seconds: float
     named: bool
 
@@ -133,7 +126,7 @@ class Learnt:
 
 def learn_torch(
     how: How, patterns: Sequence[str] | None = None, *, anew: bool = False, seen: Sequence[Any] | None = None
-) -> Learnt:
+) -> LearntOperators:
     """Learn torch's operators; told to stop, it ends with those that are there.
 
     Args:
@@ -184,7 +177,7 @@ def learn_torch(
             if how.copy is not None:
                 learnt.write(how.copy, gathered(files, drawn=True))
     named = patterns is not None
-    return Learnt(tuple(names), content, path, tuple(lost), time.monotonic() - began, named)
+    return LearntOperators(tuple(names), content, path, tuple(lost), time.monotonic() - began, named)
 
 
 def _chosen(known: Sequence[str], patterns: Sequence[str] | None) -> list[str]:
@@ -219,7 +212,7 @@ def _touched(names: Sequence[str], files: Files, seen: Sequence[Any], how: How) 
 # --- a user's kernel -------------------------------------------------------------------------------------------------
 
 
-def learn_kernel(operator: str, examples: Path, how: How) -> Learnt:
+def learn_kernel(operator: str, examples: Path, how: How) -> LearntOperators:
     """Learn a user's kernel from the calls that its tests or a script make, and keep what they gave with the rules.
 
     Args:
@@ -233,21 +226,18 @@ def learn_kernel(operator: str, examples: Path, how: How) -> Learnt:
         Interrupted: it was told to stop; nothing is kept.
         ZygoteBroken: the kernel cannot be loaded.
     """
-    from shakeout.fuzz.learning.kernels import CannotRecord, recorded
+    from shakeout.fuzz.learning.kernels import recorded
 
     how.tell(events.Warming(f"running {examples}"))
     with tempfile.TemporaryDirectory(prefix="shakeout-") as scratch:
-        try:
-            found = recorded(operator, examples, Path(scratch), how.seconds)
-        except CannotRecord as error:
-            raise CannotLearn(str(error), error.status) from None
+        found = recorded(operator, examples, Path(scratch), how.seconds)
     if found.remark:
         how.note(found.remark)
-    how.tell(events.Recorded(operator, found.heard, len(found.traces), found.left_out, found.errors))
+    how.tell(events.CallsRecorded(operator, found.heard, len(found.traces), found.left_out, found.errors))
     return _from_calls(operator, {"traces": list(found.traces), "records": list(found.records)}, how)
 
 
-def _from_calls(operator: str, given: Mapping[str, list[Any]], how: How) -> Learnt:
+def _from_calls(operator: str, given: Mapping[str, list[Any]], how: How) -> LearntOperators:
     """Learn a kernel from what its tests and campaigns gave, and keep that and the rules."""
     from shakeout.corpus import learnt
     from shakeout.fuzz.campaign.campaign_folder import explained
@@ -271,10 +261,10 @@ def _from_calls(operator: str, given: Mapping[str, list[Any]], how: How) -> Lear
             learnt.write(path, content)
             if how.copy is not None:
                 learnt.write(how.copy, content)
-    return Learnt((operator,), content, path, cases, time.monotonic() - began, named=True)
+    return LearntOperators((operator,), content, path, cases, time.monotonic() - began, named=True)
 
 
-def _moved(lost: Lost, directory: Path) -> Lost:
+def _moved(lost: LostCall, directory: Path) -> LostCall:
     """The case of a lost call, kept beside the project."""
     if lost.path is None:
         return lost
@@ -287,7 +277,7 @@ def _moved(lost: Lost, directory: Path) -> Lost:
 # --- what a campaign saw ---------------------------------------------------------------------------------------------
 
 
-def learn_campaign(directory: Path, how: How) -> Iterator[Learnt]:
+def learn_campaign(directory: Path, how: How) -> Iterator[LearntOperators]:
     """Fold in the calls of a campaign: of kernels that were learnt in this directory, and of torch's operators.
 
     Args:
@@ -335,7 +325,7 @@ def _run(
     rows: Mapping[str, list[Any]],
     records: Mapping[str, list[Any]] | None = None,
     seen: Mapping[str, list[Any]] | None = None,
-) -> list[Lost]:
+) -> list[LostCall]:
     with tempfile.TemporaryDirectory(prefix="shakeout-") as scratch:
         return learn_operators(
             names,

@@ -18,7 +18,7 @@ from shakeout.fuzz.minimise.search import Budget, Minimised
 from shakeout.fuzz.minimise.sequence import minimise_behind, recorded_before
 from shakeout.fuzz.running.case_file import read_case, render
 
-__all__ = ["Written", "case_file", "minimise_stored", "write_minimal"]
+__all__ = ["Written", "case_file", "minimise_stored", "write_before", "write_minimal"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +104,14 @@ def write_minimal(file: Path, found: Minimised) -> tuple[Path, Path]:
         blobs.copy(case, file.parent)
     write_whole(target, found.case.text + "\n")
     write_whole(text, render(found.case))
-    if found.before:
-        write_sequence(file.parent, [case.text for case in (*found.before, found.case)], SHORTEST)
-    elif file.name == CASE:
-        (file.parent / SHORTEST).unlink(missing_ok=True)
+    if file.name == CASE:
+        write_before(file.parent, found)
     return target, text
+
+
+def write_before(folder: Path, found: Minimised) -> None:
+    """Write what has to run before a finding's smallest case, and it at the end, if anything has to."""
+    if found.before:
+        write_sequence(folder, [case.text for case in (*found.before, found.case)], SHORTEST)
+    else:
+        (folder / SHORTEST).unlink(missing_ok=True)

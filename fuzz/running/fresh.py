@@ -27,7 +27,7 @@ from shakeout.targets.accelerators import missing
 from shakeout.targets.registry import target
 from shakeout.targets.sanitizers import process_environment
 
-__all__ = ["CANNOT_RUN", "DIFFERS", "NO_DIFFERENCE", "Answer", "Ran", "answer", "ran"]
+__all__ = ["CANNOT_RUN", "DIFFERS", "NO_DIFFERENCE", "Ran", "Replay", "answer", "ran"]
 
 #: Statuses of ``git bisect run``, which scripts of cases end with as well.
 NO_DIFFERENCE, DIFFERS, CANNOT_RUN = 0, 1, 125
@@ -90,7 +90,7 @@ def _read(file: Path) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Replay:
     """What is known of a case.
 
     Attributes:
@@ -104,7 +104,7 @@ class Answer:
     result: Result | None = None
 
 
-def answer(case: Case, seconds: float) -> Answer:
+def answer(case: Case, seconds: float) -> Replay:
     """Run a case in a fresh process, as it stands, and say what that shows.
 
     Args:
@@ -115,19 +115,19 @@ def answer(case: Case, seconds: float) -> Answer:
         UnknownTarget: its target is not registered.
     """
     if why := target(case.setting.target).unavailable() or missing(case.setting.device):
-        return Answer(CANNOT_RUN, (why,))
+        return Replay(CANNOT_RUN, (why,))
     found = ran(case, seconds)
     if found.status is None:
-        return Answer(DIFFERS, (f"hang: no answer within {seconds:.0f} s{_where(found.phase)}",))
+        return Replay(DIFFERS, (f"hang: no answer within {seconds:.0f} s{_where(found.phase)}",))
     if found.status == Exit.INTERNAL:
-        return Answer(CANNOT_RUN, (f"{INTERNAL}: see above",))
+        return Replay(CANNOT_RUN, (f"{INTERNAL}: see above",))
     if (result := found.result) is None:
         died = (
             f"died of {signal.Signals(-found.status).name}" if found.status < 0 else f"ended with status {found.status}"
         )
-        return Answer(DIFFERS, (f"crash: the process {died}{_where(found.phase)}",))
+        return Replay(DIFFERS, (f"crash: the process {died}{_where(found.phase)}",))
     failed, unable = result.failure is not None, result.status in _UNABLE
-    return Answer(CANNOT_RUN if unable else DIFFERS if failed else NO_DIFFERENCE, tuple(_lines(result)), result)
+    return Replay(CANNOT_RUN if unable else DIFFERS if failed else NO_DIFFERENCE, tuple(_lines(result)), result)
 
 
 def _where(phase: str) -> str:

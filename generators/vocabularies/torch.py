@@ -16,7 +16,7 @@ from shakeout.corpus import cache
 from shakeout.corpus.files import write_whole
 from shakeout.corpus.vocabularies import torch as words
 from shakeout.generators.rules.library import Library, library_of_torch
-from shakeout.generators.vocabularies.child import run_module
+from shakeout.generators.vocabularies.collector import run_module
 from shakeout.generators.vocabularies.records import Record
 from shakeout.generators.vocabularies.ruled import Ruled, ruled
 

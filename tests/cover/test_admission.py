@@ -12,9 +12,8 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 
+from shakeout.corpus import canonical, codec, known, regressions, script, user_objects, vocabularies
 from shakeout.corpus import capture as capturing
-from shakeout.corpus import codec, known, regressions, script, user_objects, vocabularies
-from shakeout.corpus.canonical import MAX_DEPTH
 from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View
 from shakeout.corpus.program import Call, Input, InvalidProgram, Name, Program, Ref, Region, TensorType
 from shakeout.corpus.vocabularies import MEMBERS, admission, aten
@@ -258,7 +257,13 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             raise ValueError(f"{operator} is none of mine")
         return operator
 
-    mine = SimpleNamespace(**{**{member: getattr(words, member) for member in MEMBERS}, "resolve": resolve})
+    def constant(name: str) -> object:
+        if name != "mine.NEWER":
+            raise ValueError(f"{name} is no constant of mine")
+        return name
+
+    own = {"resolve": resolve, "constants": lambda: {"mine.UP"}, "constant": constant}
+    mine = SimpleNamespace(**{**{member: getattr(words, member) for member in MEMBERS}, **own})
 
     class Entry(EntryPoint):
         def load(self) -> object:
@@ -286,6 +291,30 @@ def test_another_packages_vocabulary_decides_for_itself(registered: None) -> Non
             admit(program("mine.twice", vocabulary=vocabulary))
         with pytest.raises(NotAdmitted, match=said):
             admit(Program((Input(X),), (), (0,), vocabulary))
+
+
+def test_another_packages_vocabulary_tells_its_own_constants(registered: None) -> None:
+    def one(name: str) -> Program:
+        return program("mine.twice", Ref(0), (Name(name),), vocabulary="mine")
+
+    for name in ("mine.UP", "mine.NEWER"):
+        admit(one(name))
+        assert codec.decode(codec.encode(case(one(name)))) == case(one(name))
+    for name in ("torch.float32", "torch.load", "os.system", "mine"):
+        with pytest.raises(codec.MalformedCase, match=f"{name} is no constant of mine"):
+            codec.decode(codec.encode(case(one(name))))
+    # And what is a constant there is none here.
+    for name in ("mine.UP", "float32", "torch.os.path"):
+        with pytest.raises(codec.MalformedCase, match="is not a dtype, memory format or layout"):
+            codec.decode(codec.encode(case(program("torch.add", Ref(0), Name(name)))))
+
+
+@pytest.mark.parametrize("name", ["mine.UP\n", "mine.UP; import os", "mine..UP", "mine[0]", "\uff4dine.UP", "", "1.e"])
+def test_a_constant_is_no_other_text(registered: None, name: str) -> None:
+    data = codec.to_json(case(program("mine.twice", Name("mine.UP"), vocabulary="mine")))
+    data["program"]["calls"][0]["args"] = [{"name": name}]
+    with pytest.raises(codec.MalformedCase, match="is not an argument"):
+        codec.decode(json.dumps(data))
 
 
 # --- modules of users -------------------------------------------------------------------------------------------------
@@ -418,7 +447,7 @@ def test_a_capture_that_is_too_large_says_so_when_it_is_made() -> None:
 
 def test_a_case_that_would_be_nested_too_deep_is_not_written() -> None:
     nested: object = 1
-    for _ in range(MAX_DEPTH):
+    for _ in range(canonical.MAX_DEPTH):
         nested = (nested,)
     codec.decode(codec.encode(case(program("torch.add", Ref(0), nested))))
     with pytest.raises(codec.CannotBeStored, match="nested"):

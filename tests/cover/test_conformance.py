@@ -17,7 +17,7 @@ from tests import packages
 import shakeout
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Knob, KnobSpace, Setting
-from shakeout.corpus.program import Call, Input, Program, Ref, TensorType
+from shakeout.corpus.program import Call, Input, Name, Program, Ref, TensorType
 from shakeout.corpus.vocabularies import torch_traits, vocabulary
 from shakeout.corpus.vocabularies.traits import Hazard, Traits
 from shakeout.oracles.registry import oracles
@@ -318,12 +318,13 @@ def own(*calls: Call, vocabulary: str = "example") -> Case:
 
 MATRIX = TensorType("float32", (2, 3))
 AXPY = Call("example.axpy", (0.5, Ref(0), Ref(1)), (), (MATRIX,))
+HALF = Name("example.HALF")
 SCALE = Call("example.scale_", (Ref(2), 3.0), (), (MATRIX,))
 
 
 @pytest.mark.usefixtures("example")
 def test_a_vocabulary_of_another_package_conforms() -> None:
-    check_vocabulary("example", [own(AXPY), own(AXPY, SCALE)])
+    check_vocabulary("example", [own(AXPY), own(AXPY, SCALE), own(replace(AXPY, args=(HALF, *AXPY.args[1:])))])
 
 
 @pytest.mark.usefixtures("example")
@@ -342,6 +343,7 @@ def test_a_vocabulary_of_another_package_conforms() -> None:
         ("resolve", lambda operator: print, "hostile: os.system resolves, expected a ValueError"),
         ("resolve", lambda operator: 3, "operators: example.axpy resolves to what cannot be called"),
         ("constant", lambda name: name, "hostile: torch.load is a constant, expected a ValueError"),
+        ("constants", lambda: {"torch.load"}, "hostile: constants() has torch.load: a case may come from anybody"),
         ("operators", lambda: {"example.lost": print}, "operators: UnknownOperator: example.lost is not an operator"),
         ("meaning", lambda operator: "torch.load", "operators: UnknownOperator: torch.load is not an operator"),
         ("family", lambda operator: "", "operators: family('example.axpy') is '', expected a name"),

@@ -244,7 +244,7 @@ def test_an_error_while_a_call_runs_is_counted_and_told(
     from shakeout.fuzz.ground.jobs import Examine, Learn
     from shakeout.fuzz.learning import maker
     from shakeout.fuzz.learning.gather import gathered
-    from shakeout.fuzz.learning.learn import Learnt
+    from shakeout.fuzz.learning.learn import LearntOperators
     from shakeout.fuzz.learning.store import Files
     from shakeout.generators.rules import execution
 
@@ -271,7 +271,7 @@ def test_an_error_while_a_call_runs_is_counted_and_told(
     content = gathered(files)
     assert content["failed"] == {}
     assert content["errors"][operator]["RuntimeError: no half numbers today"] > 0
-    _tell(Learnt((operator,), content, tmp_path / "rules.json", (), 1.0, named=True), Console(width=200))
+    _tell(LearntOperators((operator,), content, tmp_path / "rules.json", (), 1.0, named=True), Console(width=200))
     out = capsys.readouterr().out
     assert "1 rules" in out
     assert f"calls of {operator}: RuntimeError: no half numbers today" in out

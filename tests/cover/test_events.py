@@ -16,7 +16,7 @@ SAMPLES = [
     events.KnownReplayed("mul", "x * 0", "https://example.org", "still there"),
     events.Replayed("bug", "SH-1234", "title", "flaky", "fails in 1 of 2 runs"),
     events.Shrinking(1, 0, 0.5, 3, 60, "first run", 0.5),
-    events.Recorded("toy:odd", 7, 5, 1, {"RuntimeError: no": 1}),
+    events.CallsRecorded("toy:odd", 7, 5, 1, {"RuntimeError: no": 1}),
     events.Collecting("abs", 3, 900),
     events.Learning("torch.abs", 3, 900, 12, 1),
     events.Shortening(1, 11, 15, 3.3, 0.3, True),

@@ -13,9 +13,9 @@ from shakeout.corpus.program import Ref, TensorType
 from shakeout.fuzz import cli
 from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.ground.jobs import Examine
-from shakeout.fuzz.learning import crew, listing
+from shakeout.fuzz.learning import listing, operators
 from shakeout.fuzz.learning.gather import gathered
-from shakeout.fuzz.learning.learn import Learnt
+from shakeout.fuzz.learning.learn import LearntOperators
 from shakeout.fuzz.learning.store import Files, read
 from shakeout.generators.rules.library import PRECISE, Library, pack
 from shakeout.generators.rules.measure import held_out, learn_measured
@@ -193,17 +193,17 @@ def test_what_could_not_be_examined_is_examined_again_once_other_rules_are_learn
     files = Files(tmp_path)
     files.write(files.examined("toy:odd"), {"operator": "toy:odd", "failed": "hang: 10 s"})
     rows = [call.to_json() for call in CALLS[:3]]
-    session = crew._Session(files, {"toy:odd": rows}, {}, {}, None, 1, 0, lambda progress: None)
-    session.waiting.append(crew._Task("toy:odd", learning=True))
+    session = operators._Session(files, {"toy:odd": rows}, {}, {}, None, 1, 0, lambda progress: None)
+    session.waiting.append(operators._Task("toy:odd", learning=True))
     job = session.next(over=False)
     assert isinstance(job, Examine)
     assert job.traces == tuple(rows)
 
 
 def test_less_than_was_asked_for_is_no_success(tmp_path: Path) -> None:
-    def came(*failed: str, named: bool) -> Learnt:
+    def came(*failed: str, named: bool) -> LearntOperators:
         content = {**pack(row()), "failed": dict.fromkeys((*failed, "toy:other"), "crash: SIGSEGV")}
-        return Learnt(("toy:odd", "toy:even"), content, tmp_path, (), 1.0, named)
+        return LearntOperators(("toy:odd", "toy:even"), content, tmp_path, (), 1.0, named)
 
     both = ("toy:odd", "toy:even")
     assert [came(named=named).missed for named in (True, False)] == [False, False]

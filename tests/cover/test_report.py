@@ -4,8 +4,8 @@ from pathlib import Path
 
 from shakeout.corpus import codec
 from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View
-from shakeout.corpus.inputs import ValueKind
 from shakeout.corpus.program import Call, Input, Program, Ref, TensorType
+from shakeout.corpus.storage import ValueKind
 from shakeout.fuzz.reporting.plain import ordinary
 
 

@@ -67,6 +67,9 @@ class Tiny:
             raise ValueError(f"{operator} is not tiny")
         return FUNCTIONS[operator]
 
+    def constants(self):
+        return ()
+
     def constant(self, name):
         raise ValueError(f"there are no constants, and {name} is none")
 
@@ -191,7 +194,7 @@ def test_a_vocabulary_has_all_that_others_ask_for(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("half", r"vocabulary 'half' \(tinyops:half\) lacks SIMPLEST, operators, constant, .*Vocabulary says what"),
+        ("half", r"vocabulary 'half' \(tinyops:half\) lacks SIMPLEST, operators, constants, .*Vocabulary says what"),
         ("missing", r"vocabulary 'missing' \(tinyops:nothing\) cannot be loaded: .*nothing"),
         ("broken", r"vocabulary 'broken' \(tinyops_of_yesterday\) cannot be loaded: No module named"),
         ("absent", r"unknown vocabulary 'absent'; there are torch, kernel"),

@@ -1,17 +1,14 @@
 """A user's kernel with a planted error, wrong for one dtype and odd widths, is found in under a minute."""
 
-import importlib
-import sys
-import textwrap
 import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests import packages
 
 from shakeout.corpus.case import Case
-from shakeout.corpus.user_objects import find
 from shakeout.fuzz.campaign.schedule import seed_of
 from shakeout.fuzz.ground.jobs import Grow
 from shakeout.fuzz.running.compose import compose
@@ -96,15 +93,8 @@ TEXT = """
 
 @pytest.fixture(scope="module", autouse=True)
 def kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    directory = tmp_path_factory.mktemp("kernels")
-    (directory / f"{MODULE}.py").write_text(textwrap.dedent(TEXT).lstrip())
-    sys.path.append(str(directory))
-    importlib.import_module(MODULE)
-    yield
-    sys.path.remove(str(directory))
-    del sys.modules[MODULE]
-    find.cache_clear()
-    target.cache_clear()
+    with packages.imported(tmp_path_factory.mktemp("kernels"), MODULE, TEXT):
+        yield
 
 
 def cases(name: str, count: int) -> Iterator[Case]:

@@ -1,22 +1,18 @@
 """An offload context with a planted error, a view restored without its offset, is found in under a minute; the shipped
 ones change no bit of several hundred networks."""
 
-import importlib
-import sys
-import textwrap
 import time
 from collections import Counter
 from collections.abc import Iterator
 
 import pytest
+from tests import packages
 
 from shakeout.corpus.case import Case
-from shakeout.corpus.user_objects import find
 from shakeout.fuzz.campaign.schedule import seed_of
 from shakeout.fuzz.ground.jobs import Grow
 from shakeout.fuzz.running.compose import compose
 from shakeout.fuzz.running.execute import execute, repro
-from shakeout.targets.registry import target
 
 pytestmark = [pytest.mark.quality, pytest.mark.filterwarnings("ignore::UserWarning")]  # torch about odd arguments
 
@@ -74,15 +70,8 @@ TEXT = """
 
 @pytest.fixture(scope="module", autouse=True)
 def contexts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    directory = tmp_path_factory.mktemp("offload")
-    (directory / f"{MODULE}.py").write_text(textwrap.dedent(TEXT).lstrip())
-    sys.path.append(str(directory))
-    importlib.import_module(MODULE)
-    yield
-    sys.path.remove(str(directory))
-    del sys.modules[MODULE]
-    find.cache_clear()
-    target.cache_clear()
+    with packages.imported(tmp_path_factory.mktemp("offload"), MODULE, TEXT):
+        yield
 
 
 def cases(name: str, count: int) -> Iterator[Case]:

@@ -28,7 +28,7 @@ import dataclasses, sys, torch
 from pathlib import Path
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Setting
-from shakeout.corpus.program import Call, Ref
+from shakeout.corpus.program import Call, Name, Ref
 def network(x):
     return torch.sin(torch.square(x))
 case = capture(network, lambda: [torch.tensor([3.0, 2.0])], setting=Setting("example", (("fast_math", True),)))
@@ -36,7 +36,7 @@ Path("wrong").mkdir()
 Path("wrong/case.json").write_text(case.text)
 case = capture(torch.square, lambda: [torch.tensor([3.0, 2.0])], setting=Setting("example"))
 [call] = case.program.calls
-axpy = Call("example.axpy", (0.5, Ref(0), Ref(0)), (), call.results)
+axpy = Call("example.axpy", (Name("example.HALF"), Ref(0), Ref(0)), (), call.results)
 case = dataclasses.replace(case, program=dataclasses.replace(case.program, calls=(axpy,), vocabulary="example"))
 Path("own.json").write_text(case.text)
 """

@@ -17,7 +17,7 @@ from shakeout.corpus.program import Ref, TensorType
 from shakeout.fuzz import cli
 from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.exits import Exit
-from shakeout.fuzz.learning.crew import learn_operators
+from shakeout.fuzz.learning.operators import learn_operators
 from shakeout.fuzz.learning.store import Files, files_of_torch, read
 from shakeout.generators.rules.library import library_of_torch
 from shakeout.generators.rules.trace import Trace

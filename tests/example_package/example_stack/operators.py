@@ -2,6 +2,9 @@
 
 import torch
 
+#: A factor that a case names instead of writing it out.
+HALF = 0.5
+
 
 def axpy(a: float, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """``a * x + y``."""

@@ -1,9 +1,9 @@
 """A vocabulary: the operators of torch, and ``example.axpy`` and ``example.scale_`` beside them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from shakeout.corpus.program import Call, Program, references
+from shakeout.corpus.program import Arg, Call, Name, Program, references
 from shakeout.corpus.vocabularies import torch as plain
 from shakeout.corpus.vocabularies.traits import Traits
 
@@ -35,6 +35,22 @@ def traits(operator: str) -> Traits:
     return OWN[operator] if operator in OWN else plain.traits(operator)
 
 
+def constants() -> Collection[str]:
+    return {*plain.constants(), "example.HALF"}
+
+
+def constant(name: str) -> Any:
+    if name != "example.HALF":
+        return plain.constant(name)
+    from example_stack import operators
+
+    return operators.HALF
+
+
+def value(arg: Arg, tensors: Sequence[Any]) -> Any:
+    return constant(arg.name) if isinstance(arg, Name) else plain.value(arg, tensors)
+
+
 def written(operation: Call) -> tuple[int, ...]:
     if operation.operator == "example.scale_":
         return tuple(references(operation.args[0]))
@@ -44,8 +60,8 @@ def written(operation: Call) -> tuple[int, ...]:
 def call(operation: Call, tensors: Sequence[Any]) -> list[Any]:
     if operation.operator not in OWN:
         return plain.call(operation, tensors)
-    kwargs = {key: plain.value(arg, tensors) for key, arg in operation.kwargs}
-    return [resolve(operation.operator)(*(plain.value(arg, tensors) for arg in operation.args), **kwargs)]
+    kwargs = {key: value(arg, tensors) for key, arg in operation.kwargs}
+    return [resolve(operation.operator)(*(value(arg, tensors) for arg in operation.args), **kwargs)]
 
 
 def evaluate(program: Program, tensors: Sequence[Any], after: Any = None, run: Any = call) -> list[Any]:

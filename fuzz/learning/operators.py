@@ -21,7 +21,7 @@ from shakeout.fuzz.ground.results import Answer
 from shakeout.fuzz.learning.store import Files, read
 from shakeout.fuzz.workers.pool import Crew, Limits
 
-__all__ = ["Lost", "learn_operators"]
+__all__ = ["LostCall", "learn_operators"]
 
 #: Seconds of one call: the slowest takes a tenth of a second, a machine that is busy a multiple of that. And of one
 #: operator, all in all; bytes that its worker may take.
@@ -36,7 +36,7 @@ MAX_INTERRUPTED = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
+class LostCall:
     """A call that ended its worker.
 
     Attributes:
@@ -73,7 +73,7 @@ def learn_operators(
     seconds: float | None = None,
     tell: events.Listener = lambda event: None,
     stop: Callable[[], bool] = lambda: False,
-) -> list[Lost]:
+) -> list[LostCall]:
     """Learn operators that were not yet, or not from all calls of campaigns, and keep each as soon as it is there.
 
     Args:
@@ -139,10 +139,10 @@ class _Session:
         self.seen = seen
         self.total, self.done, self.tell = total, done, tell
         self.waiting: deque[_Task] = deque()
-        self.cases: deque[tuple[Lost, str]] = deque()
-        self.lost: list[Lost] = []
+        self.cases: deque[tuple[LostCall, str]] = deque()
+        self.lost: list[LostCall] = []
         self.found = 0
-        self._given: list[tuple[Job, _Task | tuple[Lost, str]]] = []
+        self._given: list[tuple[Job, _Task | tuple[LostCall, str]]] = []
 
     @property
     def left(self) -> bool:
@@ -151,7 +151,7 @@ class _Session:
 
     def next(self, *, over: bool) -> Job | None:
         """The next job, or None; with ``over``, no operator is begun."""
-        task: _Task | tuple[Lost, str]
+        task: _Task | tuple[LostCall, str]
         job: Job
         if self.cases:
             task = self.cases.popleft()
@@ -228,7 +228,7 @@ class _Session:
             else:
                 self.waiting.append(task)
             return
-        lost = Lost(task.operator, loss.kind, loss.symptom, None)
+        lost = LostCall(task.operator, loss.kind, loss.symptom, None)
         call = loss.state.text if loss.state.kind == "case" and loss.state.phase == "grow" else ""
         if not call or call in task.without or len(task.without) >= MAX_LOST:
             self.lost.append(lost)
@@ -239,7 +239,7 @@ class _Session:
         self.cases.append((lost, call))
         self.waiting.appendleft(task)
 
-    def _keep(self, lost: Lost, answer: Answer) -> None:
+    def _keep(self, lost: LostCall, answer: Answer) -> None:
         """Write down the case of a call that ended its worker."""
         path = None
         if text := answer.reply.case:
@@ -248,4 +248,4 @@ class _Session:
             number = sum(1 for one in self.lost if one.operator == lost.operator)
             path = self.files.cases / f"{lost.kind}-{name.replace(':', '.')}-{number}.json"
             path.write_text(text + "\n", encoding="utf-8")
-        self.lost.append(Lost(lost.operator, lost.kind, lost.symptom, path))
+        self.lost.append(LostCall(lost.operator, lost.kind, lost.symptom, path))

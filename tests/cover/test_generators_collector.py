@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from shakeout.generators.vocabularies.child import run_module
+from shakeout.generators.vocabularies.collector import run_module
 
 TEXT = """
 import os, sys, time
