@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
+from tests.older_database import downgrade
 
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Setting
@@ -329,11 +330,7 @@ def test_show_tells_smallest_case_and_signature(directory: Path, capsys: pytest.
 
 
 def test_an_older_file_has_no_smallest_cases_until_it_is_written(directory: Path) -> None:
-    import sqlite3
-
-    connection = sqlite3.connect(directory / NAME)
-    connection.executescript("DROP TABLE minimals; DROP TABLE replays; PRAGMA user_version = 2;")
-    connection.close()
+    downgrade(directory / NAME, 2)
     with Database.read(directory / NAME) as database:
         assert not database.minimals()
         assert not database.replays()
