@@ -134,7 +134,13 @@ class Database(Minimals, Grouping):
             connection.execute(f"PRAGMA application_id={APPLICATION}")
             counts = ", ".join(f"{name} {'REAL' if name == 'seconds' else 'INTEGER'} NOT NULL" for name in _TOTALS)
             ledger = ", ".join(f"{name} INTEGER NOT NULL" for name in _LEDGER)
-            parts = {"decisions": _DECISIONS, "minimals": TABLES, "bugs": BUGS, "findings": FINDINGS, "grouping": GROUPING}
+            parts = {
+                "decisions": _DECISIONS,
+                "minimals": TABLES,
+                "bugs": BUGS,
+                "findings": FINDINGS,
+                "grouping": GROUPING,
+            }
             schema = _SCHEMA.format(totals=counts, ledger=ledger, **parts)
             connection.executescript(f"BEGIN;{schema}COMMIT;")
             rows = [(key, json.dumps(value)) for key, value in {"next": 0, "spent": 0.0, **(meta or {})}.items()]
@@ -379,8 +385,7 @@ class Database(Minimals, Grouping):
         bug = self.bug_of(signature)
         if bug is None:
             said = {"title": title, "target": target, "oracle": oracle, "symptom": symptom, "known": known}
-            opened = {"signature": signature, "state": state, "index": job, "seen": time.time()}
-            bug = self.open_bug(signature, **said, **opened)
+            bug = self.open_bug(signature, signature=signature, state=state, index=job, seen=time.time(), **said)
         self.count(bug.id, target, symptom)
         number = self.store(
             bug.id,
@@ -399,10 +404,16 @@ class Database(Minimals, Grouping):
         """Store the script of a finding, where the worker that found it died before it could send one."""
         self._many("UPDATE findings SET script = ? WHERE id = ?", [(script, finding)])
 
-    def judge(self, finding: int, *, state: str, k: int, n: int, note: str = "") -> Bug:
-        """Store what became of a finding in fresh processes; its bug takes the strongest state of its findings."""
+    def judge(self, finding: int, *, state: str, k: int, n: int, note: str = "") -> Bug | None:
+        """Store what became of a finding in fresh processes; its bug takes the strongest state of its findings.
+
+        None if the finding was not kept.
+        """
         self._many("UPDATE findings SET state = ?, k = ?, n = ? WHERE id = ?", [(state, k, n, finding)])
-        (bug_id,) = self._rows("SELECT bug FROM findings WHERE id = ?", finding)[0]
+        rows = self._rows("SELECT bug FROM findings WHERE id = ?", finding)
+        if not rows:
+            return None
+        bug_id = rows[0][0]
         bug = self.bug(bug_id)
         if bug.n == 0 or STATES.index(state) > STATES.index(bug.state):
             query = "UPDATE bugs SET state = ?, k = ?, n = ?, note = ? WHERE id = ?"

@@ -1,7 +1,7 @@
-"""Which findings are which bug: what waits for triage, what is counted under a bug, and bugs that were merged or split.
+"""Which findings are which bug: what waits for triage, what is counted under a bug, and what was merged or split.
 
-A finding that comes in belongs to a *group*, those with one coarse signature. Groups decide which findings are looked at
-and nothing else: what is one bug is decided by smallest cases.
+A finding that comes in belongs to a *group*, those with one coarse signature. Groups decide which findings are looked
+at and nothing else: what is one bug is decided by smallest cases.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["BUGS", "FINDINGS", "GROUPING", "KEPT", "Grouping", "ImpossibleMove"]
 #: Cases kept in full for one bug; further ones are counted. A frequent bug would otherwise fill the file.
 KEPT = 10
 
-#: Of a bug, in the order of the fields of ``Bug``; the last column, for a bug that was merged into another, is that one.
+#: In the order of the fields of ``Bug``; behind them, for a bug that was merged into another, that one's id.
 BUGS = """
 CREATE TABLE bugs (
     id TEXT PRIMARY KEY, signature TEXT NOT NULL, title TEXT NOT NULL, target TEXT NOT NULL,
@@ -111,6 +111,15 @@ class Grouping:
         """The findings that wait for triage, oldest first."""
         return list(self._found("WHERE bug IS NULL"))
 
+    def seen(self, finding: int) -> float:
+        """When a finding was seen, in seconds since 1970."""
+        return float(self._rows("SELECT seen FROM findings WHERE id = ?", finding)[0][0])
+
+    def settled(self, finding: int) -> bool:
+        """Whether a finding is of a bug, or was counted under one and forgotten."""
+        rows = self._rows("SELECT bug FROM findings WHERE id = ?", finding)
+        return not rows or rows[0][0] is not None
+
     def reduced(self) -> Iterator[Finding]:
         """The findings of bugs of which a smallest case was made, oldest first."""
         if self._there("groups"):
@@ -188,11 +197,11 @@ class Grouping:
         )[0]
         if (bug is not None and kept >= KEPT) or (same and case_id):
             return None
+        row = (bug, job, case_id, case_json, json.dumps(result), script, json.dumps(list(history)), time.time(), state)
         return self._insert(
             "INSERT INTO findings (bug, job, case_id, case_json, result_json, script, history, seen, state, k, n,"
             " signature) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?)",
-            (bug, job, case_id, case_json, json.dumps(result), script)
-            + (json.dumps(list(history)), time.time(), state, signature),
+            (*row, signature),
         )
 
     def count(self, bug: str, target: str, symptom: str, cases: int = 1) -> None:
@@ -214,9 +223,9 @@ class Grouping:
         oracle: str,
         symptom: str,
         state: str,
+        known: str = "",
         index: int,
         seen: float,
-        known: str = "",
     ) -> Bug:
         """A new bug without findings.
 

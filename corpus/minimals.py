@@ -96,7 +96,9 @@ class Minimals:
         names = "bug, state, case_json, result_json, signature_json, tries, seconds, minimised, note"
         merged = "WHERE bug NOT IN (SELECT id FROM bugs WHERE merged != '')" if self._there("groups") else ""
         found = {}
-        for bug, state, case, result, signature, *rest in self._rows(f"SELECT {names} FROM minimals {merged} ORDER BY bug"):
+        for bug, state, case, result, signature, *rest in self._rows(
+            f"SELECT {names} FROM minimals {merged} ORDER BY bug"
+        ):
             found[bug] = Minimal(bug, state, case, json.loads(result), json.loads(signature), *rest)
         return found
 

@@ -57,8 +57,11 @@ WEIGH = 20.0
 #: Seconds that cases in hand may still take when the time is over.
 LAST_CASES = 5.0
 
-#: Seconds that confirmations may still take after that; they then have all the cores.
-GRACE = 90.0
+#: When the time is over, findings that wait have all the cores for half a minute more, or for a tenth of the time if
+#: that is more: enough for what came in last, and nobody waits for much longer than was said. What is not done then
+#: waits for ``resume`` or ``triage``.
+GRACE = 30.0
+GRACE_SHARE = 0.1
 
 
 class SelfTestFailed(Exception):
@@ -140,6 +143,7 @@ class Campaign:
                 self.directory,
                 self.crew,
                 self._untold.append,
+                workers=self.config.workers,
                 memory=self.config.memory_limit,
                 runs=self._confirmations,
             )
@@ -211,7 +215,7 @@ class Campaign:
             self.crew, self.database, self.investigation, self._tell, self._limits, lambda: self._stopped
         )
         if self._known is not None:
-            self.investigation.remembered.extend(expected(describe()["packages"]))
+            self.investigation.store.remember(expected(describe()["packages"]))
         broken: dict[str, str] = {}
         for name in self.crew.in_order(self.config.targets):
             if self._stopped:
@@ -243,11 +247,11 @@ class Campaign:
     # --- cases ------------------------------------------------------------------------------------------------------
 
     def _fuzz(self) -> str:
-        """Cases until the time is over, then what is left to confirm; the reason for the end."""
+        """Cases until the time is over, then findings that wait, for a while; the reason for the end."""
         seeds = Seeds(self._active, self.database, self._accounts, self.investigation, self._times, self._untold.append)
         seeds.take_up()
         self.investigation.reopen(seeds.job)
-        # What was found is tried before more is looked for.
+        # The findings say themselves how much of the cores they take.
         sources = InOrder(self.investigation, seeds)
         spent = float(self.database.meta("spent", 0.0))
         began = time.monotonic()
@@ -264,7 +268,7 @@ class Campaign:
                 until = now + LAST_CASES
             if reason == "interrupted" or (reason == "time" and now > until):
                 break
-            if reason and not self.crew.busy and (seeds.over or reason == "time"):
+            if reason and not seeds.at_work and (seeds.over or reason == "time"):
                 break
             if reason == "time":
                 seeds.close()
@@ -277,26 +281,27 @@ class Campaign:
         with self.database.transaction():
             self.database.set_meta(spent=spent + fuzzed)
         if reason != "interrupted":
-            self.crew.abandon()
-        self._confirm(sources, seeds, began, deadline)
+            # Whoever said how many cases and not how long gets everything triaged.
+            grace = max(GRACE, GRACE_SHARE * (budget or 0.0))
+            self._triage(sources, seeds, began, None if deadline is None else deadline + grace)
         return reason
 
-    def _confirm(self, sources: InOrder, seeds: Seeds, began: float, deadline: float | None) -> None:
-        """Let confirmations come to an end, for a while."""
-        until = time.monotonic() + GRACE
-        while self.investigation.busy and not self._stopped and time.monotonic() < until:
-            self._turn(sources, seeds, at_once=self.config.workers)
-            self._beat("confirming", began, deadline, None)
+    def _triage(self, sources: InOrder, seeds: Seeds, began: float, until: float | None) -> None:
+        """Nothing is fuzzed, and what waits has all the cores until then, or until nothing waits."""
+        self.investigation.alone = True
+        while self.investigation.waiting and not self._stopped and (until is None or time.monotonic() < until):
+            self._turn(sources, seeds)
+            self._beat("triage", began, until, None)
 
-    def _turn(self, sources: InOrder, seeds: Seeds, at_once: int = 1) -> None:
-        """One round: hand out, collect, write down, confirm."""
+    def _turn(self, sources: InOrder, seeds: Seeds) -> None:
+        """One round: hand out, collect, write down, go on with findings."""
         answers = self.crew.step(sources.next, self._limits)
         if answers or seeds.handed:
             with self.database.transaction():
                 seeds.write_down()
                 for answer in answers:
                     sources.done(answer)
-        self.investigation.poll(at_once)
+        self.investigation.poll()
         # What is told was committed.
         while self._untold:
             self._tell(self._untold.popleft())
@@ -334,7 +339,8 @@ class Campaign:
                 totals=dict(self._accounts.totals),
                 limits={name: self._times.limit(name) for name in self.config.targets},
                 bugs=self.database.states(),
-                confirming=self.investigation.current,
+                waiting=self.investigation.waiting,
+                triaging=self.investigation.active,
             )
         )
 
@@ -352,7 +358,8 @@ class Campaign:
         }
         with contextlib.suppress(DatabaseError), self.database.transaction():
             self.database.set_meta(disk=disk)
-        return events.Finished(reason, seconds, self._accounts.totals, bugs, new, message, disk)
+        waiting = self.investigation.waiting
+        return events.Finished(reason, seconds, self._accounts.totals, bugs, new, message, waiting, disk)
 
     def _tell(self, event: events.Event) -> None:
         self._log(event)

@@ -11,9 +11,9 @@ from shakeout.corpus.case import Case
 from shakeout.corpus.database import NAME, Database, UnknownBug
 from shakeout.corpus.files import write_whole
 from shakeout.corpus.vocabularies.operator import identify
-from shakeout.fuzz.bisect.stored import MINIMISED, Job
+from shakeout.fuzz.bisect.stored import Job
 from shakeout.fuzz.ground.environment import describe
-from shakeout.fuzz.ground.finding_folder import read_result
+from shakeout.fuzz.ground.finding_folder import MINIMISED, read_result
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.ground.signature import title
 from shakeout.fuzz.reporting.draft import Draft, written

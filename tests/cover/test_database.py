@@ -9,7 +9,6 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-
 from tests.older_database import downgrade
 
 from shakeout.corpus.database import (
@@ -224,7 +223,7 @@ def test_a_file_of_an_earlier_version_is_read_and_written(database: Database, ve
         assert reader.sightings()[bug.id] == (Sighting("inductor", "NaN lost", 2),)
 
 
-# --- findings that wait, and bugs that become one or two ---------------------------------------------------------------
+# --- findings that wait, and bugs that become one or two --------------------------------------------------------------
 
 
 FAILED = {"target": "inductor", "verdicts": [{"outcome": "fail", "oracle": "value", "symptom": "NaN lost"}]}

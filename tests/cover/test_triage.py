@@ -28,7 +28,7 @@ from shakeout.fuzz.minimise.search import Budget
 from shakeout.fuzz.triage import minimising
 from shakeout.fuzz.triage.bug_signature import Signature, dtype_class, signature_of, stripped
 from shakeout.fuzz.triage.minimising import wanted
-from shakeout.fuzz.triage.similar import near, suggestions
+from shakeout.fuzz.triage.similar import near
 from shakeout.fuzz.workers.nursery import ZygoteBroken
 from shakeout.oracles.verdict import Outcome, Verdict
 
@@ -232,6 +232,7 @@ def test_every_bug_that_is_open_is_minimised_and_near_ones_are_suggested(
     with Database.open(directory / NAME) as database:
         wrong = add(database, *planted("wrong value"), "one")
         again = add(database, *planted("wrong value"), "two")
+        other = add(database, *planted("wrong stride"), "three")
         gone = add(database, planted("none")[0], planted("wrong value")[1], "four")
         flaky = add(database, *planted("wrong value"), "five", state="flaky")
         settled = add(database, *planted("wrong value"), "six")
@@ -243,23 +244,18 @@ def test_every_bug_that_is_open_is_minimised_and_near_ones_are_suggested(
     said = console.export_text()
     with Database.read(directory / NAME) as database:
         minimals = database.minimals()
-        assert set(minimals) == {wrong, again, gone}
-        assert minimals[wrong].state == minimals[again].state == "complete"
+        assert set(minimals) == {wrong, other, gone}
+        assert minimals[wrong].state == minimals[other].state == "complete"
         assert minimals[gone].state == "not reproduced"
         assert minimals[gone].note
-        assert [row.bug for row in suggestions(database, wrong)] == [again]
         assert flaky not in minimals
         assert not wanted(database)
         assert len(wanted(database, again=True)) == 3
+        assert database.bug(again) == database.bug(wrong), "one cause is one bug"
+        assert (database.bug(wrong).count, len(database.findings(wrong))) == (2, 2)
     assert minimals[wrong].signature["oracle"] == "value"
     assert (directory / wrong / "case.min.json").read_text().strip() == minimals[wrong].case_json
-    assert f"{min(wrong, again)} {max(wrong, again)}: the same signature" in said
-    # What a person merges is no longer suggested, and comes back when it is taken back.
-    with Database.open(directory / NAME) as database:
-        database.decide(again, "duplicate-of", other=wrong)
-        assert not suggestions(database, wrong)
-        database.decide(again, "open")
-        assert suggestions(database, wrong)
+    assert f"{again}   is {wrong}: one cause" in said
 
 
 def test_whoever_minimises_is_told_and_answered_and_nothing_is_printed(
@@ -278,10 +274,11 @@ def test_whoever_minimises_is_told_and_answered_and_nothing_is_printed(
             again: "complete",
             gone: "not reproduced",
         }
-        assert {row.bug for row in done.rows} == set(database.minimals())
+        assert set(database.minimals()) == {wrong, gone}
     assert done.wanted == 3
     assert done.unusable == {}
-    assert [(bug, row.bug, row.why) for bug, row in done.similar] == [(*sorted((wrong, again)), "the same signature")]
+    assert events.Merged(wrong, again, "one cause") in told
+    assert done.similar == ()
     assert told[0] == events.Minimising("planted", 3)
     assert sum(isinstance(event, events.Shrinking) for event in told) > 3
     rows = {event.bug: event for event in told if isinstance(event, events.Minimised)}
