@@ -81,6 +81,7 @@ class Campaign:
         known: folder of known bugs that are replayed first; None for none, and for no regressions either.
         confirmations: fresh processes in which a finding is tried.
         recycle: cases after which a worker is replaced.
+        fuzzing: whether there are new cases; without, findings that wait are triaged, and that is all.
     """
 
     def __init__(
@@ -93,8 +94,10 @@ class Campaign:
         known: Path | None = KNOWN,
         confirmations: int = RUNS,
         recycle: int = 150,
+        fuzzing: bool = True,
     ) -> None:
         self.config = config
+        self._fuzzing = fuzzing
         self._active = config  # without the targets that turn out not to work
         self.directory = directory
         self.resumed = False
@@ -126,7 +129,8 @@ class Campaign:
                 self._log = stack.enter_context(events.EventLog(self.directory / events.LOG))
                 traces = stack.enter_context(TraceLog(self.directory))
                 self._accounts = Accounts(self.database, traces, self._untold)
-                configuration.write(self.config, self.directory / "campaign.toml")
+                if self._fuzzing:
+                    configuration.write(self.config, self.directory / "campaign.toml")
             self.crew = Crew(
                 self.directory,
                 self.config.targets,
@@ -171,30 +175,50 @@ class Campaign:
         self._began = time.monotonic()
         with explained(self.directory), self._signals():
             try:
-                reason = self._run()
+                reason = self._run() if self._fuzzing else self._run_triage()
             except Interrupted:
                 reason = "interrupted"
             except (OSError, DatabaseError, DirectoryUnusable) as error:
                 self._listeners_only(self._finished("error", str(error)))
                 raise
             finished = self._finished(reason)
-            self._tell(finished)
+            # The log tells whether there are cases to go on with, and of that triage knows nothing.
+            (self._tell if self._fuzzing else self._listeners_only)(finished)
         return finished
 
-    def _run(self) -> str:
-        self._tell(
-            events.Started(
-                directory=str(self.directory),
-                targets=self.config.targets,
-                workers=self.config.workers,
-                seconds=self.config.seconds,
-                cases=self.config.cases,
-                seed=self.config.seed,
-                resumed=self.resumed,
-                next_index=self.database.meta("next", 0),
-                versions={"shakeout": str(describe()["shakeout"]), **describe()["packages"]},
-            )
+    def _started(self) -> events.Started:
+        return events.Started(
+            directory=str(self.directory),
+            targets=self.config.targets,
+            workers=self.config.workers,
+            seconds=self.config.seconds,
+            cases=self.config.cases,
+            seed=self.config.seed,
+            resumed=self.resumed,
+            next_index=self.database.meta("next", 0),
+            versions={"shakeout": str(describe()["shakeout"]), **describe()["packages"]},
         )
+
+    def _run_triage(self) -> str:
+        """Triage what waits, with all the cores; the reason for the end."""
+        seeds = self._seeds()
+        self.investigation.reopen(seeds.job)
+        if not self.investigation.waiting:
+            return "triaged"
+        self._listeners_only(self._started())
+        self.crew.start(lambda: self._stopped, complete=False)
+        for name in self.crew.in_order(self.config.targets):
+            if not self._stopped and (text := self.crew.warm([name]).get(name)):
+                self.investigation.leave(name)
+                self._tell_left(name, text)
+        self.crew.prepare()
+        budget, began = self.config.seconds, time.monotonic()
+        self._triage(InOrder(self.investigation), seeds, began, None if budget is None else began + budget)
+        self.crew.abandon()
+        return "interrupted" if self._stopped else "time" if self.investigation.waiting else "triaged"
+
+    def _run(self) -> str:
+        self._tell(self._started())
         self.crew.start(lambda: self._stopped, complete=False)
         if missed := selftest(self.crew, self._tell, lambda: self._stopped):
             what = ", ".join("a false alarm where there was no fault" if one == NO_FAULT else one for one in missed)
@@ -222,8 +246,7 @@ class Campaign:
                 return
             if text := self.crew.warm([name]).get(name) or self._control(name):
                 broken[name] = text
-                said = (text.strip().splitlines() or ["it said nothing"])[-1]
-                self._tell(events.Notice(f"{name} cannot be used and is left out: {said[:300]}"))
+                self._tell_left(name, text)
             else:
                 known.run([bug for bug in bugs if self._concerns(bug, name)])
         left = tuple(name for name in self.config.targets if name not in broken)
@@ -233,6 +256,10 @@ class Campaign:
         for bug in bugs:
             if not any(self._concerns(bug, name) for name in left):
                 known.skip(bug)
+
+    def _tell_left(self, name: str, text: str) -> None:
+        said = (text.strip().splitlines() or ["it said nothing"])[-1]
+        self._tell(events.Notice(f"{name} cannot be used and is left out: {said[:300]}"))
 
     def _control(self, name: str) -> str:
         """Why nothing that a compiler shows here would be worth anything; what a user wrote may fail with any case."""
@@ -246,9 +273,12 @@ class Campaign:
 
     # --- cases ------------------------------------------------------------------------------------------------------
 
+    def _seeds(self) -> Seeds:
+        return Seeds(self._active, self.database, self._accounts, self.investigation, self._times, self._untold.append)
+
     def _fuzz(self) -> str:
         """Cases until the time is over, then findings that wait, for a while; the reason for the end."""
-        seeds = Seeds(self._active, self.database, self._accounts, self.investigation, self._times, self._untold.append)
+        seeds = self._seeds()
         seeds.take_up()
         self.investigation.reopen(seeds.job)
         # The findings say themselves how much of the cores they take.

@@ -143,6 +143,10 @@ class Investigation:
         """Triage what an earlier run of the campaign had no time for."""
         self._queue.extend(self.store.waiting(job_of))
 
+    def leave(self, target: str) -> None:
+        """Findings of a target that cannot be loaded wait on."""
+        self._queue = deque(shown for shown in self._queue if shown.job.target != target)
+
     # --- findings are triaged ---------------------------------------------------------------------------------------
 
     @property

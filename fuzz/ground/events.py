@@ -383,7 +383,8 @@ class Finished(Event):
     """The campaign ended; it can be resumed.
 
     Attributes:
-        reason: ``time``, ``cases``, ``interrupted`` or ``error``.
+        reason: ``time``, ``cases``, ``interrupted`` or ``error``; ``triaged`` where nothing was fuzzed and nothing
+            waits any more.
         seconds: of this run, warm-up included.
         totals: by target, since the campaign began.
         bugs: number of bugs by state.
@@ -394,7 +395,7 @@ class Finished(Event):
             and precompiled ``headers``, which campaigns share.
     """
 
-    reason: Literal["time", "cases", "interrupted", "error"]
+    reason: Literal["time", "cases", "interrupted", "error", "triaged"]
     seconds: float
     totals: Mapping[str, Totals]
     bugs: Mapping[str, int] = field(default_factory=dict)

@@ -63,8 +63,10 @@ def minimised(
     tell: events.Listener = lambda event: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> tuple[Minimal, Small | None]:
-    """Minimise one finding, from its smallest case on if it has one: a row for the database, and the case as yet without
-    a script.
+    """Minimise one finding, from its smallest case on if it has one.
+
+    Returns:
+        A row for the database, and the smallest case, which has no script yet.
     """
     case, failure = codec.decode(finding.case_json), failure_of(Result.from_json(finding.result))
     if finding.small:

@@ -154,8 +154,8 @@ def test_a_status_expires_with_the_release() -> None:
 
 
 def test_one_finding_is_compared_with_few_of_a_thousand_bugs() -> None:
-    words = "exp sin cos tan abs neg sqrt log ceil floor round sign relu erf atan asin acos sinh cosh tanh log1p expm1".split()
-    functions = [getattr(torch, word) for word in words]
+    words = "exp sin cos tan abs neg sqrt log ceil floor round sign relu erf atan asin acos sinh cosh tanh log1p expm1"
+    functions = [getattr(torch, word) for word in words.split()]
 
     def chain(*path: int) -> Case:
         return case_of(lambda x: functools.reduce(lambda y, i: functions[i](y), path, x), X)

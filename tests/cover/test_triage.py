@@ -326,6 +326,27 @@ def test_show_tells_smallest_case_and_signature(directory: Path, capsys: pytest.
     assert [row["bug"] for row in data["similar"]] == [two]
 
 
+def test_bugs_are_merged_and_split_by_hand(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    case = case_of(lambda x: torch.mul(x, 2), X)
+    with Database.open(directory / NAME) as database:
+        one, two = (add(database, case, failing(), name) for name in ("one", "two"))
+    where = ["--directory", str(directory)]
+    assert main(["bugs", "merge", one, two, *where]) == Exit.OK
+    assert f"{two} is {one} now; take it back: shakeout bugs split {one} {two}" in capsys.readouterr().out
+    assert main(["bugs", *where]) == Exit.OK
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    assert main(["bugs", "split", one, "77", *where]) == Exit.USAGE
+    assert "has the findings 1, 2; say which" in capsys.readouterr().err
+    assert main(["bugs", "split", one, "SH-none", *where]) == Exit.USAGE
+    assert "no bug that was merged into it; its findings are 1, 2" in capsys.readouterr().err
+    assert main(["bugs", "split", one, two, *where]) == Exit.OK
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [one, two]
+    assert main(["bugs", "merge", one, one, *where]) == Exit.USAGE
+    assert main(["bugs", "merge", one]) == Exit.USAGE
+    with Database.read(directory / NAME) as database:
+        assert [move.kind for move in database.moves(one)] == ["merge", "split"]
+
+
 def test_an_older_file_has_no_smallest_cases_until_it_is_written(directory: Path) -> None:
     downgrade(directory / NAME, 2)
     with Database.read(directory / NAME) as database:
