@@ -133,15 +133,14 @@ class Inquiry:
         if not shown.case:
             yield from self._without_case()
             return
-        small = store.small(shown.bug) if shown.bug else None
-        if small is None:
-            small = yield from self._reduced()
+        stored = store.small(shown.bug) if shown.bug else None
+        small = stored if stored is not None else (yield from self._reduced())
         if small is not None:
             if store.bug_of(shown, small) not in ("", shown.bug):
                 store.settle(shown, small)  # one of another bug
                 return
             if (yield from self._fails_anew(small)):
-                bug = store.settle(shown, small)
+                bug = store.settle(shown, small) if stored is None else store.database.bug(shown.bug)
                 if bug.state == "confirmed" or (yield from self._confirmed(bug)):
                     return
                 self.shown = replace(shown, bug=bug.id)
