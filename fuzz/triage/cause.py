@@ -4,10 +4,10 @@ Two smallest cases are one bug if they have one *cause*. A cause is, in this ord
 
 1. **What a user tests.** A kernel, where it is the first to go wrong, or the smallest program calls it last: its name,
    and what of that call is wrong (``outputs``, ``gradients``, ``inputs`` that it wrote to, an ``exception``, ``death``
-   of the process). A mistake shows with many dtypes, sizes and values, as a wrong number, as NaN and as a wrong shape, and
-   what comes behind it fails in ways of its own; cases are reduced towards the kernel's own call, so that all of this
-   ends here. Two mistakes that are in one kernel and show in one of these places are one row, until the first is put
-   right. So it is of a runtime around whole networks, where it promises equal bits: no operator in it is to blame.
+   of the process). A mistake shows with many dtypes, sizes and values, as a wrong number, as NaN and as a wrong shape,
+   and what comes behind it fails in ways of its own; cases are reduced towards the kernel's own call, so that all of
+   this ends here. Two mistakes that are in one kernel and show in one of these places are one row, until the first is
+   put right. So it is of a runtime around whole networks, where it promises equal bits: no operator in it is to blame.
 2. **An exception that says where it was raised**: its class, its message without numbers and names, and the innermost
    frame that is nobody's plumbing. Dtypes, layouts and sizes only decide whether that place is reached, and so does
    the target: what torch.export refuses it refuses under each target that exports. Within a stage that several targets
