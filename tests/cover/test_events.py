@@ -23,7 +23,7 @@ SAMPLES = [
     events.FactFound("rung", "dynamo good"),
     events.Comparing("preparing torch==2.12.0"),
     events.CaseDone(0, "inductor", "compared", "pass", 0.5, 3, True, phases={"run": 0.4}),
-    events.FindingSeen("SH-1234", "title", "inductor", "NaN lost", True, 0),
+    events.FindingSeen("", "title", "inductor", "NaN lost", 0, waiting=True),
     events.BugOpened("SH-1", "NaN", "inductor", "NaN lost", "inductor | value", 2),
     events.Merged("SH-1", "SH-2", "one cause"),
     events.Confirmed("SH-1234", 3, 3, "confirmed"),
