@@ -15,11 +15,13 @@ from shakeout.fuzz.ground.results import Result
 __all__ = [
     "CASE",
     "ENVIRONMENT",
+    "MINIMISED",
     "OUTPUT",
     "RESULT",
     "SCRIPT",
     "SEQUENCE",
     "SHORTEST",
+    "SMALL_SCRIPT",
     "read_result",
     "read_sequence",
     "write_finding",
@@ -29,6 +31,9 @@ __all__ = [
 CASE = "case.json"
 SCRIPT = "repro.py"
 RESULT = "result.json"
+#: The smallest case that is known of a finding, and its script.
+MINIMISED = "case.min.json"
+SMALL_SCRIPT = "case.min.py"
 ENVIRONMENT = "environment.json"
 #: What the script printed when it was tried last.
 OUTPUT = "output.txt"

@@ -11,7 +11,7 @@ from shakeout.corpus import codec
 from shakeout.corpus.case import Case
 from shakeout.corpus.database import Database
 from shakeout.corpus.minimals import Minimal
-from shakeout.corpus.rows import Bug, Decision
+from shakeout.corpus.rows import Bug, Decision, Sighting
 from shakeout.fuzz.bisect.kept import within
 from shakeout.fuzz.ground.finding_folder import SCRIPT
 from shakeout.fuzz.ground.results import Result
@@ -42,7 +42,8 @@ class ReportedBug:
         group: where it stands.
         rank: in the order of bugs.
         title: in words, as far as there is a case.
-        targets: it was seen on, those of its duplicates among them.
+        targets: it was seen on, most often first, those of its duplicates among them.
+        symptoms: it was seen with, likewise.
         findings: that were counted, with those of its duplicates.
         result: of the case; None if the database has no finding of it.
         case: what failed; None if there is no finding, or the worker died before there was a case.
@@ -58,6 +59,7 @@ class ReportedBug:
     rank: Rank
     title: str
     targets: tuple[str, ...]
+    symptoms: tuple[str, ...]
     findings: int
     result: Result | None
     case: Case | None
@@ -124,8 +126,8 @@ def groups(database: Database) -> dict[Group, list[Bug]]:
 
 
 def waiting(database: Database) -> int:
-    """How many findings triage has not come to."""
-    return sum(bug.count for bug in groups(database).get("waiting", ()))
+    """How many findings triage has not come to; those too that an earlier version stored as bugs at once."""
+    return database.waiting() + sum(bug.count for bug in groups(database).get("waiting", ()))
 
 
 def bug_list(directory: Path, database: Database) -> BugList:
@@ -155,12 +157,15 @@ class _Rows:
         self._standing = database.standing()
         self._lives = database.lives()
         self._copies = _copies(database.bugs(), self._standing)
+        self._sightings = database.sightings()
 
     def of(self, bug: Bug, group: Group, *, by_case: bool = True) -> ReportedBug:
         """A bug; without looking at its case if that is not wanted."""
         minimal, decision = self._minimals.get(bug.id), self._standing.get(bug.id)
         case, result = self._shown(bug, minimal) if by_case else (None, None)
         copies = self._copies.get(bug.id, ())
+        sightings = [Sighting(bug.target, bug.symptom, 0)]
+        sightings = [one for id_ in (bug, *copies) for one in self._sightings.get(id_.id, ())] or sightings
         folder = self._directory / bug.id
         bisection = within(folder).read() if by_case else None
         culprit = None if bisection is None else bisection.culprit
@@ -170,7 +175,8 @@ class _Rows:
             group=group,
             rank=rank(case, result, bug=bug.id, state=bug.state, known=known),
             title=bug.title if case is None or result is None else headline(case, result),
-            targets=tuple(dict.fromkeys((bug.target, *(copy.target for copy in copies)))),
+            targets=tuple(dict.fromkeys(one.target for one in sightings)),
+            symptoms=tuple(dict.fromkeys(one.symptom for one in sightings)),
             findings=bug.count + sum(copy.count for copy in copies),
             result=result,
             case=case,

@@ -6,7 +6,7 @@ import contextlib
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from shakeout.corpus import blobs, codec
@@ -16,16 +16,17 @@ from shakeout.corpus.minimals import Minimal
 from shakeout.corpus.rows import Bug, Finding
 from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.failure import failure_of
-from shakeout.fuzz.ground.finding_folder import CASE
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.minimise.executors import Crewed
 from shakeout.fuzz.minimise.predicate import NotReproduced
-from shakeout.fuzz.minimise.search import Budget, Minimised
+from shakeout.fuzz.minimise.search import Budget
 from shakeout.fuzz.minimise.sequence import behind, minimise_behind, recorded_before
-from shakeout.fuzz.minimise.stored import write_minimal
-from shakeout.fuzz.triage.bug_signature import Signature, signature_of
+from shakeout.fuzz.minimise.stored import write_before
+from shakeout.fuzz.running.case_file import render
+from shakeout.fuzz.triage.bug_signature import Signature
 from shakeout.fuzz.triage.scaling import growth
 from shakeout.fuzz.triage.similar import Similar, signatures, similar
+from shakeout.fuzz.triage.store import Small, Store
 from shakeout.fuzz.workers.nursery import ZygoteBroken
 from shakeout.fuzz.workers.place import Place
 
@@ -36,8 +37,12 @@ _STATES = ("confirmed", "history", "new")
 
 
 def wanted(database: Database, *, again: bool = False) -> list[tuple[Bug, Finding]]:
-    """The bugs to minimise, each with its best finding, by target: those that nobody has settled or minimised."""
-    standing, done = database.standing(), database.minimals()
+    """The bugs to minimise, each with its best finding, by target: not those that a person has settled.
+
+    Of those with a smallest case the ones are left out of which no pass makes a smaller one.
+    """
+    standing = database.standing()
+    done = {bug for bug, row in database.minimals().items() if row.state != "budget"}
     found = []
     for bug in database.bugs():
         if bug.state not in _STATES or bug.id in standing or (bug.id in done and not again):
@@ -45,7 +50,7 @@ def wanted(database: Database, *, again: bool = False) -> list[tuple[Bug, Findin
         cases = [finding for finding in database.findings(bug.id) if finding.case_json]
         if cases:
             # The one that was confirmed, or tried and found to need others before it, and of these the shortest.
-            found.append((bug, min(cases, key=lambda one: (-one.k, -one.n, len(one.case_json)))))
+            found.append((bug, min(cases, key=lambda one: (-one.k, -one.n, len(one.small or one.case_json)))))
     return sorted(found, key=lambda row: row[1].result["target"])
 
 
@@ -59,9 +64,15 @@ def minimised(
     width: int = 1,
     tell: events.Listener = lambda event: None,
     stop: Callable[[], bool] = lambda: False,
-) -> tuple[Minimal, Minimised | None]:
-    """Minimise one finding, behind the cases that its folder says it needs, as a row for the database."""
+) -> tuple[Minimal, Small | None]:
+    """Minimise one finding, from its smallest case on if it has one, behind the cases that its folder says it needs.
+
+    Returns:
+        A row for the database, and the smallest case, which has no script yet.
+    """
     case, failure = codec.decode(finding.case_json), failure_of(Result.from_json(finding.result))
+    if finding.small:
+        case, failure = codec.decode(finding.small), failure_of(Result.from_json(finding.small_result))
     began = time.monotonic()
     try:
         before = recorded_before(folder, case)
@@ -73,17 +84,10 @@ def minimised(
     result = found.outcome.result
     assert result is not None
     larger = "" if stop() else growth(found.case, found.failure, behind(executor, found.before))
-    signature = signature_of(found.case, result, larger)
-    row = Minimal(
-        bug,
-        "complete" if found.complete else "budget",
-        found.case.text,
-        result.to_json(),
-        {} if signature is None else signature.to_json(),
-        found.tries,
-        round(found.seconds, 3),
-    )
-    return row, found
+    spent = round(found.seconds, 3)
+    small = Small(found.case, found.failure, result, "", larger, found.complete, found.tries, spent)
+    write_before(folder, found)
+    return small.row(bug), small
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +133,7 @@ def minimise_all(
     blobs.tell([str(directory.absolute() / blobs.FOLDER)])
     with Database.open(directory / NAME) as database:
         todo = wanted(database, again=again)
+        store = Store(database, directory, tell)
         rows: list[Minimal] = []
         unusable: dict[str, str] = {}
         groups: dict[tuple[str, Place], list[tuple[Bug, Finding]]] = {}
@@ -139,20 +144,20 @@ def minimise_all(
             try:
                 with _crew(_setting(chosen[0][1]), workers, memory, tell, stop) as crew:
                     for bug, finding in chosen:
-                        row, found = minimised(
-                            bug.id,
-                            finding,
-                            crew,
-                            budget,
-                            directory / bug.id,
-                            width=workers,
-                            tell=tell,
-                            stop=stop,
+                        if database.bug(bug.id).id != bug.id:
+                            continue  # it turned out to be another one
+                        folder = directory / bug.id
+                        row, small = minimised(
+                            bug.id, finding, crew, budget, folder, width=workers, tell=tell, stop=stop
                         )
                         if stop():
                             break
-                        _store(directory, database, row, found)
                         rows.append(row)
+                        if small is None:
+                            with database.transaction():
+                                database.set_minimal(row)
+                        else:
+                            store.improve(bug.id, replace(small, script=render(small.case)))
                         tell(_event(row, len(finding.result["operators"])))
             except ZygoteBroken as error:
                 unusable[target] = (str(error).strip().splitlines() or ["it said nothing"])[-1]
@@ -181,15 +186,6 @@ def _crew(
         Crewed(Path(scratch), setting, workers, memory=memory, tell=tell, stop=stop) as crew,
     ):
         yield crew
-
-
-def _store(directory: Path, database: Database, row: Minimal, found: Minimised | None) -> None:
-    if found is not None:
-        folder = directory / row.bug
-        folder.mkdir(exist_ok=True)
-        write_minimal(folder / CASE, found)
-    with database.transaction():
-        database.set_minimal(row)
 
 
 def _event(row: Minimal, before: int) -> events.Minimised:

@@ -29,5 +29,5 @@ def no_selftest(monkeypatch) -> None:
 
 @pytest.fixture
 def untried(monkeypatch) -> None:
-    """Findings are stored and not tried again."""
-    monkeypatch.setattr("shakeout.fuzz.campaign.investigation.TRIED", 0)
+    """Findings are stored and wait."""
+    monkeypatch.setattr("shakeout.fuzz.campaign.investigation.AT_ONCE", 0)

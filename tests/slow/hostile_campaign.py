@@ -4,10 +4,12 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from shakeout.corpus.database import Database
+from shakeout.corpus.rows import Finding
 from shakeout.fuzz.campaign.campaign import Campaign
 from shakeout.fuzz.campaign.config import Config
 from shakeout.fuzz.ground import events
@@ -52,6 +54,11 @@ class Fuzzing:
         return Database.read(self.directory / "shakeout.sqlite")
 
 
+def shown(finding: Finding) -> Mapping[str, Any]:
+    """What failed, as it is stored."""
+    return next(verdict for verdict in finding.result["verdicts"] if verdict["outcome"] == "fail")
+
+
 def processes(directory: Path) -> list[int]:
     """Processes that work below a directory: its zygote and workers are told by their environment."""
     mark = f"TMPDIR={directory.absolute()}".encode()
@@ -81,7 +88,7 @@ import hostile_cases
 from shakeout.fuzz.campaign import campaign, investigation
 from shakeout.fuzz.campaign.config import Config
 campaign.selftest = lambda crew, tell, stop: []
-investigation.TRIED = 0
+investigation.AT_ONCE = 0
 def tell(event):
     print(json.dumps(event.to_json()), flush=True)
 config = Config(targets=("hostile",), seconds=None, cases=int(sys.argv[2]), workers=2, time_limit=3.0,
