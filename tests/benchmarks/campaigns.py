@@ -22,10 +22,25 @@ from shakeout.corpus import codec
 from shakeout.corpus.database import NAME, Database
 from shakeout.fuzz.ground.results import Result
 
-__all__ = ["Ended", "Row", "command", "listed", "read_rows", "run", "versions", "waiting", "write_row"]
+__all__ = [
+    "BEYOND",
+    "Ended",
+    "Row",
+    "command",
+    "events",
+    "listed",
+    "read_rows",
+    "run",
+    "versions",
+    "waiting",
+    "write_row",
+]
 
 #: Seconds between two looks at the processor time of a command's processes.
 BEAT = 0.5
+
+#: Seconds that a campaign may take beyond its time, for its start, and for triage when the time is over.
+BEYOND = 240
 
 #: States of what is nobody's bug: reported long ago, or a defect of Shakeout's own.
 ASIDE = ("known", "internal")
