@@ -24,7 +24,7 @@ ROWS = Path(__file__).parents[2] / "docs" / "triage"
 
 #: What can be measured. Each module has ``measure(rows, options)``, which gives the rows that are missing, and
 #: ``told(rows)``, which gives the lines that say what the rows come to.
-WHAT = ("kernels", "faults")
+WHAT = ("kernels", "faults", "kill")
 
 
 def main() -> None:
@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=2.0, help="of fuzzing in each campaign (default 2)")
     parser.add_argument("--workers", type=int, default=2, help="of each campaign (default 2)")
     parser.add_argument("--only", action="append", metavar="NAME", help="only this mistake or target; may be repeated")
+    parser.add_argument("--kills", type=int, default=200, help="of campaigns, in all (default 200)")
     options = parser.parse_args()
     os.environ["SHAKEOUT_ALLOW"] = ",".join(MODULES)
     module = importlib.import_module(f"tests.benchmarks.triaging.{options.what}")

@@ -133,7 +133,7 @@ def told(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
         )
         precision = f"{s['one'] / s['planted']:.2f}" if s["planted"] else "-"
         each = f"{s['planted'] / s['faults']:.2f}" if s["faults"] else "-"
-        yield f"{name:<13}{cells}{s['nothing']:>11}{s['planted']:>11}{s['one']:>11}{s['faults']:>8}{precision:>11}{each:>12}"
+        yield f"{name:<13}{cells}{precision:>11}{each:>12}"
     for row in rows:
         split = Counter(cause(bug) for bug in row["list"] if cause(bug))
         for name, count in split.items():
