@@ -2,17 +2,19 @@
 
 Run it directly: ``python tests/benchmarks/triage.py WHAT [--rows FILE] [--most N]``. All of it is measured from the
 outside, by the commands that a user has and by the database that a campaign leaves. Rows are appended to a file of JSON
-lines with the commit of the Shakeout that was measured; what there is for that commit is not measured again, and
-``--most`` ends after so many new rows. ``--scores`` only prints what the rows say. Each WHAT is a module of
-``tests/benchmarks/triaging``, which says how it is measured.
+lines with the commit of the Shakeout that was measured; what there is for that commit is not measured again.
+``--most`` ends after so many new rows, ``--seconds`` after so long; ``--scores`` only prints what the rows say. Each
+WHAT is a module of ``tests/benchmarks/triaging``, which says how it is measured.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import math
 import os
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -24,7 +26,7 @@ ROWS = Path(__file__).parents[2] / "docs" / "triage"
 
 #: What can be measured. Each module has ``measure(rows, options)``, which gives the rows that are missing, and
 #: ``told(rows)``, which gives the lines that say what the rows come to.
-WHAT = ("kernels", "faults", "kill")
+WHAT = ("kernels", "faults", "kill", "night")
 
 
 def main() -> None:
@@ -33,6 +35,7 @@ def main() -> None:
     parser.add_argument("what", choices=WHAT)
     parser.add_argument("--rows", type=Path, help="file of JSON lines that is continued (default: in docs/triage)")
     parser.add_argument("--most", type=int, metavar="N", help="end after so many new rows")
+    parser.add_argument("--seconds", type=float, default=math.inf, metavar="S", help="begin no row after so long")
     parser.add_argument("--scores", action="store_true", help="only print what the rows say")
     parser.add_argument("--minutes", type=float, default=2.0, help="of fuzzing in each campaign (default 2)")
     parser.add_argument("--workers", type=int, default=2, help="of each campaign (default 2)")
@@ -41,13 +44,14 @@ def main() -> None:
     options = parser.parse_args()
     os.environ["SHAKEOUT_ALLOW"] = ",".join(MODULES)
     module = importlib.import_module(f"tests.benchmarks.triaging.{options.what}")
+    began = time.monotonic()
     path = options.rows or ROWS / f"{options.what}.jsonl"
     if not options.scores:
         mine = [row for row in read_rows(path) if row["commit"] == versions()["commit"]]
         for count, row in enumerate(module.measure(mine, options), 1):
             write_row(path, row)
             print({key: value for key, value in row.items() if key != "list"}, flush=True)
-            if count == options.most:
+            if count == options.most or time.monotonic() - began > options.seconds:
                 break
     rows = read_rows(path)
     for commit in dict.fromkeys(row["commit"] for row in rows):
