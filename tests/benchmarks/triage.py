@@ -16,6 +16,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
@@ -32,7 +33,7 @@ WHAT = {"kernels": "kernels", "faults": "faults", "kill": "kill", "night": "nigh
 def main() -> None:
     """Measure what is not measured yet, and print what the rows say."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=WHAT)
+    parser.add_argument("what", nargs="?", choices=WHAT, help="default: only print what the rows in docs/triage say")
     parser.add_argument("--rows", type=Path, help="file of JSON lines that is continued (default: in docs/triage)")
     parser.add_argument("--most", type=int, metavar="N", help="end after so many new rows")
     parser.add_argument("--seconds", type=float, default=math.inf, metavar="S", help="begin no row after so long")
@@ -43,20 +44,26 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=200, help="of campaigns, in all (default 200)")
     options = parser.parse_args()
     os.environ["SHAKEOUT_ALLOW"] = ",".join(MODULES)
-    module = importlib.import_module(f"tests.benchmarks.triaging.{WHAT[options.what]}")
+    for what in WHAT if options.what is None else (options.what,):
+        module = importlib.import_module(f"tests.benchmarks.triaging.{WHAT[what]}")
+        path = options.rows or ROWS / f"{what}.jsonl"
+        if options.what is not None and not options.scores:
+            extend(path, module, options)
+        rows = read_rows(path)
+        for commit in dict.fromkeys(row["commit"] for row in rows):
+            print(f"\n{what}, {commit}")
+            print("\n".join(module.told([row for row in rows if row["commit"] == commit])))
+
+
+def extend(path: Path, module: ModuleType, options: argparse.Namespace) -> None:
+    """Measure what is missing for the Shakeout that is imported; each row is appended as it is there."""
     began = time.monotonic()
-    path = options.rows or ROWS / f"{options.what}.jsonl"
-    if not options.scores:
-        mine = [row for row in read_rows(path) if row["commit"] == versions()["commit"]]
-        for count, row in enumerate(module.measure(mine, options), 1):
-            write_row(path, row)
-            print({key: value for key, value in row.items() if key != "list"}, flush=True)
-            if count == options.most or time.monotonic() - began > options.seconds:
-                break
-    rows = read_rows(path)
-    for commit in dict.fromkeys(row["commit"] for row in rows):
-        print(f"\n{commit}")
-        print("\n".join(module.told([row for row in rows if row["commit"] == commit])))
+    mine = [row for row in read_rows(path) if row["commit"] == versions()["commit"]]
+    for count, row in enumerate(module.measure(mine, options), 1):
+        write_row(path, row)
+        print({key: value for key, value in row.items() if key != "list"}, flush=True)
+        if count == options.most or time.monotonic() - began > options.seconds:
+            return
 
 
 if __name__ == "__main__":

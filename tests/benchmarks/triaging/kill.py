@@ -42,7 +42,7 @@ MOST = 5
 PATIENCE = 3
 
 #: Seconds after which a run is stuck.
-LIMIT = 240
+LIMIT = 400
 
 HERE = Path(__file__).parent
 
