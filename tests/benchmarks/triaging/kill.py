@@ -31,12 +31,12 @@ from tests.benchmarks.triaging.victim import processes
 
 from shakeout.corpus.database import NAME, Database
 
-#: Moments of which one is drawn, and up to which number. A campaign that nobody kills writes some 250 statements and
-#: 50 files from its first finding on, logs 40 events, and takes 10 to 30 s.
-MOMENTS = {"statement": 150, "event": 25, "file": 30, "seconds": 10, "workers": 10}
+#: Moments of which one is drawn, and up to which number. A campaign that nobody kills writes some 150 statements and 30
+#: files from its first finding on, logs 30 events, and takes 15 s; so most runs are killed before they are half done.
+MOMENTS = {"statement": 60, "event": 12, "file": 12, "seconds": 5, "workers": 5}
 
 #: Kills of one campaign at most, after which it is left alone.
-MOST = 5
+MOST = 8
 
 #: Runs that may be needed to work off what waits, once nobody kills them.
 PATIENCE = 3
