@@ -132,11 +132,20 @@ class Row:
     findings: tuple[str, ...]
 
 
-def listed(directory: Path) -> list[Row]:
-    """The bugs that a person who asks is shown for such, in that order; what waits, is known or flaky is none."""
-    told = subprocess.run(
-        command("bugs", "--directory", str(directory), "--json"), capture_output=True, text=True, check=True
-    )
+def listed(directory: Path, folder: Path) -> list[Row]:
+    """The bugs that a person who asks is shown for such, in that order; what waits, is known or flaky is none.
+
+    Args:
+        directory: of the campaign.
+        folder: in which it is asked.
+
+    Raises:
+        RuntimeError: the command does not answer.
+    """
+    asked = command("bugs", "--directory", str(directory), "--json")
+    told = subprocess.run(asked, cwd=folder, capture_output=True, text=True)
+    if told.returncode:
+        raise RuntimeError(f"{' '.join(asked)} ended with {told.returncode}:\n{told.stdout}{told.stderr}")
     found = []
     with Database.read(directory / NAME) as database:
         minimals = database.minimals()

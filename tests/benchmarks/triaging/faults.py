@@ -64,7 +64,7 @@ def campaign(target: str, number: int, faults: Sequence[Fault], options: argpars
             limit=60 * options.minutes + BEYOND,
             log=Path(scratch) / "log",
         )
-        bugs = listed(directory)
+        bugs = listed(directory, Path(scratch))
         told = [[bug.case, *[text for text in bug.findings if text != bug.case][:LOOKED_AT]] for bug in bugs]
         told = [[text for text in texts if text] for texts in told]
         found = iter(causes([text for texts in told for text in texts], faults))

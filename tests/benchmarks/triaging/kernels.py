@@ -33,7 +33,7 @@ def kernel(mistake: Mistake, scratch: Path, options: argparse.Namespace) -> dict
         limit=60 * options.minutes + BEYOND,
         log=scratch / "log",
     )
-    bugs = listed(directory)
+    bugs = listed(directory, FOLDER)
     mended = failing([bug.case for bug in bugs], mended=True)
     mistakes = [is_mistake(mistake, bug, without) for bug, without in zip(bugs, mended, strict=True)]
     totals = list(events(directory, "Finished"))[-1]["totals"].values()
