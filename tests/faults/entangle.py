@@ -16,7 +16,7 @@ from shakeout.generators.vocabularies.torch import load_records
 from shakeout.oracles.verdict import Outcome
 from shakeout.targets.registry import target
 
-__all__ = ["entangled", "hosted"]
+__all__ = ["entangled", "hosted", "interleaved"]
 
 
 #: Networks that are looked at: a target declines many, and some hold a bug of the stock compiler.
@@ -45,7 +45,12 @@ def entangled(case: Case, seed: int, operators: int = 8) -> Case:
         avoid=declined(case.setting.target), foreign=subject.facts.foreign, writes="writes" in subject.facts.promises,
     )  # fmt: skip
     grown = grow(SeededChoices(seed), recipe, load_records())
-    ours, theirs = case.program, grown.program
+    return interleaved(case, grown.program, grown.calls[0])
+
+
+def interleaved(case: Case, theirs: Program, given: InputSet) -> Case:
+    """The case and another program as one: inputs side by side, calls in turn, all results returned, its own first."""
+    ours = case.program
     shift = len(ours.inputs)
     inputs = (*ours.inputs, *theirs.inputs)
     own: dict[int, Arg] = {n: Ref(n) for n in range(shift)}
@@ -63,7 +68,7 @@ def entangled(case: Case, seed: int, operators: int = 8) -> Case:
         turn = 1 - turn
     returned = [places[number] for program, places in ((ours, own), (theirs, other)) for number in program.returns]
     returns = tuple(dict.fromkeys(ref.index for ref in returned if isinstance(ref, Ref)))
-    sets = tuple(_side_by_side(inputs_of, grown.calls[0]) for inputs_of in case.calls)
+    sets = tuple(_side_by_side(inputs_of, given) for inputs_of in case.calls)
     return replace(case, program=Program(inputs, tuple(calls), returns, ours.vocabulary), calls=sets)
 
 

@@ -1,0 +1,34 @@
+"""A campaign that is killed in the middle of triage ends with the same bugs as one that is not, each told once.
+
+These are a few moments; ``tests/benchmarks/triage.py kill`` draws two hundred.
+"""
+
+import pytest
+from tests.benchmarks.triaging import kill
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+#: Moments at which something was half done: counted under a bug, written down or told, but not all of it.
+MOMENTS = (
+    (("statement", 12), ("event", 3)),
+    (("statement", 45), ("file", 4)),
+    (("event", 6), ("statement", 70)),
+    (("file", 9), ("seconds", 1)),
+    (("workers", 2), ("seconds", 4)),
+)
+
+
+@pytest.mark.parametrize(
+    "moments",
+    [
+        pytest.param(
+            moments, id=" and ".join(f"{kind} {at}" for kind, at in moments), marks=[pytest.mark.long] * (n > 0)
+        )
+        for n, moments in enumerate(MOMENTS)
+    ],
+)
+def test_nothing_is_lost_and_nothing_is_told_twice(moments: tuple[tuple[str, float], ...]) -> None:
+    row = kill.killed(0, moments)
+    assert row["kills"], "it was over before the first moment came"
+    assert (row["lost"], row["twice"], row["untold"]) == (0, 0, 0), row
+    assert row["bugs"] == kill.undisturbed().bugs.total()
