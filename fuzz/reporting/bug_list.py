@@ -109,6 +109,7 @@ def triaged(bug: Bug, minimal: Minimal | None) -> bool:
 def groups(database: Database) -> dict[Group, list[Bug]]:
     """The bugs of a campaign by where they stand, each in the order in which it was first seen; no empty group."""
     standing, minimals, fixed = database.standing(), database.minimals(), database.fixed()
+    back = database.lives()
 
     def group(bug: Bug) -> Group:
         if bug.id in standing and standing[bug.id].status in _SETTLED:
@@ -117,7 +118,8 @@ def groups(database: Database) -> dict[Group, list[Bug]]:
             return _APART[bug.state]
         if bug.id in fixed:
             return "fixed"
-        return "bug" if triaged(bug, minimals.get(bug.id)) else "waiting"
+        # One that came back was looked at in its life before.
+        return "bug" if bug.id in back or triaged(bug, minimals.get(bug.id)) else "waiting"
 
     found: dict[Group, list[Bug]] = {name: [] for name in GROUPS}
     for bug in database.bugs():

@@ -118,7 +118,7 @@ def test_a_bug_that_was_fixed_and_fails_again_begins_its_second_life(
         assert database.bug(bug).state == "new"
         assert [said.status for said in database.decisions()] == ["reported", "open"]
     assert main(["bugs", "--directory", str(directory)]) == Exit.OK
-    assert "one is wrong (2)" in capsys.readouterr().out
+    assert "of float32 (2)" in capsys.readouterr().out
     assert main(["bugs", "show", bug, "--directory", str(directory)]) == Exit.OK
     assert "life      2: it was fixed, and is back" in capsys.readouterr().out
 

@@ -334,7 +334,7 @@ def test_bugs_are_merged_and_split_by_hand(directory: Path, capsys: pytest.Captu
     assert main(["bugs", "merge", one, two, *where]) == Exit.OK
     assert f"{two} is {one} now; take it back: shakeout bugs split {one} {two}" in capsys.readouterr().out
     assert main(["bugs", *where]) == Exit.OK
-    assert len(capsys.readouterr().out.splitlines()) == 1
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["bug", one]
     assert main(["bugs", "split", one, "77", *where]) == Exit.USAGE
     assert "has the findings 1, 2; say which" in capsys.readouterr().err
     assert main(["bugs", "split", one, "SH-none", *where]) == Exit.USAGE
