@@ -27,7 +27,7 @@ from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.process.worker import _avoided
 from shakeout.fuzz.triage import recognition
 from shakeout.fuzz.triage.recognition import Recognition, Remembered, contained, expected
-from shakeout.fuzz.triage.store import Small
+from shakeout.fuzz.triage.shown import Small
 from shakeout.fuzz.triage.subprogram import Dissected, leading_to, needs, occurrences
 from shakeout.oracles.verdict import Outcome, Verdict
 
@@ -276,7 +276,7 @@ from shakeout.fuzz.campaign.investigation import Investigation
 from shakeout.fuzz.ground.failure import Failure
 from shakeout.fuzz.ground.jobs import Grow
 from shakeout.fuzz.ground.results import Result
-from shakeout.fuzz.triage.store import Small
+from shakeout.fuzz.triage.shown import Small
 from shakeout.oracles.verdict import Outcome, Verdict
 
 allow("mine.kernels:norm")
