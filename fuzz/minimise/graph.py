@@ -10,6 +10,7 @@ from shakeout.corpus.edit import Fresh, assembled, live, replaced, rewritten
 from shakeout.corpus.program import Call, Ref, TensorType, references
 from shakeout.corpus.vocabularies import Vocabulary, vocabulary
 from shakeout.fuzz.minimise.edit import chunks, items_of, recorded
+from shakeout.fuzz.minimise.ordinary import of_equals
 
 __all__ = ["forwarded", "inlined", "merged", "outputs", "plainer", "plainer_calls", "removal"]
 
@@ -173,9 +174,11 @@ def _merged(case: Case, into: dict[int, int]) -> Iterator[Case]:
 
 
 def inlined(case: Case) -> Iterator[Case]:
-    """A number in place of an input, where an operator has another operand as well."""
-    program = case.program
+    """A number in place of an input, where an operator has another operand as well, or the same one twice."""
+    program, words = case.program, vocabulary(case.program.vocabulary)
     for position, call in enumerate(program.calls):
+        if of_equals(call, words):
+            yield from _made(case, position, replace(call, args=(call.args[0], 2, *call.args[2:])))
         if len(set(call.operands())) < 2:
             continue
         for place, arg in enumerate(call.args):

@@ -9,7 +9,7 @@ from shakeout.corpus.case import Case, InputSet, Storage, View, contiguous
 from shakeout.corpus.program import Arg, Call, Program, Ref, Slice, TensorType
 from shakeout.corpus.vocabularies import Vocabulary, vocabulary
 from shakeout.corpus.vocabularies.operator import identify
-from shakeout.fuzz.minimise.ordinary import Role, argument_cost, counted, item_cost, rank_of, role
+from shakeout.fuzz.minimise.ordinary import Role, argument_cost, counted, item_cost, of_equals, rank_of, role
 
 __all__ = ["COUNTS", "DTYPES", "Size", "element_cost", "elements", "simpler_dtypes", "size"]
 
@@ -27,6 +27,9 @@ _RANK = {dtype: rank for rank, dtype in enumerate(DTYPES)}
 
 #: Bounds from which ordinary numbers are drawn for a tensor that is too large for them to be written out.
 COUNTS = (1, 9)
+
+#: A difference or a quotient of equals is always 0 or 1, which looks as if that were the point: a number costs less.
+EQUALS = 4
 
 
 def simpler_dtypes(dtype: str) -> tuple[str, ...]:
@@ -129,7 +132,7 @@ def _attribute_cost(calls: Sequence[Call], types: Sequence[TensorType | None], w
             if not isinstance(arg, Ref):
                 numbers = isinstance(arg, int | float | complex | tuple) and not isinstance(arg, bool)
                 cost += _argument_cost(arg, role(call, key, words) if numbers else "count", rank) + 0.1
-        cost += 2 * len(call.kwargs) + len(call.args)
+        cost += 2 * len(call.kwargs) + len(call.args) + (EQUALS if of_equals(call, words) else 0)
         cost += sum(_attribute_cost(region.calls, region.types(types), words) for region in call.regions)
     return cost
 

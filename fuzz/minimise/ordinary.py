@@ -10,11 +10,11 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
-from shakeout.corpus.program import Arg, Call, TensorType
+from shakeout.corpus.program import Arg, Call, Ref, TensorType
 from shakeout.corpus.vocabularies import Vocabulary
 from shakeout.generators.rules.parameter_names import names_dimension, parameters
 
-__all__ = ["Role", "argument_cost", "as_element", "counted", "item_cost", "rank_of", "role", "simpler"]
+__all__ = ["Role", "argument_cost", "as_element", "counted", "item_cost", "of_equals", "rank_of", "role", "simpler"]
 
 #: What a whole or real number among the arguments of a call is. A ``factor`` is computed with; a ``dimension`` is one
 #: of the first operand, ``last`` one where people mean the last; a ``count`` is all else: a size, a place, a padding.
@@ -145,6 +145,13 @@ def role(call: Call, key: int | str, words: Vocabulary) -> Role:
     if names_dimension(name):
         return "last" if traits.last else "dimension"
     return "factor" if name in _FACTORS or (not name and traits.scalars) else "count"
+
+
+def of_equals(call: Call, words: Vocabulary) -> bool:
+    """Whether a call is a difference, or a quotient, of a value and itself."""
+    first = [arg.index for arg in call.args[:2] if isinstance(arg, Ref)]
+    traits = words.traits(call.operator)
+    return len(first) == 2 and first[0] == first[1] and bool(traits.majorant or traits.division)
 
 
 def rank_of(call: Call, types: Sequence[TensorType | None]) -> int | None:

@@ -148,7 +148,7 @@ def test_zeros_of_a_long_list_that_matter_cost_few_tries() -> None:
     [
         (lambda x: x.add_(0), "v1 = x0.add_(1)"),
         (lambda x: x.mul(0), "v1 = x0.mul(1)"),
-        (lambda x: torch.sub(x, x, alpha=0), "v1 = torch.sub(x0, x0)"),
+        (lambda x: torch.add(x, x, alpha=0), "v1 = torch.add(x0, x0)"),
         (lambda x: torch.full_like(x, 0.0), "v1 = torch.full_like(x0, 1.0)"),
         (lambda x: x.clamp_max(0), "v1 = x0.clamp_max(1)"),
         (lambda x: x.masked_fill(x > 0, 0), "v2 = x0.masked_fill(x1, 1)"),
@@ -165,6 +165,26 @@ def test_a_factor_that_must_not_be_one_is_two() -> None:
 
     said = body(shrunk(lambda x, y: torch.sub(x, y, alpha=-7), [torch.zeros(2), torch.zeros(2)], wrong))
     assert "alpha=2)" in said
+
+
+@pytest.mark.parametrize(
+    ("network", "expected"),
+    [
+        (lambda x, y: torch.sub(x, y), "torch.sub(x0, 1)"),
+        (lambda x: x.div(x), "x0.div(1)"),
+        (lambda x, y: torch.mul(x, y), "torch.mul(x0, x0)"),
+    ],
+)
+def test_a_difference_or_quotient_of_equals_becomes_one_of_a_number(network: Callable[..., Any], expected: str) -> None:
+    given = [noise(2), noise(2)][: network.__code__.co_argcount]
+    assert expected in body(shrunk(network, given, always))
+    assert "x0.sub(x0)" in body(
+        shrunk(
+            lambda x: x.sub(x),
+            [noise(2)],
+            lambda case, t: case.program.calls[-1].args[0] == case.program.calls[-1].args[-1],
+        )
+    )
 
 
 def test_a_factor_of_zero_that_matters_stays() -> None:
