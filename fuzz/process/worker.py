@@ -33,7 +33,7 @@ from shakeout.fuzz.ground.results import Reply, Result
 from shakeout.fuzz.ground.signature import INTERNAL
 from shakeout.fuzz.ground.slot import WAITING, Slot
 from shakeout.fuzz.workers.protocol import LOG, TELL_STACK, Channel, Disconnected
-from shakeout.targets.shortcuts import occupied, watched
+from shakeout.targets.shortcuts import alone, occupied, watched
 
 if TYPE_CHECKING:
     from shakeout.oracles.metamorphic import Derived
@@ -181,7 +181,8 @@ class _Worker:
         with contextlib.suppress(OSError):
             os.ftruncate(1, 0)
         self.slot.begin(serial, json.dumps(job.to_json()))
-        with occupied():
+        # Whoever asks for a fresh worker waits for it, and has no use for kernels that come with others' after a while.
+        with occupied(), alone() if job.fresh else contextlib.nullcontext():
             for reply in self._replies(job):
                 spent = time.monotonic() - began
                 whole = replace(reply, serial=serial, seconds=spent, resident=resident(os.getpid()))
