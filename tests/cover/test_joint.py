@@ -34,6 +34,10 @@ PyMODINIT_FUNC PyInit_kernel(void) {{ return PyModule_Create(&py_module); }}
 """
 
 
+#: Kernels in the first batch here.
+FIRST = 3
+
+
 class Clients:
     """Asks a server in a thread of its own, as several workers would."""
 
@@ -67,9 +71,9 @@ class Clients:
 
 @pytest.fixture(autouse=True)
 def idle_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A system that does not tell what its cores do, whatever else is computed here; and a first batch of three."""
+    """A system that does not tell what its cores do, whatever else is computed here."""
     monkeypatch.setattr(joint, "Idleness", lambda: Idleness(frozenset(range(8)), lambda cores: (0, 0)))
-    monkeypatch.setattr(joint, "FIRST", 3)
+    monkeypatch.setattr(joint, "FIRST", FIRST)
 
 
 @pytest.fixture
@@ -181,11 +185,11 @@ def test_the_first_batch_is_small_and_the_next_ones_grow(tmp_path: Path) -> None
     at_work = clients.connect()
     at_work.sendall(b'{"busy": true}')
     began = time.monotonic()
-    first = [clients.ask(f"k{i}", KERNEL.format(body=f"x + {i}")) for i in range(joint.FIRST)]
-    assert [answer(client) for client in first] == [entry(i) for i in range(joint.FIRST)]
+    first = [clients.ask(f"k{i}", KERNEL.format(body=f"x + {i}")) for i in range(FIRST)]
+    assert [answer(client) for client in first] == [entry(i) for i in range(FIRST)]
     assert time.monotonic() - began < batches.OLDEST_SECONDS, "they waited for as many as there are later"
-    second = [clients.ask(f"l{i}", KERNEL.format(body=f"x + {i}")) for i in range(2 * joint.FIRST)]
-    assert [answer(client) for client in second] == [entry(i) for i in range(2 * joint.FIRST)]
+    second = [clients.ask(f"l{i}", KERNEL.format(body=f"x + {i}")) for i in range(2 * FIRST)]
+    assert [answer(client) for client in second] == [entry(i) for i in range(2 * FIRST)]
     at_work.close()
     clients.close()
 
