@@ -26,33 +26,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from shakeout.targets.batches import ENOUGH, FIRST, LARGEST, Idleness, due
+
 __all__ = ["LARGEST", "Request", "culprits", "find_linker", "join", "main", "serve"]
-
-#: Kernels in one file at most: beyond that, what one more saves is less than what all others wait longer.
-LARGEST = 32
-
-#: So many are worth a compiler of their own: what loads the header and links costs as much as some six kernels, so that
-#: a larger batch gains a few hundredths. Fewer wait for others as long as there is anybody who could send more, which
-#: costs nothing while that one is at work; but when nobody has sent anything for so long, those who are left hang or
-#: have nothing more to do. A case takes a third of a second until its kernel is there, and several on a machine that is
-#: slow or busy, where small batches would make it busier still.
-ENOUGH = 24
-SILENCE_SECONDS = 10.0
-
-#: Nobody waits for company for longer. Kernels with unusual flags may come so rarely that there are never enough of
-#: them, and so often that it is never silent.
-OLDEST_SECONDS = 30.0
-
-#: The first batch does not wait for so many: a campaign shows its first case after seconds. Each one after it may be
-#: twice as large, which costs three compilers more in all.
-FIRST = 3
-
-#: Where fewer are at work than could be, nobody is there who could be given a case, or no case is left: what waits is
-#: compiled, however little it is. Whoever is free is given a case within a few hundredths of a second.
-IDLE_SECONDS = 0.2
-
-#: Of those that wait while several cores have nothing to do, each compiler takes at least so many.
-LEAST = 4
 
 #: A joint file that takes longer is halved. One kernel alone takes a second, the largest ones seen some twenty.
 BUILD_SECONDS = 60.0
@@ -155,7 +131,8 @@ class _Server:
     Attributes:
         busy: the clients, by descriptor, that have a case in hand: at work, or waiting for a kernel.
         enough: so many kernels are a batch at the moment.
-        idle_since: when fewer came to be at work than could be; 0 while that is not so.
+        idleness: of the cores.
+        quiet_since: when neither a worker nor a compiler came to be at work any more; 0 while one is.
     """
 
     door: socket.socket
@@ -164,14 +141,15 @@ class _Server:
     workers: int
     largest: int
     linker: str
+    enough: int
+    idleness: Idleness
     clients: dict[int, socket.socket] = field(default_factory=dict)
     busy: set[int] = field(default_factory=set)
     waiting: list[_Waiting] = field(default_factory=list)
     halves: list[list[_Waiting]] = field(default_factory=list)
     builds: list[_Build] = field(default_factory=list)
     serial: int = 0
-    enough: int = FIRST
-    idle_since: float = 0.0
+    quiet_since: float = 0.0
 
     def run(self) -> None:
         """Until the last one who could send a request has closed the door."""
@@ -190,7 +168,8 @@ class _Server:
             elif not self._admit():
                 return False
         self._reap()
-        self._start(self._idle())
+        self.idleness.look(time.monotonic(), begin=not working)
+        self._start()
         return True
 
     def _admit(self) -> bool:
@@ -225,43 +204,38 @@ class _Server:
         request = Request(message["source"], message["output"], tuple(message["command"]))
         self.waiting.append(_Waiting(request, client, time.monotonic(), request.flags()))
 
-    def _start(self, idle: int) -> None:
-        """Give free cores something to compile: first what failed in larger company, then who waits longest."""
+    def _start(self) -> None:
+        """Compile what failed in larger company, and what is due, with as many compilers as there are cores."""
         while len(self.builds) < self.cores:
             if self.halves:
                 self._compile(self.halves.pop())
                 continue
-            batch = self._due(idle)
+            batch = self._due()
             if not batch:
                 return
             self.waiting = [one for one in self.waiting if one not in batch]
+            self.idleness.idle -= 1
             self._compile(batch)
 
-    def _idle(self) -> int:
-        """How many more could be at work."""
-        lists = [self.waiting, *self.halves, *(build.batch for build in self.builds)]
-        idle = self.workers - len(self.busy - {one.client.fileno() for group in lists for one in group})
-        self.idle_since = (self.idle_since or time.monotonic()) if idle > 0 else 0.0
-        return idle
-
-    def _due(self, idle: int) -> list[_Waiting]:
-        """What is to be compiled now: those with equal flags of whom there are enough, or to whom nobody will come."""
+    def _due(self) -> list[_Waiting]:
+        """Those with equal flags that are to be compiled now."""
         groups: dict[tuple[str, ...], list[_Waiting]] = {}
         for one in self.waiting:
             groups.setdefault(one.flags, []).append(one)
-        enough = min(self.enough, self.largest)
-        for group in groups.values():
-            if len(group) >= enough:
-                self.enough = min(2 * self.enough, ENOUGH)
-                return group[: self.largest]
+        lists = [self.waiting, *self.halves, *(build.batch for build in self.builds)]
+        at_work = len(self.busy - {one.client.fileno() for group in lists for one in group})
+        # Of a machine's idle cores, those of the campaign: as many as workers are at work at a time.
+        idle = min(self.idleness.idle, self.workers - at_work - len(self.builds))
         now = time.monotonic()
+        self.quiet_since = 0.0 if at_work or self.builds else self.quiet_since or now
+        quiet = now - self.quiet_since if self.quiet_since else 0.0
         for group in groups.values():
-            if idle > 0 and now - max(self.idle_since, group[0].since) > IDLE_SECONDS:
-                # Several cores that have nothing to do divide it.
-                share = -(-len(group) // max(1, idle - len(self.builds)))
-                return group[: min(self.largest, max(LEAST, share))]
-            if now - group[-1].since > SILENCE_SECONDS or now - group[0].since > OLDEST_SECONDS:
-                return group[: self.largest]
+            ages = [now - one.since for one in group]
+            count = due(ages, enough=self.enough, idle=idle, at_work=at_work, quiet=quiet, largest=self.largest)
+            if count:
+                if count >= self.enough:
+                    self.enough = min(2 * self.enough, ENOUGH)
+                return group[:count]
         return []
 
     def _compile(self, batch: list[_Waiting]) -> None:
@@ -348,12 +322,12 @@ def serve(
         door: packet socket on which new clients' sockets arrive.
         directory: for the joint files; on the file system of the outputs, which are links.
         cores: compilers that run at a time.
-        workers: how many are at work at a time; when there are fewer, who waits does not wait for more.
+        workers: how many are at work at a time; when fewer are, and cores are idle, who waits does not wait for more.
         largest: kernels in one file at most; 1 compiles each alone.
         linker: name for ``-fuse-ld=``; empty for the compiler's own.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    _Server(door, directory, cores, workers, largest, linker).run()
+    _Server(door, directory, cores, workers, largest, linker, FIRST, Idleness()).run()
 
 
 def find_linker() -> str:

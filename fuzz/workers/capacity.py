@@ -8,12 +8,13 @@ from pathlib import Path
 
 __all__ = ["FEWEST_WAITING", "WAITING_BYTES", "WAITING_FOR_EACH", "ahead", "available", "spare"]
 
-#: Workers that wait for kernels, at most. Of what a case of Inductor costs, some two thirds are Python and a third
-#: compilers, so that N/3 of N cores compile. Joint files of two dozen kernels, which a compiler needs four seconds for,
-#: then keep 8 N workers waiting, and one more batch gathers. With fewer, batches are smaller and cost more each, but no
-#: core is idle (``shakeout.targets.joint``).
-FEWEST_WAITING = 28
-WAITING_FOR_EACH = 8
+#: Workers that wait for kernels, at most. Of what a case of Inductor costs, some 60 % are Python and 40 % compilers, so
+#: that 0.4 N of N cores compile. Joint files of a dozen kernels (``shakeout.targets.batches``) then keep 5 N workers
+#: waiting while one more dozen gathers, and N more give the cores something to do while it does. More than that gain
+#: nothing: each begins with a case that costs a second or more of a core, because little is remembered yet, and tells
+#: nothing until all its kernels are there. With eight for each, and batches of two dozen, a minute went into those.
+FEWEST_WAITING = 12
+WAITING_FOR_EACH = 6
 
 #: Bytes that such a worker holds of its own; half of what memory can be had is for them.
 WAITING_BYTES = 160 << 20

@@ -37,7 +37,7 @@ from shakeout.targets.shortcuts import SHORTCUTS, environment
 
 VARIANTS: tuple[tuple[str, ...], ...] = ((), *((name,) for name in SHORTCUTS), tuple(SHORTCUTS))
 
-#: Cases for each worker before the first that is measured; where kernels are compiled jointly, that is one for each of
+#: Cases for each worker before the first that is measured; where kernels are compiled jointly, that is two for each of
 #: those that wait.
 WARM = 8
 WARM_JOINT = 40

@@ -4,9 +4,12 @@ Run it directly: ``python tests/benchmarks/scale.py --workers 1 16 30 --seconds 
 Each cell is one ``shakeout run`` in a fresh directory: a target and a number of workers, pinned to as many cores
 (``--loose``: to none). What is measured lies between the first compared case, plus ``--settle`` seconds, and the end of
 ``--seconds`` of fuzzing; then the campaign is interrupted, so that nothing is waited for that is not measured. The line
-of a cell tells the compared cases of each worker-minute, what share that is of one worker's, and where processor time
-went. Raw rows are appended to ``--rows`` as each cell ends, and a cell that has its row there is not run again; cells
-for which too little of ``--seconds-total`` is left are named and left out. ``--extra`` hands options on to ``shakeout
+of a cell tells the compared cases of each worker-minute by the clock, those of each minute of processor time that was
+not spent on confirming, what shares these are of one worker's, and where processor time went. What confirms findings
+computes on the same cores: it takes half of a single core and a sixteenth of sixteen, so that shares by the clock
+flatter many workers. Processor time tells nothing of cores that wait, so the line says how busy they were as well. Raw
+rows are appended to ``--rows`` as each cell ends, and a cell that has its row there is not run again; cells for which
+too little of ``--seconds-total`` is left are named and left out. ``--extra`` hands options on to ``shakeout
 run``.
 
 The target ``kernel`` is a user's kernel that is written down for the occasion: a product whose factors are exchanged,
@@ -307,11 +310,13 @@ def _row(cell: Cell, course: Course, looks: Sequence[Look], started: float) -> d
     compared = sum(begin < at <= end for at in course.compared)
     took = end - begin
     used = {name: inside[-1].processor.get(name, 0.0) - inside[0].processor.get(name, 0.0) for name in _names(inside)}
+    comparing = sum(spent for name, spent in used.items() if name != "confirming")
     return row | {
         "window": round(took, 2),
         "compared": compared,
         "per_minute": round(60 * compared / took, 1),
         "per_worker_minute": round(60 * compared / took / cell.workers, 1),
+        "per_worker_cpu_minute": round(60 * compared / comparing, 1) if comparing else 0.0,
         "processor": {name: round(spent, 2) for name, spent in used.items()},
         "busy": round(sum(used.values()) / took / cell.workers, 3),
         "supervisor_ms_per_case": round(1000 * used["supervisor"] / max(1, compared), 2),
@@ -373,16 +378,30 @@ def _measured(rows: Path | None) -> Iterator[dict[str, Any]]:
                 yield json.loads(line)
 
 
-def _line(row: Mapping[str, Any], one: float | None) -> str:
+#: What a row tells of the rate, and how its line calls it.
+RATES = {
+    "per_worker_minute": "compared per worker-minute",
+    "per_worker_cpu_minute": "per CPU minute without confirming",
+}
+
+
+def _line(row: Mapping[str, Any], one: Mapping[str, Any]) -> str:
+    """A row in words; ``one`` is that of one worker, or empty."""
     head = f"{row['target']:<12} {row['workers']:3} workers"
     if row.get("broken") or "per_minute" not in row:
         return f"{head}  not measured: {row.get('broken') or 'too few cases'} ({row.get('status')})"
-    share = "" if not one else f", {100 * row['per_worker_minute'] / one:.0f} % of one worker's"
+
+    def rate(name: str, unit: str) -> str:
+        share = f", {100 * row[name] / one[name]:.0f} % of one worker's" if one.get(name) else ""
+        return f"{row[name]:7.1f} {unit}{share}"
+
     if row["target"] == "machine":
-        return f"{head}  {row['per_worker_minute']:7.1f} files compiled per process-minute{share}"
+        return f"{head}  {rate('per_worker_minute', 'files compiled per process-minute')}"
     used = ", ".join(f"{name} {spent:.0f}" for name, spent in row["processor"].items())
+    # Rows of earlier versions have fewer rates.
+    rates = "; ".join(rate(name, unit) for name, unit in RATES.items() if name in row)
     return (
-        f"{head}  {row['per_worker_minute']:7.1f} compared per worker-minute{share}  ({row['compared']} in "
+        f"{head}  {rates}  ({row['compared']} in "
         f"{row['window']:.0f} s; first after {row['first_compared_after']:.0f} s; busy {100 * row['busy']:.0f} % of "
         f"{row['workers']} cores; seconds: {used}; supervisor {row['supervisor_ms_per_case']:.1f} ms a case; "
         f"{row['processes']} processes, {row['memory'] / (1 << 30):.1f} GiB; started in {row['start_seconds']:.0f} s)"
@@ -414,7 +433,7 @@ def main() -> None:
     }
     spent = options.seconds + 60.0
     for target in options.targets:
-        rates: dict[int, float] = {}
+        one: Mapping[str, Any] = {}
         for workers in options.workers:
             cell = replace(form, target=target, workers=workers)
             if cell in measured:
@@ -433,9 +452,9 @@ def main() -> None:
                 if options.rows is not None:
                     with options.rows.open("a") as file:
                         file.write(json.dumps(row) + "\n")
-            if "per_worker_minute" in row:
-                rates[workers] = row["per_worker_minute"]
-            print(_line(row, rates.get(1) if workers != 1 else None), flush=True)
+            print(_line(row, one), flush=True)
+            if workers == 1:
+                one = row
 
 
 if __name__ == "__main__":

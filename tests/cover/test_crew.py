@@ -9,8 +9,9 @@ import pytest
 from shakeout.corpus import codec
 from shakeout.fuzz.campaign import selftest
 from shakeout.fuzz.ground.jobs import Job, Run
-from shakeout.fuzz.workers.capacity import FEWEST_WAITING, WAITING_BYTES, ahead, spare
+from shakeout.fuzz.workers.capacity import WAITING_BYTES, ahead, spare
 from shakeout.fuzz.workers.pool import Crew, Limits
+from shakeout.targets.batches import ENOUGH
 
 
 def workers(directory: Path) -> list[int]:
@@ -69,10 +70,10 @@ def test_a_stop_leaves_nothing_in_hand(tmp_path: Path) -> None:
 
 def test_workers_that_wait_for_kernels_follow_cores_and_memory() -> None:
     plenty = 1 << 40
-    assert spare(1, plenty) >= FEWEST_WAITING
     for workers in (1, 2, 16, 30, 64):
-        # A third of the cores compile, each two dozen kernels, while two dozen more gather.
-        assert spare(workers, plenty) >= 24 * (1 + workers // 3)
+        # Two fifths of the cores compile, each a batch, while one more gathers; and no deeper than half as much again.
+        wanted = ENOUGH * (1 + 0.4 * workers)
+        assert wanted <= spare(workers, plenty) <= 1.5 * wanted
         assert ahead(workers) <= spare(workers, plenty)
         for memory in (0, 2 << 30, 8 << 30, 64 << 30):
             assert (workers + spare(workers, memory)) * WAITING_BYTES <= max(memory, 2 * workers * WAITING_BYTES)

@@ -24,7 +24,12 @@ def test_a_row_counts_what_was_compared_in_the_window(tmp_path: Path) -> None:
     course.read()
     assert course.began is not None
     looks = [
-        scale.Look(course.began + second, {"supervisor": second / 100, "workers": second * 1.0}, 5, 1 << 30)
+        scale.Look(
+            course.began + second,
+            {"supervisor": second / 100, "workers": second * 1.0, "confirming": second * 0.9},
+            5,
+            1 << 30,
+        )
         for second in range(80)
     ]
     cell = scale.Cell("inductor", 2, 60.0, 10.0, True, ())
@@ -35,7 +40,11 @@ def test_a_row_counts_what_was_compared_in_the_window(tmp_path: Path) -> None:
     # From twenty seconds after the start to sixty: every second second, of two workers.
     assert row["window"] == pytest.approx(40, abs=2)
     assert row["per_worker_minute"] == pytest.approx(15, abs=1)
-    assert row["busy"] == pytest.approx(1.01 / 2, abs=0.01)
+    assert row["per_worker_cpu_minute"] == pytest.approx(60 * row["compared"] / (1.01 * row["window"]), abs=0.1)
+    assert row["busy"] == pytest.approx(1.91 / 2, abs=0.01)
+    line = scale._line(row, {"per_worker_minute": row["per_worker_minute"] / 2, "per_worker_cpu_minute": 59.4})
+    assert "compared per worker-minute, 200 % of one worker's" in line
+    assert "per CPU minute without confirming, 50 % of one worker's" in line
     assert row["supervisor_ms_per_case"] == pytest.approx(20, abs=1)
     assert (row["findings"], row["memory"], row["processes"]) == (1, 1 << 30, 5)
 
