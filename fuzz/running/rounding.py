@@ -32,8 +32,11 @@ def moved_numbers(tensor: torch.Tensor, noise: torch.Generator, at_least: float 
         moved = torch.where(tensor.abs() < at_least, tensor + at_least * (factor - 1.0), moved).to(tensor.dtype)
     if tensor.dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
         # Which NaN an operator gives is nobody's promise; a program that reads its bits depends on it.
-        other = torch.full((), -1, dtype=getattr(torch, f"int{8 * tensor.element_size()}")).view(tensor.dtype)
-        moved = torch.where(torch.isnan(moved), other, moved)
+        lost = torch.isnan(moved.detach())
+        if bool(lost.any()):
+            other = torch.full((), -1, dtype=getattr(torch, f"int{8 * tensor.element_size()}")).view(tensor.dtype)
+            # What is chosen by a condition has no gradient, and what is no number has one.
+            moved = instead(moved, torch.where(lost, other, moved.detach()))
     return moved
 
 

@@ -293,3 +293,25 @@ def test_a_right_runtime_may_lay_out_what_it_keeps(name: str) -> None:
     if not result.exact:
         assert (gradient.outcome, gradient.symptom) == (Outcome.UNKNOWN, "unstable")
         assert "rounding errors move the reference by up to" in gradient.message
+
+
+def test_what_is_computed_again_may_be_written_to_before() -> None:
+    def network(x: torch.Tensor) -> torch.Tensor:
+        y = x * 2
+        z = torch.reciprocal(y)
+        y.tan_()
+        return z + y
+
+    setting = Setting("tests.right.runtimes:recomputed", (), "training")
+    result = execute(capture(network, lambda: [torch.ones(3).requires_grad_()], setting=setting))
+    assert (result.status, result.failure) == ("compared", None)
+
+
+def test_what_a_normwise_kernel_spreads_reaches_the_gradients_of_what_is_no_number() -> None:
+    # The gradient of a NaN is a sum of the weights, one of which is large; a transform blurs it.
+    x = torch.tensor([[[1.0, math.nan, 1.0, 2.0]]])
+    w = torch.tensor([[[1.0, 1e20, 1.0]]])
+    assert run(undeclared, x, w, training=True).outcome is Outcome.FAIL
+    assert run(declared_normwise, x, w, training=True).outcome is not Outcome.FAIL
+    (seen,) = {replica(case(declared_normwise, x, w, training=True), 2).calls[0]["gradient"][0][0, 0, 1].item()}
+    assert seen != 0.0
