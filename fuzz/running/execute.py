@@ -254,6 +254,8 @@ class _Runs:
                 return runs.relaid(case)
             case "resaved":
                 return runs.resaved(case, question.number)
+            case "laid out":
+                return runs.laid_out(case, self.answers[SUBJECT].layouts)
             case "poisoned":
                 return runs.poisoned(case)
             case "replica":

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,14 +13,14 @@ import shakeout
 from shakeout.corpus import script
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View, contiguous
-from shakeout.corpus.program import Arg, Call, Input, Program, Ref, TensorType
+from shakeout.corpus.program import Arg, Call, Input, Name, Program, Ref, TensorType
 from shakeout.corpus.user_objects import find
 from shakeout.corpus.vocabularies import kernel as words
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.running import runs
 from shakeout.fuzz.running.execute import execute
 from shakeout.fuzz.running.replicas import replica
-from shakeout.oracles import tolerance
+from shakeout.oracles import exception, tolerance
 from shakeout.oracles.verdict import Outcome
 from shakeout.targets.registry import target
 
@@ -315,3 +316,37 @@ def test_what_a_normwise_kernel_spreads_reaches_the_gradients_of_what_is_no_numb
     assert run(declared_normwise, x, w, training=True).outcome is not Outcome.FAIL
     (seen,) = {replica(case(declared_normwise, x, w, training=True), 2).calls[0]["gradient"][0][0, 0, 1].item()}
     assert seen != 0.0
+
+
+@shakeout.kernel(reference=torch.relu)
+def by_columns(x: torch.Tensor) -> torch.Tensor:
+    """Right, and column by column in memory."""
+    return x.t().relu().contiguous().t()
+
+
+@shakeout.kernel(reference=torch.relu)
+def raising(x: torch.Tensor) -> torch.Tensor:
+    """Wrong: takes no row alone."""
+    if len(x) == 1:
+        raise RuntimeError("self.stride(0) must be divisible by 2")
+    return x.t().relu().contiguous().t()
+
+
+def then(one: Case, operator: str, *args: Arg, dtype: str, shape: tuple[int, ...]) -> Case:
+    """The case with another call, of which nothing but the result is returned."""
+    program, last = one.program, TensorType(dtype, shape)
+    number = len(program.inputs) + sum(len(call.results) for call in program.calls)
+    calls = (*program.calls, Call(operator, args, (), (last,)))
+    return replace(one, program=replace(program, calls=calls, returns=(number,)))
+
+
+def test_an_operator_that_does_not_take_the_layout_of_a_kernel_is_a_note() -> None:
+    def read(kernel: object) -> Result:
+        one = case(kernel, row(1.0, 2.0, 3.0, 4.0, dtype=torch.half))
+        return execute(then(one, "torch.Tensor.view", Ref(1), Name("torch.float32"), dtype="float32", shape=(1, 2)))
+
+    result = read(by_columns)
+    assert (result.outcome, result.status) == (Outcome.UNKNOWN, "undefined")
+    assert [note for verdict in result.verdicts for note in verdict.notes] == [exception.LAYOUT]
+    # A kernel that raises by itself says nothing of a layout.
+    assert read(raising).outcome is Outcome.FAIL
