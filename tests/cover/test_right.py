@@ -350,3 +350,53 @@ def test_an_operator_that_does_not_take_the_layout_of_a_kernel_is_a_note() -> No
     assert [note for verdict in result.verdicts for note in verdict.notes] == [exception.LAYOUT]
     # A kernel that raises by itself says nothing of a layout.
     assert read(raising).outcome is Outcome.FAIL
+
+
+def padded(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    """A convolution with a frame of zeros."""
+    return torch.nn.functional.conv1d(x, w, padding=1)
+
+
+@shakeout.kernel(reference=padded)
+def written_out(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    """Right: multiplies by the padding."""
+    windows = torch.nn.functional.pad(x, (1, 1)).unfold(2, w.shape[2], 1)
+    return (windows.unsqueeze(1) * w[None, :, :, None]).sum((2, 4))
+
+
+@shakeout.kernel(reference=padded)
+def losing(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    """Wrong: loses what is no number."""
+    return written_out(x, w).nan_to_num(nan=1.0, posinf=math.inf, neginf=-math.inf)
+
+
+def test_a_kernel_may_multiply_its_padding_by_infinity() -> None:
+    x, w = torch.tensor([[[1.0, 2.0, 3.0, 4.0]]]), torch.tensor([[[1.0, 2.0, math.inf]]])
+    assert bool(padded(x, w)[..., -1].isfinite())
+    assert bool(written_out(x, w)[..., -1].isnan())
+    assert run(written_out, x, w).outcome is Outcome.UNKNOWN
+    # Of what no padding is a part.
+    inside = torch.tensor([[[1.0, 0.0, 0.0, 4.0]]])
+    result = run(losing, inside, w)
+    assert result.failure is not None
+    assert result.failure.symptom == "NaN lost"
+
+
+def gelu(x: torch.Tensor) -> torch.Tensor:
+    """PyTorch's."""
+    return torch.nn.functional.gelu(x)
+
+
+@shakeout.kernel(reference=gelu)
+def by_erfc(x: torch.Tensor) -> torch.Tensor:
+    """Right, and better: nothing cancels."""
+    return 0.5 * x * torch.erfc(-x * math.sqrt(0.5))
+
+
+def test_what_is_left_of_an_activation_where_all_cancels_is_a_rounding_error() -> None:
+    one = case(by_erfc, row(-9.0, 2.0))
+    inverted = then(one, "torch.reciprocal", Ref(1), dtype="float64", shape=(1, 2))
+    want, got = both(inverted)
+    assert bool(want[0, 0].isinf())
+    assert bool(got[0, 0].isfinite())
+    assert execute(inverted).outcome is Outcome.UNKNOWN
