@@ -23,7 +23,7 @@ from shakeout.corpus.vocabularies.traits import Traits
 from shakeout.fuzz.running.decisions import at_the_border, compared, eliminated
 from shakeout.fuzz.running.definitions import ALTERNATIVES, DEFINITIONS
 from shakeout.fuzz.running.memory import Memory, reinterpreted
-from shakeout.fuzz.running.rounding import absent, either_zero, floats, moved_numbers, replaced, scattered
+from shakeout.fuzz.running.rounding import absent, either_zero, floats, moved_numbers, nothing, replaced, scattered
 from shakeout.fuzz.running.runs import observe
 from shakeout.oracles import summation
 
@@ -81,7 +81,7 @@ def replica(case: Case, number: int) -> Observation:
             return eliminated(operation, values, words.call, other, noise)
         if not traits.addition:
             return at_the_border(operation, values, words.call(operation, values), words.call, noise)
-        doubts = summation.doubtful(operation, values, words)
+        doubts, left = summation.doubtful(operation, values, words), summation.leftovers(operation, values, words)
         terms = _terms(operation, values, traits)
         given = {number: moved_numbers(tensor, noise) for number, tensor in terms.items()}
         backward = _Backward(operation, values, words, other)
@@ -96,6 +96,8 @@ def replica(case: Case, number: int) -> Observation:
             results = words.call(operation, values)
         else:
             backward.begin(results)
+        if left:
+            results = [nothing(*pair, noise) for pair in zip(results, left, strict=True)]
         if doubts:
             results = [replaced(*pair, other) for pair in zip(results, doubts, strict=True)]
         return results

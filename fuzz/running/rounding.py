@@ -9,7 +9,7 @@ from shakeout.oracles.tolerance import default
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["absent", "either_zero", "floats", "instead", "moved_numbers", "replaced", "scattered"]
+__all__ = ["absent", "either_zero", "floats", "instead", "moved_numbers", "nothing", "replaced", "scattered"]
 
 
 def floats(value: Any) -> bool:
@@ -117,6 +117,20 @@ def replaced(result: Any, doubt: torch.Tensor | None, other: float) -> Any:
     return instead(result, spoilt)
 
 
+def nothing(result: Any, limit: torch.Tensor | None, noise: torch.Generator) -> Any:
+    """A result of which half of what is below a magnitude is zero instead."""
+    import torch
+
+    if limit is None or not floats(result) or result.dtype.is_complex:
+        return result
+    plain = result.detach()
+    below = (plain != 0) & (plain.abs() <= limit)
+    if not bool(below.any()):
+        return result
+    coin = torch.randint(0, 2, below.shape, generator=noise, device="cpu").to(below.device, torch.bool)
+    return replaced(result, below & coin, 0.0)
+
+
 def instead(result: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     """Other numbers in the place of a result, with the result's gradients: no right kernel has others there."""
     import torch
@@ -124,10 +138,11 @@ def instead(result: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     class Instead(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, result: torch.Tensor) -> torch.Tensor:
+            ctx.set_materialize_grads(False)  # what has no gradient goes on having none
             return other
 
         @staticmethod
-        def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        def backward(ctx: Any, gradient: torch.Tensor | None) -> torch.Tensor | None:
             return gradient
 
     found: torch.Tensor = Instead.apply(result)  # type: ignore[no-untyped-call]
