@@ -91,15 +91,18 @@ def compared(
     units = [torch.finfo(t.dtype).eps for t in tensors if floats(t) and moved(t)]
     near = None
     if units and len(sides) == 2:
-        one, other = (side.detach() if isinstance(side, torch.Tensor) else torch.tensor(side) for side in sides)
-        wide = torch.complex128 if one.dtype.is_complex or other.dtype.is_complex else torch.float64
-        one, other = one.to(wide), other.to(one.device, wide)
+        wide = torch.complex128 if any(map(_complex, sides)) else torch.float64
+        one, other = (torch.as_tensor(side, dtype=wide, device=tensors[0].device).detach() for side in sides)
         near = ((one - other).abs() <= _NEAR * max(units) * torch.maximum(one.abs(), other.abs())) & (one != -other)
     results = words.call(operation, values)
     if near is None or not bool(near.any()):
         return results
     coin = torch.randint(0, 2, near.shape, generator=noise, device="cpu").to(near.device, torch.bool)
     return [_turned(result, near & coin) for result in results]
+
+
+def _complex(side: Any) -> bool:
+    return isinstance(side, complex) or (floats(side) and side.dtype.is_complex)
 
 
 def _turned(result: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -491,23 +491,19 @@ def test_which_zero_a_kernel_computes_is_its_own_affair() -> None:
     assert signed(negated).outcome is Outcome.FAIL
 
 
-def sum_of_parts(x: torch.Tensor) -> torch.Tensor:
-    """A sum of parts."""
-    return (x * 0.1 + x * 0.2 + x * 1.2) / 1.5
-
-
-@shakeout.kernel(reference=sum_of_parts, examples=[(torch.ones(3),)])
-def a_unit_larger(x: torch.Tensor) -> torch.Tensor:
-    """The same, three units in the last place larger."""
-    y = sum_of_parts(x)
+@shakeout.kernel(reference=exponential)
+def three_units_larger(x: torch.Tensor) -> torch.Tensor:
+    """Right but for the last place."""
+    y = x.exp()
     for _ in range(3):
         y = torch.nextafter(y, torch.tensor(math.inf, dtype=x.dtype))
     return y
 
 
 def test_a_comparison_of_numbers_that_are_as_good_as_equal_is_a_decision() -> None:
-    x = row(1.5, 2.5)
-    one = then(case(a_unit_larger, x), "torch.eq", Ref(1), float(a_unit_larger(x)[0, 0]), dtype="bool", shape=(1, 2))
+    x = row(0.1, 0.2)
+    bound = float(three_units_larger(x)[0, 0])
+    one = then(case(three_units_larger, x), "torch.eq", Ref(1), bound, dtype="bool", shape=(1, 2))
     assert [bool(found[0, 0]) for found in both(one)] == [False, True]
     assert execute(one).outcome is Outcome.UNKNOWN
     # What is further off is compared as ever.
@@ -517,8 +513,17 @@ def test_a_comparison_of_numbers_that_are_as_good_as_equal_is_a_decision() -> No
     assert execute(far).outcome is Outcome.FAIL
 
 
+@shakeout.kernel(reference=torch.mm)
+def beside_one(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Right where the terms are as large as one: their sum is added to it, which is taken away."""
+    return x @ y + 1 - 1
+
+
 def test_where_all_terms_cancel_nothing_may_be_left() -> None:
-    x, y = row(1e16, 1.0, -1e16), torch.ones(3, 1, dtype=torch.float64)
-    one = then(case(by_parity, x, y), "torch.logical_not", Ref(2), dtype="bool", shape=(1, 1))
-    assert {bool(torch.mm(x, y)), bool(by_parity(x, y))} == {False, True}
+    x, y = row(0.1, 0.2, -0.3, 3e-17), torch.ones(4, 1, dtype=torch.float64)
+    one = then(case(beside_one, x, y), "torch.logical_not", Ref(2), dtype="bool", shape=(1, 1))
+    assert [bool(found) for found in both(one)] == [False, True]
     assert execute(one).outcome is Outcome.UNKNOWN
+    small = then(case(beside_one, row(0.0, 0.0, 0.0, 3e-17), y), "torch.logical_not", Ref(2), dtype="bool", shape=(1, 1))
+    assert [bool(found) for found in both(small)] == [False, True]
+    assert execute(small).outcome is Outcome.FAIL
