@@ -25,7 +25,7 @@ from shakeout.oracles import exactness, tolerance, vendor
 from shakeout.oracles.difference import AGAIN, Difference, pairs, same_values
 from shakeout.oracles.metamorphic import PARENT, Derived, Metamorphic, derive
 from shakeout.oracles.registry import oracles
-from shakeout.oracles.verdict import REFERENCE, SUBJECT, Oracle, Outcome, Question, Verdict
+from shakeout.oracles.verdict import REFERENCE, SUBJECT, Note, Oracle, Outcome, Question, Verdict
 from shakeout.targets import shortcuts
 from shakeout.targets.registry import source, target
 
@@ -380,7 +380,9 @@ def _broken(replicas: Sequence[Raised | None]) -> Raised | None:
 
 def _internal(oracle: Any, problem: Raised) -> Verdict:
     where = problem.frames[-1] if problem.frames else "?"
-    return Verdict(oracle.name, Outcome.UNKNOWN, "SHAKEOUT-INTERNAL", f"{problem.kind}: {problem.message} at {where}")
+    note = Note(f"{INTERNAL} {problem.kind} at {where}", "a defect of Shakeout's own: such a case is not judged")
+    message = f"{problem.kind}: {problem.message} at {where}"
+    return Verdict(oracle.name, Outcome.UNKNOWN, INTERNAL, message, notes=(note,))
 
 
 def _exact(reference: Observation, subject: Observation) -> bool:
