@@ -15,10 +15,12 @@ class Layout(NamedTuple):
     Attributes:
         shape: its sizes.
         steps: the strides that matter, as ``steps`` gives them.
+        strides: all of them: some operators of torch mind the others as well.
     """
 
     shape: tuple[int, ...]
     steps: tuple[int, ...]
+    strides: tuple[int, ...]
 
 
 def steps(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, ...]:
@@ -26,6 +28,10 @@ def steps(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, ...]:
     if 0 in shape:
         return ()
     return tuple(step for step, size in zip(strides, shape, strict=True) if size > 1)
+
+
+def _layout(shape: tuple[int, ...], strides: tuple[int, ...]) -> Layout:
+    return Layout(shape, steps(shape, strides), strides)
 
 
 class Watched:
@@ -56,5 +62,5 @@ class Watched:
 
         results = result if isinstance(result, list | tuple) else [result]
         tensors = [one for one in results if isinstance(one, torch.Tensor)]
-        self._seen.append(tuple(Layout(tuple(t.shape), steps(tuple(t.shape), t.stride())) for t in tensors))
+        self._seen.append(tuple(_layout(tuple(t.shape), t.stride()) for t in tensors))
         return result

@@ -1,7 +1,8 @@
 """The reference accepts the program; so must the target, unless it says that it does not support it.
 
 An error that the reference itself raises once its numbers are moved by rounding errors is none: so it is where a shape
-depends on them.
+depends on them. Nor is one that it raises as soon as the results of a user's kernel lie in memory where that left them:
+a kernel's layout is its own affair, and of dimensions of one index and tensors without elements no operator changes it.
 
 Policy: a target that accepts what the reference rejects is not looked for; only valid programs are generated.
 """
@@ -14,9 +15,17 @@ from dataclasses import dataclass
 from shakeout.corpus.case import Case
 from shakeout.corpus.observation import Raised
 from shakeout.oracles import tolerance
-from shakeout.oracles.verdict import REFERENCE, SUBJECT, Answers, Outcome, Question, Verdict
+from shakeout.oracles.verdict import REFERENCE, SUBJECT, Answers, Note, Outcome, Question, Verdict
 
-__all__ = ["ExceptionParity"]
+__all__ = ["LAID_OUT", "LAYOUT", "ExceptionParity"]
+
+LAID_OUT = Question("laid out")
+
+#: What is said of a kernel whose layout an operator behind it does not take.
+LAYOUT = Note(
+    "a later operator does not take the strides of its results",
+    "those of dimensions of one index, or of a tensor without elements, which .contiguous() leaves as they are",
+)
 
 #: A shape that depends on numbers depends on their rounding errors, and so does what a later operator says to it.
 _DOUBTS = tuple(Question("replica", number) for number in range(tolerance.REPLICAS[1]))
@@ -48,6 +57,12 @@ class ExceptionParity:
         if any(_same(answers[question].error, error) for question in _DOUBTS):
             reason = f"the reference, moved by rounding errors, raises it as well: {error.template}"
             return Verdict(self.name, Outcome.UNKNOWN, "unstable", reason)
+        if answers[SUBJECT].layouts:
+            if LAID_OUT not in answers:
+                return (LAID_OUT,)
+            if _same(answers[LAID_OUT].error, error):
+                reason = f"the reference raises it as well where its results lie as the kernel's do: {error.template}"
+                return Verdict(self.name, Outcome.UNKNOWN, "undefined", reason, notes=(LAYOUT,))
         return Verdict(
             self.name,
             Outcome.FAIL,

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from shakeout.corpus import script
 from shakeout.corpus.case import Case
+from shakeout.corpus.layouts import Layout
 from shakeout.corpus.observation import Observation, raised
+from shakeout.corpus.user_objects import local_name
 from shakeout.corpus.vocabularies import vocabulary
 from shakeout.fuzz.running import proof as proof
 from shakeout.targets.printed import Executed, executed
@@ -18,7 +20,18 @@ from shakeout.targets.printed import Executed, executed
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["baseline", "exact", "observe", "operand", "poisoned", "relaid", "repeated", "resaved", "reseeded"]
+__all__ = [
+    "baseline",
+    "exact",
+    "laid_out",
+    "observe",
+    "operand",
+    "poisoned",
+    "relaid",
+    "repeated",
+    "resaved",
+    "reseeded",
+]
 
 #: What a run tells when it could not be made at all: nothing.
 NOTHING = Observation()
@@ -89,6 +102,37 @@ def resaved(case: Case, number: int) -> Observation:
         return called
 
     return observe(script.load(case), prepare=prepare)
+
+
+def laid_out(case: Case, layouts: Sequence[tuple[Layout, ...]]) -> Observation:
+    """The reference with the results of each call of a user's kernel where the kernel left them, as far as is known."""
+    namespace, left = script.load(case), iter(layouts)
+
+    def placed(reference: Callable[..., Any]) -> Callable[..., Any]:
+        def called(*args: Any, **kwargs: Any) -> Any:
+            result, places = reference(*args, **kwargs), iter(next(left, ()))
+            if isinstance(result, list | tuple):
+                return [_placed(item, next(places, None)) for item in result]
+            return _placed(result, next(places, None))
+
+        return called
+
+    kernels = {
+        local_name(operator): placed(namespace[local_name(operator)].reference)
+        for operator in case.program.operators()
+        if ":" in operator
+    }
+    return observe(namespace, prepare=lambda network: lambda *given: network(*given, **kernels))
+
+
+def _placed(result: Any, layout: Layout | None) -> Any:
+    import torch
+
+    if not isinstance(result, torch.Tensor) or layout is None or layout.shape != result.shape:
+        return result
+    held = result.new_empty_strided(layout.shape, layout.strides)
+    # Elements that share memory take no copy, and are row-major in the text of the case.
+    return result if torch._debug_has_internal_overlap(held) == 1 else held.copy_(result)
 
 
 def _row_major(tensor: torch.Tensor) -> torch.Tensor:

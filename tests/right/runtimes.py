@@ -110,14 +110,13 @@ class _Recompute(TorchFunctionMode):
         kwargs = kwargs or {}
         if func not in _AGAIN or kwargs.get("out") is not None or kwargs.get("inplace") or not torch.is_grad_enabled():
             return func(*args, **kwargs)
-        # An operand may be written to before the backward pass; what is computed again starts from a copy of it.
+        # An operand may be written to before the backward pass; what is computed again starts from a copy of it. Nor is
+        # it handed to ``checkpoint``, which saves what it is given as autograd does, to be found unchanged.
         copies = [
             one.detach().clone().requires_grad_(one.requires_grad) if torch.is_tensor(one) else one for one in args
         ]
         runs = iter((args,))
-        return checkpoint(
-            lambda *given: func(*next(runs, copies), **kwargs), *args, use_reentrant=False, preserve_rng_state=False
-        )
+        return checkpoint(lambda: func(*next(runs, copies), **kwargs), use_reentrant=False, preserve_rng_state=False)
 
 
 @shakeout.runtime
