@@ -26,18 +26,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from shakeout.targets.batches import ENOUGH, FIRST, LARGEST, Idleness, due
+__all__ = ["LARGEST", "Request", "culprits", "join", "main", "serve"]
 
-__all__ = ["LARGEST", "Request", "culprits", "find_linker", "join", "main", "serve"]
+#: Kernels in one file at most: beyond that, what one more saves is less than what all others wait longer.
+LARGEST = 32
+
+#: So many are worth a compiler of their own. Fewer wait for others as long as there is anybody who could send more,
+#: which costs nothing while that one is at work; but when nobody has sent anything for so long, those who are left hang
+#: or have nothing more to do. A case takes a third of a second until its kernel is there, and several on a machine that
+#: is slow or busy, where small batches would make it busier still.
+ENOUGH = 24
+SILENCE_SECONDS = 10.0
+
+#: When all who have a case in hand wait already, more comes only from those who are given one now, which takes a few
+#: hundredths of a second. The last case of a campaign may be one with fifty kernels, each of which waited for nobody.
+ALONE_SECONDS = 0.5
 
 #: A joint file that takes longer is halved. One kernel alone takes a second, the largest ones seen some twenty.
 BUILD_SECONDS = 60.0
 
 #: How often the server looks whether a compiler has ended.
 LOOK_SECONDS = 0.02
-
-#: Linkers, the fastest first: their name for ``-fuse-ld``, and the program.
-LINKERS = (("mold", "mold"), ("gold", "ld.gold"))
 
 _INCLUDE = re.compile(r"^[ \t]*#[ \t]*include\b.*$", re.MULTILINE)
 _CLEAN = "#define PY_SSIZE_T_CLEAN"
@@ -105,7 +114,6 @@ class _Waiting:
     request: Request
     client: socket.socket
     since: float
-    flags: tuple[str, ...]
 
 
 @dataclass(slots=True, eq=False)
@@ -126,30 +134,20 @@ class _Build:
 
 @dataclass(slots=True)
 class _Server:
-    """What ``serve`` does.
-
-    Attributes:
-        busy: the clients, by descriptor, that have a case in hand: at work, or waiting for a kernel.
-        enough: so many kernels are a batch at the moment.
-        idleness: of the cores.
-        quiet_since: when neither a worker nor a compiler came to be at work any more; 0 while one is.
-    """
+    """What ``serve`` does; ``busy`` are the clients, by descriptor, that have a case in hand and may yet send more."""
 
     door: socket.socket
     directory: Path
     cores: int
-    workers: int
+    processes: int
     largest: int
     linker: str
-    enough: int
-    idleness: Idleness
     clients: dict[int, socket.socket] = field(default_factory=dict)
     busy: set[int] = field(default_factory=set)
     waiting: list[_Waiting] = field(default_factory=list)
     halves: list[list[_Waiting]] = field(default_factory=list)
     builds: list[_Build] = field(default_factory=list)
     serial: int = 0
-    quiet_since: float = 0.0
 
     def run(self) -> None:
         """Until the last one who could send a request has closed the door."""
@@ -168,7 +166,6 @@ class _Server:
             elif not self._admit():
                 return False
         self._reap()
-        self.idleness.look(time.monotonic(), begin=not working)
         self._start()
         return True
 
@@ -202,10 +199,10 @@ class _Server:
         if "busy" in message:
             return
         request = Request(message["source"], message["output"], tuple(message["command"]))
-        self.waiting.append(_Waiting(request, client, time.monotonic(), request.flags()))
+        self.waiting.append(_Waiting(request, client, time.monotonic()))
 
     def _start(self) -> None:
-        """Compile what failed in larger company, and what is due, with as many compilers as there are cores."""
+        """Give free cores something to compile: first what failed in larger company, then who waits longest."""
         while len(self.builds) < self.cores:
             if self.halves:
                 self._compile(self.halves.pop())
@@ -214,28 +211,20 @@ class _Server:
             if not batch:
                 return
             self.waiting = [one for one in self.waiting if one not in batch]
-            self.idleness.idle -= 1
             self._compile(batch)
 
     def _due(self) -> list[_Waiting]:
-        """Those with equal flags that are to be compiled now."""
         groups: dict[tuple[str, ...], list[_Waiting]] = {}
         for one in self.waiting:
-            groups.setdefault(one.flags, []).append(one)
-        lists = [self.waiting, *self.halves, *(build.batch for build in self.builds)]
-        at_work = len(self.busy - {one.client.fileno() for group in lists for one in group})
-        # Of a machine's idle cores, those of the campaign: as many as workers are at work at a time.
-        idle = min(self.idleness.idle, self.workers - at_work - len(self.builds))
+            groups.setdefault(one.request.flags(), []).append(one)
         now = time.monotonic()
-        self.quiet_since = 0.0 if at_work or self.builds else self.quiet_since or now
-        quiet = now - self.quiet_since if self.quiet_since else 0.0
+        waiting = len(self.waiting) + sum(len(build.batch) for build in self.builds)
+        silent = now - max((one.since for one in self.waiting), default=now)
+        nobody = waiting >= self.processes or (waiting >= len(self.busy) and silent > ALONE_SECONDS)
         for group in groups.values():
-            ages = [now - one.since for one in group]
-            count = due(ages, enough=self.enough, idle=idle, at_work=at_work, quiet=quiet, largest=self.largest)
-            if count:
-                if count >= self.enough:
-                    self.enough = min(2 * self.enough, ENOUGH)
-                return group[:count]
+            enough = len(group) >= min(ENOUGH, self.largest)
+            if enough or nobody or now - group[-1].since > SILENCE_SECONDS:
+                return group[: self.largest]
         return []
 
     def _compile(self, batch: list[_Waiting]) -> None:
@@ -311,7 +300,7 @@ class _Server:
 
 
 def serve(
-    door: socket.socket, directory: Path, *, cores: int, workers: int, largest: int = LARGEST, linker: str = ""
+    door: socket.socket, directory: Path, *, cores: int, processes: int, largest: int = LARGEST, linker: str = ""
 ) -> None:
     """Compile what is asked for until nobody can ask any more.
 
@@ -322,25 +311,22 @@ def serve(
         door: packet socket on which new clients' sockets arrive.
         directory: for the joint files; on the file system of the outputs, which are links.
         cores: compilers that run at a time.
-        workers: how many are at work at a time; when fewer are, and cores are idle, who waits does not wait for more.
+        processes: how many there are that could ask; when all of them wait, nothing more will come.
         largest: kernels in one file at most; 1 compiles each alone.
         linker: name for ``-fuse-ld=``; empty for the compiler's own.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    _Server(door, directory, cores, workers, largest, linker, FIRST, Idleness()).run()
+    _Server(door, directory, cores, processes, largest, linker).run()
 
 
 def find_linker() -> str:
-    """The fastest linker that is installed, as ``-fuse-ld`` names it; nothing for the compiler's own.
-
-    GNU's own takes 0.3 s of the 1.3 that a small file costs, gold, which comes with Debian's binutils, 0.05.
-    """
-    return next((name for name, program in LINKERS if shutil.which(program)), "")
+    """The fast linker that is installed, or nothing."""
+    return "mold" if shutil.which("mold") else ""
 
 
 def main() -> None:
-    """Serve on an inherited socket: ``DESCRIPTOR DIRECTORY CORES WORKERS LARGEST LINKER``."""
-    descriptor, directory, cores, workers, largest, linker = sys.argv[1:]
+    """Serve on an inherited socket: ``DESCRIPTOR DIRECTORY CORES PROCESSES LARGEST LINKER``."""
+    descriptor, directory, cores, processes, largest, linker = sys.argv[1:]
     # Ctrl-C is for the supervisor. Asked to end, the compilers at work are ended as well.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
@@ -348,7 +334,7 @@ def main() -> None:
         socket.socket(fileno=int(descriptor)),
         Path(directory),
         cores=int(cores),
-        workers=int(workers),
+        processes=int(processes),
         largest=int(largest),
         linker=linker,
     )

@@ -35,7 +35,7 @@ SHORTCUTS = {
     "guards": "guards are not run once more to measure how long they take",
     "algebra": "what sympy and Inductor have simplified once they remember for longer, and strides are subtracted",
     "repeats": "fake tensors and tables of dtypes that would come out as before are not made again",
-    "linker": "mold links, or gold, if one is installed",
+    "linker": "mold links, if it is installed",
     "joint": "kernels that several processes wait for are compiled in one translation unit",
     "translations": "torch.onnx reads how it translates operators once, not for each export",
 }

@@ -52,9 +52,8 @@ if TYPE_CHECKING:
 
 __all__ = ["load", "main"]
 
-#: Files that compilers wrote are deleted once so many cases have run: some 20 files a case with Inductor. What is left
-#: when a worker is replaced is deleted by the supervisor, and hundreds of workers have little each.
-PRUNE_EVERY = 5
+#: Files that compilers wrote are deleted once so many cases have run: some 20 files a case with Inductor.
+PRUNE_EVERY = 20
 
 #: With less room on the disk than this, a failure is the disk's.
 LEAST_FREE = 32 << 20
@@ -174,27 +173,19 @@ class _Worker:
         self.channel = channel
         self.slot = slot
         self._home = home
-        watched(self._wait)
+        watched(lambda waiting: self.slot.phase(WAITING if waiting else "run"))
         self._maker = load_maker(maker)
         self._kept = _Kept()
-        self._serial = 0
         self._done = 0
-
-    def _wait(self, waiting: bool) -> None:
-        """Begin or end to wait for a compiler that works for others as well: another case can be at work meanwhile."""
-        self.slot.phase(WAITING if waiting else "run")
-        with contextlib.suppress(Disconnected):  # it is noticed with the next answer
-            self.channel.send({"serial": self._serial, "waiting": waiting})
 
     def serve(self, serial: int, job: Job) -> None:
         """One job, and the replies to it."""
         began = time.monotonic()
-        self._serial = serial
         with contextlib.suppress(OSError):
             os.ftruncate(1, 0)
         self.slot.begin(serial, json.dumps(job.to_json()))
         # Whoever asks for a fresh worker waits for it, and has no use for kernels that come with others' after a while.
-        with occupied(), alone() if job.fresh else contextlib.nullcontext():
+        with alone() if job.fresh else occupied():
             for reply in self._replies(serial, job):
                 self._send(reply, serial, time.monotonic() - began)
                 began = time.monotonic()

@@ -60,7 +60,7 @@ class Nursery:
         maker: name of what grows cases.
         tell: told what the zygote is at.
         shortcuts: of ``shakeout.targets.shortcuts``, for the workers.
-        workers: how many of them are at work at a time.
+        processes: how many workers there will be.
         environment: what else the zygote finds in its environment from its start.
     """
 
@@ -70,13 +70,13 @@ class Nursery:
         maker: str,
         tell: events.Listener,
         shortcuts: Collection[str] = ALWAYS,
-        workers: int = 1,
+        processes: int = 1,
         environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.directory = directory
         self._environment = environment
         self._shortcuts = shortcuts
-        self._workers = workers
+        self._processes = processes
         self._door: socket.socket | None = None
         self._joiner: subprocess.Popen[bytes] | None = None
         self.headers = Headers(directory / "cache" / "tmp")
@@ -315,7 +315,7 @@ class Nursery:
                 str(theirs.fileno()),
                 str((self.directory / "cache" / "joint").absolute()),
             ]
-            words += [str(len(os.sched_getaffinity(0))), str(self._workers), str(largest), linker]
+            words += [str(len(os.sched_getaffinity(0))), str(self._processes), str(largest), linker]
             self._joiner = self._spawn(words, "joiner.log", [theirs.fileno()])
 
     def _end_joiner(self) -> None:

@@ -26,7 +26,6 @@ from shakeout.fuzz.ground.jobs import Job
 from shakeout.fuzz.ground.makers import GROWER
 from shakeout.fuzz.ground.results import Answer, Loss, LossKind, Reply
 from shakeout.fuzz.ground.slot import WAITING, SlotState, Watch
-from shakeout.fuzz.workers.capacity import ahead, available, spare
 from shakeout.fuzz.workers.nursery import Nursery, StageFailed
 from shakeout.fuzz.workers.place import Place
 from shakeout.fuzz.workers.protocol import LOG, TELL_STACK, Channel, Disconnected
@@ -91,12 +90,7 @@ class _Seat:
     reason: str = ""
     died_at: int | None = None
     waiting: bool = False
-    paused: float = 0.0
-
-    @property
-    def free(self) -> bool:
-        """Whether its worker could begin something."""
-        return self.ready and self.job is None and not self.leaving
+    looked: float = 0.0
 
 
 class Crew:
@@ -135,11 +129,9 @@ class Crew:
         used = {*ALWAYS, *(name for one in targets if forked for name in facts_of(one).shortcuts)}
         shortcuts = [name for name in shortcuts if name in used]
         self._workers = workers
-        #: No more seats than this; those beyond ``workers`` are added as they are wanted.
-        self._most = workers + (spare(workers, available()) if "joint" in shortcuts else 0)
-        self._prepared = False
+        self._spare = _spare(workers) if "joint" in shortcuts else 0
         environment = place.environment(targets)
-        self._nursery = Nursery(directory, maker, tell, shortcuts, workers, environment)
+        self._nursery = Nursery(directory, maker, tell, shortcuts, workers + self._spare, environment)
         self.headers = self._nursery.headers
         #: Seconds that the last fork took in the zygote, and until a dead worker's successor was ready.
         self.fork_seconds = 0.0
@@ -152,7 +144,6 @@ class Crew:
         self._forks = itertools.count(1)
         self._jobs = itertools.count(1)
         self._answers: deque[Answer] = deque()
-        self._watched = 0.0
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -212,7 +203,9 @@ class Crew:
         """Have the maker load what it needs, with fresh workers afterwards; raises like ``start``."""
         self._vacate()
         self._nursery.stage({"prepare": ""})
-        self._prepared = True
+        # Not before: each stage has every worker forked anew.
+        self._seats += [_Seat(len(self._seats) + number) for number in range(1, self._spare + 1)]
+        self._spare = 0
         self._occupy()
 
     def _vacate(self) -> None:
@@ -269,17 +262,16 @@ class Crew:
         Raises:
             ZygoteBroken: the zygote died, and cannot be started again.
         """
-        self._employ(next_job)
+        for seat in self._seats:
+            self._employ(seat, next_job)
         for key, _ in self._selector.select(min(timeout, TICK)):
             if key.data is None:
                 self._listen()
             else:
                 self._collect(key.data)
                 # At once, before the answers are written down: a worker that waits is time lost.
-                self._employ(next_job)
-        if time.monotonic() - self._watched >= TICK:
-            self._watched = time.monotonic()
-            self._watch(limits)
+                self._employ(key.data, next_job)
+        self._watch(limits)
         answers = list(self._answers)
         self._answers.clear()
         return answers
@@ -326,48 +318,23 @@ class Crew:
                 seat.leaving, seat.ready = True, False
         return jobs
 
-    def _employ(self, next_job: Callable[[], Job | None]) -> None:
-        """Give jobs to who is free, the longest-serving first, as long as fewer are at work than may be."""
-        room = self._workers - sum(seat.job is not None and not seat.waiting for seat in self._seats)
-        more = True
-        for seat in self._seats:
-            while room > 0 and seat.free and (more or seat.pending is not None):
-                job, seat.pending = seat.pending or next_job(), None
-                if job is None:
-                    more = False  # a later seat may have one that waits for its worker
-                else:
-                    room -= self._give(seat, job)
-        if more:
-            self._add_seats()
-
-    def _give(self, seat: _Seat, job: Job) -> bool:
-        """Whether a worker has got a job: that of the seat, or one without a past if that is wanted.
-
-        If there is none, the one that is forked in its place will get it.
-        """
+    def _employ(self, seat: _Seat, next_job: Callable[[], Job | None]) -> None:
+        if not seat.ready or seat.job is not None or seat.leaving:
+            return
+        if sum(one.job is not None and not one.waiting for one in self._seats) >= self._workers:
+            return
+        job, seat.pending = seat.pending or next_job(), None
+        if job is None:
+            return
         if (job.fresh or job.before) and seat.history:
-            unused = next((one for one in self._seats if one.free and one.pending is None and not one.history), None)
-            if unused is None:
-                seat.pending = job
-                self._dismiss(seat)
-                return False
-            seat = unused
+            seat.pending = job
+            self._dismiss(seat)
+            return
         assert seat.channel is not None
         seat.job, seat.serial, seat.given, seat.waiting = job, next(self._jobs), time.monotonic(), False
         # If it just died, its death comes with the next look.
         with contextlib.suppress(Disconnected):
             seat.channel.send({"serial": seat.serial, "job": job.to_json()})
-        return True
-
-    def _add_seats(self) -> None:
-        """Fork more workers ahead of the time when all the others wait for kernels."""
-        if not self._prepared or len(self._seats) >= self._most:
-            return
-        free = sum(seat.job is None and seat.pending is None for seat in self._seats)
-        for _ in range(min(ahead(self._workers) - free, self._most - len(self._seats))):
-            seat = _Seat(len(self._seats) + 1)
-            self._seats.append(seat)
-            self._fork(seat)
 
     def _collect(self, seat: _Seat) -> None:
         assert seat.channel is not None
@@ -390,10 +357,6 @@ class Crew:
                     spent = round(self.replace_seconds, 4)
                     self._tell(events.WorkerDied(seat.number, seat.reason, seat.died_at, spent))
             seat.empty_since, seat.reason, seat.died_at = 0.0, "", None
-            return
-        if "waiting" in message:
-            if seat.job is not None and seat.serial == message["serial"]:
-                _pause(seat, message["waiting"])
             return
         job, reply = seat.job, Reply.from_json(message)
         if job is None or seat.serial != reply.serial:
@@ -422,7 +385,9 @@ class Crew:
                 continue
             limit = limits(seat.job)
             state = seat.watch.look()
-            _pause(seat, state.job == seat.serial and state.phase == WAITING)
+            if seat.waiting:
+                seat.given += now - seat.looked  # that time is the other kernels'
+            seat.waiting, seat.looked = state.job == seat.serial and state.phase == WAITING, now
             if seat.waiting:
                 continue
             early = state.job == seat.serial and state.phase in ("grow", "reference")
@@ -565,12 +530,14 @@ class Crew:
             return ""
 
 
-def _pause(seat: _Seat, waiting: bool) -> None:
-    """Note whether a worker waits for a kernel, which others' kernels take time for and not its own case."""
-    now = time.monotonic()
-    if seat.waiting:
-        seat.given += now - seat.paused
-    seat.waiting, seat.paused = waiting, now
+def _spare(workers: int) -> int:
+    """How many more workers are forked, to wait for kernels that are compiled jointly.
+
+    A batch of some two dozen gathers while another is compiled. What a worker holds of its own is some 120 MB, so a
+    small machine has fewer.
+    """
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(0, min(workers + 28, memory // (512 << 20) - workers))
 
 
 def _death(status: int, killed: tuple[LossKind, str] | None) -> tuple[LossKind, str]:

@@ -15,8 +15,7 @@ from typing import Any
 
 import pytest
 
-from shakeout.targets import batches, joint
-from shakeout.targets.batches import Idleness
+from shakeout.targets import joint
 from shakeout.targets.joint import Request, culprits, entry, join, serve
 
 KERNEL = """
@@ -34,17 +33,13 @@ PyMODINIT_FUNC PyInit_kernel(void) {{ return PyModule_Create(&py_module); }}
 """
 
 
-#: Kernels in the first batch here.
-FIRST = 3
-
-
 class Clients:
     """Asks a server in a thread of its own, as several workers would."""
 
-    def __init__(self, directory: Path, workers: int) -> None:
+    def __init__(self, directory: Path, processes: int) -> None:
         self.directory = directory
         self.door, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        arguments = {"cores": 1, "workers": workers}
+        arguments = {"cores": 1, "processes": processes}
         self.thread = threading.Thread(target=serve, args=(theirs, directory / "joint"), kwargs=arguments, daemon=True)
         self.thread.start()
 
@@ -67,13 +62,6 @@ class Clients:
     def close(self) -> None:
         self.door.close()
         self.thread.join(10)
-
-
-@pytest.fixture(autouse=True)
-def idle_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A system that does not tell what its cores do, whatever else is computed here."""
-    monkeypatch.setattr(joint, "Idleness", lambda: Idleness(frozenset(range(8)), lambda cores: (0, 0)))
-    monkeypatch.setattr(joint, "FIRST", FIRST)
 
 
 @pytest.fixture
@@ -153,13 +141,13 @@ def test_one_that_is_gone_does_not_keep_the_others_waiting(clients: Clients, tmp
 def test_nobody_waits_for_others_who_send_nothing(
     clients: Clients, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(batches, "OLDEST_SECONDS", 0.2)
+    monkeypatch.setattr(joint, "SILENCE_SECONDS", 0.2)
     asked = [clients.ask(f"k{i}", KERNEL.format(body=f"x + {i}")) for i in range(2)]
     assert [load(tmp_path / f"k{i}.so", answer(asked[i])).kernel(1) for i in range(2)] == [1, 2]
 
 
 def test_nobody_waits_for_those_who_have_nothing_to_do(tmp_path: Path) -> None:
-    clients = Clients(tmp_path, 1)
+    clients = Clients(tmp_path, 30)
     idle, at_work = clients.connect(), clients.connect()
     at_work.sendall(b'{"busy": true}')
     began = time.monotonic()
@@ -167,78 +155,17 @@ def test_nobody_waits_for_those_who_have_nothing_to_do(tmp_path: Path) -> None:
     assert not select.select(asked, [], [], 2)[0], "one more may come"
     at_work.sendall(b'{"busy": false}')
     assert [load(tmp_path / f"k{i}.so", answer(asked[i])).kernel(1) for i in range(2)] == [1, 2]
-    assert time.monotonic() - began < batches.OLDEST_SECONDS
+    assert time.monotonic() - began < joint.SILENCE_SECONDS
     for client in asked:
         client.sendall(b'{"busy": false}')
     at_work.sendall(b'{"busy": true}')
     at_work.close()
     again = clients.ask("k2", KERNEL.format(body="x"))
     assert answer(again)
-    assert time.monotonic() - began < batches.OLDEST_SECONDS
+    assert time.monotonic() - began < joint.SILENCE_SECONDS
     idle.close()
     clients.close()
     assert not clients.thread.is_alive()
-
-
-def test_the_first_batch_is_small_and_the_next_ones_grow(tmp_path: Path) -> None:
-    clients = Clients(tmp_path, 1)
-    at_work = clients.connect()
-    at_work.sendall(b'{"busy": true}')
-    began = time.monotonic()
-    first = [clients.ask(f"k{i}", KERNEL.format(body=f"x + {i}")) for i in range(FIRST)]
-    assert [answer(client) for client in first] == [entry(i) for i in range(FIRST)]
-    assert time.monotonic() - began < batches.OLDEST_SECONDS, "they waited for as many as there are later"
-    second = [clients.ask(f"l{i}", KERNEL.format(body=f"x + {i}")) for i in range(2 * FIRST)]
-    assert [answer(client) for client in second] == [entry(i) for i in range(2 * FIRST)]
-    at_work.close()
-    clients.close()
-
-
-def test_what_waits_is_compiled_as_soon_as_a_core_is_idle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(joint, "FIRST", batches.ENOUGH)
-    clients = Clients(tmp_path, 2)
-    at_work = [clients.connect(), clients.connect()]
-    for client in at_work:
-        client.sendall(b'{"busy": true}')
-    began = time.monotonic()
-    asked = [clients.ask(f"k{i}", KERNEL.format(body=f"x + {i}")) for i in range(batches.LEAST)]
-    assert not select.select(asked, [], [], 2)[0], "both who are at work may send more"
-    at_work[0].sendall(b'{"busy": false}')
-    assert [answer(client) for client in asked] == [entry(i) for i in range(batches.LEAST)]
-    assert time.monotonic() - began < batches.OLDEST_SECONDS
-    at_work[1].close()
-    clients.close()
-
-
-def test_a_place_that_is_empty_is_no_core_that_is_idle(tmp_path: Path) -> None:
-    # While jobs are handed out one of many workers is always missing, and the cores compute all the same.
-    busy = Idleness(frozenset(range(16)), lambda cores: (0, 1600))
-    server = joint._Server(socket.socket(), tmp_path, 16, 16, joint.LARGEST, "", batches.ENOUGH, busy)
-    ends = [socket.socketpair() for _ in range(14 + 5)]
-    clients = [end for end, _ in ends]
-    server.busy = {client.fileno() for client in clients}
-    since = time.monotonic() - 5
-    request = Request("a.cpp", "a.so", ("g++", "a.cpp", "-o", "a.so"))
-    server.waiting = [joint._Waiting(request, client, since, request.flags()) for client in clients[14:]]
-    busy.look(1.0)
-    assert server._due() == [], "two more could be at work, but no core is free for them"
-    busy.idle = 2
-    assert len(server._due()) == batches.LEAST
-    server.busy |= {10_000, 10_001}
-    assert server._due() == [], "the campaign's cores are busy; the others are not its own"
-    for pair in ends:
-        for end in pair:
-            end.close()
-    server.door.close()
-
-
-def test_what_is_left_is_compiled_though_others_use_the_cores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(joint, "Idleness", lambda: Idleness(frozenset({0}), lambda cores: (0, time.monotonic_ns())))
-    clients = Clients(tmp_path, 1)
-    began = time.monotonic()
-    assert answer(clients.ask("k", KERNEL.format(body="x"))) == "kernel"
-    assert batches.QUIET_SECONDS < time.monotonic() - began < batches.OLDEST_SECONDS
-    clients.close()
 
 
 def test_a_compiler_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
