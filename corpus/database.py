@@ -18,15 +18,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
 
+from shakeout.corpus.grouping import BUGS, FINDINGS, GROUPING, KEPT, Grouping, ImpossibleMove
 from shakeout.corpus.minimals import TABLES, Minimals
-from shakeout.corpus.rows import STATES, STATUSES, Bug, Decision, Finding, Flight, Known, LedgerRow, Totals
+from shakeout.corpus.rows import STATES, STATUSES, Bug, Decision, Flight, Known, LedgerRow, Totals
 
 __all__ = [
+    "KEPT",
     "NAME",
     "VERSION",
     "Database",
     "DatabaseError",
     "ImpossibleDecision",
+    "ImpossibleMove",
     "MalformedDatabase",
     "NewerDatabase",
     "UnknownBug",
@@ -37,15 +40,13 @@ __all__ = [
 NAME = "shakeout.sqlite"
 
 #: Version of the tables, in ``PRAGMA user_version``; decisions came with the second one, smallest cases with the third;
-#: since the fourth a job is stored whole, where before it was a number that a schedule explained.
-VERSION = 4
+#: since the fourth a job is stored whole, where before it was a number that a schedule explained; since the fifth a bug
+#: is no longer all findings of one coarse signature, and findings wait for triage.
+VERSION = 5
 _DECISIONS_SINCE = 2
 
 #: "SHKO", in the header of the file: told apart from other programs' databases.
 APPLICATION = 0x53484B4F
-
-#: Cases kept in full for one bug; further ones are counted. A frequent bug would otherwise fill the file.
-KEPT = 10
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -62,24 +63,12 @@ CREATE TABLE reasons (
     target TEXT NOT NULL, status TEXT NOT NULL, reason TEXT NOT NULL, count INTEGER NOT NULL,
     PRIMARY KEY (target, status, reason)
 ) WITHOUT ROWID;
-CREATE TABLE bugs (
-    id TEXT PRIMARY KEY, signature TEXT NOT NULL UNIQUE, title TEXT NOT NULL, target TEXT NOT NULL,
-    oracle TEXT NOT NULL, symptom TEXT NOT NULL, state TEXT NOT NULL, k INTEGER NOT NULL, n INTEGER NOT NULL,
-    count INTEGER NOT NULL, first_seen REAL NOT NULL, last_seen REAL NOT NULL, first_index INTEGER NOT NULL,
-    known TEXT NOT NULL, note TEXT NOT NULL
-);
-CREATE TABLE findings (
-    id INTEGER PRIMARY KEY, bug TEXT NOT NULL REFERENCES bugs (id), job INTEGER NOT NULL, case_id TEXT NOT NULL,
-    case_json TEXT NOT NULL, result_json TEXT NOT NULL, script TEXT NOT NULL, history TEXT NOT NULL,
-    seen REAL NOT NULL, state TEXT NOT NULL, k INTEGER NOT NULL, n INTEGER NOT NULL
-);
-CREATE INDEX findings_by_bug ON findings (bug);
-CREATE TABLE known (
+{bugs}{findings}CREATE TABLE known (
     id TEXT PRIMARY KEY, title TEXT NOT NULL, reference TEXT NOT NULL, state TEXT NOT NULL, reason TEXT NOT NULL,
     signature TEXT NOT NULL, target TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE flights (job INTEGER PRIMARY KEY, text TEXT NOT NULL, attempts INTEGER NOT NULL);
-{decisions}{minimals}
+{decisions}{minimals}{grouping}
 """
 
 _DECISIONS = """
@@ -121,7 +110,7 @@ _TOTALS = tuple(f.name for f in fields(Totals))
 _LEDGER = tuple(f.name for f in fields(LedgerRow))[2:]
 
 
-class Database(Minimals):
+class Database(Minimals, Grouping):
     """One campaign's database. Open it with ``create``, ``open`` or ``read``."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
@@ -145,7 +134,14 @@ class Database(Minimals):
             connection.execute(f"PRAGMA application_id={APPLICATION}")
             counts = ", ".join(f"{name} {'REAL' if name == 'seconds' else 'INTEGER'} NOT NULL" for name in _TOTALS)
             ledger = ", ".join(f"{name} INTEGER NOT NULL" for name in _LEDGER)
-            schema = _SCHEMA.format(totals=counts, ledger=ledger, decisions=_DECISIONS, minimals=TABLES)
+            parts = {
+                "decisions": _DECISIONS,
+                "minimals": TABLES,
+                "bugs": BUGS,
+                "findings": FINDINGS,
+                "grouping": GROUPING,
+            }
+            schema = _SCHEMA.format(totals=counts, ledger=ledger, **parts)
             connection.executescript(f"BEGIN;{schema}COMMIT;")
             rows = [(key, json.dumps(value)) for key, value in {"next": 0, "spent": 0.0, **(meta or {})}.items()]
             connection.executemany("INSERT INTO meta VALUES (?, ?)", rows)
@@ -170,10 +166,8 @@ class Database(Minimals):
                     raise MalformedDatabase(f"{path} is damaged; start a new campaign in another directory")
                 connection.execute("PRAGMA journal_mode=WAL")
                 connection.execute("PRAGMA synchronous=NORMAL")
+                _migrate(connection)
                 connection.execute("PRAGMA foreign_keys=ON")
-                if _version(connection) < VERSION:
-                    added = _DECISIONS + TABLES
-                    connection.executescript(f"BEGIN IMMEDIATE;{added}PRAGMA user_version={VERSION};COMMIT;")
             except BaseException:
                 connection.close()
                 raise
@@ -236,16 +230,26 @@ class Database(Minimals):
         return [(target, reason, count) for target, reason, count in self._rows(query, status)]
 
     def bugs(self) -> list[Bug]:
-        """Every bug, in the order in which they were first seen."""
-        return [_bug(row) for row in self._rows(f"SELECT {_BUG} FROM bugs ORDER BY first_seen, id")]
+        """Every bug as one row, in the order in which they were first seen; not those that were merged into another."""
+        return [_bug(row) for row in self._rows(f"SELECT {_BUG} FROM bugs {self._own} ORDER BY first_seen, id")]
+
+    @property
+    def _own(self) -> str:
+        """A clause that leaves out what was merged into another bug."""
+        return "WHERE merged = ''" if self._there("groups") else "WHERE 1"
 
     def bug(self, id_: str) -> Bug:
-        """One bug, by id or by an unambiguous beginning of it, with or without ``SH-``.
+        """One bug, by id or by an unambiguous beginning of it, with or without ``SH-``; of a merged one, where it went.
 
         Raises:
             UnknownBug: there is none, or there are several.
         """
+        exactly = self._rows(f"SELECT {_BUG} FROM bugs {self._own} AND id = ?", id_)
+        if exactly:
+            return _bug(exactly[0])
         wanted = id_.upper().removeprefix("SH-").lower()
+        if self._there("groups") and (gone := self._rows(_GONE, f"SH-{wanted}")):
+            return self.bug(gone[0][0])
         known = self.bugs()
         found = [bug for bug in known if bug.id.removeprefix("SH-").startswith(wanted)] if wanted else []
         exact = [bug for bug in found if bug.id.removeprefix("SH-") == wanted]
@@ -255,20 +259,10 @@ class Database(Minimals):
         raise UnknownBug(f"{'several bugs begin' if found else 'no bug begins'} with {id_!r}; there are: {listed}")
 
     def bug_of(self, signature: str) -> Bug | None:
-        """The bug of a signature."""
-        rows = self._rows(f"SELECT {_BUG} FROM bugs WHERE signature = ?", signature)
+        """The first bug that was opened with a coarse signature."""
+        query = f"SELECT {_BUG} FROM bugs {self._own} AND signature = ? ORDER BY first_seen, id LIMIT 1"
+        rows = self._rows(query, signature)
         return _bug(rows[0]) if rows else None
-
-    def findings(self, bug: str) -> list[Finding]:
-        """The stored findings of a bug, oldest first."""
-        names = "id, bug, job, case_id, case_json, result_json, script, history, seen, state, k, n"
-        found = []
-        for row in self._rows(f"SELECT {names} FROM findings WHERE bug = ? ORDER BY id", bug):
-            values = dict(zip(names.split(", "), row, strict=True))
-            values["result"] = json.loads(values.pop("result_json"))
-            values["history"] = tuple(json.loads(values["history"]))
-            found.append(Finding(**values))
-        return found
 
     def decisions(self) -> list[Decision]:
         """All that people said of bugs, oldest first; the last one about a bug counts."""
@@ -284,7 +278,7 @@ class Database(Minimals):
 
     def states(self) -> dict[str, int]:
         """Number of bugs by state."""
-        return dict(self._rows("SELECT state, COUNT(*) FROM bugs GROUP BY state"))
+        return dict(self._rows(f"SELECT state, COUNT(*) FROM bugs {self._own} GROUP BY state"))
 
     def known(self) -> list[Known]:
         """What became of the shipped known bugs."""
@@ -383,35 +377,43 @@ class Database(Minimals):
         state: str = "new",
         known: str = "",
     ) -> tuple[Bug, int | None]:
-        """Store a finding under its signature; the bug, and the finding's number if the case was kept in full."""
-        now = time.time()
+        """Store a finding of the bug with its coarse signature, which is opened if there is none.
+
+        Returns:
+            The bug, and the finding's number if the case was kept in full.
+        """
         bug = self.bug_of(signature)
         if bug is None:
-            row = (self._fresh_id(signature), signature, title, target, oracle, symptom, state, 0, 0, 1, now, now)
-            marks = ", ".join("?" * 15)
-            self._many(f"INSERT INTO bugs ({_BUG}) VALUES ({marks})", [(*row, job, known, "")])
-        else:
-            self._many("UPDATE bugs SET count = count + 1, last_seen = ? WHERE id = ?", [(now, bug.id)])
-        bug = self.bug_of(signature)
-        assert bug is not None
-        kept = self._rows("SELECT COUNT(*), SUM(case_id = ?) FROM findings WHERE bug = ?", case_id, bug.id)[0]
-        if kept[0] >= KEPT or (kept[1] and case_id):
-            return bug, None
-        cursor = self._connection.execute(
-            "INSERT INTO findings (bug, job, case_id, case_json, result_json, script, history, seen, state, k, n)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0)",
-            (bug.id, job, case_id, case_json, json.dumps(result), script, json.dumps(list(history)), now, state),
+            said = {"title": title, "target": target, "oracle": oracle, "symptom": symptom, "known": known}
+            bug = self.open_bug(signature, signature=signature, state=state, index=job, seen=time.time(), **said)
+        self.count(bug.id, target, symptom)
+        number = self.store(
+            bug.id,
+            signature=signature,
+            job=job,
+            case_id=case_id,
+            case_json=case_json,
+            result=result,
+            script=script,
+            history=history,
+            state=state,
         )
-        return bug, cursor.lastrowid
+        return self.bug(bug.id), number
 
     def set_script(self, finding: int, script: str) -> None:
         """Store the script of a finding, where the worker that found it died before it could send one."""
         self._many("UPDATE findings SET script = ? WHERE id = ?", [(script, finding)])
 
-    def judge(self, finding: int, *, state: str, k: int, n: int, note: str = "") -> Bug:
-        """Store what became of a finding in fresh processes; its bug takes the strongest state of its findings."""
+    def judge(self, finding: int, *, state: str, k: int, n: int, note: str = "") -> Bug | None:
+        """Store what became of a finding in fresh processes; its bug takes the strongest state of its findings.
+
+        None if the finding was not kept.
+        """
         self._many("UPDATE findings SET state = ?, k = ?, n = ? WHERE id = ?", [(state, k, n, finding)])
-        (bug_id,) = self._rows("SELECT bug FROM findings WHERE id = ?", finding)[0]
+        rows = self._rows("SELECT bug FROM findings WHERE id = ?", finding)
+        if not rows:
+            return None
+        bug_id = rows[0][0]
         bug = self.bug(bug_id)
         if bug.n == 0 or STATES.index(state) > STATES.index(bug.state):
             query = "UPDATE bugs SET state = ?, k = ?, n = ?, note = ? WHERE id = ?"
@@ -467,17 +469,22 @@ class Database(Minimals):
         with _explained(self.path):
             self._connection.executemany(query, rows)
 
-    def _fresh_id(self, signature: str) -> str:
-        digest = hashlib.sha256(signature.encode()).hexdigest()
+    def _insert(self, query: str, values: Sequence[Any]) -> int:
+        with _explained(self.path):
+            return cast(int, self._connection.execute(query, values).lastrowid)
+
+    def _fresh_id(self, identity: str) -> str:
+        digest = hashlib.sha256(identity.encode()).hexdigest()
         taken = {row[0] for row in self._rows("SELECT id FROM bugs")}
         for length in range(4, len(digest)):
             if (found := f"SH-{digest[:length]}") not in taken:
                 return found
-        raise AssertionError("two signatures with one SHA-256")
+        raise AssertionError("too many bugs with one identity")
 
 
 _BUG = ", ".join(f.name for f in fields(Bug))
 _DECISION = ", ".join(f.name for f in fields(Decision))
+_GONE = "SELECT merged FROM bugs WHERE id = ? AND merged != ''"
 
 
 def _bug(row: Sequence[Any]) -> Bug:
@@ -491,6 +498,47 @@ def _check_present(path: Path) -> None:
 
 def _version(connection: sqlite3.Connection) -> int:
     return cast(int, connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    """Bring the tables of an earlier version up to date, all at once; ids and rows stay."""
+    if _version(connection) == VERSION:
+        return
+    # Else what refers to a table would go with it when that takes another name.
+    connection.execute("PRAGMA legacy_alter_table=ON")
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        # Somebody else may have done it while this process waited for the lock.
+        if _version(connection) < VERSION:
+            for statement in (*_statements(_DECISIONS + TABLES), *_statements(_TO_FIVE)):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version={VERSION}")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+    connection.execute("PRAGMA legacy_alter_table=OFF")
+
+
+def _statements(text: str) -> list[str]:
+    return [part for part in text.split(";") if part.strip()]
+
+
+#: A bug was all findings of one coarse signature; so each is the bug of a group now, and all of it was seen where its
+#: first finding was.
+_TO_FIVE = f"""
+ALTER TABLE bugs RENAME TO old_bugs;
+ALTER TABLE findings RENAME TO old_findings;
+DROP INDEX IF EXISTS findings_by_bug;
+{BUGS}{FINDINGS}{GROUPING}
+INSERT INTO bugs SELECT {_BUG}, '' FROM old_bugs;
+INSERT INTO findings SELECT f.id, f.bug, f.job, f.case_id, f.case_json, f.result_json, f.script, f.history, f.seen,
+    f.state, f.k, f.n, b.signature, '', '{{}}' FROM old_findings f JOIN old_bugs b ON b.id = f.bug;
+INSERT INTO groups SELECT signature, id, count, 0 FROM bugs WHERE state NOT IN ('known', 'internal');
+INSERT INTO sightings SELECT id, target, symptom, count FROM bugs;
+DROP TABLE old_findings;
+DROP TABLE old_bugs
+"""
 
 
 def _check_version(path: Path, connection: sqlite3.Connection) -> None:

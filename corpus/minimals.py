@@ -90,12 +90,15 @@ class Minimals:
         return bool(self._rows("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", table))
 
     def minimals(self) -> dict[str, Minimal]:
-        """The smallest cases by bug."""
+        """The smallest cases by bug; not of those that were merged into another."""
         if not self._there("minimals"):
             return {}
         names = "bug, state, case_json, result_json, signature_json, tries, seconds, minimised, note"
+        merged = "WHERE bug NOT IN (SELECT id FROM bugs WHERE merged != '')" if self._there("groups") else ""
         found = {}
-        for bug, state, case, result, signature, *rest in self._rows(f"SELECT {names} FROM minimals ORDER BY bug"):
+        for bug, state, case, result, signature, *rest in self._rows(
+            f"SELECT {names} FROM minimals {merged} ORDER BY bug"
+        ):
             found[bug] = Minimal(bug, state, case, json.loads(result), json.loads(signature), *rest)
         return found
 

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-__all__ = ["STATES", "STATUSES", "Bug", "Decision", "Finding", "Flight", "Known", "LedgerRow", "Totals"]
+__all__ = [
+    "STATES",
+    "STATUSES",
+    "Bug",
+    "Decision",
+    "Finding",
+    "Flight",
+    "Group",
+    "Known",
+    "LedgerRow",
+    "Move",
+    "Sighting",
+    "Totals",
+]
 
 #: A bug's life in this file, from weakest to strongest evidence. ``internal`` is Shakeout's own failure.
 STATES = ("new", "flaky", "history", "confirmed", "known", "internal")
@@ -61,11 +74,11 @@ class LedgerRow:
 
 @dataclass(frozen=True, slots=True)
 class Bug:
-    """Findings that share one signature.
+    """Findings that have one cause, as far as is known.
 
     Attributes:
-        id: ``SH-`` and the first hexadecimal digits of the signature's hash.
-        signature: what they share.
+        id: ``SH-`` and the first hexadecimal digits of a hash of what told it apart when it was opened.
+        signature: the coarse one of the finding with which it was opened.
         title: one line.
         target, oracle, symptom: of the first finding.
         state: one of STATES.
@@ -73,7 +86,7 @@ class Bug:
         count: cases that showed it.
         first_seen, last_seen: seconds since 1970.
         first_index: the first job that showed it.
-        known: id of the shipped known bug that has this signature, or empty.
+        known: id of the shipped known bug that it is, or empty.
         note: one line about the confirmation.
     """
 
@@ -98,7 +111,9 @@ class Bug:
 class Finding:
     """One case that failed, as it is stored.
 
-    ``result`` is the JSON of the worker's result, ``history`` the jobs that ran before it in the same worker.
+    ``bug`` is empty while it waits for triage. ``result`` is the JSON of the worker's result, ``history`` the jobs that
+    ran before it in the same worker. ``small`` is the text of the smallest case that was made of it, and
+    ``small_result`` what came of that; empty where there is none. ``signature`` is the coarse one.
     """
 
     id: int
@@ -113,6 +128,58 @@ class Finding:
     state: str
     k: int
     n: int
+    signature: str = ""
+    small: str = ""
+    small_result: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Findings with one coarse signature that no smallest case explained when they came in.
+
+    Attributes:
+        signature: the coarse one.
+        bug: under which those are counted that are not looked at; empty until one of them is triaged.
+        seen: how many there were.
+        pending: how many of them are counted under no bug yet, beside those that wait.
+    """
+
+    signature: str
+    bug: str = ""
+    seen: int = 0
+    pending: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """How often a bug was seen on one target with one symptom."""
+
+    target: str
+    symptom: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Findings changed their bug: two bugs became one, or one became two.
+
+    Attributes:
+        kind: ``merge`` (all of ``other`` went to ``bug``) or ``split`` (from ``bug`` to ``other``).
+        bug: id of the bug that was named.
+        other: id of the other one.
+        findings: numbers of those that moved.
+        count: cases that are counted with them.
+        why: in words; ``by hand`` if a person did it.
+        moved: seconds since 1970.
+    """
+
+    kind: str
+    bug: str
+    other: str
+    findings: tuple[int, ...]
+    count: int
+    why: str
+    moved: float
 
 
 @dataclass(frozen=True, slots=True)

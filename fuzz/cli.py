@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
 from shakeout.corpus.interpreter import add_working_directory
-from shakeout.fuzz.commands import campaigns, findings, inventory
+from shakeout.fuzz.commands import campaigns, findings, inventory, triage
 from shakeout.fuzz.commands.places import Mistake, allow_named
 from shakeout.fuzz.ground.exits import Exit
 
@@ -70,7 +70,7 @@ def _ended_by_signals() -> Iterator[None]:
 def _explained(error: Exception) -> int:
     """The status of an error that has a meaning to people; a defect of ours otherwise."""
     from shakeout.corpus.codec import MalformedCase
-    from shakeout.corpus.database import DatabaseError, ImpossibleDecision, UnknownBug
+    from shakeout.corpus.database import DatabaseError, ImpossibleDecision, ImpossibleMove, UnknownBug
     from shakeout.fuzz.campaign.config import ConfigError
     from shakeout.fuzz.workers.nursery import Interrupted, ZygoteBroken
     from shakeout.targets.target import UnknownKnob, UnknownTarget
@@ -80,7 +80,8 @@ def _explained(error: Exception) -> int:
         return Exit.INFRASTRUCTURE
     if isinstance(error, Interrupted):
         return Exit.INTERRUPTED
-    if isinstance(error, ConfigError | MalformedCase | UnknownTarget | UnknownKnob | UnknownBug | ImpossibleDecision):
+    mistaken = ConfigError, MalformedCase, UnknownTarget, UnknownKnob, UnknownBug, ImpossibleDecision, ImpossibleMove
+    if isinstance(error, mistaken):
         print(f"shakeout: {error}", file=sys.stderr)
         return Exit.USAGE
     if isinstance(error, DatabaseError):
@@ -122,6 +123,6 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=command)
         return sub
 
-    for group in (campaigns, findings, inventory):
+    for group in (campaigns, triage, findings, inventory):
         group.add_commands(add)
     return parser

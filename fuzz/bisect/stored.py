@@ -17,15 +17,12 @@ from shakeout.fuzz.bisect.trials import Crewed
 from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.environment import describe
 from shakeout.fuzz.ground.failure import Failure, failure_of
-from shakeout.fuzz.ground.finding_folder import CASE, RESULT, read_result
+from shakeout.fuzz.ground.finding_folder import CASE, MINIMISED, RESULT, read_result
 from shakeout.fuzz.ground.progress import Stop
 from shakeout.fuzz.running.case_file import read_case
 from shakeout.targets.registry import facts_of
 
 __all__ = ["MINIMISED", "Answer", "Job", "bisect_stored", "chosen"]
-
-#: The smallest case that is known of a finding.
-MINIMISED = "case.min.json"
 
 
 @dataclass(slots=True)

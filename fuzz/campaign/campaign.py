@@ -57,8 +57,11 @@ WEIGH = 20.0
 #: Seconds that cases in hand may still take when the time is over.
 LAST_CASES = 5.0
 
-#: Seconds that confirmations may still take after that; they then have all the cores.
-GRACE = 90.0
+#: When the time is over, findings that wait have all the cores for half a minute more, or for a tenth of the time if
+#: that is more: enough for what came in last, and nobody waits for much longer than was said. What is not done then
+#: waits for ``resume`` or ``triage``.
+GRACE = 30.0
+GRACE_SHARE = 0.1
 
 
 class SelfTestFailed(Exception):
@@ -78,6 +81,7 @@ class Campaign:
         known: folder of known bugs that are replayed first; None for none, and for no regressions either.
         confirmations: fresh processes in which a finding is tried.
         recycle: cases after which a worker is replaced.
+        fuzzing: whether there are new cases; without, findings that wait are triaged, and that is all.
     """
 
     def __init__(
@@ -90,8 +94,10 @@ class Campaign:
         known: Path | None = KNOWN,
         confirmations: int = RUNS,
         recycle: int = 150,
+        fuzzing: bool = True,
     ) -> None:
         self.config = config
+        self._fuzzing = fuzzing
         self._active = config  # without the targets that turn out not to work
         self.directory = directory
         self.resumed = False
@@ -123,7 +129,8 @@ class Campaign:
                 self._log = stack.enter_context(events.EventLog(self.directory / events.LOG))
                 traces = stack.enter_context(TraceLog(self.directory))
                 self._accounts = Accounts(self.database, traces, self._untold)
-                configuration.write(self.config, self.directory / "campaign.toml")
+                if self._fuzzing:
+                    configuration.write(self.config, self.directory / "campaign.toml")
             self.crew = Crew(
                 self.directory,
                 self.config.targets,
@@ -140,6 +147,7 @@ class Campaign:
                 self.directory,
                 self.crew,
                 self._untold.append,
+                workers=self.config.workers,
                 memory=self.config.memory_limit,
                 runs=self._confirmations,
             )
@@ -167,30 +175,50 @@ class Campaign:
         self._began = time.monotonic()
         with explained(self.directory), self._signals():
             try:
-                reason = self._run()
+                reason = self._run() if self._fuzzing else self._run_triage()
             except Interrupted:
                 reason = "interrupted"
             except (OSError, DatabaseError, DirectoryUnusable) as error:
                 self._listeners_only(self._finished("error", str(error)))
                 raise
             finished = self._finished(reason)
-            self._tell(finished)
+            # The log tells whether there are cases to go on with, and of that triage knows nothing.
+            (self._tell if self._fuzzing else self._listeners_only)(finished)
         return finished
 
-    def _run(self) -> str:
-        self._tell(
-            events.Started(
-                directory=str(self.directory),
-                targets=self.config.targets,
-                workers=self.config.workers,
-                seconds=self.config.seconds,
-                cases=self.config.cases,
-                seed=self.config.seed,
-                resumed=self.resumed,
-                next_index=self.database.meta("next", 0),
-                versions={"shakeout": str(describe()["shakeout"]), **describe()["packages"]},
-            )
+    def _started(self) -> events.Started:
+        return events.Started(
+            directory=str(self.directory),
+            targets=self.config.targets,
+            workers=self.config.workers,
+            seconds=self.config.seconds,
+            cases=self.config.cases,
+            seed=self.config.seed,
+            resumed=self.resumed,
+            next_index=self.database.meta("next", 0),
+            versions={"shakeout": str(describe()["shakeout"]), **describe()["packages"]},
         )
+
+    def _run_triage(self) -> str:
+        """Triage what waits, with all the cores; the reason for the end."""
+        seeds = self._seeds()
+        self.investigation.reopen(seeds.job)
+        if not self.investigation.waiting:
+            return "triaged"
+        self._listeners_only(self._started())
+        self.crew.start(lambda: self._stopped, complete=False)
+        for name in self.crew.in_order(self.config.targets):
+            if not self._stopped and (text := self.crew.warm([name]).get(name)):
+                self.investigation.leave(name)
+                self._tell_left(name, text)
+        self.crew.prepare()
+        budget, began = self.config.seconds, time.monotonic()
+        self._triage(InOrder(self.investigation), seeds, began, None if budget is None else began + budget)
+        self.crew.abandon()
+        return "interrupted" if self._stopped else "time" if self.investigation.waiting else "triaged"
+
+    def _run(self) -> str:
+        self._tell(self._started())
         self.crew.start(lambda: self._stopped, complete=False)
         if missed := selftest(self.crew, self._tell, lambda: self._stopped):
             what = ", ".join("a false alarm where there was no fault" if one == NO_FAULT else one for one in missed)
@@ -211,15 +239,14 @@ class Campaign:
             self.crew, self.database, self.investigation, self._tell, self._limits, lambda: self._stopped
         )
         if self._known is not None:
-            self.investigation.remembered.extend(expected(describe()["packages"]))
+            self.investigation.store.remember(expected(describe()["packages"]))
         broken: dict[str, str] = {}
         for name in self.crew.in_order(self.config.targets):
             if self._stopped:
                 return
             if text := self.crew.warm([name]).get(name) or self._control(name):
                 broken[name] = text
-                said = (text.strip().splitlines() or ["it said nothing"])[-1]
-                self._tell(events.Notice(f"{name} cannot be used and is left out: {said[:300]}"))
+                self._tell_left(name, text)
             else:
                 known.run([bug for bug in bugs if self._concerns(bug, name)])
         left = tuple(name for name in self.config.targets if name not in broken)
@@ -229,6 +256,10 @@ class Campaign:
         for bug in bugs:
             if not any(self._concerns(bug, name) for name in left):
                 known.skip(bug)
+
+    def _tell_left(self, name: str, text: str) -> None:
+        said = (text.strip().splitlines() or ["it said nothing"])[-1]
+        self._tell(events.Notice(f"{name} cannot be used and is left out: {said[:300]}"))
 
     def _control(self, name: str) -> str:
         """Why nothing that a compiler shows here would be worth anything; what a user wrote may fail with any case."""
@@ -242,12 +273,15 @@ class Campaign:
 
     # --- cases ------------------------------------------------------------------------------------------------------
 
+    def _seeds(self) -> Seeds:
+        return Seeds(self._active, self.database, self._accounts, self.investigation, self._times, self._untold.append)
+
     def _fuzz(self) -> str:
-        """Cases until the time is over, then what is left to confirm; the reason for the end."""
-        seeds = Seeds(self._active, self.database, self._accounts, self.investigation, self._times, self._untold.append)
+        """Cases until the time is over, then findings that wait, for a while; the reason for the end."""
+        seeds = self._seeds()
         seeds.take_up()
         self.investigation.reopen(seeds.job)
-        # What was found is tried before more is looked for.
+        # The findings say themselves how much of the cores they take.
         sources = InOrder(self.investigation, seeds)
         spent = float(self.database.meta("spent", 0.0))
         began = time.monotonic()
@@ -264,7 +298,7 @@ class Campaign:
                 until = now + LAST_CASES
             if reason == "interrupted" or (reason == "time" and now > until):
                 break
-            if reason and not self.crew.busy and (seeds.over or reason == "time"):
+            if reason and not seeds.at_work and (seeds.over or reason == "time"):
                 break
             if reason == "time":
                 seeds.close()
@@ -277,26 +311,27 @@ class Campaign:
         with self.database.transaction():
             self.database.set_meta(spent=spent + fuzzed)
         if reason != "interrupted":
-            self.crew.abandon()
-        self._confirm(sources, seeds, began, deadline)
+            # Whoever said how many cases and not how long gets everything triaged.
+            grace = max(GRACE, GRACE_SHARE * (budget or 0.0))
+            self._triage(sources, seeds, began, None if deadline is None else deadline + grace)
         return reason
 
-    def _confirm(self, sources: InOrder, seeds: Seeds, began: float, deadline: float | None) -> None:
-        """Let confirmations come to an end, for a while."""
-        until = time.monotonic() + GRACE
-        while self.investigation.busy and not self._stopped and time.monotonic() < until:
-            self._turn(sources, seeds, at_once=self.config.workers)
-            self._beat("confirming", began, deadline, None)
+    def _triage(self, sources: InOrder, seeds: Seeds, began: float, until: float | None) -> None:
+        """Nothing is fuzzed, and what waits has all the cores until then, or until nothing waits."""
+        self.investigation.alone = True
+        while self.investigation.waiting and not self._stopped and (until is None or time.monotonic() < until):
+            self._turn(sources, seeds)
+            self._beat("triage", began, until, None)
 
-    def _turn(self, sources: InOrder, seeds: Seeds, at_once: int = 1) -> None:
-        """One round: hand out, collect, write down, confirm."""
+    def _turn(self, sources: InOrder, seeds: Seeds) -> None:
+        """One round: hand out, collect, write down, go on with findings."""
         answers = self.crew.step(sources.next, self._limits)
         if answers or seeds.handed:
             with self.database.transaction():
                 seeds.write_down()
                 for answer in answers:
                     sources.done(answer)
-        self.investigation.poll(at_once)
+        self.investigation.poll()
         # What is told was committed.
         while self._untold:
             self._tell(self._untold.popleft())
@@ -334,7 +369,8 @@ class Campaign:
                 totals=dict(self._accounts.totals),
                 limits={name: self._times.limit(name) for name in self.config.targets},
                 bugs=self.database.states(),
-                confirming=self.investigation.current,
+                waiting=self.investigation.waiting,
+                triaging=self.investigation.active,
             )
         )
 
@@ -352,7 +388,8 @@ class Campaign:
         }
         with contextlib.suppress(DatabaseError), self.database.transaction():
             self.database.set_meta(disk=disk)
-        return events.Finished(reason, seconds, self._accounts.totals, bugs, new, message, disk)
+        waiting = self.investigation.waiting
+        return events.Finished(reason, seconds, self._accounts.totals, bugs, new, message, waiting, disk)
 
     def _tell(self, event: events.Event) -> None:
         self._log(event)

@@ -68,7 +68,7 @@ class KnownReplay:
         if result.signature:
             self._investigation.known[result.signature] = bug.id
             if (failure := failure_of(result)) is not None:
-                self._investigation.remembered.append(Remembered(bug.id, bug.case, failure))
+                self._investigation.store.remember([Remembered(bug.id, bug.case, failure)])
             self._is(bug, "still there", "", result.signature, answer.seconds)
         elif result.status == "compared":
             self._is(bug, "fixed", "", "", answer.seconds)

@@ -62,6 +62,7 @@ class Seeds:
         self._left: set[tuple[str, str]] = set()
         self._grown_twice: dict[int, Answer] = {}
         self._closed = False
+        self._in_hand = 0
 
     # --- jobs -------------------------------------------------------------------------------------------------------
 
@@ -97,11 +98,17 @@ class Seeds:
             job = self.job(self._number)
             self._number += 1
         self._handed.append(job)
+        self._in_hand += 1
         return job
 
     def close(self) -> None:
         """Give no job any more."""
         self._closed = True
+
+    @property
+    def at_work(self) -> bool:
+        """Whether a case is in hand."""
+        return self._in_hand > 0
 
     @property
     def over(self) -> bool:
@@ -127,6 +134,7 @@ class Seeds:
 
     def done(self, answer: Answer) -> None:
         """Write down what came of a job; inside a transaction."""
+        self._in_hand -= answer.loss is not None or not answer.reply.partial
         if answer.loss is not None:
             self._lost(answer, answer.loss)
             return

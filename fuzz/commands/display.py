@@ -91,7 +91,7 @@ class Display:
                 self._tested(event)
             case events.KnownReplayed():
                 self._replayed(event)
-            case events.FindingSeen(new=True):
+            case events.BugOpened():
                 self._new[event.target] = self._new.get(event.target, 0) + 1
             case events.Confirmed():
                 self._confirmed(event)
@@ -184,9 +184,9 @@ class Display:
     def _progress(self, event: events.Progress) -> None:
         self._end_of_known()
         left = "" if event.remaining is None else f"{clock(event.remaining)} left"
-        doing = "confirming what was found" if event.stage == "confirming" else left
-        if event.confirming:
-            doing += f", trying {event.confirming} in fresh processes"
+        doing = f"{left}  {_found(event)}".strip()
+        if event.stage == "triage":
+            doing = f"triage  {_found(event)}"
         limits = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in event.limits.items())
         if self._live is not None:
             note = Text(f" {doing}   a case may take: {limits}", style="dim")
@@ -195,3 +195,13 @@ class Display:
             self._shown = time.monotonic()
             rows = (f"{name} {row.compared:,} compared of {row.generated:,}" for name, row in event.totals.items())
             self._say(f"      {clock(event.elapsed)}  {'; '.join(rows) or 'no case yet'}  {doing}")
+
+
+def _found(event: events.Progress) -> str:
+    """``7 bugs; 23 findings waiting, 2 of them in triage``."""
+    bugs = sum(event.bugs.get(state, 0) for state in ("new", "history", "confirmed"))
+    said = f"{bugs} bug{'' if bugs == 1 else 's'}"
+    if event.waiting:
+        said += f"; {event.waiting} finding{'' if event.waiting == 1 else 's'} waiting"
+        said += f", {event.triaging} of them in triage" if event.triaging else ""
+    return said

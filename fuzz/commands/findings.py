@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from shakeout.fuzz.commands.places import Add, Mistake, add_allow, existing, folder, located, newest, print_json
@@ -19,14 +20,15 @@ def add_commands(add: Add) -> None:
     bugs = add(
         "bugs",
         _bugs,
-        "list the bugs of a campaign, the worst first, show one, or say what became of one",
+        "list the bugs of a campaign, the worst first, show one, say what became of one, merge two, or split one",
         "shakeout bugs set SH-7f3a duplicate-of SH-02de",
     )
     bugs.add_argument(
         "what",
         nargs="*",
-        metavar="[show ID | set ID STATUS]",
-        help=f"nothing to list; STATUS is one of {', '.join(STATUSES[:-1])}, duplicate-of OTHER",
+        metavar="[show ID | set ID STATUS | merge ID OTHER | split ID FINDING...]",
+        help=f"nothing to list; STATUS is one of {', '.join(STATUSES[:-1])}, duplicate-of OTHER; merge makes two bugs "
+        "one; split takes findings out of one, by their numbers or the id of a bug that was merged",
     )
     bugs.add_argument(
         "--top", type=_positive, metavar="N", help="the N worst, each whole: program, inputs, values, culprit, script"
@@ -131,8 +133,13 @@ def _bugs(options: argparse.Namespace) -> int:
                     print("\n".join(bugs.shown(directory, database, bug)))
         case ["set", id_, status, *others] if len(others) < 2:
             return _decide(options, id_, status, "".join(others))
+        case ["merge", id_, other]:
+            return _merge(options, id_, other)
+        case ["split", id_, *findings] if findings:
+            return _split(options, id_, findings)
         case _:
-            raise Mistake(f"bugs: expected nothing, 'show ID' or 'set ID STATUS', found {' '.join(options.what)!r}")
+            known = "nothing, 'show ID', 'set ID STATUS', 'merge ID OTHER' or 'split ID FINDING...'"
+            raise Mistake(f"bugs: expected {known}, found {' '.join(options.what)!r}")
     return Exit.OK
 
 
@@ -173,6 +180,47 @@ def _decide(options: argparse.Namespace, id_: str, status: str, other: str) -> i
             print_json(bugs.whole(database, bug))
         else:
             print(bug_row(reported(directory, database, bug)))
+    return Exit.OK
+
+
+def _merge(options: argparse.Namespace, id_: str, other: str) -> int:
+    from shakeout.corpus.database import NAME, Database
+    from shakeout.fuzz.commands import bugs
+
+    with Database.open(existing(options.directory) / NAME) as database:
+        gone = database.bug(other)
+        bug = database.merge(id_, gone.id)
+        if options.json:
+            print_json(bugs.whole(database, bug))
+        else:
+            print(bugs.row(database, bug))
+            print(f"{gone.id} is {bug.id} now; take it back: shakeout bugs split {bug.id} {gone.id}")
+    return Exit.OK
+
+
+def _split(options: argparse.Namespace, id_: str, findings: Sequence[str]) -> int:
+    from shakeout.corpus.database import NAME, Database
+    from shakeout.fuzz.commands import bugs
+
+    with Database.open(existing(options.directory) / NAME) as database:
+        bug = database.bug(id_)
+        chosen: list[int] = []
+        for finding in findings:
+            merged = next((move for move in reversed(database.moves(bug.id)) if move.other == finding), None)
+            if finding.isdecimal():
+                chosen.append(int(finding))
+            elif merged is not None and merged.kind == "merge":
+                chosen += merged.findings
+            else:
+                stored = ", ".join(str(one.id) for one in database.findings(bug.id)) or "none"
+                none = f"{finding!r} is no finding of {bug.id}, and no bug that was merged into it"
+                raise Mistake(f"bugs split: {none}; its findings are {stored}")
+        other = database.split(bug.id, chosen)
+        if options.json:
+            print_json([bugs.whole(database, one) for one in (database.bug(bug.id), other)])
+        else:
+            for one in (database.bug(bug.id), other):
+                print(bugs.row(database, one))
     return Exit.OK
 
 

@@ -151,6 +151,9 @@ class _Shown:
                 )
             case events.Minimised():
                 self._console.print(_line(event), soft_wrap=True, markup=False)
+            case events.Merged(bug=bug, other=other, why=why):
+                said = f"{other:<9} is {bug}: {why} (shakeout bugs split takes it back)"
+                self._console.print(said, soft_wrap=True, markup=False)
             case events.Unusable(target=target, reason=reason):
                 said = f"{target} cannot be used, and its bugs are left: {reason}"
                 self._console.print(said, soft_wrap=True, markup=False)

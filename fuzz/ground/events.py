@@ -18,6 +18,7 @@ from shakeout.corpus.rows import Totals
 __all__ = [
     "LOG",
     "Asking",
+    "BugOpened",
     "CaseDone",
     "Comparing",
     "Confirmed",
@@ -28,6 +29,7 @@ __all__ = [
     "Finished",
     "KnownReplayed",
     "Listener",
+    "Merged",
     "Minimised",
     "Minimising",
     "Notice",
@@ -269,16 +271,55 @@ class CaseDone(Event):
 
 @dataclass(frozen=True, slots=True)
 class FindingSeen(Event):
-    """A case failed. ``new``: its signature was not seen before in this campaign, and it is no known bug."""
+    """A case failed.
+
+    Attributes:
+        bug: id of the bug under which it is counted; empty as long as it is counted under none.
+        title: one line.
+        target, symptom: of the failure.
+        index: the job's number.
+        signature: the coarse one.
+        known: id of the shipped known bug that it shows.
+        waiting: it will be triaged.
+    """
 
     bug: str
     title: str
     target: str
     symptom: str
-    new: bool
     index: int
     signature: str = ""
     known: str = ""
+    waiting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BugOpened(Event):
+    """A finding was triaged and is no bug that is known: a new one, which is not confirmed yet.
+
+    Attributes:
+        bug: its id.
+        title: one line.
+        target, symptom: of its smallest case.
+        signature: the coarse one of the finding.
+        operators: of the smallest case.
+    """
+
+    bug: str
+    title: str
+    target: str
+    symptom: str
+    signature: str
+    operators: int
+
+
+@dataclass(frozen=True, slots=True)
+class Merged(Event):
+    """Two bugs turned out to be one: ``other`` is counted under ``bug`` from now on, because of ``why``."""
+
+    bug: str
+    other: str
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,22 +358,24 @@ class Progress(Event):
     """Sent about every second, and not logged.
 
     Attributes:
-        stage: ``fuzzing``, or ``confirming`` when the time is over and findings are still being tried.
+        stage: ``fuzzing``, or ``triage`` when there is no fuzzing, or its time is over, and findings still wait.
         elapsed: seconds of this run.
         remaining: seconds until the budget ends; None without one.
         totals: by target, since the campaign began.
         limits: the time limit of one case by target, in seconds.
         bugs: number of bugs by state.
-        confirming: the bug that is being tried in fresh processes now, if any.
+        waiting: findings that wait for triage, those at work included.
+        triaging: findings at work.
     """
 
-    stage: Literal["fuzzing", "confirming"]
+    stage: Literal["fuzzing", "triage"]
     elapsed: float
     remaining: float | None
     totals: Mapping[str, Totals]
     limits: Mapping[str, float] = field(default_factory=dict)
     bugs: Mapping[str, int] = field(default_factory=dict)
-    confirming: str = ""
+    waiting: int = 0
+    triaging: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,22 +383,25 @@ class Finished(Event):
     """The campaign ended; it can be resumed.
 
     Attributes:
-        reason: ``time``, ``cases``, ``interrupted`` or ``error``.
+        reason: ``time``, ``cases``, ``interrupted`` or ``error``; ``triaged`` where nothing was fuzzed and nothing
+            waits any more.
         seconds: of this run, warm-up included.
         totals: by target, since the campaign began.
         bugs: number of bugs by state.
         new: bugs of this run that were confirmed, or kept as history findings.
         message: the error, where there was one.
+        waiting: findings that wait for triage; the campaign goes on with them.
         disk: bytes by what they are for: ``kept`` in the directory, ``compilers`` at most at any moment of this run,
             and precompiled ``headers``, which campaigns share.
     """
 
-    reason: Literal["time", "cases", "interrupted", "error"]
+    reason: Literal["time", "cases", "interrupted", "error", "triaged"]
     seconds: float
     totals: Mapping[str, Totals]
     bugs: Mapping[str, int] = field(default_factory=dict)
     new: tuple[str, ...] = ()
     message: str = ""
+    waiting: int = 0
     disk: Mapping[str, int] = field(default_factory=dict)
 
 

@@ -15,10 +15,12 @@ from shakeout.fuzz.ground.results import Result
 __all__ = [
     "CASE",
     "ENVIRONMENT",
+    "MINIMISED",
     "OUTPUT",
     "RESULT",
     "SCRIPT",
     "SEQUENCE",
+    "SMALL_SCRIPT",
     "read_result",
     "write_finding",
     "write_sequence",
@@ -27,6 +29,9 @@ __all__ = [
 CASE = "case.json"
 SCRIPT = "repro.py"
 RESULT = "result.json"
+#: The smallest case that is known of a finding, and its script.
+MINIMISED = "case.min.json"
+SMALL_SCRIPT = "case.min.py"
 ENVIRONMENT = "environment.json"
 #: What the script printed when it was tried last.
 OUTPUT = "output.txt"

@@ -11,7 +11,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Candidate", "Examine", "Grow", "Job", "Learn", "Recall", "Run", "Script", "Trial", "job_from_json"]
+__all__ = [
+    "Candidate",
+    "Examine",
+    "Grow",
+    "Job",
+    "Learn",
+    "Recall",
+    "Reduce",
+    "Run",
+    "Script",
+    "Trial",
+    "job_from_json",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +108,32 @@ class Candidate(Job):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reduce(Job):
+    """Find the smallest case that fails for the same reason, in one worker; each candidate is told before it runs.
+
+    A worker that is lost to a candidate is no end: the job is given once more with what was told so far.
+
+    Attributes:
+        case: text of the smallest case that is known.
+        failure: the reason to keep, as the fields of ``shakeout.fuzz.ground.failure.Failure``; the strings of a failure
+            that is not known are all empty, and any is the one.
+        seconds: of search at most.
+        tries: candidates that are run at most.
+        seed: of the process's random states.
+        result: of the case's run, as ``Result.to_json`` gives it; empty if it has to be run first.
+        seen: ids of candidates that are not run again.
+    """
+
+    case: str
+    failure: tuple[str, str, str, str]
+    seconds: float
+    tries: int
+    seed: int = 0
+    result: Mapping[str, Any] = field(default_factory=dict)
+    seen: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Trial(Job):
     """Run a case whose compiler may not do everything.
 
@@ -175,7 +213,7 @@ class Recall(Job):
 
 
 _KINDS: Mapping[str, type[Job]] = {
-    kind.__name__.lower(): kind for kind in (Grow, Run, Candidate, Trial, Script, Examine, Learn, Recall)
+    kind.__name__.lower(): kind for kind in (Grow, Run, Candidate, Reduce, Trial, Script, Examine, Learn, Recall)
 }
 
 

@@ -26,14 +26,26 @@ from typing import TYPE_CHECKING, Any
 from shakeout.corpus import codec
 from shakeout.corpus.case import Case, Setting
 from shakeout.fuzz.ground.child import resident
-from shakeout.fuzz.ground.jobs import Candidate, Examine, Grow, Job, Learn, Recall, Run, Script, Trial, job_from_json
+from shakeout.fuzz.ground.jobs import (
+    Candidate,
+    Examine,
+    Grow,
+    Job,
+    Learn,
+    Recall,
+    Reduce,
+    Run,
+    Script,
+    Trial,
+    job_from_json,
+)
 from shakeout.fuzz.ground.makers import Made
 from shakeout.fuzz.ground.makers import maker as load_maker
 from shakeout.fuzz.ground.results import Reply, Result
 from shakeout.fuzz.ground.signature import INTERNAL
 from shakeout.fuzz.ground.slot import WAITING, Slot
 from shakeout.fuzz.workers.protocol import LOG, TELL_STACK, Channel, Disconnected
-from shakeout.targets.shortcuts import occupied, watched
+from shakeout.targets.shortcuts import alone, occupied, watched
 
 if TYPE_CHECKING:
     from shakeout.oracles.metamorphic import Derived
@@ -172,18 +184,20 @@ class _Worker:
         with contextlib.suppress(OSError):
             os.ftruncate(1, 0)
         self.slot.begin(serial, json.dumps(job.to_json()))
-        with occupied():
-            for reply in self._replies(job):
-                spent = time.monotonic() - began
-                whole = replace(reply, serial=serial, seconds=spent, resident=resident(os.getpid()))
-                self.channel.send(whole.to_json())
+        # Whoever asks for a fresh worker waits for it, and has no use for kernels that come with others' after a while.
+        with alone() if job.fresh else occupied():
+            for reply in self._replies(serial, job):
+                self._send(reply, serial, time.monotonic() - began)
                 began = time.monotonic()
         self.slot.end()
         self._done += 1
         if self._done % PRUNE_EVERY == 0:
             self._prune()
 
-    def _replies(self, job: Job) -> Iterator[Reply]:
+    def _send(self, reply: Reply, serial: int, spent: float = 0.0) -> None:
+        self.channel.send(replace(reply, serial=serial, seconds=spent, resident=resident(os.getpid())).to_json())
+
+    def _replies(self, serial: int, job: Job) -> Iterator[Reply]:
         """What came of a job, one reply for each setting; an error of our own is a reply too."""
         try:
             match job:
@@ -191,6 +205,10 @@ class _Worker:
                     from shakeout.fuzz.learning.maker import work
 
                     yield work(job, self.slot)
+                case Reduce():
+                    from shakeout.fuzz.triage.reducing import reduced
+
+                    yield reduced(job, self.slot, lambda reply: self._send(reply, serial), self._kept.of)
                 case Script():
                     from shakeout.fuzz.running.execute import repro
 

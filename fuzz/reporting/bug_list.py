@@ -119,8 +119,8 @@ def groups(database: Database) -> dict[Group, list[Bug]]:
 
 
 def waiting(database: Database) -> int:
-    """How many findings triage has not come to."""
-    return sum(bug.count for bug in groups(database).get("waiting", ()))
+    """How many findings triage has not come to, those among them of campaigns that did not triage as they went."""
+    return database.waiting() + sum(bug.count for bug in groups(database).get("waiting", ()))
 
 
 def bug_list(directory: Path, database: Database) -> BugList:
@@ -149,6 +149,7 @@ class _Rows:
         self._minimals = database.minimals()
         self._standing = database.standing()
         self._lives = database.lives()
+        self._sightings = database.sightings()
         self._copies = _copies(database.bugs(), self._standing)
 
     def of(self, bug: Bug, group: Group, *, by_case: bool = True) -> ReportedBug:
@@ -165,7 +166,7 @@ class _Rows:
             group=group,
             rank=rank(case, result, bug=bug.id, state=bug.state, known=known),
             title=bug.title if case is None or result is None else headline(case, result),
-            targets=tuple(dict.fromkeys((bug.target, *(copy.target for copy in copies)))),
+            targets=tuple(dict.fromkeys(name for one in (bug, *copies) for name in self._targets(one))),
             findings=bug.count + sum(copy.count for copy in copies),
             result=result,
             case=case,
@@ -175,6 +176,10 @@ class _Rows:
             culprit="" if culprit is None else str(culprit),
             script=folder / SCRIPT if (folder / SCRIPT).exists() else None,
         )
+
+    def _targets(self, bug: Bug) -> tuple[str, ...]:
+        """Where a bug was seen, its own target first."""
+        return (bug.target, *(seen.target for seen in self._sightings.get(bug.id, ())))
 
     def _shown(self, bug: Bug, minimal: Minimal | None) -> tuple[Case | None, Result | None]:
         if minimal is not None and minimal.case_json:

@@ -10,9 +10,9 @@ from shakeout.corpus import blobs
 from shakeout.corpus.case import Case
 from shakeout.corpus.database import NAME, Database, UnknownBug
 from shakeout.corpus.files import write_whole
-from shakeout.fuzz.bisect.stored import MINIMISED, Job
+from shakeout.fuzz.bisect.stored import Job
 from shakeout.fuzz.ground.environment import describe
-from shakeout.fuzz.ground.finding_folder import read_result
+from shakeout.fuzz.ground.finding_folder import MINIMISED, read_result
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.ground.signature import headline
 from shakeout.fuzz.reporting.draft import Draft, written

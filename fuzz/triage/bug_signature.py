@@ -20,7 +20,7 @@ from shakeout.corpus.vocabularies import vocabulary
 from shakeout.fuzz.ground.results import Result
 from shakeout.oracles.verdict import Verdict
 
-__all__ = ["UNCLASSIFIED", "Signature", "dtype_class", "layout_of", "needed", "signature_of"]
+__all__ = ["UNCLASSIFIED", "Signature", "culprit_of", "dtype_class", "layout_of", "needed", "signature_of"]
 
 #: The bucket of what could not be minimised: not reproduced, without a case, or still a network.
 UNCLASSIFIED = "unclassified"
@@ -140,7 +140,7 @@ def signature_of(case: Case, result: Result, growth: str = "") -> Signature | No
         inputs=needed(case),
         deviation=_deviation(verdict),
         setting=_setting(case),
-        culprit=_culprit(verdict),
+        culprit=culprit_of(verdict),
         growth=growth,
     )
 
@@ -228,7 +228,8 @@ def _deviation(verdict: Verdict) -> str:
     return str(evidence.get("deviation", ""))
 
 
-def _culprit(verdict: Verdict) -> str:
+def culprit_of(verdict: Verdict) -> str:
+    """What an exception or a crash says, and where; empty for other oracles."""
     evidence = verdict.evidence
     match verdict.oracle:
         case "exception":

@@ -6,7 +6,7 @@ import contextlib
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from shakeout.corpus import blobs, codec
@@ -16,15 +16,15 @@ from shakeout.corpus.minimals import Minimal
 from shakeout.corpus.rows import Bug, Finding
 from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.failure import failure_of
-from shakeout.fuzz.ground.finding_folder import CASE
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.minimise.executors import Crewed
 from shakeout.fuzz.minimise.predicate import Executor, NotReproduced
-from shakeout.fuzz.minimise.search import Budget, Minimised, minimise
-from shakeout.fuzz.minimise.stored import write_minimal
-from shakeout.fuzz.triage.bug_signature import Signature, signature_of
+from shakeout.fuzz.minimise.search import Budget, minimise
+from shakeout.fuzz.running.case_file import render
+from shakeout.fuzz.triage.bug_signature import Signature
 from shakeout.fuzz.triage.scaling import growth
 from shakeout.fuzz.triage.similar import Similar, signatures, similar
+from shakeout.fuzz.triage.store import Small, Store
 from shakeout.fuzz.workers.nursery import ZygoteBroken
 from shakeout.fuzz.workers.place import Place
 
@@ -36,8 +36,12 @@ _STATES = ("confirmed", "new")
 
 
 def wanted(database: Database, *, again: bool = False) -> list[tuple[Bug, Finding]]:
-    """The bugs to minimise, each with its best finding, by target: those that nobody has settled or minimised."""
-    standing, done = database.standing(), database.minimals()
+    """The bugs to minimise, each with its best finding, by target: not those that a person has settled.
+
+    Of those with a smallest case the ones are left out of which no pass makes a smaller one.
+    """
+    standing = database.standing()
+    done = {bug for bug, row in database.minimals().items() if row.state != "budget"}
     found = []
     for bug in database.bugs():
         if bug.state not in _STATES or bug.id in standing or (bug.id in done and not again):
@@ -45,7 +49,7 @@ def wanted(database: Database, *, again: bool = False) -> list[tuple[Bug, Findin
         cases = [finding for finding in database.findings(bug.id) if finding.case_json]
         if cases:
             # The one that was confirmed, and of these the shortest.
-            found.append((bug, min(cases, key=lambda one: (-one.k, len(one.case_json)))))
+            found.append((bug, min(cases, key=lambda one: (-one.k, len(one.small or one.case_json)))))
     return sorted(found, key=lambda row: row[1].result["target"])
 
 
@@ -58,9 +62,15 @@ def minimised(
     width: int = 1,
     tell: events.Listener = lambda event: None,
     stop: Callable[[], bool] = lambda: False,
-) -> tuple[Minimal, Minimised | None]:
-    """Minimise one finding, as a row for the database."""
+) -> tuple[Minimal, Small | None]:
+    """Minimise one finding, from its smallest case on if it has one.
+
+    Returns:
+        A row for the database, and the smallest case, which has no script yet.
+    """
     case, failure = codec.decode(finding.case_json), failure_of(Result.from_json(finding.result))
+    if finding.small:
+        case, failure = codec.decode(finding.small), failure_of(Result.from_json(finding.small_result))
     began = time.monotonic()
     try:
         found = minimise(case, executor, wanted=failure, budget=budget, width=width, tell=tell, stop=stop)
@@ -69,17 +79,9 @@ def minimised(
     result = found.outcome.result
     assert result is not None
     larger = "" if stop() else growth(found.case, found.failure, executor)
-    signature = signature_of(found.case, result, larger)
-    row = Minimal(
-        bug,
-        "complete" if found.complete else "budget",
-        found.case.text,
-        result.to_json(),
-        {} if signature is None else signature.to_json(),
-        found.tries,
-        round(found.seconds, 3),
-    )
-    return row, found
+    spent = round(found.seconds, 3)
+    small = Small(found.case, found.failure, result, "", larger, found.complete, found.tries, spent)
+    return small.row(bug), small
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,7 @@ def minimise_all(
     blobs.tell([str(directory.absolute() / blobs.FOLDER)])
     with Database.open(directory / NAME) as database:
         todo = wanted(database, again=again)
+        store = Store(database, directory, tell)
         rows: list[Minimal] = []
         unusable: dict[str, str] = {}
         groups: dict[tuple[str, Place], list[tuple[Bug, Finding]]] = {}
@@ -135,11 +138,17 @@ def minimise_all(
             try:
                 with _crew(_setting(chosen[0][1]), workers, memory, tell, stop) as crew:
                     for bug, finding in chosen:
-                        row, found = minimised(bug.id, finding, crew, budget, width=workers, tell=tell, stop=stop)
+                        if database.bug(bug.id).id != bug.id:
+                            continue  # it turned out to be another one
+                        row, small = minimised(bug.id, finding, crew, budget, width=workers, tell=tell, stop=stop)
                         if stop():
                             break
-                        _store(directory, database, row, found)
                         rows.append(row)
+                        if small is None:
+                            with database.transaction():
+                                database.set_minimal(row)
+                        else:
+                            store.improve(bug.id, replace(small, script=render(small.case)))
                         tell(_event(row, len(finding.result["operators"])))
             except ZygoteBroken as error:
                 unusable[target] = (str(error).strip().splitlines() or ["it said nothing"])[-1]
@@ -168,15 +177,6 @@ def _crew(
         Crewed(Path(scratch), setting, workers, memory=memory, tell=tell, stop=stop) as crew,
     ):
         yield crew
-
-
-def _store(directory: Path, database: Database, row: Minimal, found: Minimised | None) -> None:
-    if found is not None:
-        folder = directory / row.bug
-        folder.mkdir(exist_ok=True)
-        write_minimal(folder / CASE, found)
-    with database.transaction():
-        database.set_minimal(row)
 
 
 def _event(row: Minimal, before: int) -> events.Minimised:

@@ -1,4 +1,4 @@
-"""Confirmation: a finding is shown as a bug once its own script fails in fresh processes.
+"""Confirmation: a bug is confirmed once a script of its own fails in fresh processes.
 
 The toolchain is the stock one: none of the campaign's settings, and nothing taken from a compiler's cache but the
 precompiled header, which is Inductor's own.
@@ -22,7 +22,8 @@ from shakeout.fuzz.workers.pool import family
 
 __all__ = ["NEEDED", "RUNS", "Confirmation", "stock_environment"]
 
-#: A finding is confirmed if it fails in each of three fresh processes. One that fails by chance in half of all runs
+#: What nobody has reduced is confirmed if it fails in each of three fresh processes (for smallest cases see
+#: ``shakeout.fuzz.triage.steps``). One that fails by chance in half of all runs
 #: passes that bar once in eight, one that fails in a tenth of them once in a thousand. What a compiler does wrong it
 #: does every time, so more runs would cost time and tell no more.
 RUNS = 3
@@ -70,16 +71,14 @@ class Confirmation:
     """The runs of one finding's script. ``poll`` moves them on and never waits.
 
     Attributes:
-        bug: whose script it is.
-        finding: number of the finding in the database.
+        name: of what is tried.
         outcomes: of the runs that ended.
         output: what the last run printed, or the last one that failed.
     """
 
     def __init__(
         self,
-        bug: str,
-        finding: int,
+        name: str,
         script: Path,
         scratch: Path,
         *,
@@ -89,8 +88,7 @@ class Confirmation:
         runs: int = RUNS,
         seconds: float = SECONDS,
     ) -> None:
-        self.bug = bug
-        self.finding = finding
+        self.name = name
         self.outcomes: list[Outcome] = []
         self.output = ""
         self._script = script

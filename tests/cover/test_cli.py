@@ -58,7 +58,7 @@ def test_each_command_explains_itself_with_an_example(capsys: pytest.CaptureFixt
         (["run", "--knob", "cpp.simdlem=1"], "did you mean cpp.simdlen?"),
         (["run", "--knob", "cpp.simdlen=7"], "cpp.simdlen takes None, 1, 256; found 7"),
         (["run", "--config", "none.toml"], "none.toml: cannot be read"),
-        (["bugs", "shew", "SH-1"], "expected nothing, 'show ID' or 'set ID STATUS'"),
+        (["bugs", "shew", "SH-1"], "expected nothing, 'show ID', 'set ID STATUS', 'merge"),
         (["bugs", "--note", "fixed"], "--note goes with 'set ID STATUS'"),
         (["bugs", "show", "SH-1", "--target", "tvm"], "--target, --state, --status and --text with the list"),
         (["replay", "nothing"], "no file, no bug's id"),
@@ -193,7 +193,7 @@ def test_bugs_are_filtered(capsys: pytest.CaptureFixture, two_bugs: list[str]) -
         (["0", "duplicate-of", "0"], "itself"),
         (["1", "duplicate-of", "0"], "counts as its duplicate already"),
         (["0", "duplicate-of", "SH-0000"], "no bug begins with"),
-        (["0"], "expected nothing, 'show ID' or 'set ID STATUS'"),
+        (["0"], "expected nothing, 'show ID', 'set ID STATUS', 'merge"),
     ],
 )
 def test_what_cannot_be_said_of_a_bug(

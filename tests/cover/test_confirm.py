@@ -14,7 +14,7 @@ def confirmation(tmp_path: Path, text: str, **more) -> Confirmation:
     script = tmp_path / "repro.py"
     script.write_text(text)
     values = {"headers": Headers(tmp_path, tmp_path / "store"), "temporary": tmp_path, "memory": 1 << 30}
-    return Confirmation("SH-1234", 1, script, tmp_path / "scratch", **{**values, **more})
+    return Confirmation("SH-1234", script, tmp_path / "scratch", **{**values, **more})
 
 
 def finish(one: Confirmation, at_once: int = 1) -> Confirmation:

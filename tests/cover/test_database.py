@@ -9,9 +9,19 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from tests.older_database import downgrade
 
-from shakeout.corpus.database import KEPT, Database, MalformedDatabase, NewerDatabase, UnknownBug, UnusableDatabase
-from shakeout.corpus.rows import Bug, Known, LedgerRow, Totals
+from shakeout.corpus.database import (
+    KEPT,
+    Database,
+    ImpossibleMove,
+    MalformedDatabase,
+    NewerDatabase,
+    UnknownBug,
+    UnusableDatabase,
+)
+from shakeout.corpus.minimals import Minimal
+from shakeout.corpus.rows import Bug, Group, Known, LedgerRow, Sighting, Totals
 
 
 @pytest.fixture
@@ -186,19 +196,122 @@ def test_a_missing_file(tmp_path: Path) -> None:
             how(tmp_path / "shakeout.sqlite")
 
 
-def test_a_file_of_the_first_version_is_read_and_written(database: Database) -> None:
-    bug, _ = finding(database)
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
+def test_a_file_of_an_earlier_version_is_read_and_written(database: Database, version: int) -> None:
+    bug, number = finding(database)
+    finding(database, case_id="another")
+    known, _ = finding(database, signature="known | one", state="known", known="one")
+    rows = database.bugs()
     database.close()
-    connection = sqlite3.connect(database.path)
-    connection.executescript("DROP TABLE decisions; PRAGMA user_version = 1;")
-    connection.close()
+    downgrade(database.path, version)
     with Database.read(database.path) as reader:
         assert reader.standing() == {}
+        assert reader.bugs() == rows
+        assert [one.id for one in reader.findings(bug.id)] == [number, 2]
+        assert (reader.waiting(), reader.moves(), reader.minimals()) == (0, [], {})
+        assert reader.sightings()[bug.id] == (Sighting("inductor", "NaN lost", 2),)
+        assert reader.bug(bug.id[:5]).id == bug.id
     with Database.open(database.path) as writer:
         writer.decide(bug.id, "invalid", note="undefined behaviour")
     with Database.open(database.path) as again, Database.read(database.path) as reader:
         assert [decision.note for decision in again.decisions()] == ["undefined behaviour"]
         assert reader.standing()[bug.id].status == "invalid"
+        assert reader.bugs() == rows
+        assert [(one.id, one.signature) for one in reader.findings(bug.id)] == [(1, bug.signature), (2, bug.signature)]
+        assert reader.group(bug.signature) == Group(bug.signature, bug.id, 2, 0)
+        assert reader.group(known.signature).bug == ""
+        assert reader.sightings()[bug.id] == (Sighting("inductor", "NaN lost", 2),)
+
+
+# --- findings that wait, and bugs that become one or two --------------------------------------------------------------
+
+
+FAILED = {"target": "inductor", "verdicts": [{"outcome": "fail", "oracle": "value", "symptom": "NaN lost"}]}
+
+
+def waits(database: Database, case_id: str, signature: str = "coarse") -> int:
+    group = database.meet(signature)
+    common = {"signature": signature, "job": group.seen, "case_json": "{}", "result": FAILED}
+    number = database.store(None, case_id=case_id, **common)
+    assert number is not None
+    return number
+
+
+def opened(database: Database, identity: str = "fine", signature: str = "coarse") -> Bug:
+    said = {"title": "NaN lost", "target": "inductor", "oracle": "value", "symptom": "NaN lost", "state": "new"}
+    return database.open_bug(identity, signature=signature, index=1, seen=1.0, **said)
+
+
+def test_what_waits_is_no_bug_and_then_brings_its_group_along(database: Database) -> None:
+    first, second = waits(database, "a"), waits(database, "b")
+    database.meet("coarse")
+    database.pend("coarse")
+    assert (database.bugs(), database.waiting()) == ([], 2)
+    assert [one.id for one in database.waiting_findings()] == [first, second]
+    bug = opened(database)
+    database.settle(first, bug.id)
+    assert database.group("coarse") == Group("coarse", bug.id, 3, 0)
+    assert (database.bug(bug.id).count, database.waiting()) == (2, 1)
+    other = opened(database, "another cause of one coarse signature")
+    database.settle(second, other.id)
+    assert database.group("coarse").bug == bug.id
+    assert {one.id: one.count for one in database.bugs()} == {bug.id: 2, other.id: 1}
+    assert database.sightings()[bug.id] == (Sighting("inductor", "NaN lost", 2),)
+    database.set_small(first, "small", {"status": "compared"})
+    assert [(one.bug, one.small) for one in database.reduced()] == [(bug.id, "small")]
+
+
+def test_a_frequent_bug_does_not_fill_the_file(database: Database) -> None:
+    bug = opened(database)
+    for number in range(KEPT + 3):
+        database.settle(waits(database, str(number)), bug.id)
+    assert len(database.findings(bug.id)) == KEPT
+    assert (database.bug(bug.id).count, database.waiting()) == (KEPT + 3, 0)
+
+
+def test_a_merge_is_one_row_and_is_taken_back_whole(database: Database) -> None:
+    one, other = opened(database, "one"), opened(database, "other")
+    numbers = [waits(database, name) for name in "abc"]
+    for number, bug in zip(numbers, (one, other, other), strict=True):
+        database.settle(number, bug.id)
+    database.count(other.id, "export", "wrong value", 4)
+    database.judge(numbers[1], state="confirmed", k=3, n=3, note="3 of 3")
+    database.set_minimal(Minimal(other.id, "complete", "{}"))
+    before = database.bugs()
+    merged = database.merge(one.id, other.id)
+    assert [bug.id for bug in database.bugs()] == [one.id]
+    assert (merged.count, merged.state, merged.k) == (7, "confirmed", 3)
+    assert database.bug(other.id).id == one.id, "its name still leads to it"
+    assert set(database.minimals()) == {one.id}
+    assert database.states() == {"confirmed": 1}
+    assert {(row.target, row.count) for row in database.sightings()[one.id]} == {("inductor", 3), ("export", 4)}
+    with pytest.raises(ImpossibleMove, match="cannot be merged with itself"):
+        database.merge(other.id, one.id)
+    assert not database.apart(one.id, other.id)
+    back = database.split(one.id, numbers[1:])
+    assert back.id == other.id
+    assert [(bug.id, bug.count) for bug in database.bugs()] == [(bug.id, bug.count) for bug in before]
+    assert database.sightings()[one.id] == (Sighting("inductor", "NaN lost", 1),)
+    assert database.apart(one.id, other.id)
+    assert [(move.kind, move.bug, move.other) for move in database.moves(other.id)] == [
+        ("merge", one.id, other.id),
+        ("split", one.id, other.id),
+    ]
+
+
+def test_what_is_split_off_is_a_new_bug(database: Database) -> None:
+    bug = opened(database)
+    numbers = [waits(database, name) for name in "abc"]
+    for number in numbers:
+        database.settle(number, bug.id)
+    other = database.split(bug.id, [numbers[2]])
+    assert (other.state, other.count, database.bug(bug.id).count) == ("new", 1, 2)
+    assert [one.id for one in database.findings(other.id)] == [numbers[2]]
+    listed = f"{numbers[0]}, {numbers[1]}"
+    with pytest.raises(ImpossibleMove, match=f"has the findings {listed}; say which"):
+        database.split(bug.id, [numbers[2]])
+    with pytest.raises(ImpossibleMove, match="one has to stay"):
+        database.split(bug.id, numbers[:2])
 
 
 def test_a_decision_is_written_while_a_campaign_writes(database: Database) -> None:

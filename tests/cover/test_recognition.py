@@ -1,5 +1,6 @@
 """Known bugs recognised in larger cases, counted under a row of their own, and avoided before they run."""
 
+import functools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ from shakeout.fuzz.ground.jobs import Grow, Run
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.process.worker import _avoided
 from shakeout.fuzz.triage import recognition
-from shakeout.fuzz.triage.recognition import Remembered, contained, expected, recognised
+from shakeout.fuzz.triage.recognition import Recognition, Remembered, contained, expected
+from shakeout.fuzz.triage.store import Small
 from shakeout.fuzz.triage.subprogram import needs, occurrences, reaches
 from shakeout.oracles.verdict import Outcome, Verdict
 
@@ -123,18 +125,18 @@ def failing(symptom: str = "NaN lost", place: str = "output 0", oracle: str = "v
 
 def test_a_finding_is_known_only_if_failure_and_program_agree() -> None:
     large = case_of(lambda x: ((x * 0).exp(), x.sin()), NAN)
-    assert recognised(large, failing(), [BUG]) == BUG.id
-    assert recognised(large, failing("wrong value"), [BUG]) == ""
-    assert recognised(large, failing(oracle="gradient"), [BUG]) == ""
-    assert recognised(large, failing(place="output 1"), [BUG]) == ""
-    assert recognised(large, failing(), []) == ""
-    assert recognised(case_of(lambda x: x.sin(), NAN), failing(), [BUG]) == ""
+    assert Recognition([BUG]).find(large, failing()) == BUG.id
+    assert Recognition([BUG]).find(large, failing("wrong value")) == ""
+    assert Recognition([BUG]).find(large, failing(oracle="gradient")) == ""
+    assert Recognition([BUG]).find(large, failing(place="output 1")) == ""
+    assert Recognition([]).find(large, failing()) == ""
+    assert Recognition([BUG]).find(case_of(lambda x: x.sin(), NAN), failing()) == ""
 
 
 def test_the_first_divergence_has_to_be_of_it() -> None:
     large = case_of(lambda x: (x * 0).exp(), NAN)
-    assert recognised(large, failing(divergence=Divergence(0, "torch.mul", "", 1)), [BUG]) == BUG.id
-    assert recognised(large, failing(divergence=Divergence(1, "torch.exp", "", 1)), [BUG]) == ""
+    assert Recognition([BUG]).find(large, failing(divergence=Divergence(0, "torch.mul", "", 1))) == BUG.id
+    assert Recognition([BUG]).find(large, failing(divergence=Divergence(1, "torch.exp", "", 1))) == ""
 
 
 def test_every_shipped_case_is_recognised_in_itself() -> None:
@@ -151,29 +153,107 @@ def test_a_status_expires_with_the_release() -> None:
     assert expected({"torch": "2.99.0"}) == []
 
 
+def test_one_finding_is_compared_with_few_of_a_thousand_bugs() -> None:
+    words = "exp sin cos tan abs neg sqrt log ceil floor round sign relu erf atan asin acos sinh cosh tanh log1p expm1"
+    functions = [getattr(torch, word) for word in words.split()]
+
+    def chain(*path: int) -> Case:
+        return case_of(lambda x: functools.reduce(lambda y, i: functions[i](y), path, x), X)
+
+    failure = Failure("aot_eager", "value", "wrong value")
+    recognition = Recognition()
+    paths = [(i, j, k) for i in range(10) for j in range(10, 20) for k in range(10)]
+    for path in paths:
+        recognition.add(Remembered(str(path), chain(*path), failure))
+    recognition.add(Remembered("once more", chain(*paths[0]), failure))
+    for path in paths[::97]:
+        assert recognition.find(chain(20, *path, 21), failing("wrong value")) == str(path)
+    # What has a family that the finding has not is not compared with it.
+    assert recognition.compared < 5 * len(paths[::97])
+    recognition.compared = 0
+    assert recognition.find(chain(3, 4, 5), failing("wrong value")) == ""
+    assert recognition.find(chain(*paths[0]), failing("NaN lost")) == ""
+    assert recognition.compared == 0
+
+
+class Campaigned:
+    """The findings of a campaign without workers."""
+
+    def __init__(self, directory: Path) -> None:
+        self.told: list[events.Event] = []
+        self.database = Database.create(directory / NAME)
+        self.investigation = Investigation(self.database, directory, None, self.told.append, memory=1)  # type: ignore[arg-type]
+
+    def find(self, case: Case, result: Result, index: int = 0) -> None:
+        job = Grow(number=index, seed=index, target="aot_eager")
+        with self.database.transaction():
+            self.investigation.found(job, replace(result, case=case.id), case.text, "#", ())
+
+    def seen(self) -> list[events.FindingSeen]:
+        return [event for event in self.told if isinstance(event, events.FindingSeen)]
+
+
 def test_a_known_finding_is_counted_and_not_tried(tmp_path: Path) -> None:
-    told: list[events.Event] = []
     large = case_of(lambda x: (x * 0).exp(), NAN)
-    common = {"signature": "coarse", "case": large.id}
-    with Database.create(tmp_path / NAME) as database:
-        investigation = Investigation(database, tmp_path, None, told.append, memory=1)  # type: ignore[arg-type]
-        investigation.remembered.append(BUG)
-        with database.transaction():
-            for index in range(2):
-                investigation.found(
-                    Grow(number=index, seed=index, target="aot_eager"),
-                    replace(failing(), **common),
-                    large.text,
-                    "#",
-                    (),
-                )
-            assert not investigation.busy
-            other = replace(failing("wrong value"), **common)
-            investigation.found(Grow(number=2, seed=2, target="aot_eager"), other, large.text, "#", ())
-        assert investigation.busy
-        bugs = {bug.known: bug for bug in database.bugs()}
-    assert {name: (bug.state, bug.count) for name, bug in bugs.items()} == {BUG.id: ("known", 2), "": ("new", 1)}
-    assert [event.new for event in told if isinstance(event, events.FindingSeen)] == [False, False, True]
+    run = Campaigned(tmp_path)
+    run.investigation.store.remember([BUG])
+    for index in range(2):
+        run.find(large, replace(failing(), signature="coarse"), index)
+    assert run.investigation.waiting == 0
+    run.find(large, replace(failing("wrong value"), signature="coarse"), 2)
+    assert run.investigation.waiting == run.database.waiting() == 1
+    assert [(bug.known, bug.state, bug.count) for bug in run.database.bugs()] == [(BUG.id, "known", 2)]
+    assert [event.waiting for event in run.seen()] == [False, False, True]
+
+
+def test_of_one_coarse_signature_the_first_few_are_looked_at_and_then_fewer_and_fewer(tmp_path: Path) -> None:
+    run = Campaigned(tmp_path)
+    for index in range(40):
+        case = case_of(lambda x: x.exp().sin(), torch.tensor([float(index)]))
+        run.find(case, replace(failing("wrong value"), signature="coarse"), index)
+    assert [event.index + 1 for event in run.seen() if event.waiting] == [1, 2, 3, 4, 8, 16, 32]
+    assert run.database.waiting() == 7
+    assert run.database.bugs() == []
+    assert run.database.group("coarse").pending == 33
+
+
+def test_a_bug_of_the_campaign_is_recognised_by_its_smallest_case(tmp_path: Path) -> None:
+    run = Campaigned(tmp_path)
+    store = run.investigation.store
+    run.find(case_of(lambda x: (x * 0).exp().sin(), NAN), replace(failing(), signature="coarse"))
+    (shown,) = store.waiting(lambda number: Grow(number=number, seed=0, target="aot_eager"))
+    small = Small(case_of(lambda x: x * 0, NAN), LOST, failing(), "#")
+    bug = store.settle(shown, small)
+    assert (run.database.waiting(), bug.count, bug.state) == (0, 1, "new")
+    assert (tmp_path / bug.id / "case.min.json").exists()
+    assert run.database.minimals()[bug.id].case_json == small.case.text
+    run.find(case_of(lambda x: (x * 0).tanh(), NAN), replace(failing(), signature="another"), 1)
+    assert (run.database.bug(bug.id).count, run.database.waiting()) == (2, 0)
+    # Another campaign process knows it as well.
+    with Database.open(tmp_path / NAME) as database:
+        again = Investigation(database, tmp_path, None, run.told.append, memory=1)  # type: ignore[arg-type]
+        assert again.store._recognised(case_of(lambda x: (x * 0).tanh(), NAN), failing()) == bug.id
+
+
+def test_one_cause_is_one_bug_and_another_one_of_the_same_coarse_signature_is_not(tmp_path: Path) -> None:
+    run = Campaigned(tmp_path)
+    store = run.investigation.store
+    for index in range(3):
+        case = case_of(lambda x: x.exp().sin(), torch.tensor([float(index)]))
+        run.find(case, replace(failing("wrong value"), signature="coarse"), index)
+    shown = store.waiting(lambda number: Grow(number=number, seed=0, target="aot_eager"))
+    failure = Failure("aot_eager", "value", "wrong value")
+    made = [case_of(lambda x: x.sin(), X), case_of(lambda x: x.sin(), X.double()), case_of(lambda x: x.exp(), X)]
+    smalls = [Small(case, failure, failing("wrong value"), "#") for case in made]
+    bugs = [store.settle(*pair) for pair in zip(shown, smalls, strict=True)]
+    assert bugs[0].id == bugs[1].id != bugs[2].id
+    assert sorted(bug.count for bug in run.database.bugs()) == [1, 2]
+    assert [type(event).__name__ for event in run.told].count("BugOpened") == 2
+    # What a person splits is not joined again by itself.
+    other = run.database.split(bugs[0].id, [shown[1].number])
+    assert store.improve(other.id, smalls[1]).id == other.id
+    assert len(run.database.bugs()) == 3
+    assert run.database.merge(bugs[0].id, other.id).count == 2
 
 
 # --- cases that are not run -------------------------------------------------------------------------------------------
@@ -198,7 +278,7 @@ def test_jobs_stay_away_only_if_asked_and_only_from_their_own_target(tmp_path: P
     settings = config.Config(targets=("aot_eager", "inductor"), cases=4, workers=1)
     for avoid in (False, True):
         with Campaign(replace(settings, avoid_known=avoid), tmp_path / str(avoid)) as campaign:
-            campaign.investigation.remembered.append(BUG)
+            campaign.investigation.store.remember([BUG])
             wanted = {"aot_eager": (BUG.id,) if avoid else (), "inductor": ()}
             seeds = Seeds(
                 campaign.config,

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
+from tests.older_database import downgrade
 
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Setting
@@ -27,7 +28,7 @@ from shakeout.fuzz.minimise.search import Budget
 from shakeout.fuzz.triage import minimising
 from shakeout.fuzz.triage.bug_signature import Signature, dtype_class, signature_of, stripped
 from shakeout.fuzz.triage.minimising import wanted
-from shakeout.fuzz.triage.similar import near, suggestions
+from shakeout.fuzz.triage.similar import near
 from shakeout.fuzz.workers.nursery import ZygoteBroken
 from shakeout.oracles.verdict import Outcome, Verdict
 
@@ -231,6 +232,7 @@ def test_every_bug_that_is_open_is_minimised_and_near_ones_are_suggested(
     with Database.open(directory / NAME) as database:
         wrong = add(database, *planted("wrong value"), "one")
         again = add(database, *planted("wrong value"), "two")
+        other = add(database, *planted("wrong stride"), "three")
         gone = add(database, planted("none")[0], planted("wrong value")[1], "four")
         flaky = add(database, *planted("wrong value"), "five", state="flaky")
         settled = add(database, *planted("wrong value"), "six")
@@ -242,23 +244,18 @@ def test_every_bug_that_is_open_is_minimised_and_near_ones_are_suggested(
     said = console.export_text()
     with Database.read(directory / NAME) as database:
         minimals = database.minimals()
-        assert set(minimals) == {wrong, again, gone}
-        assert minimals[wrong].state == minimals[again].state == "complete"
+        assert set(minimals) == {wrong, other, gone}
+        assert minimals[wrong].state == minimals[other].state == "complete"
         assert minimals[gone].state == "not reproduced"
         assert minimals[gone].note
-        assert [row.bug for row in suggestions(database, wrong)] == [again]
         assert flaky not in minimals
         assert not wanted(database)
         assert len(wanted(database, again=True)) == 3
+        assert database.bug(again) == database.bug(wrong), "one cause is one bug"
+        assert (database.bug(wrong).count, len(database.findings(wrong))) == (2, 2)
     assert minimals[wrong].signature["oracle"] == "value"
     assert (directory / wrong / "case.min.json").read_text().strip() == minimals[wrong].case_json
-    assert f"{min(wrong, again)} {max(wrong, again)}: the same signature" in said
-    # What a person merges is no longer suggested, and comes back when it is taken back.
-    with Database.open(directory / NAME) as database:
-        database.decide(again, "duplicate-of", other=wrong)
-        assert not suggestions(database, wrong)
-        database.decide(again, "open")
-        assert suggestions(database, wrong)
+    assert f"{again}   is {wrong}: one cause" in said
 
 
 def test_whoever_minimises_is_told_and_answered_and_nothing_is_printed(
@@ -277,10 +274,11 @@ def test_whoever_minimises_is_told_and_answered_and_nothing_is_printed(
             again: "complete",
             gone: "not reproduced",
         }
-        assert {row.bug for row in done.rows} == set(database.minimals())
+        assert set(database.minimals()) == {wrong, gone}
     assert done.wanted == 3
     assert done.unusable == {}
-    assert [(bug, row.bug, row.why) for bug, row in done.similar] == [(*sorted((wrong, again)), "the same signature")]
+    assert events.Merged(wrong, again, "one cause") in told
+    assert done.similar == ()
     assert told[0] == events.Minimising("planted", 3)
     assert sum(isinstance(event, events.Shrinking) for event in told) > 3
     rows = {event.bug: event for event in told if isinstance(event, events.Minimised)}
@@ -328,12 +326,29 @@ def test_show_tells_smallest_case_and_signature(directory: Path, capsys: pytest.
     assert [row["bug"] for row in data["similar"]] == [two]
 
 
-def test_an_older_file_has_no_smallest_cases_until_it_is_written(directory: Path) -> None:
-    import sqlite3
+def test_bugs_are_merged_and_split_by_hand(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    case = case_of(lambda x: torch.mul(x, 2), X)
+    with Database.open(directory / NAME) as database:
+        one, two = (add(database, case, failing(), name) for name in ("one", "two"))
+    where = ["--directory", str(directory)]
+    assert main(["bugs", "merge", one, two, *where]) == Exit.OK
+    assert f"{two} is {one} now; take it back: shakeout bugs split {one} {two}" in capsys.readouterr().out
+    assert main(["bugs", *where]) == Exit.OK
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    assert main(["bugs", "split", one, "77", *where]) == Exit.USAGE
+    assert "has the findings 1, 2; say which" in capsys.readouterr().err
+    assert main(["bugs", "split", one, "SH-none", *where]) == Exit.USAGE
+    assert "no bug that was merged into it; its findings are 1, 2" in capsys.readouterr().err
+    assert main(["bugs", "split", one, two, *where]) == Exit.OK
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [one, two]
+    assert main(["bugs", "merge", one, one, *where]) == Exit.USAGE
+    assert main(["bugs", "merge", one]) == Exit.USAGE
+    with Database.read(directory / NAME) as database:
+        assert [move.kind for move in database.moves(one)] == ["merge", "split"]
 
-    connection = sqlite3.connect(directory / NAME)
-    connection.executescript("DROP TABLE minimals; DROP TABLE replays; PRAGMA user_version = 2;")
-    connection.close()
+
+def test_an_older_file_has_no_smallest_cases_until_it_is_written(directory: Path) -> None:
+    downgrade(directory / NAME, 2)
     with Database.read(directory / NAME) as database:
         assert not database.minimals()
         assert not database.replays()

@@ -1,0 +1,90 @@
+"""What is one bug: the rule by which a smallest case is counted under a bug that is there, or is a new one.
+
+Two smallest cases are one bug if they have one *cause*. A cause is, in this order:
+
+1. **A user's kernel**, where the smallest program calls it last and what comes out of that call is wrong: the kernel,
+   and what of it is wrong (``outputs``, ``gradients``, ``inputs`` that it wrote to, an ``exception``, ``death`` of the
+   process). A mistake shows with many dtypes, sizes and values, as a wrong number, as NaN and as a wrong shape, and
+   what comes behind it fails in ways of its own; cases are reduced towards the kernel's own call, so that all of this
+   ends here. Two mistakes that are in one kernel and show in one of these places are one row, until the first is put
+   right.
+2. **An exception that says where it was raised**: its class, its message without numbers and names, and the innermost
+   frame that is nobody's plumbing. Dtypes, layouts and sizes only decide whether that place is reached, and so does
+   the target: what torch.export refuses it refuses under each target that exports. Within a stage that several targets
+   share the operators do not matter either; elsewhere they do, because an innermost frame may be a helper of many.
+3. Anything else: the **fine signature** (``shakeout.fuzz.triage.bug_signature``). Where a stage is named in which the
+   values first go wrong the target is left out, since the same stage is wrong under each of them.
+4. What has no signature, because it did not fail again or is a network still, is one cause with whatever else of its
+   coarse signature has none.
+
+All of it is text, so that equal causes are found in a table. Nothing here runs or reads anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from shakeout.corpus.case import Case
+from shakeout.fuzz.ground.results import LOSSES, Result
+from shakeout.fuzz.triage.bug_signature import Signature, culprit_of
+
+__all__ = ["cause_of", "kernel_place", "told_at_once", "unclassified"]
+
+#: What of a call is wrong, by the oracle that says so; the other oracles look at what comes out.
+_PLACES = {
+    "gradient": "gradients",
+    "mutation": "inputs",
+    "exception": "exception",
+    **dict.fromkeys(LOSSES, "death"),
+}
+
+
+def cause_of(signature: Signature, result: Result, case: Case) -> str:
+    """The cause of a smallest case, as one line: equal for what is one bug.
+
+    Args:
+        signature: of the smallest case.
+        result: of its run.
+        case: the smallest case.
+    """
+    if place := kernel_place(result, case):
+        return f"kernel | {case.setting.target} | {place}"
+    if signature.oracle == "exception" and "@" in signature.culprit:
+        return _raised(signature.symptom, signature.culprit, signature.stage or "+".join(signature.operators))
+    return replace(signature, target="").text if signature.stage else signature.text
+
+
+def told_at_once(result: Result, case: Case) -> str:
+    """The cause of a case that nobody has reduced, where that would change nothing of it; empty where it might.
+
+    It is so where the first operator that goes wrong is the user's kernel itself, and for what a stage that several
+    targets share refuses.
+    """
+    failing, target = result.failure, case.setting.target
+    if failing is None:
+        return ""
+    if result.divergence is not None and result.divergence.operator == target:
+        return f"kernel | {target} | {_PLACES.get(failing.oracle, 'outputs')}"
+    culprit = culprit_of(failing) if failing.oracle == "exception" else ""
+    if "@" in culprit and result.stage not in ("", target):
+        return _raised(failing.symptom, culprit, result.stage)
+    return ""
+
+
+def _raised(symptom: str, culprit: str, where: str) -> str:
+    return f"exception | {symptom} | {culprit} | {where}"
+
+
+def unclassified(coarse: str) -> str:
+    """The cause of what has no signature, by its coarse one."""
+    return f"unclassified | {coarse}"
+
+
+def kernel_place(result: Result, case: Case) -> str:
+    """What of a user's kernel is wrong, where a case ends with a call of it; empty for everything else."""
+    calls, failing = case.program.calls, result.failure
+    if failing is None or not calls or calls[-1].operator != case.setting.target:
+        return ""
+    if result.divergence is not None and result.divergence.call != len(calls) - 1:
+        return ""
+    return _PLACES.get(failing.oracle, "outputs")
