@@ -14,7 +14,7 @@ from shakeout.corpus.rows import Bug, Decision
 from shakeout.fuzz.reporting.bug_list import BugList, ReportedBug, bug_list, reported
 from shakeout.fuzz.reporting.plain import bug_lines, bug_row, said
 
-__all__ = ["Wanted", "described", "lines", "listed", "shown", "top", "top_described", "whole"]
+__all__ = ["Wanted", "described", "lines", "listed", "row", "shown", "top", "top_described", "whole"]
 
 #: What stands above the rows of ``bug_row``.
 _HEAD = f"{'bug':<9} {'state':<9} {'fresh':>5} {'seen':>5}  {'targets':<11}  what  -- why it stands here"
@@ -69,6 +69,11 @@ def lines(bugs: BugList, *, every: bool = False) -> Iterator[str]:
         if group != "waiting" or every:
             yield f"{group}:"
             yield from map(bug_row, rows)
+
+
+def row(database: Database, bug: Bug) -> str:
+    """One bug in one line."""
+    return bug_row(reported(database.path.parent, database, bug))
 
 
 def top(bugs: Sequence[ReportedBug]) -> Iterator[str]:

@@ -170,16 +170,13 @@ def _list(options: argparse.Namespace) -> None:
 def _decide(options: argparse.Namespace, id_: str, status: str, other: str) -> int:
     from shakeout.corpus.database import NAME, Database
     from shakeout.fuzz.commands import bugs
-    from shakeout.fuzz.reporting.bug_list import reported
-    from shakeout.fuzz.reporting.plain import bug_row
 
-    directory = existing(options.directory)
-    with Database.open(directory / NAME) as database:
+    with Database.open(existing(options.directory) / NAME) as database:
         bug = database.bug(database.decide(id_, status, other=other, note=options.note).bug)
         if options.json:
             print_json(bugs.whole(database, bug))
         else:
-            print(bug_row(reported(directory, database, bug)))
+            print(bugs.row(database, bug))
     return Exit.OK
 
 
