@@ -13,7 +13,7 @@ from shakeout.corpus.database import Database
 from shakeout.corpus.minimals import Minimal
 from shakeout.corpus.rows import Bug, Decision
 from shakeout.fuzz.bisect.kept import within
-from shakeout.fuzz.ground.finding_folder import SCRIPT
+from shakeout.fuzz.ground.finding_folder import SCRIPT, SMALL_SCRIPT
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.ground.signature import headline
 from shakeout.fuzz.triage.rank import Rank, rank
@@ -50,7 +50,7 @@ class ReportedBug:
         decision: what a person said of it last.
         life: 2 if it came back after it was fixed, and so on.
         culprit: what bisecting blames; empty if nobody asked.
-        script: the path where the finding's script lies; None if there is none.
+        script: the path where the script of its smallest case lies, or that of a finding; None if there is none.
     """
 
     bug: Bug
@@ -174,7 +174,7 @@ class _Rows:
             decision=decision,
             life=self._lives.get(bug.id, 1),
             culprit="" if culprit is None else str(culprit),
-            script=folder / SCRIPT if (folder / SCRIPT).exists() else None,
+            script=next((path for name in (SMALL_SCRIPT, SCRIPT) if (path := folder / name).exists()), None),
         )
 
     def _targets(self, bug: Bug) -> tuple[str, ...]:
