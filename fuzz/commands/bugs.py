@@ -80,12 +80,12 @@ def top(bugs: Sequence[ReportedBug]) -> Iterator[str]:
     """Bugs for a person who has time for a few: each whole, with its short script."""
     from shakeout.fuzz.reporting.short_scripts import short_scripts
 
-    scripts = short_scripts([row.case for row in bugs if row.case is not None])
+    scripts = short_scripts([row.alone for row in bugs if row.alone is not None])
     for place, row in enumerate(bugs, 1):
         first, *rest = bug_lines(row)
         yield f"{place}. {first}"
         yield from rest
-        if row.case is not None and (text := scripts.get(row.case.id)) is not None:
+        if row.alone is not None and (text := scripts.get(row.alone.id)) is not None:
             yield f"  script    `shakeout report {row.bug.id}` runs it, and says whether it shows the bug"
             yield ""
             yield from ("    " + line if line else "" for line in text.splitlines())
@@ -96,13 +96,13 @@ def top_described(bugs: Sequence[ReportedBug]) -> list[dict[str, Any]]:
     """The same for a program."""
     from shakeout.fuzz.reporting.short_scripts import short_scripts
 
-    scripts = short_scripts([row.case for row in bugs if row.case is not None])
+    scripts = short_scripts([row.alone for row in bugs if row.alone is not None])
     return [
         {
             **described(row),
             "case": None if row.case is None else codec.to_json(row.case),
             "result": None if row.result is None else row.result.to_json(),
-            "script": None if row.case is None else scripts.get(row.case.id),
+            "script": None if row.alone is None else scripts.get(row.alone.id),
         }
         for row in bugs
     ]

@@ -72,6 +72,11 @@ class ReportedBug:
         """Whether its case is the smallest one that is known."""
         return self.minimal is not None and bool(self.minimal.case_json)
 
+    @property
+    def alone(self) -> Case | None:
+        """The case if it fails by itself; one that fails behind others only is shown by no short script."""
+        return None if self.bug.state == "history" else self.case
+
 
 @dataclass(frozen=True, slots=True)
 class BugList:

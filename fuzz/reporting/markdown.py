@@ -26,7 +26,7 @@ def write_report(directory: Path) -> Path:
     """Write ``report.md`` of a campaign anew."""
     path = directory / REPORT
     report = gathered(directory)
-    cases = [shown.case for shown in report.bugs.ranked[:TOP] if shown.case is not None]
+    cases = [shown.alone for shown in report.bugs.ranked[:TOP] if shown.alone is not None]
     write_whole(path, markdown(report, short_scripts(cases)))
     return path
 
@@ -114,7 +114,7 @@ def _bugs(bugs: BugList, scripts: Mapping[str, str]) -> Iterator[str]:
         yield f"### {place}. {shown.bug.id} {shown.title}"
         yield ""
         yield from fenced("\n".join(bug_lines(shown)))
-        if shown.case is not None and (script := scripts.get(shown.case.id)) is not None:
+        if shown.alone is not None and (script := scripts.get(shown.alone.id)) is not None:
             yield f"A short script; `shakeout report {shown.bug.id}` runs it, and says whether it shows the bug."
             yield ""
             yield from fenced(script, "python")

@@ -244,6 +244,13 @@ def test_the_worst_are_shown_whole(campaign: Campaign, four: dict[str, str], tol
     assert "\n".join(f"    {line}" if line else "" for line in first["script"].splitlines()) in text
 
 
+def test_what_fails_behind_other_cases_only_has_no_short_script(campaign: Campaign, told: Callable[..., str]) -> None:
+    campaign.add("later", WRONG, failing(WRONG), "history")
+    (row,) = json.loads(told("--top", "1", "--json"))
+    assert (row["state"], row["script"]) == ("history", None)
+    assert "import torch" not in told("--top", "1")
+
+
 def test_a_number_of_bugs_is_positive(told: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:
     for number in ("0", "-1", "x"):
         with pytest.raises(SystemExit):
