@@ -169,7 +169,7 @@ class Investigation:
 
     def next(self) -> Job | None:
         """The next job: a search, a case that is to run again, a script that is to be written."""
-        if not self._jobs or not (self.alone or self._share.allows(self.waiting, self._cores())):
+        if not self._jobs:
             return None
         job = self._jobs.popleft()
         self._busy.add(id(job))
@@ -213,10 +213,10 @@ class Investigation:
     def _begin(self) -> None:
         """Take findings up, as many as there may be at work; of one group one after the other, unknown groups first.
 
-        While one of a group is at work the others wait: what comes of it may explain them.
+        While one of a group is at work the others wait: what comes of it may explain them. What is taken up goes on to
+        its end, since a finding is worth nothing on the way.
         """
-        most = self._workers if self.alone else max(round(self._share.cores(self.waiting)), 1)
-        while len(self._active) < most:
+        while self._queue and self._may_begin():
             busy = {one.shown.group for one in self._active}
             free = [shown for shown in self._queue if shown.group not in busy]
             if not free:
@@ -228,6 +228,10 @@ class Investigation:
             inquiry = Inquiry(shown, self._tools)
             self._active.append(inquiry)
             self._move(inquiry, None)
+
+    def _may_begin(self) -> bool:
+        busy = len(self._active)
+        return busy < self._workers if self.alone else self._share.allows(self.waiting, busy)
 
     def _move(self, inquiry: Inquiry, answer: Answer | None) -> None:
         if not inquiry.move(answer):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
@@ -11,7 +12,7 @@ from shakeout.corpus import codec
 from shakeout.corpus.case import Case
 from shakeout.corpus.database import Database
 from shakeout.corpus.minimals import Minimal
-from shakeout.corpus.rows import Bug, Decision
+from shakeout.corpus.rows import Bug, Decision, Sighting
 from shakeout.fuzz.bisect.kept import within
 from shakeout.fuzz.ground.finding_folder import SCRIPT, SMALL_SCRIPT
 from shakeout.fuzz.ground.results import Result
@@ -42,7 +43,7 @@ class ReportedBug:
         group: where it stands.
         rank: in the order of bugs.
         title: in words, as far as there is a case.
-        targets: it was seen on, those of its duplicates among them.
+        sightings: on which targets and with which symptoms it was seen, those of its duplicates among them.
         findings: that were counted, with those of its duplicates.
         result: of the case; None if the database has no finding of it.
         case: what failed; None if there is no finding, or the worker died before there was a case.
@@ -57,7 +58,7 @@ class ReportedBug:
     group: Group
     rank: Rank
     title: str
-    targets: tuple[str, ...]
+    sightings: tuple[Sighting, ...]
     findings: int
     result: Result | None
     case: Case | None
@@ -66,6 +67,11 @@ class ReportedBug:
     life: int
     culprit: str
     script: Path | None
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """On which targets it was seen, its own first."""
+        return tuple(dict.fromkeys((self.bug.target, *(seen.target for seen in self.sightings))))
 
     @property
     def smallest(self) -> bool:
@@ -171,7 +177,7 @@ class _Rows:
             group=group,
             rank=rank(case, result, bug=bug.id, state=bug.state, known=known),
             title=bug.title if case is None or result is None else headline(case, result),
-            targets=tuple(dict.fromkeys(name for one in (bug, *copies) for name in self._targets(one))),
+            sightings=_together(seen for one in (bug, *copies) for seen in self._sightings.get(one.id, ())),
             findings=bug.count + sum(copy.count for copy in copies),
             result=result,
             case=case,
@@ -181,10 +187,6 @@ class _Rows:
             culprit="" if culprit is None else str(culprit),
             script=next((path for name in (SMALL_SCRIPT, SCRIPT) if (path := folder / name).exists()), None),
         )
-
-    def _targets(self, bug: Bug) -> tuple[str, ...]:
-        """Where a bug was seen, its own target first."""
-        return (bug.target, *(seen.target for seen in self._sightings.get(bug.id, ())))
 
     def _shown(self, bug: Bug, minimal: Minimal | None) -> tuple[Case | None, Result | None]:
         if minimal is not None and minimal.case_json:
@@ -206,6 +208,14 @@ def _copies(bugs: Sequence[Bug], standing: Mapping[str, Decision]) -> dict[str, 
         if original != bug.id:
             found.setdefault(original, []).append(bug)
     return found
+
+
+def _together(sightings: Iterable[Sighting]) -> tuple[Sighting, ...]:
+    """What several bugs were seen with, most often first."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for seen in sightings:
+        counts[seen.target, seen.symptom] += seen.count
+    return tuple(Sighting(*where, count) for where, count in counts.most_common())
 
 
 def _case(text: str) -> Case | None:

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import functools
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from shakeout.corpus import known, regressions
 from shakeout.corpus.case import Case
-from shakeout.corpus.vocabularies import vocabulary
 from shakeout.fuzz.ground.failure import Failure, failure_of
 from shakeout.fuzz.ground.results import Result
-from shakeout.fuzz.triage.subprogram import Match, needs, occurrences, reaches
+from shakeout.fuzz.triage.subprogram import Dissected, leading_to, needs, occurrences
 
 __all__ = ["Recognition", "Remembered", "contained", "expected", "shipped_cases"]
 
@@ -62,21 +60,21 @@ class Recognition:
 
     def __init__(self, bugs: Iterable[Remembered] = ()) -> None:
         self.compared = 0
-        self._filed: dict[Failure, dict[str, list[tuple[Counter[str], Remembered]]]] = {}
+        self._filed: dict[Failure, dict[str, list[tuple[str, Dissected]]]] = {}
         self._cases: set[tuple[Failure, str]] = set()
         for bug in bugs:
             self.add(bug)
 
     def add(self, bug: Remembered) -> None:
         """File one more; a case that is filed already is not filed again."""
-        families = _families(bug.case)
+        small = Dissected(bug.case)
         # What has no operators would occur in everything.
-        if not families or (bug.failure, bug.case.id) in self._cases:
+        if not small.families or (bug.failure, bug.case.id) in self._cases:
             return
         self._cases.add((bug.failure, bug.case.id))
         shelves = self._filed.setdefault(bug.failure, {})
-        chosen = min(sorted(families), key=lambda family: len(shelves.get(family, ())))
-        shelves.setdefault(chosen, []).append((families, bug))
+        chosen = min(sorted(small.families), key=lambda family: len(shelves.get(family, ())))
+        shelves.setdefault(chosen, []).append((bug.id, small))
 
     def find(self, case: Case, result: Result) -> str:
         """The id of the bug that a failing case shows; empty if it shows none of them.
@@ -89,38 +87,41 @@ class Recognition:
         shelves = None if failure is None else self._filed.get(failure)
         if not shelves:
             return ""
-        families = _families(case)
-        for family in families:
-            for wanted, bug in shelves.get(family, ()):
-                if wanted <= families and self._shows(case, result, bug):
-                    return bug.id
+        large = Dissected(case)
+        blamed, diverges = _blamed(large, result), result.divergence
+
+        def shows(small: Dissected) -> bool:
+            self.compared += 1
+            return needs(small, large) and any(
+                diverges is None or diverges.call in match for match in occurrences(small, large, blamed)
+            )
+
+        for family in large.families:
+            for id_, small in shelves.get(family, ()):
+                if small.families <= large.families and shows(small):
+                    return id_
         return ""
-
-    def _shows(self, case: Case, result: Result, bug: Remembered) -> bool:
-        self.compared += 1
-        return needs(bug.case, case) and any(_leads(case, match, result) for match in occurrences(bug.case, case))
-
-
-def _families(case: Case) -> Counter[str]:
-    words = vocabulary(case.program.vocabulary)
-    return Counter(map(words.family, case.program.operators()))
 
 
 def contained(case: Case, ids: Sequence[str]) -> str:
     """The first of some known bugs whose smallest case occurs in a case, fed with what it needs; empty if none does."""
+    large = Dissected(case)
     for id_ in ids:
-        small = shipped_cases().get(id_)
-        if small is not None and needs(small, case) and next(occurrences(small, case), None) is not None:
+        small = _dissected(id_)
+        if small is not None and needs(small, large) and next(occurrences(small, large), None) is not None:
             return id_
     return ""
 
 
-def _leads(case: Case, match: Match, result: Result) -> bool:
-    """Whether an occurrence stands where the case fails, as far as that is known."""
-    if result.divergence is not None and result.divergence.call not in match:
-        return False
+@functools.cache
+def _dissected(id_: str) -> Dissected | None:
+    found = shipped_cases().get(id_)
+    return None if found is None else Dissected(found)
+
+
+def _blamed(large: Dissected, result: Result) -> frozenset[int] | None:
+    """The calls that may be to blame for what a case shows; None where nothing is known of that."""
     if result.failure is None or (output := _OUTPUT.fullmatch(result.failure.place)) is None:
-        return True
-    number = int(output[1])
-    returns = case.program.returns
-    return number < len(returns) and reaches(case.program, match, returns[number])
+        return None
+    returns = large.case.program.returns
+    return leading_to(large, returns[int(output[1])]) if int(output[1]) < len(returns) else frozenset()

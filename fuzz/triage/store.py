@@ -212,17 +212,19 @@ class Store:
             self._seen(bug.id, result, job, known)
             return None
         if bug_id := ("" if decoded is None else self._recognised(decoded, result)):
-            self._count(bug_id, result, job, stored)
-            return None
+            self.database.count(bug_id, result.target, verdict.symptom)
+            state = self.database.bug(bug_id).state
+            self.database.store(bug_id, signature=signature, state=state, **stored)
+            self._seen(bug_id, result, job)
+            return self._back(bug_id, job)
         group = self.database.meet(signature)
         if not looked_at(group.seen):
-            if group.bug:
-                self.database.count(group.bug, result.target, verdict.symptom)
-                self._back(group.bug, job)
-            else:
-                self.database.pend(signature)
             self._seen(group.bug, result, job)
-            return None
+            if not group.bug:
+                self.database.pend(signature)
+                return None
+            self.database.count(group.bug, result.target, verdict.symptom)
+            return self._back(group.bug, job)
         number = self.database.store(None, signature=signature, **stored)
         if number is None:  # the very case waits already
             self.database.pend(signature)
@@ -245,25 +247,20 @@ class Store:
         found = self._own.find(case, result) or self._causes.get(told_at_once(result, case), "")
         return self.database.bug(found).id if found else ""
 
-    def _count(self, bug: str, result: Result, job: Job, stored: Mapping[str, Any]) -> None:
-        assert result.failure is not None
-        self.database.count(bug, result.target, result.failure.symptom)
-        self.database.store(bug, signature=result.signature, state=self.database.bug(bug).state, **stored)
-        self._back(bug, job)
-        self._seen(bug, result, job)
-
     def _seen(self, bug: str, result: Result, job: Job, known: str = "", *, waiting: bool = False) -> None:
         assert result.failure is not None
         told = (_title(result), result.target, result.failure.symptom, job.number, result.signature, known)
         self._tell(events.FindingSeen(bug, *told, waiting=waiting))
 
-    def _back(self, bug: str, job: Job) -> None:
-        """A bug that was fixed when it ran last is in its next life, and confirmed anew."""
+    def _back(self, bug: str, job: Job) -> Shown | None:
+        """A bug that was fixed when it ran last is in its next life; what is to be confirmed anew of it then."""
         if bug not in self.database.fixed():
-            return
+            return None
         note = f"case {job.number} of the campaign showed it"
         self.database.add_replay(bug, "back", note, describe()["packages"])
         self.database.reopen(bug)
+        # What an earlier version stored by number cannot be made again here; it was confirmed long ago.
+        return self._best(bug, lambda number: job)
 
     # --- what becomes of them ---------------------------------------------------------------------------------------
 
@@ -410,11 +407,16 @@ class Store:
                 continue
             if bug.id in minimals and (bug.state == "confirmed" or bug.n):
                 continue
-            stored = self.database.findings(bug.id)
-            best = max(stored, key=lambda one: (one.k, bool(one.small), -len(one.case_json)), default=None)
-            if best is not None and (best.case_json or bug.state == "new"):
-                found.append(replace(self._shown(best, job_of), bug=bug.id))
+            best = self._best(bug.id, job_of)
+            if best is not None and (best.case or bug.state == "new"):
+                found.append(best)
         return found
+
+    def _best(self, bug: str, job_of: Callable[[int], Job]) -> Shown | None:
+        """The finding by which a bug is tried, if one is kept."""
+        stored = self.database.findings(bug)
+        best = max(stored, key=lambda one: (one.k, bool(one.small), -len(one.case_json)), default=None)
+        return None if best is None else replace(self._shown(best, job_of), bug=bug)
 
     def small(self, bug: str) -> Small | None:
         """The smallest case of a bug, if it has one."""

@@ -5,15 +5,17 @@ Strict on purpose: what is not found only costs time, and what is found by mista
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 
 from shakeout.corpus.case import Case
 from shakeout.corpus.program import Arg, Call, Name, Program, Ref, Region, Slice, TensorType
 from shakeout.corpus.vocabularies import vocabulary
 from shakeout.fuzz.triage.bug_signature import dtype_class, layout_of, needed
 
-__all__ = ["Match", "needs", "occurrences", "reaches"]
+__all__ = ["Dissected", "Match", "leading_to", "needs", "occurrences"]
 
 #: For each call of the small program the call of the large one that stands for it.
 Match = tuple[int, ...]
@@ -22,26 +24,71 @@ Match = tuple[int, ...]
 MOST = 64
 
 
-def occurrences(small: Case, large: Case) -> Iterator[Match]:
+class Dissected:
+    """A case with what is asked of it each time that it is compared with another one, found out once.
+
+    Attributes:
+        case: the case.
+        families: how often it has an operator of each family, those in regions too.
+    """
+
+    def __init__(self, case: Case) -> None:
+        words = vocabulary(case.program.vocabulary)
+        self.case = case
+        self.families = Counter(map(words.family, case.program.operators()))
+
+    @functools.cached_property
+    def calls(self) -> list[tuple[str, bool]]:
+        """For each call the family of its operator, and whether it writes to an operand."""
+        words = vocabulary(self.case.program.vocabulary)
+        return [(words.family(call.operator), bool(words.written(call))) for call in self.case.program.calls]
+
+    @functools.cached_property
+    def depends(self) -> list[frozenset[int]]:
+        """For each call, the calls that its operands are computed from, or were written to by, before it."""
+        return _depends(self.case.program)
+
+    @functools.cached_property
+    def types(self) -> Sequence[TensorType | None]:
+        """The type of each value."""
+        return self.case.program.types()
+
+    @functools.cached_property
+    def needed(self) -> frozenset[str]:
+        """What is special about its inputs."""
+        return frozenset(needed(self.case))
+
+    @functools.cached_property
+    def layouts(self) -> frozenset[str]:
+        """What is special about their layout."""
+        return frozenset(filter(None, layout_of(self.case).split("+")))
+
+
+def occurrences(small: Dissected, large: Dissected, within: Collection[int] | None = None) -> Iterator[Match]:
     """Where the small case's program occurs in the large one's, at most ``MOST`` times; nothing for an empty program.
+
+    Args:
+        small: whose program is looked for.
+        large: where it is looked for.
+        within: only there, by the numbers of calls; None for everywhere.
 
     An operator stands for one of its family that writes where that writes, with the same arguments: operands of the
     same classes of dtype, scalars of the same sign, the same words. Where the small program hands a result on, the
     large one does, perhaps through other operators.
     """
-    if not small.program.calls or small.program.vocabulary != large.program.vocabulary:
+    a, b = small.case.program, large.case.program
+    if not a.calls or a.vocabulary != b.vocabulary or a.around != b.around:
         return
-    if small.program.around != large.program.around:
+    if not _setting_fits(small.case, large.case):
         return
-    if not _setting_fits(small, large):
-        return
-    yield from itertools.islice(_matched(small.program, large.program, _depends(large.program), ()), MOST)
+    places = range(len(large.calls)) if within is None else sorted(within)
+    yield from itertools.islice(_matched(small, large, places, ()), MOST)
 
 
-def needs(small: Case, large: Case) -> bool:
+def needs(small: Dissected, large: Dissected) -> bool:
     """Whether the large case is fed with what the small one could not do without: special values, extents, layouts."""
-    there = set(needed(large))
-    for word in needed(small):
+    there = large.needed
+    for word in small.needed:
         kind, _, number = word.partition(" ")
         if kind == "extent":
             extents = [int(other.partition(" ")[2]) for other in there if other.startswith("extent ")]
@@ -49,18 +96,13 @@ def needs(small: Case, large: Case) -> bool:
                 return False
         elif word != "far from zero" and word not in there and "special values" not in there:
             return False
-    layouts = [set(filter(None, layout_of(case).split("+"))) for case in (small, large)]
-    return layouts[0] <= layouts[1]
+    return small.layouts <= large.layouts
 
 
-def reaches(program: Program, match: Match, value: int) -> bool:
-    """Whether a value is computed from every result of a match that nothing else of it uses."""
-    depends = _depends(program)
-    producer = program.producer(value)
-    if producer is None:
-        return False
-    last = [one for one in match if not any(one in depends[other] for other in match if other != one)]
-    return all(one == producer or one in depends[producer] for one in last)
+def leading_to(large: Dissected, value: int) -> frozenset[int]:
+    """The calls from which a value is computed: those of an occurrence that is to blame for it are all among them."""
+    producer = large.case.program.producer(value)
+    return frozenset() if producer is None else large.depends[producer] | {producer}
 
 
 def _setting_fits(small: Case, large: Case) -> bool:
@@ -99,30 +141,27 @@ def _depends(program: Program) -> list[frozenset[int]]:
     return found
 
 
-def _matched(small: Program, large: Program, depends: list[frozenset[int]], chosen: Match) -> Iterator[Match]:
-    if len(chosen) == len(small.calls):
+def _matched(small: Dissected, large: Dissected, places: Sequence[int], chosen: Match) -> Iterator[Match]:
+    position = len(chosen)
+    if position == len(small.calls):
         yield chosen
         return
-    position = len(chosen)
-    for candidate in range(len(large.calls)):
-        if candidate not in chosen and _fits(small, large, depends, chosen, position, candidate):
-            yield from _matched(small, large, depends, (*chosen, candidate))
+    for candidate in places:
+        if candidate not in chosen and _fits(small, large, chosen, position, candidate):
+            yield from _matched(small, large, places, (*chosen, candidate))
 
 
-def _fits(
-    small: Program, large: Program, depends: list[frozenset[int]], chosen: Match, position: int, candidate: int
-) -> bool:
-    a, b = small.calls[position], large.calls[candidate]
-    words = vocabulary(small.vocabulary)  # which is that of both
-    if words.family(a.operator) != words.family(b.operator) or bool(words.written(a)) != bool(words.written(b)):
-        return False
-    if not _arguments_fit(small, large, a, b) or not _regions_fit(a, b):
+def _fits(small: Dissected, large: Dissected, chosen: Match, position: int, candidate: int) -> bool:
+    if small.calls[position] != large.calls[candidate]:
         return False
     # Where the small program hands on a result, or writes to what is used later.
-    return all(chosen[earlier] in depends[candidate] for earlier in _depends(small)[position])
+    if not all(chosen[earlier] in large.depends[candidate] for earlier in small.depends[position]):
+        return False
+    a, b = small.case.program.calls[position], large.case.program.calls[candidate]
+    return _arguments_fit(small, large, a, b) and _regions_fit(a, b)
 
 
-def _arguments_fit(small: Program, large: Program, a: Call, b: Call) -> bool:
+def _arguments_fit(small: Dissected, large: Dissected, a: Call, b: Call) -> bool:
     # One more attribute may ask for something else, as a rounding mode does.
     keywords = dict(b.kwargs)
     if len(a.args) != len(b.args) or {name for name, _ in a.kwargs} != set(keywords):
@@ -146,12 +185,12 @@ def _region_fits(a: Region, b: Region) -> bool:
     )
 
 
-def _argument_fits(small: Program, large: Program, a: Arg, b: Arg) -> bool:
+def _argument_fits(small: Dissected, large: Dissected, a: Arg, b: Arg) -> bool:
     match a:
         case Ref():
             if not isinstance(b, Ref):
                 return False
-            return _operand_fits(small.types()[a.index], large.types()[b.index])
+            return _operand_fits(small.types[a.index], large.types[b.index])
         case bool() | str() | None | Name():
             return type(a) is type(b) and a == b
         case int() | float():
@@ -174,7 +213,7 @@ def _operand_fits(a: TensorType | None, b: TensorType | None) -> bool:
     return dtype_class(a.dtype) == dtype_class(b.dtype) and (0 in a.shape) == (0 in b.shape)
 
 
-def _all_fit(small: Program, large: Program, a: Sequence[Arg], b: Sequence[Arg]) -> bool:
+def _all_fit(small: Dissected, large: Dissected, a: Sequence[Arg], b: Sequence[Arg]) -> bool:
     if all(isinstance(item, int) and not isinstance(item, bool) for item in (*a, *b)):
         return True  # sizes, dimensions, kernels: as many as the tensor has dimensions
     return len(a) <= len(b) and all(_argument_fits(small, large, x, y) for x, y in zip(a, b, strict=False))

@@ -189,6 +189,8 @@ def test_a_duplicate_counts_where_its_original_stands(
     row = json.loads(told("--json"))[0]
     assert (row["id"], row["seen"], row["targets"]) == (four["wrong"], 3 + 2 + 2, ["inductor", "tvm"])
     assert "  7  inductor+tvm" in told().splitlines()[1]
+    assert row["sightings"][0] == {"target": "tvm", "symptom": "wrong value", "count": 4}
+    assert "  seen      wrong value on tvm, 4; wrong value on inductor, 3" in told("show", four["wrong"]).splitlines()
     # A filter finds it by either.
     assert [row["id"] for row in json.loads(told("--json", "--target", "tvm", "--status", "open"))] == [four["wrong"]]
     campaign.decide(copy, "open")

@@ -26,7 +26,7 @@ from shakeout.fuzz.process.worker import _avoided
 from shakeout.fuzz.triage import recognition
 from shakeout.fuzz.triage.recognition import Recognition, Remembered, contained, expected
 from shakeout.fuzz.triage.store import Small
-from shakeout.fuzz.triage.subprogram import needs, occurrences, reaches
+from shakeout.fuzz.triage.subprogram import Dissected, leading_to, needs, occurrences
 from shakeout.oracles.verdict import Outcome, Verdict
 
 X = torch.tensor([1.0, 2.0])
@@ -38,7 +38,7 @@ def case_of(program: Any, *tensors: torch.Tensor, target: str = "aot_eager", **s
 
 
 def occurs(small: Case, large: Case) -> bool:
-    return next(occurrences(small, large), None) is not None
+    return next(occurrences(Dissected(small), Dissected(large)), None) is not None
 
 
 # --- sub-programs -----------------------------------------------------------------------------------------------------
@@ -96,21 +96,29 @@ def test_dataflow_is_followed_through_other_operators_and_writes() -> None:
 
 
 def test_where_an_occurrence_leads() -> None:
-    program = case_of(lambda x: (x.exp() + 1, x.sin()), X).program
-    assert reaches(program, (0,), program.returns[0])
-    assert not reaches(program, (0,), program.returns[1])
-    assert not reaches(program, (0,), 0)
+    large = Dissected(case_of(lambda x: (x.exp() + 1, x.sin()), X))
+    first, second = large.case.program.returns
+    assert leading_to(large, first) == {0, 1}
+    assert leading_to(large, second) == {2}
+    assert leading_to(large, 0) == frozenset()
+    small = Dissected(case_of(lambda x: x.exp(), X))
+    assert list(occurrences(small, large, leading_to(large, first))) == [(0,)]
+    assert not list(occurrences(small, large, leading_to(large, second)))
+
+
+def fed(small: Case, large: Case) -> bool:
+    return needs(Dissected(small), Dissected(large))
 
 
 def test_what_the_small_case_could_not_do_without_has_to_be_there() -> None:
     small = case_of(lambda x: x * 0, NAN)
-    assert needs(small, case_of(lambda x: x * 0, NAN))
-    assert not needs(small, case_of(lambda x: x * 0, X))
+    assert fed(small, case_of(lambda x: x * 0, NAN))
+    assert not fed(small, case_of(lambda x: x * 0, X))
     wide = case_of(lambda x: x * 0, torch.zeros(16))
-    assert not needs(wide, small)
-    assert needs(wide, case_of(lambda x: x * 0, torch.zeros(3, 64)))
+    assert not fed(wide, small)
+    assert fed(wide, case_of(lambda x: x * 0, torch.zeros(3, 64)))
     turned = case_of(lambda x: x * 0, torch.zeros(2, 3).t())
-    assert not needs(turned, wide)
+    assert not fed(turned, wide)
 
 
 # --- findings ---------------------------------------------------------------------------------------------------------
@@ -261,6 +269,7 @@ def test_one_cause_is_one_bug_and_another_one_of_the_same_coarse_signature_is_no
 
 def test_a_case_with_a_known_bug_is_not_run_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recognition, "shipped_cases", lambda: {BUG.id: BUG.case})
+    recognition._dissected.cache_clear()
     large = case_of(lambda x: (x * 0).exp(), NAN)
     job = Grow(seed=0, target="aot_eager", avoid=(BUG.id, "unheard-of"))
     result = _avoided(large, job)

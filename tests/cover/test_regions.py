@@ -31,7 +31,7 @@ from shakeout.fuzz.minimise import nested
 from shakeout.fuzz.minimise.measure import size
 from shakeout.fuzz.running import runs
 from shakeout.fuzz.running.execute import execute, repro
-from shakeout.fuzz.triage.subprogram import occurrences
+from shakeout.fuzz.triage.subprogram import Dissected, occurrences
 from shakeout.generators.inputsets import tensors_of
 from shakeout.generators.rules.observed import taken
 from shakeout.generators.validity import Unsettled, settle
@@ -287,15 +287,15 @@ def test_nothing_is_claimed_that_is_not_known_of_regions() -> None:
 
 def test_a_region_occurs_where_there_is_the_same_one() -> None:
     case = fed(regions.cond(), "inductor")
-    assert list(occurrences(case, case))
+    assert list(occurrences(Dissected(case), Dissected(case)))
     other = fed(regions.nested(), "inductor")
-    assert not list(occurrences(other, case))
+    assert not list(occurrences(Dissected(other), Dissected(case)))
     negated = everywhere(
         case.program.calls[0],
         lambda one: call("torch.abs", *one.args) if one.operator == "torch.neg" else one,
     )
     changed = Program(case.program.inputs, (negated, case.program.calls[1]), (5,))
-    assert not list(occurrences(case, fed(changed, "inductor")))
+    assert not list(occurrences(Dissected(case), Dissected(fed(changed, "inductor"))))
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

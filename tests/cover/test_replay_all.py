@@ -134,15 +134,18 @@ def test_a_fixed_bug_that_a_campaign_finds_again_is_new(directory: Path) -> None
         bug = stored(database)
         database.judge(1, state="confirmed", k=3, n=3)
         database.add_replay(bug, "fixed", "", {})
+        database.set_minimal(Minimal(bug, "complete", case.text, found.to_json()))
         investigation = Investigation(database, directory, None, told.append, memory=1)  # type: ignore[arg-type]
         with database.transaction():
             investigation.found(Grow(number=7, seed=7, target="planted"), found, case.text, "print()", ())
         assert database.lives() == {bug: 2}
-        assert investigation.busy
+        assert investigation.waiting == 1
         with database.transaction():
             investigation.found(Grow(number=8, seed=8, target="planted"), found, case.text, "print()", ())
         assert database.lives() == {bug: 2}
-    assert [event.new for event in told if isinstance(event, events.FindingSeen)] == [True, False]
+        assert investigation.waiting == 1
+        assert (database.bug(bug).state, database.bug(bug).count) == ("new", 3)
+    assert [event.bug for event in told if isinstance(event, events.FindingSeen)] == [bug, bug]
 
 
 def test_known_and_internal_bugs_are_left_out_and_the_smallest_case_is_taken(directory: Path) -> None:
