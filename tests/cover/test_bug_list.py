@@ -159,6 +159,19 @@ def test_what_nobody_looked_at_is_one_line(campaign: Campaign, four: dict[str, s
     assert found[0]["id"] in told()
 
 
+def test_findings_that_are_no_bug_yet_wait_in_the_same_line(
+    campaign: Campaign, four: dict[str, str], told: Callable[..., str]
+) -> None:
+    rows = len(told().splitlines())
+    with Database.open(campaign.directory / NAME) as database, database.transaction():
+        for number in range(3):
+            rest = {"case_json": WRONG.text, "result": failing(WRONG).to_json()}
+            database.store(None, signature="s", job=number, case_id=str(number), **rest)  # type: ignore[arg-type]
+    assert told().splitlines()[-1] == "3 findings wait for triage; `shakeout triage` works them off"
+    assert len(told().splitlines()) == rows + 1
+    assert len(json.loads(told("--json"))) == len(four)
+
+
 def test_only_what_waits_is_said_so(campaign: Campaign, told: Callable[..., str]) -> None:
     campaign.add("new", NETWORK, failing(NETWORK), "new")
     assert told() == "1 finding waits for triage; `shakeout triage` works them off\n"
