@@ -319,7 +319,7 @@ class Campaign:
     def _triage(self, sources: InOrder, seeds: Seeds, began: float, until: float | None) -> None:
         """Nothing is fuzzed, and what waits has all the cores until then, or until nothing waits."""
         self.investigation.alone = True
-        while self.investigation.waiting and not self._stopped and (until is None or time.monotonic() < until):
+        while self.investigation.busy and not self._stopped and (until is None or time.monotonic() < until):
             self._turn(sources, seeds)
             self._beat("triage", began, until, None)
 

@@ -8,7 +8,7 @@ crew: a search, a case that runs again, a script that is to be written; and scri
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -27,6 +27,9 @@ __all__ = ["Investigation", "Share"]
 
 #: A side job is given so often if its worker is killed from outside.
 ATTEMPTS = 3
+
+#: Findings of one group that are at work at a time: what comes of one may explain the others. None is, with 0.
+AT_ONCE = 1
 
 #: Triage never takes more than this share of the cores from fuzzing. A finding is worth nothing to anybody before it is
 #: triaged, but where nothing is fuzzed any more, nothing is found behind the bugs that are frequent.
@@ -155,6 +158,11 @@ class Investigation:
         return len(self._queue) + len(self._active)
 
     @property
+    def busy(self) -> bool:
+        """Whether something is still to be done about a finding."""
+        return bool(self._active) or (bool(self._queue) and AT_ONCE > 0)
+
+    @property
     def active(self) -> int:
         """Findings at work."""
         return len(self._active)
@@ -211,14 +219,13 @@ class Investigation:
         return max(self._workers // max(len(self._active), 1), 1) if self.alone else 1
 
     def _begin(self) -> None:
-        """Take findings up, as many as there may be at work; of one group one after the other, unknown groups first.
+        """Take findings up, as many as there may be at work, those first of whose group nothing is known.
 
-        While one of a group is at work the others wait: what comes of it may explain them. What is taken up goes on to
-        its end, since a finding is worth nothing on the way.
+        What is taken up goes on to its end, since a finding is worth nothing on the way.
         """
         while self._queue and self._may_begin():
-            busy = {one.shown.group for one in self._active}
-            free = [shown for shown in self._queue if shown.group not in busy]
+            busy = Counter(one.shown.group for one in self._active)
+            free = [shown for shown in self._queue if busy[shown.group] < AT_ONCE]
             if not free:
                 return
             shown = next((one for one in free if not self._database.group(one.group).bug), free[0])

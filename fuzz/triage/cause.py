@@ -2,12 +2,12 @@
 
 Two smallest cases are one bug if they have one *cause*. A cause is, in this order:
 
-1. **A user's kernel**, where the smallest program calls it last and what comes out of that call is wrong: the kernel,
-   and what of it is wrong (``outputs``, ``gradients``, ``inputs`` that it wrote to, an ``exception``, ``death`` of the
-   process). A mistake shows with many dtypes, sizes and values, as a wrong number, as NaN and as a wrong shape, and
-   what comes behind it fails in ways of its own; cases are reduced towards the kernel's own call, so that all of this
-   ends here. Two mistakes that are in one kernel and show in one of these places are one row, until the first is put
-   right.
+1. **What a user tests.** A kernel, where it is the first to go wrong, or the smallest program calls it last: its name,
+   and what of that call is wrong (``outputs``, ``gradients``, ``inputs`` that it wrote to, an ``exception``, ``death``
+   of the process). A mistake shows with many dtypes, sizes and values, as a wrong number, as NaN and as a wrong shape,
+   and what comes behind it fails in ways of its own; cases are reduced towards the kernel's own call, so that all of
+   this ends here. Two mistakes that are in one kernel and show in one of these places are one row, until the first is
+   put right. So it is of a runtime around whole networks, where it promises equal bits: no operator in it is to blame.
 2. **An exception that says where it was raised**: its class, its message without numbers and names, and the innermost
    frame that is nobody's plumbing. Dtypes, layouts and sizes only decide whether that place is reached, and so does
    the target: what torch.export refuses it refuses under each target that exports. Within a stage that several targets
@@ -27,8 +27,9 @@ from dataclasses import replace
 from shakeout.corpus.case import Case
 from shakeout.fuzz.ground.results import LOSSES, Result
 from shakeout.fuzz.triage.bug_signature import Signature, culprit_of
+from shakeout.targets.registry import facts_of
 
-__all__ = ["cause_of", "kernel_place", "told_at_once", "unclassified"]
+__all__ = ["cause_of", "told_at_once", "unclassified"]
 
 #: What of a call is wrong, by the oracle that says so; the other oracles look at what comes out.
 _PLACES = {
@@ -47,8 +48,8 @@ def cause_of(signature: Signature, result: Result, case: Case) -> str:
         result: of its run.
         case: the smallest case.
     """
-    if place := kernel_place(result, case):
-        return f"kernel | {case.setting.target} | {place}"
+    if own := _own(result, case, smallest=True):
+        return own
     if signature.oracle == "exception" and "@" in signature.culprit:
         return _raised(signature.symptom, signature.culprit, signature.stage or "+".join(signature.operators))
     return replace(signature, target="").text if signature.stage else signature.text
@@ -57,22 +58,16 @@ def cause_of(signature: Signature, result: Result, case: Case) -> str:
 def told_at_once(result: Result, case: Case) -> str:
     """The cause of a case that nobody has reduced, where that would change nothing of it; empty where it might.
 
-    It is so where the first operator that goes wrong is the user's kernel itself, and for what a stage that several
-    targets share refuses.
+    It is so where nothing but the user's own is wrong or could be, and for what a stage that several targets share
+    refuses.
     """
-    failing, target = result.failure, case.setting.target
-    if failing is None:
-        return ""
-    if result.divergence is not None and result.divergence.operator == target:
-        return f"kernel | {target} | {_PLACES.get(failing.oracle, 'outputs')}"
-    culprit = culprit_of(failing) if failing.oracle == "exception" else ""
-    if "@" in culprit and result.stage not in ("", target):
+    if own := _own(result, case, smallest=False):
+        return own
+    failing = result.failure
+    culprit = culprit_of(failing) if failing is not None and failing.oracle == "exception" else ""
+    if failing is not None and "@" in culprit and result.stage not in ("", case.setting.target):
         return _raised(failing.symptom, culprit, result.stage)
     return ""
-
-
-def _raised(symptom: str, culprit: str, where: str) -> str:
-    return f"exception | {symptom} | {culprit} | {where}"
 
 
 def unclassified(coarse: str) -> str:
@@ -80,11 +75,30 @@ def unclassified(coarse: str) -> str:
     return f"unclassified | {coarse}"
 
 
-def kernel_place(result: Result, case: Case) -> str:
-    """What of a user's kernel is wrong, where a case ends with a call of it; empty for everything else."""
-    calls, failing = case.program.calls, result.failure
-    if failing is None or not calls or calls[-1].operator != case.setting.target:
+def _own(result: Result, case: Case, *, smallest: bool) -> str:
+    """The cause of what is wrong of a user's kernel or runtime; empty for everything else.
+
+    Args:
+        result: of the case.
+        case: that failed.
+        smallest: nothing can be left away of it, so a call that it ends with is to blame.
+    """
+    name, failing = case.setting.target, result.failure
+    if failing is None:
         return ""
-    if result.divergence is not None and result.divergence.call != len(calls) - 1:
+    place = _PLACES.get(failing.oracle, "outputs")
+    # What a user declares is a kernel, with a vocabulary of its own, or a runtime.
+    if "bits" in facts_of(name).promises or (":" in name and case.program.vocabulary == "torch"):
+        return f"runtime | {name} | {place}"
+    operators = [call.operator for call in case.program.calls]
+    if name not in operators:
         return ""
-    return _PLACES.get(failing.oracle, "outputs")
+    if result.divergence is not None:
+        blamed = result.divergence.operator == name
+    else:
+        blamed = set(operators) == {name} or (smallest and operators[-1] == name)
+    return f"kernel | {name} | {place}" if blamed else ""
+
+
+def _raised(symptom: str, culprit: str, where: str) -> str:
+    return f"exception | {symptom} | {culprit} | {where}"

@@ -153,7 +153,8 @@ class _Worker:
         """What there is to tell of the smallest case: a run that also looks where it goes wrong, if it may run here."""
         told = found.outcome.result
         assert told is not None
-        if found.failure.oracle in LOSSES:
+        # A worker may have been lost to just that before.
+        if found.failure.oracle in LOSSES or found.case.id in self._seen:
             return told
         self._send(Reply(sequence=(found.case.id,), partial=True))
         result = self._run(found.case, explain=True)

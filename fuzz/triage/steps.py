@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 
 from shakeout.corpus import codec
 from shakeout.corpus.rows import Bug
+from shakeout.corpus.vocabularies import vocabulary
 from shakeout.fuzz.ground.counts import result_of
 from shakeout.fuzz.ground.crashes import lost
 from shakeout.fuzz.ground.failure import Failure, failure_of, repeated
@@ -133,20 +134,21 @@ class Inquiry:
         if not shown.case:
             yield from self._without_case()
             return
-        small = store.small(shown.bug) if shown.bug else None
-        if small is None:
-            small = yield from self._reduced()
+        stored = store.small(shown.bug) if shown.bug else None
+        small = stored if stored is not None else (yield from self._reduced())
         if small is not None:
-            if store.bug_of(shown, small) not in ("", shown.bug):
+            if stored is None and store.bug_of(shown, small) not in ("", shown.bug):
                 store.settle(shown, small)  # one of another bug
                 return
             if (yield from self._fails_anew(small)):
-                bug = store.settle(shown, small)
+                bug = store.settle(shown, small) if stored is None else store.database.bug(shown.bug)
                 if bug.state == "confirmed" or (yield from self._confirmed(bug)):
                     return
                 self.shown = replace(shown, bug=bug.id)
         elif shown.bug:
             store.gone(shown, "it did not fail again in a fresh worker")
+            if store.database.bug(shown.bug).state == "confirmed":
+                return
         yield from self._whole()
 
     def _reduced(self) -> Generator[Step, Answer | None, Small | None]:
@@ -253,9 +255,13 @@ class Inquiry:
         if history:
             answer = yield replace(job, before=history, fresh=False)
             if answer is not None and _again(answer, self.shown.result):
+                cases = answer.reply.sequence
+                if answer.loss is not None and case:
+                    # A worker that died told nothing; on the reference the case runs behind the same ones.
+                    again = yield _on_reference(job, case, history)
+                    cases = again.reply.sequence if again is not None else ()
                 note = f"only behind the {len(history)} cases that ran before it"
-                sequence = [*answer.reply.sequence, *filter(None, [case])]
-                self._conclude("history", *seen, note, sequence=sequence)
+                self._conclude("history", *seen, note, sequence=[*cases, *filter(None, [case])])
                 return
         self._conclude("flaky", *seen, "it did not fail again")
 
@@ -289,6 +295,12 @@ def _seed(job: Job) -> int:
 def _traced(job: Job) -> Job:
     """A job that writes down each call before it runs."""
     return replace(job, traced=True) if isinstance(job, Grow) else job
+
+
+def _on_reference(job: Job, case: str, history: tuple[Job, ...]) -> Run:
+    found = codec.decode(case)
+    reference = vocabulary(found.program.vocabulary).REFERENCE
+    return Run(target=reference, case=found.on(reference).text, device=job.device, before=history)
 
 
 def _interrupted(answer: Answer) -> bool:

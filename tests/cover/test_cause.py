@@ -118,6 +118,14 @@ def test_what_is_wrong_of_a_kernel_is_one_cause_for_each_place() -> None:
     assert told_at_once(first, behind) == outputs
     assert told_at_once(result_of(KERNEL, divergence=Divergence(1, "torch.exp", "", 1)), behind) == ""
     assert told_at_once(result_of(KERNEL), behind) == ""
+    assert told_at_once(result_of(KERNEL), kernel_case()) == outputs
+
+
+def test_every_operator_is_a_bystander_inside_of_a_runtime() -> None:
+    for name in ("save_on_cpu", "mine.offload:store"):
+        cases = [case_of(lambda x: x.sin(), target=name), case_of(lambda x: x.cos() + 1, target=name)]
+        assert {cause(case, result_of(name)) for case in cases} == {f"runtime | {name} | outputs"}
+        assert told_at_once(result_of(name, "gradient"), cases[1]) == f"runtime | {name} | gradients"
 
 
 def test_a_stage_s_exception_is_told_at_once() -> None:

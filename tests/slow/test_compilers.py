@@ -21,7 +21,7 @@ STAGES = {
 
 
 def test_compilers_that_work_in_stages_take_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shakeout.fuzz.campaign.investigation.TRIED", 0)
+    monkeypatch.setattr("shakeout.fuzz.campaign.investigation.AT_ONCE", 0)
     wanted = tuple(name for name in compilers() if name in STAGES)
     config = Config(targets=wanted, seconds=None, cases=10 * len(wanted), workers=2, settings=3, operators=1)
     told: list[events.Event] = []

@@ -9,13 +9,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from shakeout.corpus.codec import decode
 from shakeout.corpus.database import Database, MalformedDatabase, NewerDatabase, UnusableDatabase
+from shakeout.corpus.rows import Finding
 from shakeout.fuzz.campaign.campaign import Campaign, DirectoryUnusable, SelfTestFailed
 from shakeout.fuzz.campaign.config import Config
 from shakeout.fuzz.ground import events
@@ -45,9 +47,8 @@ def no_selftest(monkeypatch) -> None:
 
 @pytest.fixture
 def untried(monkeypatch) -> None:
-    """Findings are stored and not tried again."""
-    monkeypatch.setattr("shakeout.fuzz.campaign.investigation.Investigation.reopen", lambda self, job_of: None)
-    monkeypatch.setattr("shakeout.fuzz.campaign.investigation.Investigation.waiting", 0)
+    """Findings are stored and wait."""
+    monkeypatch.setattr("shakeout.fuzz.campaign.investigation.AT_ONCE", 0)
 
 
 class Fuzzing:
@@ -87,6 +88,11 @@ class Fuzzing:
     @property
     def database(self) -> Database:
         return Database.read(self.directory / "shakeout.sqlite")
+
+
+def shown(finding: Finding) -> Mapping[str, Any]:
+    """What failed, as it is stored."""
+    return next(verdict for verdict in finding.result["verdicts"] if verdict["outcome"] == "fail")
 
 
 def processes(directory: Path) -> list[int]:
@@ -140,7 +146,11 @@ def test_each_setting_of_a_program_is_a_case(tmp_path: Path, monkeypatch) -> Non
     compared = "compared"
     assert done == {0: [compared], 1: [compared] * 4, 2: [compared] * 2 + ["failed"], 3: ["failed"], 4: [compared]}
     with fuzzing.database as database:
-        assert sorted(bug.symptom for bug in database.bugs()) == ["SIGSEGV", "SystemExit", "wrong value"]
+        assert sorted(shown(one)["symptom"] for one in database.waiting_findings()) == [
+            "SIGSEGV",
+            "SystemExit",
+            "wrong value",
+        ]
         assert database.flights() == []
         assert sum(total.generated for total in database.totals().values()) == 10
 
@@ -156,17 +166,14 @@ def test_every_way_to_die_is_an_observation(tmp_path: Path, monkeypatch) -> None
     assert set(done) == set(range(20))
     for index, event in done.items():
         assert event.status == ("failed" if index in {*WAYS, 13} else "compared"), (index, event)
-    bugs = {bug.id: bug for bug in fuzzing.database.bugs()}
-    found = {finding.job: finding for bug in bugs for finding in fuzzing.database.findings(bug)}
+    found = {finding.job: finding for finding in fuzzing.database.waiting_findings()}
     for index, (_, oracle, symptom) in WAYS.items():
-        bug = bugs[found[index].bug]
-        assert (bug.oracle, bug.symptom) == (oracle, symptom), WAYS[index]
+        verdict = shown(found[index])
+        assert (verdict["oracle"], verdict["symptom"]) == (oracle, symptom), WAYS[index]
         assert decode(found[index].case_json).id == found[index].case_id == done[index].case
-        folder = fuzzing.directory / bug.id
-        assert json.loads((folder / "result.json").read_text())["signature"] == bug.signature
-        assert decode((folder / "case.json").read_text())
+        assert found[index].result["signature"] == found[index].signature
     # A sys.exit in the target is an exception, and no death.
-    assert bugs[found[13].bug].oracle == "exception"
+    assert shown(found[13])["oracle"] == "exception"
     for died in fuzzing.of(events.WorkerDied):
         assert died.seconds < 1.0
     (verdict,) = found[7].result["verdicts"]
@@ -299,7 +306,8 @@ def test_workers_killed_at_any_moment(tmp_path: Path, monkeypatch) -> None:
     assert finished.reason == "cases"
     # A case whose worker was killed once is run again; one that was there twice is taken for the killer.
     assert set(fuzzing.done()) == set(range(40))
-    assert all(bug.first_index == 5 or bug.symptom == "SIGKILL" for bug in fuzzing.database.bugs())
+    found = fuzzing.database.waiting_findings()
+    assert all(one.job == 5 or shown(one)["symptom"] == "SIGKILL" for one in found)
     assert all(died.seconds < 1.0 for died in fuzzing.of(events.WorkerDied))
     assert gone(fuzzing.directory)
 
@@ -353,7 +361,7 @@ import hostile_cases
 from shakeout.fuzz.campaign import campaign, investigation
 from shakeout.fuzz.campaign.config import Config
 campaign.selftest = lambda crew, tell, stop: []
-investigation.TRIED = 0
+investigation.AT_ONCE = 0
 def tell(event):
     print(json.dumps(event.to_json()), flush=True)
 config = Config(targets=("hostile",), seconds=None, cases=int(sys.argv[2]), workers=2, time_limit=3.0,
@@ -414,7 +422,7 @@ def test_the_supervisor_killed_at_any_moment_loses_at_most_what_is_in_hand(tmp_p
     assert finished[0]["reason"] == "cases"
     with Database.read(directory / "shakeout.sqlite") as database:
         assert database.flights() == []
-        assert {bug.first_index for bug in database.bugs()} == {7, 11}
+        assert {one.job for one in database.waiting_findings()} == {7, 11}
         generated = sum(total.generated for total in database.totals().values())
     told = set(_indices(directory))
     # What was committed and not told when it died is in the database only: at most two answers for each of three kills.

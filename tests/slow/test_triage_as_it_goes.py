@@ -173,7 +173,8 @@ def test_a_finding_that_was_in_triage_is_taken_up_again_and_told_once(
         }
         assert database.waiting() == 0
         for bug in database.bugs():
-            assert (directory / bug.id / "case.min.py").exists()
+            assert "def prepare(" in (directory / bug.id / "case.min.py").read_text()
+            assert bug.note == "1 of 1 fresh processes, 3 of 3 fresh workers"
     # One that was committed and not told before the end is told by nobody.
     assert len(opened) == len(set(opened))
     assert len(confirmed) == len(set(confirmed))
