@@ -47,8 +47,9 @@ def make(place: Path, arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.long
 def test_bugs_are_no_failure_of_make(place: Path) -> None:
-    wrong = "--target wrong:relu --cases 12 --workers 1 --operators 1 --mode inference --plain"
+    wrong = "--target wrong:relu --cases 6 --workers 1 --operators 1 --mode inference --plain"
     done = make(place, wrong)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Error" not in done.stderr
@@ -57,7 +58,7 @@ def test_bugs_are_no_failure_of_make(place: Path) -> None:
     assert "cases compared" in summary
     assert "exit 0 (" in report
     assert "new bug" in report
-    assert following == "next     see `shakeout bugs --top 10`"
+    assert following.startswith("next     see `shakeout bugs --top 10`")
     # Who asks for the status gets it: without make it is 1.
     again = [str(place / ".venv/bin/shakeout"), "run", "--new", *wrong.split()]
     run = subprocess.run(again, cwd=place, capture_output=True, text=True, timeout=280, check=False)
