@@ -264,7 +264,9 @@ def _campaign(config: Any, directory: Path, options: argparse.Namespace) -> int:
 def _advice(found: Any) -> str:
     """What to do next about what was found; nothing where nothing was."""
     told = ["see `shakeout bugs --top 10`"] if found.bugs.get("bug") else []
-    told += [f"`shakeout triage` works off the {found.waiting:,} findings that wait"] if found.waiting else []
+    if found.waiting:
+        what = "finding that waits" if found.waiting == 1 else f"{found.waiting:,} findings that wait"
+        told.append(f"`shakeout triage` works off the {what}")
     return "; ".join(told)
 
 

@@ -161,10 +161,10 @@ def _list(options: argparse.Namespace) -> None:
         print("\n".join(bugs.top(first)), end="")
     elif options.json:
         print_json([bugs.described(row) for row in found.every])
-    elif not found.every:
-        print(f"no {'bugs' if wanted == bugs.Wanted() else 'such bugs'} in {directory}")
-    else:
+    elif found.every or (found.waiting and wanted == bugs.Wanted()):
         print("\n".join(bugs.lines(found, every="new" in (options.state or ()))))
+    else:
+        print(f"no {'bugs' if wanted == bugs.Wanted() else 'such bugs'} in {directory}")
 
 
 def _decide(options: argparse.Namespace, id_: str, status: str, other: str) -> int:
