@@ -163,13 +163,24 @@ def test_findings_that_are_no_bug_yet_wait_in_the_same_line(
     campaign: Campaign, four: dict[str, str], told: Callable[..., str]
 ) -> None:
     rows = len(told().splitlines())
-    with Database.open(campaign.directory / NAME) as database, database.transaction():
-        for number in range(3):
-            rest = {"case_json": WRONG.text, "result": failing(WRONG).to_json()}
-            database.store(None, signature="s", job=number, case_id=str(number), **rest)  # type: ignore[arg-type]
+    wait(campaign, 3)
     assert told().splitlines()[-1] == "3 findings wait for triage; `shakeout triage` works them off"
     assert len(told().splitlines()) == rows + 1
     assert len(json.loads(told("--json"))) == len(four)
+
+
+def test_findings_may_be_all_there_is(campaign: Campaign, told: Callable[..., str]) -> None:
+    wait(campaign, 2)
+    assert told() == "2 findings wait for triage; `shakeout triage` works them off\n"
+    assert "no such bugs" in told("--target", "tvm")
+
+
+def wait(campaign: Campaign, findings: int) -> None:
+    """Findings come in that nobody has looked at yet."""
+    with Database.open(campaign.directory / NAME) as database, database.transaction():
+        for number in range(findings):
+            rest = {"case_json": WRONG.text, "result": failing(WRONG).to_json()}
+            database.store(None, signature="s", job=number, case_id=str(number), **rest)  # type: ignore[arg-type]
 
 
 def test_only_what_waits_is_said_so(campaign: Campaign, told: Callable[..., str]) -> None:
