@@ -38,7 +38,8 @@ def _triage(options: argparse.Namespace) -> int:
     directory = existing(options.directory)
     config = configuration.read(directory / "campaign.toml")
     allow(config.targets)
-    changes = {"workers": options.workers or configuration.Config().workers, "seconds": options.minutes}
+    workers = configuration.Config().workers if options.workers is None else options.workers
+    changes = {"workers": workers, "seconds": options.minutes}
     for name, wanted in (("workers", "a positive whole number"), ("seconds", "a positive number")):
         try:
             changes[name] = None if changes[name] is None else configuration.check(name, changes[name])

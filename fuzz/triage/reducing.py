@@ -26,7 +26,7 @@ from shakeout.fuzz.minimise.measure import size
 from shakeout.fuzz.minimise.predicate import NotReproduced, Outcome
 from shakeout.fuzz.minimise.search import Budget, Minimised, minimise
 from shakeout.fuzz.triage.scaling import growth
-from shakeout.generators.validity import Demands, Unsettled, settle
+from shakeout.generators.validity import DEMANDS, Demands, Unsettled, settle
 
 __all__ = ["SCRIPT_SECONDS", "reduced", "roots"]
 
@@ -59,20 +59,17 @@ def reduced(job: Reduce, slot: Slot, send: Callable[[Reply], None], kept: Kept) 
     case, wanted = codec.decode(job.case), Failure(*job.failure)
     began = time.monotonic()
     worker = _Worker(job, case, wanted, slot, send, kept)
-    try:
-        found = minimise(case, worker, wanted=wanted, budget=Budget(job.seconds, job.tries))
-    except NotReproduced as error:
-        return Reply(learnt={"gone": str(error)})
-    worker.wanted = None
-    result = worker.explained(found)
-    left = max(job.seconds - (time.monotonic() - began), ROOT_SECONDS)
-    for root in roots(found.case, result):
+    # A user's kernel that is wrong by itself is all that is looked for, and the network around it need not be reduced.
+    found = None if job.seen else _at_root(case, None, worker, Budget(job.seconds, job.tries))
+    if found is None:
+        worker.wanted = wanted
         try:
-            found = minimise(root, worker, budget=Budget(left, job.tries))
-        except NotReproduced:
-            continue
-        result = worker.explained(found)
-        break
+            found = minimise(case, worker, wanted=wanted, budget=Budget(job.seconds, job.tries))
+        except NotReproduced as error:
+            return Reply(learnt={"gone": str(error)})
+        left = max(job.seconds - (time.monotonic() - began), ROOT_SECONDS)
+        found = _at_root(found.case, worker.explained(found), worker, Budget(left, job.tries)) or found
+    result = worker.explained(found)
     larger = growth(found.case, found.failure, worker)
     return Reply(
         case=found.case.text,
@@ -88,7 +85,20 @@ def reduced(job: Reduce, slot: Slot, send: Callable[[Reply], None], kept: Kept) 
     )
 
 
-def roots(case: Case, result: Result) -> Iterator[Case]:
+def _at_root(case: Case, result: Result | None, worker: _Worker, budget: Budget) -> Minimised | None:
+    """The smallest case of what is wrong nearer to the root, if that fails by itself."""
+    worker.wanted = None
+    for root in roots(case, result):
+        if worker([root], DEMANDS[-1])[0].failure is None:
+            continue  # what is right once is not worth the runs that say how often it fails
+        try:
+            return minimise(root, worker, budget=budget)
+        except NotReproduced:
+            continue
+    return None
+
+
+def roots(case: Case, result: Result | None) -> Iterator[Case]:
     """The beginnings of a program that may hold its failure's cause alone, shortest first.
 
     One ends with the first operator that goes wrong, where that is known, and around a user's kernel one ends with each
@@ -96,7 +106,7 @@ def roots(case: Case, result: Result) -> Iterator[Case]:
     """
     calls = case.program.calls
     ends = {position + 1 for position, call in enumerate(calls) if call.operator == case.setting.target}
-    if result.divergence is not None:
+    if result is not None and result.divergence is not None:
         ends.add(result.divergence.call + 1)
     for end in sorted(ends):
         if end < len(calls) and (part := beginning(case, end)) is not None:
@@ -118,6 +128,7 @@ class _Worker:
         self._device = case.setting.device
         self._seen = frozenset(job.seen)
         self._known: Mapping[str, Outcome] = {}
+        self._explained: dict[str, Result] = {}
         self._best = size(case)
         # A reference that crashes would do so while the candidate is settled.
         self._settles = wanted.target != vocabulary(case.program.vocabulary).REFERENCE
@@ -153,12 +164,15 @@ class _Worker:
         """What there is to tell of the smallest case: a run that also looks where it goes wrong, if it may run here."""
         told = found.outcome.result
         assert told is not None
+        if (known := self._explained.get(found.case.id)) is not None:
+            return known
         # A worker may have been lost to just that before.
         if found.failure.oracle in LOSSES or found.case.id in self._seen:
             return told
         self._send(Reply(sequence=(found.case.id,), partial=True))
         result = self._run(found.case, explain=True)
-        return result if failure_of(result) == found.failure else told
+        self._explained[found.case.id] = result if failure_of(result) == found.failure else told
+        return self._explained[found.case.id]
 
     def _run(self, case: Case, *, explain: bool) -> Result:
         import torch

@@ -17,7 +17,7 @@ from shakeout.corpus.minimals import Minimal
 from shakeout.corpus.observation import raised
 from shakeout.corpus.vocabularies import vocabulary
 from shakeout.corpus.vocabularies.torch import family
-from shakeout.fuzz.campaign import selftest
+from shakeout.fuzz.campaign import config, selftest
 from shakeout.fuzz.cli import main
 from shakeout.fuzz.commands.minimise import minimise_all_command
 from shakeout.fuzz.ground import events
@@ -345,6 +345,22 @@ def test_bugs_are_merged_and_split_by_hand(directory: Path, capsys: pytest.Captu
     assert main(["bugs", "merge", one]) == Exit.USAGE
     with Database.read(directory / NAME) as database:
         assert [move.kind for move in database.moves(one)] == ["merge", "split"]
+
+
+def test_triage_with_nothing_to_do_loads_nothing_and_wrong_numbers_are_told(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wanted = config.Config(targets=("aot_eager",), workers=3)
+    config.write(wanted, directory / "campaign.toml")
+    assert main(["triage", str(directory), "--plain"]) == Exit.OK
+    said = capsys.readouterr().out
+    assert "0 new bugs; no finding waits any more" in said
+    assert "cold start" not in said
+    assert config.read(directory / "campaign.toml") == wanted
+    for flag, value in (("--workers", "0"), ("--minutes", "-1")):
+        assert main(["triage", str(directory), flag, value]) == Exit.USAGE
+        assert f"{flag}: expected a positive" in capsys.readouterr().err
+    assert main(["triage", str(directory / "elsewhere")]) == Exit.DIRECTORY
 
 
 def test_an_older_file_has_no_smallest_cases_until_it_is_written(directory: Path) -> None:
