@@ -281,6 +281,8 @@ class Campaign:
         seeds = self._seeds()
         seeds.take_up()
         self.investigation.reopen(seeds.job)
+        for name in set(self.config.targets) - set(self._active.targets):
+            self.investigation.leave(name)
         # The findings say themselves how much of the cores they take.
         sources = InOrder(self.investigation, seeds)
         spent = float(self.database.meta("spent", 0.0))

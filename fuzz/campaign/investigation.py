@@ -18,8 +18,9 @@ from shakeout.fuzz.ground.counts import internal
 from shakeout.fuzz.ground.jobs import Job
 from shakeout.fuzz.ground.results import Answer, Result
 from shakeout.fuzz.triage.recognition import Remembered
+from shakeout.fuzz.triage.shown import Shown
 from shakeout.fuzz.triage.steps import BUDGET, Inquiry, Tools
-from shakeout.fuzz.triage.store import Shown, Store
+from shakeout.fuzz.triage.store import Store
 from shakeout.fuzz.workers.confirm import RUNS, Confirmation
 from shakeout.fuzz.workers.pool import Crew
 

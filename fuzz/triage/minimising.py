@@ -23,8 +23,9 @@ from shakeout.fuzz.minimise.search import Budget, minimise
 from shakeout.fuzz.running.case_file import render
 from shakeout.fuzz.triage.bug_signature import Signature
 from shakeout.fuzz.triage.scaling import growth
+from shakeout.fuzz.triage.shown import Small
 from shakeout.fuzz.triage.similar import Similar, signatures, similar
-from shakeout.fuzz.triage.store import Small, Store
+from shakeout.fuzz.triage.store import Store
 from shakeout.fuzz.workers.nursery import ZygoteBroken
 from shakeout.fuzz.workers.place import Place
 

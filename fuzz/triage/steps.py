@@ -28,7 +28,8 @@ from shakeout.fuzz.ground.jobs import Grow, Job, Reduce, Run, Script
 from shakeout.fuzz.ground.results import Answer, Reply, Result
 from shakeout.fuzz.minimise.search import Budget
 from shakeout.fuzz.triage.reducing import SCRIPT_SECONDS
-from shakeout.fuzz.triage.store import Shown, Small, Store
+from shakeout.fuzz.triage.shown import Shown, Small
+from shakeout.fuzz.triage.store import Store
 from shakeout.fuzz.workers.confirm import Confirmation
 
 __all__ = ["BUDGET", "Inquiry", "Step", "Tools"]

@@ -7,7 +7,7 @@ leaves a folder that the next attempt writes again, and never a bug without one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,17 @@ from shakeout.corpus.minimals import Minimal
 from shakeout.corpus.rows import Bug, Finding
 from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.environment import describe
-from shakeout.fuzz.ground.failure import Failure, failure_of
+from shakeout.fuzz.ground.failure import failure_of
 from shakeout.fuzz.ground.finding_folder import MINIMISED, OUTPUT, SMALL_SCRIPT, write_finding, write_sequence
 from shakeout.fuzz.ground.jobs import Job, job_from_json
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.ground.signature import INTERNAL, title
-from shakeout.fuzz.triage.bug_signature import Signature, signature_of
+from shakeout.fuzz.triage.bug_signature import Signature
 from shakeout.fuzz.triage.cause import cause_of, told_at_once, unclassified
 from shakeout.fuzz.triage.recognition import Recognition, Remembered
+from shakeout.fuzz.triage.shown import Shown, Small, stored_small
 
-__all__ = ["Shown", "Small", "Store", "looked_at"]
+__all__ = ["Store", "looked_at"]
 
 #: Of the findings of one coarse signature that nothing explains the first three are looked at, and then the fourth, the
 #: eighth, the sixteenth and so on. Of all pairs of findings with one coarse signature 84 % were of two bugs where
@@ -42,86 +43,6 @@ FIRST_FEW = 3
 def looked_at(nth: int) -> bool:
     """Whether the ``nth`` finding of a group, counted from 1, is triaged; the others are counted."""
     return nth <= FIRST_FEW or nth & (nth - 1) == 0
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """A finding that is to be triaged.
-
-    Attributes:
-        number: of the finding in the database.
-        job: which showed it.
-        result: with a coarse signature and a failing verdict.
-        case: its text; empty if it crashed while growing.
-        script: its script; empty if its worker died.
-        history: jobs that the same worker had run before.
-        bug: id of the bug that it is of; empty as long as that is not known.
-    """
-
-    number: int
-    job: Job
-    result: Result
-    case: str
-    script: str
-    history: tuple[Job, ...]
-    bug: str = ""
-
-    @property
-    def group(self) -> str:
-        """Its coarse signature."""
-        return self.result.signature
-
-
-@dataclass(frozen=True, slots=True)
-class Small:
-    """The smallest case of a finding.
-
-    Attributes:
-        case: the case.
-        failure: how it fails, which may be nearer to the root than how the finding did.
-        result: of its run.
-        script: its script.
-        growth: which elements are wrong when it has more of them.
-        complete: no pass makes it smaller.
-        tries: candidates that were run.
-        seconds: that it took.
-    """
-
-    case: Case
-    failure: Failure
-    result: Result
-    script: str = ""
-    growth: str = ""
-    complete: bool = False
-    tries: int = 0
-    seconds: float = 0.0
-
-    @property
-    def signature(self) -> Signature | None:
-        """The fine signature; None if it is unclassified."""
-        return signature_of(self.case, self.result, self.growth)
-
-    def cause(self, coarse: str) -> str:
-        """What tells its bug apart.
-
-        Args:
-            coarse: the finding's coarse signature.
-        """
-        signature = self.signature
-        return unclassified(coarse) if signature is None else cause_of(signature, self.result, self.case)
-
-    def row(self, bug: str) -> Minimal:
-        """As a row of the database."""
-        signature = self.signature
-        return Minimal(
-            bug,
-            "complete" if self.complete else "budget",
-            self.case.text,
-            self.result.to_json(),
-            {} if signature is None else signature.to_json(),
-            self.tries,
-            self.seconds,
-        )
 
 
 class Store:
@@ -145,13 +66,13 @@ class Store:
         self._own = Recognition()
         self._causes: dict[str, str] = {}
         for finding in database.reduced():
-            small = _small(finding.small, finding.small_result)
+            small = stored_small(finding.small, finding.small_result)
             self._own.add(Remembered(finding.bug, small.case, small.failure))
         minimals = database.minimals()
         for bug in database.bugs():
             minimal = minimals.get(bug.id)
             if minimal is not None and minimal.case_json:
-                small = _small(minimal.case_json, minimal.result)
+                small = stored_small(minimal.case_json, minimal.result)
                 self._own.add(Remembered(bug.id, small.case, small.failure))
                 if minimal.signature:  # with the growth that was looked at
                     cause = cause_of(Signature.from_json(minimal.signature), small.result, small.case)
@@ -423,7 +344,7 @@ class Store:
         minimal = self.database.minimals().get(bug)
         if minimal is None or not minimal.case_json:
             return None
-        return _small(minimal.case_json, minimal.result)
+        return stored_small(minimal.case_json, minimal.result)
 
     def _shown(self, finding: Finding, job_of: Callable[[int], Job]) -> Shown:
         def job(stored: Any, number: int) -> Job:
@@ -455,13 +376,6 @@ class Store:
         blobs.copy(small.case, folder)
         write_whole(folder / MINIMISED, small.case.text + "\n")
         write_whole(folder / SMALL_SCRIPT, small.script)
-
-
-def _small(text: str, result: Mapping[str, Any]) -> Small:
-    """A smallest case as it was stored."""
-    told = Result.from_json(result)
-    failure = failure_of(told)
-    return Small(codec.decode(text), failure or Failure("", "", ""), told)
 
 
 def _title(result: Result) -> str:

@@ -1,6 +1,8 @@
 """Known bugs recognised in larger cases, counted under a row of their own, and avoided before they run."""
 
 import functools
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.process.worker import _avoided
 from shakeout.fuzz.triage import recognition
 from shakeout.fuzz.triage.recognition import Recognition, Remembered, contained, expected
-from shakeout.fuzz.triage.store import Small
+from shakeout.fuzz.triage.shown import Small
 from shakeout.fuzz.triage.subprogram import Dissected, leading_to, needs, occurrences
 from shakeout.oracles.verdict import Outcome, Verdict
 
@@ -262,6 +264,51 @@ def test_one_cause_is_one_bug_and_another_one_of_the_same_coarse_signature_is_no
     assert store.improve(other.id, smalls[1]).id == other.id
     assert len(run.database.bugs()) == 3
     assert run.database.merge(bugs[0].id, other.id).count == 2
+
+
+SUPERVISOR = """
+import sys
+from pathlib import Path
+from shakeout.corpus.codec import decode
+from shakeout.corpus.database import NAME, Database
+from shakeout.corpus.user_objects import allow
+from shakeout.fuzz.campaign.investigation import Investigation
+from shakeout.fuzz.ground.failure import Failure
+from shakeout.fuzz.ground.jobs import Grow
+from shakeout.fuzz.ground.results import Result
+from shakeout.fuzz.triage.shown import Small
+from shakeout.oracles.verdict import Outcome, Verdict
+
+allow("mine.kernels:norm")
+directory = Path(sys.argv[1])
+case = decode((directory / "case.json").read_text())
+verdict = Verdict("value", Outcome.FAIL, "wrong value", place="output 0")
+result = Result(case.id, case.setting.target, "compared", (verdict,), signature="coarse")
+job = Grow(number=0, seed=0, target=case.setting.target)
+with Database.create(directory / NAME) as database:
+    investigation = Investigation(database, directory, None, lambda event: None, memory=1)
+    with database.transaction():
+        investigation.found(job, result, case.text, "#", ())
+    (shown,) = investigation.store.waiting(lambda number: job)
+    failure = Failure(case.setting.target, "value", "wrong value")
+    bug = investigation.store.settle(shown, Small(case, failure, result, "#"))
+    with database.transaction():
+        investigation.found(job, result, case.text, "#", ())
+    assert database.bug(bug.id).count == 2
+assert "torch" not in sys.modules
+assert "mine" not in sys.modules
+"""
+
+
+@pytest.mark.parametrize("target", ["aot_eager", "mine.kernels:norm"])
+def test_the_supervisor_triages_without_torch_and_without_what_a_user_wrote(tmp_path: Path, target: str) -> None:
+    case = case_of(lambda x: torch.exp(torch.abs(x)), X, target=target)
+    if ":" in target:
+        first, second = case.program.calls
+        calls = (replace(first, operator=target), second)
+        case = replace(case, program=replace(case.program, vocabulary="kernel", calls=calls))
+    (tmp_path / "case.json").write_text(case.text)
+    subprocess.run([sys.executable, "-c", SUPERVISOR, str(tmp_path)], check=True, timeout=60)
 
 
 # --- cases that are not run -------------------------------------------------------------------------------------------
