@@ -152,7 +152,7 @@ def described(row: ReportedBug) -> dict[str, Any]:
         "group": row.group,
         "rank": {"severity": row.rank.severity.name.lower(), "reason": row.rank.reason},
         "targets": list(row.targets),
-        "symptoms": list(row.symptoms),
+        "sightings": [asdict(one) for one in row.sightings],
         "seen": row.findings,
         "culprit": row.culprit,
         "status": _status(row.decision),

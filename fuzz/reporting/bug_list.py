@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
@@ -13,7 +14,7 @@ from shakeout.corpus.database import Database
 from shakeout.corpus.minimals import Minimal
 from shakeout.corpus.rows import Bug, Decision, Sighting
 from shakeout.fuzz.bisect.kept import within
-from shakeout.fuzz.ground.finding_folder import SCRIPT
+from shakeout.fuzz.ground.finding_folder import SCRIPT, SMALL_SCRIPT
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.ground.signature import headline
 from shakeout.fuzz.triage.rank import Rank, rank
@@ -42,8 +43,7 @@ class ReportedBug:
         group: where it stands.
         rank: in the order of bugs.
         title: in words, as far as there is a case.
-        targets: it was seen on, most often first, those of its duplicates among them.
-        symptoms: it was seen with, likewise.
+        sightings: on which targets and with which symptoms it was seen, those of its duplicates among them.
         findings: that were counted, with those of its duplicates.
         result: of the case; None if the database has no finding of it.
         case: what failed; None if there is no finding, or the worker died before there was a case.
@@ -51,15 +51,14 @@ class ReportedBug:
         decision: what a person said of it last.
         life: 2 if it came back after it was fixed, and so on.
         culprit: what bisecting blames; empty if nobody asked.
-        script: the path where the finding's script lies; None if there is none.
+        script: the path where the script of its smallest case lies, or that of a finding; None if there is none.
     """
 
     bug: Bug
     group: Group
     rank: Rank
     title: str
-    targets: tuple[str, ...]
-    symptoms: tuple[str, ...]
+    sightings: tuple[Sighting, ...]
     findings: int
     result: Result | None
     case: Case | None
@@ -68,6 +67,11 @@ class ReportedBug:
     life: int
     culprit: str
     script: Path | None
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """On which targets it was seen, its own first."""
+        return tuple(dict.fromkeys((self.bug.target, *(seen.target for seen in self.sightings))))
 
     @property
     def smallest(self) -> bool:
@@ -128,7 +132,7 @@ def groups(database: Database) -> dict[Group, list[Bug]]:
 
 
 def waiting(database: Database) -> int:
-    """How many findings triage has not come to; those too that an earlier version stored as bugs at once."""
+    """How many findings triage has not come to, those among them of campaigns that did not triage as they went."""
     return database.waiting() + sum(bug.count for bug in groups(database).get("waiting", ()))
 
 
@@ -158,16 +162,14 @@ class _Rows:
         self._minimals = database.minimals()
         self._standing = database.standing()
         self._lives = database.lives()
-        self._copies = _copies(database.bugs(), self._standing)
         self._sightings = database.sightings()
+        self._copies = _copies(database.bugs(), self._standing)
 
     def of(self, bug: Bug, group: Group, *, by_case: bool = True) -> ReportedBug:
         """A bug; without looking at its case if that is not wanted."""
         minimal, decision = self._minimals.get(bug.id), self._standing.get(bug.id)
         case, result = self._shown(bug, minimal) if by_case else (None, None)
         copies = self._copies.get(bug.id, ())
-        sightings = [Sighting(bug.target, bug.symptom, 0)]
-        sightings = [one for id_ in (bug, *copies) for one in self._sightings.get(id_.id, ())] or sightings
         folder = self._directory / bug.id
         bisection = within(folder).read() if by_case else None
         culprit = None if bisection is None else bisection.culprit
@@ -177,8 +179,7 @@ class _Rows:
             group=group,
             rank=rank(case, result, bug=bug.id, state=bug.state, known=known),
             title=bug.title if case is None or result is None else headline(case, result),
-            targets=tuple(dict.fromkeys(one.target for one in sightings)),
-            symptoms=tuple(dict.fromkeys(one.symptom for one in sightings)),
+            sightings=_together(seen for one in (bug, *copies) for seen in self._sightings.get(one.id, ())),
             findings=bug.count + sum(copy.count for copy in copies),
             result=result,
             case=case,
@@ -186,7 +187,7 @@ class _Rows:
             decision=decision,
             life=self._lives.get(bug.id, 1),
             culprit="" if culprit is None else str(culprit),
-            script=folder / SCRIPT if (folder / SCRIPT).exists() else None,
+            script=next((path for name in (SMALL_SCRIPT, SCRIPT) if (path := folder / name).exists()), None),
         )
 
     def _shown(self, bug: Bug, minimal: Minimal | None) -> tuple[Case | None, Result | None]:
@@ -209,6 +210,14 @@ def _copies(bugs: Sequence[Bug], standing: Mapping[str, Decision]) -> dict[str, 
         if original != bug.id:
             found.setdefault(original, []).append(bug)
     return found
+
+
+def _together(sightings: Iterable[Sighting]) -> tuple[Sighting, ...]:
+    """What several bugs were seen with, most often first."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for seen in sightings:
+        counts[seen.target, seen.symptom] += seen.count
+    return tuple(Sighting(*where, count) for where, count in counts.most_common())
 
 
 def _case(text: str) -> Case | None:

@@ -58,9 +58,9 @@ def bug_lines(shown: ReportedBug) -> Iterator[str]:
         yield f"  culprit   {shown.culprit}"
     tried = f"{bug.k} of {bug.n} fresh processes" if bug.n else "not tried in a fresh process yet"
     seen = f"{shown.findings} time{'' if shown.findings == 1 else 's'}"
-    seen += f" on {', '.join(shown.targets)}" if len(shown.targets) > 1 else ""
-    seen += f" as {', '.join(shown.symptoms)}" if len(shown.symptoms) > 1 else ""
     yield f"  state     {bug.state}: {tried}; seen {seen}" + (f"; {bug.note}" if bug.note and bug.note != tried else "")
+    if len(shown.sightings) > 1:
+        yield "  seen      " + "; ".join(f"{one.symptom} on {one.target}, {one.count}" for one in shown.sightings)
     yield f"  first     case {bug.first_index}, {time.strftime('%Y-%m-%d %H:%M', time.localtime(bug.first_seen))}"
     if bug.known:
         yield f"  known     {bug.known}"

@@ -1,4 +1,4 @@
-"""Short scripts of several cases, printed in a process of their own: it imports torch, and what a user wrote."""
+"""Short scripts of several cases, printed in a process of their own: that imports what a user wrote."""
 
 from __future__ import annotations
 

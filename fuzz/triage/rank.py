@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from shakeout.corpus.case import Case
-from shakeout.corpus.program import Arg, rebuilt, walk
+from shakeout.corpus.program import Arg, Call, rebuilt, walk
 from shakeout.corpus.vocabularies import vocabulary
 from shakeout.fuzz.ground.results import LOSSES, Result
 from shakeout.fuzz.ground.signature import what
@@ -213,7 +213,7 @@ def _constants(case: Case) -> Iterator[complex]:
         return leaf
 
     for call in walk(case.program.calls):
-        for arg in (*call.args, *(value for _, value in call.kwargs)):
+        for arg in _arguments(call):
             rebuilt(arg, note)
     yield from found
 
@@ -250,6 +250,10 @@ def exotic(case: Case) -> tuple[tuple[str, int], ...]:
     words = vocabulary(case.program.vocabulary)
     seldom = [name for name in case.program.operators() if not _common(words.family(name), name)]
     found += [("seldom used operators", 1)] if seldom else []
+    # The shape of a scalar is an empty list that everybody writes.
+    other = [call for call in walk(case.program.calls) if not words.traits(call.operator).sized]
+    if any(_empty_list(arg) for call in other for arg in _arguments(call)):
+        found.append(("an empty list as argument", 1))
     given = {one.type.dtype for one in case.program.inputs}
     floats = {dtype for dtype in given if "float" in dtype}
     if len(floats) > 1:
@@ -257,6 +261,14 @@ def exotic(case: Case) -> tuple[tuple[str, int], ...]:
     if given and not floats and given <= _ORDINARY_WHOLE:
         found.append((f"{' and '.join(sorted(given))} alone", 1))
     return tuple(found)
+
+
+def _arguments(call: Call) -> tuple[Arg, ...]:
+    return (*call.args, *(value for _, value in call.kwargs))
+
+
+def _empty_list(arg: Arg) -> bool:
+    return isinstance(arg, tuple) and (not arg or any(map(_empty_list, arg)))
 
 
 def _common(family: str, operator: str) -> bool:

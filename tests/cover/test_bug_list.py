@@ -159,6 +159,30 @@ def test_what_nobody_looked_at_is_one_line(campaign: Campaign, four: dict[str, s
     assert found[0]["id"] in told()
 
 
+def test_findings_that_are_no_bug_yet_wait_in_the_same_line(
+    campaign: Campaign, four: dict[str, str], told: Callable[..., str]
+) -> None:
+    rows = len(told().splitlines())
+    wait(campaign, 3)
+    assert told().splitlines()[-1] == "3 findings wait for triage; `shakeout triage` works them off"
+    assert len(told().splitlines()) == rows + 1
+    assert len(json.loads(told("--json"))) == len(four)
+
+
+def test_findings_may_be_all_there_is(campaign: Campaign, told: Callable[..., str]) -> None:
+    wait(campaign, 2)
+    assert told() == "2 findings wait for triage; `shakeout triage` works them off\n"
+    assert "no such bugs" in told("--target", "tvm")
+
+
+def wait(campaign: Campaign, findings: int) -> None:
+    """Findings come in that nobody has looked at yet."""
+    with Database.open(campaign.directory / NAME) as database, database.transaction():
+        for number in range(findings):
+            rest = {"case_json": WRONG.text, "result": failing(WRONG).to_json()}
+            database.store(None, signature="s", job=number, case_id=str(number), **rest)  # type: ignore[arg-type]
+
+
 def test_only_what_waits_is_said_so(campaign: Campaign, told: Callable[..., str]) -> None:
     campaign.add("new", NETWORK, failing(NETWORK), "new")
     assert told() == "1 finding waits for triage; `shakeout triage` works them off\n"
@@ -189,6 +213,8 @@ def test_a_duplicate_counts_where_its_original_stands(
     row = json.loads(told("--json"))[0]
     assert (row["id"], row["seen"], row["targets"]) == (four["wrong"], 3 + 2 + 2, ["inductor", "tvm"])
     assert "  7  inductor+tvm" in told().splitlines()[1]
+    assert row["sightings"][0] == {"target": "tvm", "symptom": "wrong value", "count": 4}
+    assert "  seen      wrong value on tvm, 4; wrong value on inductor, 3" in told("show", four["wrong"]).splitlines()
     # A filter finds it by either.
     assert [row["id"] for row in json.loads(told("--json", "--target", "tvm", "--status", "open"))] == [four["wrong"]]
     campaign.decide(copy, "open")

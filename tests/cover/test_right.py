@@ -524,6 +524,8 @@ def test_where_all_terms_cancel_nothing_may_be_left() -> None:
     one = then(case(beside_one, x, y), "torch.logical_not", Ref(2), dtype="bool", shape=(1, 1))
     assert [bool(found) for found in both(one)] == [False, True]
     assert execute(one).outcome is Outcome.UNKNOWN
-    small = then(case(beside_one, row(0.0, 0.0, 0.0, 3e-17), y), "torch.logical_not", Ref(2), dtype="bool", shape=(1, 1))
+    small = then(
+        case(beside_one, row(0.0, 0.0, 0.0, 3e-17), y), "torch.logical_not", Ref(2), dtype="bool", shape=(1, 1)
+    )
     assert [bool(found) for found in both(small)] == [False, True]
     assert execute(small).outcome is Outcome.FAIL
