@@ -46,6 +46,10 @@ _FLAGS = {
         "view reshape expand broadcast_to unflatten view_copy expand_copy _unsafe_view full zeros ones new_zeros "
         "new_ones new_full as_strided"
     ),
+    "compares": (
+        "eq ne lt le gt ge not_equal less less_equal greater greater_equal eq_ ne_ lt_ le_ gt_ ge_ not_equal_ less_ "
+        "less_equal_ greater_ greater_equal_ __eq__ __ne__ __lt__ __le__ __gt__ __ge__"
+    ),
     "reinterprets": "view view_copy",
     "rounded": "div div_ true_divide divide divide_ __truediv__ __itruediv__ sqrt sqrt_ mean",
     # Beside differences and special methods.
@@ -73,7 +77,9 @@ _FLAGS = {
     ),
     "division": (
         "div div_ divide divide_ floor_divide floor_divide_ true_divide remainder remainder_ fmod fmod_ __floordiv__ "
-        "__rfloordiv__ __ifloordiv__ __mod__ __rmod__ __imod__ __div__ __rdiv__ gcd lcm gcd_ lcm_"
+        # What divides truly does so to whole numbers with a ``rounding_mode``.
+        "__rfloordiv__ __ifloordiv__ __mod__ __rmod__ __imod__ __div__ __rdiv__ __truediv__ __rtruediv__ __itruediv__ "
+        "gcd lcm gcd_ lcm_"
     ),
     "shift": (
         "bitwise_left_shift bitwise_left_shift_ bitwise_right_shift bitwise_right_shift_ __lshift__ __ilshift__ "

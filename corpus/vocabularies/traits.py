@@ -50,6 +50,7 @@ class Traits:
         sized_by_values: the sizes of its results follow from the values of its operands, not from their sizes alone.
         sized: whole numbers among its arguments are sizes of its result.
         scatters: the places that it writes to are counted along a dimension that is among its arguments.
+        compares: asks whether two numbers are equal, or which one is larger.
         reinterprets: given a dtype, it shows the same bytes as that.
         exactness: what becomes of whole numbers.
         rounded: rounds once, as IEEE 754 demands, though not to whole numbers.
@@ -91,6 +92,7 @@ class Traits:
     sized_by_values: bool = False
     sized: bool = False
     scatters: bool = False
+    compares: bool = False
     reinterprets: bool = False
     exactness: Exactness = ""
     rounded: bool = False
