@@ -14,7 +14,7 @@ from typing import Any
 from shakeout.corpus import script
 from shakeout.corpus.case import Case
 from shakeout.corpus.edit import alone
-from shakeout.corpus.observation import PARTS, Observation, raised
+from shakeout.corpus.observation import PARTS, Observation, Raised, raised
 from shakeout.fuzz.ground.divergence import Divergence, search
 from shakeout.fuzz.ground.results import Result, Status
 from shakeout.fuzz.ground.signature import INTERNAL, signature, title
@@ -25,7 +25,7 @@ from shakeout.oracles import exactness, tolerance, vendor
 from shakeout.oracles.difference import AGAIN, Difference, pairs, same_values
 from shakeout.oracles.metamorphic import PARENT, Derived, Metamorphic, derive
 from shakeout.oracles.registry import oracles
-from shakeout.oracles.verdict import REFERENCE, SUBJECT, Oracle, Outcome, Question, Verdict
+from shakeout.oracles.verdict import REFERENCE, SUBJECT, Note, Oracle, Outcome, Question, Verdict
 from shakeout.targets import shortcuts
 from shakeout.targets.registry import source, target
 
@@ -350,23 +350,39 @@ def _own_time() -> float:
 
 
 def _judge(oracle: Any, case: Case, run: _Runs) -> Verdict:
-    """One oracle's verdict; an oracle that throws, or never has enough, gives ``unknown``."""
+    """One oracle's verdict; an oracle that throws, or never has enough, gives ``unknown``.
+
+    So does one whose replicas all fail in code of ours: what rounding may do is not known then.
+    """
     try:
-        for question in oracle.questions(case):
-            run.answer(question)
+        asked = list(oracle.questions(case))
         for _ in range(ROUNDS):
+            for question in asked:
+                run.answer(question)
             said: Verdict | Sequence[Question] = oracle.judge(case, run.answers)
             if isinstance(said, Verdict):
+                replicas = [run.answers[question].error for question in asked if question.what == "replica"]
+                if said.outcome is Outcome.FAIL and (broken := _broken(replicas)) is not None:
+                    return _internal(oracle, broken)
                 return said
-            for question in said:
-                run.answer(question)
+            asked += said
         return Verdict(oracle.name, Outcome.UNKNOWN, "undecided", f"still asking after {ROUNDS} rounds")
     except Exception as error:
-        problem = raised(error, declined=False)
-        where = problem.frames[-1] if problem.frames else "?"
-        return Verdict(
-            oracle.name, Outcome.UNKNOWN, "SHAKEOUT-INTERNAL", f"{problem.kind}: {problem.message} at {where}"
-        )
+        return _internal(oracle, raised(error, declined=False))
+
+
+def _broken(replicas: Sequence[Raised | None]) -> Raised | None:
+    """What replicas raised in code of ours, if each of them did: then they say nothing of rounding."""
+    if not replicas or not all(error is not None and error.owner == "shakeout" for error in replicas):
+        return None
+    return replicas[0]
+
+
+def _internal(oracle: Any, problem: Raised) -> Verdict:
+    where = problem.frames[-1] if problem.frames else "?"
+    note = Note(f"{INTERNAL} {problem.kind} at {where}", "a defect of Shakeout's own: such a case is not judged")
+    message = f"{problem.kind}: {problem.message} at {where}"
+    return Verdict(oracle.name, Outcome.UNKNOWN, INTERNAL, message, notes=(note,))
 
 
 def _exact(reference: Observation, subject: Observation) -> bool:
