@@ -135,12 +135,15 @@ class Difference:
         import torch
 
         reference, subject = answers[REFERENCE], answers[SUBJECT]
-        unstable = 0
+        unstable, absent = 0, Verdict(self.name, Outcome.PASS)
         explained: list[Explanation] = []
         for number, position, want, got in pairs(self.part, reference, subject):
             if want is None or got is None:
-                if want is not got:
-                    return self._missing(number, position, want, got)
+                said = self._missing(case, answers, number, position, want, got) if want is not got else None
+                if isinstance(said, Verdict) and said.outcome is Outcome.UNKNOWN:
+                    absent = said
+                elif said is not None:
+                    return said
                 continue
             if want.dtype != got.dtype or want.shape != got.shape or want.numel() == 0:
                 continue  # the metadata oracle's matter
@@ -199,7 +202,7 @@ class Difference:
             others = f"; so are {unstable - most.count} elements elsewhere" * (len(explained) > 1)
             evidence = {"unstable": unstable, **most.to_json()}
             return Verdict(self.name, Outcome.UNKNOWN, "unstable", most.text + others, most.place, evidence)
-        return Verdict(self.name, Outcome.PASS)
+        return absent
 
     def _laid_out(
         self, answers: Answers, number: int, position: int, want: torch.Tensor, got: torch.Tensor
@@ -280,13 +283,30 @@ class Difference:
         return bool((bad & ~(_bits if exact else tolerance.within)(reference, subject)).any())
 
     def _missing(
-        self, number: int, position: int, want: torch.Tensor | None, got: torch.Tensor | None
-    ) -> Verdict | Sequence[Question]:
+        self,
+        case: Case,
+        answers: Answers,
+        number: int,
+        position: int,
+        want: torch.Tensor | None,
+        got: torch.Tensor | None,
+    ) -> Verdict | Sequence[Question] | None:
+        """What is to be said of a tensor that only one of the two runs has; None if that says the same."""
         place = f"{self.part} {position}"
         # A gradient that is all zero and one that is absent say the same, and backends choose freely between them.
         present = want if want is not None else got
         if present is not None and not present.any():
-            return Verdict(self.name, Outcome.PASS)
+            return None
+        if got is None and not self.exact and EXACT not in answers and candidate(case):
+            return (EXACT,)
+        # Zero times infinity is no number, and an absent gradient times infinity is absent.
+        for doubts in () if got is not None or self.exact or proven(answers) else DOUBTS:
+            if any(question not in answers for question in doubts):
+                return doubts
+            runs = [answers[question].calls for question in doubts if question.what == "replica"]
+            if any(len(calls) > number and calls[number][self.part][position] is None for calls in runs):
+                reason = f"{place}: expected, but absent, as it may be where what it is made of is zero"
+                return Verdict(self.name, Outcome.UNKNOWN, "unstable", reason, place)
         symptom = f"{self.part} {'lost' if got is None else 'appears'}"
         return Verdict(
             self.name,
