@@ -11,6 +11,7 @@ computes in single precision and rounds once, as kernels do.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["DEFINITIONS"]
+__all__ = ["ALTERNATIVES", "DEFINITIONS"]
+
+#: Products that are made one by one, at most: 32 MiB in double precision.
+_MANY = 2**22
 
 
 def _wide(x: torch.Tensor) -> torch.Tensor:
@@ -119,6 +123,75 @@ def _rms_norm(
     return (result if weight is None else result * _wide(weight)).to(x.dtype)
 
 
+def _gelu(x: torch.Tensor, *, approximate: str = "none") -> torch.Tensor:
+    """What is left of one and an error function or a hyperbolic tangent, which is nothing where ``x`` is negative."""
+    import torch
+
+    _floating(x)
+    wide = _wide(x)
+    inner = wide * math.sqrt(0.5) if approximate == "none" else math.sqrt(2 / math.pi) * (wide + 0.044715 * wide**3)
+    share = torch.erf(inner) if approximate == "none" else torch.tanh(inner)
+    return (wide * (0.5 * (1 + share))).to(x.dtype)
+
+
+def _convolution(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] | str = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+    *,
+    skips: bool = False,
+) -> torch.Tensor:
+    """A product of windows, with the padding written out, or skipped.
+
+    A kernel that skips the padding and one that multiplies by it differ where a weight is infinite, and so do PyTorch's
+    own among themselves, forward and backward. Of numbers the definition is not asked, since both are the same then.
+    """
+    import torch
+
+    _floating(x, weight, bias)
+    rank = weight.dim() - 2
+    if bool(x.isfinite().all()) and bool(weight.isfinite().all()):
+        raise NotImplementedError("numbers, of which padding is no part of any sum")
+    if x.dim() != rank + 2 or isinstance(padding, str):
+        raise NotImplementedError("batches, padded by numbers")
+
+    def each(given: int | Sequence[int]) -> list[int]:
+        found = [given] if isinstance(given, int) else list(given)
+        return found * rank if len(found) == 1 else found
+
+    around = [amount for amount in reversed(each(padding)) for _ in range(2)]
+    sizes = list(zip(weight.shape[2:], each(stride), each(dilation), strict=True))
+
+    def windows(image: torch.Tensor) -> torch.Tensor:
+        """To batch, group, place and what a window holds."""
+        image = torch.nn.functional.pad(image, around)
+        for place, (size, step, apart) in enumerate(sizes, start=2):
+            image = image.unfold(place, apart * (size - 1) + 1, step)[..., ::apart]
+        split: torch.Tensor = torch.unflatten(image, 1, (groups, image.shape[1] // groups))
+        split = split.permute(0, 1, *range(3, 3 + rank), 2, *range(3 + rank, 3 + 2 * rank))
+        return split.reshape(len(image), groups, math.prod(image.shape[2 : 2 + rank]), -1)
+
+    kernels = len(weight) // groups
+    filters, seen = _wide(weight).reshape(groups, kernels, -1), windows(_wide(x))
+    if skips:
+        if seen.numel() * kernels > _MANY:
+            raise NotImplementedError("few products")
+        inside = windows(torch.ones_like(x, dtype=filters.dtype)).bool()[:, :, None]
+        sums = torch.where(inside, filters[None, :, :, None] * seen[:, :, None], 0.0).sum(-1)
+    else:
+        sums = filters @ seen.mT
+    lengths = [
+        (n + 2 * more - apart * (size - 1) - 1) // step + 1
+        for n, more, (size, step, apart) in zip(x.shape[2:], each(padding), sizes, strict=True)
+    ]
+    sums = sums.reshape(len(x), len(weight), *lengths)
+    return (sums if bias is None else sums + _wide(bias).reshape(-1, *[1] * rank)).to(x.dtype)
+
+
 #: By the family of the operator.
 DEFINITIONS: dict[str, Callable[..., torch.Tensor]] = {
     "softmax": _softmax,
@@ -128,4 +201,13 @@ DEFINITIONS: dict[str, Callable[..., torch.Tensor]] = {
     "scaled_dot_product_attention": _attention,
     "layer_norm": _layer_norm,
     "rms_norm": _rms_norm,
+    "gelu": _gelu,
+    "conv1d": _convolution,
+    "conv2d": _convolution,
+    "conv3d": _convolution,
+}
+
+#: Another one of the same operators, where kernels differ by more than rounding errors; one is as good as another.
+ALTERNATIVES: dict[str, Callable[..., torch.Tensor]] = {
+    name: functools.partial(_convolution, skips=True) for name in ("conv1d", "conv2d", "conv3d")
 }
