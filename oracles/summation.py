@@ -18,10 +18,13 @@ from shakeout.oracles.exactness import majorised
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["doubtful", "doubtful_gradients"]
+__all__ = ["doubtful", "doubtful_gradients", "leftovers"]
 
 #: Of the largest number: what a bound is below, no order of its terms comes near.
 _ROOM = 0.125
+
+#: Of the sum of all terms' magnitudes, in units of the last place: what is left below is made of rounding errors.
+_LEFT = 8.0
 
 
 def doubtful(operation: Call, values: Sequence[Any], words: Vocabulary) -> list[torch.Tensor | None]:
@@ -52,6 +55,29 @@ def doubtful(operation: Call, values: Sequence[Any], words: Vocabulary) -> list[
             return []
         everything = torch.ones((), dtype=torch.bool)
         return [everything if _floats(result) else None for result in words.call(operation, _copies(values, operands))]
+
+
+def leftovers(operation: Call, values: Sequence[Any], words: Vocabulary) -> list[torch.Tensor | None]:
+    """Of each result, the magnitude below which all terms have cancelled, so that it may be nothing as well.
+
+    Arguments are those of ``doubtful``; of other operators than sums of products nothing is known. Half precision is
+    added up in single.
+    """
+    import torch
+
+    if words.traits(operation.operator).addition != "products":
+        return []
+    operands = {n: values[n] for n in operation.operands() if _floats(values[n])}
+    sizes = {n: _magnitude(tensor.detach()) for n, tensor in operands.items()}
+    try:
+        with torch.no_grad():
+            bounds = _bounds(operation, values, sizes, words)
+    except Exception:
+        return []  # not every operator takes magnitudes
+    least = torch.finfo(torch.float32).eps
+    return [
+        None if bound is None else bound.abs() * _LEFT * min(least, torch.finfo(bound.dtype).eps) for bound in bounds
+    ]
 
 
 def doubtful_gradients(

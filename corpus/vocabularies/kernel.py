@@ -32,6 +32,7 @@ from shakeout.corpus.vocabularies.torch import (
 from shakeout.corpus.vocabularies.traits import Hazard, Traits
 
 __all__ = [
+    "COPIED",
     "REFERENCE",
     "SIMPLEST",
     "STRUCTURES",
@@ -61,6 +62,9 @@ __all__ = [
 ]
 
 REFERENCE, SIMPLEST = plain.REFERENCE, plain.SIMPLEST
+
+#: What ``evaluate`` calls the copy of a kernel's operand, which the program does not have.
+COPIED = Call("torch.clone", (Ref(0),), (), (None,))
 
 
 def kernel(operator: str) -> Kernel:
@@ -194,8 +198,9 @@ def evaluate(
     reference is, and for each that it calls. The kernel itself it is given only where that is accurate by norm.
 
     ``after`` sees each call with its results and returns what takes their place. Of a kernel it also sees copies of the
-    operands: a kernel may add up in another order, and how much that moves a sum that cancels, only its terms tell.
-    Where the reference is made of many operators of torch, ``after`` sees the result of each of them as well.
+    operands, as results of ``COPIED``: a kernel may add up in another order, and how much that moves a sum that
+    cancels, only its terms tell. Where the reference is made of many operators of torch, ``after`` sees the result of
+    each of them as well.
     """
     return _evaluate(program, tensors, after, run, fused=False)
 
@@ -251,7 +256,7 @@ def _rounded(
             return wide
         return _by_operators(operation, given, after, run)
 
-    moved = {number: after(operation, [values[number].clone()])[0] for number in set(operation.operands())}
+    moved = {number: after(COPIED, [values[number].clone()])[0] for number in set(operation.operands())}
     versions = {number: tensor._version for number, tensor in moved.items()}
     results = apply([moved.get(number, tensor) for number, tensor in enumerate(values)])
     if any(moved[number]._version != version for number, version in versions.items()):

@@ -1,4 +1,4 @@
-"""Decisions that rounding takes, the other way: finite or infinite, and which row an elimination takes next."""
+"""Decisions that rounding takes, the other way: finite or infinite, which of two is larger, which row comes next."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from shakeout.corpus.program import Call
+from shakeout.corpus.vocabularies import Vocabulary
 from shakeout.fuzz.running.rounding import floats, instead, moved_numbers, replaced
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["at_the_border", "eliminated"]
+__all__ = ["at_the_border", "compared", "eliminated"]
 
 #: Units in the last place by which operands are moved to see whether a result is near the border of the range.
 _NEAR = 4.0
@@ -72,6 +73,49 @@ def _within(result: torch.Tensor, mask: torch.Tensor, noise: torch.Generator) ->
     return instead(result, torch.where(mask & coin, plain.clamp(-largest, largest), plain))
 
 
+def compared(
+    operation: Call,
+    values: Sequence[Any],
+    words: Vocabulary,
+    moved: Callable[[torch.Tensor], bool],
+    noise: torch.Generator,
+) -> list[Any]:
+    """Results of a comparison, turned at random where its operands are a few units in the last place apart.
+
+    Zero is no rounding error of zero, and of numbers of which none is ``moved`` by rounding errors nothing is turned.
+    """
+    import torch
+
+    tensors = [values[n] for n in operation.operands()]
+    sides = [words.value(arg, values) for arg in operation.args[:2]]
+    units = [torch.finfo(t.dtype).eps for t in tensors if floats(t) and moved(t)]
+    near = None
+    if units and len(sides) == 2:
+        wide = torch.complex128 if any(map(_complex, sides)) else torch.float64
+        one, other = (torch.as_tensor(side, dtype=wide, device=tensors[0].device).detach() for side in sides)
+        near = ((one - other).abs() <= _NEAR * max(units) * torch.maximum(one.abs(), other.abs())) & (one != -other)
+    results = words.call(operation, values)
+    if near is None or not bool(near.any()):
+        return results
+    coin = torch.randint(0, 2, near.shape, generator=noise, device="cpu").to(near.device, torch.bool)
+    return [_turned(result, near & coin) for result in results]
+
+
+def _complex(side: Any) -> bool:
+    return isinstance(side, complex) or (floats(side) and side.dtype.is_complex)
+
+
+def _turned(result: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    import torch
+
+    plain = result.detach()
+    turned = torch.where(mask, torch.logical_not(plain).to(plain.dtype), plain)
+    if not result._version:
+        return turned
+    result.data.copy_(turned)
+    return result
+
+
 def eliminated(
     operation: Call,
     values: Sequence[Any],
@@ -120,4 +164,7 @@ def _scaled(tensor: torch.Tensor, steps: float) -> torch.Tensor:
     """Numbers that are so many units in the last place larger; what is no number stays as it is."""
     import torch
 
-    return torch.where(torch.isfinite(tensor), tensor * (1.0 + steps * torch.finfo(tensor.dtype).eps), tensor)
+    limits = torch.finfo(tensor.dtype)
+    least = torch.where(tensor == 0, 0.0, torch.sgn(tensor) * steps * limits.tiny * limits.eps)
+    moved = torch.where(tensor.abs() < limits.tiny, tensor + least, tensor * (1.0 + steps * limits.eps))
+    return torch.where(torch.isfinite(tensor), moved.to(tensor.dtype), tensor)

@@ -3,7 +3,8 @@
 Each freshly computed result moves by at most one unit in the last place. That is all there is to an operator that
 rounds once. One that adds up many terms rounds on the way, and where the terms cancel that shows far above the last
 place of what is left: its operands move as well. Where another order of its terms may overflow, the
-result is NaN, or zero.
+result is NaN, or zero; where its terms cancel, nothing may be left. Of a user's kernel it is open besides which zero it
+computes, and whether what has no element has a gradient.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from shakeout.corpus.program import Call
 from shakeout.corpus.vocabularies import Vocabulary, kernel, vocabulary
 from shakeout.corpus.vocabularies.operator import identify
 from shakeout.corpus.vocabularies.traits import Traits
-from shakeout.fuzz.running.decisions import at_the_border, eliminated
-from shakeout.fuzz.running.definitions import DEFINITIONS
-from shakeout.fuzz.running.rounding import floats, moved_numbers, replaced
+from shakeout.fuzz.running.decisions import at_the_border, compared, eliminated
+from shakeout.fuzz.running.definitions import ALTERNATIVES, DEFINITIONS
+from shakeout.fuzz.running.memory import Memory, reinterpreted
+from shakeout.fuzz.running.rounding import absent, either_zero, floats, moved_numbers, nothing, replaced, scattered
 from shakeout.fuzz.running.runs import observe
 from shakeout.oracles import summation
 
@@ -52,14 +54,27 @@ def replica(case: Case, number: int) -> Observation:
     # A kernel that fuses operators of half precision may keep what is between them in single precision.
     fused = program.vocabulary == "kernel" and number % 2 == 1
     evaluate = kernel.evaluate_fused if fused else words.evaluate
+    definitions = {**DEFINITIONS, **ALTERNATIVES} if number % 4 == 2 else DEFINITIONS
+    memory = Memory(())
+    # The call that runs, where it only moves numbers that no rounding error has moved.
+    copies: list[Call] = []
 
     def run(operation: Call, values: Sequence[Any]) -> list[Any]:
         if ":" in operation.operator:
             return _by_norm(operation, values, words.call, _OTHERS[number % len(_OTHERS)], noise)
-        # The other half does what the operator does inside, and a kernel of several that is fused is among it.
-        if number % 2 == 0 and (found := _by_steps(operation, values, words, run, noise)) is not None:
-            return found
         traits = words.traits(operation.operator)
+        if traits.reinterprets and (read := reinterpreted(operation, values)) is not None:
+            memory.reads(read, noise)
+        copies.clear()
+        if traits.exactness == "moves" and not any(memory.moved(values[n]) for n in operation.operands()):
+            copies.append(operation)
+        # The other half does what the operator does inside, and a kernel of several that is fused is among it.
+        if number % 2 == 0:
+            definition = definitions.get(words.family(operation.operator))
+            if definition is not None and (found := _by_steps(definition, operation, values, words, run, noise)):
+                return found
+        if traits.compares:
+            return compared(operation, values, words, memory.moved, noise)
         # Numbers in two of five replicas: where the reference has none, only those are another one. And two of them,
         # because what comes later may make no number of zero: infinity times zero is none.
         other = _OTHERS[number % len(_OTHERS)]
@@ -67,7 +82,7 @@ def replica(case: Case, number: int) -> Observation:
             return eliminated(operation, values, words.call, other, noise)
         if not traits.addition:
             return at_the_border(operation, values, words.call(operation, values), words.call, noise)
-        doubts = summation.doubtful(operation, values, words)
+        doubts, left = summation.doubtful(operation, values, words), summation.leftovers(operation, values, words)
         terms = _terms(operation, values, traits)
         given = {number: moved_numbers(tensor, noise) for number, tensor in terms.items()}
         backward = _Backward(operation, values, words, other)
@@ -82,20 +97,28 @@ def replica(case: Case, number: int) -> Observation:
             results = words.call(operation, values)
         else:
             backward.begin(results)
+        if left:
+            results = [nothing(*pair, noise) for pair in zip(results, left, strict=True)]
         if doubts:
             results = [replaced(*pair, other) for pair in zip(results, doubts, strict=True)]
         return results
 
     def prepare(network: Any) -> Callable[..., list[torch.Tensor]]:
         def moved(*given: torch.Tensor) -> list[torch.Tensor]:
+            nonlocal memory
             inputs = iter(given)
             parameters = iter(network.parameters() if isinstance(network, torch.nn.Module) else ())
             tensors = [next(parameters if one.role == "parameter" else inputs) for one in program.inputs]
-            seen = {t.untyped_storage()._cdata for t in tensors}
+            memory = Memory(tensors)
 
             def after(call: Call, results: list[Any]) -> list[Any]:
-                traits = words.traits(call.operator)
-                return [_move(traits, result, seen, noise) for result in results]
+                traits, copied = words.traits(call.operator), any(call is one for one in copies)
+                found = [_move(traits, result, memory, noise, copied) for result in results]
+                if ":" in call.operator:
+                    found = [_of_kernel(result, memory, noise) for result in found]
+                if number % 2 == 1 and (":" in call.operator or call is kernel.COPIED):
+                    found = list(map(_apart, found))
+                return found
 
             with contextlib.nullcontext() if device == "cpu" else torch.device(device):
                 values: Sequence[torch.Tensor] = evaluate(program, tensors, after, run)
@@ -141,24 +164,22 @@ def _by_norm(
 
 
 def _by_steps(
+    definition: Callable[..., torch.Tensor],
     operation: Call,
     values: Sequence[Any],
     words: Vocabulary,
     run: Callable[[Call, Sequence[Any]], list[Any]],
     noise: torch.Generator,
 ) -> list[Any] | None:
-    """The result of an operator by its definition, each step of it moved; None where there is none that covers it."""
+    """The result of an operator by its definition, each step of it moved; None where that does not cover the call."""
     import torch
 
     if ":" in operation.operator or identify(operation.operator).library or torch.is_autocast_enabled("cpu"):
         return None  # under autocast the steps compute in formats that the operator does not
-    definition = DEFINITIONS.get(words.family(operation.operator))
-    if definition is None:
-        return None
-    seen = {values[n].untyped_storage()._cdata for n in operation.operands()}
+    memory = Memory(values[n] for n in operation.operands())
 
     def step(inner: Call, tensors: Sequence[Any], plain: Callable[[], Any]) -> Any:
-        return _move(words.traits(inner.operator), run(inner, tensors)[0], seen, noise)
+        return _move(words.traits(inner.operator), run(inner, tensors)[0], memory, noise)
 
     try:
         args = [words.value(arg, values) for arg in operation.args]
@@ -231,17 +252,35 @@ def _terms(operation: Call, values: Sequence[Any], traits: Traits) -> dict[int, 
     return terms
 
 
-def _move(traits: Traits, result: Any, seen: set[int], noise: torch.Generator) -> Any:
-    """A result with rounding errors, and with another NaN for NaN; views and what is not a float stay as they are."""
+def _move(traits: Traits, result: Any, memory: Memory, noise: torch.Generator, copied: bool = False) -> Any:
+    """A result with rounding errors, and with another NaN for NaN; views and what is not a float stay as they are.
+
+    ``copied`` says that it is made of numbers that none has moved, so that its bytes are known.
+    """
     if not floats(result):
         return result
-    key = result.untyped_storage()._cdata
-    if key in seen and not traits.in_place:
+    if memory.knows(result) and not traits.in_place:
         return result
-    moved = moved_numbers(result, noise, at_least=1.0 if traits.waves else 0.0)
     if traits.in_place:
+        another = scattered if memory.read(result) and not copied else moved_numbers
+        moved = another(result.detach(), noise)
         # Past autograd's version counter: the value that it saved is the one that was moved.
         result.data.copy_(moved)
+    else:
+        result = moved_numbers(result, noise, at_least=1.0 if traits.waves else 0.0)
+    (memory.keep if copied else memory.moves)(result)
+    return result
+
+
+def _of_kernel(result: Any, memory: Memory, noise: torch.Generator) -> Any:
+    """A result of a user's kernel, with zeros of either sign."""
+    if not floats(result) or result._version or not memory.moved(result):
         return result
-    seen.add(moved.untyped_storage()._cdata)
-    return moved
+    result = either_zero(result, noise)
+    memory.moves(result)
+    return result
+
+
+def _apart(tensor: Any) -> Any:
+    """What a user's kernel takes or gives, without its gradient if it has no element: that may be zero, or absent."""
+    return absent(tensor) if floats(tensor) and not tensor.numel() and tensor.requires_grad else tensor

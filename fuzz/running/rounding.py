@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from shakeout.oracles.tolerance import default
+
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["floats", "instead", "moved_numbers", "replaced"]
+__all__ = ["absent", "either_zero", "floats", "instead", "moved_numbers", "nothing", "replaced", "scattered"]
 
 
 def floats(value: Any) -> bool:
@@ -24,20 +26,82 @@ def moved_numbers(tensor: torch.Tensor, noise: torch.Generator, at_least: float 
     def steps() -> torch.Tensor:
         return torch.randint(-1, 2, tensor.shape, generator=noise, device="cpu").to(tensor.device, torch.float64)
 
-    factor = 1.0 + steps() * torch.finfo(tensor.dtype).eps
+    limits, units = torch.finfo(tensor.dtype), steps()
+    factor = 1.0 + units * limits.eps
     # Eight-bit floats are not multiplied by anything.
     wide = tensor.to(torch.float64) if tensor.dtype.itemsize == 1 else tensor
     moved = (wide * factor.to(tensor.real.dtype if tensor.dtype.is_complex else torch.float64)).to(tensor.dtype)
+    plain = wide.detach()
+    small = (plain.abs() < limits.tiny) & (plain != 0)
+    if tensor.dtype.itemsize > 1 and bool(small.any()):
+        # Below the smallest normal number the last place is that of the least one.
+        moved = torch.where(small, tensor + (units * limits.tiny * limits.eps).to(moved.dtype), moved)
     if at_least:
         moved = torch.where(tensor.abs() < at_least, tensor + at_least * (factor - 1.0), moved).to(tensor.dtype)
-    if tensor.dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
-        # Which NaN an operator gives is nobody's promise; a program that reads its bits depends on it.
-        lost = torch.isnan(moved.detach())
-        if bool(lost.any()):
-            other = torch.full((), -1, dtype=getattr(torch, f"int{8 * tensor.element_size()}")).view(tensor.dtype)
-            # What is chosen by a condition has no gradient, and what is no number has one.
-            moved = instead(moved, torch.where(lost, other, moved.detach()))
-    return moved
+    return _another_nan(moved, noise)
+
+
+def _another_nan(tensor: torch.Tensor, noise: torch.Generator) -> torch.Tensor:
+    """Any NaN for each NaN: which one an operator gives is nobody's promise, and a program may read its bits."""
+    import torch
+
+    if tensor.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        return tensor
+    lost = torch.isnan(tensor.detach())
+    if not bool(lost.any()):
+        return tensor
+    bits = getattr(torch, f"int{8 * tensor.element_size()}")
+    limits = torch.iinfo(bits)
+    drawn = torch.randint(limits.min, limits.max, tensor.shape, generator=noise, dtype=bits).to(tensor.device)
+    quiet = torch.full((), float("nan"), dtype=tensor.dtype).view(bits)
+    # What is chosen by a condition has no gradient, and what is no number has one.
+    return instead(tensor, torch.where(lost, (drawn | quiet.to(tensor.device)).view(tensor.dtype), tensor.detach()))
+
+
+def scattered(tensor: torch.Tensor, noise: torch.Generator) -> torch.Tensor:
+    """Numbers anywhere within their default tolerance, no sign of which is another one; any NaN for NaN."""
+    import torch
+
+    if tensor.dtype.is_complex:
+        return torch.view_as_complex(scattered(torch.view_as_real(tensor), noise))
+    rtol, atol = default(tensor.dtype)
+    wide = tensor.to(torch.float64)
+    apart = torch.minimum(wide.abs(), rtol * wide.abs() + atol)
+    drawn = torch.rand(tensor.shape, generator=noise, dtype=torch.float64).to(tensor.device)
+    moved = torch.where(torch.isfinite(wide), wide + (2 * drawn - 1) * apart, wide)
+    limit = torch.finfo(tensor.dtype).max
+    return _another_nan(torch.where(torch.isfinite(wide), moved.clamp(-limit, limit), moved).to(tensor.dtype), noise)
+
+
+def either_zero(tensor: torch.Tensor, noise: torch.Generator) -> torch.Tensor:
+    """Zeros of either sign for zeros."""
+    import torch
+
+    if not tensor.dtype.is_floating_point or tensor.dtype.itemsize == 1:
+        return tensor
+    plain = tensor.detach()
+    zeros = plain == 0
+    if not bool(zeros.any()):
+        return tensor
+    coin = torch.randint(0, 2, tensor.shape, generator=noise, device="cpu").to(tensor.device, torch.bool)
+    return instead(tensor, torch.where(zeros & coin, -plain, plain))
+
+
+def absent(tensor: torch.Tensor) -> torch.Tensor:
+    """The same numbers, through which no gradient goes: it is absent, where it might be zero as well."""
+    import torch
+
+    class Absent(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, tensor: torch.Tensor) -> torch.Tensor:
+            return tensor.view_as(tensor)
+
+        @staticmethod
+        def backward(ctx: Any, gradient: torch.Tensor) -> None:
+            return None
+
+    found: torch.Tensor = Absent.apply(tensor)  # type: ignore[no-untyped-call]
+    return found
 
 
 def replaced(result: Any, doubt: torch.Tensor | None, other: float) -> Any:
@@ -54,6 +118,20 @@ def replaced(result: Any, doubt: torch.Tensor | None, other: float) -> Any:
     return instead(result, spoilt)
 
 
+def nothing(result: Any, limit: torch.Tensor | None, noise: torch.Generator) -> Any:
+    """A result of which half of what is below a magnitude is zero instead."""
+    import torch
+
+    if limit is None or not floats(result) or result.dtype.is_complex:
+        return result
+    plain = result.detach()
+    below = (plain != 0) & (plain.abs() <= limit)
+    if not bool(below.any()):
+        return result
+    coin = torch.randint(0, 2, below.shape, generator=noise, device="cpu").to(below.device, torch.bool)
+    return replaced(result, below & coin, 0.0)
+
+
 def instead(result: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     """Other numbers in the place of a result, with the result's gradients: no right kernel has others there."""
     import torch
@@ -61,10 +139,11 @@ def instead(result: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     class Instead(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, result: torch.Tensor) -> torch.Tensor:
+            ctx.set_materialize_grads(False)  # what has no gradient goes on having none
             return other
 
         @staticmethod
-        def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        def backward(ctx: Any, gradient: torch.Tensor | None) -> torch.Tensor | None:
             return gradient
 
     found: torch.Tensor = Instead.apply(result)  # type: ignore[no-untyped-call]

@@ -17,7 +17,7 @@ from shakeout.corpus.program import Arg, Call, Input, Name, Program, Ref, Tensor
 from shakeout.corpus.user_objects import find
 from shakeout.corpus.vocabularies import kernel as words
 from shakeout.fuzz.ground.results import Result
-from shakeout.fuzz.running import runs
+from shakeout.fuzz.running import replicas, runs
 from shakeout.fuzz.running.execute import execute
 from shakeout.fuzz.running.replicas import replica
 from shakeout.oracles import exception, tolerance
@@ -350,3 +350,201 @@ def test_an_operator_that_does_not_take_the_layout_of_a_kernel_is_a_note() -> No
     assert [note for verdict in result.verdicts for note in verdict.notes] == [exception.LAYOUT]
     # A kernel that raises by itself says nothing of a layout.
     assert read(raising).outcome is Outcome.FAIL
+
+
+def padded(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    """A convolution with a frame of zeros."""
+    return torch.nn.functional.conv1d(x, w, padding=1)
+
+
+@shakeout.kernel(reference=padded)
+def written_out(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    """Right: multiplies by the padding."""
+    windows = torch.nn.functional.pad(x, (1, 1)).unfold(2, w.shape[2], 1)
+    return (windows.unsqueeze(1) * w[None, :, :, None]).sum((2, 4))
+
+
+@shakeout.kernel(reference=padded)
+def skipped(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    """Right: a window at the border is smaller."""
+    places = [slice(max(0, n - 1), n + 2) for n in range(x.shape[2])]
+    parts = [w[:, :, one.start - n + 1 : one.stop - n + 1][..., : x[..., one].shape[2]] for n, one in enumerate(places)]
+    return torch.stack([(x[:, None, :, one] * part).sum((2, 3)) for one, part in zip(places, parts, strict=True)], -1)
+
+
+@shakeout.kernel(reference=padded)
+def losing(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    """Wrong: loses what is no number."""
+    return written_out(x, w).nan_to_num(nan=1.0, posinf=math.inf, neginf=-math.inf)
+
+
+def test_a_kernel_may_multiply_its_padding_by_infinity() -> None:
+    x, w = torch.tensor([[[1.0, 2.0, 3.0, 4.0]]]), torch.tensor([[[1.0, 2.0, math.inf]]])
+    assert bool(written_out(x, w)[..., -1].isnan())
+    assert bool(skipped(x, w)[..., -1].isfinite())
+    # One of them does what PyTorch does, which depends on the machine.
+    assert {run(kernel, x, w).outcome for kernel in (written_out, skipped)} <= {Outcome.PASS, Outcome.UNKNOWN}
+    # Of what no padding is a part.
+    inside = torch.tensor([[[1.0, 0.0, 0.0, 4.0]]])
+    result = run(losing, inside, w)
+    assert result.failure is not None
+    assert result.failure.symptom == "NaN lost"
+
+
+def gelu(x: torch.Tensor) -> torch.Tensor:
+    """PyTorch's."""
+    return torch.nn.functional.gelu(x)
+
+
+@shakeout.kernel(reference=gelu)
+def by_erfc(x: torch.Tensor) -> torch.Tensor:
+    """Right, and better: nothing cancels."""
+    return 0.5 * x * torch.erfc(-x * math.sqrt(0.5))
+
+
+def test_what_is_left_of_an_activation_where_all_cancels_is_a_rounding_error() -> None:
+    one = case(by_erfc, row(-9.0, 2.0))
+    inverted = then(one, "torch.reciprocal", Ref(1), dtype="float64", shape=(1, 2))
+    want, got = both(inverted)
+    assert bool(want[0, 0].isinf())
+    assert bool(got[0, 0].isfinite())
+    assert execute(inverted).outcome is Outcome.UNKNOWN
+
+
+@shakeout.kernel(reference=torch.mm)
+def apart_from_nothing(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Right: what has no element depends on nothing."""
+    return x @ y if x.numel() else x.new_zeros(len(x), y.shape[1])
+
+
+def test_a_gradient_of_nothing_is_absent_and_stays_so_behind_infinity() -> None:
+    # The gradient of y is a sum of no terms, which times infinity is no number.
+    one = case(apart_from_nothing, torch.ones(0, 2), torch.ones(2, 3), training=True)
+    program, (given,) = one.program, one.calls
+    scaled = Call("torch.mul", (Ref(1), math.inf), (), (TensorType("float32", (2, 3)),))
+    product = replace(program.calls[0], args=(Ref(0), Ref(2)))
+    program = replace(program, calls=(scaled, product), returns=(3,))
+    result = execute(replace(one, program=program, calls=(given,)))
+    assert (result.status, result.failure) == ("compared", None)
+    (gradient,) = (verdict for verdict in result.verdicts if verdict.oracle == "gradient")
+    assert (gradient.outcome, gradient.symptom) == (Outcome.UNKNOWN, "unstable")
+
+
+@shakeout.kernel(reference=turned)
+def forgetful(x: torch.Tensor, c: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
+    """Wrong: of its operands only the last has a gradient."""
+    return turned(x.detach(), c.detach(), s)
+
+
+def test_a_gradient_that_is_zero_and_absent_excuses_no_other() -> None:
+    # That of the first is c - s times -2, -1 and 0, which is zero, and that of the second is not.
+    given = [row(*numbers) for numbers in ((3.0, 2.0, 5.0), (0.0, 1.0, 1.0), (0.0, 1.0, 1.0))]
+    result = run(forgetful, *given, training=True)
+    assert result.failure is not None
+    assert result.failure.symptom == "gradient lost"
+
+
+scale = [1.0]
+
+
+def exponential(x: torch.Tensor) -> torch.Tensor:
+    """PyTorch's."""
+    return torch.exp(x)
+
+
+@shakeout.kernel(reference=exponential)
+def rescaled(x: torch.Tensor) -> torch.Tensor:
+    """Right if the factor is nearly one."""
+    return x.exp() * scale[0]
+
+
+def test_the_bytes_of_a_number_that_rounding_moves_are_arbitrary() -> None:
+    def read(factor: float) -> Result:
+        scale[0] = factor
+        one = case(rescaled, row(1.1, 2.3, 5.0))
+        one = then(one, "torch.Tensor.view", Ref(1), Name("torch.uint8"), dtype="uint8", shape=(1, 24))
+        return execute(one)
+
+    assert read(1 + 3e-9).outcome is Outcome.UNKNOWN
+    # The exponent of a number is none of its last bytes.
+    assert read(2.0).outcome is Outcome.FAIL
+
+
+@shakeout.kernel(reference=torch.relu)
+def with_other_zeros(x: torch.Tensor) -> torch.Tensor:
+    """Right: a product with a mask."""
+    return x * (x > 0)
+
+
+@shakeout.kernel(reference=torch.relu)
+def negated(x: torch.Tensor) -> torch.Tensor:
+    """Wrong but for zeros."""
+    return -x.relu()
+
+
+def test_which_zero_a_kernel_computes_is_its_own_affair() -> None:
+    def signed(kernel: object) -> Result:
+        one = case(kernel, row(-1.0, 2.0))
+        return execute(then(one, "torch.copysign", Ref(0), Ref(1), dtype="float64", shape=(1, 2)))
+
+    assert signed(with_other_zeros).outcome is Outcome.UNKNOWN
+    assert signed(negated).outcome is Outcome.FAIL
+
+
+@shakeout.kernel(reference=exponential)
+def three_units_larger(x: torch.Tensor) -> torch.Tensor:
+    """Right but for the last place."""
+    y = x.exp()
+    for _ in range(3):
+        y = torch.nextafter(y, torch.tensor(math.inf, dtype=x.dtype))
+    return y
+
+
+def test_a_comparison_of_numbers_that_are_as_good_as_equal_is_a_decision() -> None:
+    x = row(0.1, 0.2)
+    bound = float(three_units_larger(x)[0, 0])
+    one = then(case(three_units_larger, x), "torch.eq", Ref(1), bound, dtype="bool", shape=(1, 2))
+    assert [bool(found[0, 0]) for found in both(one)] == [False, True]
+    assert execute(one).outcome is Outcome.UNKNOWN
+    # What is further off is compared as ever.
+    scale[0] = 1.001
+    far = then(case(rescaled, row(1.0, 2.0)), "torch.lt", Ref(1), 2.72, dtype="bool", shape=(1, 2))
+    assert [bool(found[0, 0]) for found in both(far)] == [True, False]
+    assert execute(far).outcome is Outcome.FAIL
+
+
+@shakeout.kernel(reference=torch.mm)
+def beside_one(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Right where the terms are as large as one: their sum is added to it, which is taken away."""
+    return x @ y + 1 - 1
+
+
+def test_where_all_terms_cancel_nothing_may_be_left() -> None:
+    x, y = row(0.1, 0.2, -0.3, 3e-17), torch.ones(4, 1, dtype=torch.float64)
+
+    def lost(x: torch.Tensor) -> Case:
+        return then(case(beside_one, x, y), "torch.logical_not", Ref(2), dtype="bool", shape=(1, 1))
+
+    one, small = lost(x), lost(row(0.0, 0.0, 0.0, 3e-17))
+    assert [bool(found) for found in both(one)] == [False, True]
+    assert execute(one).outcome is Outcome.UNKNOWN
+    assert [bool(found) for found in both(small)] == [False, True]
+    assert execute(small).outcome is Outcome.FAIL
+
+
+def test_replicas_that_all_fail_in_our_code_are_told_and_blame_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = row(1.0, math.nan), torch.ones(2, 1, dtype=torch.float64)
+    monkeypatch.setattr(replicas, "moved_numbers", None)
+    result = run(without_nan, x, y)
+    (value,) = (verdict for verdict in result.verdicts if verdict.oracle == "value")
+    assert (value.outcome, value.symptom) == (Outcome.UNKNOWN, "SHAKEOUT-INTERNAL")
+    assert [note.text.partition(" at ")[0] for note in value.notes] == ["SHAKEOUT-INTERNAL TypeError"]
+    assert result.failure is None
+
+
+def test_any_nan_stands_in_a_replica_for_a_nan() -> None:
+    one = capture(lambda x: torch.log(x).view(torch.int64), lambda: [-torch.ones(3, dtype=torch.float64)],
+                  setting=Setting("eager", ()))  # fmt: skip
+    found = [replica(one, number).calls[0]["output"][0] for number in range(4)]
+    assert len({int(bits) for one in found for bits in one}) == 12
+    assert all(bool(one.view(torch.float64).isnan().all()) for one in found)
