@@ -163,7 +163,8 @@ def in_range(tensor: torch.Tensor, low: float, high: float) -> bool:
         tensor = tensor.float()
     if tensor.dtype in (torch.uint16, torch.uint32, torch.uint64):
         tensor = tensor.to(torch.float64)
-    least, most = torch.aminmax(tensor)
+    # In place, a comparison with what has a gradient makes booleans that have one, of which there is no derivative.
+    least, most = torch.aminmax(tensor.detach())
     return low <= least.item() and most.item() <= high
 
 

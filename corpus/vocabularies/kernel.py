@@ -192,8 +192,9 @@ def evaluate(
     reference is, and for each that it calls. The kernel itself it is given only where that is accurate by norm.
 
     ``after`` sees each call with its results and returns what takes their place. Of a kernel it also sees copies of the
-    operands, as results of ``COPIED``: a kernel may add up in another order, and how much that moves a sum that cancels, only its terms tell.
-    Where the reference is made of many operators of torch, ``after`` sees the result of each of them as well.
+    operands, as results of ``COPIED``: a kernel may add up in another order, and how much that moves a sum that
+    cancels, only its terms tell. Where the reference is made of many operators of torch, ``after`` sees the result of
+    each of them as well.
     """
     return _evaluate(program, tensors, after, run, fused=False)
 

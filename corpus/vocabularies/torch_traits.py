@@ -77,7 +77,9 @@ _FLAGS = {
     ),
     "division": (
         "div div_ divide divide_ floor_divide floor_divide_ true_divide remainder remainder_ fmod fmod_ __floordiv__ "
-        "__rfloordiv__ __ifloordiv__ __mod__ __rmod__ __imod__ __div__ __rdiv__ gcd lcm gcd_ lcm_"
+        # What divides truly does so to whole numbers with a ``rounding_mode``.
+        "__rfloordiv__ __ifloordiv__ __mod__ __rmod__ __imod__ __div__ __rdiv__ __truediv__ __rtruediv__ __itruediv__ "
+        "gcd lcm gcd_ lcm_"
     ),
     "shift": (
         "bitwise_left_shift bitwise_left_shift_ bitwise_right_shift bitwise_right_shift_ __lshift__ __ilshift__ "

@@ -171,7 +171,7 @@ def _convolution(
         image = torch.nn.functional.pad(image, around)
         for place, (size, step, apart) in enumerate(sizes, start=2):
             image = image.unfold(place, apart * (size - 1) + 1, step)[..., ::apart]
-        split = image.unflatten(1, (groups, -1))
+        split: torch.Tensor = torch.unflatten(image, 1, (groups, image.shape[1] // groups))
         split = split.permute(0, 1, *range(3, 3 + rank), 2, *range(3 + rank, 3 + 2 * rank))
         return split.reshape(len(image), groups, math.prod(image.shape[2 : 2 + rank]), -1)
 
@@ -207,7 +207,7 @@ DEFINITIONS: dict[str, Callable[..., torch.Tensor]] = {
     "conv3d": _convolution,
 }
 
-#: Another one of the same operators, where kernels differ by more than their rounding errors; one is as good as another.
+#: Another one of the same operators, where kernels differ by more than rounding errors; one is as good as another.
 ALTERNATIVES: dict[str, Callable[..., torch.Tensor]] = {
     name: functools.partial(_convolution, skips=True) for name in ("conv1d", "conv2d", "conv3d")
 }

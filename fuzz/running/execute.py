@@ -372,7 +372,7 @@ def _judge(oracle: Any, case: Case, run: _Runs) -> Verdict:
 
 
 def _broken(replicas: Sequence[Raised | None]) -> Raised | None:
-    """What replicas raised in code of ours, if each of them did; what an operator raises there is told by its caller."""
+    """What replicas raised in code of ours, if each of them did: then they say nothing of rounding."""
     if not replicas or not all(error is not None and error.owner == "shakeout" for error in replicas):
         return None
     return replicas[0]

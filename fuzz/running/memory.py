@@ -49,9 +49,11 @@ class Memory:
         self.keep(tensor)
         self._moved.add(_key(tensor))
 
-    def moved(self, tensor: torch.Tensor) -> bool:
-        """Whether any number in its storage was moved."""
-        return _key(tensor) in self._moved
+    def moved(self, value: Any) -> bool:
+        """Whether it is a tensor, and any number in its storage was moved."""
+        import torch
+
+        return isinstance(value, torch.Tensor) and _key(value) in self._moved
 
     def reads(self, tensor: torch.Tensor, noise: torch.Generator) -> None:
         """Have its bytes read, and with them those of all that shares its storage."""
@@ -69,16 +71,15 @@ class Memory:
 
 
 def reinterpreted(operation: Call, values: Sequence[Any]) -> torch.Tensor | None:
-    """The floats whose bytes a call of an operator that reinterprets shows as something else; None where it does not."""
+    """The floats whose bytes a call of an operator that reinterprets shows as something else, if it does."""
     import torch
 
     names = [arg.name for arg in (*operation.args, *(arg for _, arg in operation.kwargs)) if isinstance(arg, Name)]
-    dtypes = [found for name in names if isinstance(found := getattr(torch, name.removeprefix("torch.")), torch.dtype)]
-    tensor = values[operation.operands()[0]]
+    dtypes = [one for name in names if isinstance(one := getattr(torch, name.removeprefix("torch.")), torch.dtype)]
+    tensor: torch.Tensor = values[operation.operands()[0]]
     if not dtypes or not floats(tensor) or dtypes[0].to_real() == tensor.dtype.to_real():
         return None
-    found: torch.Tensor = tensor
-    return found
+    return tensor
 
 
 def _key(tensor: torch.Tensor) -> int:

@@ -3,7 +3,8 @@
 Each freshly computed result moves by at most one unit in the last place. That is all there is to an operator that
 rounds once. One that adds up many terms rounds on the way, and where the terms cancel that shows far above the last
 place of what is left: its operands move as well. Where another order of its terms may overflow, the
-result is NaN, or zero.
+result is NaN, or zero; where its terms cancel, nothing may be left. Of a user's kernel it is open besides which zero it
+computes, and whether what has no element has a gradient.
 """
 
 from __future__ import annotations
@@ -113,9 +114,11 @@ def replica(case: Case, number: int) -> Observation:
             def after(call: Call, results: list[Any]) -> list[Any]:
                 traits, copied = words.traits(call.operator), any(call is one for one in copies)
                 found = [_move(traits, result, memory, noise, copied) for result in results]
-                if ":" not in call.operator and call is not kernel.COPIED:
-                    return found
-                return [_of_kernel(result, memory, noise, number, call is kernel.COPIED) for result in found]
+                if ":" in call.operator:
+                    found = [_of_kernel(result, memory, noise) for result in found]
+                if number % 2 == 1 and (":" in call.operator or call is kernel.COPIED):
+                    found = list(map(_apart, found))
+                return found
 
             with contextlib.nullcontext() if device == "cpu" else torch.device(device):
                 values: Sequence[torch.Tensor] = evaluate(program, tensors, after, run)
@@ -259,8 +262,8 @@ def _move(traits: Traits, result: Any, memory: Memory, noise: torch.Generator, c
     if memory.knows(result) and not traits.in_place:
         return result
     if traits.in_place:
-        read = memory.read(result)
-        moved = scattered(result.detach(), noise) if read else moved_numbers(result.detach(), noise)
+        another = scattered if memory.read(result) and not copied else moved_numbers
+        moved = another(result.detach(), noise)
         # Past autograd's version counter: the value that it saved is the one that was moved.
         result.data.copy_(moved)
     else:
@@ -269,14 +272,15 @@ def _move(traits: Traits, result: Any, memory: Memory, noise: torch.Generator, c
     return result
 
 
-def _of_kernel(result: Any, memory: Memory, noise: torch.Generator, number: int, given: bool) -> Any:
-    """A result of a user's kernel, or what it is given, with what is its own affair: signs of zeros it computes.
-
-    And whether nothing has a gradient, which is zero, or none, because it depends on nothing.
-    """
-    if not floats(result) or result._version:
+def _of_kernel(result: Any, memory: Memory, noise: torch.Generator) -> Any:
+    """A result of a user's kernel, with zeros of either sign."""
+    if not floats(result) or result._version or not memory.moved(result):
         return result
-    if not given and memory.moved(result):
-        result = either_zero(result, noise)
-        memory.moves(result)
-    return absent(result) if number % 2 == 1 and not result.numel() and result.requires_grad else result
+    result = either_zero(result, noise)
+    memory.moves(result)
+    return result
+
+
+def _apart(tensor: Any) -> Any:
+    """What a user's kernel takes or gives, without its gradient if it has no element: that may be zero, or absent."""
+    return absent(tensor) if floats(tensor) and not tensor.numel() and tensor.requires_grad else tensor

@@ -31,7 +31,8 @@ def moved_numbers(tensor: torch.Tensor, noise: torch.Generator, at_least: float 
     # Eight-bit floats are not multiplied by anything.
     wide = tensor.to(torch.float64) if tensor.dtype.itemsize == 1 else tensor
     moved = (wide * factor.to(tensor.real.dtype if tensor.dtype.is_complex else torch.float64)).to(tensor.dtype)
-    small = (tensor.detach().abs() < limits.tiny) & (tensor.detach() != 0)
+    plain = wide.detach()
+    small = (plain.abs() < limits.tiny) & (plain != 0)
     if tensor.dtype.itemsize > 1 and bool(small.any()):
         # Below the smallest normal number the last place is that of the least one.
         moved = torch.where(small, tensor + (units * limits.tiny * limits.eps).to(moved.dtype), moved)

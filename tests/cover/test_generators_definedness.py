@@ -9,6 +9,7 @@ from shakeout.generators.definedness import (
     after,
     before,
     disjoint,
+    in_range,
     ordinary,
     overlaps_itself,
     undefined_results,
@@ -72,6 +73,7 @@ I32 = torch.tensor([-(2**31), 5, 7], dtype=torch.int32)
         ("torch.floor_divide", (I32, -torch.ones_like(I32)), (), False),
         ("torch.remainder", (I32,), (-1,), False),
         ("torch.floor_divide", (I32[1:], -torch.ones_like(I32)[1:]), (), True),
+        ("torch.Tensor.__truediv__", (I32, -torch.ones_like(I32)), (), False),
         ("torch.Tensor.__lshift__", (I32[1:], torch.tensor([1, 32], dtype=torch.int32)), (), False),
         ("torch.bitwise_right_shift", (I32[1:], torch.tensor([1, -1], dtype=torch.int32)), (), False),
         ("torch.bitwise_left_shift", (I32[1:], torch.tensor([1, 31], dtype=torch.int32)), (), True),
@@ -179,3 +181,10 @@ def test_what_does_not_check_its_bounds_is_not_run_past_them() -> None:
     bad = [torch.eye(3), torch.tensor([1, 2, 7], dtype=torch.int32)]
     assert probe._run("torch.lu_unpack", arguments, (), bad) is None
     assert "torch.segment_reduce" not in words.operators()
+
+
+def test_booleans_that_have_a_gradient_have_a_range() -> None:
+    compared = torch.tensor([True, False]).lt_(torch.ones(2).requires_grad_())
+    assert compared.requires_grad
+    assert in_range(compared, 0, 1)
+    assert not in_range(compared, 2, 3)

@@ -17,7 +17,7 @@ from shakeout.corpus.program import Arg, Call, Input, Name, Program, Ref, Tensor
 from shakeout.corpus.user_objects import find
 from shakeout.corpus.vocabularies import kernel as words
 from shakeout.fuzz.ground.results import Result
-from shakeout.fuzz.running import runs
+from shakeout.fuzz.running import replicas, runs
 from shakeout.fuzz.running.execute import execute
 from shakeout.fuzz.running.replicas import replica
 from shakeout.oracles import exception, tolerance
@@ -521,11 +521,30 @@ def beside_one(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 def test_where_all_terms_cancel_nothing_may_be_left() -> None:
     x, y = row(0.1, 0.2, -0.3, 3e-17), torch.ones(4, 1, dtype=torch.float64)
-    one = then(case(beside_one, x, y), "torch.logical_not", Ref(2), dtype="bool", shape=(1, 1))
+
+    def lost(x: torch.Tensor) -> Case:
+        return then(case(beside_one, x, y), "torch.logical_not", Ref(2), dtype="bool", shape=(1, 1))
+
+    one, small = lost(x), lost(row(0.0, 0.0, 0.0, 3e-17))
     assert [bool(found) for found in both(one)] == [False, True]
     assert execute(one).outcome is Outcome.UNKNOWN
-    small = then(
-        case(beside_one, row(0.0, 0.0, 0.0, 3e-17), y), "torch.logical_not", Ref(2), dtype="bool", shape=(1, 1)
-    )
     assert [bool(found) for found in both(small)] == [False, True]
     assert execute(small).outcome is Outcome.FAIL
+
+
+def test_replicas_that_all_fail_in_our_code_are_told_and_blame_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = row(1.0, math.nan), torch.ones(2, 1, dtype=torch.float64)
+    monkeypatch.setattr(replicas, "moved_numbers", None)
+    result = run(without_nan, x, y)
+    (value,) = (verdict for verdict in result.verdicts if verdict.oracle == "value")
+    assert (value.outcome, value.symptom) == (Outcome.UNKNOWN, "SHAKEOUT-INTERNAL")
+    assert [note.text.partition(" at ")[0] for note in value.notes] == ["SHAKEOUT-INTERNAL TypeError"]
+    assert result.failure is None
+
+
+def test_any_nan_stands_in_a_replica_for_a_nan() -> None:
+    one = capture(lambda x: torch.log(x).view(torch.int64), lambda: [-torch.ones(3, dtype=torch.float64)],
+                  setting=Setting("eager", ()))  # fmt: skip
+    found = [replica(one, number).calls[0]["output"][0] for number in range(4)]
+    assert len({int(bits) for one in found for bits in one}) == 12
+    assert all(bool(one.view(torch.float64).isnan().all()) for one in found)
