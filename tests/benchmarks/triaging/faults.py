@@ -121,6 +121,11 @@ def cause(bug: dict[str, Any]) -> str:
     return next(iter(shared or bug["causes"]), "")
 
 
+#: Counts of ``scores`` in the table, with their widths.
+COLUMNS = {"campaigns": 10, "findings": 10, "waiting": 9, "bugs": 8, "stock": 7, "nothing": 11, "planted": 11}
+COLUMNS |= {"one": 11, "faults": 8}
+
+
 def told(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     """Precision and rows for one fault by target, and which faults have several rows."""
     head = f"{'target':<13}{'campaigns':>10}{'findings':>10}{'waiting':>9}{'listed':>8}{'stock':>7}{'not again':>11}"
@@ -128,9 +133,7 @@ def told(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     targets = [name for name in TARGETS if any(row["target"] == name for row in rows)]
     for name in [*targets, "all"]:
         s = scores([row for row in rows if name in (row["target"], "all")])
-        names = (("campaigns", 10), ("findings", 10), ("waiting", 9), ("bugs", 8), ("stock", 7), ("nothing", 11))
-        names += (("planted", 11), ("one", 11), ("faults", 8))
-        cells = "".join(f"{s[column]:>{width}}" for column, width in names)
+        cells = "".join(f"{s[column]:>{width}}" for column, width in COLUMNS.items())
         precision = f"{s['one'] / s['planted']:.2f}" if s["planted"] else "-"
         each = f"{s['planted'] / s['faults']:.2f}" if s["faults"] else "-"
         yield f"{name:<13}{cells}{precision:>11}{each:>12}"
