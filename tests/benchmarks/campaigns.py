@@ -27,6 +27,7 @@ __all__ = [
     "Ended",
     "Row",
     "command",
+    "ended_well",
     "events",
     "listed",
     "read_rows",
@@ -102,6 +103,18 @@ def run(
                 process.send_signal(signal.SIGINT)
     seconds = time.monotonic() - began
     return Ended(process.returncode, round(seconds, 1), round(used, 1), log.read_text(errors="replace"))
+
+
+def ended_well(directory: Path, ended: Ended) -> int:
+    """How many cases a campaign compared that came to its end.
+
+    Raises:
+        RuntimeError: it did not; with the last that it said.
+    """
+    finished = list(events(directory, "Finished"))
+    if not finished:
+        raise RuntimeError(f"the campaign ended with {ended.status} and did not finish:\n{ended.output[-3000:]}")
+    return sum(int(total["compared"]) for total in finished[-1]["totals"].values())
 
 
 @dataclass(frozen=True, slots=True)

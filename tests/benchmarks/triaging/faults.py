@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.campaigns import BEYOND, Row, command, events, listed, run, waiting
+from tests.benchmarks.campaigns import BEYOND, Row, command, ended_well, events, listed, run, waiting
 from tests.benchmarks.triaging.again import STOCK, causes
 from tests.faults import Fault
 from tests.faults.together import environment, sets
@@ -64,19 +64,19 @@ def campaign(target: str, number: int, faults: Sequence[Fault], options: argpars
             limit=60 * options.minutes + BEYOND,
             log=Path(scratch) / "log",
         )
+        compared = ended_well(directory, ended)
         bugs = listed(directory, Path(scratch))
         told = [[bug.case, *[text for text in bug.findings if text != bug.case][:LOOKED_AT]] for bug in bugs]
         told = [[text for text in texts if text] for texts in told]
         found = iter(causes([text for texts in told for text in texts], faults))
         rows = [judged(bug, [next(found) for _ in texts] or [None]) for bug, texts in zip(bugs, told, strict=True)]
-        totals = list(events(directory, "Finished"))[-1]["totals"].values()
         return {
             "target": target,
             "set": number,
             "faults": [fault.name for fault in faults],
             "minutes": options.minutes,
             "workers": options.workers,
-            "compared": sum(total["compared"] for total in totals),
+            "compared": compared,
             "findings": sum(1 for _ in events(directory, "FindingSeen")),
             "waiting": waiting(directory),
             "seconds": ended.seconds,
@@ -121,6 +121,11 @@ def cause(bug: dict[str, Any]) -> str:
     return next(iter(shared or bug["causes"]), "")
 
 
+#: Counts of ``scores`` in the table, with their widths.
+COLUMNS = {"campaigns": 10, "findings": 10, "waiting": 9, "bugs": 8, "stock": 7, "nothing": 11, "planted": 11}
+COLUMNS |= {"one": 11, "faults": 8}
+
+
 def told(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     """Precision and rows for one fault by target, and which faults have several rows."""
     head = f"{'target':<13}{'campaigns':>10}{'findings':>10}{'waiting':>9}{'listed':>8}{'stock':>7}{'not again':>11}"
@@ -128,9 +133,7 @@ def told(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     targets = [name for name in TARGETS if any(row["target"] == name for row in rows)]
     for name in [*targets, "all"]:
         s = scores([row for row in rows if name in (row["target"], "all")])
-        cells = (
-            f"{s['campaigns']:>10}{s['findings']:>10}{s['waiting']:>9}{s['bugs']:>8}{s['stock']:>7}{s['nothing']:>11}"
-        )
+        cells = "".join(f"{s[column]:>{width}}" for column, width in COLUMNS.items())
         precision = f"{s['one'] / s['planted']:.2f}" if s["planted"] else "-"
         each = f"{s['planted'] / s['faults']:.2f}" if s["faults"] else "-"
         yield f"{name:<13}{cells}{precision:>11}{each:>12}"

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.campaigns import BEYOND, Row, command, events, listed, run, waiting
+from tests.benchmarks.campaigns import BEYOND, Row, command, ended_well, events, listed, run, waiting
 from tests.benchmarks.triaging.again import failing
 from tests.faults.mistakes import FOLDER, MISTAKES, Mistake
 
@@ -33,10 +33,10 @@ def kernel(mistake: Mistake, scratch: Path, options: argparse.Namespace) -> dict
         limit=60 * options.minutes + BEYOND,
         log=scratch / "log",
     )
+    compared = ended_well(directory, ended)
     bugs = listed(directory, FOLDER)
     mended = failing([bug.case for bug in bugs], mended=True)
     mistakes = [is_mistake(mistake, bug, without) for bug, without in zip(bugs, mended, strict=True)]
-    totals = list(events(directory, "Finished"))[-1]["totals"].values()
     return {
         "kernel": mistake.target,
         "mistake": mistake.kind,
@@ -50,7 +50,7 @@ def kernel(mistake: Mistake, scratch: Path, options: argparse.Namespace) -> dict
         "confirmed": sum(bug.state in ("confirmed", "history") for bug in bugs),
         "findings": sum(1 for _ in events(directory, "FindingSeen")),
         "waiting": waiting(directory),
-        "compared": sum(total["compared"] for total in totals),
+        "compared": compared,
         "seconds": ended.seconds,
         "core_seconds": ended.core_seconds,
         "status": ended.status,
