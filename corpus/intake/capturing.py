@@ -239,7 +239,8 @@ def _about_results(outputs: Sequence[Any], spec: Any) -> Iterator[str]:
             kind = "dataclass" if dataclasses.is_dataclass(one) else type(one).__name__
             raise NotCaptured(f"it returns a {kind}, which a case cannot hold; return its tensors")
     if plain:
-        yield f"of its results {len(plain)} are plain values, which are not compared"
+        are = "is a plain value" if len(plain) == 1 else "are plain values"
+        yield f"{len(plain)} of its results {are}, and not compared"
     kinds = [one for one in (dict, list) if _nested_in(spec, one)]
     if kinds:
         yield f"its result, nested in {' and '.join(one.__name__ for one in kinds)}s, is returned as a flat tuple"

@@ -92,7 +92,7 @@ def test_keywords_nested_arguments_and_nested_results() -> None:
     assert len(found.case.program.returns) == 2
     assert any("2.0 is written into the program" in note for note in found.notes)
     assert any("flat tuple" in note for note in found.notes)
-    assert any("1 are plain values" in note for note in found.notes)
+    assert any("1 of its results is a plain value" in note for note in found.notes)
 
 
 def test_large_values_are_blobs_where_a_directory_is_given(tmp_path: Path) -> None:
