@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -137,6 +137,7 @@ def _captured(
             with recording(recorder):
                 returned = subject(given)
                 recorder.check()
+            written = {id(tensor) for tensor in lifted if contents.changed(tensor)}
         except NotCaptured:
             raise
         except Exception as error:
@@ -149,7 +150,8 @@ def _captured(
     if changed:
         notes.append(f"the call binds {', '.join(changed)} anew; the case holds the first call")
     recorder.scope.returns = tuple(recorder.number_of(one) for one in outputs if isinstance(one, torch.Tensor))
-    program, tensors = _program(recorder, subject, level, mode, around)
+    tensors = [tensor for _, tensor in recorder.inputs]
+    program = _program(recorder, subject, written, around)
     if not program.returns and not any(True for _ in _writes(program)):
         raise NotCaptured("it returns no tensor and writes to none, so there is nothing to compare")
     own = {id(copy): one for copy, one in zip(given, subject.tensors, strict=True)}
@@ -170,53 +172,27 @@ def _captured(
     return Captured(case, level, tuple(dict.fromkeys(notes)))
 
 
-def _program(
-    recorder: Recorder, subject: Subject, level: Level, mode: Mode, around: tuple[Call, ...]
-) -> tuple[Program, list[torch.Tensor]]:
-    """What was recorded, and the tensors that are its inputs, in order."""
-    from shakeout.corpus.vocabularies import vocabulary
+def _program(recorder: Recorder, subject: Subject, written: Collection[int], around: tuple[Call, ...]) -> Program:
+    """What was recorded.
 
-    arguments = len(subject.tensors)
-    state = {id(one) for one in subject.state().values()}
+    Args:
+        recorder: it.
+        subject: of what.
+        written: the tensors, by identity, that the call has written to.
+        around: blocks around it.
+    """
+    arguments, state = len(subject.tensors), {id(one) for one in subject.state().values()}
     placed = []
     for place, (number, tensor) in enumerate(recorder.inputs):
-        lifted = place >= arguments
-        role: Role = "parameter" if lifted and (id(tensor) in state or tensor.requires_grad) else "input"
+        held = place >= arguments and (id(tensor) in state or isinstance(tensor, torch.nn.Parameter))
+        # A buffer that is written is an input, so that what is written is seen, whoever else holds the network.
+        belongs = held and (isinstance(tensor, torch.nn.Parameter) or id(tensor) not in written)
+        role: Role = "parameter" if belongs else "input"
         placed.append((number, Input(type_of(tensor), role)))
     try:
-        program = closed(recorder.scope, placed, recorder.types, around)
+        return closed(recorder.scope, placed, recorder.types, around)
     except KeyError:
         raise NotCaptured("a value that a branch or loop computes is used outside of it") from None
-    # A buffer that is written is an input, so that what is written is seen, whoever else holds the network.
-    words = vocabulary(program.vocabulary)
-    written = _written(program, words)
-    inputs = tuple(
-        replace(one, role="input") if place in written and not tensor.requires_grad else one
-        for place, (one, (_, tensor)) in enumerate(zip(program.inputs, recorder.inputs, strict=True))
-    )
-    return replace(program, inputs=inputs), [tensor for _, tensor in recorder.inputs]
-
-
-def _written(program: Program, words: Any) -> set[int]:
-    """The inputs that some call may write to, itself or through a view."""
-    origin = {number: {number} for number in range(len(program.inputs))}
-    found: set[int] = set()
-    for call, first in zip(program.calls, program.firsts(), strict=True):
-        sources = set().union(*(origin.get(number, set()) for number in call.operands()))
-        for number in words.written(call):
-            found |= origin.get(number, set())
-        if call.operator in _UPDATING:
-            found |= sources
-        for place in range(len(call.results)):
-            origin[first + place] = sources
-    return found
-
-
-#: Write to what they are given, although no name or schema of theirs says so.
-_UPDATING = frozenset(
-    f"torch.{name}"
-    for name in ("batch_norm", "instance_norm", "nn.functional.batch_norm", "nn.functional.instance_norm")
-)
 
 
 def _writes(program: Program) -> Iterator[int]:

@@ -368,7 +368,7 @@ class _Functions(TorchFunctionMode):
                 return func(*_values(args), **_values(kwargs))
 
         last, owner = _named(func)
-        if last in _SWITCHES or (owner == "property" and last in _STATIC_PROPERTIES):
+        if func is torch.device or last in _SWITCHES or (owner == "property" and last in _STATIC_PROPERTIES):
             return run()
         if (owner != "property" and last in _STATIC) or (last == "type" and len(args) == 1 and not kwargs):
             return run()
@@ -386,7 +386,7 @@ class _Functions(TorchFunctionMode):
             return iter(recorder.call(_ITEMS, lambda: args[0].unbind(0), args, {}))
         name = _operator(func)
         if name is None:
-            raise NotCaptured(f"{_spoken(func)} is not an operator of a case", here(), lower=True)
+            raise NotCaptured(_unknown(func), here(), lower=True)
         kept = _without_device(recorder, name, kwargs)
         if name in _OF_DATA and not _holds_tensor((args, kwargs)):
             return _made_of_data(recorder, name, run, args, kept)
@@ -417,7 +417,7 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
             )
         name = _operator(func)
         if name is None:
-            raise NotCaptured(f"{_spoken(func)} is not an operator of a case", here())
+            raise NotCaptured(_unknown(func), here())
         return recorder.call(name, run, args, _without_device(recorder, name, kwargs))
 
 
@@ -517,6 +517,18 @@ def _spoken(func: Any) -> str:
         return f"torch.ops.{func}"
     name = resolve_name(func) or getattr(func, "__qualname__", None) or repr(func)
     return str(name).replace("torch.functional.", "torch.")
+
+
+def _unknown(func: Any) -> str:
+    """Why a function is no operator, and what to do."""
+    name = _spoken(func)
+    ours = ("torch.ops.aten.", "torch.ops.prims.", "torch.ops.higher_order.")
+    if isinstance(func, torch._ops.OpOverload | torch._ops.OpOverloadPacket) and not name.startswith(ours):
+        return (
+            f"{name} is a custom operator, which a case does not hold; with a reference beside it, it can be tested as a "
+            "kernel (docs/your-kernel.md)"
+        )
+    return f"{name} is not an operator of a case"
 
 
 @contextlib.contextmanager

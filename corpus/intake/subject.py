@@ -39,15 +39,26 @@ class Contents:
 
     def __init__(self, tensors: Iterable[torch.Tensor] = ()) -> None:
         self._kept: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._versions: dict[int, int] = {}
         for tensor in tensors:
             self.keep(tensor)
 
     def keep(self, tensor: torch.Tensor) -> None:
         """Remember a tensor's memory as it is now, unless it is remembered."""
         key = tensor.untyped_storage()._cdata
+        self._versions.setdefault(id(tensor), tensor._version)
         if key not in self._kept:
             held = memory(tensor)
             self._kept[key] = (held, held.clone())
+
+    def changed(self, tensor: torch.Tensor) -> bool:
+        """Whether a tensor was written to, as far as its version or its memory tells.
+
+        Statistics of a normalisation are written without a new version, and a write may leave what was there.
+        """
+        held, copy = self._kept[tensor.untyped_storage()._cdata]
+        same = torch.equal(held.view(torch.uint8), copy.view(torch.uint8))
+        return not same or tensor._version != self._versions[id(tensor)]
 
     def put_back(self) -> None:
         """Write everything back."""

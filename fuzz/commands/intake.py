@@ -33,6 +33,7 @@ FILE is run in a process of its own, as you would run it; so do not import what 
                  arguments that returns (function or module, inputs)
   a repro.py     of PyTorch's minifier, or an fx_graph_runnable.py
   a script       that Shakeout printed, edited or not
+  a .pt2         of torch.export.save, which is read as data: nothing of it runs but operators of PyTorch's library
 
 A case is proven to be the same program, bit for bit, or it is refused with the line that is to blame.
 """
@@ -55,7 +56,7 @@ def add_commands(add: Add) -> None:
 
 def _of_file(parser: argparse.ArgumentParser) -> None:
     parser.description = f"{parser.description}\n{_FILES}"
-    parser.add_argument("file", metavar="FILE[:NAME]", help="a Python file, and what of it")
+    parser.add_argument("file", metavar="FILE[:NAME]", help="a Python file, and what of it; or a .pt2")
     parser.add_argument("--mode", choices=("inference", "training"), help="default: what each call says")
     parser.add_argument("--seconds", type=float, default=SECONDS, help=f"that it may take (default {SECONDS:.0f})")
     add_allow(parser)
@@ -151,8 +152,13 @@ def _split(text: str) -> tuple[Path, str]:
     path = Path(file)
     if not path.exists():
         raise Mistake(f"{file!r} is no file")
+    if path.suffix == ".pt2" and not name:
+        return path, ""
     if path.suffix != ".py":
-        raise Mistake(f"{file}: expected a Python file (FILE.py); shakeout replay and minimise take a case.json")
+        raise Mistake(
+            f"{file}: expected a Python file (FILE.py) or a program of torch.export.save (FILE.pt2); "
+            "shakeout replay and minimise take a case.json"
+        )
     if colon and name and not name.isidentifier():
         raise Mistake(f"{text!r}: expected FILE:NAME with a name of Python, found {name!r}")
     return path, name

@@ -2,7 +2,7 @@
 
 ``NAME`` is a function, a module, a class of modules, or a function without arguments that returns what is to be
 compiled and its inputs. A file without ``NAME`` is what PyTorch's minifier leaves behind (``mod`` and ``load_args``), a
-script that Shakeout printed, or a script of somebody's, which is run.
+script that Shakeout printed, or a script of somebody's, which is run. A ``.pt2`` is read as data.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from shakeout.corpus.intake.archive import exported
 from shakeout.corpus.intake.refusal import NotCaptured, blamed
 from shakeout.fuzz.intake.compiled import Candidates
 
@@ -41,6 +42,9 @@ def read(path: Path, name: str, candidates: Candidates) -> None:
     sys.argv = [str(path)]
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))  # behind what is installed, as everywhere
+    if path.suffix == ".pt2":
+        _archive(path, candidates)
+        return
     if name:
         _named(_module(path, candidates), name, candidates)
         return
@@ -150,6 +154,17 @@ def _made(name: str, function: Callable[..., Any], args: Sequence[Any]) -> Any:
         return function(*args)
     except (Exception, SystemExit) as error:
         raise CannotRead(_raised(error, f"{name}()")) from None
+
+
+def _archive(path: Path, candidates: Candidates) -> None:
+    """A program of ``torch.export.save``, read as data."""
+    try:
+        program = exported(path)
+    except NotCaptured as error:
+        raise CannotRead(str(error)) from None
+    candidates.notes.extend(program.notes)
+    args, kwargs = program.example
+    candidates.take(program, args, kwargs, path.name)
 
 
 def _minified(path: Path, candidates: Candidates) -> None:

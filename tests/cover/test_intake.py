@@ -364,3 +364,12 @@ def test_a_captured_case_runs_as_any_other() -> None:
     result = execute(case)
     assert result.status == "compared"
     assert result.outcome is Outcome.PASS
+
+
+def test_a_custom_operator_is_named_as_one() -> None:
+    @torch.library.custom_op("shakeout_tests::doubled", mutates_args=())
+    def doubled(x: torch.Tensor) -> torch.Tensor:
+        return x * 2
+
+    with pytest.raises(NotCaptured, match=r"torch\.ops\.shakeout_tests\.doubled\.default is a custom operator"):
+        captured(lambda x: doubled(x) + 1, torch.ones(2))
