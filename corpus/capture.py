@@ -53,7 +53,8 @@ def capture(
 def _recorded(function: Callable[..., Any], tensors: Sequence[torch.Tensor], parameters: Sequence[int]) -> Program:
     import torch
 
-    from shakeout.corpus.intake.recorder import Recorder, recording, type_of
+    from shakeout.corpus.intake.recorder import Recorder, type_of
+    from shakeout.corpus.intake.seeing import recording
     from shakeout.corpus.intake.trace import closed
 
     with torch.no_grad():

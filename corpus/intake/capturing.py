@@ -20,8 +20,9 @@ from shakeout.corpus.case import Case, Mode, Setting
 from shakeout.corpus.codec import encode
 from shakeout.corpus.inputs import describe_inputs
 from shakeout.corpus.intake import beside, switches
-from shakeout.corpus.intake.recorder import Level, Recorder, recording, type_of
+from shakeout.corpus.intake.recorder import Level, Recorder, type_of
 from shakeout.corpus.intake.refusal import NotCaptured, blamed
+from shakeout.corpus.intake.seeing import recording
 from shakeout.corpus.intake.subject import Attributes, Contents, Subject, leaves_of
 from shakeout.corpus.intake.trace import closed
 from shakeout.corpus.program import Call, Input, InvalidProgram, Program, Role
