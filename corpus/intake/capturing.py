@@ -79,16 +79,29 @@ def capture(
     subject = Subject(function, args, kwargs or {})
     around = switches.ambient() if around is None else around
     chosen = mode or _mode(subject)
+    if torch.is_inference_mode_enabled():
+        subject.notes.append("it is called in inference mode; the case is called without gradients")
+    with torch.inference_mode(False):
+        return _at_some_level(subject, levels, chosen, setting, around, directory)
+
+
+def _at_some_level(
+    subject: Subject,
+    levels: Sequence[Level],
+    mode: Mode,
+    setting: Setting,
+    around: tuple[Call, ...],
+    directory: Path | None,
+) -> Captured:
     contents, attributes = Contents(subject.kept()), Attributes(subject.module)
     first: NotCaptured | None = None
     for level in levels:
         blocks = around if level == "torch" else tuple(one for one in around if one.operator != "torch.autocast")
         try:
-            with _restored(), _plain_attention(), subject.asking(chosen):
-                found = _captured(subject, level, chosen, setting, blocks, contents, attributes, directory)
+            with _restored(), _plain_attention(), subject.asking(mode):
+                found = _captured(subject, level, mode, setting, blocks, contents, attributes, directory)
         except NotCaptured as error:
-            if first is None:
-                first = error
+            first = first or error
             if not error.lower:
                 break
         else:

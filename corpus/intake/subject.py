@@ -46,7 +46,7 @@ class Contents:
     def keep(self, tensor: torch.Tensor) -> None:
         """Remember a tensor's memory as it is now, unless it is remembered."""
         key = tensor.untyped_storage()._cdata
-        self._versions.setdefault(id(tensor), tensor._version)
+        self._versions.setdefault(id(tensor), _version(tensor))
         if key not in self._kept:
             held = memory(tensor)
             self._kept[key] = (held, held.clone())
@@ -58,13 +58,18 @@ class Contents:
         """
         held, copy = self._kept[tensor.untyped_storage()._cdata]
         same = torch.equal(held.view(torch.uint8), copy.view(torch.uint8))
-        return not same or tensor._version != self._versions[id(tensor)]
+        return not same or _version(tensor) != self._versions[id(tensor)]
 
     def put_back(self) -> None:
         """Write everything back."""
         with torch.no_grad():
             for held, copy in self._kept.values():
                 held.copy_(copy)
+
+
+def _version(tensor: torch.Tensor) -> int:
+    """How often a tensor was written to; one that was made in inference mode does not count."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 class Attributes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ from shakeout.corpus.files import write_whole
 from shakeout.fuzz.ground import child
 from shakeout.fuzz.intake.told import Refused, Request, Told
 
-__all__ = ["CannotImport", "Imported", "import_file"]
+__all__ = ["CannotImport", "Imported", "Written", "import_file"]
 
 #: Lines of what a file printed that are shown when its process fails.
 SHOWN = 12
@@ -113,8 +114,8 @@ def _told(
     stop: Callable[[], bool],
 ) -> Told:
     result, log, question = scratch / "result.json", scratch / "log", scratch / "request.json"
-    request = Request(str(path.absolute()), name, target, mode, str(scratch), str(result))
-    question.write_text(json.dumps({key: getattr(request, key) for key in request.__slots__}), encoding="utf-8")
+    request = Request(str(path.absolute()), name, target, mode, str(scratch), str(result), os.getpid())
+    question.write_text(json.dumps(dataclasses.asdict(request)), encoding="utf-8")
     command = interpreter.command("-m", "shakeout.fuzz.intake.reader", str(question))
     with log.open("wb") as file:
         try:

@@ -13,12 +13,15 @@ from pathlib import Path
 
 from shakeout.corpus.files import write_whole
 from shakeout.fuzz.intake.told import Request, Told
+from shakeout.fuzz.workers.protocol import die_with_parent
 
 __all__: list[str] = []
 
 
 def _main(path: Path) -> None:
     request = Request(**json.loads(path.read_text(encoding="utf-8")))
+    if request.parent:
+        die_with_parent(request.parent)
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
     told = _read(request)
     write_whole(Path(request.result), json.dumps(told.to_json()))

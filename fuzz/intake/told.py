@@ -21,6 +21,7 @@ class Request:
         mode: ``inference`` or ``training``; empty for what the call says.
         directory: where large inputs are written.
         result: path of the file for what is told.
+        parent: the process that asks, with which the other ends; 0 for none.
     """
 
     file: str
@@ -29,6 +30,7 @@ class Request:
     mode: str
     directory: str
     result: str
+    parent: int = 0
 
 
 @dataclass(frozen=True, slots=True)

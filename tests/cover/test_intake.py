@@ -373,3 +373,15 @@ def test_a_custom_operator_is_named_as_one() -> None:
 
     with pytest.raises(NotCaptured, match=r"torch\.ops\.shakeout_tests\.doubled\.default is a custom operator"):
         captured(lambda x: doubled(x) + 1, torch.ones(2))
+
+
+def test_tensors_of_inference_mode_are_as_good_as_others() -> None:
+    module = nn.BatchNorm1d(3)
+    with torch.inference_mode():
+        x = torch.randn(4, 3)
+        found = captured(module, x)
+    assert found.case.setting.mode == "inference"
+    assert "it is called in inference mode; the case is called without gradients" in found.notes
+    before = x.clone()
+    captured(lambda x: x.mul_(2), x)
+    assert torch.equal(x, before)
