@@ -22,6 +22,7 @@ import torch
 from shakeout.corpus.intake.archive import exported
 from shakeout.corpus.intake.refusal import NotCaptured, blamed
 from shakeout.fuzz.intake.compiled import Candidates
+from shakeout.fuzz.intake.wanted import Wanted
 
 __all__ = ["CannotRead", "read"]
 
@@ -172,7 +173,8 @@ def _minified(path: Path, candidates: Candidates) -> None:
     from torch._dynamo.debug_utils import InputReader
 
     module = _module(path, candidates)
-    folder = _saved(path)
+    saved, backend = _said(path, "save_dir"), _said(path, "backend")
+    folder = str(path.parent / saved) if saved and (path.parent / saved).is_dir() else None
     reader = InputReader(save_dir=folder)
     if folder is None:
         candidates.notes.append("its inputs are not beside it; random ones are taken")
@@ -182,17 +184,16 @@ def _minified(path: Path, candidates: Candidates) -> None:
         raise CannotRead(_raised(error, "load_args()")) from None
     text = path.read_text(encoding="utf-8")
     with torch.set_grad_enabled("torch.no_grad()" not in text):
-        candidates.take(module.mod, reader.args, {}, f"mod ({path.name})")
+        wanted = Wanted(backend or "inductor")
+        candidates.take(module.mod, reader.args, {}, f"mod ({path.name})", wanted)
 
 
-def _saved(path: Path) -> str | None:
-    """The folder that a minifier's file names for its inputs, if it is there."""
+def _said(path: Path, keyword: str) -> str:
+    """What a minifier's file gives for a keyword argument, as text; empty for nothing."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.keyword) and node.arg == "save_dir" and isinstance(node.value, ast.Constant):
-            folder = node.value.value
-            if isinstance(folder, str) and (path.parent / folder).is_dir():
-                return str(path.parent / folder)
-    return None
+        if isinstance(node, ast.keyword) and node.arg == keyword and isinstance(node.value, ast.Constant):
+            return node.value.value if isinstance(node.value.value, str) else ""
+    return ""
 
 
 def _printed(path: Path, candidates: Candidates) -> None:

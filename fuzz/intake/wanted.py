@@ -99,5 +99,6 @@ def _changed(name: str) -> Iterator[tuple[str, Any, str]]:
     for key in sorted(module._config):
         if not module._is_default(key):
             value = getattr(module, key)
-            if isinstance(value, bool | int | float | str | None):
+            # A tool that writes a script out sets much to what it is anyway.
+            if isinstance(value, bool | int | float | str | None) and value != module._config[key].default:
                 yield key, value, name

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections import OrderedDict
 from pathlib import Path
 
 import pytest
@@ -218,6 +219,33 @@ def test_what_the_minifier_leaves_behind(tmp_path: Path) -> None:
     assert case.program.operators() == tuple(f"torch.ops.aten.{name}" for name in names)
     assert case.setting.mode == "inference"
     assert candidates.notes == ["its inputs are not beside it; random ones are taken"]
+
+
+def test_what_the_installed_minifier_writes(tmp_path: Path) -> None:
+    from torch._dynamo.repro import after_aot, after_dynamo
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    x, w = torch.linspace(0, 1, 6).reshape(2, 3), torch.ones(3, 2)
+    graph = make_fx(lambda x, w: (torch.nn.functional.gelu(x @ w),))(x, w)
+    with (tmp_path / "repro.py").open("w") as file:
+        after_aot.save_graph_repro(file, graph, [x, w], "inductor", save_dir=str(tmp_path / "saved"))
+    candidates = Candidates(Request(str(tmp_path / "repro.py"), "", "", "", str(tmp_path), ""))
+    read(tmp_path / "repro.py", "", candidates)
+    case = case_of(candidates)
+    assert case.program.operators() == ("torch.ops.aten.mm.default", "torch.ops.aten.gelu.default")
+    assert case.calls[0].storages[0].values.items == tuple(x.flatten().tolist())
+    assert not candidates.notes
+
+    traced = torch.fx.symbolic_trace(
+        torch.nn.Sequential(OrderedDict(first=torch.nn.Linear(3, 2), then=torch.nn.ReLU()))
+    )
+    text = after_dynamo.generate_dynamo_fx_repro_string(traced, [x], "aot_eager")
+    (tmp_path / "repro.py").write_text(text)
+    candidates = Candidates(Request(str(tmp_path / "repro.py"), "", "", "", str(tmp_path), ""))
+    read(tmp_path / "repro.py", "", candidates)
+    case = case_of(candidates)
+    assert case.setting == Setting("aot_eager", mode="training")
+    assert len(case.program.inputs) == 3
 
 
 def test_a_script_that_shakeout_printed_is_the_case_again(tmp_path: Path) -> None:
