@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -13,9 +15,10 @@ from unittest import mock
 
 import torch
 
-from shakeout.corpus.case import Mode, Setting
-from shakeout.corpus.intake.capturing import capture
+from shakeout.corpus.case import Case, Mode, Setting, Storage, View
+from shakeout.corpus.intake.capturing import Captured, capture
 from shakeout.corpus.intake.refusal import NotCaptured, here
+from shakeout.fuzz.ground.signature import INTERNAL
 from shakeout.fuzz.intake.told import Found, Refused, Request
 from shakeout.fuzz.intake.wanted import Wanted
 
@@ -23,6 +26,9 @@ __all__ = ["Candidates"]
 
 #: Cases that one file may give: a test suite compiles hundreds of functions, and nobody wants them all at once.
 MOST = 32
+
+#: Calls of one callable that become calls of one case: a stale guard or cache shows in the second.
+CALLS = 4
 
 
 class Candidates:
@@ -42,6 +48,7 @@ class Candidates:
         self._target = request.target
         self._mode: Mode | None = {"inference": "inference", "training": "training"}.get(request.mode)  # type: ignore[assignment]
         self._calls: dict[str, int] = {}
+        self._cases: dict[str, tuple[int, Case]] = {}
         self._inside = False
 
     def take(
@@ -62,20 +69,58 @@ class Candidates:
             setting = wanted
         else:
             setting, notes = (wanted or Wanted()).setting(self._target)
+        if (got := self._captured(function, args, kwargs, label, setting)) is not None:
+            self._cases[label] = (len(self.found), got.case)
+            self.found.append(Found(label, got.case.text, (*notes, *got.notes)))
+
+    def again(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], label: str) -> None:
+        """A further call of what was taken: one more call of the case, if it is the same program on other values.
+
+        That goes for inference only: in training a case takes steps of its own between its calls.
+        """
+        place, case = self._cases.get(label, (0, None))
+        if case is None or case.setting.mode == "training" or len(case.calls) == CALLS:
+            return
+        before = len(self.refused)
+        got = self._captured(function, args, kwargs, label, case.setting)
+        del self.refused[before:]  # the first call is a case, and a note says how many are
+        if got is None or (got.case.program, got.case.setting) != (case.program, case.setting):
+            return
+        (inputs,) = got.case.calls
+        if inputs not in case.calls and _parameters(got.case) == _parameters(case):
+            case = replace(case, calls=(*case.calls, inputs))
+            self._cases[label] = (place, case)
+            self.found[place] = replace(self.found[place], case=case.text)
+
+    def _captured(
+        self,
+        function: Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        label: str,
+        setting: Setting,
+    ) -> Captured | None:
         self._inside = True
         try:
-            got = capture(function, args, kwargs, setting=setting, mode=self._mode, directory=self._directory)
+            return capture(function, args, kwargs, setting=setting, mode=self._mode, directory=self._directory)
         except NotCaptured as error:
             self.refused.append(Refused(label, str(error)))
-        else:
-            self.found.append(Found(label, got.case.text, (*notes, *got.notes)))
+        except Exception as error:  # the script is not to stumble over a defect of ours
+            traceback.print_exc()
+            self.refused.append(Refused(label, f"{INTERNAL} {type(error).__name__}: {error}"))
         finally:
             self._inside = False
+        return None
 
     def done(self) -> list[str]:
         """Notes, with those on what was called more than once."""
-        again = [f"{label} is called {n} times; the first call is taken" for label, n in self._calls.items() if n > 1]
-        return [*self.notes, *again]
+        said = []
+        for label, count in self._calls.items():
+            if count > 1 and label in self._cases:
+                taken = len(self._cases[label][1].calls)
+                which = "the first is" if taken == 1 else f"{taken} with different values are"
+                said.append(f"{label} is called {count} times; {which} taken")
+        return [*self.notes, *said]
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
@@ -126,11 +171,22 @@ class Candidates:
                 self._calls[label] += 1
                 if self._calls[label] == 1:
                     self.take(model, args, kwargs, label, wanted)
+                else:
+                    self.again(model, args, kwargs, label)
             return model(*args, **kwargs)
 
         if isinstance(model, torch.nn.Module):
             return _Module(model, called)
         return functools.wraps(model)(called)
+
+
+def _parameters(case: Case) -> list[tuple[View, Storage]]:
+    """What the parameters of the first call hold."""
+    inputs = case.calls[0]
+    pairs = zip(case.program.inputs, inputs.views, strict=True)
+    return [
+        (replace(view, storage=0), inputs.storages[view.storage]) for given, view in pairs if given.role == "parameter"
+    ]
 
 
 _COMPILE: Callable[..., Any] = torch.compile

@@ -21,7 +21,8 @@ from shakeout.fuzz.intake.importing import CannotImport, import_file
 from shakeout.fuzz.intake.told import Request
 from shakeout.fuzz.intake.wanted import Wanted
 from shakeout.fuzz.running.case_file import read_case
-from shakeout.fuzz.running.execute import repro
+from shakeout.fuzz.running.execute import execute, repro
+from shakeout.oracles.verdict import Outcome
 
 
 @pytest.fixture(autouse=True)
@@ -94,7 +95,7 @@ def test_a_script_gives_what_it_compiles_with_its_real_arguments(tmp_path: Path)
     assert [call.operator for call in function.program.around] == ["torch.autocast"]
     assert compiled.setting.target == "dynamo"
     assert any("max_autotune=True is no knob of inductor" in note for note in candidates.found[2].notes)
-    assert "Model (bug.py:21) is called 2 times; the first call is taken" in candidates.done()
+    assert "Model (bug.py:21) is called 2 times; the first is taken" in candidates.done()
     assert any("the script raises ValueError: what the script is about" in note for note in candidates.notes)
 
 
@@ -118,6 +119,19 @@ def test_a_script_that_compiles_a_hundred_functions_gives_some_and_says_so(tmp_p
     candidates = found(tmp_path, "for n in range(100):\n    torch.compile(lambda x, n=n: x + n)(torch.ones(1))\n")
     assert len(candidates.found) == MOST
     assert candidates.notes == [f"more is compiled; at most {MOST} are taken"]
+
+
+def test_further_calls_with_other_values_are_calls_of_the_case(tmp_path: Path) -> None:
+    text = (
+        "linear = nn.Linear(2, 2)\nfast = torch.compile(linear)\n"
+        "with torch.no_grad():\n    for n in range(8):\n        fast(torch.full((2, 2), float(n % 3)))\n"
+        "    fast(torch.ones(3, 2))\n"
+    )
+    candidates = found(tmp_path, text)
+    case = case_of(candidates)
+    assert [inputs.storages[0].values.items[0] for inputs in case.calls] == [0.0, 1.0, 2.0]
+    assert candidates.done() == ["Linear (bug.py:5) is called 9 times; 3 with different values are taken"]
+    assert execute(case.on("eager")).outcome is Outcome.PASS
 
 
 def test_what_is_refused_does_not_keep_the_rest_back(tmp_path: Path) -> None:
