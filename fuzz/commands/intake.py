@@ -27,7 +27,7 @@ _FILES = """
 FILE is run in a process of its own, as you would run it; so do not import what you would not run. It may be
 
   a script       what it gives to torch.compile is not compiled, but taken: each callable with its real arguments,
-                 the blocks around the call, and the settings as knobs
+                 the blocks around the call, and the settings as knobs; what it gives to torch.export.export likewise
   FILE:NAME      NAME is a function or a torch.nn.Module, and inputs(), example_inputs or get_inputs() of the file
                  gives its arguments (a tuple, or a dictionary of keyword arguments); or NAME is a function without
                  arguments that returns (function or module, inputs)
@@ -150,7 +150,7 @@ def _split(text: str) -> tuple[Path, str]:
     if not colon or (not name.isidentifier() and Path(text).exists()):
         file, name = text, ""
     path = Path(file)
-    if not path.exists():
+    if not path.is_file():
         raise Mistake(f"{file!r} is no file")
     if path.suffix == ".pt2" and not name:
         return path, ""

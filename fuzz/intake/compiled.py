@@ -14,6 +14,7 @@ from typing import Any
 from unittest import mock
 
 import torch
+import torch.export
 
 from shakeout.corpus.case import Case, Mode, Setting, Storage, View
 from shakeout.corpus.intake.capturing import Captured, capture
@@ -124,9 +125,29 @@ class Candidates:
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
-        """As long as the context is open, ``torch.compile`` compiles nothing, and its calls are taken."""
-        with mock.patch.object(torch, "compile", self._compile):
+        """As long as the context is open, ``torch.compile`` compiles nothing, and its calls are taken.
+
+        What is given to ``torch.export.export`` is taken as well, and exported.
+        """
+        with (
+            mock.patch.object(torch, "compile", self._compile),
+            mock.patch.object(torch.export, "export", self._export),
+        ):
             yield
+
+    def _export(
+        self, mod: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, *more: Any, **options: Any
+    ) -> Any:
+        """What stands in the place of ``torch.export.export``."""
+        if not self._inside:
+            place = here()
+            where = f" ({Path(place.file).name}:{place.line})" if place is not None else ""
+            label = f"{type(mod).__qualname__}{where}"
+            with torch.no_grad():  # nobody asks an exported program for gradients
+                self.take(mod, args, kwargs or {}, label, Setting(self._target or "export"))
+            if options.get("dynamic_shapes") is not None:
+                self.notes.append(f"{label}: dynamic_shapes are left behind; the case has the sizes of the example")
+        return _EXPORT(mod, args, kwargs, *more, **options)
 
     def _compile(
         self,
@@ -190,6 +211,7 @@ def _parameters(case: Case) -> list[tuple[View, Storage]]:
 
 
 _COMPILE: Callable[..., Any] = torch.compile
+_EXPORT: Callable[..., Any] = torch.export.export
 
 
 def _of_torch(frame: FrameType) -> bool:

@@ -15,6 +15,7 @@ from shakeout.corpus import blobs, codec, interpreter
 from shakeout.corpus.case import Case
 from shakeout.corpus.files import write_whole
 from shakeout.fuzz.ground import child
+from shakeout.fuzz.ground.signature import INTERNAL
 from shakeout.fuzz.intake.told import Refused, Request, Told
 
 __all__ = ["CannotImport", "Imported", "Written", "import_file"]
@@ -84,10 +85,13 @@ def import_file(
 
     Raises:
         CannotImport: nothing could be read.
+        RuntimeError: a defect of ours.
         OSError: the cases cannot be written.
     """
     with tempfile.TemporaryDirectory(prefix="shakeout-import-") as scratch:
         told = _told(path, name, Path(scratch), target, mode, seconds, memory, stop)
+        if told.problem.startswith(INTERNAL):
+            raise RuntimeError(told.problem.removeprefix(INTERNAL).strip())
         if told.problem and not told.found:
             raise CannotImport(told.problem)
         cases: dict[str, Written] = {}

@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from pathlib import Path
 
 from shakeout.corpus.files import write_whole
+from shakeout.fuzz.ground.signature import INTERNAL
 from shakeout.fuzz.intake.told import Request, Told
 from shakeout.fuzz.workers.protocol import die_with_parent
 
@@ -39,6 +41,9 @@ def _read(request: Request) -> Told:
         read(Path(request.file), request.name, candidates)
     except CannotRead as error:
         problem = str(error)
+    except Exception as error:
+        traceback.print_exc()
+        problem = f"{INTERNAL} {type(error).__name__}: {error}"
     return Told(tuple(candidates.found), tuple(candidates.refused), tuple(candidates.done()), problem)
 
 

@@ -121,6 +121,20 @@ def test_a_script_that_compiles_a_hundred_functions_gives_some_and_says_so(tmp_p
     assert candidates.notes == [f"more is compiled; at most {MOST} are taken"]
 
 
+def test_what_a_script_exports_is_a_case_for_export(tmp_path: Path) -> None:
+    text = (
+        "from torch.export import Dim, export\nmodel = nn.Linear(3, 2)\n"
+        "program = export(model, (torch.ones(4, 3),), dynamic_shapes=({0: Dim('n')},))\n"
+        "assert program.module()(torch.ones(5, 3)).shape == (5, 2)\n"
+    )
+    candidates = found(tmp_path, text)
+    case = case_of(candidates)
+    assert case.setting == Setting("export")
+    assert case.program.operators() == ("torch.nn.functional.linear",)
+    (note,) = candidates.notes
+    assert note.startswith("Linear (bug.py:6): dynamic_shapes are left behind")
+
+
 def test_further_calls_with_other_values_are_calls_of_the_case(tmp_path: Path) -> None:
     text = (
         "linear = nn.Linear(2, 2)\nfast = torch.compile(linear)\n"
@@ -307,6 +321,7 @@ def test_import_writes_a_case_that_other_commands_take(
     ("arguments", "said"),
     [
         (["import", "absent.py"], "'absent.py' is no file"),
+        (["import", "folder.py"], "'folder.py' is no file"),
         (["import", "case.json"], "expected a Python file"),
         (["import", "bug.py:a-b"], "expected FILE:NAME with a name of Python"),
         (["import", "bug.py", "--seconds", "0"], "--seconds: expected a positive number"),
@@ -323,6 +338,7 @@ def test_bad_arguments_are_told_before_anything_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("case.json").write_text("{}")
+    Path("folder.py").mkdir()
     Path("bug.py").write_text("open('ran', 'w')\n")
     assert main(arguments) == Exit.USAGE
     assert said in capsys.readouterr().err
@@ -347,6 +363,18 @@ def test_a_file_that_hangs_crashes_or_takes_all_memory_is_ended_and_told(
         import_file(file, output=tmp_path / "out", **{"seconds": 120.0, "memory": 8 << 30, **limits})
     assert said in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_defect_of_ours_is_told_as_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from shakeout.fuzz.intake import importing
+    from shakeout.fuzz.intake.told import Told
+
+    monkeypatch.setattr(importing, "_told", lambda *given: Told(problem="SHAKEOUT-INTERNAL KeyError: 3"))
+    (tmp_path / "bug.py").write_text("")
+    assert main(["import", str(tmp_path / "bug.py")]) == Exit.INTERNAL
+    assert "SHAKEOUT-INTERNAL RuntimeError: KeyError: 3" in capsys.readouterr().err
 
 
 def test_pickles_are_not_read_whoever_asks(tmp_path: Path) -> None:
