@@ -15,6 +15,7 @@ from shakeout.corpus import blobs, codec, interpreter
 from shakeout.corpus.case import Case
 from shakeout.corpus.files import write_whole
 from shakeout.fuzz.ground import child
+from shakeout.fuzz.ground.origin import write_origin
 from shakeout.fuzz.ground.signature import INTERNAL
 from shakeout.fuzz.intake.told import Refused, Request, Told
 
@@ -101,6 +102,7 @@ def import_file(
             folder = output / case.id
             folder.mkdir(parents=True, exist_ok=True)
             blobs.copy(case, folder)
+            write_origin(folder, path.name, found.label, found.notes)
             write_whole(folder / "case.json", case.text + "\n")
             kept = blobs.placed(codec.decode(found.case), (str((folder / blobs.FOLDER).absolute()),))
             cases.setdefault(case.id, Written(found.label, kept, folder / "case.json", found.notes))

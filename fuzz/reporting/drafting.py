@@ -14,6 +14,7 @@ from shakeout.corpus.vocabularies.operator import identify
 from shakeout.fuzz.bisect.stored import MINIMISED, Job
 from shakeout.fuzz.ground.environment import describe
 from shakeout.fuzz.ground.finding_folder import read_result
+from shakeout.fuzz.ground.origin import read_origin
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.ground.signature import title
 from shakeout.fuzz.reporting.draft import Draft, written
@@ -78,6 +79,7 @@ def drafted(job: Job, *, form: Format | None = None, anyway: bool = False) -> Dr
         bisection=job.known(),
         objections=objections,
         owner=owner,
+        brought=read_origin(job.file.parent),
     )
     return Drafted(objections, script, written(draft, form or form_of(owner)))
 

@@ -15,6 +15,7 @@ from shakeout.corpus.case import Case, Setting
 from shakeout.fuzz.cli import main
 from shakeout.fuzz.ground import child
 from shakeout.fuzz.ground.exits import Exit
+from shakeout.fuzz.ground.origin import read_origin, write_origin
 from shakeout.fuzz.intake.compiled import MOST, Candidates
 from shakeout.fuzz.intake.files import CannotRead, read
 from shakeout.fuzz.intake.importing import CannotImport, import_file
@@ -315,6 +316,7 @@ def test_import_writes_a_case_that_other_commands_take(
     assert case.id == file.parent.name
     assert out.startswith(f"{case.id}  case (bug.py): 1 operator, 3 inputs, training, eager")
     assert (file.parent / "blobs").is_dir()
+    assert read_origin(file.parent) == "bug.py"
 
 
 @pytest.mark.parametrize(
@@ -431,3 +433,18 @@ def test_check_asks_targets_in_fresh_processes(tmp_path: Path) -> None:
 
     (seen,) = shakeout.check(lambda x: x * 0, torch.tensor([float("nan"), 1.0]), targets=["aot_eager"])
     assert (seen.target, seen.status) == ("aot_eager", "agrees")
+
+
+def test_a_report_says_that_a_person_brought_it(tmp_path: Path) -> None:
+    from shakeout.fuzz.reporting.draft import Draft, written
+    from shakeout.fuzz.reporting.exported import Exported
+
+    case = capture(torch.sin, lambda: [torch.ones(2)], setting=Setting("inductor"))
+    script = Exported("pass", "short", True, "exit status 1", "")
+    for brought, said in [("bug.py", "A person brought it (bug.py)"), ("", "It was found by a fuzzer")]:
+        assert said in written(Draft("a title", case, False, script, brought=brought), "pytorch")
+    assert read_origin(tmp_path) == ""
+    write_origin(tmp_path, "bug.py", "f (bug.py:3)", ["a note"])
+    assert read_origin(tmp_path) == "bug.py"
+    (tmp_path / "origin.json").write_text("[3]")
+    assert read_origin(tmp_path) == ""
