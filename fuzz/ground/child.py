@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import resource
 import signal
@@ -10,7 +11,11 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["resident", "run"]
+__all__ = ["OutOfMemory", "resident", "run"]
+
+
+class OutOfMemory(Exception):
+    """A command that took more memory than it may, and was ended."""
 
 
 def run(
@@ -21,6 +26,7 @@ def run(
     *,
     environment: Mapping[str, str],
     stop: Callable[[], bool] = lambda: False,
+    memory: float = math.inf,
 ) -> int | None:
     """The status of a command; None if it took too long or it was asked to stop.
 
@@ -31,6 +37,10 @@ def run(
         errors: for what it prints as errors; None for the same.
         environment: variables.
         stop: asked now and then whether to give up.
+        memory: bytes that it may hold; what it starts itself is not counted.
+
+    Raises:
+        OutOfMemory: it held more.
     """
     process = subprocess.Popen(
         command,
@@ -45,11 +55,19 @@ def run(
         while time.monotonic() < end and not stop():
             with contextlib.suppress(subprocess.TimeoutExpired):
                 return process.wait(0.2)
+            if memory < math.inf and (held := _held(process.pid)) > memory:
+                raise OutOfMemory(f"it held {held >> 20} MiB")
         return None
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def _held(pid: int) -> int:
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        return resident(pid)
+    return 0  # it has just ended
 
 
 def resident(pid: int) -> int:

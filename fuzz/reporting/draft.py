@@ -34,6 +34,7 @@ class Draft:
         bisection: what is known of the culprit and of releases.
         objections: why the project would close it; a draft with some is marked.
         owner: the project that it is for, as the target says; empty where there is none.
+        brought: name of the file that a person brought it in; empty for what a campaign found.
     """
 
     title: str
@@ -46,6 +47,7 @@ class Draft:
     bisection: Bisection | None = None
     objections: tuple[str, ...] = ()
     owner: str = ""
+    brought: str = ""
 
 
 def written(draft: Draft, form: Format) -> str:
@@ -59,7 +61,7 @@ def _head(draft: Draft) -> Iterator[str]:
         yield "DRAFT, NOT FOR FILING. The project's own rules would close it:"
         yield from (f"  - {_unended(objection)}" for objection in draft.objections)
     yield "Read this before you file it: run the script, check that the expected values are right, and search for"
-    yield "an open report of the same thing. It was found by a fuzzer, Shakeout, which files nothing by itself."
+    yield f"an open report of the same thing. {_found(draft)}"
     if draft.owner and draft.owner not in FORMATS:
         yield f"It is for {_unended(draft.owner)}, whose form Shakeout does not know."
     yield f"Checked on the newest release: {_newest(draft.bisection)}"
@@ -67,6 +69,12 @@ def _head(draft: Draft) -> Iterator[str]:
     yield ""
     yield f"# {'[DRAFT] ' if draft.objections else ''}{draft.title}"
     yield ""
+
+
+def _found(draft: Draft) -> str:
+    if draft.brought:
+        return f"A person brought it ({_unended(draft.brought)}); Shakeout, a fuzzer, files nothing by itself."
+    return "It was found by a fuzzer, Shakeout, which files nothing by itself."
 
 
 def _unended(text: str) -> str:
@@ -199,7 +207,7 @@ def _tvm(draft: Draft) -> Iterator[str]:
 def _onnxruntime(draft: Draft) -> Iterator[str]:
     yield from _section("Describe the issue", [*_description(draft), _expected(draft), "", *_actual(draft)])
     yield from _section("To reproduce", _reproduction(draft))
-    yield from _section("Urgency", ["None is known; it was found by a fuzzer."])
+    yield from _section("Urgency", ["None is known." if draft.brought else "None is known; it was found by a fuzzer."])
     yield from _section("Platform", [platform.system()])
     yield from _section("OS Version", [platform.platform()])
     yield from _section("ONNX Runtime Installation", ["Released Package"])

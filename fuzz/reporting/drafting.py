@@ -13,6 +13,7 @@ from shakeout.corpus.files import write_whole
 from shakeout.fuzz.bisect.stored import Job
 from shakeout.fuzz.ground.environment import describe
 from shakeout.fuzz.ground.finding_folder import MINIMISED, read_result
+from shakeout.fuzz.ground.origin import read_origin
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.ground.signature import headline
 from shakeout.fuzz.reporting.draft import Draft, written
@@ -77,6 +78,7 @@ def drafted(job: Job, *, form: Format | None = None, anyway: bool = False) -> Dr
         bisection=job.known(),
         objections=objections,
         owner=owner,
+        brought=read_origin(job.file.parent),
     )
     return Drafted(objections, script, written(draft, form or form_of(owner)))
 

@@ -10,14 +10,17 @@ TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from shakeout import testing
+    from shakeout.fuzz.intake.public import capture, check
     from shakeout.targets.kernels.declare import kernel
     from shakeout.targets.offload.declare import runtime
 
     __version__: str
 
-__all__ = ["__version__", "kernel", "runtime", "testing"]
+__all__ = ["__version__", "capture", "check", "kernel", "runtime", "testing"]
 
 _PUBLIC = {
+    "capture": ("shakeout.fuzz.intake.public", "capture"),
+    "check": ("shakeout.fuzz.intake.public", "check"),
     "kernel": ("shakeout.targets.kernels.declare", "kernel"),
     "runtime": ("shakeout.targets.offload.declare", "runtime"),
     "testing": ("shakeout.testing", ""),  # the module itself

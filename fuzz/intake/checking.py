@@ -1,0 +1,61 @@
+"""Whether what somebody hands over differs, and on which targets: each runs it in a fresh process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from shakeout.corpus.case import Case
+from shakeout.fuzz.running import fresh
+from shakeout.targets.registry import compilers, target
+
+__all__ = ["Checked", "check_case", "chosen"]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What one target makes of a case.
+
+    Attributes:
+        target: its name.
+        status: ``differs``, ``agrees`` or ``cannot run``.
+        lines: what the oracles say, or why it cannot run.
+    """
+
+    target: str
+    status: str
+    lines: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.target}: {self.status}: {'; '.join(self.lines)}"
+
+
+def chosen(case: Case, names: Sequence[str]) -> tuple[str, ...]:
+    """The targets that are asked: those that were named, or every compiler that is installed and the case's own."""
+    if names:
+        return tuple(dict.fromkeys(names))
+    own = case.setting.target
+    return tuple(dict.fromkeys(([own] if own != "eager" else []) + list(compilers())))
+
+
+def check_case(
+    case: Case, names: Sequence[str], seconds: float, before: Callable[[str], None] = lambda name: None
+) -> Iterator[Checked]:
+    """Run a case on targets, one after the other.
+
+    Args:
+        case: what to run; its knobs hold on its own target.
+        names: of the targets.
+        seconds: for each.
+        before: told the name of each target before it is asked.
+
+    Raises:
+        UnknownTarget: there is none of this name.
+    """
+    for name in names:
+        target(name)
+    words = {fresh.NO_DIFFERENCE: "agrees", fresh.DIFFERS: "differs", fresh.CANNOT_RUN: "cannot run"}
+    for name in names:
+        before(name)
+        found = fresh.answer(case if name == case.setting.target else case.on(name), seconds)
+        yield Checked(name, words[found.status], found.lines)

@@ -1,0 +1,239 @@
+"""Runs of somebody's code in which what it compiles is written down instead: each callable with its real arguments."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+from unittest import mock
+
+import torch
+import torch.export
+
+from shakeout.corpus.case import Case, Mode, Setting, Storage, View
+from shakeout.corpus.intake.capturing import Captured, capture
+from shakeout.corpus.intake.refusal import NotCaptured, here
+from shakeout.fuzz.ground.signature import INTERNAL
+from shakeout.fuzz.intake.told import Found, Refused, Request
+from shakeout.fuzz.intake.wanted import Wanted
+
+__all__ = ["Candidates"]
+
+#: Cases that one file may give: a test suite compiles hundreds of functions, and nobody wants them all at once.
+MOST = 32
+
+#: Calls of one callable that become calls of one case: a stale guard or cache shows in the second.
+CALLS = 4
+
+
+class Candidates:
+    """What is found in a file.
+
+    Attributes:
+        found: what became cases.
+        refused: what did not.
+        notes: on the file as a whole.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self.found: list[Found] = []
+        self.refused: list[Refused] = []
+        self.notes: list[str] = []
+        self._directory = Path(request.directory)
+        self._target = request.target
+        self._mode: Mode | None = {"inference": "inference", "training": "training"}.get(request.mode)  # type: ignore[assignment]
+        self._calls: dict[str, int] = {}
+        self._cases: dict[str, tuple[int, Case]] = {}
+        self._inside = False
+
+    def take(
+        self,
+        function: Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        label: str,
+        wanted: Wanted | Setting | None = None,
+    ) -> None:
+        """Make a case of a call, or write down why there is none."""
+        if len(self.found) + len(self.refused) >= MOST:
+            if (said := f"more is compiled; at most {MOST} are taken") not in self.notes:
+                self.notes.append(said)
+            return
+        notes: list[str] = []
+        if isinstance(wanted, Setting):
+            setting = wanted
+        else:
+            setting, notes = (wanted or Wanted()).setting(self._target)
+        if (got := self._captured(function, args, kwargs, label, setting)) is not None:
+            self._cases[label] = (len(self.found), got.case)
+            self.found.append(Found(label, got.case.text, (*notes, *got.notes)))
+
+    def again(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], label: str) -> None:
+        """A further call of what was taken: one more call of the case, if it is the same program on other values.
+
+        That goes for inference only: in training a case takes steps of its own between its calls.
+        """
+        place, case = self._cases.get(label, (0, None))
+        if case is None or case.setting.mode == "training" or len(case.calls) == CALLS:
+            return
+        before = len(self.refused)
+        got = self._captured(function, args, kwargs, label, case.setting)
+        del self.refused[before:]  # the first call is a case, and a note says how many are
+        if got is None or (got.case.program, got.case.setting) != (case.program, case.setting):
+            return
+        (inputs,) = got.case.calls
+        if inputs not in case.calls and _parameters(got.case) == _parameters(case):
+            case = replace(case, calls=(*case.calls, inputs))
+            self._cases[label] = (place, case)
+            self.found[place] = replace(self.found[place], case=case.text)
+
+    def _captured(
+        self,
+        function: Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        label: str,
+        setting: Setting,
+    ) -> Captured | None:
+        self._inside = True
+        try:
+            return capture(function, args, kwargs, setting=setting, mode=self._mode, directory=self._directory)
+        except NotCaptured as error:
+            self.refused.append(Refused(label, str(error)))
+        except Exception as error:  # the script is not to stumble over a defect of ours
+            traceback.print_exc()
+            self.refused.append(Refused(label, f"{INTERNAL} {type(error).__name__}: {error}"))
+        finally:
+            self._inside = False
+        return None
+
+    def done(self) -> list[str]:
+        """Notes, with those on what was called more than once."""
+        said = []
+        for label, count in self._calls.items():
+            if count > 1 and label in self._cases:
+                taken = len(self._cases[label][1].calls)
+                which = "the first is" if taken == 1 else f"{taken} with different values are"
+                said.append(f"{label} is called {count} times; {which} taken")
+        return [*self.notes, *said]
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """As long as the context is open, ``torch.compile`` compiles nothing, and its calls are taken.
+
+        What is given to ``torch.export.export`` is taken as well, and exported.
+        """
+        with (
+            mock.patch.object(torch, "compile", self._compile),
+            mock.patch.object(torch.export, "export", self._export),
+        ):
+            yield
+
+    def _export(
+        self, mod: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, *more: Any, **options: Any
+    ) -> Any:
+        """What stands in the place of ``torch.export.export``."""
+        if not self._inside:
+            place = here()
+            where = f" ({Path(place.file).name}:{place.line})" if place is not None else ""
+            label = f"{type(mod).__qualname__}{where}"
+            with torch.no_grad():  # nobody asks an exported program for gradients
+                self.take(mod, args, kwargs or {}, label, Setting(self._target or "export"))
+            if options.get("dynamic_shapes") is not None:
+                self.notes.append(f"{label}: dynamic_shapes are left behind; the case has the sizes of the example")
+        return _EXPORT(mod, args, kwargs, *more, **options)
+
+    def _compile(
+        self,
+        model: Any = None,
+        *,
+        fullgraph: bool = False,
+        dynamic: bool | None = None,
+        backend: Any = "inductor",
+        mode: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        disable: bool = False,
+        **more: Any,
+    ) -> Any:
+        """What stands in the place of ``torch.compile``."""
+        if model is None:
+            return functools.partial(
+                self._compile,
+                fullgraph=fullgraph,
+                dynamic=dynamic,
+                backend=backend,
+                mode=mode,
+                options=options,
+                disable=disable,
+            )
+        if disable or self._inside:
+            return model
+        if _of_torch(sys._getframe(1)):
+            return _COMPILE(model, fullgraph=fullgraph, dynamic=dynamic, backend=backend, mode=mode, options=options)
+        wanted = Wanted(backend, mode, dynamic, dict(options or {}))
+        name = getattr(model, "__qualname__", type(model).__qualname__)
+        owner = getattr(model, "__self__", None)
+        if isinstance(owner, torch.nn.Module) and name.endswith("_call_impl"):  # of module.compile()
+            name = type(owner).__qualname__
+        place = here()
+        label = f"{name} ({Path(place.file).name}:{place.line})" if place is not None else name
+        same = sum(one.partition(" #")[0] == label for one in self._calls)
+        label = f"{label} #{same + 1}" if same else label
+        self._calls[label] = 0
+
+        def called(*args: Any, **kwargs: Any) -> Any:
+            if not self._inside:
+                self._calls[label] += 1
+                if self._calls[label] == 1:
+                    self.take(model, args, kwargs, label, wanted)
+                else:
+                    self.again(model, args, kwargs, label)
+            return model(*args, **kwargs)
+
+        if isinstance(model, torch.nn.Module):
+            return _Module(model, called)
+        return functools.wraps(model)(called)
+
+
+def _parameters(case: Case) -> list[tuple[View, Storage]]:
+    """What the parameters of the first call hold."""
+    inputs = case.calls[0]
+    pairs = zip(case.program.inputs, inputs.views, strict=True)
+    return [
+        (replace(view, storage=0), inputs.storages[view.storage]) for given, view in pairs if given.role == "parameter"
+    ]
+
+
+_COMPILE: Callable[..., Any] = torch.compile
+_EXPORT: Callable[..., Any] = torch.export.export
+
+
+def _of_torch(frame: FrameType) -> bool:
+    """Whether PyTorch compiles something for itself, a branch or loop that is run without a compiler."""
+    module = str(frame.f_globals.get("__name__", ""))
+    return module.startswith("torch.") and not module.startswith("torch.nn.")
+
+
+class _Module(torch.nn.Module):
+    """What a compiled module is like: the original, called in another way."""
+
+    def __init__(self, original: torch.nn.Module, called: Callable[..., Any]) -> None:
+        super().__init__()
+        self._orig_mod = original
+        self.training = original.training
+        self._called = called
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Call it."""
+        return self._called(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_orig_mod":
+            return self._modules["_orig_mod"]
+        return getattr(self._orig_mod, name)

@@ -1,0 +1,114 @@
+"""Public reports, handed over as their users would: each is imported, fails as stated, and shrinks to the size stated.
+
+The scripts in ``reports/`` show on torch 2.13.0 (CPU) what the public report that each names is about.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from shakeout.corpus.case import Case
+from shakeout.fuzz.ground.failure import failure_of
+from shakeout.fuzz.intake.importing import CannotImport, Imported, import_file
+from shakeout.fuzz.minimise.executors import in_process
+from shakeout.fuzz.minimise.measure import elements
+from shakeout.fuzz.minimise.search import Budget, Minimised, minimise
+from shakeout.fuzz.running.execute import execute
+
+pytestmark = pytest.mark.quality
+
+FOLDER = Path(__file__).parent / "reports"
+
+
+def imported(file: str, folder: Path, name: str = "", **more: str) -> Imported:
+    return import_file(FOLDER / f"{file}.py", name, output=folder, seconds=240, memory=8 << 30, **more)
+
+
+@dataclass
+class Report:
+    """A script, what is wrong, and how small the case gets.
+
+    Attributes:
+        file: in ``reports/``.
+        targets: of the cases that it gives.
+        oracle: that fails.
+        symptom: of the failure.
+        operators: of the smallest case, at most, blocks and regions counted.
+        kept: operators that it has to have.
+        elements: of its inputs, at most; None for any number.
+    """
+
+    file: str
+    targets: list[str]
+    oracle: str
+    symptom: str
+    operators: int
+    kept: list[str] = field(default_factory=list)
+    elements: int | None = None
+
+
+REPORTS = [
+    Report("attention_permuted_key", ["inductor"] * 3, "value", "wrong value", 5, elements=20),
+    Report("attention_tensor_scale", ["inductor"], "exception", "", 6),
+    Report(
+        "autocast_switched_off_inside",
+        ["aot_eager", "inductor"],
+        "gradient",
+        "wrong value",
+        4,
+        kept=["torch.autocast"],
+    ),
+    Report("while_loop_with_a_number", ["inductor"], "exception", "", 4, kept=["torch._higher_order_ops.while_loop"]),
+]
+
+
+@pytest.mark.parametrize("report", REPORTS, ids=[report.file for report in REPORTS])
+def test_a_report_is_imported_and_fails_as_it_says(report: Report, tmp_path: Path) -> None:
+    found = imported(report.file, tmp_path)
+    assert not found.refused
+    assert [one.case.setting.target for one in found.cases] == report.targets
+    result = execute(found.cases[0].case)
+    assert result.failure is not None
+    assert result.failure.oracle == report.oracle
+    assert report.symptom in result.failure.symptom
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("report", REPORTS, ids=[report.file for report in REPORTS])
+def test_a_report_shrinks_to_the_size_that_it_says(report: Report, tmp_path: Path) -> None:
+    found = shrunk(imported(report.file, tmp_path).cases[0].case)
+    operators = found.case.program.operators()
+    assert len(operators) <= report.operators
+    assert set(report.kept) <= set(operators)
+    assert report.elements is None or elements(found.case) <= report.elements
+    if report.file == "autocast_switched_off_inside":
+        assert [block.operator for block in found.case.program.around] == ["torch.autocast"]
+
+
+def shrunk(case: Case) -> Minimised:
+    return minimise(case, in_process, budget=Budget(240.0, 1500))
+
+
+def test_an_attention_of_other_lengths_raises(tmp_path: Path) -> None:
+    longer = imported("attention_permuted_key", tmp_path).cases[1].case
+    failure = failure_of(execute(longer))
+    assert failure is not None
+    assert failure.oracle == "exception"
+
+
+def test_a_custom_operator_is_refused_with_its_line(tmp_path: Path) -> None:
+    found = imported("custom_operator_writes", tmp_path)
+    assert not found.cases
+    (refused,) = found.refused
+    assert (
+        "custom_operator_writes.py:14: torch.ops.reports.reversed_into.default is a custom operator" in refused.reason
+    )
+    assert "reversed_into(kept, a)" in refused.reason
+
+
+def test_a_report_by_name_says_what_is_missing(tmp_path: Path) -> None:
+    case = imported("attention_permuted_key", tmp_path, "case", mode="inference").cases[0].case
+    assert case.program.operators().count("torch.nn.functional.linear") == 4
+    with pytest.raises(CannotImport, match="there are no inputs for Attention"):
+        imported("attention_permuted_key", tmp_path, "Attention")
