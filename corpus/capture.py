@@ -54,11 +54,11 @@ def _recorded(function: Callable[..., Any], tensors: Sequence[torch.Tensor], par
     import torch
 
     from shakeout.corpus.intake.recorder import Recorder, type_of
-    from shakeout.corpus.intake.seeing import recording
+    from shakeout.corpus.intake.seeing import recording, seeing
     from shakeout.corpus.intake.trace import closed
 
     with torch.no_grad():
-        recorder = Recorder("torch", lambda tensor: False)
+        recorder = Recorder("torch", lambda tensor: False, seeing)
         for tensor in tensors:
             recorder.give(tensor)
         with recording(recorder):

@@ -22,7 +22,7 @@ from shakeout.corpus.inputs import describe_inputs
 from shakeout.corpus.intake import beside, switches
 from shakeout.corpus.intake.recorder import Level, Recorder, type_of
 from shakeout.corpus.intake.refusal import NotCaptured, blamed
-from shakeout.corpus.intake.seeing import recording
+from shakeout.corpus.intake.seeing import recording, seeing
 from shakeout.corpus.intake.subject import Attributes, Contents, Subject, leaves_of
 from shakeout.corpus.intake.trace import closed
 from shakeout.corpus.program import Call, Input, InvalidProgram, Program, Role
@@ -144,7 +144,7 @@ def _captured(
 
     given = beside.fresh(subject.tensors, mode)
     with beside.called(around, mode):
-        recorder = Recorder(level, lift, gradients=mode == "training")
+        recorder = Recorder(level, lift, seeing, gradients=mode == "training")
         for tensor in given:
             recorder.give(tensor)
         try:

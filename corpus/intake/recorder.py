@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch._functorch import utils as functorch
@@ -61,6 +61,10 @@ for _name in "add sub mul truediv floordiv mod pow radd rsub rmul lt le gt ge eq
     setattr(Number, f"__{_name}__", _operation(f"__{_name}__"))
 
 
+#: Makes the context in which a recorder is told of operators.
+Seeing: TypeAlias = Callable[["Recorder"], contextlib.AbstractContextManager[Any]]
+
+
 class Recorder:
     """What is known of a function while it runs.
 
@@ -73,11 +77,15 @@ class Recorder:
     Args:
         level: at which it is seen.
         lift: told of a tensor that is neither given nor made by an operator; whether it may become an input.
+        seeing: the context in which operators are seen; the bodies of branches and loops are run in one of their own.
         gradients: whether somebody is going to ask for a gradient of what is recorded.
     """
 
-    def __init__(self, level: Level, lift: Callable[[torch.Tensor], bool], *, gradients: bool = True) -> None:
+    def __init__(
+        self, level: Level, lift: Callable[[torch.Tensor], bool], seeing: Seeing, *, gradients: bool = True
+    ) -> None:
         self.level: Level = level
+        self._seeing = seeing
         self._gradients = gradients
         self.types: dict[int, TensorType | None] = {}
         self.inputs: list[tuple[int, torch.Tensor]] = []
@@ -191,10 +199,8 @@ class Recorder:
         self.scope = Scope()
         self.scope.parameters = tuple(self._new(value) for value in given)
         busy, self._busy = self._busy, 0
-        from shakeout.corpus.intake.seeing import seeing
-
         try:
-            with seeing(self):
+            with self._seeing(self):
                 returned = function(*given)
             self.scope.returns = tuple(self.number_of(value) for value in _flat(returned))
             return self.scope, returned

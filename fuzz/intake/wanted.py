@@ -55,7 +55,9 @@ class Wanted:
             own = "inductor"
         chosen = named or own
         if chosen != own:
-            return Setting(chosen), [*notes, f"it was compiled for {own}, whose knobs are left behind"]
+            if any(True for _ in self._asked(own)):
+                notes.append(f"it was compiled for {own}, whose knobs are left behind")
+            return Setting(chosen), notes
         space = {knob.name: knob.values for knob in target(own).knobs()}
         knobs: dict[str, Scalar] = {}
         for name, value, where in self._asked(own):

@@ -113,6 +113,7 @@ def test_another_target_gets_none_of_the_knobs() -> None:
     setting, notes = Wanted(options={"epilogue_fusion": False}).setting("export")
     assert setting == Setting("export")
     assert notes == ["it was compiled for inductor, whose knobs are left behind"]
+    assert Wanted().setting("export") == (Setting("export"), [])
     assert Wanted(backend="somebodys").setting()[1] == ["the backend 'somebodys' is no target; inductor is taken"]
 
 

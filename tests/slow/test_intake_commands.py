@@ -1,4 +1,4 @@
-"""Whatever ends the command that imports a file, the file's own process ends with it."""
+"""The commands that run what people hand over: what they say, and that nothing outlives them."""
 
 import os
 import signal
@@ -60,3 +60,44 @@ def _eventually(look):  # type: ignore[no-untyped-def]
             return found
         time.sleep(0.2)
     raise AssertionError("nothing happened within two minutes")
+
+
+DIFFERS = """
+import torch
+
+def function(x, w):
+    with torch.autocast("cpu", enabled=False):
+        return x.float() @ w.float().T
+
+def run(backend):
+    x = torch.linspace(-1, 1, 64, dtype=torch.bfloat16).reshape(4, 16).requires_grad_()
+    w = torch.linspace(-1, 1, 256).reshape(16, 16).requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        return torch.compile(function, backend=backend)(x, w)
+
+run("aot_eager")
+run("eager")
+"""
+
+
+def test_check_says_what_differs_once_for_each_target(tmp_path: Path) -> None:
+    (tmp_path / "bug.py").write_text(DIFFERS)
+    command = [sys.executable, "-m", "shakeout", "check", "bug.py", "--target", "eager", "--target", "aot_eager"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=280)
+    lines = done.stdout.splitlines()
+    assert done.returncode == Exit.FOUND, done.stderr
+    assert [line.split()[:2] for line in lines if line.startswith("  ")] == [
+        ["eager", "agrees:"],
+        ["aot_eager", "differs:"],
+    ]
+    assert "gradient" in done.stdout
+    assert sum("5 operators" in line for line in lines) == 2
+    assert not (tmp_path / "imported").exists()
+
+
+def test_check_is_quiet_where_nothing_differs(tmp_path: Path) -> None:
+    (tmp_path / "bug.py").write_text("import torch\ntorch.compile(torch.sin)(torch.ones(2))\n")
+    command = [sys.executable, "-m", "shakeout", "check", "bug.py", "--target", "aot_eager"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=280)
+    assert done.returncode == Exit.OK, done.stderr
+    assert "  aot_eager    agrees: no difference" in done.stdout
