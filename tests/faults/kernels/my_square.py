@@ -31,4 +31,4 @@ class Square(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient):
         (x,) = ctx.saved_tensors
-        return gradient * 2 * x
+        return gradient * (2 * x)
