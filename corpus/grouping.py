@@ -40,7 +40,7 @@ CREATE TABLE findings (
     seen REAL NOT NULL, state TEXT NOT NULL, k INTEGER NOT NULL, n INTEGER NOT NULL,
     signature TEXT NOT NULL DEFAULT '', small TEXT NOT NULL DEFAULT '', small_result TEXT NOT NULL DEFAULT '{}'
 );
-CREATE INDEX findings_by_bug ON findings (bug);
+CREATE INDEX findings_by_bug ON findings (bug, signature);
 """
 
 GROUPING = """
@@ -191,10 +191,9 @@ class Grouping:
         state: str = "new",
     ) -> int | None:
         """Keep a finding in full, of a bug or waiting; its number, or None where enough are kept or this case is."""
-        kept, same = self._rows(
-            "SELECT COUNT(*), SUM(case_id = ?) FROM findings WHERE bug IS ? AND (bug IS NOT NULL OR signature = ?)",
-            *(case_id, bug, signature),
-        )[0]
+        # Of a bug a few are kept, and thousands may wait: an index leads to those of the group.
+        where, value = ("bug IS NULL AND signature = ?", signature) if bug is None else ("bug = ?", bug)
+        kept, same = self._rows(f"SELECT COUNT(*), SUM(case_id = ?) FROM findings WHERE {where}", case_id, value)[0]
         if (bug is not None and kept >= KEPT) or (same and case_id):
             return None
         row = (bug, job, case_id, case_json, json.dumps(result), script, json.dumps(list(history)), time.time(), state)

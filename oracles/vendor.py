@@ -164,6 +164,8 @@ def unusual(case: Case) -> tuple[str, ...]:
 
 def _private(case: Case, operator: str) -> bool:
     """Whether an operator is one that programs are not written with."""
+    if operator == case.setting.target:
+        return False  # a user's kernel, whose traits only a process knows that has imported it
     traits = _traits(case, operator)
     return traits.internal or traits.plain
 
