@@ -59,14 +59,16 @@ def _recorded(function: Callable[..., Any], tensors: Sequence[torch.Tensor], par
 
     with torch.no_grad():
         recorder = Recorder("torch", lambda tensor: False, seeing)
-        for tensor in tensors:
+        # One tensor that is given twice is two inputs of one memory.
+        given = [one.detach() if any(one is other for other in tensors[:n]) else one for n, one in enumerate(tensors)]
+        for tensor in given:
             recorder.give(tensor)
         with recording(recorder):
-            returned = function(*tensors)
+            returned = function(*given)
     outputs = [returned] if isinstance(returned, torch.Tensor) else list(returned or ())
     recorder.scope.returns = tuple(recorder.number_of(output) for output in outputs)
     if len(recorder.inputs) != len(tensors):
-        raise InvalidProgram("a tensor is given twice, or made of data that is no argument of a case")
+        raise InvalidProgram("a tensor is made of data that is no argument of a case")
     inputs = [
         (number, Input(type_of(tensor), "parameter" if place in parameters else "input"))
         for place, (number, tensor) in enumerate(recorder.inputs)

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["STRIDES", "Metadata"]
 
 
-#: What a finding about a user's kernel says: where it was asked for.
-_SWITCH = " (asked for by strides=True of @shakeout.kernel)"
+#: By what strides of a user's kernel were asked for, which a finding of them says.
+_SWITCH = "strides=True of @shakeout.kernel"
 
 
 #: What is said of a kernel that was not asked for them.
@@ -76,11 +76,10 @@ class Metadata:
                     return doubt or self._fail("wrong shape", place, list(want.shape), list(got.shape))
                 if self.strides and part == "output" and _steps(want) != _steps(got):
                     found = self._fail("wrong strides", place, list(want.stride()), list(got.stride()))
-                    return (
-                        replace(found, message=found.message + _SWITCH)
-                        if case.program.vocabulary == "kernel"
-                        else found
-                    )
+                    if case.program.vocabulary != "kernel":
+                        return found
+                    message = f"{found.message} (asked for by {_SWITCH})"
+                    return replace(found, message=message, evidence={**found.evidence, "asked": _SWITCH})
         return self._passed(answers)
 
     def _passed(self, answers: Answers) -> Verdict | Sequence[Question]:

@@ -134,6 +134,8 @@ def _evidence(target: str, failing: Verdict) -> Iterator[str]:
         agrees = f"   (double precision: {double})" if double is not None else ""
         yield f"  expected  {where} = {evidence['expected']}{agrees}"
         yield f"  {target:<9} {where} = {evidence['found']}"
+        if "asked" in evidence:
+            yield f"  switch    asked for by {evidence['asked']}"
         if "wrong" in evidence:
             yield f"  wrong     {evidence['wrong']} of {evidence['total']} elements, {evidence['where']}"
     else:

@@ -172,7 +172,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     found = tmp_path / "SH-0000"
     found.mkdir()
     (found / "case.json").write_text(CASE.text)
-    monkeypatch.setattr(drafting, "export", lambda case: SCRIPT)
+    monkeypatch.setattr(drafting, "export", lambda case, result: SCRIPT)
     monkeypatch.setattr(drafting, "collected", lambda: "PyTorch version")
     monkeypatch.setattr(drafting, "observed", lambda case: RESULT)
     return found
@@ -197,7 +197,7 @@ def test_whoever_asks_for_a_draft_is_answered_and_nothing_is_printed(
     assert (draft.objections, draft.script) == ((), SCRIPT)
     assert draft.text is not None
     assert "Describe the bug" in draft.text
-    monkeypatch.setattr(drafting, "export", lambda case: replace(SCRIPT, shows=False))
+    monkeypatch.setattr(drafting, "export", lambda case, result: replace(SCRIPT, shows=False))
     refused = drafting.drafted(job)
     assert (refused.objections, refused.text) == (("its script shows no failure here",), None)
     anyway = drafting.drafted(job, anyway=True).text
@@ -226,7 +226,7 @@ def test_what_the_project_would_close_is_refused(
     value: Any,
     reason: str,
 ) -> None:
-    monkeypatch.setattr(drafting, name, lambda case: value)
+    monkeypatch.setattr(drafting, name, lambda case, *result: value)
     output = tmp_path / "report.md"
     assert main(["report", str(folder), "--output", str(output)]) == Exit.REFUSED
     assert reason in capsys.readouterr().err
