@@ -64,7 +64,8 @@ def test_a_backend_that_multiplies_for_dividing_is_reduced_to_one_operator(seed:
     (call,) = found.case.program.calls
     # Means, and so some losses, are quotients as well.
     assert call.operator in host.program.operators()
-    assert elements(found.case) <= 4
+    # Of a loss that is 0 for the first two of the numbers 1, 2, 3 the third one is left as well.
+    assert elements(found.case) <= 6
 
 
 def test_a_difference_that_is_a_sum_becomes_one_operator() -> None:
