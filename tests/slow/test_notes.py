@@ -71,6 +71,7 @@ def test_other_strides_are_noted_and_no_finding(tmp_path: Path, shakeout: Callab
     assert f"note: {line}" in shakeout("status", "runs/quiet")[1].replace("\n", " ")
 
 
+@pytest.mark.long
 def test_where_they_are_asked_for_they_are_findings_that_name_the_switch(
     tmp_path: Path, shakeout: Callable[..., tuple[int, str]]
 ) -> None:

@@ -22,8 +22,6 @@ from shakeout.targets import registry
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("registered", "no_selftest")]
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("registered", "no_selftest")]
-
 
 @pytest.fixture
 def registered(monkeypatch, hostile: None) -> Iterator[None]:
