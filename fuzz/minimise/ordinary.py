@@ -144,6 +144,8 @@ def role(call: Call, key: int | str, words: Vocabulary) -> Role:
         name = names[place] if 0 <= place < len(names) else ""
     if names_dimension(name):
         return "last" if traits.last else "dimension"
+    if traits.compares:
+        return "count"  # people compare with zero first of all
     return "factor" if name in _FACTORS or (not name and traits.scalars) else "count"
 
 
