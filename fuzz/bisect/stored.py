@@ -13,7 +13,7 @@ from shakeout.fuzz.bisect.facts import Bisection, Fact, Releases
 from shakeout.fuzz.bisect.inquiry import Inquiry
 from shakeout.fuzz.bisect.kept import Kept, Memory, beside, within
 from shakeout.fuzz.bisect.ladders import bisected
-from shakeout.fuzz.bisect.trials import Crewed
+from shakeout.fuzz.bisect.trials import TrialPool
 from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.environment import describe
 from shakeout.fuzz.ground.failure import Failure, failure_of
@@ -179,9 +179,9 @@ def bisect_stored(
     releases = stored.releases if stored is not None and stored.case == job.case.id else None
     progress = _Progress(job, before=None if known is None else known[0], releases=releases)
     with tempfile.TemporaryDirectory(prefix="shakeout-") as scratch:
-        with Crewed(Path(scratch), job.case.setting, workers, memory=memory, tell=tell, stop=stop) as crew:
+        with TrialPool(Path(scratch), job.case.setting, workers, memory=memory, tell=tell, stop=stop) as pool:
             stop.until = None if seconds is None else time.monotonic() + seconds
-            for fact in _facts(job, crew, progress, tell, stop, None if known is None else known[1]):
+            for fact in _facts(job, pool, progress, tell, stop, None if known is None else known[1]):
                 progress.facts.append(fact)
                 progress.keep()
                 tell(_event(fact))
@@ -190,13 +190,13 @@ def bisect_stored(
 
 
 def _facts(
-    job: Job, crew: Crewed, progress: _Progress, listener: events.Listener, stop: Stop, memory: Memory | None
+    job: Job, pool: TrialPool, progress: _Progress, listener: events.Listener, stop: Stop, memory: Memory | None
 ) -> Iterator[Fact]:
     def tell(text: str) -> None:
         runs = progress.inquiry.trials if progress.inquiry else 0
         listener(events.Asking(text, runs, time.monotonic() - progress.began))
 
-    progress.inquiry = Inquiry(job.case, crew, wanted=job.wanted, tell=tell, stop=stop, memory=memory)
+    progress.inquiry = Inquiry(job.case, pool, wanted=job.wanted, tell=tell, stop=stop, memory=memory)
     for fact in bisected(progress.inquiry):
         # What was answered while it was told to stop may rest on runs that were cut off.
         if stop():

@@ -17,7 +17,7 @@ from shakeout.fuzz.ground.failure import Failure, failure_of, with_less
 from shakeout.fuzz.workers.isolated import Isolated
 from shakeout.fuzz.workers.place import Place
 
-__all__ = ["Crewed", "Executor", "Shown", "Trial", "in_process", "judged"]
+__all__ = ["Executor", "Shown", "Trial", "TrialPool", "in_process", "judged"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +62,11 @@ def in_process(trials: Sequence[Trial]) -> list[Shown]:
     return found
 
 
-class Crewed(Isolated):
-    """Runs trials on a crew of workers, each in a worker of its own; a context manager.
+class TrialPool(Isolated):
+    """Runs trials on a pool of workers, each in a worker of its own; a context manager.
 
     Args:
-        directory: for the crew's files.
+        directory: for the pool's files.
         setting: of the case: the target that is warmed, the device, and what a sanitizer needs.
         workers: how many.
         more: as for ``Isolated``.
@@ -77,7 +77,7 @@ class Crewed(Isolated):
         self._records = directory / "records"
         self._serial = itertools.count()
 
-    def __enter__(self) -> Crewed:
+    def __enter__(self) -> TrialPool:
         self._records.mkdir(parents=True, exist_ok=True)
         super().__enter__()
         return self

@@ -42,7 +42,7 @@ from shakeout.fuzz.triage.recognition import expected
 from shakeout.fuzz.workers.confirm import RUNS
 from shakeout.fuzz.workers.nursery import Interrupted, ZygoteBroken
 from shakeout.fuzz.workers.place import Place
-from shakeout.fuzz.workers.pool import Crew, Limits
+from shakeout.fuzz.workers.pool import Limits, WorkerPool
 from shakeout.fuzz.workers.timing import LEAST, TimeLimits
 from shakeout.targets.registry import facts_of
 
@@ -131,7 +131,7 @@ class Campaign:
                 self._accounts = Accounts(self.database, traces, self._untold)
                 if self._fuzzing:
                     configuration.write(self.config, self.directory / "campaign.toml")
-            self.crew = Crew(
+            self.pool = WorkerPool(
                 self.directory,
                 self.config.targets,
                 self.config.workers,
@@ -141,11 +141,11 @@ class Campaign:
                 place=Place.pinned(self.config.device, dict(self.config.knobs)),
                 shortcuts=self.config.shortcuts,
             )
-            stack.callback(self.crew.stop)
+            stack.callback(self.pool.stop)
             self.investigation = Investigation(
                 self.database,
                 self.directory,
-                self.crew,
+                self.pool,
                 self._untold.append,
                 workers=self.config.workers,
                 memory=self.config.memory_limit,
@@ -206,27 +206,27 @@ class Campaign:
         if not self.investigation.waiting:
             return "triaged"
         self._listeners_only(self._started())
-        self.crew.start(lambda: self._stopped, complete=False)
-        for name in self.crew.in_order(self.config.targets):
-            if not self._stopped and (text := self.crew.warm([name]).get(name)):
+        self.pool.start(lambda: self._stopped, complete=False)
+        for name in self.pool.in_order(self.config.targets):
+            if not self._stopped and (text := self.pool.warm([name]).get(name)):
                 self.investigation.leave(name)
                 self._tell_left(name, text)
-        self.crew.prepare()
+        self.pool.prepare()
         budget, began = self.config.seconds, time.monotonic()
         self._triage(InOrder(self.investigation), seeds, began, None if budget is None else began + budget)
-        self.crew.abandon()
+        self.pool.abandon()
         return "interrupted" if self._stopped else "time" if self.investigation.waiting else "triaged"
 
     def _run(self) -> str:
         self._tell(self._started())
-        self.crew.start(lambda: self._stopped, complete=False)
-        if missed := selftest(self.crew, self._tell, lambda: self._stopped):
+        self.pool.start(lambda: self._stopped, complete=False)
+        if missed := selftest(self.pool, self._tell, lambda: self._stopped):
             what = ", ".join("a false alarm where there was no fault" if one == NO_FAULT else one for one in missed)
             raise SelfTestFailed(f"the self-test missed: {what}; the campaign would miss bugs, so it does not start")
         self._warm()
-        self.crew.prepare()
+        self.pool.prepare()
         reason = self._fuzz()
-        self.crew.abandon()
+        self.pool.abandon()
         return reason
 
     def _warm(self) -> None:
@@ -236,15 +236,15 @@ class Campaign:
         """
         bugs = () if self._known is None else load_all(self._known)
         known = KnownReplay(
-            self.crew, self.database, self.investigation, self._tell, self._limits, lambda: self._stopped
+            self.pool, self.database, self.investigation, self._tell, self._limits, lambda: self._stopped
         )
         if self._known is not None:
             self.investigation.store.remember(expected(describe()["packages"]))
         broken: dict[str, str] = {}
-        for name in self.crew.in_order(self.config.targets):
+        for name in self.pool.in_order(self.config.targets):
             if self._stopped:
                 return
-            if text := self.crew.warm([name]).get(name) or self._control(name):
+            if text := self.pool.warm([name]).get(name) or self._control(name):
                 broken[name] = text
                 self._tell_left(name, text)
             else:
@@ -266,7 +266,7 @@ class Campaign:
         if not facts_of(name).compiler:
             return ""
         memory, device = self.config.memory_limit, self.config.device
-        return control(self.crew, name, device=device, memory=memory, stop=lambda: self._stopped)
+        return control(self.pool, name, device=device, memory=memory, stop=lambda: self._stopped)
 
     def _concerns(self, bug: KnownBug, target: str) -> bool:
         return bug.case.setting.target == target and bug.case.setting.device == self.config.device
@@ -327,7 +327,7 @@ class Campaign:
 
     def _turn(self, sources: InOrder, seeds: Seeds) -> None:
         """One round: hand out, collect, write down, go on with findings."""
-        answers = self.crew.step(sources.next, self._limits)
+        answers = self.pool.step(sources.next, self._limits)
         if answers or seeds.handed:
             with self.database.transaction():
                 seeds.write_down()
@@ -386,7 +386,7 @@ class Campaign:
         disk = {
             "kept": usage(self.directory) - compilers - usage(self.directory / "slots"),
             "compilers": max(self._most_written, compilers),
-            "headers": self.crew.headers.stored,
+            "headers": self.pool.headers.stored,
         }
         with contextlib.suppress(DatabaseError), self.database.transaction():
             self.database.set_meta(disk=disk)

@@ -2,7 +2,7 @@
 
 What is done about one finding stands in ``shakeout.fuzz.triage.steps``, and how it is stored in
 ``shakeout.fuzz.triage.store``. Here several of them go on side by side, as a source of jobs for the campaign's own
-crew: a search, a case that runs again, a script that is to be written; and scripts in fresh processes beside it.
+pool: a search, a case that runs again, a script that is to be written; and scripts in fresh processes beside it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from shakeout.fuzz.triage.shown import Shown
 from shakeout.fuzz.triage.steps import BUDGET, Inquiry, Tools
 from shakeout.fuzz.triage.store import Store
 from shakeout.fuzz.workers.confirm import RUNS, Confirmation
-from shakeout.fuzz.workers.pool import Crew
+from shakeout.fuzz.workers.pool import WorkerPool
 
 __all__ = ["Investigation", "Share"]
 
@@ -82,7 +82,7 @@ class Investigation:
     Args:
         database: of the campaign.
         directory: of the campaign.
-        crew: whose workers do the jobs.
+        pool: whose workers do the jobs.
         tell: told of what was stored.
         workers: cases at work at a time.
         memory: bytes that a script may take.
@@ -93,7 +93,7 @@ class Investigation:
         self,
         database: Database,
         directory: Path,
-        crew: Crew,
+        pool: WorkerPool,
         tell: events.Listener,
         *,
         workers: int = 1,
@@ -107,7 +107,7 @@ class Investigation:
         self.store = Store(database, directory, tell)
         self._database = database
         self._directory = directory
-        self._crew = crew
+        self._pool = pool
         self._memory = memory
         self._workers = workers
         self._share = Share(workers)
@@ -257,7 +257,7 @@ class Investigation:
             name,
             script,
             cache / f"confirm-{name}",
-            headers=self._crew.headers,
+            headers=self._pool.headers,
             temporary=cache / "tmp",
             memory=self._memory,
             runs=runs,

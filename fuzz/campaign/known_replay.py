@@ -19,7 +19,7 @@ from shakeout.fuzz.ground.failure import failure_of
 from shakeout.fuzz.ground.jobs import Job, Run
 from shakeout.fuzz.ground.results import Answer
 from shakeout.fuzz.triage.recognition import Remembered
-from shakeout.fuzz.workers.pool import Crew, Limits
+from shakeout.fuzz.workers.pool import Limits, WorkerPool
 
 __all__ = ["KnownReplay"]
 
@@ -28,7 +28,7 @@ class KnownReplay:
     """Runs known bugs in a campaign's workers.
 
     Args:
-        crew: whose workers they are.
+        pool: whose workers they are.
         database: where the state of each is kept.
         investigation: which recognises findings by those that are still there.
         tell: told of each.
@@ -38,14 +38,14 @@ class KnownReplay:
 
     def __init__(
         self,
-        crew: Crew,
+        pool: WorkerPool,
         database: Database,
         investigation: Investigation,
         tell: events.Listener,
         limits: Callable[[Job], Limits],
         stopped: Callable[[], bool],
     ) -> None:
-        self._crew = crew
+        self._pool = pool
         self._database = database
         self._investigation = investigation
         self._tell = tell
@@ -56,7 +56,7 @@ class KnownReplay:
         """Run each once, and tell which the installed versions still have."""
         jobs = [Run(target=bug.case.setting.target, case=encode(bug.case)) for bug in shipped]
         bugs = {id(job): bug for job, bug in zip(jobs, shipped, strict=True)}
-        for answer in self._crew.answers(jobs, self._limits, self._stopped):
+        for answer in self._pool.answers(jobs, self._limits, self._stopped):
             self._answered(bugs[id(answer.job)], answer)
 
     def skip(self, bug: KnownBug) -> None:

@@ -15,7 +15,7 @@ from shakeout.corpus.program import Call, Input, Program, Ref, TensorType
 from shakeout.fuzz.ground.counts import result_of
 from shakeout.fuzz.ground.jobs import Run
 from shakeout.fuzz.ground.results import Answer
-from shakeout.fuzz.workers.pool import Crew, Limits
+from shakeout.fuzz.workers.pool import Limits, WorkerPool
 
 __all__ = ["case", "control"]
 
@@ -37,11 +37,13 @@ def case(target: str, device: str, mode: Mode) -> Case:
     return Case(program, (InputSet(tuple(values), tuple(views)),), Setting(target, (), mode, device))
 
 
-def control(crew: Crew, target: str, *, device: str, memory: int, stop: Callable[[], bool] = lambda: False) -> str:
+def control(
+    pool: WorkerPool, target: str, *, device: str, memory: int, stop: Callable[[], bool] = lambda: False
+) -> str:
     """Why nothing that this target shows here would be worth anything; empty if there is no reason.
 
     Args:
-        crew: with the target warm, and nothing in hand.
+        pool: with the target warm, and nothing in hand.
         target: name of it.
         device: of the cases.
         memory: bytes that a case may take.
@@ -50,7 +52,7 @@ def control(crew: Crew, target: str, *, device: str, memory: int, stop: Callable
     jobs = [Run(target=target, case=codec.encode(case(target, device, mode)), device=device) for mode in MODES]
     modes = {id(job): mode for job, mode in zip(jobs, MODES, strict=True)}
     wrong = {}
-    for answer in crew.answers(jobs, lambda job: Limits(SECONDS, memory), stop):
+    for answer in pool.answers(jobs, lambda job: Limits(SECONDS, memory), stop):
         if text := _wrong(answer):
             wrong[modes[id(answer.job)]] = text.strip().splitlines()[0]
     return next((f"the sum of two matrices, {mode}: {text}" for mode, text in wrong.items()), "")

@@ -12,7 +12,7 @@ from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.counts import result_of
 from shakeout.fuzz.ground.jobs import Job, Run
 from shakeout.fuzz.ground.results import Answer
-from shakeout.fuzz.workers.pool import Crew, Limits
+from shakeout.fuzz.workers.pool import Limits, WorkerPool
 from shakeout.targets.planted import FAULTS
 
 __all__ = ["NO_FAULT", "selftest"]
@@ -43,12 +43,12 @@ def case(fault: str) -> Case:
 
 
 def selftest(
-    crew: Crew, tell: events.Listener = lambda event: None, stop: Callable[[], bool] = lambda: False
+    pool: WorkerPool, tell: events.Listener = lambda event: None, stop: Callable[[], bool] = lambda: False
 ) -> list[str]:
     """Plant each fault.
 
     Args:
-        crew: started, with nothing in hand.
+        pool: started, with nothing in hand.
         tell: told of each fault as it is seen or missed.
         stop: asked now and then whether to give up.
 
@@ -68,7 +68,7 @@ def selftest(
         seconds = SECONDS if faults[id(job)] == "hang" else PATIENCE
         return Limits(seconds, BYTES, seconds)
 
-    for answer in crew.answers(jobs, limits, lambda: stop() or time.monotonic() > give_up):
+    for answer in pool.answers(jobs, limits, lambda: stop() or time.monotonic() > give_up):
         fault = faults[id(answer.job)]
         seen, message = _seen(answer)
         unseen.discard(fault)

@@ -176,7 +176,7 @@ def _selftest(options: argparse.Namespace) -> int:
     from shakeout.fuzz.campaign.selftest import selftest
     from shakeout.fuzz.ground import events
     from shakeout.fuzz.workers.nursery import ZygoteBroken
-    from shakeout.fuzz.workers.pool import Crew
+    from shakeout.fuzz.workers.pool import WorkerPool
 
     def tell(event: events.Event) -> None:
         if isinstance(event, events.Warming) and not event.done:
@@ -185,14 +185,14 @@ def _selftest(options: argparse.Namespace) -> int:
             print(f"{'ok' if event.seen else 'MISSED':<8}{event.fault}  {event.message}".rstrip(), flush=True)
 
     with tempfile.TemporaryDirectory(prefix="shakeout-") as scratch:
-        crew = Crew(Path(scratch), (), 2, tell=tell)
+        pool = WorkerPool(Path(scratch), (), 2, tell=tell)
         try:
-            crew.start(complete=False)
-            missed = selftest(crew, tell)
+            pool.start(complete=False)
+            missed = selftest(pool, tell)
         except ZygoteBroken as error:
             raise Mistake(f"torch could not be loaded:\n{error}", Exit.INFRASTRUCTURE) from None
         finally:
-            crew.stop()
+            pool.stop()
     if missed:
         raise Mistake("the self-test failed: Shakeout cannot be trusted here", Exit.INFRASTRUCTURE)
     return Exit.OK

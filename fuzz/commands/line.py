@@ -36,7 +36,7 @@ class Line:
             self._status.stop()
 
     def warming(self, event: events.Event) -> None:
-        """What the crew is at."""
+        """What the pool is at."""
         if isinstance(event, events.Warming) and not event.done:
             self.say(event.step, force=True)
 

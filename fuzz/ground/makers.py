@@ -42,7 +42,7 @@ class Made:
 
 
 class Maker(Protocol):
-    """What a crew's workers need beside the targets; there is one in the zygote and one in each worker."""
+    """What a pool's workers need beside the targets; there is one in the zygote and one in each worker."""
 
     def begin(self) -> None:
         """Start, in processes of their own, what takes long; while the targets are warmed."""

@@ -19,7 +19,7 @@ from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.jobs import Examine, Job, Learn, Recall
 from shakeout.fuzz.ground.results import Answer
 from shakeout.fuzz.learning.store import Files, read
-from shakeout.fuzz.workers.pool import Crew, Limits
+from shakeout.fuzz.workers.pool import Limits, WorkerPool
 
 __all__ = ["LostCall", "learn_operators"]
 
@@ -103,23 +103,23 @@ def learn_operators(
     session = _Session(files, rows, records or {}, seen, calls, len(names), len(names) - len(todo), tell)
     if not todo:
         return []
-    crew = Crew(scratch, (), workers, tell=tell, maker="shakeout.fuzz.learning.maker:Learner")
+    pool = WorkerPool(scratch, (), workers, tell=tell, maker="shakeout.fuzz.learning.maker:Learner")
     began = time.monotonic()
     try:
-        crew.start(stop)
+        pool.start(stop)
         session.waiting.extend(_Task(name, files.examined(name).exists()) for name in todo)
 
         def next_job() -> Job | None:
             over = seconds is not None and time.monotonic() - began > seconds
             return session.next(over=over or stop())
 
-        while (session.left or crew.busy) and not stop():
-            for answer in crew.step(next_job, lambda job: Limits(OPERATOR_SECONDS, BYTES, CALL_SECONDS)):
+        while (session.left or pool.busy) and not stop():
+            for answer in pool.step(next_job, lambda job: Limits(OPERATOR_SECONDS, BYTES, CALL_SECONDS)):
                 session.take(answer)
-            if seconds is not None and time.monotonic() - began > seconds and not crew.busy:
+            if seconds is not None and time.monotonic() - began > seconds and not pool.busy:
                 break
     finally:
-        crew.stop()
+        pool.stop()
     return session.lost
 
 

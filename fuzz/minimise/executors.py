@@ -24,7 +24,7 @@ from shakeout.fuzz.workers.nursery import ZygoteBroken
 from shakeout.fuzz.workers.place import Place
 from shakeout.generators.validity import Demands, Unsettled, settle
 
-__all__ = ["Crewed", "candidate", "in_process"]
+__all__ = ["CandidatePool", "candidate", "in_process"]
 
 
 def in_process(cases: Sequence[Case], demands: Demands) -> list[Outcome]:
@@ -44,15 +44,15 @@ def in_process(cases: Sequence[Case], demands: Demands) -> list[Outcome]:
     return found
 
 
-class Crewed:
-    """Runs candidates on crews of workers, side by side; a context manager.
+class CandidatePool:
+    """Runs candidates on pools of workers, side by side; a context manager.
 
-    A case on another device than the CPU has two crews, because most of what fails there fails on the CPU as well, and
+    A case on another device than the CPU has two pools, because most of what fails there fails on the CPU as well, and
     the candidate that says so shall not run where the target would first have to be warmed for the CPU. If the target
     does not work on this machine's CPU, candidates there are unsupported.
 
     Args:
-        directory: for the crews' files.
+        directory: for the pools' files.
         setting: of the cases: the target that is warmed, the device, and what a sanitizer needs.
         workers: how many, on each device.
         more: as for ``Isolated``.
@@ -60,7 +60,7 @@ class Crewed:
 
     def __init__(self, directory: Path, setting: Setting, workers: int, **more: Any) -> None:
         self._own = setting.device
-        self._crews = {
+        self._pools = {
             device: Isolated(
                 directory / device, [setting.target], workers, place=replace(Place.of(setting), device=device), **more
             )
@@ -68,15 +68,15 @@ class Crewed:
         }
         self._open = contextlib.ExitStack()
 
-    def __enter__(self) -> Crewed:
+    def __enter__(self) -> CandidatePool:
         with contextlib.ExitStack() as opened:
-            for device, crew in list(self._crews.items()):
+            for device, pool in list(self._pools.items()):
                 try:
-                    opened.enter_context(crew)
+                    opened.enter_context(pool)
                 except ZygoteBroken:
                     if device == self._own:
                         raise
-                    del self._crews[device]
+                    del self._pools[device]
             self._open = opened.pop_all()
         return self
 
@@ -92,9 +92,9 @@ class Crewed:
     def run(self, jobs: Sequence[Candidate | Run]) -> list[Outcome]:
         """What became of each job's own case, whatever ran before it; each job is an object of its own."""
         found = [Outcome("unsupported")] * len(jobs)
-        for device, crew in self._crews.items():
+        for device, pool in self._pools.items():
             places = [place for place, job in enumerate(jobs) if job.device == device]
-            for place, answer in zip(places, crew.answers([jobs[place] for place in places]), strict=True):
+            for place, answer in zip(places, pool.answers([jobs[place] for place in places]), strict=True):
                 found[place] = Outcome("infra") if answer is None else _outcome(jobs[place], answer)
         return found
 

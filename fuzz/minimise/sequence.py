@@ -19,7 +19,7 @@ from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.failure import Failure
 from shakeout.fuzz.ground.finding_folder import CASE, read_sequence
 from shakeout.fuzz.ground.jobs import Run
-from shakeout.fuzz.minimise.executors import Crewed, candidate
+from shakeout.fuzz.minimise.executors import CandidatePool, candidate
 from shakeout.fuzz.minimise.predicate import (
     MEASURED,
     SHARE,
@@ -57,13 +57,13 @@ def recorded_before(folder: Path, case: Case) -> Cases:
         raise NotReproduced(f"the cases that ran before it cannot be read: {error}") from None
 
 
-def behind(crew: Crewed, before: Sequence[Case]) -> Executor:
-    """Runs candidates behind some cases, each in a fresh worker; on the crew itself where there are none."""
+def behind(pool: CandidatePool, before: Sequence[Case]) -> Executor:
+    """Runs candidates behind some cases, each in a fresh worker; on the pool itself where there are none."""
     if not before:
-        return crew
+        return pool
 
     def run(cases: Sequence[Case], demands: Demands) -> list[Outcome]:
-        return crew.run([replace(candidate(case, demands), before=_runs(before)) for case in cases])
+        return pool.run([replace(candidate(case, demands), before=_runs(before)) for case in cases])
 
     return run
 
@@ -71,7 +71,7 @@ def behind(crew: Crewed, before: Sequence[Case]) -> Executor:
 def minimise_behind(
     before: Sequence[Case],
     case: Case,
-    crew: Crewed,
+    pool: CandidatePool,
     *,
     wanted: Failure | None = None,
     budget: Budget | None = None,
@@ -84,7 +84,7 @@ def minimise_behind(
     Args:
         before: cases that ran before it in its process, in order. Without any this is ``minimise``.
         case: one that fails behind them.
-        crew: runs candidates.
+        pool: runs candidates.
         wanted: the reason to keep; the one for which it fails behind all of them, if nobody says.
         budget: when to end at the latest, all searches together.
         width: candidates that are run side by side.
@@ -96,11 +96,11 @@ def minimise_behind(
     """
     budget = budget or Budget()
     if not before:
-        return minimise(case, crew, wanted=wanted, budget=budget, width=width, tell=tell, stop=stop)
-    search = _Search(crew, budget, width, tell, stop)
+        return minimise(case, pool, wanted=wanted, budget=budget, width=width, tell=tell, stop=stop)
+    search = _Search(pool, budget, width, tell, stop)
     kept = search.shortened(tuple(before), case, wanted)
     complete = search.complete
-    found = search.minimised(case, behind(crew, kept) if kept else _alone(crew))
+    found = search.minimised(case, behind(pool, kept) if kept else _alone(pool))
     complete &= found.complete
     if kept:
         # What became of it may fail behind fewer, or by itself.
@@ -111,7 +111,7 @@ def minimise_behind(
                 complete = False
                 break
             smaller = search.minimised(
-                kept[place], _within(crew, kept, place, found.case), f"case {place + 1} before it"
+                kept[place], _within(pool, kept, place, found.case), f"case {place + 1} before it"
             )
             kept = (*kept[:place], smaller.case, *kept[place + 1 :])
             complete &= smaller.complete
@@ -127,16 +127,16 @@ def _behind(before: Sequence[Case], case: Case) -> Run:
     return replace(last, before=_runs(before), fresh=not before)
 
 
-def _alone(crew: Crewed) -> Executor:
+def _alone(pool: CandidatePool) -> Executor:
     """Runs candidates each in a fresh worker: what others leave behind may make them fail."""
 
     def run(cases: Sequence[Case], demands: Demands) -> list[Outcome]:
-        return crew.run([replace(candidate(case, demands), fresh=True) for case in cases])
+        return pool.run([replace(candidate(case, demands), fresh=True) for case in cases])
 
     return run
 
 
-def _within(crew: Crewed, before: Cases, place: int, case: Case) -> Executor:
+def _within(pool: CandidatePool, before: Cases, place: int, case: Case) -> Executor:
     """Runs a case behind others of which candidates take the place of one; the failures are those of the case."""
     first, rest = _runs(before[:place]), _runs(before[place + 1 :])
 
@@ -144,14 +144,14 @@ def _within(crew: Crewed, before: Cases, place: int, case: Case) -> Executor:
         last = _behind((), case)
         jobs = [replace(last, before=(*first, candidate(one, demands), *rest), fresh=False) for one in cases]
         # The case of an outcome is the candidate's, and here only the other one's text is known.
-        return [replace(outcome, case=None) for outcome in crew.run(jobs)]
+        return [replace(outcome, case=None) for outcome in pool.run(jobs)]
 
     return run
 
 
 @dataclass(slots=True)
 class _Search:
-    crew: Crewed
+    pool: CandidatePool
     budget: Budget
     width: int
     tell: events.Listener
@@ -281,7 +281,7 @@ class _Search:
     def _outcomes(self, jobs: Sequence[Run]) -> list[Outcome]:
         found: list[Outcome] = []
         for start in range(0, len(jobs), self.width):
-            found += self.crew.run(jobs[start : start + self.width])
+            found += self.pool.run(jobs[start : start + self.width])
         self.tries += len(jobs)
         self.run = max((outcome.seconds for outcome in found), default=self.run)
         return found

@@ -13,7 +13,7 @@ from shakeout.corpus.files import write_whole
 from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.failure import Failure, failure_of
 from shakeout.fuzz.ground.finding_folder import CASE, SHORTEST, read_result, write_sequence
-from shakeout.fuzz.minimise.executors import Crewed
+from shakeout.fuzz.minimise.executors import CandidatePool
 from shakeout.fuzz.minimise.search import Budget, Minimised
 from shakeout.fuzz.minimise.sequence import minimise_behind, recorded_before
 from shakeout.fuzz.running.case_file import read_case, render
@@ -82,10 +82,10 @@ def minimise_stored(
     case = read_case(file, None)
     before = recorded_before(path, case) if path.is_dir() else ()
     with tempfile.TemporaryDirectory(prefix="shakeout-") as scratch:
-        crew = Crewed(Path(scratch), case.setting, workers, memory=memory, tell=tell, stop=stop)
-        with crew:
+        pool = CandidatePool(Path(scratch), case.setting, workers, memory=memory, tell=tell, stop=stop)
+        with pool:
             found = minimise_behind(
-                before, case, crew, wanted=wanted, budget=budget, width=workers, tell=tell, stop=stop
+                before, case, pool, wanted=wanted, budget=budget, width=workers, tell=tell, stop=stop
             )
     target, text = write_minimal(file, found)
     others = []

@@ -50,7 +50,9 @@ def files() -> Iterator[tuple[Path, Bug]]:
     yield from ((regressions.DIRECTORY / f"{bug.id}.json", bug) for bug in regressions.load_all())
 
 
-def looked_at(case: Case, candidates: executors.Crewed, parts: trials.Crewed, width: int = 1) -> tuple[Case, Evidence]:
+def looked_at(
+    case: Case, candidates: executors.CandidatePool, parts: trials.TrialPool, width: int = 1
+) -> tuple[Case, Evidence]:
     """Minimise, bisect and export one case: the smallest one that fails alike, and what was found out about it.
 
     Args:
@@ -115,8 +117,8 @@ def main(arguments: Sequence[str] | None = None, tell: Callable[[str], None] = p
         workers = Config().workers
         with (
             tempfile.TemporaryDirectory(prefix="shakeout-") as scratch,
-            executors.Crewed(Path(scratch) / "candidates", setting, workers) as candidates,
-            trials.Crewed(Path(scratch) / "parts", setting, workers) as parts,
+            executors.CandidatePool(Path(scratch) / "candidates", setting, workers) as candidates,
+            trials.TrialPool(Path(scratch) / "parts", setting, workers) as parts,
         ):
             for path, bug in bugs:
                 try:

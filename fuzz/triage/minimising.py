@@ -17,7 +17,7 @@ from shakeout.corpus.rows import Bug, Finding
 from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.failure import failure_of
 from shakeout.fuzz.ground.results import Result
-from shakeout.fuzz.minimise.executors import Crewed
+from shakeout.fuzz.minimise.executors import CandidatePool
 from shakeout.fuzz.minimise.predicate import NotReproduced
 from shakeout.fuzz.minimise.search import Budget
 from shakeout.fuzz.minimise.sequence import behind, minimise_behind, recorded_before
@@ -58,7 +58,7 @@ def wanted(database: Database, *, again: bool = False) -> list[tuple[Bug, Findin
 def minimised(
     bug: str,
     finding: Finding,
-    executor: Crewed,
+    executor: CandidatePool,
     budget: Budget,
     folder: Path,
     *,
@@ -143,13 +143,13 @@ def minimise_all(
         for (target, _), chosen in groups.items():
             tell(events.Minimising(target, len(chosen)))
             try:
-                with _crew(_setting(chosen[0][1]), workers, memory, tell, stop) as crew:
+                with _pool(_setting(chosen[0][1]), workers, memory, tell, stop) as pool:
                     for bug, finding in chosen:
                         if database.bug(bug.id).id != bug.id:
                             continue  # it turned out to be another one
                         folder = directory / bug.id
                         row, small = minimised(
-                            bug.id, finding, crew, budget, folder, width=workers, tell=tell, stop=stop
+                            bug.id, finding, pool, budget, folder, width=workers, tell=tell, stop=stop
                         )
                         if stop():
                             break
@@ -173,20 +173,20 @@ def _setting(finding: Finding) -> Setting:
 
 
 def _place(finding: Finding) -> tuple[str, Place]:
-    """Which crew a finding needs."""
+    """Which pool a finding needs."""
     setting = _setting(finding)
     return setting.target, Place.of(setting)
 
 
 @contextlib.contextmanager
-def _crew(
+def _pool(
     setting: Setting, workers: int, memory: int, tell: events.Listener, stop: Callable[[], bool]
-) -> Iterator[Crewed]:
+) -> Iterator[CandidatePool]:
     with (
         tempfile.TemporaryDirectory(prefix="shakeout-") as scratch,
-        Crewed(Path(scratch), setting, workers, memory=memory, tell=tell, stop=stop) as crew,
+        CandidatePool(Path(scratch), setting, workers, memory=memory, tell=tell, stop=stop) as pool,
     ):
-        yield crew
+        yield pool
 
 
 def _event(row: Minimal, before: int) -> events.Minimised:

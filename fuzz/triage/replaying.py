@@ -25,7 +25,7 @@ from shakeout.fuzz.ground.makers import RUNS_ONLY
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.workers.nursery import ZygoteBroken
 from shakeout.fuzz.workers.place import Place
-from shakeout.fuzz.workers.pool import Crew, Limits
+from shakeout.fuzz.workers.pool import Limits, WorkerPool
 from shakeout.fuzz.workers.timing import TimeLimits
 from shakeout.targets.accelerators import missing
 from shakeout.targets.registry import target
@@ -201,25 +201,25 @@ def _on(
     """Run items of one place, one target after the other as it is warm."""
     names = tuple(dict.fromkeys(_case(item).setting.target for item in items))
     with tempfile.TemporaryDirectory(prefix="shakeout-") as scratch:
-        crew = Crew(Path(scratch), names, workers, tell=warming, maker=RUNS_ONLY, place=place)
+        pool = WorkerPool(Path(scratch), names, workers, tell=warming, maker=RUNS_ONLY, place=place)
         try:
-            crew.start(stop, complete=False)
-            for name in crew.in_order(names):
+            pool.start(stop, complete=False)
+            for name in pool.in_order(names):
                 chosen = [item for item in items if _case(item).setting.target == name]
                 try:
-                    broken = crew.warm([name]).get(name, "")
+                    broken = pool.warm([name]).get(name, "")
                 except ZygoteBroken as error:
                     broken = str(error) or "it could not be loaded"
                 if broken:
                     said = (broken.strip().splitlines() or ["it said nothing"])[-1][:200]
                     yield from (Row(item, "cannot run", said) for item in chosen)
                     continue
-                yield from _run(crew, chosen, memory, runs, stop)
+                yield from _run(pool, chosen, memory, runs, stop)
         finally:
-            crew.stop()
+            pool.stop()
 
 
-def _run(crew: Crew, items: Sequence[Item], memory: int, runs: int, stop: Callable[[], bool]) -> Iterator[Row]:
+def _run(pool: WorkerPool, items: Sequence[Item], memory: int, runs: int, stop: Callable[[], bool]) -> Iterator[Row]:
     times = TimeLimits()
     jobs = [(number, _job(item)) for number, item in enumerate(items) for _ in range(runs)]
     of = {id(job): number for number, job in jobs}
@@ -228,7 +228,7 @@ def _run(crew: Crew, items: Sequence[Item], memory: int, runs: int, stop: Callab
     def limits(job: Job) -> Limits:
         return Limits(times.limit(job.target) * (1 + len(job.before)), memory)
 
-    for answer in crew.answers([job for _, job in jobs], limits, stop):
+    for answer in pool.answers([job for _, job in jobs], limits, stop):
         number = of[id(answer.job)]
         seen[number].append(result_of(answer))
         if len(seen[number]) == runs:

@@ -11,17 +11,17 @@ from shakeout.fuzz.ground.jobs import Job
 from shakeout.fuzz.ground.makers import RUNS_ONLY
 from shakeout.fuzz.ground.results import Answer
 from shakeout.fuzz.workers.place import Place
-from shakeout.fuzz.workers.pool import Crew, Limits
+from shakeout.fuzz.workers.pool import Limits, WorkerPool
 from shakeout.fuzz.workers.timing import TimeLimits
 
 __all__ = ["Isolated"]
 
 
 class Isolated:
-    """Runs jobs on a crew of workers, side by side; a context manager.
+    """Runs jobs on a pool of workers, side by side; a context manager.
 
     Args:
-        directory: for the crew's files.
+        directory: for the pool's files.
         targets: that are warmed.
         workers: how many.
         maker: name of what grows cases.
@@ -45,23 +45,23 @@ class Isolated:
         tell: events.Listener = lambda event: None,
         stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._crew = Crew(directory, targets, workers, tell=tell, maker=maker, place=place)
+        self._pool = WorkerPool(directory, targets, workers, tell=tell, maker=maker, place=place)
         self._times = TimeLimits(seconds)
         self._memory = memory
         self._stop = stop
 
     def __enter__(self) -> Isolated:
         try:
-            self._crew.start(self._stop)
+            self._pool.start(self._stop)
         except BaseException:
-            self._crew.stop()
+            self._pool.stop()
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._crew.stop()
+        self._pool.stop()
 
     def answers(self, jobs: Sequence[Job]) -> list[Answer | None]:
         """What became of each job, in order; None where nothing is known because it was asked to stop.
@@ -71,7 +71,7 @@ class Isolated:
         """
         places = {id(job): place for place, job in enumerate(jobs)}
         found: list[Answer | None] = [None] * len(jobs)
-        for answer in self._crew.answers(jobs, self._limits, self._stop):
+        for answer in self._pool.answers(jobs, self._limits, self._stop):
             found[places[id(answer.job)]] = answer
             # What could not even be made says nothing of how long the others take.
             if answer.loss is None and not answer.reply.internal:

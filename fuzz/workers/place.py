@@ -16,7 +16,7 @@ __all__ = ["Place"]
 
 @dataclass(frozen=True, slots=True, order=True)
 class Place:
-    """One kind of worker. A crew has workers of one place, and cases of different places need different crews.
+    """One kind of worker. A pool has workers of one place, and cases of different places need different pools.
 
     Attributes:
         device: ``cpu`` or ``cuda``: where the tensors are.

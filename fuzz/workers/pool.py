@@ -1,4 +1,4 @@
-"""The supervisor's crew: one zygote, its workers, what they work at, and how they die.
+"""The supervisor's pool: one zygote, its workers, what they work at, and how they die.
 
 It imports no compiler. ``step`` hands out jobs, collects answers, and watches times and memory. A worker that died,
 hung or grew too large is replaced, and the loss of its job is an answer as well.
@@ -33,7 +33,7 @@ from shakeout.targets.accelerators import present
 from shakeout.targets.registry import facts_of
 from shakeout.targets.shortcuts import ALWAYS
 
-__all__ = ["Crew", "Limits", "family"]
+__all__ = ["Limits", "WorkerPool", "family"]
 
 #: Seconds between looks at times and memory: a hang or a blow-up is noticed at most so much late. Memory is written
 #: at some 3 GB/s, so a blow-up overshoots its limit by 150 MB.
@@ -93,7 +93,7 @@ class _Seat:
     looked: float = 0.0
 
 
-class Crew:
+class WorkerPool:
     """Runs jobs on some workers, all files below one directory.
 
     Start it from the thread that uses it: the zygote dies with the thread that started it.

@@ -1,7 +1,7 @@
 """Measures compared cases per core-minute against Inductor: with the stock toolchain, and with each shortcut.
 
 Run it directly: ``python tests/benchmarks/inductor.py [--cases N] [--kinds inference,training,dynamic]``. The same
-seeds run through crews of real workers, warm, one for each set of shortcuts, which take turns. A core-minute is a
+seeds run through pools of real workers, warm, one for each set of shortcuts, which take turns. A core-minute is a
 minute of processor time of everything below this process (workers, compilers, linkers, server, supervisor), so that
 other processes on the machine show less. ``--check N`` runs N networks with and without the shortcuts and compares
 every output's bits.
@@ -31,7 +31,7 @@ from typing import Any
 
 from shakeout.fuzz.ground.jobs import Grow, Job
 from shakeout.fuzz.ground.results import Answer
-from shakeout.fuzz.workers.pool import Crew, Limits
+from shakeout.fuzz.workers.pool import Limits, WorkerPool
 from shakeout.fuzz.workers.protocol import ENVIRONMENT
 from shakeout.targets.shortcuts import SHORTCUTS, environment
 
@@ -66,9 +66,9 @@ def spent(root: int) -> float:
 
 @dataclass
 class Tally:
-    """What one variant has done so far: its crew, its answers, and seconds of clock and processor."""
+    """What one variant has done so far: its pool, its answers, and seconds of clock and processor."""
 
-    crew: Crew
+    pool: WorkerPool
     answers: list[Answer] = field(default_factory=list)
     seconds: float = 0.0
     shares: Counter[str] = field(default_factory=Counter)
@@ -91,17 +91,17 @@ def measure(
         tallies = []
         for shortcuts in variants:
             scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="shakeout-bench-"))
-            crew = Crew(Path(scratch), ["inductor"], workers, shortcuts=shortcuts, recycle=10_000)
-            stack.callback(crew.stop)
-            crew.start()
-            tallies.append(Tally(crew))
+            pool = WorkerPool(Path(scratch), ["inductor"], workers, shortcuts=shortcuts, recycle=10_000)
+            stack.callback(pool.stop)
+            pool.start()
+            tallies.append(Tally(pool))
             # One round that is not measured: workers are forked as they are wanted, connect, and copy shared pages.
-            _serve(crew, jobs(range((WARM_JOINT if "joint" in shortcuts else WARM) * workers)))
+            _serve(pool, jobs(range((WARM_JOINT if "joint" in shortcuts else WARM) * workers)))
             print(f"{kind:<10} {_name(shortcuts):<30} is warm", flush=True)
         for first in range(0, cases, block):
             for shortcuts, tally in zip(variants, tallies, strict=True):
                 began, before = time.monotonic(), _shares()
-                tally.answers += _serve(tally.crew, jobs(range(1000 + first, 1000 + min(first + block, cases))))
+                tally.answers += _serve(tally.pool, jobs(range(1000 + first, 1000 + min(first + block, cases))))
                 tally.seconds += time.monotonic() - began
                 tally.shares.update({name: used - before[name] for name, used in _shares().items()})
                 yield _row(kind, shortcuts, min(first + block, cases), workers, block, tally)
@@ -145,10 +145,10 @@ def _shares() -> dict[str, float]:
     return used
 
 
-def _serve(crew: Crew, jobs: list[Job]) -> list[Answer]:
+def _serve(pool: WorkerPool, jobs: list[Job]) -> list[Answer]:
     waiting, found, wanted = list(reversed(jobs)), [], len(jobs)
     while sum(not answer.reply.partial for answer in found) < wanted:
-        found += crew.step(lambda: waiting.pop() if waiting else None, lambda job: Limits(300.0, 8 << 30))
+        found += pool.step(lambda: waiting.pop() if waiting else None, lambda job: Limits(300.0, 8 << 30))
     return found
 
 

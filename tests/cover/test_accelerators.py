@@ -8,9 +8,9 @@ import torch
 from shakeout.corpus import codec
 from shakeout.fuzz.campaign import selftest
 from shakeout.fuzz.triage.replaying import Item, replay
-from shakeout.fuzz.workers import pool
+from shakeout.fuzz.workers import pool as module
 from shakeout.fuzz.workers.place import Place
-from shakeout.fuzz.workers.pool import Crew
+from shakeout.fuzz.workers.pool import WorkerPool
 from shakeout.targets.accelerators import HIDDEN, missing
 from shakeout.targets.registry import may_use_accelerator, names
 
@@ -37,12 +37,12 @@ def test_workers_see_an_accelerator_only_where_there_is_a_use_for_it(
 ) -> None:
     for name in HIDDEN:
         monkeypatch.delenv(name, raising=False)
-    crew = Crew(tmp_path, targets, 1, place=Place(device))
+    pool = WorkerPool(tmp_path, targets, 1, place=Place(device))
     try:
-        crew.start(complete=False)
+        pool.start(complete=False)
         found = environments(tmp_path)
     finally:
-        crew.stop()
+        pool.stop()
     assert found
     for text in found:
         variables = text.split(b"\0")
@@ -52,12 +52,12 @@ def test_workers_see_an_accelerator_only_where_there_is_a_use_for_it(
 def test_where_one_is_needed_nothing_is_forked_from_a_process_that_used_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(pool, "present", lambda: True)
+    monkeypatch.setattr(module, "present", lambda: True)
     warmed = []
     for targets in (["eager"], ["eager", "disk_store"]):
-        crew = Crew(tmp_path / targets[-1], targets, 1)
-        warmed.append(crew.warmed)
-        crew.stop()
+        pool = WorkerPool(tmp_path / targets[-1], targets, 1)
+        warmed.append(pool.warmed)
+        pool.stop()
     assert warmed == [("eager",), ()]
 
 

@@ -293,13 +293,13 @@ def test_a_damaged_file_is_no_bisection(tmp_path: Path, text: str) -> None:
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
-class NoCrew:
-    """Runs trials by a function in the crew's place."""
+class NoPool:
+    """Runs trials by a function in the pool's place."""
 
     def __init__(self, run: Callable[[Sequence[Trial]], list[Shown]]) -> None:
         self.run = run
 
-    def __enter__(self) -> NoCrew:
+    def __enter__(self) -> NoPool:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -310,9 +310,9 @@ class NoCrew:
 
 
 @pytest.fixture
-def crewed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Sequence[Trial]], list[Shown]]], None]:
-    """Puts a fake compiler in the crew's place."""
-    return lambda run: monkeypatch.setattr(stored, "Crewed", lambda *args, **more: NoCrew(run))
+def pooled(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Sequence[Trial]], list[Shown]]], None]:
+    """Puts a fake compiler in the pool's place."""
+    return lambda run: monkeypatch.setattr(stored, "TrialPool", lambda *args, **more: NoPool(run))
 
 
 def finding(folder: Path, case: Case) -> Path:
@@ -321,9 +321,9 @@ def finding(folder: Path, case: Case) -> Path:
     return folder
 
 
-def test_the_command_keeps_what_it_found(tmp_path: Path, crewed: Callable, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_keeps_what_it_found(tmp_path: Path, pooled: Callable, capsys: pytest.CaptureFixture[str]) -> None:
     folder = finding(tmp_path / "SH-0000", case_of("aot_eager"))
-    crewed(Fake({}, lambda t, at: t.case.setting.target == "aot_eager"))
+    pooled(Fake({}, lambda t, at: t.case.setting.target == "aot_eager"))
     assert main(["bisect", str(folder), "--plain"]) == Exit.OK
     said = capsys.readouterr().out
     assert "rung      dynamo                       good" in said
@@ -337,10 +337,10 @@ def test_the_command_keeps_what_it_found(tmp_path: Path, crewed: Callable, capsy
 
 
 def test_whoever_bisects_is_told_and_answered_and_nothing_is_printed(
-    tmp_path: Path, crewed: Callable, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, pooled: Callable, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job = stored.chosen(finding(tmp_path / "SH-0000", case_of("aot_eager")))
-    crewed(Fake({}, lambda t, at: t.case.setting.target == "aot_eager"))
+    pooled(Fake({}, lambda t, at: t.case.setting.target == "aot_eager"))
     told: list[events.Event] = []
     answer = stored.bisect_stored(job, workers=1, memory=1, stop=Stop(), tell=told.append)
     assert answer == stored.Answer(answer.bisection)
@@ -359,7 +359,7 @@ def test_whoever_bisects_is_told_and_answered_and_nothing_is_printed(
     assert capsys.readouterr() == ("", "")
 
 
-def test_interrupted_it_keeps_what_is_known(tmp_path: Path, crewed: Callable) -> None:
+def test_interrupted_it_keeps_what_is_known(tmp_path: Path, pooled: Callable) -> None:
     folder = finding(tmp_path / "SH-0000", case_of())
     fake = Fake({}, lambda t, at: t.case.setting.target == "inductor")
 
@@ -368,7 +368,7 @@ def test_interrupted_it_keeps_what_is_known(tmp_path: Path, crewed: Callable) ->
             os.kill(os.getpid(), signal.SIGINT)
         return fake(trials)
 
-    crewed(run)
+    pooled(run)
     assert main(["bisect", str(folder), "--plain"]) == Exit.INTERRUPTED
     kept = within(folder).read()
     assert kept is not None
@@ -392,9 +392,9 @@ def test_what_is_no_case_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert main(["bisect", path]) == status
 
 
-def test_a_case_that_passes_is_told(tmp_path: Path, crewed: Callable, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_case_that_passes_is_told(tmp_path: Path, pooled: Callable, capsys: pytest.CaptureFixture[str]) -> None:
     folder = finding(tmp_path / "SH-0000", case_of())
-    crewed(Fake({}, lambda t, at: False))
+    pooled(Fake({}, lambda t, at: False))
     assert main(["bisect", str(folder), "--plain"]) == Exit.OK
     assert "does not fail here" in capsys.readouterr().out
     assert within(folder).read() is None
@@ -402,7 +402,7 @@ def test_a_case_that_passes_is_told(tmp_path: Path, crewed: Callable, capsys: py
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda one: one.name)
 def test_whatever_ends_it_another_bisection_goes_on_from_what_is_known(
-    tmp_path: Path, crewed: Callable, capsys: pytest.CaptureFixture[str], number: signal.Signals
+    tmp_path: Path, pooled: Callable, capsys: pytest.CaptureFixture[str], number: signal.Signals
 ) -> None:
     path = tmp_path / "case.min.json"
     path.write_text(case_of().text)
@@ -413,7 +413,7 @@ def test_whatever_ends_it_another_bisection_goes_on_from_what_is_known(
         return trial.case.setting.target == "inductor" and "wrong" in at["joint_graph_passes"] and not switched
 
     whole = Fake(parts, broken)
-    crewed(whole)
+    pooled(whole)
     assert main(["bisect", str(path), "--plain", "--json"]) == Exit.OK
     expected = json.loads(capsys.readouterr().out)
     beside(path, "").path.unlink()
@@ -426,7 +426,7 @@ def test_whatever_ends_it_another_bisection_goes_on_from_what_is_known(
             return [Shown("infra") for _ in trials]
         return first(trials)
 
-    crewed(run)
+    pooled(run)
     assert main(["bisect", str(path), "--plain"]) == Exit.INTERRUPTED
     said = capsys.readouterr().out
     assert "joint-graph pass wrong" in said
@@ -436,7 +436,7 @@ def test_whatever_ends_it_another_bisection_goes_on_from_what_is_known(
     assert (kept.complete, kept.culprit is not None) == (False, True)
 
     second = Fake(parts, broken)
-    crewed(second)
+    pooled(second)
     assert main(["bisect", str(path), "--plain", "--json"]) == Exit.OK
     found = json.loads(capsys.readouterr().out)
     assert {**found, "seconds": 0} == {**expected, "seconds": 0, "trials": found["trials"]}
@@ -444,7 +444,7 @@ def test_whatever_ends_it_another_bisection_goes_on_from_what_is_known(
     assert first.runs + second.runs == whole.runs
 
     third = Fake(parts, broken)
-    crewed(third)
+    pooled(third)
     assert main(["bisect", str(path), "--plain"]) == Exit.OK
     assert "known from before" in capsys.readouterr().out
     assert third.runs == 0
@@ -452,7 +452,7 @@ def test_whatever_ends_it_another_bisection_goes_on_from_what_is_known(
     assert third.runs == whole.runs
 
 
-def test_each_fact_is_written_as_it_is_found(tmp_path: Path, crewed: Callable) -> None:
+def test_each_fact_is_written_as_it_is_found(tmp_path: Path, pooled: Callable) -> None:
     path = tmp_path / "case.json"
     path.write_text(case_of().text)
     fake, seen = Fake({}, lambda t, at: t.case.setting.target == "inductor"), []
@@ -462,7 +462,7 @@ def test_each_fact_is_written_as_it_is_found(tmp_path: Path, crewed: Callable) -
         seen.append(() if kept is None else kept.facts)
         return fake(trials)
 
-    crewed(run)
+    pooled(run)
     assert main(["bisect", str(path), "--plain"]) == Exit.OK
     assert seen[0] == ()
     assert Rung("dynamo", "good") in seen[-1]
@@ -471,7 +471,7 @@ def test_each_fact_is_written_as_it_is_found(tmp_path: Path, crewed: Callable) -
 
 
 def test_a_budget_ends_it_and_is_no_interruption(
-    tmp_path: Path, crewed: Callable, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, pooled: Callable, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "case.json"
     path.write_text(case_of().text)
@@ -481,7 +481,7 @@ def test_a_budget_ends_it_and_is_no_interruption(
         clock[0] += 10
         return fake(trials)
 
-    crewed(run)
+    pooled(run)
     monkeypatch.setattr("shakeout.fuzz.ground.progress.time.monotonic", lambda: clock[0])
     rounds = []
     for _ in range(20):
@@ -498,12 +498,12 @@ def test_a_budget_ends_it_and_is_no_interruption(
 
 
 def test_what_other_versions_said_is_asked_again(
-    tmp_path: Path, crewed: Callable, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, pooled: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "case.json"
     path.write_text(case_of("aot_eager").text)
     fake = Fake({}, lambda t, at: t.case.setting.target == "aot_eager")
-    crewed(fake)
+    pooled(fake)
     assert main(["bisect", str(path), "--plain"]) == Exit.OK
     once = fake.runs
     monkeypatch.setattr(stored, "describe", lambda: {"packages": {"torch": "3.0"}})
@@ -512,14 +512,14 @@ def test_what_other_versions_said_is_asked_again(
 
 
 def test_what_releases_said_stays_and_a_report_has_it_all(
-    tmp_path: Path, crewed: Callable, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, pooled: Callable, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "case.min.json"
     case = case_of("aot_eager")
     path.write_text(case.text)
     said = Releases((("torch==1", "good"),), newest="torch==9.9", newest_verdict="bad")
     beside(path, case.id).write(Bisection(case.id, "aot_eager", facts=(said,)), None)
-    crewed(Fake({}, lambda t, at: t.case.setting.target == "aot_eager"))
+    pooled(Fake({}, lambda t, at: t.case.setting.target == "aot_eager"))
     assert main(["bisect", str(path), "--plain"]) == Exit.OK
     job = stored.chosen(path)
     found = job.known()
@@ -554,12 +554,12 @@ def test_a_file_of_a_finding_is_of_the_finding_and_what_ships_keeps_its_folder(
 
 
 def test_where_nothing_can_be_kept_everything_is_told(
-    tmp_path: Path, crewed: Callable, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, pooled: Callable, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "case.json"
     path.write_text(case_of("aot_eager").text)
     (tmp_path / "case.bisection.json").mkdir()
-    crewed(Fake({}, lambda t, at: t.case.setting.target == "aot_eager"))
+    pooled(Fake({}, lambda t, at: t.case.setting.target == "aot_eager"))
     assert main(["bisect", str(path), "--plain"]) == Exit.OK
     said = capsys.readouterr().out
     assert "culprit   stage aot_eager" in said

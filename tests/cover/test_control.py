@@ -11,7 +11,7 @@ from shakeout.fuzz.campaign import sanity as module
 from shakeout.fuzz.campaign.sanity import case, control
 from shakeout.fuzz.campaign.selftest import NO_FAULT
 from shakeout.fuzz.running.execute import execute
-from shakeout.fuzz.workers.pool import Crew
+from shakeout.fuzz.workers.pool import WorkerPool
 from shakeout.targets.registry import compilers
 
 
@@ -25,12 +25,12 @@ def test_its_networks_are_right_under_eager(mode: str) -> None:
 
 
 def test_a_target_that_fails_with_it_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    crew = Crew(tmp_path, ["planted", "aot_eager"], 2)
+    pool = WorkerPool(tmp_path, ["planted", "aot_eager"], 2)
     try:
-        crew.start(complete=False)
-        crew.warm(["aot_eager"])
-        assert control(crew, "aot_eager", device="cpu", memory=2 << 30) == ""
-        assert control(crew, "planted", device="cpu", memory=2 << 30) == ""
+        pool.start(complete=False)
+        pool.warm(["aot_eager"])
+        assert control(pool, "aot_eager", device="cpu", memory=2 << 30) == ""
+        assert control(pool, "planted", device="cpu", memory=2 << 30) == ""
         for fault, said in (("wrong value", "expected"), ("abort", "SIGABRT"), (NO_FAULT, "")):
             knobs = () if fault == NO_FAULT else (("fault", fault),)
 
@@ -39,11 +39,11 @@ def test_a_target_that_fails_with_it_is_told(monkeypatch: pytest.MonkeyPatch, tm
                 return replace(made, setting=replace(made.setting, knobs=knobs))
 
             monkeypatch.setattr(module, "case", planted)
-            text = control(crew, "planted", device="cpu", memory=2 << 30)
+            text = control(pool, "planted", device="cpu", memory=2 << 30)
             assert said in text
             assert bool(text) == (fault != NO_FAULT)
     finally:
-        crew.stop()
+        pool.stop()
 
 
 @pytest.mark.parametrize("name", sorted({*compilers(), "save_on_cpu", "disk_store", "planted"} - {"inductor"}))

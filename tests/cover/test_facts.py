@@ -30,8 +30,8 @@ from shakeout.fuzz.reporting.draft import Draft, written
 from shakeout.fuzz.reporting.exported import Exported, short_form
 from shakeout.fuzz.reporting.formats import FORMATS, form_of
 from shakeout.fuzz.running import compose as composing
-from shakeout.fuzz.workers import pool
-from shakeout.fuzz.workers.pool import Crew
+from shakeout.fuzz.workers import pool as module
+from shakeout.fuzz.workers.pool import WorkerPool
 from shakeout.targets import registry
 from shakeout.targets.eager import Eager
 from shakeout.targets.registry import compilers, facts_of, hook, may_use_accelerator, names, target
@@ -140,10 +140,10 @@ def test_its_report_goes_to_its_owner(example: Target) -> None:
 def test_it_is_warmed_before_workers_are_forked_though_there_is_an_accelerator(
     example: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "present", lambda: True)
-    crew = Crew(tmp_path / "crew", ["example"], 1)
-    assert crew.warmed == ("example",)
-    crew.stop()
+    monkeypatch.setattr(module, "present", lambda: True)
+    pool = WorkerPool(tmp_path / "pool", ["example"], 1)
+    assert pool.warmed == ("example",)
+    pool.stop()
 
 
 # --- what goes wrong in another package -------------------------------------------------------------------------------

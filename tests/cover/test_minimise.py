@@ -25,7 +25,7 @@ from shakeout.fuzz.ground.failure import Failure, failure_of
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.minimise import graph, settings, tensors, values
 from shakeout.fuzz.minimise.edit import invented
-from shakeout.fuzz.minimise.executors import Crewed, in_process
+from shakeout.fuzz.minimise.executors import CandidatePool, in_process
 from shakeout.fuzz.minimise.measure import elements, size
 from shakeout.fuzz.minimise.predicate import MOST_REPETITIONS, NotReproduced, Outcome, Reliability, repetitions
 from shakeout.fuzz.minimise.search import FIRST, Budget, minimise
@@ -274,12 +274,12 @@ def test_candidates_run_on_the_device_that_they_name(tmp_path: Path) -> None:
     case = grown(1)
     there = replace(case, setting=replace(case.setting, device="cuda"))
     demands = settled_as_grown(case)[1]
-    with Crewed(tmp_path, Setting("eager", device="cuda"), 1) as crew:
-        found = crew([case, there], demands)
+    with CandidatePool(tmp_path, Setting("eager", device="cuda"), 1) as pool:
+        found = pool([case, there], demands)
     assert found[0].status == "compared"
     assert found[1].status == ("compared" if torch.cuda.is_available() else "infra")
-    with Crewed(tmp_path, Setting("eager"), 1) as crew:
-        assert crew([there], demands)[0].status == "unsupported"
+    with CandidatePool(tmp_path, Setting("eager"), 1) as pool:
+        assert pool([there], demands)[0].status == "unsupported"
 
 
 def test_where_a_tensor_was_is_no_part_of_the_reason() -> None:

@@ -76,7 +76,7 @@ def test_only_the_address_sanitizer_needs_an_environment() -> None:
         assert set(process_environment("address")) == {"LD_PRELOAD", "ASAN_OPTIONS"}
 
 
-# --- crews ------------------------------------------------------------------------------------------------------------
+# --- pools ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -123,20 +123,20 @@ def alone(directory: Path, *cases: Case) -> None:
 
 def shipped_ones(directory: Path, *cases: Case) -> None:
     for one in cases:
-        for crewed in (candidates.Crewed, parts.Crewed):
-            with pytest.raises(ZygoteBroken), crewed(directory, one.setting, 1):
+        for kind in (candidates.CandidatePool, parts.TrialPool):
+            with pytest.raises(ZygoteBroken), kind(directory, one.setting, 1):
                 pass
 
 
 @pytest.mark.parametrize("way", [minimised, alone, shipped_ones], ids=lambda way: way.__name__)
-def test_every_crew_has_what_the_sanitizer_of_its_cases_needs(
+def test_every_pool_has_what_the_sanitizer_of_its_cases_needs(
     way: Callable[..., None], given: list[dict[str, str]], tmp_path: Path
 ) -> None:
     wanted = process_environment("address")
     if not wanted:
         pytest.skip("the compiler has no AddressSanitizer")
     plain = capture(torch.sin, lambda: [torch.ones(3)], setting=Setting("inductor"))
-    way(tmp_path / "crews", case("address"), plain)
+    way(tmp_path / "pools", case("address"), plain)
     preloading = [wanted.items() <= one.items() for one in given]
     half = len(preloading) // 2
     assert half > 0

@@ -39,7 +39,7 @@ def operators(one: Case) -> tuple[str, ...]:
 
 
 class Processes:
-    """Stands for a crew: in a fresh process, ``torch.sin`` fails once other operators ran in it.
+    """Stands for a pool: in a fresh process, ``torch.sin`` fails once other operators ran in it.
 
     Args:
         needs: those operators.
@@ -80,8 +80,8 @@ def sequence(length: int, **others: int) -> list[Case]:
 @pytest.mark.parametrize("from_end", [1, 3, 100])
 def test_the_one_that_matters_is_left(length: int, from_end: int) -> None:
     place = max(length - from_end, 0)
-    crew, told = Processes("torch.cos"), []
-    found = minimise_behind(sequence(length, cos=place), case("torch.sin", 0), crew, wanted=WRONG, tell=told.append)
+    pool, told = Processes("torch.cos"), []
+    found = minimise_behind(sequence(length, cos=place), case("torch.sin", 0), pool, wanted=WRONG, tell=told.append)
     assert [operators(one) for one in found.before] == [("torch.cos",)]
     assert operators(found.case) == ("torch.sin",)
     assert found.complete
@@ -89,7 +89,7 @@ def test_the_one_that_matters_is_left(length: int, from_end: int) -> None:
     assert [(event.cases, event.recorded) for event in ends] == [(1, length)]
     # Ends of 0, 1, 2, 4, ... cases, five runs that measure, then halves: nothing is tried one by one.
     assert ends[0].tries <= 30
-    assert found.tries == len(crew.longest)
+    assert found.tries == len(pool.longest)
 
 
 def test_all_that_matter_are_left_in_their_order() -> None:
@@ -100,10 +100,10 @@ def test_all_that_matter_are_left_in_their_order() -> None:
 
 
 def test_what_fails_by_itself_in_a_fresh_process_needs_nothing_before_it() -> None:
-    crew = Processes()
-    found = minimise_behind(sequence(10), case("torch.sin", 0), crew, wanted=WRONG)
+    pool = Processes()
+    found = minimise_behind(sequence(10), case("torch.sin", 0), pool, wanted=WRONG)
     assert (found.before, operators(found.case)) == ((), ("torch.sin",))
-    assert max(crew.longest) == 0
+    assert max(pool.longest) == 0
 
 
 @pytest.mark.parametrize("wanted", [WRONG, None])
@@ -133,8 +133,8 @@ def test_it_ends_with_the_budget_and_when_it_is_told_to() -> None:
 
 
 def test_a_failure_that_comes_every_other_time_is_asked_for_more_often() -> None:
-    crew = Processes("torch.cos", fails=lambda run: run % 2 == 0)
-    found = minimise_behind(sequence(10, cos=2), case("torch.sin", 0), crew, wanted=WRONG)
+    pool = Processes("torch.cos", fails=lambda run: run % 2 == 0)
+    found = minimise_behind(sequence(10, cos=2), case("torch.sin", 0), pool, wanted=WRONG)
     assert [operators(one) for one in found.before] == [("torch.cos",)]
     assert operators(found.case) == ("torch.sin",)
 

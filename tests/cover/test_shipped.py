@@ -65,8 +65,8 @@ def test_a_case_is_looked_at(tmp_path: Path) -> None:
     bug = next(bug for bug in BUGS if bug.id == "polygamma-in-place-is-taken-for-custom")
     setting = bug.case.setting
     with (
-        executors.Crewed(tmp_path / "candidates", setting, 2) as candidates,
-        trials.Crewed(tmp_path / "parts", setting, 2) as parts,
+        executors.CandidatePool(tmp_path / "candidates", setting, 2) as candidates,
+        trials.TrialPool(tmp_path / "parts", setting, 2) as parts,
     ):
         case, evidence = shipped.looked_at(bug.case, candidates, parts)
     assert case.id == bug.case.id

@@ -24,7 +24,7 @@ def hostile(monkeypatch, tmp_path: Path) -> None:
 @pytest.fixture
 def no_selftest(monkeypatch) -> None:
     """A campaign starts without its self-test."""
-    monkeypatch.setattr("shakeout.fuzz.campaign.campaign.selftest", lambda crew, tell, stop: [])
+    monkeypatch.setattr("shakeout.fuzz.campaign.campaign.selftest", lambda pool, tell, stop: [])
 
 
 @pytest.fixture

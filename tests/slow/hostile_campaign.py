@@ -87,7 +87,7 @@ from pathlib import Path
 import hostile_cases
 from shakeout.fuzz.campaign import campaign, investigation
 from shakeout.fuzz.campaign.config import Config
-campaign.selftest = lambda crew, tell, stop: []
+campaign.selftest = lambda pool, tell, stop: []
 investigation.AT_ONCE = 0
 def tell(event):
     print(json.dumps(event.to_json()), flush=True)

@@ -12,7 +12,7 @@ from shakeout.corpus.codec import decode
 from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.finding_folder import SHORTEST, read_sequence
 from shakeout.fuzz.minimise import stored
-from shakeout.fuzz.minimise.executors import Crewed
+from shakeout.fuzz.minimise.executors import CandidatePool
 from shakeout.fuzz.minimise.search import Budget
 from shakeout.fuzz.minimise.stored import minimise_stored
 from shakeout.fuzz.triage import minimising, replaying
@@ -48,7 +48,7 @@ def test_what_fails_only_behind_others_is_shortened_to_the_one_that_matters(
     assert len(read_sequence(folder)) == 12
     # The zygote has to load what registers the target.
     for module in (minimising, stored):
-        monkeypatch.setattr(module, "Crewed", functools.partial(Crewed, maker="hostile_cases:Maker"))
+        monkeypatch.setattr(module, "CandidatePool", functools.partial(CandidatePool, maker="hostile_cases:Maker"))
     told: list[events.Event] = []
     options = {"workers": 2, "memory": 2 << 30, "tell": told.append}
     done = minimise_all(fuzzing.directory, budget=Budget(100, 400), **options)

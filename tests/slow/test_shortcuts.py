@@ -10,7 +10,7 @@ import pytest
 
 from shakeout.fuzz.ground.jobs import Grow
 from shakeout.fuzz.ground.results import Answer
-from shakeout.fuzz.workers.pool import Crew, Limits
+from shakeout.fuzz.workers.pool import Limits, WorkerPool
 from shakeout.targets.shortcuts import SHORTCUTS, environment
 
 ROOT = Path(__file__).parents[2]
@@ -21,17 +21,17 @@ def results(directory: Path, shortcuts: tuple[str, ...]) -> dict[tuple[int, str]
     directory.mkdir()
     recipe = {"style": "network", "operators": 6, "mode": "inference"}
     waiting = [Grow(number=n, target="inductor", seed=n, recipe=recipe) for n in range(6)]
-    crew = Crew(directory, ["inductor"], 2, shortcuts=shortcuts)
+    pool = WorkerPool(directory, ["inductor"], 2, shortcuts=shortcuts)
     found: list[Answer] = []
     try:
-        crew.start()
-        assert (crew.size > 2) == ("joint" in shortcuts)
+        pool.start()
+        assert (pool.size > 2) == ("joint" in shortcuts)
         while sum(not answer.reply.partial for answer in found) < 6:
-            found += crew.step(lambda: waiting.pop() if waiting else None, lambda job: Limits(300.0, 8 << 30))
+            found += pool.step(lambda: waiting.pop() if waiting else None, lambda job: Limits(300.0, 8 << 30))
             if shortcuts and len(found) >= 2:
                 subprocess.run(["pkill", "-9", "-P", str(os.getpid()), "-f", "shakeout.targets.joint"])
     finally:
-        crew.stop()
+        pool.stop()
     assert not [answer.loss for answer in found if answer.loss is not None]
     return {
         (answer.job.number, said.relation): (said.status, said.outcome, said.signature, said.case)

@@ -33,7 +33,7 @@ def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SHAKEOUT_CACHE", str(tmp_path / "store"))
     monkeypatch.setenv("MARK", str(tmp_path / "mark"))
     monkeypatch.setitem(registry._BUILT_IN, "hostile", ("shakeout.targets.planted", "PLANTED"))
-    monkeypatch.setattr("shakeout.fuzz.campaign.campaign.selftest", lambda crew, tell, stop: [])
+    monkeypatch.setattr("shakeout.fuzz.campaign.campaign.selftest", lambda pool, tell, stop: [])
 
 
 def fuzz(
@@ -134,7 +134,7 @@ from shakeout.fuzz.campaign.config import Config
 from shakeout.targets import registry
 
 registry._BUILT_IN["hostile"] = ("shakeout.targets.planted", "PLANTED")
-campaign.selftest = lambda crew, tell, stop: []
+campaign.selftest = lambda pool, tell, stop: []
 config = Config(targets=("hostile",), seconds=None, cases=int(sys.argv[2]), workers=2, memory_limit=400 << 20)
 tell = lambda event: print(json.dumps(event.to_json()), flush=True)
 with campaign.Campaign(

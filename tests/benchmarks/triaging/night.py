@@ -31,7 +31,7 @@ from shakeout.fuzz.ground.jobs import Grow
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.ground.signature import signature
 from shakeout.fuzz.triage.bug_signature import signature_of
-from shakeout.fuzz.workers.pool import Crew
+from shakeout.fuzz.workers.pool import WorkerPool
 from shakeout.oracles.verdict import Outcome, Verdict
 
 #: Of a night: a campaign on two cores shows some hundred signatures in minutes.
@@ -152,9 +152,9 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
             with database.transaction():
                 for number, bug in enumerate(known):
                     stored(database, bug, number)
-            crew = Crew(directory, TARGETS, 2, tell=lambda event: None)
+            pool = WorkerPool(directory, TARGETS, 2, tell=lambda event: None)
             began = time.process_time()
-            investigation = Investigation(database, directory, crew, lambda event: None, memory=4 << 30)
+            investigation = Investigation(database, directory, pool, lambda event: None, memory=4 << 30)
             loaded = time.process_time() - began
             each = []
             for number, (case, result) in zip(range(BUGS, BUGS + FINDINGS), findings(known, networks), strict=False):

@@ -1,4 +1,4 @@
-"""A crew's answers: one for each job, whatever happens to its worker meanwhile."""
+"""A pool's answers: one for each job, whatever happens to its worker meanwhile."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ import pytest
 from shakeout.corpus import codec
 from shakeout.fuzz.campaign import selftest
 from shakeout.fuzz.ground.jobs import Job, Run
-from shakeout.fuzz.workers.pool import Crew, Limits
+from shakeout.fuzz.workers.pool import Limits, WorkerPool
 
 
 def workers(directory: Path) -> list[int]:
@@ -30,7 +30,7 @@ def workers(directory: Path) -> list[int]:
 
 @pytest.mark.parametrize("times", [0, 1, 2])
 def test_a_job_whose_worker_is_killed_from_outside_runs_once_more(times: int, tmp_path: Path) -> None:
-    crew = Crew(tmp_path, ["planted"], 1)
+    pool = WorkerPool(tmp_path, ["planted"], 1)
     faults = ["hang", selftest.NO_FAULT]
     jobs = [Run(target="planted", case=codec.encode(selftest.case(fault))) for fault in faults]
     killed: list[int] = []
@@ -43,11 +43,11 @@ def test_a_job_whose_worker_is_killed_from_outside_runs_once_more(times: int, tm
         return Limits(seconds, 2 << 30, seconds)
 
     try:
-        crew.start(complete=False)
-        found = {jobs.index(answer.job): answer for answer in crew.answers(jobs, limits)}
-        assert not crew.busy
+        pool.start(complete=False)
+        found = {jobs.index(answer.job): answer for answer in pool.answers(jobs, limits)}
+        assert not pool.busy
     finally:
-        crew.stop()
+        pool.stop()
     assert len(killed) == times
     assert set(found) == {0, 1}
     assert found[0].loss is not None
@@ -56,11 +56,11 @@ def test_a_job_whose_worker_is_killed_from_outside_runs_once_more(times: int, tm
 
 
 def test_a_stop_leaves_nothing_in_hand(tmp_path: Path) -> None:
-    crew = Crew(tmp_path, ["planted"], 1)
+    pool = WorkerPool(tmp_path, ["planted"], 1)
     job = Run(target="planted", case=codec.encode(selftest.case("hang")))
     try:
-        crew.start(complete=False)
-        assert list(crew.answers([job], lambda job: Limits(60.0, 2 << 30), lambda: crew.busy)) == []
-        assert not crew.busy
+        pool.start(complete=False)
+        assert list(pool.answers([job], lambda job: Limits(60.0, 2 << 30), lambda: pool.busy)) == []
+        assert not pool.busy
     finally:
-        crew.stop()
+        pool.stop()
