@@ -8,10 +8,10 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from shakeout.corpus.case import HISTORY, SANITIZE, Knob, KnobSpace, Setting
-from shakeout.targets.eager import INSTALL_TORCH
+from shakeout.targets.packages import uninstalled
 from shakeout.targets.printed import compile_declined, wrapped
 from shakeout.targets.shortcuts import ALWAYS, SHORTCUTS
-from shakeout.targets.target import Facts, Ladder, Part, Short, Target, module_available
+from shakeout.targets.target import Facts, Ladder, Part, Short, Target
 
 __all__ = ["AOT_EAGER", "DECOMPOSED", "DYNAMO", "INDUCTOR", "TorchCompile"]
 
@@ -100,8 +100,8 @@ class TorchCompile(Target):
         """The install line if torch or the C++ compiler is missing."""
         import shutil
 
-        if not module_available("torch"):
-            return f"torch is not installed: {INSTALL_TORCH}"
+        if missing := uninstalled():
+            return missing
         if self.name == "inductor" and not (shutil.which("g++") or shutil.which("clang++")):
             return "no C++ compiler: install g++ (Debian, Ubuntu: apt-get install g++)"
         return None

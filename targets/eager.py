@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from shakeout.corpus.case import Setting
-from shakeout.targets.target import Facts, Target, module_available
+from shakeout.targets.packages import uninstalled
+from shakeout.targets.target import Facts, Target
 
-__all__ = ["EAGER", "INSTALL_TORCH", "Eager"]
+__all__ = ["EAGER", "Eager"]
 
-INSTALL_TORCH = "pip install 'torch>=2.11'"
 
 #: A target without a word for "not supported" declines nothing.
 DECLINES_NOTHING = '''def declined(error):
@@ -27,7 +27,7 @@ class Eager(Target):
 
     def unavailable(self) -> str | None:
         """The install line if torch is missing."""
-        return None if module_available("torch") else f"torch is not installed: {INSTALL_TORCH}"
+        return uninstalled()
 
     def warm(self) -> None:
         """Import torch."""

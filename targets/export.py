@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from shakeout.corpus.case import Knob, KnobSpace, Setting
-from shakeout.targets.eager import INSTALL_TORCH
+from shakeout.targets.packages import uninstalled
 from shakeout.targets.printed import run_once, staged
 from shakeout.targets.short import through_export
-from shakeout.targets.target import Facts, Ladder, Levels, Short, Target, module_available
+from shakeout.targets.target import Facts, Ladder, Levels, Short, Target
 
 __all__ = ["EXPORT", "Export"]
 
@@ -52,7 +52,7 @@ class Export(Target):
 
     def unavailable(self) -> str | None:
         """The install line if torch is missing."""
-        return None if module_available("torch") else f"torch is not installed: {INSTALL_TORCH}"
+        return uninstalled()
 
     def warm(self) -> None:
         """Export one small network, with and without decompositions."""

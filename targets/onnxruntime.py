@@ -6,10 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from shakeout.corpus.case import Knob, KnobSpace, Setting
-from shakeout.targets.eager import INSTALL_TORCH
+from shakeout.targets.packages import holds, uninstalled
 from shakeout.targets.printed import loaded, staged
 from shakeout.targets.short import through_export
-from shakeout.targets.target import Facts, Ladder, Levels, Part, Short, Target, module_available
+from shakeout.targets.target import Facts, Ladder, Levels, Part, Short, Target
 
 if TYPE_CHECKING:
     import torch
@@ -91,12 +91,9 @@ class OnnxRuntime(Target):
 
     def unavailable(self) -> str | None:
         """The install line if a package is missing, or is there without its compiled part."""
-        if not module_available("torch"):
-            return f"torch is not installed: {INSTALL_TORCH}"
-        missing = [distribution for distribution, module in _PACKAGES if not module_available(module)]
-        if missing:
-            return f"{', '.join(missing)} not installed: pip install {' '.join(missing)}"
-        if not _compiled():
+        if missing := uninstalled(*_PACKAGES):
+            return missing
+        if not holds("onnxruntime", "capi/onnxruntime_pybind11_state*"):
             return "onnxruntime lacks its compiled module: pip install --force-reinstall onnxruntime"
         return None
 
@@ -201,16 +198,6 @@ class OnnxRuntime(Target):
         lines += [f"options.add_session_config_entry({key!r}, {value!r})" for key, value in entries]
         disabled = [str(one) for one in (setting.knob("disabled"),) if one is not None]
         return printed(model, pairs(given), pairs(expected), lines, disabled)
-
-
-def _compiled() -> bool:
-    """Whether the compiled module is where the package wants it; asking for it by name would import the package."""
-    import importlib.util
-    from pathlib import Path
-
-    spec = importlib.util.find_spec("onnxruntime")
-    folders = spec.submodule_search_locations or () if spec is not None else ()
-    return any(any(Path(folder, "capi").glob("onnxruntime_pybind11_state*")) for folder in folders)
 
 
 def _call(name: str, *arguments: str) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from shakeout.corpus.case import Knob, KnobSpace, Setting
-from shakeout.targets.eager import INSTALL_TORCH
+from shakeout.targets.packages import holds, uninstalled
 from shakeout.targets.printed import run_once, staged
 from shakeout.targets.short import through_export
-from shakeout.targets.target import Facts, Ladder, Short, Target, module_available
+from shakeout.targets.target import Facts, Ladder, Short, Target
 
 __all__ = ["OPENVINO", "OpenVino"]
 
@@ -46,16 +46,9 @@ class OpenVino(Target):
 
     def unavailable(self) -> str | None:
         """The install line if the package is missing, or is there without its compiled part."""
-        from importlib.util import find_spec
-        from pathlib import Path
-
-        if not module_available("torch"):
-            return f"torch is not installed: {INSTALL_TORCH}"
-        if not module_available("openvino"):
-            return "openvino is not installed: pip install openvino"
-        spec = find_spec("openvino")
-        folders = [Path(folder) for folder in (spec.submodule_search_locations if spec else None) or ()]
-        if not any(any(folder.glob("_pyopenvino.*")) for folder in folders):
+        if missing := uninstalled(("openvino", "openvino")):
+            return missing
+        if not holds("openvino", "_pyopenvino.*"):
             return "openvino has no compiled module: pip install --force-reinstall openvino"
         return None
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from shakeout.corpus.case import KnobSpace, Mode, Promise, Scalar, Setting
-from shakeout.corpus.interpreter import installed
+from shakeout.targets.packages import module_available
 
 if TYPE_CHECKING:
     import torch
@@ -276,11 +276,3 @@ def check_knobs(subject: Target, setting: Setting) -> None:
         if not any(type(value) is type(one) and value == one for one in space[name]):
             wanted = ", ".join(map(str, space[name]))
             raise UnknownKnob(f"{subject.name}: the knob {name} takes {wanted}; found {value!r:.80}")
-
-
-def module_available(module: str) -> bool:
-    """Whether a package is installed, without importing it."""
-    try:
-        return installed(module)
-    except (ImportError, ValueError):
-        return False

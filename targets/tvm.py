@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from shakeout.corpus.case import Knob, KnobSpace, Setting
-from shakeout.targets.eager import INSTALL_TORCH
+from shakeout.targets.packages import holds, uninstalled
 from shakeout.targets.printed import run_once, staged
 from shakeout.targets.short import through_export
-from shakeout.targets.target import Facts, Ladder, Levels, Part, Short, Target, module_available
+from shakeout.targets.target import Facts, Ladder, Levels, Part, Short, Target
 
 __all__ = ["OPTIONAL", "TVM", "Tvm"]
 
@@ -100,18 +100,10 @@ class Tvm(Target):
 
     def unavailable(self) -> str | None:
         """The install line if a package is missing, or is there without its compiler or its importer."""
-        from importlib.util import find_spec
-        from pathlib import Path
-
-        if not module_available("torch"):
-            return f"torch is not installed: {INSTALL_TORCH}"
-        missing = [d for d, m in (("apache-tvm", "tvm"), ("apache-tvm-ffi", "tvm_ffi")) if not module_available(m)]
-        if missing:
-            return f"{', '.join(missing)} not installed: pip install {' '.join(missing)}"
-        spec = find_spec("tvm")
-        folders = [Path(folder) for folder in (spec.submodule_search_locations if spec else None) or ()]
+        if missing := uninstalled(("apache-tvm", "tvm"), ("apache-tvm-ffi", "tvm_ffi")):
+            return missing
         # Older packages of the same name have neither; builds from source keep their libraries elsewhere.
-        if not any((folder / "relax/frontend/torch/exported_program_translator.py").exists() for folder in folders):
+        if not holds("tvm", "relax/frontend/torch/exported_program_translator.py"):
             return "tvm has no importer of exported programs: pip install --force-reinstall apache-tvm"
         return None
 

@@ -8,8 +8,8 @@ from shakeout.corpus import learnt
 from shakeout.corpus.case import Knob, KnobSpace, Promise, Setting
 from shakeout.corpus.user_objects import Kernel, local_name
 from shakeout.corpus.vocabularies import kernel as words
-from shakeout.targets.eager import INSTALL_TORCH
-from shakeout.targets.target import Facts, Target, module_available
+from shakeout.targets.packages import uninstalled
+from shakeout.targets.target import Facts, Target
 
 __all__ = ["UserKernel", "user_kernel"]
 
@@ -41,8 +41,8 @@ class UserKernel(Target):
 
     def unavailable(self) -> str | None:
         """Why nothing can be generated for it."""
-        if not module_available("torch"):
-            return f"torch is not installed: {INSTALL_TORCH}"
+        if missing := uninstalled():
+            return missing
         if ":" in words.meaning(self.name) and not self.kernel.examples and not learnt.of_kernel(self.name):
             return (
                 "its reference is no operator of torch, so nothing is known about its arguments: "

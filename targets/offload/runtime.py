@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from shakeout.corpus.case import KnobSpace, Promise, Setting
 from shakeout.corpus.user_objects import import_lines, local_name
-from shakeout.targets.eager import DECLINES_NOTHING, INSTALL_TORCH
-from shakeout.targets.target import Facts, Target, module_available
+from shakeout.targets.eager import DECLINES_NOTHING
+from shakeout.targets.packages import uninstalled
+from shakeout.targets.target import Facts, Target
 
 __all__ = ["RuntimeTarget", "runtime_facts", "user_runtime"]
 
@@ -37,7 +38,7 @@ class RuntimeTarget(Target):
 
     def unavailable(self) -> str | None:
         """The install line if torch is missing."""
-        return None if module_available("torch") else f"torch is not installed: {INSTALL_TORCH}"
+        return uninstalled()
 
     def warm(self) -> None:
         """Run a forward pass inside of it; no backward pass, for the reason in ``targets/dynamo.py``."""

@@ -73,7 +73,7 @@ def test_wrong_usage(capsys: pytest.CaptureFixture, arguments: list[str], words:
 def test_a_missing_package_is_told_with_the_line_that_installs_it(
     capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shakeout.targets.dynamo.module_available", lambda name: False)
+    monkeypatch.setattr("shakeout.targets.packages.module_available", lambda name: False)
     status, _, err = run(capsys, "run", "--target", "aot_eager")
     assert status == Exit.USAGE
     assert "target aot_eager cannot run here: torch is not installed: pip install" in err

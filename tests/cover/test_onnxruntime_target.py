@@ -339,7 +339,7 @@ def test_the_script_runs_in_a_fresh_process(tmp_path: Path) -> None:
 
 def test_what_is_missing_is_named_with_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ONNXRUNTIME.unavailable() is None
-    monkeypatch.setattr(subject, "module_available", lambda module: module in ("torch", "onnx"))
+    monkeypatch.setattr("shakeout.targets.packages.module_available", lambda module: module in ("torch", "onnx"))
     assert ONNXRUNTIME.unavailable() == "onnxscript, onnxruntime not installed: pip install onnxscript onnxruntime"
 
 

@@ -189,7 +189,7 @@ def test_a_missing_or_broken_package_is_told_with_the_line_that_installs_it(
 ) -> None:
     assert OPENVINO.unavailable() is None
     with monkeypatch.context() as patch:
-        patch.setattr("shakeout.targets.openvino.module_available", lambda name: name == "torch")
+        patch.setattr("shakeout.targets.packages.module_available", lambda name: name == "torch")
         assert "pip install openvino" in (OPENVINO.unavailable() or "")
     (tmp_path / "openvino").mkdir()
     (tmp_path / "openvino" / "__init__.py").touch()

@@ -179,7 +179,7 @@ def test_a_missing_or_broken_package_is_told_with_the_line_that_installs_it(
 ) -> None:
     assert TVM.unavailable() is None
     with monkeypatch.context() as patch:
-        patch.setattr("shakeout.targets.tvm.module_available", lambda name: name != "tvm_ffi")
+        patch.setattr("shakeout.targets.packages.module_available", lambda name: name != "tvm_ffi")
         assert "pip install apache-tvm" in (TVM.unavailable() or "")
     (tmp_path / "tvm").mkdir()
     (tmp_path / "tvm" / "__init__.py").touch()
