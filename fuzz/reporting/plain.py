@@ -57,8 +57,10 @@ def bug_lines(shown: ReportedBug) -> Iterator[str]:
     if shown.culprit:
         yield f"  culprit   {shown.culprit}"
     tried = f"{bug.k} of {bug.n} fresh processes" if bug.n else "not tried in a fresh process yet"
+    # A note that says as much, and more, stands in its place.
+    tried, more = (bug.note, "") if bug.note.startswith(tried) else (tried, bug.note)
     seen = f"{shown.findings} time{'' if shown.findings == 1 else 's'}"
-    yield f"  state     {bug.state}: {tried}; seen {seen}" + (f"; {bug.note}" if bug.note and bug.note != tried else "")
+    yield f"  state     {bug.state}: {tried}; seen {seen}" + (f"; {more}" if more else "")
     if len(shown.sightings) > 1:
         yield "  seen      " + "; ".join(f"{one.symptom} on {one.target}, {one.count}" for one in shown.sightings)
     yield f"  first     case {bug.first_index}, {time.strftime('%Y-%m-%d %H:%M', time.localtime(bug.first_seen))}"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -344,3 +346,18 @@ def test_a_title_fits_a_line() -> None:
     told = headline(WRONG, failing(WRONG, "exception", "RuntimeError", "RuntimeError: " + "words " * 50))
     assert len(told) <= 120
     assert told.endswith("...")
+
+
+def test_a_note_that_says_more_stands_in_the_place_of_what_it_repeats(
+    campaign: Campaign, four: dict[str, str], told: Callable[..., str]
+) -> None:
+    def state(note: str) -> str:
+        with closing(sqlite3.connect(campaign.directory / NAME)) as connection, connection:
+            connection.execute("UPDATE bugs SET k = 1, n = 1, note = ? WHERE id = ?", (note, four["wrong"]))
+        return next(line for line in told("show", four["wrong"]).splitlines() if line.startswith("  state "))
+
+    both = "1 of 1 fresh processes, 3 of 3 fresh workers"
+    assert state(both) == f"  state     confirmed: {both}; seen 3 times"
+    assert (
+        state("behind others") == "  state     confirmed: 1 of 1 fresh processes; seen 3 times; behind two others"
+    )
