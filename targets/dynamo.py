@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from shakeout.corpus.case import HISTORY, SANITIZE, Knob, KnobSpace, Setting
 from shakeout.targets.packages import uninstalled
 from shakeout.targets.printed import compile_declined, wrapped
-from shakeout.targets.shortcuts import ALWAYS, SHORTCUTS
+from shakeout.targets.shortcuts import SHORTCUTS
 from shakeout.targets.target import Facts, Ladder, Part, Short, Target
 
 __all__ = ["AOT_EAGER", "DECOMPOSED", "DYNAMO", "INDUCTOR", "TorchCompile"]
@@ -124,12 +124,12 @@ class TorchCompile(Target):
         torch._dynamo.reset()
 
     def warm_with(self, shortcuts: Collection[str], door: int) -> None:
-        """Compile it, and from then on faster where the backend is Inductor."""
-        self.warm()
-        if self.facts.shortcuts:
-            from shakeout.targets.shortcuts import install
+        """Compile it, and from then on faster."""
+        from shakeout.targets.shortcuts import install
 
-            install(shortcuts, door)
+        self.warm()
+        own = self.facts.shortcuts
+        install([name for name in shortcuts if name in own], door if "joint" in own else -1)
 
     def call(self, setting: Setting) -> str:
         """The call of ``torch.compile`` on ``function``, with the setting's knobs."""
@@ -181,7 +181,11 @@ _DECOMPOSED_LADDER = Ladder(
 )
 
 _facts = functools.partial(
-    Facts, promises=frozenset({"layout", "writes", "repeats"}), owner="pytorch", accelerator=False
+    Facts,
+    promises=frozenset({"layout", "writes", "repeats"}),
+    owner="pytorch",
+    accelerator=False,
+    shortcuts=frozenset({"collector", "guards"}),
 )
 
 AOT_EAGER = TorchCompile(
@@ -200,7 +204,7 @@ INDUCTOR = TorchCompile(
         compiler=True,
         turns=1,
         slow=True,  # it leaves the precompiled header
-        shortcuts=frozenset(SHORTCUTS) - frozenset(ALWAYS),
+        shortcuts=frozenset(SHORTCUTS) - {"translations"},
         ladder=_INDUCTOR_LADDER,
     ),
     _INDUCTOR,

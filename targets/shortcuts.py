@@ -41,7 +41,7 @@ SHORTCUTS = {
 }
 
 #: Those that need neither a server nor the environment, and pay for whoever compiles a handful of cases.
-ALWAYS = ("translations",)
+ALWAYS = ("collector", "guards", "translations")
 
 #: New objects before the collector looks at them. A compilation makes some hundred thousand, of which few are garbage.
 YOUNG_OBJECTS = 100_000
@@ -111,7 +111,7 @@ def environment(names: Collection[str]) -> dict[str, str]:
 
 
 def install(names: Collection[str], door: int = -1) -> None:
-    """Install Inductor's shortcuts in this process and those forked from it.
+    """Install the shortcuts of ``torch.compile`` in this process and those forked from it.
 
     Args:
         names: of ``SHORTCUTS``; "linker" and "joint" are the server's, which knows which of them are wanted.
@@ -120,7 +120,6 @@ def install(names: Collection[str], door: int = -1) -> None:
     import gc
 
     from torch._dynamo import config, guards
-    from torch._inductor import codecache
 
     if "collector" in names:
         gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
@@ -134,8 +133,16 @@ def install(names: Collection[str], door: int = -1) -> None:
         _remember_rules()
     if "guards" in names and hasattr(guards, "profile_guard_manager"):
         vars(guards)["profile_guard_manager"] = lambda root, scope, rounds: 0.0
+    if door >= 0:
+        _build_elsewhere(door)
+
+
+def _build_elsewhere(door: int) -> None:
+    """Have Inductor ask the server for its kernels."""
+    from torch._inductor import codecache
+
     cache = getattr(codecache, "CppPythonBindingsCodeCache", None)
-    if door < 0 or cache is None or not hasattr(codecache, "_worker_compile_cpp"):
+    if cache is None or not hasattr(codecache, "_worker_compile_cpp"):
         return
     client = _Client(door)
     _clients[:] = [client]

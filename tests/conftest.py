@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # pays for imports and compilation, and pytest-timeout bounds the test as a whole.
 settings.register_profile("shakeout", deadline=None)
 settings.load_profile("shakeout")
+
+
+@pytest.fixture(autouse=True)
+def quick_compilations() -> None:
+    """What is compiled in this process is compiled as workers do it, from the first test after Dynamo was loaded."""
+    if "torch._dynamo.guards" in sys.modules:
+        from shakeout.targets.shortcuts import ALWAYS, install
+
+        install(ALWAYS)
 
 
 _SCRATCH = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
