@@ -36,6 +36,8 @@ def job(config: Config, index: int) -> Grow:
     # Each target counts its own cases: with the campaign's number it would meet only operators of some remainder.
     own = rounds * circle.count(name) + circle[:turn].count(name)
     wish: dict[str, Any] = {"mode": config.mode} if config.mode else {}
+    if config.focus:
+        wish |= {"focus": list(config.focus)}
     if config.operators:
         wish |= {"operators": config.operators, "style": "small" if config.operators <= SMALL else "network"}
     return Grow(
