@@ -428,12 +428,13 @@ class Campaign:
             "settings": self.config.settings,
             "knobs": dict(self.config.knobs),
             "focus": list(self.config.focus),
+            "first": list(self.config.first),
         }
         if not path.exists():
             return Database.create(path, {"identity": identity})
         database = Database.open(path)
-        # A campaign of an earlier version had no focus.
-        stored = {"focus": [], **database.meta("identity", identity)}
+        # A campaign of an earlier version had neither.
+        stored = {"focus": [], "first": [], **database.meta("identity", identity)}
         if changed := sorted(key for key, value in identity.items() if stored.get(key) != value):
             database.close()
             raise DirectoryUnusable(

@@ -15,6 +15,7 @@ from shakeout.corpus.rows import Totals
 from shakeout.fuzz.gate import cases, unsupported
 from shakeout.fuzz.gate.cases import Candidate
 from shakeout.fuzz.gate.decision import Behaviour, Decision, Trials, decide, needed, vacuous
+from shakeout.fuzz.gate.declared import touched
 from shakeout.fuzz.gate.kept import keep, keep_refusal
 from shakeout.fuzz.gate.repository import Repository, repository, seed_of
 from shakeout.fuzz.gate.sending import SILENCE, Done, Errand, Failed, Interrupted, versions_of
@@ -205,10 +206,8 @@ class Gate:
             told = self._decided(base, head, [*failing, *found])
             # What a bug of the base hides: another finding that was counted under it.
             hidden = {finding.id for finding in told if not finding.decision.blocking}
-            rest = [one for one in others if one.group in hidden]
-            if rest:
-                self._say(f"{len(rest)} further findings of bugs that do not block")
-                told += [one for one in self._decided(base, head, rest) if one.decision.blocking]
+            rest = self._lacked(base, [one for one in others if one.group in hidden])
+            told += [one for one in self._decided(base, head, rest) if one.decision.blocking]
             self._state.findings = sorted(told, key=lambda one: not one.decision.blocking)
             self._refusals(base, head, refused)
 
@@ -249,6 +248,7 @@ class Gate:
             "device": asked.device,
             "seed": state.seed,
             "focus": list(asked.operators),
+            "first": list(self._first(head)),
         }
         request = {"errand": "fuzz", "config": config, "directory": str(directory)}
         with self._timed("fuzzing"):
@@ -266,6 +266,16 @@ class Gate:
         if more:
             state.notes.append(f"{more} further reasons for which the head declines cases were not tried on the base")
         return found, others, refused
+
+    def _first(self, head: Side) -> tuple[str, ...]:
+        """The targets whose sources, or what these import from the repository, changed since the base."""
+        if self._repository is None or not head.front:
+            return ()
+        changed = self._repository.files_since(self._state.base.commit)
+        found = touched(self._asked.targets, head.front, self._repository.root, changed)
+        if found and len(found) < len(self._asked.targets):
+            self._say(f"changed  {', '.join(found)}")
+        return found
 
     def _decided(self, base: Side, head: Side, candidates: Sequence[Candidate]) -> list[Finding]:
         """Each candidate K times on the head and K times on the base, both at once."""
@@ -291,6 +301,14 @@ class Gate:
                 decision = decide(ours, theirs, flaky=one.flaky)
                 found.append(self._told(one, runs, decision))
         return found
+
+    def _lacked(self, base: Side, others: Sequence[Candidate]) -> list[Candidate]:
+        """Those of some findings that may not be there on the base: each runs there once."""
+        if not others:
+            return []
+        self._say(f"decide   {len(others)} further findings of bugs that do not block, on the base")
+        seen = self._rows(base, others, 1)
+        return [one for one in others if (runs := seen.get(one.id)) is not None and runs.runs and runs.failing is None]
 
     def _refusals(self, base: Side, head: Side, refused: Sequence[unsupported.Declined]) -> None:
         """What became unsupported since the base."""
