@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import fnmatch
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -30,7 +29,7 @@ def focused(words: Iterable[str]) -> Focus:
     words = list(words)
     if not words:
         return Focus((), ())
-    from shakeout.corpus.vocabularies.table import table
+    from shakeout.corpus.vocabularies.table import matching, table
     from shakeout.targets.registry import names
 
     known = (*table().functions, *table().overloads)
@@ -38,7 +37,7 @@ def focused(words: Iterable[str]) -> Focus:
     for word in words:
         if ":" in word or word in names():
             targets.append(word)
-        elif any(fnmatch.fnmatchcase(name, word) for name in known):
+        elif matching([word], known):
             operators.append(word)
         else:
             close = difflib.get_close_matches(word, (*known, *names()), 1)

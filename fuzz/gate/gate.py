@@ -12,6 +12,7 @@ from typing import Any
 
 from shakeout.corpus.database import NAME, Database
 from shakeout.corpus.rows import Totals
+from shakeout.corpus.vocabularies.table import matching
 from shakeout.fuzz.gate import cases, unsupported
 from shakeout.fuzz.gate.cases import Candidate
 from shakeout.fuzz.gate.decision import Behaviour, Decision, Trials, decide, needed, vacuous
@@ -92,6 +93,8 @@ class _State:
     refusals: list[Refusal] = field(default_factory=list)
     replays: list[Replay] = field(default_factory=list)
     totals: Mapping[str, Totals] = field(default_factory=dict)
+    changed: tuple[str, ...] = ()
+    focused: int | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -240,6 +243,7 @@ class Gate:
         left = asked.budget - (time.monotonic() - self._began) - LOADING
         seconds = max(left * FUZZED, LEAST_SECONDS)
         directory = (asked.folder / CAMPAIGN).absolute()
+        state.changed = self._first(head)
         config = {
             "targets": list(asked.targets),
             "seconds": seconds,
@@ -248,7 +252,7 @@ class Gate:
             "device": asked.device,
             "seed": state.seed,
             "focus": list(asked.operators),
-            "first": list(self._first(head)),
+            "first": list(state.changed),
         }
         request = {"errand": "fuzz", "config": config, "directory": str(directory)}
         with self._timed("fuzzing"):
@@ -260,6 +264,10 @@ class Gate:
             raise Broken(f"the head {head.name}: {', '.join(done.answer['left'])} cannot be used; {_last_notice(done)}")
         with Database.read(directory / NAME) as database:
             state.totals = dict(database.totals())
+            ledger = database.ledger()
+        if asked.operators:
+            named = set(matching(asked.operators, [row.operator for row in ledger]))
+            state.focused = sum(row.nontrivial for row in ledger if row.operator in named)
         found, others, notes = cases.found_by(directory)
         state.notes += notes
         refused, more = unsupported.declined(done.messages)
@@ -436,8 +444,11 @@ class Gate:
             return self._outcome(Exit.FOUND, f"blocked: {' and '.join(told)}")
         ran = {one.id for one in state.replays if one.state != "cannot run"}
         empty = [str(folder) for folder in asked.corpus if not ran & {one.id for one in cases.in_folder(folder)}]
-        compared = {name: state.totals.get(name, Totals()).nontrivial for name in asked.targets}
-        if why := vacuous(compared, empty):
+        totals = {name: state.totals.get(name, Totals()) for name in asked.targets}
+        counts = {name: (row.generated, row.nontrivial) for name, row in totals.items()}
+        why = [f"{folder} holds no case that runs here" for folder in empty]
+        why += vacuous(counts, state.changed, state.focused)
+        if why:
             return self._outcome(Exit.VACUOUS, f"vacuous: {'; '.join(why)}")
         noted = len(state.findings)
         return self._outcome(Exit.OK, f"nothing new{f', {noted} noted' if noted else ''}")

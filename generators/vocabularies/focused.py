@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import fnmatch
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from shakeout.corpus.vocabularies.table import matching
 from shakeout.generators.choices import Choices
 from shakeout.generators.network import Grown, Recipe, grow
 from shakeout.generators.vocabularies.records import Record
 from shakeout.generators.vocabularies.ruled import Ruled
 from shakeout.generators.vocabularies.torch import Takers, Vocabulary
 
-__all__ = ["FocusedVocabulary", "focused", "grow_focused", "matching"]
+__all__ = ["FocusedVocabulary", "focused", "grow_focused"]
 
 #: Of the calls that take an existing value, this share (1 in ...) are those operators'.
 SHARE = 3
@@ -21,11 +21,6 @@ SHARE = 3
 #: Programs that are grown until one calls such an operator; one whose calls are all rejected for their drawn sizes is
 #: grown as it is, and the ledger tells.
 ATTEMPTS = 8
-
-
-def matching(patterns: Sequence[str], operators: Sequence[str]) -> tuple[str, ...]:
-    """The operators that one of the patterns matches (``torch.cumsum``, ``*softmax*``), in their order."""
-    return tuple(name for name in operators if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns))
 
 
 class FocusedVocabulary(Vocabulary):
