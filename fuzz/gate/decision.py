@@ -15,9 +15,9 @@ __all__ = ["ERROR", "LEAST_COMPARED", "LEAST_SHARE", "Behaviour", "Decision", "T
 #: sees such a red gate less than once a year.
 ERROR = 0.001
 
-#: Cases that must have been compared in all, with an element that could differ, before a green gate says anything. A fault
-#: that shows in a fifth of all cases is missed by twenty of them once in a hundred gates (0.8 ** 20 = 0.012), and by
-#: fewer much more often.
+#: Cases that must have been compared in all, with an element that could differ, before a green gate says anything.
+#: A fault that shows in a fifth of all cases is missed by twenty of them once in a hundred gates (0.8 ** 20 = 0.012),
+#: and by fewer much more often.
 LEAST_COMPARED = 20
 
 #: The least share of a target's cases that must have been compared. The pickiest right kernel of our tests, which takes
