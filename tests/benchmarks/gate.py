@@ -6,7 +6,8 @@
     python tests/benchmarks/gate.py --table docs/gate/rows.jsonl
 
 Of a change that breaks something, red is right; of one that breaks nothing, green is. ``--same`` compares each
-history's first state with itself instead, for which nothing but green is right. Every row is appended as it is measured.
+history's first state with itself instead, for which nothing but green is right. Every row is appended as it is
+measured, and what a file of rows holds already is not measured again, so a measurement can be made of many runs.
 """
 
 import argparse
@@ -36,6 +37,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=1, help="with so many seeds")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--same", type=int, default=0, metavar="N", help="each first state with itself, N seeds")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no other gate after so long")
     parser.add_argument("--only", help="changes whose title holds this")
     parser.add_argument("--rows", type=Path, default=Path("docs/gate/rows.jsonl"))
     parser.add_argument("--under", default="", help="command that each gate is run by, such as nice -n 5")
@@ -45,6 +47,10 @@ def main() -> None:
         print("\n".join(table([json.loads(line) for line in options.table.read_text().splitlines()])))
         return
     options.rows.parent.mkdir(parents=True, exist_ok=True)
+    options.done = (
+        {key(json.loads(line)) for line in options.rows.read_text().splitlines()} if options.rows.exists() else set()
+    )
+    options.until = time.monotonic() + options.seconds
     for name in options.history or HISTORIES:
         for row in measured(name, options):
             with options.rows.open("a") as file:
@@ -61,16 +67,26 @@ def measured(name: str, options: argparse.Namespace) -> Iterator[dict]:
     with tempfile.TemporaryDirectory(prefix="shakeout-history-") as scratch:
         folder = histories.made(history, Path(scratch) / "repository")
         for seed in range(options.first_seed, options.first_seed + options.same):
-            yield {**one(folder, history, options, seed), "history": name, "change": "none", "breaks": False}
+            named = {"history": name, "change": "none", "seed": seed, "budget": options.budget}
+            if key(named) not in options.done and time.monotonic() < options.until:
+                yield {**one(folder, history, options, seed), **named, "breaks": False}
         if options.same:
             return
         for change in histories.branches(history, folder):
             if options.only and options.only not in change.title:
                 continue
             for seed in range(options.first_seed, options.first_seed + options.repeat):
+                named = {"history": name, "change": change.title, "seed": seed, "budget": options.budget}
+                if key(named) in options.done or time.monotonic() > options.until:
+                    continue
                 row = one(folder, history, options, seed)
                 expected = row["status"] == (1 if change.breaks else 0)
                 yield {**row, "history": name, "change": change.title, "breaks": change.breaks, "right": expected}
+
+
+def key(row: dict) -> tuple:
+    """What is not measured again if there is a row of it."""
+    return tuple(row[name] for name in ("history", "change", "seed", "budget"))
 
 
 def one(folder: Path, history: histories.History, options: argparse.Namespace, seed: int) -> dict:
