@@ -123,6 +123,7 @@ class Gate:
         self._scratch = asked.folder / "scratch"
         self._about: dict[str, Mapping[str, Any]] = {}
         self._repository: Repository | None = None
+        self._corpus: dict[Path, list[Candidate]] = {}
         self._began = time.monotonic()
         self._state = _State(SideTold("base", asked.base, ""), SideTold("head", asked.head or "", ""))
 
@@ -137,6 +138,7 @@ class Gate:
         asked, state = self._asked, self._state
         self._repository = repository(Path.cwd())
         self._scratch.mkdir(parents=True, exist_ok=True)
+        self._corpus = {folder: cases.in_folder(folder) for folder in asked.corpus}
         try:
             with sides(asked.base, asked.head, self._repository, self._scratch / "base", asked.folders) as (base, head):
                 state.base, state.head = _side(base), _side(head)
@@ -161,7 +163,8 @@ class Gate:
             for side in (head, base):
                 self._say(f"{side.role:<8} {side.name}, {side.python}")
                 versions_of(side)
-                request = {"errand": "about", "targets": list(self._asked.targets)}
+                named = (one.case.setting.target for found in self._corpus.values() for one in found)
+                request = {"errand": "about", "targets": list(dict.fromkeys((*self._asked.targets, *named)))}
                 errands.append(Errand(side, self._scratch, request).start())
             try:
                 for side, errand in zip((head, base), errands, strict=True):
@@ -188,7 +191,9 @@ class Gate:
                 f"the {side.role} {side.name} has no {' and no '.join(missing)}; install it there: "
                 f"{side.python} -m pip install {' '.join(missing)}"
             )
-        for name, found in about["targets"].items():
+        # A target of the corpus alone is none that somebody asked for: what it cannot run is told with the case.
+        for name in self._asked.targets:
+            found = about["targets"][name]
             if found["state"] == "broken":
                 raise Broken(f"the {side.role} {side.name}: target {name} cannot be used: {found['why']}")
             if found["state"] == "absent" and side.role == "head":
@@ -217,13 +222,8 @@ class Gate:
     def _replayed(self, head: Side) -> list[Candidate]:
         """The regression corpus on the head: what fails there."""
         asked, state = self._asked, self._state
-        corpus: list[Candidate] = []
-        for folder in asked.corpus:
-            found = cases.in_folder(folder)
-            if not found:
-                state.notes.append(f"{folder} holds no case")
-            corpus += found
-        candidates = [*corpus, *(cases.shipped(asked.targets, asked.device) if asked.shipped else ())]
+        candidates = [one for found in self._corpus.values() for one in found]
+        candidates = [*candidates, *(cases.shipped(asked.targets, asked.device) if asked.shipped else ())]
         if not candidates:
             return []
         with self._timed("replay"):
@@ -443,7 +443,7 @@ class Gate:
             told += [f"{len(refused)} newly unsupported"] if refused else []
             return self._outcome(Exit.FOUND, f"blocked: {' and '.join(told)}")
         ran = {one.id for one in state.replays if one.state != "cannot run"}
-        empty = [str(folder) for folder in asked.corpus if not ran & {one.id for one in cases.in_folder(folder)}]
+        empty = [folder for folder, found in self._corpus.items() if not ran & {one.id for one in found}]
         totals = {name: state.totals.get(name, Totals()) for name in asked.targets}
         counts = {name: (row.generated, row.nontrivial) for name, row in totals.items()}
         why = [f"{folder} holds no case that runs here" for folder in empty]
