@@ -2,7 +2,7 @@
 
 Errands are ``about`` (what is there), ``replay`` (cases that run again) and ``fuzz`` (a campaign). The process speaks
 JSON lines over a file descriptor of its own, since what a user wrote may print. Nothing here imports torch but
-``about``, which loads what users declared.
+``about``, which loads what users declared, and what prints a program at the end of ``replay``.
 """
 
 from __future__ import annotations
@@ -16,9 +16,13 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import astuple
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from shakeout.corpus.interpreter import add_working_directory
+
+if TYPE_CHECKING:
+    from shakeout.corpus.case import Case
+    from shakeout.fuzz.ground.results import Result
 
 __all__ = ["main"]
 
@@ -127,7 +131,6 @@ def _replay(request: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
     from shakeout.corpus import blobs, codec
     from shakeout.fuzz.ground.failure import failure_of
     from shakeout.fuzz.ground.progress import interruptible
-    from shakeout.fuzz.ground.results import Result
     from shakeout.fuzz.triage.replaying import Item, Row, replay
 
     blobs.tell(request["blobs"])
@@ -144,7 +147,10 @@ def _replay(request: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
             "result": result.to_json(),
         }
 
+    failing: list[tuple[Item, Result]] = []
+
     def settled(row: Row) -> None:
+        failing.extend([(row.item, one) for one in row.results if one.failure is not None][:1])
         # Without a result it did not run, and the note says why.
         tell(
             {"row": row.item.id, "results": [shown(one) for one in row.results], "note": row.note, "script": row.script}
@@ -160,7 +166,18 @@ def _replay(request: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
             warming=lambda event: tell({"event": event.to_json()}),
             stop=stop,
         )
+    for item, result in failing if request["told"] else ():
+        tell({"told": item.id, **_told(item.case, result)})
     return {}
+
+
+def _told(case: Case | None, result: Result) -> dict[str, str]:
+    """A failing case in words: this prints the program, and so imports torch and what a user wrote."""
+    from shakeout.fuzz.ground.signature import headline
+    from shakeout.fuzz.reporting.plain import finding_lines
+
+    assert case is not None
+    return {"title": headline(case, result), "text": "\n".join(finding_lines(case, result))}
 
 
 # --- a campaign -------------------------------------------------------------------------------------------------------
@@ -173,7 +190,6 @@ def _fuzz(request: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
     from shakeout.fuzz.campaign.campaign import Campaign
     from shakeout.fuzz.campaign.config import Config
     from shakeout.fuzz.ground import events
-    from shakeout.fuzz.ground.results import Result
 
     asked: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in request["config"].items()}
     config = replace(Config(), **asked)

@@ -324,10 +324,9 @@ class Gate:
         if not there:
             return
         k = needed(0, self._asked.error)
-        self._say(f"refusals {len(there)} reasons for which the head declines cases, on the base")
+        self._say(f"refusals {len(there)} cases that the head declines, on the base")
         candidates = [one.candidate for one in there]
-        taken = self._rows(base, candidates, 1)
-        may = [one for one in there if unsupported.takes(taken.get(one.candidate.id))]
+        may = unsupported.taken(there, self._rows(base, candidates, 1))
         if not may:
             return
         again = [one.candidate for one in may]
@@ -370,8 +369,16 @@ class Gate:
         return rows(self._do(self._replaying(side, candidates, runs, self._asked.workers)).messages)
 
     def _replaying(self, side: Side, candidates: Sequence[Candidate], runs: int, workers: int) -> Errand:
-        lacking, memory = self._lacking(side), self._asked.memory
-        return replaying(side, self._scratch, candidates, runs, workers=workers, memory=memory, lacking=lacking)
+        return replaying(
+            side,
+            self._scratch,
+            candidates,
+            runs,
+            workers=workers,
+            memory=self._asked.memory,
+            lacking=self._lacking(side),
+            told=side.role == "head" and runs > 1,
+        )
 
     def _do(self, errand: Errand) -> Done:
         errand.start()
@@ -393,8 +400,7 @@ class Gate:
     # --- telling ----------------------------------------------------------------------------------------------------
 
     def _told(self, one: Candidate, runs: Runs | None, decision: Decision) -> Finding:
-        result = None if runs is None or runs.failing is None else runs.failing.result
-        kept = keep(self._asked.folder, one, result, "" if runs is None else runs.script)
+        kept = keep(self._asked.folder, one, runs)
         target = one.case.setting.target
         finding = Finding(
             id=one.id,

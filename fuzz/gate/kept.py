@@ -10,10 +10,8 @@ from shakeout.corpus import blobs
 from shakeout.corpus.case import Case
 from shakeout.corpus.files import write_whole
 from shakeout.fuzz.gate.cases import Candidate
+from shakeout.fuzz.gate.trials import Runs
 from shakeout.fuzz.ground.finding_folder import SCRIPT, SMALL_SCRIPT
-from shakeout.fuzz.ground.results import Result
-from shakeout.fuzz.ground.signature import headline
-from shakeout.fuzz.reporting.plain import finding_lines
 
 __all__ = ["CASES", "REFUSALS", "Kept", "keep", "keep_refusal"]
 
@@ -43,26 +41,24 @@ class Kept:
     script: str
 
 
-def keep(folder: Path, one: Candidate, result: Result | None, shown: str) -> Kept:
+def keep(folder: Path, one: Candidate, runs: Runs | None) -> Kept:
     """Write a case and its script into the gate's folder.
 
     Args:
         folder: of the gate.
         one: the case.
-        result: of a run on the head that failed; None if none did.
-        shown: the script of such a run, which serves where the case has none of its own.
+        runs: on the head, whose script serves where the case has none of its own; None if there were none.
     """
     name = _UNSAFE.sub("-", one.id).strip("-.") or "case"
     case = _written(folder / CASES, name, one.case)
     source = next((path for path in _scripts(one) if path.exists()), None)
-    text = shown if source is None else source.read_text(encoding="utf-8")
+    runs = runs or Runs()
+    text = runs.script if source is None else source.read_text(encoding="utf-8")
     script = str(Path(CASES) / f"{name}.py") if text else ""
     if script:
         write_whole(folder / script, text)
-    failed = result is not None and result.failure is not None
-    title = headline(one.case, result) if result is not None and failed else f"{one.case.setting.target}: {one.id}"
-    lines = finding_lines(one.case, result) if result is not None and failed else ()
-    return Kept(title, result.signature if result is not None else "", "\n".join(lines), case, script)
+    signature = runs.failing.result.signature if runs.failing is not None else ""
+    return Kept(runs.title or f"{one.case.setting.target}: {one.id}", signature, runs.text, case, script)
 
 
 def _scripts(one: Candidate) -> list[Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +43,14 @@ class Runs:
         runs: in the order in which they ended; none if it could not run.
         note: why it could not run.
         script: what shows the failure, if one failed.
+        title, text: the failure in a line, and whole, for a person; empty if none failed or nobody asked.
     """
 
     runs: tuple[Run, ...] = ()
     note: str = ""
     script: str = ""
+    title: str = ""
+    text: str = ""
 
     @property
     def failure(self) -> Failure | None:
@@ -69,8 +72,13 @@ def replaying(
     workers: int,
     memory: int,
     lacking: Sequence[str] = (),
+    told: bool = False,
 ) -> Errand:
-    """The errand that runs candidates so many times each, each time in a fresh worker."""
+    """The errand that runs candidates so many times each, each time in a fresh worker.
+
+    Args:
+        told: whether what fails is told in words.
+    """
     files = [storage.values.places for one in candidates for storage in blobs.held(one.case)]
     return Errand(
         side,
@@ -82,6 +90,7 @@ def replaying(
             "runs": runs,
             "workers": workers,
             "memory": memory,
+            "told": told,
         },
         lacking,
     )
@@ -89,7 +98,7 @@ def replaying(
 
 def rows(messages: Sequence[Mapping[str, Any]]) -> dict[str, Runs]:
     """What an errand told of each candidate, by id."""
-    found = {}
+    found: dict[str, Runs] = {}
     for message in messages:
         if "row" in message:
             runs = tuple(
@@ -101,6 +110,9 @@ def rows(messages: Sequence[Mapping[str, Any]]) -> dict[str, Runs]:
                 for one in message["results"]
             )
             found[str(message["row"])] = Runs(runs, str(message["note"]), str(message["script"]))
+        elif "told" in message:
+            name = str(message["told"])
+            found[name] = replace(found[name], title=str(message["title"]), text=str(message["text"]))
     return found
 
 

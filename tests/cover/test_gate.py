@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 from tests import histories
 
+from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View, contiguous
+from shakeout.corpus.edit import Builder
+from shakeout.corpus.program import TensorType
 from shakeout.corpus.rows import Totals
 from shakeout.fuzz.campaign.campaign_folder import DirectoryUnusable
 from shakeout.fuzz.campaign.config import Config
@@ -19,6 +22,7 @@ from shakeout.fuzz.campaign.schedule import FIRST, job, turns
 from shakeout.fuzz.commands.focus import focused
 from shakeout.fuzz.commands.places import Mistake
 from shakeout.fuzz.gate import folder as folders
+from shakeout.fuzz.gate import unsupported
 from shakeout.fuzz.gate.decision import ERROR, LEAST_COMPARED, Trials, decide, needed, vacuous
 from shakeout.fuzz.gate.declared import declared, declared_in, touched
 from shakeout.fuzz.gate.junit import junit
@@ -28,7 +32,10 @@ from shakeout.fuzz.gate.sending import versions_of
 from shakeout.fuzz.gate.sides import Broken, Side, interpreter, sides
 from shakeout.fuzz.gate.summary import LARGEST, summary
 from shakeout.fuzz.gate.told import Finding, Outcome, Refusal, Replay, SideTold
+from shakeout.fuzz.gate.trials import Run, Runs, trials
 from shakeout.fuzz.ground.exits import Exit
+from shakeout.fuzz.ground.failure import Failure
+from shakeout.fuzz.ground.results import Result
 
 # --- the decision -----------------------------------------------------------------------------------------------------
 
@@ -365,3 +372,47 @@ def test_every_program_calls_an_operator_in_focus():
     programs = [compose(job(config, number)).case.program for number in range(12)]
     assert all("torch.cumsum" in program.operators() for program in programs)
     assert len({operator for program in programs for operator in program.operators()}) > 3
+
+
+# --- what became unsupported ------------------------------------------------------------------------------------------
+
+
+def test_of_each_reason_the_smallest_case_that_the_base_takes_is_told():
+    whole, numbers = refused("torch.sum", "int64"), refused("torch.sum", "float32")
+    messages = [
+        {"declined": case.text, "target": "k", "reason": f"NotImplementedError: rank {number}"}
+        for number, case in enumerate((whole, numbers, whole))
+    ]
+    found, more = unsupported.declined([{"event": {}}, *messages])
+    assert more == 0
+    assert {one.candidate.case for one in found} == {whole, numbers}
+    assert {one.count for one in found} == {3}
+    # The base declines whole numbers as well, and for the same reason; of the others only the head does.
+    head = {one.candidate.id: ran("unsupported", "unsupported") for one in found}
+    base = {whole.id: ran("unsupported", "unsupported"), numbers.id: ran("compared", "compared")}
+    (new,) = unsupported.newly(found, head, base)
+    assert new.candidate.case == numbers
+    assert not unsupported.newly(found, {numbers.id: ran("unsupported", "compared")}, base)
+    assert not unsupported.newly(found, head, {numbers.id: Runs((), "no torch")})
+
+
+def refused(operator: str, dtype: str) -> Case:
+    builder, given = Builder(), TensorType(dtype, (2,))
+    program = builder.program([builder.call(operator, (builder.input(given),), given).index])
+    inputs = InputSet((Storage(dtype, 2, Values("integers", 0, -2, 2)),), (View(0, dtype, (2,), contiguous((2,))),))
+    return Case(program, (inputs,), Setting("k"))
+
+
+def ran(*statuses: str) -> Runs:
+    return Runs(tuple(Run(Result("", "k", status), None, "") for status in statuses))
+
+
+def test_runs_become_behaviours():
+    wrong, other = Failure("k", "value", "wrong value"), Failure("k", "crash", "SIGSEGV")
+    seen = (Run(Result("", "k", "compared"), wrong, "a"), Run(Result("", "k", "failed"), other, "b  c"))
+    told = trials(Runs((*seen, *ran("compared", "unsupported", "infra").runs)), wrong, 5)
+    assert told.runs == ("fails", "otherwise", "passes", "declined", "unclear")
+    assert told.note == "b c"
+    assert trials(Runs(seen), None, 2).runs == ("fails", "fails")
+    assert trials(Runs((), "no torch"), wrong, 2) == Trials(("unclear", "unclear"), "no torch")
+    assert trials(None, wrong, 1).runs == ("unclear",)
