@@ -32,6 +32,7 @@ from shakeout.corpus.interpreter import add_working_directory
 __all__ = [
     "ALLOWED",
     "Accuracy",
+    "CannotImport",
     "Declared",
     "Example",
     "Kernel",
@@ -58,6 +59,10 @@ _AS_RUNTIME = "put @shakeout.runtime above it, as the outermost decorator"
 
 class NotDeclared(ValueError):
     """A name behind which there is nothing that a user declared; the message says what to do."""
+
+
+class CannotImport(NotDeclared):
+    """A module that is there, and cannot be read or imported; the message says why."""
 
 
 class NotAllowed(NotDeclared):
@@ -208,7 +213,7 @@ def _imported(name: str, attribute: str) -> ModuleType:
         spec = _spec(name)
         source = None if spec is None or spec.loader is None else _source(spec)
     except Exception as error:
-        raise NotDeclared(f"{name} cannot be read: {type(error).__name__}: {error}") from error
+        raise CannotImport(f"{name} cannot be read: {type(error).__name__}: {error}") from error
     if spec is None:
         raise NotDeclared(
             f"there is no module {name}, neither in the working directory ({os.getcwd()}) nor among what is installed"
@@ -218,7 +223,7 @@ def _imported(name: str, attribute: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:
-        raise NotDeclared(f"importing {name} fails: {type(error).__name__}: {error}") from error
+        raise CannotImport(f"importing {name} fails: {type(error).__name__}: {error}") from error
 
 
 def _look_here() -> None:

@@ -6,12 +6,14 @@ at, all of them together. ``python -m shakeout.corpus.vocabularies.admission`` a
 
 from __future__ import annotations
 
+import fnmatch
 import functools
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["TABLE", "Table", "constants", "table"]
+__all__ = ["TABLE", "Table", "constants", "matching", "table"]
 
 TABLE = Path(__file__).parent.parent / "data" / "operators" / "torch.json"
 
@@ -52,3 +54,8 @@ def constants() -> frozenset[str]:
     """Qualified names of dtypes, layouts and memory formats."""
     known = table()
     return known.constants | {f"torch.{name}" for name in known.dtypes}
+
+
+def matching(patterns: Sequence[str], operators: Iterable[str]) -> tuple[str, ...]:
+    """The operators that one of the patterns matches (``torch.cumsum``, ``*softmax*``), in their order."""
+    return tuple(name for name in operators if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns))

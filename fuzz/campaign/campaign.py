@@ -30,7 +30,7 @@ from shakeout.fuzz.campaign.investigation import Investigation
 from shakeout.fuzz.campaign.known_replay import KnownReplay
 from shakeout.fuzz.campaign.ledger import Accounts
 from shakeout.fuzz.campaign.sanity import control
-from shakeout.fuzz.campaign.seeds import Seeds
+from shakeout.fuzz.campaign.seeds import Declined, Seeds
 from shakeout.fuzz.campaign.selftest import NO_FAULT, selftest
 from shakeout.fuzz.campaign.sources import InOrder
 from shakeout.fuzz.campaign.traces import TraceLog
@@ -82,6 +82,7 @@ class Campaign:
         confirmations: fresh processes in which a finding is tried.
         recycle: cases after which a worker is replaced.
         fuzzing: whether there are new cases; without, findings that wait are triaged, and that is all.
+        declined: told of each case that its target declined, with its text.
     """
 
     def __init__(
@@ -95,8 +96,10 @@ class Campaign:
         confirmations: int = RUNS,
         recycle: int = 150,
         fuzzing: bool = True,
+        declined: Declined = lambda result, case: None,
     ) -> None:
         self.config = config
+        self._declined = declined
         self._fuzzing = fuzzing
         self._active = config  # without the targets that turn out not to work
         self.directory = directory
@@ -159,6 +162,11 @@ class Campaign:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._open.close()
+
+    @property
+    def left(self) -> tuple[str, ...]:
+        """Targets that turned out not to work and were left out."""
+        return tuple(name for name in self.config.targets if name not in self._active.targets)
 
     def stop(self) -> None:
         """End soon and cleanly; safe in a signal handler."""
@@ -274,7 +282,8 @@ class Campaign:
     # --- cases ------------------------------------------------------------------------------------------------------
 
     def _seeds(self) -> Seeds:
-        return Seeds(self._active, self.database, self._accounts, self.investigation, self._times, self._untold.append)
+        books = self.database, self._accounts, self.investigation, self._times
+        return Seeds(self._active, *books, self._untold.append, self._declined)
 
     def _fuzz(self) -> str:
         """Cases until the time is over, then findings that wait, for a while; the reason for the end."""
@@ -418,11 +427,14 @@ class Campaign:
             "operators": self.config.operators,
             "settings": self.config.settings,
             "knobs": dict(self.config.knobs),
+            "focus": list(self.config.focus),
+            "first": list(self.config.first),
         }
         if not path.exists():
             return Database.create(path, {"identity": identity})
         database = Database.open(path)
-        stored = database.meta("identity", identity)
+        # A campaign of an earlier version had neither.
+        stored = {"focus": [], "first": [], **database.meta("identity", identity)}
         if changed := sorted(key for key, value in identity.items() if stored.get(key) != value):
             database.close()
             raise DirectoryUnusable(

@@ -48,6 +48,9 @@ class Config:
         memory_limit: bytes resident for one worker.
         time_limit: seconds for one case; None to derive it.
         knobs: pinned for every case, by name.
+        focus: operators one of which every program calls, by names or patterns (``torch.cumsum``, ``*softmax*``); empty
+            for all.
+        first: targets whose turn comes more often, since something is known of them: what they rest on has changed.
         avoid_known: cases in which the smallest case of a known bug occurs are not run.
         shortcuts: what makes compiling faster without changing what is compiled; see ``shakeout.targets.shortcuts``.
     """
@@ -64,6 +67,8 @@ class Config:
     memory_limit: int = field(default_factory=_memory)
     time_limit: float | None = None
     knobs: tuple[tuple[str, Any], ...] = ()
+    focus: tuple[str, ...] = ()
+    first: tuple[str, ...] = ()
     avoid_known: bool = False
     shortcuts: tuple[str, ...] = tuple(SHORTCUTS)
 
@@ -76,6 +81,8 @@ _KEYS: dict[tuple[str, str], tuple[str, str]] = {
     ("campaign", "mode"): ("mode", '"inference" or "training"'),
     ("campaign", "operators"): ("operators", "a whole number, 1 to 1000"),
     ("campaign", "settings"): ("settings", "a positive whole number"),
+    ("campaign", "focus"): ("focus", "a list of operators or patterns of them"),
+    ("campaign", "first"): ("first", "a list of target names"),
     ("campaign", "avoid_known"): ("avoid_known", "true or false"),
     ("budget", "minutes"): ("seconds", "a positive number"),
     ("budget", "cases"): ("cases", "a positive whole number"),
@@ -91,8 +98,9 @@ def check(name: str, value: Any) -> Any:
     number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     whole = isinstance(value, int) and not isinstance(value, bool)
     match name:
-        case "targets":
-            if isinstance(value, list | tuple) and value and all(isinstance(item, str) and item for item in value):
+        case "targets" | "focus" | "first":
+            named = isinstance(value, list | tuple) and all(isinstance(item, str) and item for item in value)
+            if named and (value or name != "targets"):
                 return tuple(dict.fromkeys(value))
         case "shortcuts":
             if isinstance(value, list | tuple) and set(value) <= set(SHORTCUTS):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeAlias
 
 from shakeout.corpus.codec import encode
 from shakeout.corpus.database import Database
@@ -16,10 +18,13 @@ from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.counts import abandoned, internal, traced
 from shakeout.fuzz.ground.crashes import lost
 from shakeout.fuzz.ground.jobs import Grow, Job, job_from_json
-from shakeout.fuzz.ground.results import Answer, Loss
+from shakeout.fuzz.ground.results import Answer, Loss, Result
 from shakeout.fuzz.workers.timing import TimeLimits
 
-__all__ = ["Seeds"]
+__all__ = ["Declined", "Seeds"]
+
+#: Told of a case that its target declined, with its text.
+Declined: TypeAlias = Callable[[Result, str], None]
 
 #: A job that was in hand when its worker or the zygote was killed from outside is given once more; then it is taken
 #: for the cause. One that was in hand each time the campaign itself died is given up sooner or later, but blamed for
@@ -38,6 +43,7 @@ class Seeds:
         investigation: told of each finding.
         times: told of each case's seconds.
         tell: told of what else is seen.
+        declined: told of each case that its target declined, with its text.
     """
 
     def __init__(
@@ -48,7 +54,9 @@ class Seeds:
         investigation: Investigation,
         times: TimeLimits,
         tell: events.Listener,
+        declined: Declined = lambda result, case: None,
     ) -> None:
+        self._declined = declined
         self._config = config
         self._database = database
         self._accounts = accounts
@@ -150,6 +158,8 @@ class Seeds:
                 self._tell(events.Notice(f"{job.target} left {what} behind; each time it is put right"))
         if result.signature:
             self._investigation.found(job, result, reply.case, reply.script, answer.history)
+        elif result.status == "unsupported":
+            self._declined(result, reply.case)
         if (crashed := self._grown_twice.pop(job.number, None)) is not None:
             # It crashed while growing, and did not when each call was written down.
             assert crashed.loss is not None

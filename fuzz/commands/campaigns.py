@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from shakeout.fuzz.commands.focus import focused
 from shakeout.fuzz.commands.places import (
     RUNS,
     Add,
@@ -50,6 +51,12 @@ def add_commands(add: Add) -> None:
     run.add_argument("--seed", type=int, help="of the campaign (default 0)")
     run.add_argument("--device", choices=("cpu", "cuda"), help="where the tensors are (default cpu)")
     run.add_argument("--mode", choices=("inference", "training"), help="only such cases (default: both)")
+    run.add_argument(
+        "--focus",
+        action="append",
+        metavar="WHAT",
+        help="operators (torch.cumsum, '*softmax*') one of which every program calls, or a target; may be repeated",
+    )
     run.add_argument("--operators", type=int, metavar="N", help="of each program (default: all sizes)")
     run.add_argument("--settings", type=int, metavar="N", help="tried on each program (default: as a target wants)")
     run.add_argument("--knob", action="append", metavar="NAME=VALUE", help="pin a knob of the targets; may be repeated")
@@ -158,9 +165,11 @@ def _config(options: argparse.Namespace) -> Any:
     from shakeout.fuzz.campaign.config import Config
 
     config = Config() if options.config is None else configuration.read(options.config)
-    allow(config.targets)
+    focus = focused(options.focus or ())
+    allow((*config.targets, *focus.targets))
     flags = {
-        "targets": ("--target", options.target, "names"),
+        "targets": ("--target", [*(options.target or ()), *focus.targets] or None, "names"),
+        "focus": ("--focus", list(focus.operators) or None, "operators"),
         "seconds": ("--minutes", options.minutes, "a positive number"),
         "cases": ("--cases", options.cases, "a positive whole number"),
         "workers": ("--workers", options.workers, "a positive whole number"),

@@ -158,7 +158,7 @@ class Reply:
         seconds: since the job began, or since the reply before.
         resident: bytes of memory that the worker holds now.
         result: of the case; None where none was run.
-        case: text of the case that failed, or that was asked for.
+        case: text of the case that failed, that was grown and the target declined, or that was asked for.
         script: what shows the failure, or what was asked for.
         sequence: texts of the cases that ran before it, where the job named some.
         fed: operators of the program whose results others use.

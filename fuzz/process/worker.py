@@ -264,6 +264,8 @@ class _Worker:
             traces = ()  # once is enough
             if result.failure is not None:
                 reply = self._explained(case, reply, result)
+            elif result.status == "unsupported" and isinstance(job, Grow):
+                reply = replace(reply, case=text)  # whoever compares two versions asks the other one
             if len(os.listdir("/proc/self/task")) > THREADS or _broken(case.setting.device):
                 reply = replace(reply, spent=True)  # neither is mended; another worker starts anew
             if case is cases[0]:

@@ -76,6 +76,7 @@ def compose(job: Grow, before_call: Callable[[str], None] | None = None) -> Made
     """
     from shakeout.generators.choices import SeededChoices
     from shakeout.generators.network import Recipe, grow
+    from shakeout.generators.vocabularies.focused import focused, grow_focused
     from shakeout.generators.vocabularies.kernel import grow_around, kernel_vocabulary
     from shakeout.targets.registry import target
 
@@ -92,9 +93,13 @@ def compose(job: Grow, before_call: Callable[[str], None] | None = None) -> Made
         wish |= {"avoid": avoid, "foreign": facts.foreign, "writes": "writes" in facts.promises}
     if facts.vocabulary == "torch" and "values" not in job.recipe and _exact_turn(job.seed):
         wish |= {"only": _exact_operators(), "values": "integers"}
-    recipe = Recipe(**{**wish, **job.recipe})
+    asked = dict(job.recipe)
+    focus = tuple(asked.pop("focus", ()))
+    recipe = Recipe(**{**wish, **asked})
     if facts.vocabulary == "kernel":
         grown = grow_around(choices, recipe, kernel_vocabulary(job.target, _loaded[0]), before_call)
+    elif focus:
+        grown = grow_focused(choices, recipe, focused(focus, _loaded[0]), before_call)
     else:
         grown = grow(choices, recipe, _loaded[0], before_call)
     settings = [

@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -72,6 +72,8 @@ class Row:
         note: how it fails instead, or why it cannot run.
         failed: runs in which it failed, as before or otherwise.
         runs: how often it ran.
+        results: of each run.
+        script: of a run that failed; empty if none did, or its worker died.
     """
 
     item: Item
@@ -79,6 +81,8 @@ class Row:
     note: str = ""
     failed: int = 0
     runs: int = 0
+    results: tuple[Result, ...] = ()
+    script: str = ""
 
     @property
     def surprising(self) -> bool:
@@ -91,7 +95,8 @@ class Row:
         item = self.item
         named = {"kind": item.kind, "id": item.id, "title": item.title, "expected": item.expected}
         on = item.case.setting.target if item.case is not None else None
-        return {**named, "target": on, **{k: v for k, v in asdict(self).items() if k != "item"}}
+        told = {"verdict": self.verdict, "note": self.note, "failed": self.failed, "runs": self.runs}
+        return {**named, "target": on, **told}
 
 
 def stored(directory: Path, database: Database) -> list[Item]:
@@ -224,6 +229,7 @@ def _run(pool: WorkerPool, items: Sequence[Item], memory: int, runs: int, stop: 
     jobs = [(number, _job(item)) for number, item in enumerate(items) for _ in range(runs)]
     of = {id(job): number for number, job in jobs}
     seen: dict[int, list[Result]] = {number: [] for number in range(len(items))}
+    scripts: dict[int, str] = {}
 
     def limits(job: Job) -> Limits:
         return Limits(times.limit(job.target) * (1 + len(job.before)), memory)
@@ -231,8 +237,10 @@ def _run(pool: WorkerPool, items: Sequence[Item], memory: int, runs: int, stop: 
     for answer in pool.answers([job for _, job in jobs], limits, stop):
         number = of[id(answer.job)]
         seen[number].append(result_of(answer))
+        scripts[number] = answer.reply.script or scripts.get(number, "")
         if len(seen[number]) == runs:
-            yield _judged(items[number], seen[number])
+            row = _judged(items[number], seen[number])
+            yield replace(row, results=tuple(seen[number]), script=scripts[number])
 
 
 def _job(item: Item) -> Run:

@@ -1,0 +1,199 @@
+"""Errands as the gate sees them: sent into a side's environment, listened to, and ended."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from shakeout.fuzz.gate.sides import Broken, Side, lent
+from shakeout.fuzz.ground.exits import Exit
+
+__all__ = ["Done", "Errand", "Failed", "Interrupted", "versions_of"]
+
+#: Seconds in which a process that was asked to end does so: a campaign writes down where it stands.
+ENDING = 20.0
+
+#: Seconds without a word after which ``about`` is given up: it imports torch and what a user wrote.
+SILENCE = 300.0
+
+_OLDEST = (3, 11)
+
+
+class Failed(Exception):
+    """An errand that could not be done.
+
+    Attributes:
+        status: the exit status that it asks for.
+    """
+
+    def __init__(self, text: str, status: Exit) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class Interrupted(Exception):
+    """Somebody asked the gate to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What came of an errand.
+
+    Attributes:
+        answer: its own.
+        messages: everything else that it told, in order.
+    """
+
+    answer: Mapping[str, Any]
+    messages: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(slots=True)
+class Errand:
+    """One process in a side's environment.
+
+    Args:
+        side: where.
+        scratch: for the request, what is lent, and what the process says of itself.
+        request: what is to be done.
+        lacking: packages that the side has not.
+    """
+
+    side: Side
+    scratch: Path
+    request: Mapping[str, Any]
+    lacking: Sequence[str] = ()
+    _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+    _pipe: int = field(default=-1, init=False)
+    _rest: bytes = field(default=b"", init=False)
+    _messages: list[Mapping[str, Any]] = field(default_factory=list, init=False)
+    _heard: float = field(default=0.0, init=False)
+
+    @property
+    def log(self) -> Path:
+        """What it printed."""
+        return self.scratch / f"{self.side.role}-{self.request['errand']}.log"
+
+    def start(self) -> Errand:
+        """Start it; raises Broken if there is nothing to start."""
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        file = self.log.with_suffix(".json")
+        file.write_text(json.dumps(self.request), encoding="utf-8")
+        ours = lent(self.scratch / f"lent-{self.side.role}", self.lacking)
+        self._pipe, theirs = os.pipe()
+        words = ["-P", "-m", "shakeout.fuzz.gate.errand", str(theirs), str(file.absolute()), str(os.getpid())]
+        try:
+            with self.log.open("wb") as log:
+                self._process = subprocess.Popen(
+                    [str(self.side.python), *words],
+                    pass_fds=[theirs],
+                    cwd=self.side.folder,
+                    env=self.side.environment(ours.absolute()),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            os.close(self._pipe)
+            raise Broken(f"the {self.side.role} {self.side.name} cannot be started: {error}") from None
+        finally:
+            os.close(theirs)
+        self._heard = time.monotonic()
+        return self
+
+    def wait(
+        self,
+        tell: Callable[[Mapping[str, Any]], None] = lambda message: None,
+        stop: Callable[[], bool] = lambda: False,
+        silence: float | None = None,
+    ) -> Done:
+        """Until it is done.
+
+        Args:
+            tell: told what it tells, as it does.
+            stop: asked now and then whether to give up.
+            silence: seconds without a word after which it is taken for hung; None for no limit.
+
+        Raises:
+            Failed: it could not be done.
+            Interrupted: ``stop`` said so.
+        """
+        while True:
+            if stop():
+                self.end()
+                raise Interrupted
+            if silence is not None and time.monotonic() - self._heard > silence:
+                self.end()
+                raise self._failed(f"said nothing for {silence:.0f} s")
+            if not select.select([self._pipe], [], [], 0.2)[0]:
+                continue
+            data = os.read(self._pipe, 1 << 16)
+            if not data:
+                self.end()
+                assert self._process is not None
+                raise self._failed(f"ended with status {self._process.returncode}")
+            self._heard = time.monotonic()
+            *lines, self._rest = (self._rest + data).split(b"\n")
+            for message in map(json.loads, lines):
+                if "done" in message:
+                    self.end()
+                    return Done(message["done"], tuple(self._messages))
+                if "failed" in message:
+                    self.end()
+                    status = next(one for one in Exit if one == message["status"])
+                    raise self._failed(message["failed"], status)
+                self._messages.append(message)
+                tell(message)
+
+    def end(self) -> None:
+        """End the process, cleanly if it can, and all that it started."""
+        process = self._process
+        if process is None or self._pipe < 0:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(ENDING)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        os.close(self._pipe)
+        self._pipe = -1
+
+    def _failed(self, text: str, status: Exit = Exit.INFRASTRUCTURE) -> Failed:
+        said = ""
+        with contextlib.suppress(OSError):
+            lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            said = lines[-1][:300] if lines and status is not Exit.DIRECTORY else ""
+        where = f"the {self.side.role} ({self.side.name})"
+        tail = f"; it said: {said}" if said and said not in text else ""
+        return Failed(f"{where}: {text}{tail} (see {self.log})", status)
+
+
+def versions_of(side: Side) -> None:
+    """Raise Broken unless the interpreter runs, and is one that Shakeout runs on."""
+    if str(side.python) == sys.executable:
+        return
+    asked = [str(side.python), "-I", "-c", "import sys; print(*sys.version_info[:2])"]
+    try:
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL, check=False)
+        found = tuple(int(word) for word in done.stdout.split())
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+        raise Broken(f"the {side.role} {side.name}: its interpreter {side.python} does not run: {error}") from None
+    if done.returncode or len(found) != len(_OLDEST):
+        said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise Broken(f"the {side.role} {side.name}: its interpreter {side.python} does not run: {said}")
+    if found < _OLDEST:
+        told = ".".join(map(str, found))
+        raise Broken(f"the {side.role} {side.name} has Python {told}, expected 3.11 or newer: it runs Shakeout")

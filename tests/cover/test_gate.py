@@ -1,0 +1,418 @@
+"""What the gate decides, from values, and what it writes; no environment is started here."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import xml.etree.ElementTree as xml
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests import histories
+
+from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View, contiguous
+from shakeout.corpus.edit import Builder
+from shakeout.corpus.program import TensorType
+from shakeout.corpus.rows import Totals
+from shakeout.fuzz.campaign.campaign_folder import DirectoryUnusable
+from shakeout.fuzz.campaign.config import Config
+from shakeout.fuzz.campaign.schedule import FIRST, job, turns
+from shakeout.fuzz.commands.focus import focused
+from shakeout.fuzz.commands.places import Mistake
+from shakeout.fuzz.gate import folder as folders
+from shakeout.fuzz.gate import unsupported
+from shakeout.fuzz.gate.decision import ERROR, LEAST_COMPARED, Trials, decide, needed, vacuous
+from shakeout.fuzz.gate.declared import declared, declared_in, touched
+from shakeout.fuzz.gate.junit import junit
+from shakeout.fuzz.gate.repository import NoBase, repository, worktree
+from shakeout.fuzz.gate.sarif import sarif
+from shakeout.fuzz.gate.sending import versions_of
+from shakeout.fuzz.gate.sides import Broken, Side, interpreter, sides
+from shakeout.fuzz.gate.summary import LARGEST, summary
+from shakeout.fuzz.gate.told import Finding, Outcome, Refusal, Replay, SideTold
+from shakeout.fuzz.gate.trials import Run, Runs, trials
+from shakeout.fuzz.ground.exits import Exit
+from shakeout.fuzz.ground.failure import Failure
+from shakeout.fuzz.ground.results import Result
+
+# --- the decision -----------------------------------------------------------------------------------------------------
+
+
+def runs(*seen: str, note: str = "") -> Trials:
+    return Trials(tuple(seen), note)  # type: ignore[arg-type]
+
+
+def times(k: int, what: str) -> Trials:
+    return runs(*[what] * k)
+
+
+@pytest.mark.parametrize("before", [0, 1, 4, 20])
+@pytest.mark.parametrize("error", [0.1, 0.001, 1e-6])
+def test_so_many_runs_keep_the_error_rate_whatever_the_probability_of_the_failure(before, error):
+    k = needed(before, error)
+    worst = max((p / 1000) ** (before + k) * (1 - p / 1000) ** k for p in range(1001))
+    assert worst <= error
+    # One run fewer would not.
+    if k > 1:
+        assert max((p / 1000) ** (before + k - 1) * (1 - p / 1000) ** (k - 1) for p in range(1001)) > error * 0.99
+
+
+def test_a_failure_that_was_seen_to_be_reliable_needs_fewer_runs():
+    assert [needed(before, ERROR) for before in (0, 4, 20)] == [5, 4, 3]
+
+
+@pytest.mark.parametrize(
+    ("head", "base", "blocks", "reason"),
+    [
+        (times(4, "fails"), times(4, "passes"), True, "fails 4 of 4 on the head, 0 of 4 on the base"),
+        (times(4, "fails"), times(4, "fails"), False, "the base has it too"),
+        (times(4, "fails"), runs("passes", "passes", "fails", "passes"), False, "the base has it too, in 1 of 4 runs"),
+        (runs("fails", "fails", "passes", "fails"), times(4, "passes"), False, "flaky: it fails in 3 of 4 runs"),
+        (times(4, "fails"), runs("passes", "passes", "otherwise", "passes"), False, "the base fails too, otherwise"),
+        (times(4, "fails"), times(4, "declined"), True, "the base declines it"),
+        (times(4, "fails"), times(4, "absent"), True, "is new since the base"),
+        (times(4, "fails"), runs("passes", "unclear", "passes", "passes"), False, "cannot be decided"),
+        (times(4, "fails"), runs("passes", "declined", "passes", "passes"), False, "cannot be decided"),
+        (times(4, "fails"), runs("passes"), False, "cannot be decided"),
+        (times(4, "unclear"), times(4, "passes"), False, "cannot be decided: it did not run on the head"),
+        (runs(), runs(), False, "cannot be decided"),
+    ],
+)
+def test_only_what_fails_always_on_the_head_and_never_on_the_base_blocks(head, base, blocks, reason):
+    decision = decide(head, base)
+    assert decision.blocking is blocks
+    assert reason in decision.reason
+
+
+def test_what_is_known_to_be_flaky_blocks_never():
+    assert not decide(times(4, "fails"), times(4, "passes"), flaky="only 1 of 3 fresh processes").blocking
+
+
+def test_a_gate_that_compared_next_to_nothing_is_vacuous():
+    assert not vacuous({"a": (200, 100), "b": (30, 3)})
+    assert vacuous({"a": (200, 100), "b": (30, 0)}) == ["b: 0 of 30 cases compared"]
+    assert vacuous({"a": (1000, 19)}) == ["a: 19 of 1000 cases compared"]  # collapsed
+    assert vacuous({"a": (LEAST_COMPARED, LEAST_COMPARED - 1)})
+    # Much that was compared elsewhere says nothing of what the change touches.
+    assert vacuous({"a": (200, 100), "b": (30, 3)}, changed=["b"])
+    assert vacuous({"a": (200, 100)}, operators=0)
+    assert not vacuous({"a": (200, 100)}, operators=LEAST_COMPARED)
+
+
+# --- what is written --------------------------------------------------------------------------------------------------
+
+
+def finding(number: int = 0, *, blocking: bool = True, text: str = "program") -> Finding:
+    head, base = times(4, "fails"), times(4, "passes" if blocking else "fails")
+    return Finding(
+        id=f"SH-{number:04x}",
+        title=f"lib.k:k: wrong value: <sum> of `float32` {number}",
+        signature="lib.k:k | value | wrong value | torch.sum",
+        target="lib.k:k",
+        symptom="wrong value",
+        origin="fuzz",
+        decision=decide(head, base),
+        reduced=True,
+        operators=("torch.sum",),
+        text=text,
+        case=f"cases/SH-{number:04x}.json",
+        script=f"cases/SH-{number:04x}.py",
+        file="lib/k k.py" if number == 0 else "",
+        line=7,
+    )
+
+
+def outcome(*findings: Finding, status: Exit = Exit.FOUND) -> Outcome:
+    return Outcome(
+        status,
+        "blocked: 1 new bug",
+        SideTold("base", "main (abc)", "/usr/bin/python3", "abc", {"python": "3.12.0"}),
+        SideTold("head", "def", "/usr/bin/python3", "def", {"python": "3.12.0"}),
+        findings,
+        (Refusal("0123", "lib.k:k", "NotImplementedError: rank 1", ("torch.sum",), False, "refusals/0123.json"),),
+        (
+            Replay("old", "lib.k:k", "passes"),
+            Replay("older", "lib.k:k", "cannot run", "no g++"),
+        ),
+        {"lib.k:k": Totals(generated=90, nontrivial=80)},
+        seed=5,
+        seconds={"all": 41.5},
+        notes=("lib.k:new is new: the base has none",),
+    )
+
+
+def test_junit_has_a_failure_for_what_blocks_and_a_reason_for_what_does_not():
+    told = outcome(finding(0, text="a\x00b\x1b[0m ]]> <"), finding(1, blocking=False))
+    root = xml.fromstring(junit(told))
+    suite = root.find("testsuite")
+    assert suite is not None
+    assert (suite.get("failures"), suite.get("errors")) == ("1", "0")
+    assert int(suite.get("tests", "0")) == len(suite.findall("testcase"))
+    (failure,) = suite.iter("failure")
+    assert failure.get("message") == "fails 4 of 4 on the head, 0 of 4 on the base"
+    assert "]]> <" in (failure.text or "")
+    skipped = [one.get("message") for one in suite.iter("skipped")]
+    assert "the base has it too" in skipped
+    assert "cannot run: no g++" in skipped
+    assert not list(suite.iter("error"))
+
+
+def test_junit_has_an_error_where_an_environment_is_broken():
+    root = xml.fromstring(junit(replace(outcome(), status=Exit.INFRASTRUCTURE, verdict="the base has no torch")))
+    (error,) = root.iter("error")
+    assert error.get("message") == "the base has no torch"
+
+
+def test_sarif_has_what_code_scanning_asks_for():
+    told = json.loads(sarif(outcome(finding(0), finding(1, blocking=False))))
+    assert told["version"] == "2.1.0"
+    (run,) = told["runs"]
+    driver = run["tool"]["driver"]
+    assert driver["name"] == "shakeout"
+    rules = [rule["id"] for rule in driver["rules"]]
+    assert all(len(rule["shortDescription"]["text"]) <= 1024 for rule in driver["rules"])
+    assert [one["level"] for one in run["results"]] == ["error", "note", "warning"]
+    for one in run["results"]:
+        assert rules[one["ruleIndex"]] == one["ruleId"]
+        assert one["message"]["text"]
+        (place,) = one["locations"]
+        uri = place["physicalLocation"]["artifactLocation"]["uri"]
+        assert not uri.startswith("/")
+        assert " " not in uri
+        assert place["physicalLocation"]["region"]["startLine"] >= 1
+        assert all(isinstance(value, str) and len(value) <= 200 for value in one["partialFingerprints"].values())
+    first, second, _ = run["results"]
+    # One signature is one alert, in whichever commit it is seen.
+    assert first["partialFingerprints"] == second["partialFingerprints"]
+    assert first["locations"][0]["physicalLocation"]["region"]["startLine"] == 7
+
+
+def test_sarif_fits_its_schema():
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = json.loads((Path(__file__).parent / "sarif-subset.schema.json").read_text())
+    jsonschema.Draft7Validator.check_schema(schema)
+    jsonschema.validate(json.loads(sarif(outcome(finding(0)))), schema, cls=jsonschema.Draft7Validator)
+
+
+def test_the_summary_begins_with_what_blocks_and_escapes_what_others_wrote():
+    text = summary(outcome(finding(0, text="x = '<b>'\n```\nend"), finding(1, blocking=False)))
+    assert text.startswith("# Shakeout gate: red\n")
+    assert "\\<sum\\> of \\`float32\\`" in text
+    assert "````text\n" in text  # the fence is longer than the one in it
+    assert text.index("fails 4 of 4 on the head") < text.index("the base has it too")
+    assert "does not block without `--refusals`" in text
+
+
+def test_the_summary_stays_below_a_mebibyte():
+    text = summary(outcome(*(finding(number, text="ü" * 60_000) for number in range(19)), *map(finding, range(9000))))
+    assert len(text.encode()) < LARGEST
+    assert text.rstrip().endswith("*Cut off here; gate.json has all of it.*")
+    assert text.count("\n```") % 2 == 0
+
+
+def test_the_outcome_is_json_and_says_what_blocks():
+    told = json.loads(json.dumps(outcome(finding(0), finding(1, blocking=False)).to_json()))
+    assert told["blocking"] == ["SH-0000"]
+    assert told["status"] == 1
+    assert told["findings"][1]["decision"]["reason"] == "the base has it too"
+
+
+def test_the_folder_of_an_earlier_gate_is_set_aside_and_nobody_elses(tmp_path):
+    place = tmp_path / "out"
+    with folders.made(place) as made:
+        (made / "mine").touch()
+    again = folders.made(place)
+    with folders.made(place), pytest.raises(DirectoryUnusable, match="another Shakeout works"):
+        again.__enter__()
+    assert (tmp_path / "out.previous").is_dir()
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "letter").touch()
+    with pytest.raises(DirectoryUnusable, match="holds what no gate has written"), folders.made(other):
+        pass
+    assert (other / "letter").exists()
+
+
+# --- repositories -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def library(tmp_path, monkeypatch):
+    folder = histories.made(histories.KERNELS, tmp_path / "library")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_the_base_is_where_a_change_branched_off(library):
+    first = repository(library).commit
+    histories.git(library, "checkout", "-q", "-b", "change")
+    (library / "klib" / "new.py").write_text("")
+    histories.git(library, "add", "-A")
+    histories.git(library, "commit", "-q", "-m", "change")
+    histories.git(library, "checkout", "-q", "main")
+    (library / "README.md").write_text("later")
+    histories.git(library, "commit", "-q", "-a", "-m", "later")
+    histories.git(library, "checkout", "-q", "change")
+    found = repository(library)
+    assert found.base("main") == first
+    assert found.seed == int(found.commit[:12], 16)
+    assert found.files_since(first) == ("klib/new.py",)
+    with pytest.raises(NoBase, match="expected a Python environment"):
+        found.base("nowhere")
+
+
+def test_a_worktree_is_made_and_removed_and_one_that_was_left_is_replaced(library, tmp_path):
+    found, place = repository(library), tmp_path / "base"
+    for _ in range(2):
+        with worktree(found, found.commit, place) as top:
+            assert (top / "klib" / "exp.py").exists()
+            # As if the gate were killed: git still knows of it.
+            left = tmp_path / "left"
+            subprocess.run(["cp", "-r", top, left], check=True)
+        assert not place.exists()
+        left.rename(place)
+    with worktree(found, found.commit, place) as top:
+        assert (top / "klib" / "exp.py").exists()
+    assert histories.git(library, "worktree", "list").count("\n") == 0
+
+
+def test_sources_come_before_what_is_installed_and_two_environments_bring_their_own(library, tmp_path):
+    with sides("main", None, repository(library), tmp_path / "base") as (base, head):
+        assert base.python == head.python == Path(sys.executable)
+        assert base.front == (tmp_path / "base",)
+        assert head.front == (library,)
+        path = base.environment(tmp_path / "ours")["PYTHONPATH"]
+        assert path.split(os.pathsep) == [str(tmp_path / "ours"), str(tmp_path / "base")]
+    with sides(sys.executable, None, repository(library), tmp_path / "base") as (base, head):
+        assert base.front == head.front == ()
+
+
+def test_sources_of_torch_itself_are_not_put_in_front(library, tmp_path):
+    (library / "torch").mkdir()
+    (library / "torch" / "__init__.py").touch()
+    both = sides("main", None, repository(library), tmp_path / "base")
+    with pytest.raises(Broken, match="name two environments"):
+        both.__enter__()
+
+
+def test_an_interpreter_is_an_environment_or_itself(tmp_path):
+    assert interpreter(str(tmp_path)) is None
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").symlink_to(sys.executable)
+    assert interpreter(str(tmp_path)) == tmp_path / "bin" / "python"
+    assert interpreter(sys.executable) == Path(sys.executable)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("echo 3 9", "expected 3.11 or newer"),
+        ("echo it is broken >&2; exit 3", "it is broken"),
+    ],
+)
+def test_an_interpreter_that_does_not_run_or_is_too_old_is_told(tmp_path, text, said):
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\n{text}\n")
+    python.chmod(0o755)
+    with pytest.raises(Broken, match=said):
+        versions_of(Side("base", "old", python, tmp_path))
+
+
+def test_what_a_repository_declares_is_read_from_its_sources(library):
+    assert declared(library) == tuple(sorted(histories.KERNELS.targets))
+    path = library / "other.py"
+    path.write_text(
+        textwrap.dedent("""
+        from shakeout import kernel as compared, runtime
+        @compared(reference=abs)
+        def one(x): ...
+        @runtime
+        class Two: ...
+        @kernel
+        def three(x): ...
+        """)
+    )
+    assert declared_in(path) == ("one", "Two")
+
+
+def test_a_change_touches_what_imports_it(library):
+    found = repository(library)
+    targets = histories.KERNELS.targets
+    assert touched(targets, (library,), found.root, ["klib/exp.py"]) == ("klib.exp:exp",)
+    shared = touched(targets, (library,), found.root, ["klib/common.py"])
+    assert set(targets) - set(shared) == {"klib.square:square"}
+    assert touched(targets, (library,), found.root, ["README.md"]) == ()
+
+
+# --- focus ------------------------------------------------------------------------------------------------------------
+
+
+def test_focus_is_targets_and_operators(monkeypatch):
+    found = focused(["torch.cumsum", "aot_eager", "mine.k:k", "*softmax*"])
+    assert found.targets == ("aot_eager", "mine.k:k")
+    assert found.operators == ("torch.cumsum", "*softmax*")
+    with pytest.raises(Mistake, match=r"did you mean torch\.cumsum"):
+        focused(["torch.cumsun"])
+
+
+def test_what_comes_first_has_more_turns_and_is_not_alone():
+    config = Config(targets=("a:a", "b:b"), first=("b:b",))
+    circle = turns(config.targets, config.first)
+    assert circle.count("b:b") == FIRST * circle.count("a:a") > 0
+    assert job(config, 0).target == "a:a"
+    assert turns(config.targets, config.targets) == turns(config.targets)
+
+
+def test_every_program_calls_an_operator_in_focus():
+    from shakeout.fuzz.running.compose import compose
+
+    config = Config(targets=("eager",), focus=("torch.cumsum",))
+    programs = [compose(job(config, number)).case.program for number in range(12)]
+    assert all("torch.cumsum" in program.operators() for program in programs)
+    assert len({operator for program in programs for operator in program.operators()}) > 3
+
+
+# --- what became unsupported ------------------------------------------------------------------------------------------
+
+
+def test_of_each_reason_the_smallest_case_that_the_base_takes_is_told():
+    whole, numbers = refused("torch.sum", "int64"), refused("torch.sum", "float32")
+    messages = [
+        {"declined": case.text, "target": "k", "reason": f"NotImplementedError: rank {number}"}
+        for number, case in enumerate((whole, numbers, whole))
+    ]
+    found, more = unsupported.declined([{"event": {}}, *messages])
+    assert more == 0
+    assert {one.candidate.case for one in found} == {whole, numbers}
+    assert {one.count for one in found} == {3}
+    # The base declines whole numbers as well, and for the same reason; of the others only the head does.
+    head = {one.candidate.id: ran("unsupported", "unsupported") for one in found}
+    base = {whole.id: ran("unsupported", "unsupported"), numbers.id: ran("compared", "compared")}
+    (new,) = unsupported.newly(found, head, base)
+    assert new.candidate.case == numbers
+    assert not unsupported.newly(found, {numbers.id: ran("unsupported", "compared")}, base)
+    assert not unsupported.newly(found, head, {numbers.id: Runs((), "no torch")})
+
+
+def refused(operator: str, dtype: str) -> Case:
+    builder, given = Builder(), TensorType(dtype, (2,))
+    program = builder.program([builder.call(operator, (builder.input(given),), given).index])
+    inputs = InputSet((Storage(dtype, 2, Values("integers", 0, -2, 2)),), (View(0, dtype, (2,), contiguous((2,))),))
+    return Case(program, (inputs,), Setting("k"))
+
+
+def ran(*statuses: str) -> Runs:
+    return Runs(tuple(Run(Result("", "k", status), None, "") for status in statuses))
+
+
+def test_runs_become_behaviours():
+    wrong, other = Failure("k", "value", "wrong value"), Failure("k", "crash", "SIGSEGV")
+    seen = (Run(Result("", "k", "compared"), wrong, "a"), Run(Result("", "k", "failed"), other, "b  c"))
+    told = trials(Runs((*seen, *ran("compared", "unsupported", "infra").runs)), wrong, 5)
+    assert told.runs == ("fails", "otherwise", "passes", "declined", "unclear")
+    assert told.note == "b c"
+    assert trials(Runs(seen), None, 2).runs == ("fails", "fails")
+    assert trials(Runs((), "no torch"), wrong, 2) == Trials(("unclear", "unclear"), "no torch")
+    assert trials(None, wrong, 1).runs == ("unclear",)

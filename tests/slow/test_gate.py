@@ -1,0 +1,139 @@
+"""The gate, whole: repositories, environments and processes as a user has them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as xml
+from pathlib import Path
+
+import pytest
+from tests import histories
+
+from shakeout.fuzz.ground.exits import Exit
+
+pytestmark = [pytest.mark.slow]
+
+
+def gate(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "shakeout", "gate", "--workers", "2", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+def told(folder: Path) -> dict:
+    return json.loads((folder / "shakeout-gate" / "gate.json").read_text())
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    """A library of kernels, with the change that computes whole blocks only on top of ``main``."""
+    folder = histories.made(histories.KERNELS, tmp_path / "library")
+    change = next(one for one in histories.KERNELS.changes if one.title == "Whole blocks only")
+    histories.apply(folder, change)
+    return folder
+
+
+@pytest.mark.long
+def test_a_change_that_breaks_a_kernel_is_red_with_a_small_program_and_a_script_that_shows_it(library):
+    done = gate(library, "--base", "main", "--target", "klib.exp:exp", "--budget", "20s", "--seed", "1")
+    assert done.returncode == Exit.FOUND, done.stdout + done.stderr
+    found = told(library)
+    blocking = [one for one in found["findings"] if one["decision"]["blocking"]]
+    assert blocking
+    first = blocking[0]
+    assert first["operators"].count("klib.exp:exp") >= 1
+    assert len(first["operators"]) <= 3
+    assert (first["file"], first["reduced"]) == ("klib/exp.py", True)
+    assert set(first["decision"]["base"]["runs"]) == {"passes"}
+    out = library / "shakeout-gate"
+    shown = subprocess.run([sys.executable, out / first["script"]], cwd=library, capture_output=True, text=True)
+    assert shown.returncode == 1, shown.stdout + shown.stderr
+    assert list(xml.parse(out / "junit.xml").iter("failure"))
+    assert "wrong value" in (out / "summary.md").read_text()
+    assert histories.git(library, "worktree", "list").count("\n") == 0
+    # What was kept is a corpus: with the mistake mended it passes, and its fix is no finding.
+    (library / "regressions").mkdir()
+    (out / first["case"]).rename(library / "regressions" / "exp.json")
+    histories.git(library, "checkout", "-q", "main")
+    again = gate(
+        library,
+        *(
+            "--base",
+            "main",
+            "--target",
+            "klib.exp:exp",
+            "--budget",
+            "5s",
+            "--corpus",
+            "regressions",
+            "--allow",
+            "klib.exp",
+        ),
+    )
+    assert again.returncode == Exit.OK, again.stdout + again.stderr
+    assert [one["state"] for one in told(library)["replays"]] == ["passes"]
+
+
+@pytest.mark.long
+def test_a_change_that_declines_everything_is_vacuous_and_says_what_became_unsupported(library):
+    histories.git(library, "checkout", "-q", "main")
+    path = library / "klib" / "exp.py"
+    path.write_text(path.read_text().replace("    takes(x)\n", "    takes(x, 99)\n"))
+    done = gate(library, "--base", "HEAD", "--target", "klib.exp:exp", "--budget", "5s")
+    assert done.returncode == Exit.VACUOUS, done.stdout + done.stderr
+    assert "vacuous: klib.exp:exp: 0 of" in done.stdout
+    found = told(library)
+    assert any("rank 99" in one["reason"] for one in found["refusals"])
+    assert found["notes"] == ["the head holds what is not committed; the seed is that of its last commit"]
+
+
+def test_a_base_that_cannot_be_used_is_no_finding(library, tmp_path):
+    bare = tmp_path / "bare"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", bare], check=True)
+    done = gate(library, "--base", str(bare), "--target", "klib.exp:exp")
+    assert done.returncode == Exit.INFRASTRUCTURE, done.stdout + done.stderr
+    assert f"the base {bare} has no torch and no numpy; install it there" in done.stdout
+    assert "pip install torch numpy" in told(library)["verdict"]
+    (error,) = xml.parse(library / "shakeout-gate" / "junit.xml").iter("error")
+    assert "has no torch" in error.get("message", "")
+
+
+def test_a_head_that_cannot_be_imported_is_told_and_so_is_an_unknown_base(library):
+    (library / "klib" / "exp.py").write_text("import shakeout\nraise RuntimeError('half a merge')\n")
+    done = gate(library, "--base", "main", "--target", "klib.exp:exp")
+    assert done.returncode == Exit.INFRASTRUCTURE, done.stdout + done.stderr
+    assert "RuntimeError: half a merge" in done.stdout
+    done = gate(library, "--base", "nowhere", "--target", "klib.exp:exp")
+    assert done.returncode == Exit.USAGE
+    assert "--base nowhere: expected a Python environment or interpreter, or a branch" in done.stderr
+
+
+def test_a_signal_ends_a_gate_with_what_is_known_and_leaves_no_process_and_no_worktree(library):
+    command = [sys.executable, "-m", "shakeout", "gate", "--base", "main", "--target", "klib.exp:exp", "--budget", "5m"]
+    with subprocess.Popen(command, cwd=library, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("fuzz"):
+                break
+        time.sleep(1.0)
+        process.send_signal(signal.SIGTERM)
+        rest = process.stdout.read()
+        assert process.wait(30) == Exit.INTERRUPTED, rest
+    assert "interrupted" in rest
+    assert told(library)["status"] == Exit.INTERRUPTED
+    assert histories.git(library, "worktree", "list").count("\n") == 0
+    assert not _processes_in(library)
+
+
+def _processes_in(folder: Path) -> list[str]:
+    found = []
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            try:
+                if Path(os.readlink(f"/proc/{entry.name}/cwd")).is_relative_to(folder):
+                    found.append(entry.name)
+            except OSError:
+                continue
+    return found
