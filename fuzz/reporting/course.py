@@ -13,8 +13,9 @@ from shakeout.fuzz.ground.events import LOG, read_log
 
 __all__ = ["Course", "Span", "course"]
 
-#: Spans at most, of equal length, beginning with a second: a drawing shows no more.
-SPANS = 120
+#: Spans at most, of equal length, and seconds that the first ones last: with fewer cases in each a drawing shows noise.
+SPANS = 60
+LEAST = 5.0
 
 #: The year 5138: a time behind it is a damaged line.
 _LATEST = 1e11
@@ -75,14 +76,14 @@ class Course:
 def course(directory: Path) -> Course:
     """The course of the campaign in a directory, from its log; empty if it has none."""
     path = directory / LOG
-    return _course(read_log(path)) if path.exists() else Course(0.0, 1.0, (), ())
+    return _course(read_log(path)) if path.exists() else Course(0.0, LEAST, (), ())
 
 
 def _course(events: Iterable[Mapping[str, Any]]) -> Course:
     tallies = [_Tally()]
     resumed: list[float] = []
     seconds = began = before = 0.0
-    step = 1.0
+    step = LEAST
     for event in events:
         when = event.get("time")
         if not isinstance(when, int | float) or not 0 < when < _LATEST:
