@@ -18,8 +18,6 @@ __all__ = ["COLUMNS", "ROWS", "WORST", "Cell", "Extent", "Place", "extent"]
 #: may be stored with each failure, some kilobytes where all of a large tensor is wrong.
 ROWS, COLUMNS = 16, 32
 
-_GRID = (ROWS, COLUMNS)
-
 #: Elements that are written out.
 WORST = 8
 
@@ -105,11 +103,14 @@ class Extent:
                 cells=tuple(Cell(int(r), int(c), int(n), _number(apart)) for r, c, n, apart in data["cells"]),
                 worst=tuple(Place(tuple(map(int, i)), want, got, _number(by)) for i, want, got, by in data["worst"]),
             )
-        except (KeyError, TypeError, OverflowError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"not the extent of a difference: {type(error).__name__}: {error}") from None
-        # What draws it makes as many cells as this says.
-        if min(*found.shape, *found.block) < 1 or any(one > most for one, most in zip(found.grid, _GRID, strict=True)):
-            raise ValueError(f"not the extent of a difference: cells of {found.block} in a tensor of {found.shape}")
+        # Whoever draws it makes as many cells as this says.
+        drawable = min(*found.shape, *found.block) >= 1 and all(
+            one <= most for one, most in zip(found.grid, (ROWS, COLUMNS), strict=True)
+        )
+        if not drawable or len(found.cells) > ROWS * COLUMNS:
+            raise ValueError(f"not the extent of a difference: blocks of {found.block} in a tensor of {found.shape}")
         return found
 
 

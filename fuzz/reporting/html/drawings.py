@@ -53,7 +53,7 @@ def program_graph(drawn: Drawing, title: str, description: str) -> Markup:
         {
             "x": box.x,
             "y": box.y + LINE * (number - (len(box.lines) - 1) / 2),
-            "text": visible(line),
+            "text": line,
             "weight": "bold" if (box.kind == "call" and number == 0) or number in box.loud else "normal",
         }
         for box in drawn.boxes
@@ -169,7 +169,9 @@ def extent_map(extent: Extent, title: str, description: str) -> Markup:
         scale = {"domain": list(sized.present), "range": [f"var(--{prefix}-{name})" for name in sized.present]}
         return {"field": "class", "type": "nominal", "scale": scale, "legend": None}
 
-    axis = {"ticks": False, "domain": False, "labelOverlap": True, "labelAngle": 0}
+    axis = {"ticks": False, "domain": False, "labelAngle": 0}
+    # Labels stand in a row, and one that is longer than a cell leaves no room for the next one.
+    every = -(-(8 * len(str(wide * across)) + 4) // _CELL)
     gaps = {"paddingInner": 0.08, "paddingOuter": 0.04}
     per = "" if wide == 1 else f", {wide} to a cell"
     lines = "" if high == 1 else f", {high} to a cell"
@@ -182,7 +184,12 @@ def extent_map(extent: Extent, title: str, description: str) -> Markup:
                 "paddingInner": 0.08,
                 "paddingOuter": 0.04,
             },
-            "axis": {**axis, "title": f"column{per}", "orient": "top"},
+            "axis": {
+                **axis,
+                "title": f"column{per}",
+                "orient": "top",
+                "values": [number * wide for number in range(0, across, every)],
+            },
         },
         "y": {
             "field": "row",
@@ -245,7 +252,13 @@ def course_chart(course: Course, title: str, description: str, *, width: int) ->
     targets = [visible(target) for target in course.targets]
     time = {"field": "at", "type": "quantitative", "title": f"{unit} of work", "axis": {"tickCount": width // 70}}
     named = {"field": "target", "type": "nominal"}
-    legend = {"title": None, "orient": "top", "columns": 1 if width < 400 else 2, "symbolSize": 500}
+    legend = {
+        "title": None,
+        "orient": "top",
+        "columns": 1 if width < 400 else 2,
+        "symbolSize": 500,
+        "columnPadding": 60,
+    }
     line = {"type": "line", "interpolate": "step-after", "strokeWidth": 2, "aria": False}
     rate = {
         "width": width,
@@ -284,7 +297,7 @@ def course_chart(course: Course, title: str, description: str, *, width: int) ->
                 "field": "bugs",
                 "type": "quantitative",
                 "title": "bugs",
-                "axis": {"tickCount": 2, "tickMinStep": 1, "format": "d"},
+                "axis": {"tickCount": 3, "tickMinStep": 1, "format": "d"},
             },
         },
     }

@@ -6,15 +6,17 @@ get a place in it as if they were boxes, and the order in a layer follows the ne
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeAlias
 
 import networkx
 
 from shakeout.corpus import script
 from shakeout.corpus.program import Program
 from shakeout.corpus.vocabularies import vocabulary
+from shakeout.fuzz.reporting.html.visible import visible
 
 __all__ = ["LARGEST", "Box", "Drawing", "drawing"]
 
@@ -31,7 +33,9 @@ LONGEST = 46
 SWEEPS = 4
 
 #: A box by its number, or a line on its way: from, to, and the layer that it passes.
-_Node = int | tuple[int, int, int]
+_Node: TypeAlias = int | tuple[int, int, int]
+_Near: TypeAlias = dict[_Node, list[_Node]]
+_Across: TypeAlias = dict[_Node, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +101,10 @@ def drawing(program: Program, marks: Mapping[int, str]) -> Drawing | None:
         text += told
         text[:] = map(_short, text)
     sizes = [(max(map(len, text)) * CHARACTER + 2 * INSIDE, len(text) * LINE + 2 * INSIDE) for text in texts]
-    layers = _ordered(_layered(len(values), list(lines)), list(lines))
-    at, width, height = _placed(layers, sizes)
+    layers = _layered(len(values), list(lines))
+    above_below = _neighbours(layers, list(lines))
+    layers = _ordered(layers, *above_below)
+    at, heights, width, height = _placed(layers, sizes, *above_below)
     boxes = tuple(
         Box(kind, tuple(text), told, *at[number], *sizes[number])
         for number, (kind, text, told) in enumerate(zip(kinds, texts, loud, strict=True))
@@ -107,7 +113,12 @@ def drawing(program: Program, marks: Mapping[int, str]) -> Drawing | None:
     paths = tuple(
         (
             (at[above][0], at[above][1] + sizes[above][1] / 2),
-            *(at[above, below, layer] for layer in range(len(layers)) if (above, below, layer) in at),
+            *(
+                (at[above, below, layer][0], at[above, below, layer][1] + half)
+                for layer, high in enumerate(heights)
+                if (above, below, layer) in at
+                for half in (-high / 2, high / 2)
+            ),
             (entries[above, below], at[below][1] - sizes[below][1] / 2),
         )
         for above, below in lines
@@ -134,16 +145,21 @@ def _layered(boxes: int, lines: Sequence[tuple[int, int]]) -> list[list[_Node]]:
     return layers
 
 
-def _ordered(layers: list[list[_Node]], lines: Sequence[tuple[int, int]]) -> list[list[_Node]]:
-    """The layers with neighbours near each other: each goes to the mean place of its own, down and up in turn."""
+def _neighbours(layers: Sequence[Sequence[_Node]], lines: Sequence[tuple[int, int]]) -> tuple[_Near, _Near]:
+    """What is joined to each node in the layer above it, and in the one below."""
     passing = {node for layer in layers for node in layer if isinstance(node, tuple)}
-    above: dict[_Node, list[_Node]] = {}
-    below: dict[_Node, list[_Node]] = {}
+    above: _Near = {}
+    below: _Near = {}
     for high, low in lines:
         way: list[_Node] = [high, *sorted(node for node in passing if node[:2] == (high, low)), low]
         for one, next_one in pairwise(way):
             above.setdefault(next_one, []).append(one)
             below.setdefault(one, []).append(next_one)
+    return above, below
+
+
+def _ordered(layers: list[list[_Node]], above: _Near, below: _Near) -> list[list[_Node]]:
+    """The layers with neighbours near each other: each goes to the mean place of its own, down and up in turn."""
     for sweep in range(SWEEPS):
         down = sweep % 2 == 0
         for layer in layers if down else reversed(layers):
@@ -155,23 +171,45 @@ def _ordered(layers: list[list[_Node]], lines: Sequence[tuple[int, int]]) -> lis
 
 
 def _placed(
-    layers: Sequence[Sequence[_Node]], sizes: Sequence[tuple[float, float]]
-) -> tuple[dict[_Node, tuple[float, float]], float, float]:
-    """The middle of everything, and width and height of it all: each layer in the middle of the page."""
+    layers: Sequence[Sequence[_Node]], sizes: Sequence[tuple[float, float]], above: _Near, below: _Near
+) -> tuple[dict[_Node, tuple[float, float]], list[float], float, float]:
+    """The middle of everything, the height of each layer, and width and height of it all."""
 
     def wide(node: _Node) -> float:
-        return sizes[node][0] if isinstance(node, int) else ASIDE
+        return sizes[node][0] if isinstance(node, int) else 0.0
 
-    widths = [sum(map(wide, layer)) + ASIDE * (len(layer) - 1) for layer in layers]
-    width, y, found = max(widths), 0.0, {}
-    for layer, own in zip(layers, widths, strict=True):
-        high = max((sizes[node][1] for node in layer if isinstance(node, int)), default=0.0)
-        x = (width - own) / 2
-        for node in layer:
-            found[node] = (x + wide(node) / 2, y + high / 2)
-            x += wide(node) + ASIDE
+    x: dict[_Node, float] = {}
+    for layer in layers:
+        x |= _spread(layer, dict.fromkeys(layer, 0.0), wide)
+    for sweep in range(2 * SWEEPS):
+        # What has neighbours on both sides heeds those that were placed last, so lines become straight from there.
+        for layer in layers if sweep % 2 == 0 else reversed(layers):
+            near = {node: (above if sweep % 2 == 0 else below).get(node, [node]) for node in layer}
+            wanted = {node: sum(x[one] for one in others) / len(others) for node, others in near.items()}
+            x |= _spread(layer, wanted, wide)
+    left = min(x[node] - wide(node) / 2 for node in x)
+    width = max(x[node] + wide(node) / 2 for node in x) - left
+    heights = [max((sizes[node][1] for node in layer if isinstance(node, int)), default=0.0) for layer in layers]
+    at: dict[_Node, tuple[float, float]] = {}
+    y = 0.0
+    for layer, high in zip(layers, heights, strict=True):
+        at |= {node: (x[node] - left, y + high / 2) for node in layer}
         y += high + BELOW
-    return found, width, y - BELOW
+    return at, heights, width, y - BELOW
+
+
+def _spread(layer: Sequence[_Node], wanted: Mapping[_Node, float], wide: Callable[[_Node], float]) -> _Across:
+    """Places across as near to the wanted ones as they can be without touching; the order stays.
+
+    Pushing everything to the right where it would touch, and to the left, are two ways to do it; so is their mean.
+    """
+    apart = [(wide(one) + wide(other)) / 2 + ASIDE for one, other in pairwise(layer)]
+    right, left = [wanted[node] for node in layer], [wanted[node] for node in layer]
+    for number, gap in enumerate(apart, 1):
+        right[number] = max(right[number], right[number - 1] + gap)
+    for number, gap in reversed(list(enumerate(apart))):
+        left[number] = min(left[number], left[number + 1] - gap)
+    return {node: (one + other) / 2 for node, one, other in zip(layer, right, left, strict=True)}
 
 
 def _entries(
@@ -190,5 +228,5 @@ def _entries(
 
 
 def _short(text: str) -> str:
-    line = " ".join(text.split())
+    line = visible(" ".join(text.split()))
     return line if len(line) <= LONGEST else line[: LONGEST - 1].rstrip() + "…"

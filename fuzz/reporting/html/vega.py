@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
-import itertools
 import json
 from collections.abc import Mapping
 from typing import Any
 from xml.etree import ElementTree
 
 from markupsafe import Markup
+
+from shakeout.fuzz.reporting.html.visible import visible
 
 __all__ = ["FAINT", "INK", "MONO", "PACKAGE", "RULE", "SANS", "able", "from_vega", "from_vega_lite"]
 
@@ -22,7 +24,8 @@ INK, FAINT, RULE = "var(--ink)", "var(--faint)", "var(--rule)"
 
 _SVG = "http://www.w3.org/2000/svg"
 
-_numbers = itertools.count(1)
+#: Elements that Vega draws with.
+_DRAWN = frozenset("svg g path rect line text tspan circle defs clipPath linearGradient stop title desc".split())
 
 
 def able() -> bool:
@@ -62,35 +65,32 @@ def from_vega_lite(spec: Mapping[str, Any], title: str, description: str) -> Mar
 def _element(text: str, title: str, description: str) -> Markup:
     """One picture to whoever hears it, and for each part that says something a hint to whoever points at it."""
     root = ElementTree.fromstring(text)
-    for parent in root.iter():
-        # What vl-convert is given as data cannot become an element; that there is none which could act is made sure of.
-        if parent.tag.removeprefix(f"{{{_SVG}}}") not in _DRAWN:
-            raise ValueError(f"a drawing with an element {parent.tag!r}")
-        said = parent.attrib.pop("aria-label", "")
-        symbol = parent.attrib.pop("role", "") == "graphics-symbol" and parent.tag != f"{{{_SVG}}}g"
-        for name in [name for name in parent.attrib if name.startswith(("aria-", "{"))]:
-            del parent.attrib[name]
-        if said and symbol:
-            hint = ElementTree.Element(f"{{{_SVG}}}title")
-            hint.text = said
-            parent.insert(0, hint)
-    number = next(_numbers)
-    own = f"drawing-{number}-"
-    for element in root.iter():
-        for name, value in element.attrib.items():
-            if name == "id":
+    # Names are the whole page's; what is the same picture may have the same.
+    own = f"drawing-{hashlib.sha256(f'{title}{text}'.encode()).hexdigest()[:12]}-"
+    for element in list(root.iter()):
+        # What is given as data does not become an element; it is made sure of that none is there that could act.
+        if element.tag.removeprefix(f"{{{_SVG}}}") not in _DRAWN:
+            raise ValueError(f"a drawing with an element {element.tag!r}")
+        said = element.attrib.pop("aria-label", "")
+        symbol = element.attrib.pop("role", "") == "graphics-symbol" and element.tag != f"{{{_SVG}}}g"
+        for name, value in list(element.attrib.items()):
+            if name.startswith(("aria-", "{")):
+                del element.attrib[name]
+            elif name == "id":
                 element.set(name, own + value)
             elif value.startswith("url(#"):
                 element.set(name, f"url(#{own}{value.removeprefix('url(#')}")
+        if said and symbol:
+            element.insert(0, _text("title", said))
     root.set("role", "img")
     root.set("aria-labelledby", f"{own}title {own}description")
-    for place, (name, said) in enumerate((("title", title), ("desc", description))):
-        told = ElementTree.Element(f"{{{_SVG}}}{name}", {"id": own + ("title" if name == "title" else "description")})
-        told.text = said
-        root.insert(place, told)
+    root.insert(0, _text("title", title, f"{own}title"))
+    root.insert(1, _text("desc", description, f"{own}description"))
     ElementTree.register_namespace("", _SVG)
     return Markup(ElementTree.tostring(root, encoding="unicode"))
 
 
-#: Elements that Vega draws with.
-_DRAWN = frozenset("svg g path rect line text tspan circle defs clipPath linearGradient stop title desc".split())
+def _text(name: str, text: str, own: str = "") -> ElementTree.Element:
+    element = ElementTree.Element(f"{{{_SVG}}}{name}", {"id": own} if own else {})
+    element.text = visible(text)
+    return element

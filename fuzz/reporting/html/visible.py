@@ -15,13 +15,11 @@ _INVISIBLE = re.compile(
 
 
 def visible(text: str) -> str:
-    """The text with what nobody could see, or no file could hold, in the form of an escape or a picture of it."""
+    """The text with what nobody could see, or no file could hold, as Python would escape it."""
     return _INVISIBLE.sub(lambda found: _spelled(ord(found[0])), text)
 
 
 def _spelled(code: int) -> str:
-    if code < 0x20:
-        return chr(0x2400 + code)  # Unicode's own picture of a control character
     if code <= 0xFF:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
