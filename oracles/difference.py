@@ -16,6 +16,7 @@ from shakeout.oracles import tolerance
 from shakeout.oracles.deviation import deviation
 from shakeout.oracles.exactness import EXACT, candidate, elementary, proven
 from shakeout.oracles.explanation import Explanation, explanation, scalar
+from shakeout.oracles.extent import extent
 from shakeout.oracles.verdict import REFERENCE, SUBJECT, Answers, Outcome, Question, Verdict
 
 if TYPE_CHECKING:
@@ -351,6 +352,7 @@ class Difference:
             "total": want.numel(),
             "where": _whereabouts(bad),
             "deviation": deviation(want, got, bad),
+            "extent": extent(want, got, bad).to_json(),
             "unstable": unstable,
             "dtype": str(want.dtype).removeprefix("torch."),
             "exact": self.exact or proven(answers),

@@ -110,38 +110,29 @@ def top_described(bugs: Sequence[ReportedBug]) -> list[dict[str, Any]]:
 
 def shown(directory: Path, database: Database, bug: Bug) -> Iterator[str]:
     """One bug for a person, with all that was said of it."""
-    from shakeout.fuzz.bisect.kept import within
+    from shakeout.fuzz.reporting.bug_report import bug_report
 
-    row = reported(directory, database, bug)
+    report = bug_report(directory, database, bug)
+    row, minimal = report.shown, report.shown.minimal
     yield from bug_lines(row)
-    for decision in database.decisions():
-        if decision.bug == bug.id:
-            yield f"  said      {time.strftime('%Y-%m-%d %H:%M', time.localtime(decision.decided))}: {said(decision)}"
-    yield from _triaged(database, row)
-    if (bisection := within(directory / bug.id).read()) is not None:
-        # The culprit stands above.
-        yield from (f"  {line}" for line in bisection.lines() if not line.startswith("culprit"))
-    copies = [id_ for id_, decision in database.standing().items() if decision.other == bug.id]
-    if copies:
-        yield f"  copies    {', '.join(sorted(copies))}"
-
-
-def _triaged(database: Database, row: ReportedBug) -> Iterator[str]:
-    """The signature of the smallest case, bugs that are near it, and what came of running it again."""
-    from shakeout.fuzz.triage.bug_signature import UNCLASSIFIED, Signature
-    from shakeout.fuzz.triage.similar import suggestions
-
-    bug = row.bug
-    if (minimal := row.minimal) is not None:
-        signature = Signature.from_json(minimal.signature).text if minimal.signature else UNCLASSIFIED
-        yield f"  signature {signature}" + (f" ({minimal.note})" if minimal.note else "")
-    for other in suggestions(database, bug.id):
+    for decision in report.decisions:
+        yield f"  said      {_when(decision.decided)}: {said(decision)}"
+    if report.signature:
+        yield f"  signature {report.signature}" + (f" ({minimal.note})" if minimal is not None and minimal.note else "")
+    for other in report.similar:
         yield f"  similar   {other.bug}: {other.why}"
     if row.life > 1:
         yield f"  life      {row.life}: it was fixed, and is back"
-    for replay in database.replays(bug.id):
-        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(replay.replayed))
-        yield f"  replayed  {when}: {replay.verdict}{': ' + replay.note if replay.note else ''}"
+    for replay in report.replays:
+        yield f"  replayed  {_when(replay.replayed)}: {replay.verdict}{': ' + replay.note if replay.note else ''}"
+    # The culprit stands above.
+    yield from (f"  {line}" for line in report.bisection if not line.startswith("culprit"))
+    if report.copies:
+        yield f"  copies    {', '.join(report.copies)}"
+
+
+def _when(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
 
 
 def described(row: ReportedBug) -> dict[str, Any]:

@@ -90,12 +90,27 @@ def add_commands(add: Add) -> None:
     parser = add(
         "report",
         _report,
-        "write the report of a bug as a project's form asks for it; nothing is filed",
-        "shakeout report SH-7f3a --format pytorch --output report.md",
+        "write the report of a bug as a project's form asks for it, nothing is filed; or, with --html, a page for a "
+        "browser of a bug or of a whole campaign",
+        "shakeout report SH-7f3a --format pytorch --output report.md\n  shakeout report --html runs/nightly",
     )
-    _of_case(parser)
+    parser.add_argument(
+        "case",
+        nargs="?",
+        metavar="CASE|RUN",
+        help="a bug's id, a finding's folder, or a case.json; with --html a bug's id, or a campaign's directory "
+        "(default: the newest)",
+    )
+    parser.add_argument(
+        "--html",
+        action="store_true",
+        help="one file for a browser, which loads nothing: report.html, or a bug's SH-7f3a.html, in the campaign's "
+        "directory",
+    )
+    parser.add_argument("--directory", type=Path, metavar="DIR", help="campaign of the id (default: the newest)")
+    add_allow(parser)
     parser.add_argument("--format", choices=FORMATS, help="default: of the target")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="default: standard output")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="default: standard output; of a page see --html")
     parser.add_argument("--anyway", action="store_true", help="a draft, although something speaks against a report")
 
 
@@ -373,7 +388,29 @@ def _bisect(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
+    if options.html:
+        return _page(options)
+    if options.case is None:
+        raise Mistake("report: say of which bug; --html writes a page of a whole campaign")
     from shakeout.fuzz.bisect.stored import chosen
     from shakeout.fuzz.commands.report import report_command
 
     return report_command(chosen(located(options)), form=options.format, output=options.output, anyway=options.anyway)
+
+
+def _page(options: argparse.Namespace) -> int:
+    from shakeout.corpus.database import NAME
+    from shakeout.fuzz.commands.report import page_command
+
+    if options.format is not None or options.anyway:
+        raise Mistake("report: --format and --anyway go with a draft for a tracker, not with --html")
+    path = None if options.case is None else Path(options.case)
+    if path is None or (path.is_dir() and (path / NAME).exists()):
+        if path is not None and options.directory is not None:
+            raise Mistake(f"report: {path} is a campaign's directory, and --directory names another one")
+        return page_command(existing(path or options.directory), None, options.output)
+    if path.is_dir():
+        return page_command(existing(path.resolve().parent), path.resolve().name, options.output)
+    if path.exists() or not options.case.upper().startswith("SH-"):
+        raise Mistake(f"report --html: {options.case!r} is no campaign's directory and no bug's id (SH-...)")
+    return page_command(existing(options.directory), options.case, options.output)

@@ -1,4 +1,4 @@
-"""``shakeout report``: writes a draft to a file or to standard output, or says what speaks against it."""
+"""``shakeout report``: writes a draft, or says what speaks against it; or a page for a browser."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.reporting.drafting import drafted, write_draft
 from shakeout.fuzz.reporting.formats import Format
 
-__all__ = ["report_command"]
+__all__ = ["page_command", "report_command"]
 
 
 def report_command(job: Job, *, form: Format | None, output: Path | None, anyway: bool) -> int:
@@ -40,4 +40,25 @@ def report_command(job: Job, *, form: Format | None, output: Path | None, anyway
     said = {"long": ", the long form: the short one does not show it", "model": ", of the model alone"}
     of = said.get(script.form, "")
     print(f"{output}: script of {script.lines} lines{of}. Read it before you file it; nothing was filed.")
+    return Exit.OK
+
+
+def page_command(directory: Path, bug: str | None, output: Path | None) -> int:
+    """Write a page for a browser.
+
+    Args:
+        directory: of a campaign.
+        bug: id of one of its bugs; None for all of it.
+        output: where to write; None for the campaign's directory.
+
+    Returns:
+        The exit status.
+    """
+    from shakeout.fuzz.reporting.html import vega
+    from shakeout.fuzz.reporting.html.write import write_bug, write_campaign
+
+    path = write_campaign(directory, output) if bug is None else write_bug(directory, bug, output)
+    print(f"{path}: {path.stat().st_size / 1e3:,.0f} kB; open it in a browser")
+    if not vega.able():
+        print("shakeout: without drawings; for them: pip install 'shakeout[html]'", file=sys.stderr)
     return Exit.OK

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from shakeout.corpus import script
 from shakeout.corpus.case import Case, Storage, View, contiguous
@@ -15,7 +16,18 @@ from shakeout.fuzz.triage.rank import Severity
 from shakeout.oracles.vendor import Points, unusual
 from shakeout.oracles.verdict import Verdict
 
-__all__ = ["bug_lines", "bug_row", "finding_lines", "fresh", "ordinary", "program_lines", "said", "vendor_lines"]
+__all__ = [
+    "GivenTensor",
+    "bug_lines",
+    "bug_row",
+    "finding_lines",
+    "fresh",
+    "given_tensors",
+    "ordinary",
+    "program_lines",
+    "said",
+    "vendor_lines",
+]
 
 #: Values of one input that are written out beside its type.
 _WRITTEN = 8
@@ -100,15 +112,32 @@ def finding_lines(case: Case | None, result: Result, heading: str = "program") -
     yield f"  setting   {case.setting.mode}, {knobs:<34} ordinary: {ordinary(case)}"
 
 
-def _input_lines(case: Case) -> Iterator[str]:
-    """The inputs of the first call: type, layout, and the values where they are few and known."""
+@dataclass(frozen=True, slots=True)
+class GivenTensor:
+    """One input of a case in words: its variable, type, layout where it is not row-major, and values if few."""
+
+    name: str
+    type: str
+    layout: str
+    values: str
+
+
+def given_tensors(case: Case) -> Iterator[GivenTensor]:
+    """The inputs of the first call."""
     inputs = case.calls[0]
     for name, given, view in zip(script.value_names(case.program), case.program.inputs, inputs.views, strict=False):
         plain = view.strides == contiguous(view.shape)
-        layout = "" if plain else f", strides {view.strides}"
-        layout += f", offset {view.offset}" if view.offset else ""
+        layout = [] if plain else [f"strides {view.strides}"]
+        layout += [f"offset {view.offset}"] if view.offset else []
         values = _values(view, inputs.storages[view.storage]) if plain else ""
-        yield f"  {name:<9} {given.type}{layout}{values}"
+        yield GivenTensor(name, str(given.type), ", ".join(layout), values)
+
+
+def _input_lines(case: Case) -> Iterator[str]:
+    for given in given_tensors(case):
+        layout = f", {given.layout}" if given.layout else ""
+        values = f" = {given.values}" if given.values else ""
+        yield f"  {given.name:<9} {given.type}{layout}{values}"
     if len(case.calls) > 1:
         yield f"  calls     {len(case.calls)}, each with inputs of its own; these are the first one's"
 
@@ -118,7 +147,7 @@ def _values(view: View, storage: Storage) -> str:
     items = storage.values.items[view.offset : view.offset + math.prod(view.shape)]
     if not items or len(items) > _WRITTEN or view.dtype != storage.dtype:
         return ""
-    return f" = {', '.join(map(str, items))}"
+    return ", ".join(map(str, items))
 
 
 def program_lines(heading: str, case: Case) -> Iterator[str]:
