@@ -18,6 +18,7 @@ from shakeout.fuzz.ground.failure import Failure
 from shakeout.fuzz.ground.finding_folder import MINIMISED, write_finding
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.plugin import stored
+from shakeout.fuzz.triage.replaying import Item
 from shakeout.oracles.verdict import Outcome, Verdict
 
 WRONG = Result("", "planted", "compared", (Verdict("value", Outcome.FAIL, "wrong value", "2 expected,\n\x1b[31m3"),))
@@ -129,9 +130,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
 def test_what_a_user_wrote_is_imported_by_workers_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine_of_the_plugin.py").write_text("import shakeout\nraise SystemExit('imported')\n")
     monkeypatch.chdir(tmp_path)
-    item = stored.Item(
-        "bug", "x", "", replace(case("no fault"), setting=case("no fault").on("mine_of_the_plugin:f").setting)
-    )
+    item = Item("bug", "x", "", replace(case("no fault"), setting=case("no fault").on("mine_of_the_plugin:f").setting))
     assert stored.unable(item) == ""
 
 
