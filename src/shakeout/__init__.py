@@ -10,6 +10,7 @@ TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from shakeout import testing
+    from shakeout.fuzz.commands.public import run
     from shakeout.fuzz.intake.public import capture, check
     from shakeout.fuzz.plugin.strategies import cases, judge
     from shakeout.generators.strategies import programs, tensors
@@ -26,6 +27,7 @@ __all__ = [
     "judge",
     "kernel",
     "programs",
+    "run",
     "runtime",
     "tensors",
     "testing",
@@ -38,6 +40,7 @@ _PUBLIC = {
     "judge": ("shakeout.fuzz.plugin.strategies", "judge"),
     "kernel": ("shakeout.targets.kernels.declare", "kernel"),
     "programs": ("shakeout.generators.strategies", "programs"),
+    "run": ("shakeout.fuzz.commands.public", "run"),
     "runtime": ("shakeout.targets.offload.declare", "runtime"),
     "tensors": ("shakeout.generators.strategies", "tensors"),
     "testing": ("shakeout.testing", ""),  # the module itself
