@@ -21,7 +21,7 @@ from shakeout.fuzz.commands.places import (
 )
 from shakeout.fuzz.ground.exits import Exit
 
-__all__ = ["add_commands", "configured"]
+__all__ = ["add_commands"]
 
 
 def add_commands(add: Add) -> None:
@@ -85,7 +85,7 @@ def _run(options: argparse.Namespace) -> int:
     from shakeout.fuzz.campaign import config as configuration
     from shakeout.fuzz.campaign.campaign import next_directory
 
-    config = configured(options)
+    config = _config(options)
     directory = options.directory
     if directory is None and not options.new:
         last = newest()
@@ -152,7 +152,7 @@ def _status(options: argparse.Namespace) -> int:
     return Exit.OK
 
 
-def configured(options: argparse.Namespace) -> Any:
+def _config(options: argparse.Namespace) -> Any:
     """Defaults, then the file, then the flags."""
     from shakeout.fuzz.campaign import config as configuration
     from shakeout.fuzz.campaign.config import Config

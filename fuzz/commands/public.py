@@ -6,10 +6,11 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from shakeout.corpus.case import Case, Mode, Scalar
 from shakeout.corpus.rows import Totals
+from shakeout.fuzz.commands import campaigns
 from shakeout.fuzz.ground.results import Result
 
 if TYPE_CHECKING:
@@ -143,28 +144,26 @@ def run(
     from shakeout.fuzz.reporting.counted import counted
     from shakeout.fuzz.reporting.markdown import write_report
 
-    flags = argparse.Namespace(
-        target=list(targets) or None,
-        minutes=minutes,
-        cases=cases,
-        workers=workers,
-        seed=seed,
-        device=device,
-        mode=mode,
-        operators=operators,
-        settings=settings,
-        knob=[f"{name}={value}" for name, value in (knobs or {}).items()],
-        memory_limit=memory_limit,
-        time_limit=time_limit,
-        avoid_known=avoid_known or None,
-        stock=() if stock else None,
-        config=None if config is None else Path(config),
-    )
+    given = {
+        "target": list(targets) or None,
+        "minutes": minutes,
+        "cases": cases,
+        "workers": workers,
+        "seed": seed,
+        "device": device,
+        "mode": mode,
+        "operators": operators,
+        "settings": settings,
+        "knob": [f"{name}={value}" for name, value in (knobs or {}).items()],
+        "memory_limit": memory_limit,
+        "time_limit": time_limit,
+        "avoid_known": avoid_known or None,
+        "stock": () if stock else None,
+        "config": None if config is None else Path(config),
+    }
     allow(targets)
     try:
-        from shakeout.fuzz.commands.campaigns import configured
-
-        asked = configured(flags)
+        asked = _asked(given)
     except Mistake as mistake:
         raise ValueError(str(mistake)) from None
     place = next_directory(RUNS) if directory is None else Path(directory)
@@ -190,6 +189,15 @@ def run(
         summary=numbers.summary,
         report=report,
     )
+
+
+def _asked(given: Mapping[str, Any]) -> Any:
+    """The configuration that the command makes of these flags, by what it makes it."""
+    parser = argparse.ArgumentParser()
+    commands = parser.add_subparsers()
+    campaigns.add_commands(lambda name, command, text, example: commands.add_parser(name))
+    options = parser.parse_args(["run"])
+    return campaigns._config(argparse.Namespace(**{**vars(options), **given}))
 
 
 def _found(bugs: BugList, new: Sequence[str]) -> list[FoundBug]:
