@@ -1,4 +1,4 @@
-"""A program that a property test is given: callable, with its inputs, and printed as the source that it is."""
+"""What a property test is given: a program that can be called, or a case, printed as the source that they are."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shakeout.corpus import script
 from shakeout.corpus.case import Case
 from shakeout.corpus.program import Program
 
-__all__ = ["DrawnProgram"]
+__all__ = ["DrawnCase", "DrawnProgram"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -47,8 +47,31 @@ class DrawnProgram:
 
     def __repr__(self) -> str:
         """Its source and that of its inputs."""
-        return "\n\n".join(("", script.definition(self.program), *script.inputs(self.case), ""))
+        return _source(self.case)
 
     @functools.cached_property
     def _namespace(self) -> dict[str, Any]:
         return script.load(self.case)
+
+
+class DrawnCase(Case):
+    """A case that Hypothesis prints as its source; equal to the case that it is."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Case):
+            return NotImplemented
+        return (self.program, self.calls, self.setting) == (other.program, other.calls, other.setting)
+
+    __hash__ = Case.__hash__
+
+    def __repr__(self) -> str:
+        """Its target and setting, its source and that of its inputs."""
+        setting = self.setting
+        knobs = ", ".join(f"{name}={value!r}" for name, value in setting.knobs) or "default knobs"
+        return f"\n# {self.id} on {setting.target}, {setting.mode}, {knobs}{_source(self)}"
+
+
+def _source(case: Case) -> str:
+    return "\n\n".join(("", script.definition(case.program), *script.inputs(case), ""))

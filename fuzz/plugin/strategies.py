@@ -11,6 +11,7 @@ from shakeout.corpus.case import Case, KnobSpace, Mode, Scalar, Setting
 from shakeout.corpus.support import DIRECTORY, declined
 from shakeout.corpus.vocabularies import kernel as words
 from shakeout.fuzz.ground.results import Result
+from shakeout.generators.drawn import DrawnCase
 from shakeout.generators.strategies import HypothesisChoices, Plan, ValuesKind, grown, operators_of_torch, planned
 from shakeout.generators.vocabularies.kernel import kernel_vocabulary
 from shakeout.generators.vocabularies.records import Record
@@ -104,7 +105,7 @@ def _cases(draw: st.DrawFn, plan: Plan, target: str, pinned: tuple[tuple[str, Sc
     one = draw(grown(plan))
     choices = HypothesisChoices(draw)
     drawn = [(knob.name, choices.pick(knob.values[1:])) for knob in free if choices.boolean(VARIED / len(free))]
-    return Case(one.program, one.calls, Setting(target, tuple(sorted((*pinned, *drawn))), one.mode))
+    return DrawnCase(one.program, one.calls, Setting(target, tuple(sorted((*pinned, *drawn))), one.mode))
 
 
 def judge(case: Case) -> Result:

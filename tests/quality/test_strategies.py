@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from hypothesis import find, given, settings
 
 import shakeout
 from shakeout.corpus import codec, script
+from shakeout.corpus.case import Case
 from shakeout.corpus.program import references
 from shakeout.generators.drawn import DrawnProgram
 
@@ -88,8 +90,45 @@ def test_drawn_programs_pass_the_health_checks_and_agree_with_themselves(drawn: 
 
 
 @given(shakeout.cases("planted", knobs={"fault": "none"}))
-def test_a_target_without_a_fault_gives_no_failure(case: object) -> None:
+def test_a_target_without_a_fault_gives_no_failure(case: Case) -> None:
     assert shakeout.judge(case).failure is None
+    assert codec.decode(case.text) == case
+    assert repr(case).startswith(f"\n# {case.id} on planted, inference, fault='none'\n\ndef program(")
+
+
+KERNELS = """
+import shakeout, torch
+
+@shakeout.kernel(reference=torch.cumsum)
+def cumsum_of_the_strategies(x, dim):
+    found = torch.cumsum(x, dim)
+    if x.dim() == 1 and x.shape[0] > 2:
+        found = found.clone()
+        found[2] += 1
+    return found
+"""
+
+
+@pytest.mark.long
+def test_every_case_of_a_kernel_calls_it_and_its_fault_is_shown_by_it_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "kernels_of_the_strategies.py").write_text(KERNELS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SHAKEOUT_ALLOW", "kernels_of_the_strategies")
+    name = "kernels_of_the_strategies:cumsum_of_the_strategies"
+    every = shakeout.cases(name, operators=SOME, dtypes=["float32"])
+    seen = []
+
+    def wrong(case: Case) -> bool:
+        seen.append(case)
+        failure = shakeout.judge(case).failure
+        return failure is not None and failure.oracle == "value"
+
+    case = find(every, wrong, settings=DRAWN, random=random.Random(0))
+    assert all(name in one.program.operators() for one in seen)
+    assert case.program.operators() == (name,)
+    assert [view.shape for view in case.calls[0].views] == [(3,)]
 
 
 @pytest.mark.long
