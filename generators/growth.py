@@ -28,6 +28,8 @@ from shakeout.generators.vocabularies.records import Record, Spread
 
 __all__ = ["Growth", "Step"]
 
+Shape = tuple[int, ...]
+
 _UNORDERED = (torch.uint16, torch.uint32, torch.uint64)
 #: The real dtype of a complex one, as of its norms.
 _REAL = {"complex64": "float32", "complex128": "float64", "complex32": "float16"}
@@ -305,14 +307,15 @@ class Growth:
         return number
 
     def _operands(
-        self, record: Record, dtype: str, focus: tuple[int, int] | None
+        self, record: Record, dtype: str, focus: tuple[int, int] | None, sizes: Sequence[Shape] | None
     ) -> tuple[list[int], dict[int, bool | int | float]]:
         """Values for the slots; for some slots a Python number instead."""
         choices, habits = self.choices, self.habits
         plain = words.traits(record.operator).plain
         numbers: list[int] = []
         scalars: dict[int, bool | int | float] = {}
-        sizes = shapes(record, choices, habits, None if focus is None else (self.shapes[focus[0]], focus[1]))
+        if sizes is None:
+            sizes = shapes(record, choices, habits, None if focus is None else (self.shapes[focus[0]], focus[1]))
         for place, slot in enumerate(record.slots):
             if focus is not None and place == focus[1]:
                 numbers.append(focus[0])
@@ -370,7 +373,14 @@ class Growth:
 
     # --- calls ---------------------------------------------------------------------------------------------------
 
-    def place(self, record: Record, dtype: str, focus: tuple[int, int] | None = None, mutate: bool = False) -> bool:
+    def place(
+        self,
+        record: Record,
+        dtype: str,
+        focus: tuple[int, int] | None = None,
+        mutate: bool = False,
+        sizes: Sequence[Shape] | None = None,
+    ) -> bool:
         """Propose a call and keep it if torch takes it and it means something.
 
         Args:
@@ -378,10 +388,11 @@ class Growth:
             dtype: what ``T`` is.
             focus: a value and the slot that it is to go to.
             mutate: change one attribute.
+            sizes: a shape for each slot; None to draw them.
         """
         if not self.welcomes(record.operator, record.mutates, record.grad):
             return False
-        return self.attempt(lambda: self._place(record, dtype, focus, mutate))
+        return self.attempt(lambda: self._place(record, dtype, focus, mutate, sizes))
 
     def welcomes(self, operator: str, mutates: Sequence[int], grad: bool) -> bool:
         """Whether a call of an operator that writes to these operands is proposed at all."""
@@ -405,10 +416,17 @@ class Growth:
             return False
         return True
 
-    def _place(self, record: Record, dtype: str, focus: tuple[int, int] | None, mutate: bool = False) -> None:
+    def _place(
+        self,
+        record: Record,
+        dtype: str,
+        focus: tuple[int, int] | None,
+        mutate: bool = False,
+        sizes: Sequence[Shape] | None = None,
+    ) -> None:
         if focus is not None and focus[1] in record.mutates and not self.writable(focus[0]):
             raise Rejected("writes to a leaf")
-        numbers, scalars = self._operands(record, dtype, focus)
+        numbers, scalars = self._operands(record, dtype, focus, sizes)
         args, kwargs = bound(record, numbers, scalars)
         if mutate and not record.draws:
             args, kwargs = mutated(self.choices, record.operator, args, kwargs)

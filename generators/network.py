@@ -34,7 +34,7 @@ from shakeout.generators.vocabularies.records import Record, Slot
 from shakeout.generators.vocabularies.ruled import Ruled
 from shakeout.generators.vocabularies.torch import Vocabulary
 
-__all__ = ["Grown", "Recipe", "grow"]
+__all__ = ["Grown", "Recipe", "finished", "grow"]
 
 Style = Literal["small", "network"]
 ValuesKind = Literal["integers", "uniform", "special"]
@@ -143,7 +143,7 @@ def grow(
         if not growth.steps:
             growth.unrestricted()  # a program without a call is none
             growth.place(_FALLBACK, "float32")
-        return _finished(growth, recipe, style, vocabulary.name, tell)
+        return finished(growth, recipe, style, vocabulary.name, tell)
 
 
 _FALLBACK = Record("torch.neg", (Ref(0),), (), (Slot("T", (0,)),), (3,), (False,), ("float32",))
@@ -349,7 +349,16 @@ def _so_far(growth: Growth, step: Step, vocabulary: str) -> Case:
     return Case(_program(inputs, steps, live[:1], vocabulary), (growth.input_set(),), Setting("eager"))
 
 
-def _finished(growth: Growth, recipe: Recipe, style: Style, vocabulary: str, tell: Tell | None) -> Grown:
+def finished(growth: Growth, recipe: Recipe, style: Style, vocabulary: str, tell: Tell | None = None) -> Grown:
+    """What was grown as a program with its inputs: what it returns, a backward pass, and further calls of it.
+
+    Args:
+        growth: with at least one call.
+        recipe: what is asked for.
+        style: how it was grown.
+        vocabulary: name of the operators' vocabulary.
+        tell: told of each run of the program before it happens.
+    """
     choices = growth.choices
     inputs, steps, returned = _numbered(growth)
     training = growth.habits.training and any(given.requires_grad for given in inputs)

@@ -8,7 +8,7 @@ from pathlib import Path
 from shakeout.corpus import blobs, codec
 from shakeout.corpus.case import Case
 
-__all__ = ["SECONDS", "read_case", "render"]
+__all__ = ["SECONDS", "check_knobs_of", "read_case", "render", "stored_case"]
 
 
 #: Seconds for one script: a cold compiler needs 10 to 30.
@@ -30,7 +30,17 @@ def read_case(path: Path, target: str | None) -> Case:
 
     Raises:
         MalformedCase: the file holds neither, or a blob of the case is missing or damaged.
+        UnknownTarget: the case's own target is not registered.
     """
+    case = stored_case(path)
+    check_knobs_of(path, case)
+    if target is None:
+        return case
+    return replace(case, setting=replace(case.setting, target=target, knobs=()))
+
+
+def stored_case(path: Path) -> Case:
+    """The same on its own target, whether that is registered or not; raises MalformedCase."""
     try:
         with path.open("rb") as file:
             data = file.read(LARGEST + 1)
@@ -50,14 +60,15 @@ def read_case(path: Path, target: str | None) -> Case:
             blobs.tell(places)
     except (codec.MalformedCase, codec.CannotBeStored, blobs.BadBlob) as error:
         raise codec.MalformedCase(f"{path}: {error}") from None
-    _check(path, case)
-    if target is None:
-        return case
-    return replace(case, setting=replace(case.setting, target=target, knobs=()))
+    return case
 
 
-def _check(path: Path, case: Case) -> None:
-    """Raise MalformedCase where the setting has a knob that its target has not; of user's own, preparing them tells."""
+def check_knobs_of(path: Path, case: Case) -> None:
+    """Raise MalformedCase where the setting has a knob that its target has not; of user's own, preparing them tells.
+
+    Raises:
+        UnknownTarget: its target is not registered.
+    """
     from shakeout.targets.registry import target
     from shakeout.targets.target import UnknownKnob, check_knobs
 

@@ -27,7 +27,7 @@ from shakeout.targets.accelerators import missing
 from shakeout.targets.registry import target
 from shakeout.targets.sanitizers import process_environment
 
-__all__ = ["CANNOT_RUN", "DIFFERS", "NO_DIFFERENCE", "Ran", "Replay", "answer", "ran"]
+__all__ = ["CANNOT_RUN", "DIFFERS", "NO_DIFFERENCE", "Ran", "Replay", "answer", "ran", "told"]
 
 #: Statuses of ``git bisect run``, which scripts of cases end with as well.
 NO_DIFFERENCE, DIFFERS, CANNOT_RUN = 0, 1, 125
@@ -127,7 +127,7 @@ def answer(case: Case, seconds: float) -> Replay:
         )
         return Replay(DIFFERS, (f"crash: the process {died}{_where(found.phase)}",))
     failed, unable = result.failure is not None, result.status in _UNABLE
-    return Replay(CANNOT_RUN if unable else DIFFERS if failed else NO_DIFFERENCE, tuple(_lines(result)), result)
+    return Replay(CANNOT_RUN if unable else DIFFERS if failed else NO_DIFFERENCE, tuple(told(result)), result)
 
 
 def _where(phase: str) -> str:
@@ -135,7 +135,7 @@ def _where(phase: str) -> str:
     return f", {where[phase]}" if phase in where else ""
 
 
-def _lines(result: Result) -> Iterator[str]:
+def told(result: Result) -> Iterator[str]:
     """What a result says to a person."""
     if result.status in _UNABLE:
         yield f"{result.status}: {result.reason}"

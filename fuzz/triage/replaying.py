@@ -31,7 +31,7 @@ from shakeout.targets.accelerators import missing
 from shakeout.targets.registry import target
 from shakeout.targets.target import UnknownTarget
 
-__all__ = ["RUNS", "Item", "Replays", "Row", "replay", "replay_all", "shipped", "stored"]
+__all__ = ["RUNS", "Item", "Replays", "Row", "job_of", "replay", "replay_all", "shipped", "stored", "unable"]
 
 #: Each case runs so often, each time in a fresh worker: if it fails in some runs only, it is flaky.
 RUNS = 2
@@ -164,7 +164,7 @@ def replay(
 
     able: list[Item] = []
     for item in items:
-        if why := _unable(item):
+        if why := unable(item):
             settled(Row(item, "cannot run", why))
         else:
             able.append(item)
@@ -180,8 +180,8 @@ def _case(item: Item) -> Case:
     return item.case
 
 
-def _unable(item: Item) -> str:
-    """Why an item cannot run here; empty if it can."""
+def unable(item: Item) -> str:
+    """Why an item cannot run here; empty if it can. What a user wrote is imported to find out."""
     if item.case is None:
         return "it crashed while it was grown, and has no case"
     if why := missing(item.case.setting.device):
@@ -226,7 +226,7 @@ def _on(
 
 def _run(pool: WorkerPool, items: Sequence[Item], memory: int, runs: int, stop: Callable[[], bool]) -> Iterator[Row]:
     times = TimeLimits()
-    jobs = [(number, _job(item)) for number, item in enumerate(items) for _ in range(runs)]
+    jobs = [(number, job_of(item)) for number, item in enumerate(items) for _ in range(runs)]
     of = {id(job): number for number, job in jobs}
     seen: dict[int, list[Result]] = {number: [] for number in range(len(items))}
     scripts: dict[int, str] = {}
@@ -243,7 +243,8 @@ def _run(pool: WorkerPool, items: Sequence[Item], memory: int, runs: int, stop: 
             yield replace(row, results=tuple(seen[number]), script=scripts[number])
 
 
-def _job(item: Item) -> Run:
+def job_of(item: Item) -> Run:
+    """What runs an item once, in a fresh worker."""
     case = _case(item)
     name, device = case.setting.target, case.setting.device
     before = tuple(Run(target=name, case=text) for text in item.before)

@@ -10,19 +10,39 @@ TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from shakeout import testing
+    from shakeout.fuzz.commands.public import run
     from shakeout.fuzz.intake.public import capture, check
+    from shakeout.fuzz.plugin.strategies import cases, judge
+    from shakeout.generators.strategies import programs, tensors
     from shakeout.targets.kernels.declare import kernel
     from shakeout.targets.offload.declare import runtime
 
     __version__: str
 
-__all__ = ["__version__", "capture", "check", "kernel", "runtime", "testing"]
+__all__ = [
+    "__version__",
+    "capture",
+    "cases",
+    "check",
+    "judge",
+    "kernel",
+    "programs",
+    "run",
+    "runtime",
+    "tensors",
+    "testing",
+]
 
 _PUBLIC = {
     "capture": ("shakeout.fuzz.intake.public", "capture"),
+    "cases": ("shakeout.fuzz.plugin.strategies", "cases"),
     "check": ("shakeout.fuzz.intake.public", "check"),
+    "judge": ("shakeout.fuzz.plugin.strategies", "judge"),
     "kernel": ("shakeout.targets.kernels.declare", "kernel"),
+    "programs": ("shakeout.generators.strategies", "programs"),
+    "run": ("shakeout.fuzz.commands.public", "run"),
     "runtime": ("shakeout.targets.offload.declare", "runtime"),
+    "tensors": ("shakeout.generators.strategies", "tensors"),
     "testing": ("shakeout.testing", ""),  # the module itself
 }
 

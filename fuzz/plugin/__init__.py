@@ -1,0 +1,1 @@
+"""The plugin for pytest: stored cases replayed as tests."""

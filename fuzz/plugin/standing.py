@@ -1,0 +1,101 @@
+"""What the cases of one pytest process run in: a pool for each kind of place, warmed once, ended with the process."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from shakeout.fuzz.campaign.config import Config
+from shakeout.fuzz.ground.counts import result_of
+from shakeout.fuzz.ground.jobs import Job
+from shakeout.fuzz.ground.makers import RUNS_ONLY
+from shakeout.fuzz.ground.results import Result
+from shakeout.fuzz.triage.replaying import Item, job_of
+from shakeout.fuzz.workers.nursery import ZygoteBroken
+from shakeout.fuzz.workers.place import Place
+from shakeout.fuzz.workers.pool import Limits, WorkerPool
+from shakeout.fuzz.workers.timing import TimeLimits
+
+__all__ = ["CannotRun", "StandingPools"]
+
+
+class CannotRun(Exception):
+    """Nothing is known of a case, for a reason that lies with the machine or the target's package; one line."""
+
+
+class StandingPools:
+    """Runs items one at a time, each in a fresh worker; whatever it does, this process lives on.
+
+    Pytest runs one test at a time in each process, so a pool has one worker; more processes are xdist's business.
+
+    Args:
+        items: all that may run, whose targets the pools are made for. Each target is loaded with its first case.
+        seconds: that one case may take; None to derive it from those that ran.
+    """
+
+    def __init__(self, items: Sequence[Item], seconds: float | None = None) -> None:
+        self._targets: dict[Place, list[str]] = {}
+        for item in items:
+            if item.case is not None:
+                setting = item.case.setting
+                names = self._targets.setdefault(Place.of(setting), [])
+                names += [setting.target] if setting.target not in names else []
+        self._times = TimeLimits(seconds)
+        self._memory = Config().memory_limit
+        self._pools: dict[Place, WorkerPool] = {}
+        self._warm: dict[tuple[Place, str], str] = {}
+        self._open = contextlib.ExitStack()
+
+    def run(self, item: Item) -> Result:
+        """What one run of an item comes to.
+
+        Raises:
+            CannotRun: its target cannot be loaded.
+        """
+        assert item.case is not None
+        setting = item.case.setting
+        place = Place.of(setting)
+        if why := self._loaded(place, setting.target):
+            raise CannotRun(f"{setting.target} could not be loaded: {why}")
+        job = job_of(item)
+        try:
+            answer = next(self._pools[place].answers([job], self._limits))
+        except ZygoteBroken as error:
+            self._warm.update(dict.fromkeys(((place, name) for name in self._targets[place]), _last(str(error))))
+            raise CannotRun(f"the process that loads the targets died: {_last(str(error))}") from None
+        if answer.loss is None and not answer.reply.internal:
+            self._times.add(job.target, answer.seconds / (1 + len(job.before)))
+        return result_of(answer)
+
+    def close(self) -> None:
+        """End every process, and remove their files."""
+        self._open.close()
+        self._pools.clear()
+
+    def _loaded(self, place: Place, name: str) -> str:
+        """Load a target if nobody did; why it cannot be, or nothing."""
+        if (place, name) not in self._warm:
+            try:
+                self._warm[place, name] = _last(self._pool(place).warm([name]).get(name, ""))
+            except ZygoteBroken as error:
+                self._warm[place, name] = _last(str(error))
+        return self._warm[place, name]
+
+    def _pool(self, place: Place) -> WorkerPool:
+        if place not in self._pools:
+            scratch = Path(self._open.enter_context(tempfile.TemporaryDirectory(prefix="shakeout-")))
+            pool = WorkerPool(scratch, self._targets[place], 1, maker=RUNS_ONLY, place=place)
+            self._open.callback(pool.stop)
+            pool.start(complete=False)
+            self._pools[place] = pool
+        return self._pools[place]
+
+    def _limits(self, job: Job) -> Limits:
+        return Limits(self._times.limit(job.target) * (1 + len(job.before)), self._memory)
+
+
+def _last(text: str) -> str:
+    """The last line of a traceback; nothing of nothing."""
+    return (text.strip().splitlines() or [""])[-1][:200] or ("it said nothing" if text else "")
