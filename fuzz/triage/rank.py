@@ -3,7 +3,7 @@
 First what goes wrong in silence with ordinary values under default settings, then crashes, then what goes wrong under
 other settings or at special values, then programs that are refused, then metadata; last what the project itself would
 close. Among equals ordinary programs come first, then what nobody reported yet, what fresh processes bear out, what
-shows without training, and what is small. All of it follows from what is stored; nothing runs, and no torch is imported.
+shows without training, and what is small. All of it follows from what is stored; nothing runs, no torch is imported.
 """
 
 from __future__ import annotations
