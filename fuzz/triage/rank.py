@@ -2,8 +2,8 @@
 
 First what goes wrong in silence with ordinary values under default settings, then crashes, then what goes wrong under
 other settings or at special values, then programs that are refused, then metadata; last what the project itself would
-close. Among equals ordinary programs come first, then what nobody reported yet, what fresh processes bear out, and what
-is small. All of it follows from what is stored; nothing runs, and no torch is imported.
+close. Among equals ordinary programs come first, then what nobody reported yet, what fresh processes bear out, what
+shows without training, and what is small. All of it follows from what is stored; nothing runs, no torch is imported.
 """
 
 from __future__ import annotations
@@ -143,7 +143,8 @@ def rank(
         graded = [_Graded.of(case, result, verdict) for verdict in failing]
         worst = min(graded, key=lambda one: one.severity)
         severity, reason = worst.severity, _reason(worst, result, [name for name, _ in odd])
-    key = (int(severity), weight, int(known), _EVIDENCE.get(state, len(_EVIDENCE)), *_size(case), bug)
+    training = case is not None and case.setting.mode == "training"  # what shows without concerns more people
+    key = (int(severity), weight, int(known), _EVIDENCE.get(state, len(_EVIDENCE)), int(training), *_size(case), bug)
     return Rank(severity, key, reason)
 
 

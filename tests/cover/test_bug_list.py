@@ -358,4 +358,4 @@ def test_a_note_that_says_more_stands_in_the_place_of_what_it_repeats(
 
     both = "1 of 1 fresh processes, 3 of 3 fresh workers"
     assert state(both) == f"  state     confirmed: {both}; seen 3 times"
-    assert state("behind others") == "  state     confirmed: 1 of 1 fresh processes; seen 3 times; behind two others"
+    assert state("behind others") == "  state     confirmed: 1 of 1 fresh processes; seen 3 times; behind others"

@@ -156,6 +156,8 @@ def test_what_is_new_sure_and_small_comes_first() -> None:
     assert key(known=False) < key(known=True)
     assert key(state="confirmed") < key(state="history") < key(state="new") < key(state="flaky")
     assert key(small) < key(large)
+    training = replace(small, setting=replace(small.setting, mode="training"))
+    assert key(large) < key(training) < key(large, state="history")
     # A known one stands behind a new one that is less sure, and this behind a larger one that is sure.
     assert key(large, state="confirmed") < key(small, state="new") < key(small, known=True)
     assert key(bug="SH-1") < key(bug="SH-2")

@@ -13,11 +13,11 @@ from shakeout.fuzz.minimise.measure import elements
 from shakeout.fuzz.minimise.search import Budget, minimise
 from shakeout.fuzz.running.execute import execute
 
-#: Faults of each group that are shrunk here, as many as make thirty; tests/benchmarks/minimise.py measures all of them.
-PER_GROUP = 2
+#: Faults of each group that are shrunk here, which makes eighteen; tests/benchmarks/minimise.py measures all of them.
+PER_GROUP = 1
 
 #: Every so many-th is a fast test, the others are long ones.
-FAST = 8
+FAST = 5
 
 
 def chosen() -> list[Fault]:

@@ -1,8 +1,6 @@
 """Shrinks to exactly this: failures inside branches, loops and blocks, and those to which they do not matter."""
 
-import pytest
 import torch
-from tests import regions
 from tests.faults import Fault, planted
 from tests.faults.fault import inputs, numbers
 from tests.faults.graphs import Graph, instead
@@ -79,29 +77,3 @@ def test_a_branch_that_matters_is_kept_and_what_is_in_it_shrinks() -> None:
     assert len(found.case.program.operators()) <= 3
     with planted(fault, fixed=True):
         assert execute(found.case).failure is None, "it slipped to another failure"
-
-
-def test_autocast_that_is_switched_off_inside_keeps_both_blocks() -> None:
-    """pytorch/pytorch#179804, a real one."""
-    case = fed(regions.switched_off(), "aot_eager", "training", grad=True)
-    if execute(case).failure is None:
-        pytest.skip("mended in this torch")
-    found = shrunk(case)
-    assert found.failure.oracle == "gradient"
-    assert [one.operator for one in found.case.program.around] == ["torch.autocast"]
-    (off,) = (one for one in found.case.program.calls if one.regions)
-    assert off.operator == "torch.autocast"
-    assert len(off.regions[0].calls) == 1
-    assert len(found.case.program.operators()) <= 3
-
-
-@pytest.mark.long
-def test_a_loop_that_carries_a_number_keeps_one_operator_in_its_body() -> None:
-    """pytorch/pytorch#166525, a real one."""
-    case = fed(regions.loop(regions.NUMBER), "inductor")
-    if execute(case).failure is None:
-        pytest.skip("mended in this torch")
-    found = shrunk(case)
-    (loop,) = found.case.program.calls
-    assert loop.args[0][0] == 0  # type: ignore[index]
-    assert len(found.case.program.operators()) == 3

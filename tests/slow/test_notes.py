@@ -52,7 +52,7 @@ def shakeout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., t
 
 
 def campaign(shakeout: Callable[..., tuple[int, str]], name: str) -> tuple[int, str]:
-    settings = ["--operators", "3", "--cases", "16", "--workers", "1", "--seed", "5", "--minutes", "5", "--plain"]
+    settings = ["--operators", "3", "--cases", "8", "--workers", "1", "--seed", "5", "--minutes", "5", "--plain"]
     return shakeout("run", "--target", f"notable:{name}", *settings, "--directory", f"runs/{name}")
 
 

@@ -17,16 +17,16 @@ ROOT = Path(__file__).parents[2]
 
 
 def results(directory: Path, shortcuts: tuple[str, ...]) -> dict[tuple[int, str], tuple[str, ...]]:
-    """What two workers make of six programs and of what relations make of these; their server is killed meanwhile."""
+    """What two workers make of four programs and of what relations make of these; their server is killed meanwhile."""
     directory.mkdir()
     recipe = {"style": "network", "operators": 6, "mode": "inference"}
-    waiting = [Grow(number=n, target="inductor", seed=n, recipe=recipe) for n in range(6)]
+    waiting = [Grow(number=n, target="inductor", seed=n, recipe=recipe) for n in range(4)]
     pool = WorkerPool(directory, ["inductor"], 2, shortcuts=shortcuts)
     found: list[Answer] = []
     try:
         pool.start()
         assert (pool.size > 2) == ("joint" in shortcuts)
-        while sum(not answer.reply.partial for answer in found) < 6:
+        while sum(not answer.reply.partial for answer in found) < 4:
             found += pool.step(lambda: waiting.pop() if waiting else None, lambda job: Limits(300.0, 8 << 30))
             if shortcuts and len(found) >= 2:
                 subprocess.run(["pkill", "-9", "-P", str(os.getpid()), "-f", "shakeout.targets.joint"])
@@ -44,7 +44,7 @@ def results(directory: Path, shortcuts: tuple[str, ...]) -> dict[tuple[int, str]
 def test_every_case_ends_as_with_the_stock_toolchain_though_the_server_dies(tmp_path: Path) -> None:
     stock = results(tmp_path / "stock", ())
     assert results(tmp_path / "joint", tuple(SHORTCUTS)) == stock
-    assert [status for status, *_ in stock.values()].count("compared") >= 3
+    assert [status for status, *_ in stock.values()].count("compared") >= 2
 
 
 @pytest.mark.long
@@ -162,10 +162,10 @@ print(made)
 def test_every_output_has_the_same_bits(tmp_path: Path) -> None:
     script = ROOT / "tests" / "benchmarks" / "inductor.py"
     done = subprocess.run(
-        [sys.executable, str(script), "--check", "8"], capture_output=True, text=True, timeout=300, cwd=tmp_path
+        [sys.executable, str(script), "--check", "4"], capture_output=True, text=True, timeout=300, cwd=tmp_path
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert json.dumps(done.stdout).count("8 networks, 0 differ")
+    assert json.dumps(done.stdout).count("4 networks, 0 differ")
 
 
 @pytest.mark.slow
