@@ -651,7 +651,7 @@ RUNTIME = History(
 # --- a compiler pass --------------------------------------------------------------------------------------------------
 
 _PASSES = '''
-"""Passes over graphs of ATen: operators that are written as simpler ones."""
+"""Operators of ATen that are written as simpler ones before a graph is compiled."""
 
 import operator
 
@@ -661,20 +661,27 @@ aten = torch.ops.aten
 RULES = {}
 
 
-def rule(*overloads):
-    """Register what one operator is written as."""
+def rule(overload):
+    """Register what one operator is written as; NotImplemented leaves it as it is."""
 
     def register(function):
-        RULES.update(dict.fromkeys(overloads, function))
+        RULES[overload] = function
         return function
 
     return register
 
 
+def wide(x):
+    """In the dtype that is computed in."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
 @rule(aten.silu.default)
 def silu(x):
-    wide = x if x.dtype == torch.float64 else x.float()
-    return (wide / (1 + torch.exp(-wide))).to(x.dtype)
+    if not x.is_floating_point():
+        return NotImplemented
+    w = wide(x)
+    return (w / (1 + torch.exp(-w))).to(x.dtype)
 
 
 @rule(aten.leaky_relu.default)
@@ -684,23 +691,18 @@ def leaky_relu(x, negative_slope=0.01):
 
 @rule(aten.hardtanh.default)
 def hardtanh(x, low=-1, high=1):
-    return torch.clamp(x, low, high)
+    return torch.clamp(x, low, high) if x.is_floating_point() else NotImplemented
 
 
 @rule(aten.addcmul.default)
 def addcmul(x, y, z, *, value=1):
-    return x + value * y * z
-
-
-def run(graph):
-    """Rewrite a graph."""
-    changed = torch.fx.Transformer(graph)
-    changed.call_function = lambda target, args, kwargs: (RULES.get(target) or target)(*args, **kwargs)
-    return changed.transform()
+    if not x.is_floating_point() or {y.dtype, z.dtype} != {x.dtype}:
+        return NotImplemented
+    return (wide(x) + value * wide(y) * wide(z)).to(x.dtype)
 '''
 
 _BACKEND = '''
-"""The compiler: torch.compile(function, backend=example_backend)."""
+"""The compiler: torch.compile(function, backend=backend)."""
 
 from functorch.compile import make_boxed_func
 from torch._dynamo.backends.common import aot_autograd
@@ -709,10 +711,10 @@ from fxlib import passes
 
 
 def _compiled(graph, inputs):
-    return make_boxed_func(passes.run(graph).forward)
+    return make_boxed_func(graph.forward)
 
 
-backend = aot_autograd(fw_compiler=_compiled, bw_compiler=_compiled)
+backend = aot_autograd(fw_compiler=_compiled, bw_compiler=_compiled, decompositions=passes.RULES)
 '''
 
 _TARGET = '''
@@ -730,6 +732,14 @@ class Passes(Target):
 
     def unavailable(self):
         return None if module_available("torch") else "torch is not installed"
+
+    def warm(self):
+        import torch
+
+        from fxlib.backend import backend
+
+        torch.compile(lambda x: torch.sin(x), backend=backend, fullgraph=True)(torch.ones(3))
+        torch._dynamo.reset()
 
     def source(self, setting):
         lines = [
@@ -764,9 +774,9 @@ PASSES = History(
         Change(
             "A product where a quotient was",
             False,
-            {"fxlib/passes.py": [("wide / (1 + torch.exp(-wide))", "wide * torch.sigmoid(wide)")]},
+            {"fxlib/passes.py": [("w / (1 + torch.exp(-w))", "w * torch.sigmoid(w)")]},
         ),
-        Change("Any value is one", True, {"fxlib/passes.py": [("x + value * y * z", "x + y * z")]}),
+        Change("Any value is one", True, {"fxlib/passes.py": [("value * wide(y)", "wide(y)")]}),
         Change("Unused imports", False, {"fxlib/passes.py": [("import operator\n\n", "")]}),
         Change(
             "Always between minus one and one",
@@ -785,7 +795,7 @@ PASSES = History(
         Change(
             "Half precision as it is",
             True,
-            {"fxlib/passes.py": [("wide = x if x.dtype == torch.float64 else x.float()", "wide = x.half()")]},
+            {"fxlib/passes.py": [("return (w * torch.sigmoid(w)).to(x.dtype)", "return w * torch.sigmoid(w)")]},
         ),
     ),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shakeout.corpus import blobs, codec, known, regressions
@@ -18,7 +18,7 @@ from shakeout.fuzz.running.case_file import read_case
 from shakeout.fuzz.triage.replaying import stored
 from shakeout.fuzz.triage.steps import FORKS
 
-__all__ = ["Candidate", "found_by", "in_folder", "shipped"]
+__all__ = ["Candidate", "found_by", "in_folder", "in_folders", "shipped"]
 
 #: Findings of one bug that are tried on the base beside its smallest case. What a change does wrong may look like a bug
 #: that the base has too, and is counted under it; each other finding that the base has not is a bug of its own.
@@ -44,6 +44,7 @@ class Candidate:
         tried: runs in which it failed without exception.
         flaky: why it is known to be unreliable; empty if it is not.
         reduced: whether it is the smallest case of its bug.
+        title: one line, as far as it is known before it runs.
         folder: of its bug; None if it has none.
         group: id of the bug under which it is counted; empty if it stands for itself.
     """
@@ -56,11 +57,21 @@ class Candidate:
     tried: int = 0
     flaky: str = ""
     reduced: bool = False
+    title: str = ""
     folder: Path | None = None
     group: str = ""
 
 
 # --- the regression corpus --------------------------------------------------------------------------------------------
+
+
+def in_folders(folders: Sequence[Path]) -> dict[Path, list[Candidate]]:
+    """The cases of some folders; each has a name of its own among them all."""
+    found: dict[Path, list[Candidate]] = {}
+    for folder in folders:
+        prefix = f"{folder}/" if len(folders) > 1 else ""
+        found[folder] = [replace(one, id=f"{prefix}{one.id}") for one in in_folder(folder)]
+    return found
 
 
 def in_folder(folder: Path) -> list[Candidate]:
@@ -86,7 +97,7 @@ def shipped(targets: Collection[str], device: str) -> list[Candidate]:
     """The regressions and known bugs of some targets that come with Shakeout."""
     rows: list[regressions.Regression | KnownBug] = [*regressions.load_all(), *known.load_all()]
     return [
-        Candidate(row.id, row.case, "shipped", reduced=True)
+        Candidate(row.id, row.case, "shipped", reduced=True, title=row.title)
         for row in rows
         if row.case.setting.target in targets and row.case.setting.device == device
     ]
@@ -117,7 +128,18 @@ def found_by(directory: Path) -> tuple[list[Candidate], list[Candidate], list[st
             tried = bug.n + (FORKS if small and bug.state == "confirmed" else 0) if bug.k == bug.n else 0
             flaky = (bug.note or f"{bug.k} of {bug.n} fresh processes") if bug.state == "flaky" else ""
             bugs.append(
-                Candidate(bug.id, item.case, "fuzz", item.before, item.failure, tried, flaky, small, directory / bug.id)
+                Candidate(
+                    bug.id,
+                    item.case,
+                    "fuzz",
+                    item.before,
+                    item.failure,
+                    tried,
+                    flaky,
+                    small,
+                    bug.title,
+                    directory / bug.id,
+                )
             )
             for finding in database.findings(bug.id):
                 if finding.case_json and finding.case_json != item.case.text and bug.state not in ("flaky", "history"):

@@ -7,6 +7,7 @@ JSON lines over a file descriptor of its own, since what a user wrote may print.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import os
@@ -77,14 +78,15 @@ def _about(request: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
     from shakeout.fuzz.ground.environment import describe
 
     lacking = [name for name in ("torch", "numpy", "safetensors", "expecttest") if not importlib.util.find_spec(name)]
+    found = {"python": platform.python_version(), "lacking": lacking, "broken": "", "versions": {}, "targets": {}}
     if "torch" in lacking or "numpy" in lacking:
-        return {"python": platform.python_version(), "lacking": lacking, "versions": {}, "targets": {}}
-    return {
-        "python": platform.python_version(),
-        "lacking": lacking,
-        "versions": describe()["packages"],
-        "targets": {name: _standing(name) for name in request["targets"]},
-    }
+        return found
+    try:
+        importlib.import_module("torch")
+    except Exception as error:
+        return {**found, "broken": f"{type(error).__name__}: {error}"[:500]}
+    targets = {name: _standing(name) for name in request["targets"]}
+    return {**found, "versions": describe()["packages"], "targets": targets}
 
 
 def _standing(name: str) -> dict[str, Any]:

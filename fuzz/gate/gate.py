@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,11 +17,12 @@ from shakeout.fuzz.gate.cases import Candidate
 from shakeout.fuzz.gate.decision import Behaviour, Decision, Trials, decide, needed, vacuous
 from shakeout.fuzz.gate.declared import touched
 from shakeout.fuzz.gate.kept import keep, keep_refusal
-from shakeout.fuzz.gate.repository import Repository, repository, seed_of
-from shakeout.fuzz.gate.sending import SILENCE, Done, Errand, Failed, Interrupted, versions_of
-from shakeout.fuzz.gate.sides import Broken, Side, sides
+from shakeout.fuzz.gate.pair import Pair
+from shakeout.fuzz.gate.repository import repository, seed_of
+from shakeout.fuzz.gate.sending import Done, Failed, Interrupted
+from shakeout.fuzz.gate.sides import Broken, sides
 from shakeout.fuzz.gate.told import Finding, Outcome, Refusal, Replay, SideTold
-from shakeout.fuzz.gate.trials import Runs, replaying, rows, trials
+from shakeout.fuzz.gate.trials import Runs, trials
 from shakeout.fuzz.ground.exits import Exit
 
 __all__ = ["CAMPAIGN", "Asked", "Gate"]
@@ -35,6 +35,10 @@ CAMPAIGN = "campaign"
 #: Of what the budget leaves when the corpus has been replayed, so much is fuzzed. The rest is for findings that come
 #: late (a campaign reduces them for half a minute more) and for the runs that decide.
 FUZZED = 0.7
+
+#: More findings than these run once on the base first, which costs loading it once more: of a corpus of known bugs most
+#: fail there, and need no K runs on both sides.
+FEW = 6
 
 #: Seconds of fuzzing at least, however little the budget leaves.
 LEAST_SECONDS = 5.0
@@ -120,9 +124,7 @@ class Gate:
         self._say = say
         self._hear = hear
         self._stop = stop
-        self._scratch = asked.folder / "scratch"
-        self._about: dict[str, Mapping[str, Any]] = {}
-        self._repository: Repository | None = None
+        self._repository = repository(Path.cwd())
         self._corpus: dict[Path, list[Candidate]] = {}
         self._began = time.monotonic()
         self._state = _State(SideTold("base", asked.base, ""), SideTold("head", asked.head or "", ""))
@@ -135,115 +137,89 @@ class Gate:
             MalformedCase: a file of the corpus holds no case.
             OSError: the folder cannot be written.
         """
-        asked, state = self._asked, self._state
-        self._repository = repository(Path.cwd())
-        self._scratch.mkdir(parents=True, exist_ok=True)
-        self._corpus = {folder: cases.in_folder(folder) for folder in asked.corpus}
+        asked = self._asked
+        scratch = asked.folder / "scratch"
+        scratch.mkdir(parents=True, exist_ok=True)
+        self._corpus = cases.in_folders(asked.corpus)
         try:
-            with sides(asked.base, asked.head, self._repository, self._scratch / "base", asked.folders) as (base, head):
-                state.base, state.head = _side(base), _side(head)
-                self._look(base, head)
-                self._compare(base, head)
+            with sides(asked.base, asked.head, self._repository, scratch / "base", asked.folders) as (base, head):
+                pair = Pair(base, head, asked.targets, scratch, asked.workers, asked.memory, self._hear, self._stop)
+                try:
+                    self._look(pair)
+                    self._compare(pair)
+                finally:
+                    self._state.base, self._state.head = pair.told(base), pair.told(head)
         except Interrupted:
             return self._outcome(Exit.INTERRUPTED, "interrupted")
         except Broken as error:
             return self._outcome(Exit.INFRASTRUCTURE, str(error))
         except Failed as error:
             return self._outcome(error.status, str(error))
-        finally:
-            shutil.rmtree(self._scratch / "base", ignore_errors=True)
         return self._judged()
 
-    # --- the sides --------------------------------------------------------------------------------------------------
-
-    def _look(self, base: Side, head: Side) -> None:
-        """What is installed and how each target stands, on both sides at once."""
+    def _look(self, pair: Pair) -> None:
+        """What is installed and how each target stands; and with that the seed."""
+        asked, state, repo = self._asked, self._state, self._repository
+        for side in (pair.head, pair.base):
+            self._say(f"{side.role:<8} {side.name}, {side.python}")
         with self._timed("environments"):
-            errands = []
-            for side in (head, base):
-                self._say(f"{side.role:<8} {side.name}, {side.python}")
-                versions_of(side)
-                named = (one.case.setting.target for found in self._corpus.values() for one in found)
-                request = {"errand": "about", "targets": list(dict.fromkeys((*self._asked.targets, *named)))}
-                errands.append(Errand(side, self._scratch, request).start())
-            try:
-                for side, errand in zip((head, base), errands, strict=True):
-                    self._about[side.role] = self._checked(side, errand.wait(stop=self._stop, silence=SILENCE).answer)
-            finally:
-                for errand in errands:
-                    errand.end()
-        for told, role in ((self._state.base, "base"), (self._state.head, "head")):
-            about = self._about[role]
-            versions = {"python": str(about["python"]), **about["versions"]}
-            setattr(self._state, role, replace(told, versions=versions))
-        state, repo = self._state, self._repository
-        if self._asked.seed is not None:
-            state.seed = self._asked.seed
+            pair.look([one.case.setting.target for found in self._corpus.values() for one in found])
+        state.notes += [f"{name} is new: the base has none" for name in asked.targets if pair.absent(name)]
+        if asked.seed is not None:
+            state.seed = asked.seed
         else:
-            state.seed = seed_of(str(sorted(state.head.versions.items()))) if repo is None else repo.seed
-        if repo is not None and repo.changed and head.front:
-            state.notes.append("the head holds what is not committed; the seed is that of its last commit")
-
-    def _checked(self, side: Side, about: Mapping[str, Any]) -> Mapping[str, Any]:
-        missing = [name for name in about["lacking"] if name in ("torch", "numpy")]
-        if missing:
-            raise Broken(
-                f"the {side.role} {side.name} has no {' and no '.join(missing)}; install it there: "
-                f"{side.python} -m pip install {' '.join(missing)}"
-            )
-        # A target of the corpus alone is none that somebody asked for: what it cannot run is told with the case.
-        for name in self._asked.targets:
-            found = about["targets"][name]
-            if found["state"] == "broken":
-                raise Broken(f"the {side.role} {side.name}: target {name} cannot be used: {found['why']}")
-            if found["state"] == "absent" and side.role == "head":
-                raise Failed(f"the head {side.name}: {found['why']}", Exit.USAGE)
-            if found["state"] == "absent":
-                self._state.notes.append(f"{name} is new: the base has none")
-        return about
-
-    def _absent(self, name: str) -> bool:
-        return bool(self._about["base"]["targets"].get(name, {}).get("state") == "absent")
+            versions = sorted(pair.told(pair.head).versions.items())
+            state.seed = seed_of(str(versions)) if repo is None else repo.seed
+        if repo is not None and pair.head.front:
+            if repo.changed:
+                state.notes.append("the head holds what is not committed; the seed is that of its last commit")
+            changed = repo.files_since(pair.base.commit)
+            state.changed = touched(asked.targets, pair.head.front, repo.root, changed)
+            if state.changed and len(state.changed) < len(asked.targets):
+                self._say(f"changed  {', '.join(state.changed)}")
 
     # --- the comparison ---------------------------------------------------------------------------------------------
 
-    def _compare(self, base: Side, head: Side) -> None:
-        failing = self._replayed(head)
-        found, others, refused = self._fuzzed(head)
+    def _compare(self, pair: Pair) -> None:
+        failing = self._replayed(pair)
+        found, others, refused = self._fuzzed(pair)
         with self._timed("deciding"):
-            told = self._decided(base, head, [*failing, *found])
+            told = self._decided(pair, [*failing, *found])
             # What a bug of the base hides: another finding that was counted under it.
             hidden = {finding.id for finding in told if not finding.decision.blocking}
-            rest = self._lacked(base, [one for one in others if one.group in hidden])
-            told += [one for one in self._decided(base, head, rest) if one.decision.blocking]
-            self._state.findings = sorted(told, key=lambda one: not one.decision.blocking)
-            self._refusals(base, head, refused)
+            rest = [one for one in others if one.group in hidden]
+            if rest:
+                self._say(f"decide   {len(rest)} further findings of bugs that do not block, on the base")
+                seen = pair.once(pair.base, rest)
+                self._decided(pair, [one for one in rest if (runs := seen.get(one.id)) and runs.passed])
+            self._refusals(pair, refused)
 
-    def _replayed(self, head: Side) -> list[Candidate]:
+    def _replayed(self, pair: Pair) -> list[Candidate]:
         """The regression corpus on the head: what fails there."""
         asked, state = self._asked, self._state
-        candidates = [one for found in self._corpus.values() for one in found]
-        candidates = [*candidates, *(cases.shipped(asked.targets, asked.device) if asked.shipped else ())]
+        own = [one for found in self._corpus.values() for one in found]
+        seen = {one.case.id for one in own}
+        ships = cases.shipped(asked.targets, asked.device) if asked.shipped else []
+        candidates = [*own, *(one for one in ships if one.case.id not in seen)]
         if not candidates:
             return []
         with self._timed("replay"):
             self._say(f"replay   {len(candidates)} cases of the regression corpus on the head")
-            seen = self._rows(head, candidates, 1)
+            ran = pair.once(pair.head, candidates)
         failing = []
         for one in candidates:
-            runs = seen.get(one.id, Runs((), "it did not come to an end"))
+            runs = ran.get(one.id, Runs((), "it did not come to an end"))
             state.replays.append(_replay(one, runs))
             if runs.failure is not None:
                 failing.append(replace(one, failure=runs.failure))
         return failing
 
-    def _fuzzed(self, head: Side) -> tuple[list[Candidate], list[Candidate], list[unsupported.Declined]]:
+    def _fuzzed(self, pair: Pair) -> tuple[list[Candidate], list[Candidate], list[unsupported.Declined]]:
         """A campaign on the head: its bugs, further findings of them, what it declined."""
         asked, state = self._asked, self._state
         left = asked.budget - (time.monotonic() - self._began) - LOADING
         seconds = max(left * FUZZED, LEAST_SECONDS)
         directory = (asked.folder / CAMPAIGN).absolute()
-        state.changed = self._first(head)
         config = {
             "targets": list(asked.targets),
             "seconds": seconds,
@@ -254,14 +230,14 @@ class Gate:
             "focus": list(asked.operators),
             "first": list(state.changed),
         }
-        request = {"errand": "fuzz", "config": config, "directory": str(directory)}
         with self._timed("fuzzing"):
             self._say(f"fuzz     {seconds:.0f} s on the head, seed {state.seed}")
-            done = self._do(Errand(head, self._scratch, request, self._lacking(head)))
+            done = pair.fuzz(config, directory)
         if done.answer["reason"] == "interrupted":
             raise Interrupted
         if done.answer["left"]:
-            raise Broken(f"the head {head.name}: {', '.join(done.answer['left'])} cannot be used; {_last_notice(done)}")
+            left_out = ", ".join(done.answer["left"])
+            raise Broken(f"the head {pair.head.name}: {left_out} cannot be used; {_last_notice(done)}")
         with Database.read(directory / NAME) as database:
             state.totals = dict(database.totals())
             ledger = database.ledger()
@@ -275,131 +251,62 @@ class Gate:
             state.notes.append(f"{more} further reasons for which the head declines cases were not tried on the base")
         return found, others, refused
 
-    def _first(self, head: Side) -> tuple[str, ...]:
-        """The targets whose sources, or what these import from the repository, changed since the base."""
-        if self._repository is None or not head.front:
-            return ()
-        changed = self._repository.files_since(self._state.base.commit)
-        found = touched(self._asked.targets, head.front, self._repository.root, changed)
-        if found and len(found) < len(self._asked.targets):
-            self._say(f"changed  {', '.join(found)}")
-        return found
-
-    def _decided(self, base: Side, head: Side, candidates: Sequence[Candidate]) -> list[Finding]:
-        """Each candidate K times on the head and K times on the base, both at once."""
-        asked = self._asked
-        found: list[Finding] = []
-        for k in sorted({needed(one.tried, asked.error) for one in candidates}):
-            group = [one for one in candidates if needed(one.tried, asked.error) == k]
-            steady = [one for one in group if not one.flaky]
-            there = [one for one in steady if not self._absent(one.case.setting.target)]
-            if steady:
-                self._say(f"decide   {len(steady)} findings, {k} runs each on head and base")
-            on_head, on_base = self._both(head, steady, base, there, k)
+    def _decided(self, pair: Pair, candidates: Sequence[Candidate]) -> list[Finding]:
+        """What becomes of each candidate."""
+        found = [
+            self._told(pair, one, None, decide(Trials(), Trials(), flaky=one.flaky)) for one in candidates if one.flaky
+        ]
+        steady = [one for one in candidates if not one.flaky]
+        if len(steady) > FEW:
+            self._say(f"decide   {len(steady)} findings, once each on the base")
+            there = [one for one in steady if not pair.absent(one.case.setting.target)]
+            for id_, runs in pair.once(pair.base, there).items():
+                one = next(one for one in steady if one.id == id_)
+                base = trials(runs, one.failure, 1)
+                if base.failed:
+                    steady.remove(one)
+                    found.append(self._told(pair, one, None, decide(Trials(("fails",)), base)))
+        for k in sorted({needed(one.tried, self._asked.error) for one in steady}):
+            group = [one for one in steady if needed(one.tried, self._asked.error) == k]
+            self._say(f"decide   {len(group)} finding{'' if len(group) == 1 else 's'}, {k} runs on head and base each")
+            there = [one for one in group if not pair.absent(one.case.setting.target)]
+            on_head, on_base = pair.both(group, there, k)
             for one in group:
-                runs = on_head.get(one.id)
-                wanted = one.failure or (None if runs is None else runs.failure)
-                ours = Trials() if one.flaky else trials(runs, wanted, k)
-                if one.flaky:
-                    theirs = Trials()
-                elif one in there:
-                    theirs = trials(on_base.get(one.id), wanted, k)
-                else:
-                    theirs = Trials(_ABSENT * k, "its target is new")
-                decision = decide(ours, theirs, flaky=one.flaky)
-                found.append(self._told(one, runs, decision))
+                ours = on_head.get(one.id)
+                wanted = one.failure or (None if ours is None else ours.failure)
+                new = Trials(_ABSENT * k, "its target is new")
+                theirs = trials(on_base.get(one.id), wanted, k) if one in there else new
+                found.append(self._told(pair, one, ours, decide(trials(ours, wanted, k), theirs)))
         return found
 
-    def _lacked(self, base: Side, others: Sequence[Candidate]) -> list[Candidate]:
-        """Those of some findings that may not be there on the base: each runs there once."""
-        if not others:
-            return []
-        self._say(f"decide   {len(others)} further findings of bugs that do not block, on the base")
-        seen = self._rows(base, others, 1)
-        return [one for one in others if (runs := seen.get(one.id)) is not None and runs.runs and runs.failing is None]
-
-    def _refusals(self, base: Side, head: Side, refused: Sequence[unsupported.Declined]) -> None:
+    def _refusals(self, pair: Pair, refused: Sequence[unsupported.Declined]) -> None:
         """What became unsupported since the base."""
-        there = [one for one in refused if not self._absent(one.candidate.case.setting.target)]
+        there = [one for one in refused if not pair.absent(one.candidate.case.setting.target)]
         if not there:
             return
-        k = needed(0, self._asked.error)
         self._say(f"refusals {len(there)} cases that the head declines, on the base")
-        candidates = [one.candidate for one in there]
-        may = unsupported.taken(there, self._rows(base, candidates, 1))
+        may = unsupported.taken(there, pair.once(pair.base, [one.candidate for one in there]))
         if not may:
             return
         again = [one.candidate for one in may]
-        on_head, on_base = self._both(head, again, base, again, k)
-        for one in unsupported.newly(may, on_head, on_base):
+        for one in unsupported.newly(may, *pair.both(again, again, needed(0, self._asked.error))):
             case = one.candidate.case
-            self._state.refusals.append(
-                Refusal(
-                    id=case.id[:12],
-                    target=case.setting.target,
-                    reason=one.reason,
-                    operators=case.program.operators(),
-                    blocking=self._asked.refusals,
-                    case=keep_refusal(self._asked.folder, case),
-                    count=one.count,
-                    **self._place(case.setting.target),
-                )
+            refusal = Refusal(
+                id=case.id[:12],
+                target=case.setting.target,
+                reason=one.reason,
+                operators=case.program.operators(),
+                blocking=self._asked.refusals,
+                case=keep_refusal(self._asked.folder, case),
+                count=one.count,
+                **self._place(pair, case.setting.target),
             )
-
-    # --- errands ----------------------------------------------------------------------------------------------------
-
-    def _both(
-        self, head: Side, ours: Sequence[Candidate], base: Side, theirs: Sequence[Candidate], k: int
-    ) -> tuple[dict[str, Runs], dict[str, Runs]]:
-        """Candidates on both sides at once."""
-        workers = max(self._asked.workers // 2, 1)
-        errands = [
-            self._replaying(side, chosen, k, workers).start() if chosen else None
-            for side, chosen in ((head, ours), (base, theirs))
-        ]
-        try:
-            found = [{} if one is None else rows(self._waited(one).messages) for one in errands]
-        finally:
-            for one in errands:
-                if one is not None:
-                    one.end()
-        return found[0], found[1]
-
-    def _rows(self, side: Side, candidates: Sequence[Candidate], runs: int) -> dict[str, Runs]:
-        return rows(self._do(self._replaying(side, candidates, runs, self._asked.workers)).messages)
-
-    def _replaying(self, side: Side, candidates: Sequence[Candidate], runs: int, workers: int) -> Errand:
-        return replaying(
-            side,
-            self._scratch,
-            candidates,
-            runs,
-            workers=workers,
-            memory=self._asked.memory,
-            lacking=self._lacking(side),
-            told=side.role == "head" and runs > 1,
-        )
-
-    def _do(self, errand: Errand) -> Done:
-        errand.start()
-        try:
-            return self._waited(errand)
-        finally:
-            errand.end()
-
-    def _waited(self, errand: Errand) -> Done:
-        def tell(message: Mapping[str, Any]) -> None:
-            if "event" in message:
-                self._hear(message["event"])
-
-        return errand.wait(tell, self._stop)
-
-    def _lacking(self, side: Side) -> Sequence[str]:
-        return tuple(self._about[side.role]["lacking"])
+            self._state.refusals.append(refusal)
+            self._say(f"{'BLOCKS' if refusal.blocking else 'note':<8} {refusal.target} declines now: {refusal.reason}")
 
     # --- telling ----------------------------------------------------------------------------------------------------
 
-    def _told(self, one: Candidate, runs: Runs | None, decision: Decision) -> Finding:
+    def _told(self, pair: Pair, one: Candidate, runs: Runs | None, decision: Decision) -> Finding:
         kept = keep(self._asked.folder, one, runs)
         target = one.case.setting.target
         finding = Finding(
@@ -415,22 +322,16 @@ class Gate:
             text=kept.text,
             case=kept.case,
             script=kept.script,
-            **self._place(target),
+            **self._place(pair, target),
         )
+        # A further finding of a bug is told where it is another bug.
         if decision.blocking or not one.group:
+            self._state.findings.append(finding)
             self._say(f"{'BLOCKS' if decision.blocking else 'note':<8} {finding.title}: {decision.reason}")
         return finding
 
-    def _place(self, target: str) -> dict[str, Any]:
-        """File and line of a target's source, from the repository's root on."""
-        about, repo = self._about["head"]["targets"].get(target, {}), self._repository
-        if repo is None or not about.get("file"):
-            return {}
-        try:
-            file = Path(about["file"]).resolve().relative_to(repo.root.resolve())
-        except ValueError:
-            return {}
-        return {"file": file.as_posix(), "line": max(int(about.get("line", 1)), 1)}
+    def _place(self, pair: Pair, target: str) -> dict[str, Any]:
+        return pair.place(target, None if self._repository is None else self._repository.root)
 
     @contextmanager
     def _timed(self, phase: str) -> Iterator[None]:
@@ -449,10 +350,13 @@ class Gate:
             told += [f"{len(refused)} newly unsupported"] if refused else []
             return self._outcome(Exit.FOUND, f"blocked: {' and '.join(told)}")
         ran = {one.id for one in state.replays if one.state != "cannot run"}
-        empty = [folder for folder, found in self._corpus.items() if not ran & {one.id for one in found}]
+        why = [
+            f"{folder} holds no case that runs here"
+            for folder, found in self._corpus.items()
+            if not ran & {one.id for one in found}
+        ]
         totals = {name: state.totals.get(name, Totals()) for name in asked.targets}
         counts = {name: (row.generated, row.nontrivial) for name, row in totals.items()}
-        why = [f"{folder} holds no case that runs here" for folder in empty]
         why += vacuous(counts, state.changed, state.focused)
         if why:
             return self._outcome(Exit.VACUOUS, f"vacuous: {'; '.join(why)}")
@@ -467,7 +371,7 @@ class Gate:
             verdict,
             state.base,
             state.head,
-            tuple(state.findings),
+            tuple(sorted(state.findings, key=lambda one: not one.decision.blocking)),
             tuple(state.refusals),
             tuple(state.replays),
             state.totals,
@@ -475,10 +379,6 @@ class Gate:
             state.seconds,
             tuple(state.notes),
         )
-
-
-def _side(one: Side) -> SideTold:
-    return SideTold(one.role, one.name, str(one.python), one.commit)
 
 
 def _replay(one: Candidate, runs: Runs) -> Replay:

@@ -58,7 +58,7 @@ def keep(folder: Path, one: Candidate, runs: Runs | None) -> Kept:
     if script:
         write_whole(folder / script, text)
     signature = runs.failing.result.signature if runs.failing is not None else ""
-    return Kept(runs.title or f"{one.case.setting.target}: {one.id}", signature, runs.text, case, script)
+    return Kept(runs.title or one.title or f"{one.case.setting.target}: {one.id}", signature, runs.text, case, script)
 
 
 def _scripts(one: Candidate) -> list[Path]:

@@ -36,6 +36,7 @@ class Side:
         folder: the working directory.
         front: folders that come before everything that is installed.
         commit: of the sources; empty if they are what is installed.
+        behind: folders of the user's ``PYTHONPATH`` that come after these.
     """
 
     role: str
@@ -44,14 +45,12 @@ class Side:
     folder: Path
     front: tuple[Path, ...] = ()
     commit: str = ""
+    behind: tuple[str, ...] = ()
 
     def environment(self, ours: Path) -> dict[str, str]:
-        """The variables of its processes; ``ours`` is the folder in which Shakeout is lent.
-
-        The user's own ``PYTHONPATH`` leads to the head, or to neither: it is left out.
-        """
+        """The variables of its processes; ``ours`` is the folder in which Shakeout is lent."""
         kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
-        path = os.pathsep.join(map(str, (ours, *self.front)))
+        path = os.pathsep.join(map(str, (ours, *self.front, *self.behind)))
         return {**kept, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
 
 
@@ -121,12 +120,22 @@ def sides(
         if not there.is_dir():
             raise NoBase(f"--base {base}: commit {commit[:12]} has no folder {found.inside}; run the gate above it")
         name = base if base == commit else f"{base} ({commit[:12]})"
-        before = Side("base", name, python, there, _front(there, folders), commit)
+        behind = _elsewhere(found.root)
+        before = Side("base", name, python, there, _front(there, folders), commit, behind)
         label = f"{found.commit[:12]}{' and what is not committed' if found.changed else ''}"
-        after = Side("head", label, python, here, _front(here, folders), found.commit)
+        after = Side("head", label, python, here, _front(here, folders), found.commit, behind)
         for side in (before, after):
             _check(side)
         yield before, after
+
+
+def _elsewhere(root: Path) -> tuple[str, ...]:
+    """What the user's ``PYTHONPATH`` holds beside the repository: into that, it would lead the base to the head.
+
+    Two environments have none of it, as they bring what they are made of.
+    """
+    entries = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    return tuple(entry for entry in entries if not Path(entry).resolve().is_relative_to(root.resolve()))
 
 
 def _front(folder: Path, further: Sequence[str]) -> tuple[Path, ...]:

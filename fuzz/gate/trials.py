@@ -58,6 +58,11 @@ class Runs:
         return next((one.failure for one in self.runs if one.failure is not None), None)
 
     @property
+    def passed(self) -> bool:
+        """Whether it ran and failed in no run."""
+        return bool(self.runs) and self.failing is None
+
+    @property
     def failing(self) -> Run | None:
         """The first run that failed."""
         return next((one for one in self.runs if one.failure is not None), None)

@@ -278,15 +278,18 @@ def test_a_worktree_is_made_and_removed_and_one_that_was_left_is_replaced(librar
     assert histories.git(library, "worktree", "list").count("\n") == 0
 
 
-def test_sources_come_before_what_is_installed_and_two_environments_bring_their_own(library, tmp_path):
+def test_sources_come_before_what_is_installed_and_two_environments_bring_their_own(library, tmp_path, monkeypatch):
+    # What leads to the head must not be found by the base.
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(library), str(tmp_path / "elsewhere")]))
     with sides("main", None, repository(library), tmp_path / "base") as (base, head):
         assert base.python == head.python == Path(sys.executable)
         assert base.front == (tmp_path / "base",)
         assert head.front == (library,)
         path = base.environment(tmp_path / "ours")["PYTHONPATH"]
-        assert path.split(os.pathsep) == [str(tmp_path / "ours"), str(tmp_path / "base")]
+        assert path.split(os.pathsep) == [str(tmp_path / one) for one in ("ours", "base", "elsewhere")]
     with sides(sys.executable, None, repository(library), tmp_path / "base") as (base, head):
         assert base.front == head.front == ()
+        assert base.environment(tmp_path / "ours")["PYTHONPATH"] == str(tmp_path / "ours")
 
 
 def test_sources_of_torch_itself_are_not_put_in_front(library, tmp_path):

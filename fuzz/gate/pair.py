@@ -1,0 +1,170 @@
+"""Head and base at work: what is there, cases that run on one side or on both at once, a campaign on the head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from shakeout.fuzz.gate.cases import Candidate
+from shakeout.fuzz.gate.sending import SILENCE, Done, Errand, Failed, versions_of
+from shakeout.fuzz.gate.sides import Broken, Side
+from shakeout.fuzz.gate.told import SideTold
+from shakeout.fuzz.gate.trials import Runs, replaying, rows
+from shakeout.fuzz.ground.exits import Exit
+
+__all__ = ["Pair"]
+
+
+@dataclass(slots=True)
+class Pair:
+    """Both sides.
+
+    Attributes:
+        base, head: the sides.
+        targets: what is tested, and has to work.
+        scratch: for what the processes are given and print.
+        workers: cases at work at a time.
+        memory: bytes that a case may take.
+        hear: told each event of what runs in the environments, as JSON values.
+        stop: asked now and then whether to give up.
+        about: what is there, by role, once ``look`` has been.
+    """
+
+    base: Side
+    head: Side
+    targets: tuple[str, ...]
+    scratch: Path
+    workers: int
+    memory: int
+    hear: Callable[[Mapping[str, Any]], None]
+    stop: Callable[[], bool]
+    about: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    # --- what is there ----------------------------------------------------------------------------------------------
+
+    def look(self, further: Sequence[str] = ()) -> None:
+        """See what is installed and how each target stands, on both sides at once.
+
+        Args:
+            further: targets that need not work: of those the corpus alone has cases.
+
+        Raises:
+            Broken: a side cannot be used.
+            Failed: the head has no such target.
+            Interrupted: somebody asked to stop.
+        """
+        request = {"errand": "about", "targets": list(dict.fromkeys((*self.targets, *further)))}
+        for side in (self.head, self.base):
+            versions_of(side)
+        with ExitStack() as stack:
+            errands = [Errand(side, self.scratch, request) for side in (self.head, self.base)]
+            for errand in errands:
+                stack.callback(errand.end)
+                errand.start()
+            for errand in errands:
+                side = errand.side
+                self.about[side.role] = self._usable(side, errand.wait(stop=self.stop, silence=SILENCE).answer)
+
+    def _usable(self, side: Side, about: Mapping[str, Any]) -> Mapping[str, Any]:
+        missing = [name for name in about["lacking"] if name in ("torch", "numpy")]
+        if missing:
+            raise Broken(
+                f"the {side.role} {side.name} has no {' and no '.join(missing)}; install it there: "
+                f"{side.python} -m pip install {' '.join(missing)}"
+            )
+        if about["broken"]:
+            raise Broken(f"the {side.role} {side.name}: its torch cannot be imported: {about['broken']}")
+        for name in self.targets:
+            found = about["targets"][name]
+            if found["state"] == "broken":
+                raise Broken(f"the {side.role} {side.name}: target {name} cannot be used: {found['why']}")
+            if found["state"] == "absent" and side.role == "head":
+                raise Failed(f"the head {side.name}: {found['why']}", Exit.USAGE)
+        return about
+
+    def told(self, side: Side) -> SideTold:
+        """A side for a report."""
+        about = self.about.get(side.role)
+        versions = {} if about is None else {"python": str(about["python"]), **about["versions"]}
+        return SideTold(side.role, side.name, str(side.python), side.commit, versions)
+
+    def absent(self, target: str) -> bool:
+        """Whether the base has no such target."""
+        return bool(self.about["base"]["targets"].get(target, {}).get("state") == "absent")
+
+    def place(self, target: str, root: Path | None) -> dict[str, Any]:
+        """File and line of a target's source on the head, from a folder on; nothing if it lies elsewhere."""
+        about = self.about["head"]["targets"].get(target, {})
+        if root is None or not about.get("file"):
+            return {}
+        try:
+            file = Path(about["file"]).resolve().relative_to(root.resolve())
+        except ValueError:
+            return {}
+        return {"file": file.as_posix(), "line": max(int(about.get("line", 1)), 1)}
+
+    # --- at work ----------------------------------------------------------------------------------------------------
+
+    def fuzz(self, config: Mapping[str, Any], directory: Path) -> Done:
+        """A campaign on the head; raises Failed, Interrupted."""
+        request = {"errand": "fuzz", "config": dict(config), "directory": str(directory)}
+        return self._waited(Errand(self.head, self.scratch, request, self._lacking(self.head)))[0]
+
+    def once(self, side: Side, candidates: Sequence[Candidate]) -> dict[str, Runs]:
+        """Candidates on one side, once each; raises Broken, Failed, Interrupted."""
+        if not candidates:
+            return {}
+        (done,) = self._waited(self._replaying(side, candidates, 1, self.workers))
+        return self._ran(side, candidates, rows(done.messages))
+
+    def both(
+        self, ours: Sequence[Candidate], theirs: Sequence[Candidate], k: int
+    ) -> tuple[dict[str, Runs], dict[str, Runs]]:
+        """Candidates K times on head and base, both at once; raises Broken, Failed, Interrupted."""
+        workers = max(self.workers // 2, 1)
+        asked = [(side, chosen) for side, chosen in ((self.head, ours), (self.base, theirs)) if chosen]
+        done = self._waited(*(self._replaying(one, chosen, k, workers, told=one is self.head) for one, chosen in asked))
+        found = {
+            side.role: self._ran(side, chosen, rows(one.messages))
+            for (side, chosen), one in zip(asked, done, strict=True)
+        }
+        return found.get("head", {}), found.get("base", {})
+
+    def _ran(self, side: Side, candidates: Sequence[Candidate], found: dict[str, Runs]) -> dict[str, Runs]:
+        """What ran; a target of which nothing could run is a side that is broken, and no note beside each finding."""
+        for name in self.targets:
+            own = [found[one.id] for one in candidates if one.case.setting.target == name and one.id in found]
+            if own and not any(one.runs for one in own):
+                raise Broken(f"the {side.role} {side.name}: nothing runs on {name}: {own[0].note}")
+        return found
+
+    def _replaying(
+        self, side: Side, candidates: Sequence[Candidate], runs: int, workers: int, *, told: bool = False
+    ) -> Errand:
+        return replaying(
+            side,
+            self.scratch,
+            candidates,
+            runs,
+            workers=workers,
+            memory=self.memory,
+            lacking=self._lacking(side),
+            told=told,
+        )
+
+    def _waited(self, *errands: Errand) -> list[Done]:
+        def tell(message: Mapping[str, Any]) -> None:
+            if "event" in message:
+                self.hear(message["event"])
+
+        with ExitStack() as stack:
+            for errand in errands:
+                stack.callback(errand.end)
+                errand.start()
+            return [errand.wait(tell, self.stop) for errand in errands]
+
+    def _lacking(self, side: Side) -> Sequence[str]:
+        return tuple(self.about[side.role]["lacking"])
