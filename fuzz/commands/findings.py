@@ -389,28 +389,14 @@ def _bisect(options: argparse.Namespace) -> int:
 
 def _report(options: argparse.Namespace) -> int:
     if options.html:
-        return _page(options)
+        from shakeout.fuzz.commands.report import page_command
+
+        if options.format is not None or options.anyway:
+            raise Mistake("report: --format and --anyway go with a draft for a tracker, not with --html")
+        return page_command(options.case, options.directory, options.output)
     if options.case is None:
         raise Mistake("report: say of which bug; --html writes a page of a whole campaign")
     from shakeout.fuzz.bisect.stored import chosen
     from shakeout.fuzz.commands.report import report_command
 
     return report_command(chosen(located(options)), form=options.format, output=options.output, anyway=options.anyway)
-
-
-def _page(options: argparse.Namespace) -> int:
-    from shakeout.corpus.database import NAME
-    from shakeout.fuzz.commands.report import page_command
-
-    if options.format is not None or options.anyway:
-        raise Mistake("report: --format and --anyway go with a draft for a tracker, not with --html")
-    path = None if options.case is None else Path(options.case)
-    if path is None or (path.is_dir() and (path / NAME).exists()):
-        if path is not None and options.directory is not None:
-            raise Mistake(f"report: {path} is a campaign's directory, and --directory names another one")
-        return page_command(existing(path or options.directory), None, options.output)
-    if path.is_dir():
-        return page_command(existing(path.resolve().parent), path.resolve().name, options.output)
-    if path.exists() or not options.case.upper().startswith("SH-"):
-        raise Mistake(f"report --html: {options.case!r} is no campaign's directory and no bug's id (SH-...)")
-    return page_command(existing(options.directory), options.case, options.output)

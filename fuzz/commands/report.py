@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from shakeout.corpus.database import NAME
 from shakeout.fuzz.bisect.stored import Job
+from shakeout.fuzz.commands.places import Mistake, existing
 from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.reporting.drafting import drafted, write_draft
 from shakeout.fuzz.reporting.formats import Format
@@ -43,12 +45,12 @@ def report_command(job: Job, *, form: Format | None, output: Path | None, anyway
     return Exit.OK
 
 
-def page_command(directory: Path, bug: str | None, output: Path | None) -> int:
+def page_command(what: str | None, directory: Path | None, output: Path | None) -> int:
     """Write a page for a browser.
 
     Args:
-        directory: of a campaign.
-        bug: id of one of its bugs; None for all of it.
+        what: a campaign's directory, a bug's id, or a bug's folder; None for a campaign.
+        directory: of the campaign; None for the newest.
         output: where to write; None for the campaign's directory.
 
     Returns:
@@ -57,8 +59,26 @@ def page_command(directory: Path, bug: str | None, output: Path | None) -> int:
     from shakeout.fuzz.reporting.html import vega
     from shakeout.fuzz.reporting.html.write import write_bug, write_campaign
 
-    path = write_campaign(directory, output) if bug is None else write_bug(directory, bug, output)
+    campaign, bug = _meant(what, directory)
+    path = write_campaign(campaign, output) if bug is None else write_bug(campaign, bug, output)
     print(f"{path}: {path.stat().st_size / 1e3:,.0f} kB; open it in a browser")
     if not vega.able():
         print("shakeout: without drawings; for them: pip install 'shakeout[html]'", file=sys.stderr)
     return Exit.OK
+
+
+def _meant(what: str | None, directory: Path | None) -> tuple[Path, str | None]:
+    """A campaign's directory, and the id of one of its bugs or None for all of it."""
+    if what is None:
+        return existing(directory), None
+    path = Path(what)
+    if not path.is_dir():
+        if path.exists() or not what.upper().startswith("SH-"):
+            raise Mistake(f"report --html: {what!r} is no campaign's directory and no bug's id (SH-...)")
+        return existing(directory), what
+    if directory is not None:
+        raise Mistake(f"report --html: {what} is a directory, and --directory names another one")
+    if (path / NAME).exists():
+        return path, None
+    folder = path.resolve()
+    return existing(folder.parent), folder.name

@@ -60,10 +60,11 @@ class Course:
         return tuple(sorted({target for span in self.spans for target in span.finished}))
 
     def rates(self, target: str) -> Iterator[float]:
-        """Cases of one target that were compared in a minute, span by span; the last may be a short one."""
+        """Cases of one target that were compared in a minute, span by span."""
         for span in self.spans:
-            lasted = min(self.step, self.seconds - span.began)
-            yield 60 * span.compared.get(target, 0) / lasted if lasted > 0 else 0.0
+            # The last one ends with the campaign, and of a moment nothing follows.
+            lasted = max(min(self.step, self.seconds - span.began), self.step / 2)
+            yield 60 * span.compared.get(target, 0) / lasted
 
     def bugs(self) -> Iterator[int]:
         """Bugs that were opened until the end of each span."""

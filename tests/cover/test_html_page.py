@@ -165,6 +165,9 @@ def test_the_command_writes_a_campaign_or_a_bug(directory: Path, capsys: pytest.
     assert str(directory / "report.html") in capsys.readouterr().out
     assert main(["report", "--html", bug.lower(), "--directory", str(directory)]) == Exit.OK
     assert str(directory / f"{bug}.html") in capsys.readouterr().out
+    (directory / bug).mkdir()
+    assert main(["report", "--html", str(directory / bug)]) == Exit.OK
+    assert str(directory / f"{bug}.html") in capsys.readouterr().out
     output = directory.parent / "elsewhere.html"
     assert main(["report", "--html", str(directory), "--output", str(output)]) == Exit.OK
     assert output.read_bytes() == (directory / "report.html").read_bytes()

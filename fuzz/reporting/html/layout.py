@@ -80,36 +80,13 @@ def drawing(program: Program, marks: Mapping[int, str]) -> Drawing | None:
     """
     if not 0 < len(program.inputs) + len(program.calls) <= LARGEST:
         return None
-    names, types = script.value_names(program), program.types()
-    words = vocabulary(program.vocabulary)
-    kinds: list[str] = [given.role for given in program.inputs] + ["call"] * len(program.calls)
-    values = [range(number, number + 1) for number in range(len(program.inputs))]
-    texts: list[list[str]] = [[] for _ in program.inputs]
-    lines: dict[tuple[int, int], None] = {}
-    maker = list(range(len(program.inputs)))
-    for call, first in zip(program.calls, program.firsts(), strict=True):
-        lines |= {(maker[operand], len(values)): None for operand in call.operands()}
-        maker += [len(values)] * len(call.results)
-        values.append(range(first, first + len(call.results)))
-        texts.append([call.operator if call.regions else words.expression(call, names)])
-    loud = []
-    for own, text in zip(values, texts, strict=True):
-        text += [f"{names[number]}: {types[number]}" for number in own if types[number] is not None]
-        text += [f"returned as output {place}" for place, value in enumerate(program.returns) if value in own]
-        told = dict.fromkeys(marks[number] for number in own if number in marks)
-        loud.append(tuple(range(len(text), len(text) + len(told))))
-        text += told
-        text[:] = map(_short, text)
-    sizes = [(max(map(len, text)) * CHARACTER + 2 * INSIDE, len(text) * LINE + 2 * INSIDE) for text in texts]
-    layers = _layered(len(values), list(lines))
-    above_below = _neighbours(layers, list(lines))
-    layers = _ordered(layers, *above_below)
-    at, heights, width, height = _placed(layers, sizes, *above_below)
-    boxes = tuple(
-        Box(kind, tuple(text), told, *at[number], *sizes[number])
-        for number, (kind, text, told) in enumerate(zip(kinds, texts, loud, strict=True))
-    )
-    entries = _entries(list(lines), at, sizes)
+    boxes, lines = _written(program, marks)
+    layers = _layered(len(boxes), lines)
+    near = _neighbours(layers, lines)
+    layers = _ordered(layers, *near)
+    sizes = [box.size for box in boxes]
+    at, heights, width, height = _placed(layers, sizes, *near)
+    entries = _entries(lines, at, sizes)
     paths = tuple(
         (
             (at[above][0], at[above][1] + sizes[above][1] / 2),
@@ -123,7 +100,49 @@ def drawing(program: Program, marks: Mapping[int, str]) -> Drawing | None:
         )
         for above, below in lines
     )
-    return Drawing(boxes, paths, width, height)
+    return Drawing(
+        tuple(Box(box.kind, box.lines, box.loud, *at[number], *box.size) for number, box in enumerate(boxes)),
+        paths,
+        width,
+        height,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """A box that has no place yet."""
+
+    kind: str
+    lines: tuple[str, ...]
+    loud: tuple[int, ...]
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Width and height."""
+        return max(map(len, self.lines)) * CHARACTER + 2 * INSIDE, len(self.lines) * LINE + 2 * INSIDE
+
+
+def _written(program: Program, marks: Mapping[int, str]) -> tuple[list[_Text], list[tuple[int, int]]]:
+    """The boxes, inputs before calls, and which of them uses which."""
+    names, types = script.value_names(program), program.types()
+    words = vocabulary(program.vocabulary)
+
+    def box(kind: str, own: range, head: Sequence[str]) -> _Text:
+        text = [*head, *(f"{names[number]}: {types[number]}" for number in own if types[number] is not None)]
+        text += [f"returned as output {place}" for place, value in enumerate(program.returns) if value in own]
+        told = dict.fromkeys(marks[number] for number in own if number in marks)
+        loud = range(len(text), len(text) + len(told))
+        return _Text(kind, tuple(map(_short, (*text, *told))), tuple(loud))
+
+    boxes = [box(given.role, range(number, number + 1), ()) for number, given in enumerate(program.inputs)]
+    maker = list(range(len(boxes)))
+    lines: dict[tuple[int, int], None] = {}
+    for call, first in zip(program.calls, program.firsts(), strict=True):
+        lines |= {(maker[operand], len(boxes)): None for operand in call.operands()}
+        maker += [len(boxes)] * len(call.results)
+        head = call.operator if call.regions else words.expression(call, names)
+        boxes.append(box("call", range(first, first + len(call.results)), (head,)))
+    return boxes, list(lines)
 
 
 def _layered(boxes: int, lines: Sequence[tuple[int, int]]) -> list[list[_Node]]:
