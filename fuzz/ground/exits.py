@@ -14,7 +14,7 @@ class Exit(enum.IntEnum):
     Scripts and jobs in CI depend on these numbers: each keeps its meaning, and what else has to be told apart takes a
     number that no one has. Taken are those below, and what others give a meaning: 64 to 78 (``sysexits.h``), 124 (it
     ran into a time limit, ``timeout``), 125 (a script that cannot run, as ``git bisect run`` has it), and from 126 on
-    (the shell, and 128 + N for signal N). 6 to 63 are free.
+    (the shell, and 128 + N for signal N). 7 to 63 are free.
     """
 
     meaning: str
@@ -32,5 +32,6 @@ class Exit(enum.IntEnum):
     INFRASTRUCTURE = 3, "the self-test missed a fault, a target or an operator could not be loaded or learnt"
     DIRECTORY = 4, "a directory or database cannot be used: damaged, newer, read-only, full, in use"
     REFUSED = 5, "no report: the project's own rules would close it, or it should not be reported"
+    VACUOUS = 6, "nothing was found because next to nothing was compared: green by accident"
     INTERNAL = 70, "a defect of Shakeout's own"
     INTERRUPTED = 130, "ended by Ctrl-C or a signal, cleanly; the same command goes on"

@@ -1,0 +1,188 @@
+"""The command ``shakeout nightly``: one night's work for cron or a job in CI, and what has changed since the last."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shakeout.fuzz.commands.campaigns import add_config, add_exit_zero, check_targets, config_of
+from shakeout.fuzz.commands.places import RUNS, Add, Mistake, add_allow
+from shakeout.fuzz.ground.exits import Exit
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from shakeout.fuzz.ground import events
+    from shakeout.fuzz.night.night import Told
+
+__all__ = ["add_commands", "seconds"]
+
+#: The campaign that goes on every night, if nobody says.
+DIRECTORY = RUNS / "nightly"
+
+#: Lines that tell how far a campaign is: a night of hours is read in a mail or a log.
+LINES = 60
+
+_UNITS = {"h": 3600.0, "m": 60.0, "min": 60.0, "s": 1.0}
+_SPAN = re.compile(r"(?:\d+(?:\.\d+)?(?:h|min|m|s))+")
+
+
+def add_commands(add: Add) -> None:
+    """Add it to the parser."""
+    parser = add(
+        "nightly",
+        _nightly,
+        "go on with one campaign every night, and tell what has changed since the last: new, fixed, reopened",
+        "shakeout nightly --budget 8h",
+    )
+    parser.add_argument(
+        "--budget",
+        type=seconds,
+        required=True,
+        metavar="TIME",
+        help="for everything: replay, cases, triage, bisection, report; as 8h, 90m or 1h30m",
+    )
+    parser.add_argument(
+        "--directory",
+        type=Path,
+        default=DIRECTORY,
+        metavar="DIR",
+        help=f"of the campaign, made on the first night (default {DIRECTORY})",
+    )
+    parser.add_argument(
+        "--learn",
+        action="store_true",
+        help="learn the rules of operators anew first, in a quarter of the budget: weekly",
+    )
+    parser.add_argument(
+        "--backups", type=_whole, metavar="N", help="copies of the database to keep, one of a night (default 7)"
+    )
+    add_config(parser)
+    parser.add_argument("--plain", action="store_true", help="lines instead of a live display")
+    add_exit_zero(parser)
+    add_allow(parser)
+
+
+def seconds(text: str) -> float:
+    """A span of time such as ``8h``, ``90m`` or ``1h30m``, in seconds; for argparse."""
+    found = sum(float(count) * _UNITS[unit] for count, unit in re.findall(r"([\d.]+)(h|min|m|s)", text))
+    if not _SPAN.fullmatch(text) or not found > 0:
+        raise argparse.ArgumentTypeError(f"expected a time such as 8h, 90m or 1h30m, found {text!r}")
+    return found
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a positive whole number, found {text!r}")
+    return int(text)
+
+
+def _nightly(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from shakeout.fuzz.campaign.campaign import DirectoryUnusable, SelfTestFailed
+    from shakeout.fuzz.commands.display import PLAIN_EVERY, Display
+    from shakeout.fuzz.ground.progress import interruptible
+    from shakeout.fuzz.night.backups import KEEP
+    from shakeout.fuzz.night.night import Asked, nightly
+    from shakeout.fuzz.workers.nursery import Interrupted
+
+    console = Console(highlight=False)
+    keep = KEEP if options.backups is None else options.backups
+    asked = Asked(_config(options, console), options.directory, options.budget, options.learn, keep)
+    live = console.is_terminal and not options.plain
+    try:
+        with interruptible() as stop:
+            every = max(PLAIN_EVERY, options.budget / LINES)
+            with Display(console, live=live, every=every) as display:
+                told = nightly(asked, stop=stop, tell=_Shown(console, display))
+    except Interrupted:
+        console.print("interrupted; the same command goes on")
+        return Exit.INTERRUPTED
+    except SelfTestFailed as error:
+        raise Mistake(f"{error} (see: shakeout doctor)", Exit.INFRASTRUCTURE) from None
+    except DirectoryUnusable as error:
+        raise Mistake(str(error), Exit.DIRECTORY) from None
+    return _conclude(told, console, exit_zero=options.exit_zero)
+
+
+def _config(options: argparse.Namespace, console: Console) -> Any:
+    """What the campaign was asked on the first night, with what is asked now on top.
+
+    A target that cannot run in tonight's environment is left out with a line, for the environment may change from night
+    to night, as long as another one can.
+    """
+    from dataclasses import replace
+
+    from shakeout.targets.registry import target
+
+    stored = options.directory / "campaign.toml"
+    config = config_of(options, stored if stored.exists() else None)
+    if not stored.exists():
+        check_targets(config)
+        return config
+    lacking = {name: why for name in config.targets if (why := target(name).unavailable())}
+    if len(lacking) < len(config.targets):
+        for name, why in lacking.items():
+            console.print(f"{name} cannot run here and is left out: {why}", soft_wrap=True, markup=False)
+        check_targets(replace(config, targets=tuple(name for name in config.targets if name not in lacking)))
+    else:
+        check_targets(config)
+    return config
+
+
+def _conclude(told: Told, console: Console, *, exit_zero: bool) -> int:
+    """Say what has changed, and what that means for whoever asked."""
+    from shakeout.fuzz.night.folder import REPORT
+    from shakeout.fuzz.night.report import lines
+
+    console.print()
+    for line in lines(told.night, told.difference):
+        console.print(line, soft_wrap=True, markup=False)
+    status, why = Exit.OK, "nothing new"
+    if (bad := told.difference.bad) and not exit_zero:
+        status, why = Exit.FOUND, f"{bad} new or back"
+    elif bad:
+        why = f"{bad} new or back, --exit-zero"
+    elif told.difference.vacuous:
+        status, why = Exit.VACUOUS, "nothing was compared"
+    console.print(f"{'report':<9}{told.folder / REPORT}   exit {int(status)} ({why})", soft_wrap=True, markup=False)
+    return status
+
+
+class _Shown:
+    """Tells a person what a night does: its parts as lines, its campaign as any campaign."""
+
+    def __init__(self, console: Console, display: Any) -> None:
+        self._console = console
+        self._display = display
+        self._step = ""
+
+    def __call__(self, event: events.Event) -> None:
+        from shakeout.fuzz.commands.display import clock
+        from shakeout.fuzz.commands.replay_all import line
+        from shakeout.fuzz.ground import events
+
+        match event:
+            case events.NightStep():
+                self._step = event.step
+                self._say(f"{event.step:<11}{event.doing}, at most {clock(event.seconds)}")
+            case events.Replayed():
+                self._say(f"           {line(event)}")
+            case events.Asking(runs=0):
+                self._say(f"           {event.doing}")
+            case events.FactFound():
+                self._say(f"           {event.label:<10}{event.fact}")
+            case events.CallsRecorded():
+                self._say(f"           {event.different} different calls of {event.operator}")
+            case events.Notice() if self._step != "campaign":
+                self._say(f"           {event.message}")
+            case events.Warming() if self._step != "campaign":
+                pass
+            case _:
+                self._display(event)
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, soft_wrap=True, markup=False)
