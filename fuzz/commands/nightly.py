@@ -54,7 +54,7 @@ def add_commands(add: Add) -> None:
     parser.add_argument(
         "--learn",
         action="store_true",
-        help="learn the rules of operators anew first, in a quarter of the budget: weekly",
+        help="first learn the rules of operators anew, in a quarter of the budget; for once a week",
     )
     parser.add_argument(
         "--backups", type=_whole, metavar="N", help="copies of the database to keep, one of a night (default 7)"

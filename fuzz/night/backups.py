@@ -14,8 +14,7 @@ __all__ = ["BACKUPS", "KEEP", "back_up", "newest", "surplus"]
 BACKUPS = "backups"
 
 #: Nights of which there is a copy. What goes wrong in a database, by a mistake of Shakeout's, of a person's or of the
-#: disk's, is noticed in the morning or on the Monday behind it; a week of nights reaches back before that. A database of
-#: ten thousand findings takes some tens of megabytes, and so do its copies.
+#: disk's, is noticed in the morning or on the Monday behind it; a week of nights reaches back before that.
 KEEP = 7
 
 _SUFFIX = ".sqlite"

@@ -1,7 +1,7 @@
 """What has changed between two nights: two records in, and what a person wants to know in the morning out.
 
-It is told by how things stood, and by no memory of what was told: however often a night was killed and begun again, each
-bug is new in the record of one night.
+It is told by how things stood, and by no memory of what was told: however often a night was killed and begun again,
+each bug is new in the record of one night.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ __all__ = ["Difference", "Move", "TargetNight", "VersionChange", "between"]
 #: Where a bug stood before somebody had to act on it: nowhere, in the queue, or not sure to be there.
 _BEFORE = ("", "waiting", "flaky")
 
-#: What of a night makes it slow: fewer cases a minute than this share of last night's. One night differs from the next by
-#: a tenth or two, as other cases are drawn.
+#: What of a night makes it slow: fewer cases a minute than this share of last night's. One night differs from the next
+#: by a tenth or two, as other cases are drawn.
 SLOW = 0.6
 
 #: Cases of one target below which a rate says nothing.

@@ -1,7 +1,7 @@
-"""One night: what is known runs again, cases until the deadline, triage, bisection, and what has changed since the last.
+"""One night: what is known runs again, cases until the deadline, triage, bisection, and what has changed.
 
-A night that is killed leaves what its campaign has stored, and no record. The next one goes on from there and is compared
-with the last night that came to its end, so that everything is told, and once.
+A night that is killed leaves what its campaign has stored, and no record. The next one goes on from there and is
+compared with the last night that came to its end, so that everything is told, and once.
 """
 
 from __future__ import annotations
@@ -238,7 +238,7 @@ class _Night:
         self.notes += dict.fromkeys(left_out)
 
     def _bisect(self, bisected: dict[str, str]) -> None:
-        directory, config = self.asked.directory, self.asked.config
+        directory = self.asked.directory
         blobs.tell([str(directory.absolute() / blobs.FOLDER)])
         with Database.read(directory / NAME) as database:
             bugs = self._to_bisect(bug_list(directory, database).ranked)

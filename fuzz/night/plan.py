@@ -8,12 +8,12 @@ from shakeout.fuzz.campaign.campaign import GRACE, GRACE_SHARE, LAST_CASES
 
 __all__ = ["Plan", "share"]
 
-#: Of the budget, for learning the rules anew: all of torch takes an hour of two cores, and a night of eight hours that is
-#: to learn has two for it. What is not learnt then goes on with the next night that learns.
+#: Of the budget, for learning the rules anew: all of torch takes a quarter of an hour on two cores, and a night of
+#: eight hours has two for it. What is not learnt then goes on with the next night that learns.
 LEARNING = 0.25
 
-#: Of what is left before fuzzing ends, for running again what is known. It takes some seconds for each bug, so that only
-#: a short night comes near it; a fix that is told a night later costs less than a night without new cases.
+#: Of what is left before fuzzing ends, for running again what is known. It takes a second or two for each bug, so that
+#: only a short night comes near it; a fix that is told a night later costs less than a night without new cases.
 REPLAY = 1 / 3
 
 #: Of the budget, for bisecting what is new, and seconds of it at most. A night finds a handful of bugs and each takes a
@@ -32,8 +32,8 @@ CLOSING = LAST_CASES + 5.0
 class Plan:
     """The shares of one night.
 
-    What is not used of a share is left to the parts that follow. Only triage may take the night beyond its budget, by as
-    much as that of a campaign may, and bisecting then still has its share.
+    What is not used of a share is left to the parts that follow. Only triage may take the night beyond its budget, by
+    as much as that of a campaign may, and bisecting then still has its share.
 
     Attributes:
         budget: seconds for everything.

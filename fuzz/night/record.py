@@ -49,7 +49,7 @@ class Shipped:
     Attributes:
         kind: ``regression`` or ``known``.
         title: one line.
-        state: ``fails`` or ``fixed``; a night on which it could not run, or did one thing and the other, changes nothing.
+        state: ``fails`` or ``fixed``; a night on which it could not run, or did now this and now that, changes nothing.
         expected: what it should do with the versions of that night; empty if nobody has tried it with them.
     """
 
@@ -89,7 +89,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """What became of a stored or shipped case that ran again: kind, id, title, verdict and, if there is more, a note."""
+    """What became of a stored or shipped case that ran again: kind, id, title, verdict and perhaps a note."""
 
     kind: str
     id: str

@@ -25,7 +25,7 @@ MOST = 100
 
 
 def described(difference: Difference) -> dict[str, Any]:
-    """What has changed, as JSON values; ``bad`` is how many things are worse, ``vacuous`` whether nothing was compared."""
+    """What has changed, as JSON values, with how many things are worse and whether nothing was compared."""
     return {**asdict(difference), "bad": difference.bad, "vacuous": difference.vacuous}
 
 
@@ -63,7 +63,7 @@ def lines(night: Night, difference: Difference) -> Iterator[str]:
     yield from (
         _line("version", f"{one.name}: {one.before or 'none'} -> {one.now or 'none'}") for one in difference.versions
     )
-    yield from (_line("cases", _target(one)) for one in difference.targets)
+    yield from (_line("cases", _target(row)) for row in difference.targets)
     yield from (_line("note", note) for note in night.notes)
 
 

@@ -16,6 +16,9 @@ from shakeout.fuzz.triage.replaying import Row
 
 __all__ = ["replay_of", "standing", "versions"]
 
+#: What matters beside packages.
+_FACTS = ("shakeout", "python", "system", "processor", "compiler")
+
 #: What a verdict says of what ships; other verdicts say nothing for certain.
 _STATES = {"still failing": "fails", "changed": "fails", "fixed": "fixed"}
 _KNOWN = {"still there": "fails", "fixed": "fixed"}
