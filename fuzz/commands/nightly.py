@@ -26,7 +26,8 @@ DIRECTORY = RUNS / "nightly"
 LINES = 60
 
 _UNITS = {"h": 3600.0, "m": 60.0, "min": 60.0, "s": 1.0}
-_SPAN = re.compile(r"(?:\d+(?:\.\d+)?(?:h|min|m|s))+")
+_PART = re.compile(r"(\d+(?:\.\d+)?)(h|min|m|s)", re.ASCII)
+_SPAN = re.compile(rf"(?:{_PART.pattern})+", re.ASCII)
 
 
 def add_commands(add: Add) -> None:
@@ -67,8 +68,9 @@ def add_commands(add: Add) -> None:
 
 def seconds(text: str) -> float:
     """A span of time such as ``8h``, ``90m`` or ``1h30m``, in seconds; for argparse."""
-    found = sum(float(count) * _UNITS[unit] for count, unit in re.findall(r"([\d.]+)(h|min|m|s)", text))
-    if not _SPAN.fullmatch(text) or not found > 0:
+    fits = _SPAN.fullmatch(text) is not None
+    found = sum(float(count) * _UNITS[unit] for count, unit in _PART.findall(text)) if fits else 0.0
+    if not found > 0:
         raise argparse.ArgumentTypeError(f"expected a time such as 8h, 90m or 1h30m, found {text!r}")
     return found
 
@@ -109,7 +111,7 @@ def _nightly(options: argparse.Namespace) -> int:
 
 
 def _config(options: argparse.Namespace, console: Console) -> Any:
-    """What the campaign was asked on the first night, with what is asked now on top.
+    """What the campaign was asked on the first night, with what is asked now on top; only time ends a night.
 
     A target that cannot run in tonight's environment is left out with a line, for the environment may change from night
     to night, as long as another one can.
@@ -119,7 +121,7 @@ def _config(options: argparse.Namespace, console: Console) -> Any:
     from shakeout.targets.registry import target
 
     stored = options.directory / "campaign.toml"
-    config = config_of(options, stored if stored.exists() else None)
+    config = replace(config_of(options, stored if stored.exists() else None), cases=None)
     if not stored.exists():
         check_targets(config)
         return config

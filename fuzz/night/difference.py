@@ -21,8 +21,8 @@ _BEFORE = ("", "waiting", "flaky")
 #: by a tenth or two, as other cases are drawn.
 SLOW = 0.6
 
-#: Cases of one target below which a rate says nothing.
-FEW = 30
+#: Seconds of fuzzing below which a rate says little: how long single cases take differs a thousandfold.
+LEAST = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,7 @@ class TargetNight:
     Attributes:
         target: its name.
         totals: how far its cases came.
+        seconds: of fuzzing, all targets together.
         rate: cases that were compared in a minute of fuzzing.
         rate_before: the same of last night; None if there was none.
         operators: with how many operators a case was compared so far.
@@ -60,6 +61,7 @@ class TargetNight:
 
     target: str
     totals: Totals
+    seconds: float
     rate: float
     rate_before: float | None
     operators: int
@@ -70,7 +72,7 @@ class TargetNight:
         """What a person should look at; empty if there is nothing."""
         if self.totals.generated and not self.totals.nontrivial:
             return "nothing was compared: its silence means nothing"
-        if self.rate_before and self.totals.compared >= FEW and self.rate < SLOW * self.rate_before:
+        if self.rate_before and self.seconds >= LEAST and self.rate < SLOW * self.rate_before:
             return f"{1 - self.rate / self.rate_before:.0%} slower than last night"
         return ""
 
@@ -206,7 +208,8 @@ def _targets(last: Night, night: Night) -> tuple[TargetNight, ...]:
         known = last.standing.operators.get(target, 0)
         operators = night.standing.operators.get(target, 0)
         rate = 60 * since.compared / seconds if seconds else 0.0
-        found.append(TargetNight(target, since, rate, last.rates.get(target), operators, max(operators - known, 0)))
+        before = last.rates.get(target)
+        found.append(TargetNight(target, since, seconds, rate, before, operators, max(operators - known, 0)))
     return tuple(found)
 
 

@@ -111,7 +111,7 @@ class _Night:
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.plan = Plan(self.asked.budget)
+        self.plan = Plan(self.asked.budget, any(facts_of(name).ladder for name in self.asked.config.targets))
         self.nights = Nights(self.asked.directory)
 
     def run(self) -> Told:

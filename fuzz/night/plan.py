@@ -19,7 +19,7 @@ REPLAY = 1 / 3
 #: Of the budget, for bisecting what is new, and seconds of it at most. A night finds a handful of bugs and each takes a
 #: minute or two; what takes longer goes on with the next night from where it stood.
 BISECTION = 0.1
-MOST_BISECTION = 1800.0
+MOST_BISECTION = 900.0
 
 #: A bisection is begun only with so many seconds left: loading a compiler alone takes ten.
 LEAST_BISECTION = 20.0
@@ -37,9 +37,11 @@ class Plan:
 
     Attributes:
         budget: seconds for everything.
+        bisecting: whether any of the targets has parts that bisecting could blame.
     """
 
     budget: float
+    bisecting: bool = True
 
     @property
     def learning(self) -> float:
@@ -66,7 +68,7 @@ class Plan:
 
     @property
     def _bisection(self) -> float:
-        return min(BISECTION * self.budget, MOST_BISECTION)
+        return min(BISECTION * self.budget, MOST_BISECTION) if self.bisecting else 0.0
 
 
 def share(left: float, bugs: int) -> float:

@@ -174,7 +174,7 @@ def _item(bug: BugState) -> str:
 
 def _plain(text: str) -> str:
     """Text of any origin on one line, without what Markdown or HTML would make of it."""
-    escaped = "".join(f"\\{one}" if one in "\\`*_[]<>#|" else one for one in text)
+    escaped = "".join(f"\\{one}" if one in "\\`*_[]<>#" else one for one in text)
     return " ".join(escaped.split())
 
 

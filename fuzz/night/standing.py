@@ -27,9 +27,7 @@ _KNOWN = {"still there": "fails", "fixed": "fixed"}
 def versions(targets: Iterable[str]) -> dict[str, str]:
     """Versions of all that could matter for targets, by name; nothing is imported."""
     facts = describe()
-    found = {
-        name: str(facts[name]) for name in ("shakeout", "python", "system", "processor", "compiler") if facts[name]
-    }
+    found = {name: str(facts[name]) for name in _FACTS if facts[name]}
     found |= facts["packages"]
     sources = {name: user_objects.fingerprint(name) for name in targets if ":" in name}
     return found | {f"source of {name.partition(':')[0]}": text for name, text in sources.items() if text}
