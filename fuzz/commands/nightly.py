@@ -173,8 +173,8 @@ class _Shown:
                 self._say(f"{event.step:<11}{event.doing}, at most {clock(event.seconds)}")
             case events.Replayed():
                 self._say(f"           {line(event)}")
-            case events.Asking(runs=0):
-                self._say(f"           {event.doing}")
+            case events.Asking() | events.Collecting() | events.Learning():
+                pass  # a line for each would fill the page
             case events.FactFound():
                 self._say(f"           {event.label:<10}{event.fact}")
             case events.CallsRecorded():

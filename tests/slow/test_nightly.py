@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from shakeout.corpus import user_objects
+from shakeout.corpus.codec import decode
 from shakeout.corpus.database import NAME, Database
 from shakeout.fuzz.campaign.config import Config
 from shakeout.fuzz.ground import events
@@ -112,16 +113,18 @@ def test_the_difference_is_right_and_told_once_whatever_is_killed() -> None:
     with Database.read(Path("run") / "backups" / f"{told.night.name}.sqlite") as copy:
         assert {bug.id for bug in copy.bugs()} == {old.id, new.id}
 
-    # The first mistake is back, and nothing else is told.
-    kernels(first=" + 1", second=" * 1.5")
-    third = one_night(40)
+    # Another mistake at the place of the first one, which the old smallest case does not show, is the same bug again.
+    kernels(first=" + float(x.dim() > 1)", second=" * 1.5")
+    third = one_night(48)
     assert third.difference.against == told.night.name
     assert [(bug.id, bug.life) for bug in third.difference.reopened] == [(old.id, 2)]
     assert (third.difference.new, third.difference.fixed, third.difference.still) == ((), (), 1)
     names = {"0-before-any-night", *(path.name for path in (Path("run") / "nights").glob("20*"))}
     assert {path.stem for path in (Path("run") / "backups").iterdir()} == names
     with Database.read(Path("run") / NAME) as database:
-        assert [replay.verdict for replay in database.replays(old.id)][-1] == "back"
+        assert [replay.verdict for replay in database.replays(old.id)][-2:] == ["fixed", "back"]
+        assert database.bug(old.id).state == "confirmed"
+        assert len(decode(database.minimals()[old.id].case_json).program.inputs[0].type.shape) > 1
 
 
 def test_the_budget_holds_and_an_end_that_is_asked_for_leaves_no_record() -> None:
