@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,14 +119,12 @@ def _config(options: argparse.Namespace, console: Console) -> Any:
     """
     from dataclasses import replace
 
-    from shakeout.targets.registry import target
-
     stored = options.directory / "campaign.toml"
     config = replace(config_of(options, stored if stored.exists() else None), cases=None)
     if not stored.exists():
         check_targets(config)
         return config
-    lacking = {name: why for name in config.targets if (why := target(name).unavailable())}
+    lacking = {name: why for name in config.targets if (why := _lacking(name))}
     if len(lacking) < len(config.targets):
         for name, why in lacking.items():
             console.print(f"{name} cannot run here and is left out: {why}", soft_wrap=True, markup=False)
@@ -133,6 +132,17 @@ def _config(options: argparse.Namespace, console: Console) -> Any:
     else:
         check_targets(config)
     return config
+
+
+def _lacking(name: str) -> str:
+    """Why a target cannot run tonight; empty if it can."""
+    from shakeout.targets.registry import target
+    from shakeout.targets.target import UnknownTarget
+
+    try:
+        return target(name).unavailable() or ""
+    except UnknownTarget as error:
+        return str(error)
 
 
 def _conclude(told: Told, console: Console, *, exit_zero: bool) -> int:
@@ -155,12 +165,17 @@ def _conclude(told: Told, console: Console, *, exit_zero: bool) -> int:
 
 
 class _Shown:
-    """Tells a person what a night does: its parts as lines, its campaign as any campaign."""
+    """Tells a person what a night does: its parts as lines, its campaign as any campaign.
+
+    Of what ran again only that is a line which is no good news and no old news; how it compares with last night is told
+    in the end.
+    """
 
     def __init__(self, console: Console, display: Any) -> None:
         self._console = console
         self._display = display
         self._step = ""
+        self._replayed: Counter[str] = Counter()
 
     def __call__(self, event: events.Event) -> None:
         from shakeout.fuzz.commands.display import clock
@@ -169,10 +184,15 @@ class _Shown:
 
         match event:
             case events.NightStep():
+                if self._step == "replay":
+                    counts = ", ".join(f"{count} {verdict}" for verdict, count in self._replayed.items())
+                    self._say(f"           {counts or 'nothing to run'}")
                 self._step = event.step
                 self._say(f"{event.step:<11}{event.doing}, at most {clock(event.seconds)}")
             case events.Replayed():
-                self._say(f"           {line(event)}")
+                self._replayed[event.verdict] += 1
+                if event.surprising or event.verdict in ("back", "changed", "flaky"):
+                    self._say(f"           {line(event)}")
             case events.Asking() | events.Collecting() | events.Learning():
                 pass  # a line for each would fill the page
             case events.FactFound():

@@ -20,7 +20,7 @@ from shakeout.corpus.database import NAME, Database, MalformedDatabase
 from shakeout.fuzz.bisect.kept import within
 from shakeout.fuzz.bisect.stored import bisect_stored, chosen
 from shakeout.fuzz.campaign.campaign import Campaign
-from shakeout.fuzz.campaign.campaign_folder import DirectoryUnusable, explained, locked
+from shakeout.fuzz.campaign.campaign_folder import DirectoryUnusable, check_disk, explained, locked
 from shakeout.fuzz.campaign.config import Config
 from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.progress import Stop
@@ -97,6 +97,7 @@ def nightly(asked: Asked, *, stop: Stop, tell: events.Listener = lambda event: N
     directory = asked.directory
     with explained(directory):
         directory.mkdir(parents=True, exist_ok=True)
+        check_disk(directory)
         with locked(directory, LOCK):
             with locked(directory):
                 pass  # a campaign that is at work here is better told of now than after what is known has run again
@@ -191,7 +192,7 @@ class _Night:
             if (self.asked.directory / TRACES).exists() and not self.stop():
                 for one in learn_campaign(self.asked.directory, self._how()):
                     self.notes.append(f"{len(one.names)} operators learnt from calls of the campaign")
-        except CannotLearn as error:
+        except (CannotLearn, DirectoryUnusable) as error:
             self.notes.append(f"the rules were not learnt: {error}")
         except Interrupted:
             if not self.stop():

@@ -317,6 +317,12 @@ def test_whoever_works_in_the_directory_is_left_alone(
     assert not (tmp_path / "nights").exists()
 
 
+def test_a_full_disk_is_told_before_anything_is_done(small_disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["nightly", "--budget", "1m", "--target", "eager", "--directory", str(small_disk)]) == Exit.DIRECTORY
+    assert f"shakeout: the disk of {small_disk} is full" in capsys.readouterr().err
+    assert list(small_disk.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("bugs", "compared", "exit_zero", "status"),
     [
