@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
@@ -187,6 +188,28 @@ class Database(Minimals, Grouping):
                 connection = sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)
                 _check_version(path, connection)
         return cls(path, connection)
+
+    def back_up(self, path: Path) -> None:
+        """Write a copy of all that is committed at this moment, which appears whole; also while a campaign writes.
+
+        Raises:
+            MalformedDatabase: this file is damaged; what stood under the name before stays.
+            UnusableDatabase: the copy cannot be written.
+        """
+        draft = path.with_name(f"{path.name}.{os.getpid()}.part")
+        with _explained(path):
+            try:
+                with closing(sqlite3.connect(draft, isolation_level=None)) as copy:
+                    with _explained(self.path):
+                        self._connection.backup(copy)
+                    if copy.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+                        raise MalformedDatabase(f"{self.path} is damaged")
+                    copy.execute("PRAGMA journal_mode=DELETE")  # one file, without a log beside it
+                with draft.open("rb") as file:
+                    os.fsync(file.fileno())
+                draft.rename(path)
+            finally:
+                draft.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close the file."""

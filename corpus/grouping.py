@@ -203,6 +203,13 @@ class Grouping:
             (*row, signature),
         )
 
+    def make_room(self, bug: str) -> None:
+        """See to it that one more finding of a bug can be kept: where enough are, forget the one that shows least."""
+        kept = self.findings(bug)
+        if len(kept) >= KEPT:
+            least = min(kept, key=lambda one: (one.k, bool(one.small), -len(one.case_json), one.id))
+            self._many("DELETE FROM findings WHERE id = ?", [(least.id,)])
+
     def count(self, bug: str, target: str, symptom: str, cases: int = 1) -> None:
         """Count cases that showed a bug."""
         self._many("UPDATE bugs SET count = count + ?, last_seen = ? WHERE id = ?", [(cases, time.time(), bug)])

@@ -125,13 +125,19 @@ class Minimals:
 
     def lives(self) -> dict[str, int]:
         """For each bug that came back after it was fixed, which life it is in: 2 for the first return."""
-        found: dict[str, int] = {}
-        for replay in self.replays():
-            if replay.verdict == "back":
-                found[replay.bug] = found.get(replay.bug, 1) + 1
-        return found
+        if not self._there("replays"):
+            return {}
+        return dict(self._rows("SELECT bug, 1 + COUNT(*) FROM replays WHERE verdict = 'back' GROUP BY bug"))
 
     def fixed(self) -> frozenset[str]:
         """Bugs that did not fail any more when they were run last."""
-        last = {row.bug: row.verdict for row in self.replays() if row.verdict != "cannot run"}
-        return frozenset(bug for bug, verdict in last.items() if verdict == "fixed")
+        if not self._there("replays"):
+            return frozenset()
+        # SQLite takes the other columns from the row with the largest number.
+        query = "SELECT bug, verdict, MAX(id) FROM replays WHERE verdict != 'cannot run' GROUP BY bug"
+        return frozenset(bug for bug, verdict, _ in self._rows(query) if verdict == "fixed")
+
+    def is_fixed(self, bug: str) -> bool:
+        """Whether one bug did not fail any more when it was run last: a campaign asks this for each finding of it."""
+        query = "SELECT verdict FROM replays WHERE bug = ? AND verdict != 'cannot run' ORDER BY id DESC LIMIT 1"
+        return self._there("replays") and self._rows(query, bug) == [("fixed",)]

@@ -41,6 +41,7 @@ __all__ = [
     "allow",
     "check",
     "find",
+    "fingerprint",
     "import_lines",
     "local_name",
 ]
@@ -178,6 +179,19 @@ def check(name: str) -> None:
         f"{name} is named by a file only, and a file imports no module; if you trust {module}, "
         f"add --allow {module} (or set {ALLOWED}={module})"
     )
+
+
+def fingerprint(name: str) -> str | None:
+    """The beginning of a hash of the file that holds ``MODULE:NAME``, which is not imported; None if there is none."""
+    try:
+        _look_here()
+        spec = _spec(_split(name)[0])
+        if spec is None or not spec.origin:
+            return None
+        with open(spec.origin, "rb") as file:
+            return hashlib.sha256(file.read()).hexdigest()[:12]
+    except Exception:  # of finders as well
+        return None
 
 
 def _listed() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -159,7 +160,8 @@ def bisect_stored(
         job: what is bisected.
         workers: that run it.
         memory: bytes that a run may take.
-        stop: asked now and then whether to end; it is given the time at which the budget is used up.
+        stop: asked now and then whether to end; it is given the time at which the budget is used up, unless it has an
+            earlier one.
         seconds: of search, from when the target is warm; None for as long as it takes.
         again: forget what was found before.
         tell: told while the target is loaded (``Warming``), what is asked (``Asking``) and of each fact once it is
@@ -180,7 +182,8 @@ def bisect_stored(
     progress = _Progress(job, before=None if known is None else known[0], releases=releases)
     with tempfile.TemporaryDirectory(prefix="shakeout-") as scratch:
         with TrialPool(Path(scratch), job.case.setting, workers, memory=memory, tell=tell, stop=stop) as pool:
-            stop.until = None if seconds is None else time.monotonic() + seconds
+            if seconds is not None:
+                stop.until = min(time.monotonic() + seconds, math.inf if stop.until is None else stop.until)
             for fact in _facts(job, pool, progress, tell, stop, None if known is None else known[1]):
                 progress.facts.append(fact)
                 progress.keep()

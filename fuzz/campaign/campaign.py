@@ -83,6 +83,8 @@ class Campaign:
         recycle: cases after which a worker is replaced.
         fuzzing: whether there are new cases; without, findings that wait are triaged, and that is all.
         declined: told of each case that its target declined, with its text.
+        until: the time, as ``time.monotonic`` gives it, at which fuzzing ends, whatever the configuration says and
+            however long it took to begin; None for what the configuration says.
     """
 
     def __init__(
@@ -97,10 +99,12 @@ class Campaign:
         recycle: int = 150,
         fuzzing: bool = True,
         declined: Declined = lambda result, case: None,
+        until: float | None = None,
     ) -> None:
         self.config = config
         self._declined = declined
         self._fuzzing = fuzzing
+        self._until = until
         self._active = config  # without the targets that turn out not to work
         self.directory = directory
         self.resumed = False
@@ -199,7 +203,7 @@ class Campaign:
             directory=str(self.directory),
             targets=self.config.targets,
             workers=self.config.workers,
-            seconds=self.config.seconds,
+            seconds=self.config.seconds if self._until is None else max(self._until - time.monotonic(), 0.0),
             cases=self.config.cases,
             seed=self.config.seed,
             resumed=self.resumed,
@@ -296,9 +300,7 @@ class Campaign:
         sources = InOrder(self.investigation, seeds)
         spent = float(self.database.meta("spent", 0.0))
         began = time.monotonic()
-        budget = self.config.seconds
-        if budget is not None and spent < budget:
-            budget -= spent
+        budget = self._budget(began, spent)
         deadline = None if budget is None else began + budget
         reason = ""
         until = 0.0
@@ -326,6 +328,13 @@ class Campaign:
             grace = max(GRACE, GRACE_SHARE * (budget or 0.0))
             self._triage(sources, seeds, began, None if deadline is None else deadline + grace)
         return reason
+
+    def _budget(self, began: float, spent: float) -> float | None:
+        """Seconds for cases: what is left of all that the campaign has, or as much again where nothing is left."""
+        if self._until is not None:
+            return max(self._until - began, 0.0)
+        budget = self.config.seconds
+        return budget - spent if budget is not None and spent < budget else budget
 
     def _triage(self, sources: InOrder, seeds: Seeds, began: float, until: float | None) -> None:
         """Nothing is fuzzed, and what waits has all the cores until then, or until nothing waits."""

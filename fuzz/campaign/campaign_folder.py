@@ -69,9 +69,14 @@ def usage(directory: Path) -> int:
 
 
 @contextlib.contextmanager
-def locked(directory: Path) -> Iterator[IO[str]]:
-    """Nobody else works in the directory; the lock ends with the process, however that ends."""
-    with (directory / "lock").open("a+") as file:
+def locked(directory: Path, name: str = "lock") -> Iterator[IO[str]]:
+    """Nobody else works in the directory; the lock ends with the process, however that ends.
+
+    Args:
+        directory: which is there.
+        name: of the lock's file; whoever holds a campaign's own for a while may hold another one for longer.
+    """
+    with (directory / name).open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -22,7 +22,7 @@ from shakeout.fuzz.commands.places import (
 )
 from shakeout.fuzz.ground.exits import Exit
 
-__all__ = ["add_commands"]
+__all__ = ["add_commands", "add_config", "add_exit_zero", "check_targets", "config_of"]
 
 
 def add_commands(add: Add) -> None:
@@ -30,11 +30,31 @@ def add_commands(add: Add) -> None:
     run = add(
         "run", _run, "run a campaign, or go on with the last one if it was interrupted", "shakeout run --minutes 5"
     )
+    add_config(run)
+    run.add_argument("--minutes", type=float, help="how long to fuzz (default 5)")
+    run.add_argument("--cases", type=int, help="stop after so many cases")
+    run.add_argument("--directory", type=Path, metavar="DIR", help="of the campaign (default: a new one below runs/)")
+    run.add_argument("--new", action="store_true", help="begin a new campaign even if the last one was interrupted")
+    run.add_argument("--plain", action="store_true", help="lines instead of a live display")
+    add_exit_zero(run)
+
+    resume = add("resume", _resume, "go on with a campaign", "shakeout resume runs/2026-01-31a")
+    resume.add_argument("directory", type=Path, nargs="?", help="default: the newest below runs/")
+    resume.add_argument("--minutes", type=float, help="fuzz for so long in all")
+    resume.add_argument("--plain", action="store_true", help="lines instead of a live display")
+    add_exit_zero(resume)
+    add_allow(resume)
+
+    status = add("status", _status, "show where a campaign stands", "shakeout status")
+    status.add_argument("directory", type=Path, nargs="?", help="default: the newest below runs/")
+    status.add_argument("--json", action="store_true", help="for programs")
+
+
+def add_config(run: argparse.ArgumentParser) -> None:
+    """Add what a campaign's configuration may say, but for how long it goes on; ``config_of`` reads it."""
     run.add_argument(
         "--target", action="append", metavar="NAME", help="what to test; may be repeated (default: installed compilers)"
     )
-    run.add_argument("--minutes", type=float, help="how long to fuzz (default 5)")
-    run.add_argument("--cases", type=int, help="stop after so many cases")
     run.add_argument("--workers", type=int, help="cases at work at a time (default: one for each core)")
     run.add_argument(
         "--stock",
@@ -63,24 +83,10 @@ def add_commands(add: Add) -> None:
     run.add_argument("--memory-limit", type=int, metavar="MIB", help="resident memory that a case may take")
     run.add_argument("--time-limit", type=float, metavar="SECONDS", help="for one case (default: derived as it goes)")
     run.add_argument("--config", type=Path, metavar="FILE", help="campaign.toml; flags outrank it")
-    run.add_argument("--directory", type=Path, metavar="DIR", help="of the campaign (default: a new one below runs/)")
-    run.add_argument("--new", action="store_true", help="begin a new campaign even if the last one was interrupted")
-    run.add_argument("--plain", action="store_true", help="lines instead of a live display")
-    _add_exit_zero(run)
-
-    resume = add("resume", _resume, "go on with a campaign", "shakeout resume runs/2026-01-31a")
-    resume.add_argument("directory", type=Path, nargs="?", help="default: the newest below runs/")
-    resume.add_argument("--minutes", type=float, help="fuzz for so long in all")
-    resume.add_argument("--plain", action="store_true", help="lines instead of a live display")
-    _add_exit_zero(resume)
-    add_allow(resume)
-
-    status = add("status", _status, "show where a campaign stands", "shakeout status")
-    status.add_argument("directory", type=Path, nargs="?", help="default: the newest below runs/")
-    status.add_argument("--json", action="store_true", help="for programs")
 
 
-def _add_exit_zero(parser: argparse.ArgumentParser) -> None:
+def add_exit_zero(parser: argparse.ArgumentParser) -> None:
+    """Add ``--exit-zero``."""
     parser.add_argument(
         "--exit-zero",
         action="store_true",
@@ -111,7 +117,7 @@ def _resume(options: argparse.Namespace) -> int:
             config = replace(config, seconds=configuration.check("seconds", options.minutes))
         except ValueError:
             raise Mistake(f"--minutes: expected a positive number, found {options.minutes!r}") from None
-    _check_targets(config)
+    check_targets(config)
     return _campaign(config, directory, options)
 
 
@@ -160,18 +166,31 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _config(options: argparse.Namespace) -> Any:
-    """Defaults, then the file, then the flags."""
+    """Defaults, then the file, then the flags; what it names is there."""
+    config = config_of(options)
+    check_targets(config)
+    return config
+
+
+def config_of(options: argparse.Namespace, file: Path | None = None) -> Any:
+    """Defaults, then the file, then the flags.
+
+    Args:
+        options: of ``add_config``.
+        file: that is read if none was named.
+    """
     from shakeout.fuzz.campaign import config as configuration
     from shakeout.fuzz.campaign.config import Config
 
-    config = Config() if options.config is None else configuration.read(options.config)
+    given = options.config or file
+    config = Config() if given is None else configuration.read(given)
     focus = focused(options.focus or ())
     allow((*config.targets, *focus.targets))
     flags = {
         "targets": ("--target", [*(options.target or ()), *focus.targets] or None, "names"),
         "focus": ("--focus", list(focus.operators) or None, "operators"),
-        "seconds": ("--minutes", options.minutes, "a positive number"),
-        "cases": ("--cases", options.cases, "a positive whole number"),
+        "seconds": ("--minutes", getattr(options, "minutes", None), "a positive number"),
+        "cases": ("--cases", getattr(options, "cases", None), "a positive whole number"),
         "workers": ("--workers", options.workers, "a positive whole number"),
         "seed": ("--seed", options.seed, "a whole number, 0 or more"),
         "device": ("--device", options.device, "cpu or cuda"),
@@ -195,9 +214,7 @@ def _config(options: argparse.Namespace) -> Any:
         changes["seconds"] = None
     if options.knob:
         changes["knobs"] = tuple(sorted((*config.knobs, *(_knob(text) for text in options.knob))))
-    config = replace(config, **changes)
-    _check_targets(config)
-    return config
+    return replace(config, **changes)
 
 
 def _knob(text: str) -> tuple[str, Any]:
@@ -215,7 +232,7 @@ def _knob(text: str) -> tuple[str, Any]:
     return name, value
 
 
-def _check_targets(config: Any) -> None:
+def check_targets(config: Any) -> None:
     """Unknown and missing targets, and knobs that no target has, before anything is started."""
     import difflib
 

@@ -16,7 +16,7 @@ from shakeout.fuzz.ground import events
 
 __all__ = ["Display", "ledger_table"]
 
-#: Seconds between lines where there is no terminal to draw on.
+#: Seconds between lines where there is no terminal to draw on, if nobody says.
 PLAIN_EVERY = 10.0
 
 
@@ -58,9 +58,16 @@ def clock(seconds: float) -> str:
 
 
 class Display:
-    """Listens to a campaign's events and tells a person."""
+    """Listens to a campaign's events and tells a person.
 
-    def __init__(self, console: Console, *, live: bool) -> None:
+    Args:
+        console: where they are told.
+        live: as a table that changes; else as lines.
+        every: seconds between lines that tell how far it is.
+    """
+
+    def __init__(self, console: Console, *, live: bool, every: float = PLAIN_EVERY) -> None:
+        self._every = every
         self._console = console
         self._live = Live(console=console, refresh_per_second=4, transient=True) if live else None
         self._began = self._stage = time.monotonic()
@@ -191,7 +198,7 @@ class Display:
         if self._live is not None:
             note = Text(f" {doing}   a case may take: {limits}", style="dim")
             self._live.update(Group(Text(""), ledger_table(event.totals, self._new), note))
-        elif time.monotonic() - self._shown >= PLAIN_EVERY:
+        elif time.monotonic() - self._shown >= self._every:
             self._shown = time.monotonic()
             rows = (f"{name} {row.compared:,} compared of {row.generated:,}" for name, row in event.totals.items())
             self._say(f"      {clock(event.elapsed)}  {'; '.join(rows) or 'no case yet'}  {doing}")

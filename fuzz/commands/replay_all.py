@@ -15,7 +15,7 @@ from shakeout.fuzz.triage.replaying import Replays, replay_all
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["replay_all_command"]
+__all__ = ["line", "replay_all_command"]
 
 #: A verdict as one word for one line.
 _WORDS: dict[Replayed, str] = {"back": "back, it was fixed"}
@@ -49,7 +49,7 @@ def replay_all_command(
             case events.Warming(step=step, done=False):
                 console.print(f"      {step}", soft_wrap=True, markup=False)
             case events.Replayed():
-                console.print(_line(event), soft_wrap=True, markup=False)
+                console.print(line(event), soft_wrap=True, markup=False)
 
     with interruptible() as stop:
         done = replay_all(directory, workers=workers, memory=memory, runs=runs, tell=tell, stop=stop)
@@ -74,7 +74,8 @@ def _summary(done: Replays) -> str:
     return f"{said} in {done.seconds:.0f} s"
 
 
-def _line(event: events.Replayed) -> str:
+def line(event: events.Replayed) -> str:
+    """What became of one item, as a line or a few."""
     again = f" ({event.life})" if event.life > 1 else ""
     verdict = _WORDS.get(event.verdict, event.verdict)
     text = f"{verdict:<18} {event.kind:<10} {event.id}{again}  {event.title[:100]}"

@@ -35,6 +35,7 @@ __all__ = [
     "Merged",
     "Minimised",
     "Minimising",
+    "NightStep",
     "Notice",
     "Progress",
     "Replayed",
@@ -266,6 +267,15 @@ class Comparing(Event):
 
     doing: str
     detail: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NightStep(Event):
+    """A night begins another part of its work: which, what there is to do, and for how many seconds at most."""
+
+    step: Literal["night", "learning", "replay", "campaign", "bisection", "report"]
+    doing: str
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)

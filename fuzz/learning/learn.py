@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from shakeout.fuzz.learning.store import Files
     from shakeout.generators.rules.library import Entry, Library
 
-__all__ = ["CannotLearn", "How", "LearntOperators", "learn_campaign", "learn_kernel", "learn_torch"]
+__all__ = ["CannotLearn", "How", "LearntOperators", "learn_campaign", "learn_kernel", "learn_torch", "torch_is_learnt"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,12 @@ class LearntOperators:
 
 
 def learn_torch(
-    how: How, patterns: Sequence[str] | None = None, *, anew: bool = False, seen: Sequence[Any] | None = None
+    how: How,
+    patterns: Sequence[str] | None = None,
+    *,
+    anew: bool = False,
+    seen: Sequence[Any] | None = None,
+    whole: bool = False,
 ) -> LearntOperators:
     """Learn torch's operators; told to stop, it ends with those that are there.
 
@@ -134,6 +139,7 @@ def learn_torch(
         patterns: names of those that are wanted, with ``*`` for anything; all, if nobody says.
         anew: forget what is there, rather than go on.
         seen: rows of calls that a campaign made: only operators of these are learnt, from them as well.
+        whole: the rules that campaigns read now stay as long as more operators have one there.
 
     Raises:
         CannotLearn: what was asked for makes no sense, or torch's samples cannot be run.
@@ -173,11 +179,27 @@ def learn_torch(
                 how.note(f"{name} crashes or hangs, and is left out")
             lost = _run(names, files, how, files.collected(), seen=files.seen())
             path, content = learnt.torch_path(version("torch")), gathered(files)
-            learnt.write(path, content)
+            if not whole or _known(content) >= _known(learnt.read(path) or {}):
+                learnt.write(path, content)
             if how.copy is not None:
                 learnt.write(how.copy, gathered(files, drawn=True))
     named = patterns is not None
     return LearntOperators(tuple(names), content, path, tuple(lost), time.monotonic() - began, named)
+
+
+def torch_is_learnt() -> bool:
+    """Whether learning the installed torch has come to its end, so that to learn means to begin anew."""
+    from shakeout.fuzz.learning.collecting import finished
+    from shakeout.fuzz.learning.store import files_of_torch
+    from shakeout.generators.vocabularies.torch import load_records
+
+    files = files_of_torch()
+    return finished(files) and all(files.rules(name).exists() for name in load_records().operators)
+
+
+def _known(content: Mapping[str, Any]) -> int:
+    """How many operators the content of a file has rules of."""
+    return len(content.get("operators", ()))
 
 
 def _chosen(known: Sequence[str], patterns: Sequence[str] | None) -> list[str]:
@@ -315,7 +337,7 @@ def learn_campaign(directory: Path, how: How) -> Iterator[LearntOperators]:
     if len(of_torch) < len(rows) and not finished(files_of_torch()):
         how.note("torch was never learnt here: calls of its operators are left out")
     elif of_torch:
-        yield learn_torch(how, seen=of_torch)
+        yield learn_torch(how, seen=of_torch, whole=True)
 
 
 def _run(

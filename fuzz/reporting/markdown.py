@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from shakeout.corpus.files import write_whole
 from shakeout.fuzz.reporting.bug_list import BugList
@@ -12,6 +11,7 @@ from shakeout.fuzz.reporting.fence import fenced
 from shakeout.fuzz.reporting.plain import bug_lines, fresh, said
 from shakeout.fuzz.reporting.report import CampaignReport, TargetTime, gathered
 from shakeout.fuzz.reporting.short_scripts import short_scripts
+from shakeout.fuzz.reporting.tables import table as _table
 
 __all__ = ["REPORT", "markdown", "write_report"]
 
@@ -205,10 +205,3 @@ def _operators(report: CampaignReport) -> Iterator[str]:
     yield ""
     yield "</details>"
     yield ""
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> Iterator[str]:
-    yield "| " + " | ".join(head) + " |"
-    yield "|" + "---|" * len(head)
-    for row in rows:
-        yield "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in row) + " |"

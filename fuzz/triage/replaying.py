@@ -23,7 +23,7 @@ from shakeout.fuzz.ground.finding_folder import SHORTEST, read_sequence
 from shakeout.fuzz.ground.jobs import Job, Run
 from shakeout.fuzz.ground.makers import RUNS_ONLY
 from shakeout.fuzz.ground.results import Result
-from shakeout.fuzz.workers.nursery import ZygoteBroken
+from shakeout.fuzz.workers.nursery import Interrupted, ZygoteBroken
 from shakeout.fuzz.workers.place import Place
 from shakeout.fuzz.workers.pool import Limits, WorkerPool
 from shakeout.fuzz.workers.timing import TimeLimits
@@ -170,8 +170,11 @@ def replay(
             able.append(item)
     for place in dict.fromkeys(Place.of(_case(item).setting) for item in able):
         chosen = [item for item in able if Place.of(_case(item).setting) == place]
-        for row in _on(place, chosen, workers, memory, runs, warming, stop):
-            settled(row)
+        try:
+            for row in _on(place, chosen, workers, memory, runs, warming, stop):
+                settled(row)
+        except Interrupted:  # while a target was loaded
+            break
     return rows
 
 
@@ -281,11 +284,13 @@ class Replays:
         versions: of the installed packages.
         rows: one for each item, in the order in which they were settled; fewer if it was stopped.
         seconds: that it took.
+        left: how many items did not run because it was stopped.
     """
 
     versions: Mapping[str, str]
     rows: tuple[Row, ...]
     seconds: float
+    left: int = 0
 
     @property
     def counts(self) -> dict[Replayed, int]:
@@ -309,6 +314,7 @@ def replay_all(
     workers: int,
     memory: int,
     runs: int = RUNS,
+    wanted: Callable[[Item], bool] = lambda item: True,
     tell: events.Listener = lambda event: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Replays:
@@ -319,6 +325,7 @@ def replay_all(
         workers: side by side.
         memory: bytes that a case may take.
         runs: of each case.
+        wanted: says which of them run.
         tell: told while targets are loaded (``Warming``), and of each item once it is settled and remembered
             (``Replayed``).
         stop: asked now and then whether to give up.
@@ -333,6 +340,7 @@ def replay_all(
         blobs.tell([str(directory.absolute() / blobs.FOLDER)])
         with Database.read(directory / NAME) as database:
             items = stored(directory, database) + items
+    items = [item for item in items if wanted(item)]
     began = time.monotonic()
     rows: list[Row] = []
 
@@ -343,7 +351,7 @@ def replay_all(
         tell(_event(row, lives.get(row.item.id, 1)))
 
     replay(items, workers=workers, memory=memory, runs=runs, tell=settled, warming=tell, stop=stop)
-    return Replays(versions, tuple(rows), time.monotonic() - began)
+    return Replays(versions, tuple(rows), time.monotonic() - began, len(items) - len(rows))
 
 
 def _remembered(path: Path, row: Row, versions: Mapping[str, str], lives: dict[str, int]) -> Row:

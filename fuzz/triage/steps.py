@@ -137,13 +137,15 @@ class Inquiry:
             yield from self._without_case()
             return
         stored = store.small(shown.bug) if shown.bug else None
-        small = stored if stored is not None else (yield from self._reduced())
+        # That of a bug which was fixed and came back with another case may not fail any more.
+        fails = stored is not None and (yield from self._fails_anew(stored))
+        small = stored if fails else (yield from self._reduced())
         if small is not None:
-            if stored is None and store.bug_of(shown, small) not in ("", shown.bug):
+            if not fails and store.bug_of(shown, small) not in ("", shown.bug):
                 store.settle(shown, small)  # one of another bug
                 return
-            if (yield from self._fails_anew(small)):
-                bug = store.settle(shown, small) if stored is None else store.database.bug(shown.bug)
+            if fails or (yield from self._fails_anew(small)):
+                bug = store.database.bug(shown.bug) if fails else store.settle(shown, small)
                 if bug.state == "confirmed" or (yield from self._confirmed(bug)):
                     return
                 self.shown = replace(shown, bug=bug.id)

@@ -134,6 +134,7 @@ class Store:
             return None
         if bug_id := ("" if decoded is None else self._recognised(decoded, result)):
             self.database.count(bug_id, result.target, verdict.symptom)
+            self._make_room(bug_id)
             state = self.database.bug(bug_id).state
             self.database.store(bug_id, signature=signature, state=state, **stored)
             self._seen(bug_id, result, job)
@@ -145,6 +146,8 @@ class Store:
                 self.database.pend(signature)
                 return None
             self.database.count(group.bug, result.target, verdict.symptom)
+            if self._make_room(group.bug):
+                self.database.store(group.bug, signature=signature, state="new", **stored)
             return self._back(group.bug, job)
         number = self.database.store(None, signature=signature, **stored)
         if number is None:  # the very case waits already
@@ -160,6 +163,7 @@ class Store:
         bug = self._recognised(codec.decode(shown.case), shown.result)
         if bug:
             with self.database.transaction():
+                self._make_room(bug)
                 self.database.settle(shown.number, bug)
                 self._back(bug, shown.job)
         return bool(bug)
@@ -173,9 +177,16 @@ class Store:
         told = (_title(result), result.target, result.failure.symptom, job.number, result.signature, known)
         self._tell(events.FindingSeen(bug, *told, waiting=waiting))
 
+    def _make_room(self, bug: str) -> bool:
+        """Whether a bug was fixed when it ran last; the finding that shows such a one again is kept in any case."""
+        back = self.database.is_fixed(bug)
+        if back:
+            self.database.make_room(bug)
+        return back
+
     def _back(self, bug: str, job: Job) -> Shown | None:
         """A bug that was fixed when it ran last is in its next life; what is to be confirmed anew of it then."""
-        if bug not in self.database.fixed():
+        if not self.database.is_fixed(bug):
             return None
         note = f"case {job.number} of the campaign showed it"
         self.database.add_replay(bug, "back", note, describe()["packages"])
@@ -207,9 +218,14 @@ class Store:
             if shown.bug:  # a bug that was stored before it was triaged
                 return self.database.bug(shown.bug) if small is None else self.improve(shown.bug, small)
             if there:
+                back = self._make_room(there)
                 self.database.settle(shown.number, there)
                 self._learn(there, small, shown.group)
                 self._back(there, shown.job)
+                if back and small is not None:
+                    # The one of its life before fails no more, or it would not have been fixed.
+                    self._write_small(there, small)
+                    self.database.set_minimal(small.row(there))
                 return self.database.bug(there)
             told = shown.result if small is None else small.result
             bug = self.database.open_bug(
@@ -334,9 +350,12 @@ class Store:
         return found
 
     def _best(self, bug: str, job_of: Callable[[int], Job]) -> Shown | None:
-        """The finding by which a bug is tried, if one is kept."""
+        """The finding by which a bug is tried, if one is kept: the best, or the last of a bug that came back."""
         stored = self.database.findings(bug)
-        best = max(stored, key=lambda one: (one.k, bool(one.small), -len(one.case_json)), default=None)
+        if bug in self.database.lives() and not self.database.bug(bug).n:
+            best = max(stored, key=lambda one: one.id, default=None)
+        else:
+            best = max(stored, key=lambda one: (one.k, bool(one.small), -len(one.case_json)), default=None)
         return None if best is None else replace(self._shown(best, job_of), bug=bug)
 
     def small(self, bug: str) -> Small | None:

@@ -33,6 +33,7 @@ SAMPLES = [
     events.Confirmed("SH-1234", 3, 3, "confirmed"),
     events.WorkerDied(1, "crash: SIGSEGV", 4, 0.03),
     events.Notice("something"),
+    events.NightStep("replay", "what is known", 60.0),
     events.Finished("time", 300.0, {"inductor": Totals(generated=1)}, {"confirmed": 1}, ("SH-1234",)),
 ]
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from shakeout.corpus.database import NAME, Database
+from shakeout.corpus.database import KEPT, NAME, Database
 from shakeout.corpus.minimals import Minimal
+from shakeout.corpus.storage import Values
 from shakeout.fuzz.campaign import selftest
 from shakeout.fuzz.cli import main
 from shakeout.fuzz.ground import events
@@ -146,6 +147,41 @@ def test_a_fixed_bug_that_a_campaign_finds_again_is_new(directory: Path) -> None
         assert investigation.waiting == 1
         assert (database.bug(bug).state, database.bug(bug).count) == ("new", 3)
     assert [event.bug for event in told if isinstance(event, events.FindingSeen)] == [bug, bug]
+
+
+def test_the_finding_that_brings_a_bug_back_is_kept_and_is_the_one_that_is_tried(directory: Path) -> None:
+    from shakeout.fuzz.ground.jobs import Grow
+    from shakeout.fuzz.triage.store import Store
+
+    def case(number: int) -> Any:
+        one = selftest.case("wrong value")
+        inputs = replace(one.calls[0].storages[0], values=Values("integers", number, -4, 4))
+        calls = (replace(one.calls[0], storages=(inputs, *one.calls[0].storages[1:])),)
+        return replace(one, calls=calls)
+
+    job = Grow(number=7, seed=7, target="planted")
+    with Database.open(directory / NAME) as database:
+        bug = stored(database)
+        for number in range(KEPT + 3):
+            told = replace(result(oracle="value"), signature="one", case=case(number).id).to_json()
+            more = {"job": 1, "case_id": case(number).id, "case_json": case(number).text, "result": told}
+            database.store(bug, signature="one", state="confirmed", **more)
+        database.judge(1, state="confirmed", k=3, n=3)
+        assert len(database.findings(bug)) == KEPT
+        found = replace(result(oracle="value"), signature="one", case=case(99).id)
+        database.set_minimal(Minimal(bug, "complete", selftest.case("wrong value").text, found.to_json()))
+        store = Store(database, directory, lambda event: None)
+        with database.transaction():
+            assert store.found(job, found, case(99).text, "print()", ()) is None  # it is open: one more of it
+        database.add_replay(bug, "fixed", "", {})
+        with database.transaction():
+            shown = store.found(job, found, case(99).text, "print()", ())
+        assert shown is not None
+        assert (shown.bug, shown.case) == (bug, case(99).text)
+        kept = database.findings(bug)
+        assert len(kept) == KEPT
+        assert kept[0].k == 3  # what shows most stays
+        assert [one.case for one in store.waiting(lambda number: job)] == [case(99).text]
 
 
 def test_known_and_internal_bugs_are_left_out_and_the_smallest_case_is_taken(directory: Path) -> None:
