@@ -72,6 +72,10 @@ class DrawnCase(Case):
         knobs = ", ".join(f"{name}={value!r}" for name, value in setting.knobs) or "default knobs"
         return f"\n# {self.id} on {setting.target}, {setting.mode}, {knobs}{_source(self)}"
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        # Hypothesis would print the fields of a data class instead.
+        printer.text(repr(self))
+
 
 def _source(case: Case) -> str:
     return "\n\n".join(("", script.definition(case.program), *script.inputs(case), ""))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -73,6 +73,8 @@ def pytest_configure(config: pytest.Config) -> None:
     limit = config.getoption("shakeout_time_limit")
     if limit is not None and not limit > 0:
         raise pytest.UsageError(f"--shakeout-time-limit: expected a positive number of seconds, found {limit!r}")
+    if folders and pytest.version_tuple < (8,):
+        raise pytest.UsageError(f"{_OPTION} needs pytest 8 or newer, and this is {pytest.__version__}")
     for folder in folders:
         if not folder.is_dir():
             raise pytest.UsageError(f"{_OPTION}: {folder} is no directory")
@@ -93,6 +95,7 @@ def _add(config: pytest.Config, folders: Iterable[Path]) -> None:
     ]
 
 
+@pytest.hookimpl(optionalhook=True)  # an older pytest has none, and goes on without us
 def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
     """A folder that was asked for; none of what is not a case in it is imported, no ``conftest.py`` either."""
     if path not in parent.config.stash[FOLDERS]:
@@ -102,13 +105,12 @@ def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Col
     return CaseFolder.from_parent(parent, path=path)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+@pytest.hookimpl(hookwrapper=True)  # as every pytest knows it
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
     """A case that could not run is told with its file, not with the line of ours that says so."""
-    report = yield
+    report: pytest.TestReport = (yield).get_result()
     if report.skipped and isinstance(report.longrepr, tuple) and item.get_closest_marker("shakeout") is not None:
         report.longrepr = (str(item.path), 1, report.longrepr[2])
-    return report
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -65,6 +65,9 @@ class StandingPools:
         except ZygoteBroken as error:
             self._warm.update(dict.fromkeys(((place, name) for name in self._targets[place]), _last(str(error))))
             raise CannotRun(f"the process that loads the targets died: {_last(str(error))}") from None
+        except BaseException:  # Ctrl-C, or another plugin's time limit: the next case must not wait for this one
+            self._pools[place].abandon()
+            raise
         if answer.loss is None and not answer.reply.internal:
             self._times.add(job.target, answer.seconds / (1 + len(job.before)))
         return result_of(answer)
