@@ -128,25 +128,25 @@ def extent(want: torch.Tensor, got: torch.Tensor, bad: torch.Tensor) -> Extent:
     rows, columns = _matrix(shape)
     high, wide = -(-rows // ROWS), -(-columns // COLUMNS)
     down, across = -(-rows // high), -(-columns // wide)
-    flat = bad.reshape(-1)
-    apart = _distance(want.reshape(-1), got.reshape(-1)).masked_fill_(~flat, 0.0)
+    # Only what is wrong is looked at: it is little mostly, and of a large tensor that is all there is room for.
+    wrong = bad.reshape(-1).nonzero().reshape(-1)
+    apart = _distance(want.reshape(-1)[wrong], got.reshape(-1)[wrong])
     # Infinite is what has no distance: it is the largest in its block, and comes first among the worst.
     apart.nan_to_num_(nan=math.inf, posinf=math.inf)
-    wrong = torch.nn.functional.pad(
-        torch.stack([flat.to(apart.dtype), apart]).reshape(2, rows, columns),
-        (0, across * wide - columns, 0, down * high - rows),
-    ).reshape(2, down, high, across, wide)
-    counts, largest = wrong[0].sum((1, 3)), wrong[1].amax((1, 3))
+    cell = wrong // columns // high * across + wrong % columns // wide
+    counts = cell.bincount(minlength=down * across)
+    largest = torch.zeros_like(counts, dtype=apart.dtype).scatter_reduce_(0, cell, apart, "amax")
     cells = tuple(
-        Cell(row, column, int(counts[row, column]), _told(float(largest[row, column])))
-        for row, column in counts.nonzero().tolist()
+        Cell(*divmod(number, across), count, _told(size))
+        for number, (count, size) in enumerate(zip(counts.tolist(), largest.tolist(), strict=True))
+        if count
     )
-    order = torch.where(flat, apart, -1.0).topk(min(WORST, int(flat.sum()))).indices.sort().values
-    order = order[apart[order].argsort(descending=True, stable=True)]
+    first = apart.topk(min(WORST, apart.numel())).indices.sort().values  # to sort all would take longer than to run
+    order = first[apart[first].argsort(descending=True, stable=True)]
     worst = []
-    for number in order.tolist():
+    for number, size in zip(wrong[order].tolist(), apart[order].tolist(), strict=True):
         index = tuple(int(i) for i in torch.unravel_index(torch.tensor(number), shape)) if shape else ()
-        worst.append(Place(index, scalar(want[index]), scalar(got[index]), _told(float(apart[number]))))
+        worst.append(Place(index, scalar(want[index]), scalar(got[index]), _told(size)))
     return Extent(shape, (high, wide), cells, tuple(worst))
 
 
