@@ -235,6 +235,11 @@ def test_the_folder_of_an_earlier_gate_is_set_aside_and_nobody_elses(tmp_path):
     assert (other / "letter").exists()
 
 
+def test_a_full_disk_is_told_before_anything_is_started(small_disk):
+    with pytest.raises(DirectoryUnusable, match="is full"):
+        folders.made(small_disk / "out").__enter__()
+
+
 # --- repositories -----------------------------------------------------------------------------------------------------
 
 
