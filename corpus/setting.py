@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-__all__ = ["HISTORY", "SANITIZE", "Knob", "KnobSpace", "Mode", "Promise", "Scalar", "Setting"]
+__all__ = ["HISTORY", "REFUSALS", "SANITIZE", "Knob", "KnobSpace", "Mode", "Promise", "Scalar", "Setting"]
 
 Scalar = None | bool | int | float | str
 Mode = Literal["inference", "training"]
@@ -15,6 +15,10 @@ HISTORY = "history"
 
 #: The knob that has kernels built with a sanitizer's checks.
 SANITIZE = "sanitize"
+
+#: The knob under which nothing counts as "not supported": what a target refuses is a finding. Every target has it,
+#: since it is not the target that it changes but what is made of its answer.
+REFUSALS = "refusals"
 
 #: What a target promises beside equal meaning: ``bits`` (the reference's very bits, random state included; an offload
 #: runtime does, a compiler does not), ``layout`` (the strides of its outputs, and which of them share memory),
@@ -63,3 +67,7 @@ class Setting:
     def knob(self, name: str, default: Scalar = None) -> Scalar:
         """The value of a knob, or ``default`` where the setting leaves it alone."""
         return dict(self.knobs).get(name, default)
+
+    def told(self) -> Setting:
+        """What the target is told of it: all but what is made of its answer."""
+        return replace(self, knobs=tuple(pair for pair in self.knobs if pair[0] != REFUSALS))

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from shakeout.corpus.case import KnobSpace, Mode, Promise, Scalar, Setting
+from shakeout.corpus.case import REFUSALS, KnobSpace, Mode, Promise, Scalar, Setting
 from shakeout.corpus.interpreter import installed
 
 if TYPE_CHECKING:
@@ -269,7 +269,7 @@ def check_knobs(subject: Target, setting: Setting) -> None:
     """
     if not setting.knobs:
         return
-    space = {knob.name: knob.values for knob in subject.knobs()}
+    space = {REFUSALS: (False, True), **{knob.name: knob.values for knob in subject.knobs()}}
     for name, value in setting.knobs:
         if name not in space:
             raise UnknownKnob(f"{subject.name} has no knob {name!r} here (see: shakeout targets --knobs)")

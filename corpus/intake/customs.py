@@ -70,8 +70,8 @@ def record(recorder: Recorder, definition: Any, func: Any, args: Sequence[Any], 
         raise NotCaptured(f"{name} gives something else than tensors, which a case does not hold", here())
     if promised is not None and promised != (given := [_laid_out(one) for one in results]):
         raise NotCaptured(
-            f"{name} gives {', '.join(given)}, and its register_fake says {', '.join(promised)}; what compilers make of "
-            "that is the operator's mistake",
+            f"{name} gives {', '.join(given)}, and its register_fake says {', '.join(promised)}; what compilers make "
+            "of that is the operator's mistake",
             here(),
         )
     if results and definition._abstract_fn is None:

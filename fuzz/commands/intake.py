@@ -58,6 +58,11 @@ def _of_file(parser: argparse.ArgumentParser) -> None:
     parser.description = f"{parser.description}\n{_FILES}"
     parser.add_argument("file", metavar="FILE[:NAME]", help="a Python file, and what of it; or a .pt2")
     parser.add_argument("--mode", choices=("inference", "training"), help="default: what each call says")
+    parser.add_argument(
+        "--refusals",
+        action="store_true",
+        help="what a target refuses as not supported, a graph break say, is a difference as well",
+    )
     parser.add_argument("--seconds", type=float, default=SECONDS, help=f"that it may take (default {SECONDS:.0f})")
     add_allow(parser)
 
@@ -79,7 +84,7 @@ def _check(options: argparse.Namespace) -> int:
     from shakeout.fuzz.running.case_file import SECONDS as EACH
 
     _known(options.target or ())
-    differs = False
+    differs = refused = False
     with tempfile.TemporaryDirectory(prefix="shakeout-check-") as scratch:
         found = _imported(options, Path(scratch), "")
         asked: set[tuple[str, str]] = set()
@@ -89,12 +94,14 @@ def _check(options: argparse.Namespace) -> int:
             names = [name for name in chosen(one.case, options.target or ()) if (_on(one, name), name) not in asked]
             asked.update((_on(one, name), name) for name in names)
             for checked in check_case(one.case, names, EACH):
-                lines = checked.lines or ("",)
-                print(f"  {checked.target:<12} {checked.status}: {lines[0]}", flush=True)
-                differs = differs or checked.status == "differs"
+                said = "\n".join(checked.lines).splitlines() or [""]  # the rest of an exception's says replay
+                print(f"  {checked.target:<12} {checked.status}: {said[0]}", flush=True)
+                differs, refused = differs or checked.status == "differs", refused or checked.refused
         _rest(found)
     if not found.cases:
         raise Mistake("nothing was imported, so nothing was compared")
+    if refused:
+        print("With --refusals, what a target refuses is a difference as well.", file=sys.stderr)
     return Exit.FOUND if differs else Exit.OK
 
 
@@ -134,6 +141,7 @@ def _imported(options: argparse.Namespace, output: Path, target: str) -> Importe
                 output=output,
                 target=target,
                 mode=options.mode or "",
+                refusals=options.refusals,
                 seconds=options.seconds,
                 memory=memory,
                 stop=stop,

@@ -19,6 +19,7 @@ import torch.export
 from shakeout.corpus.case import Case, Mode, Setting, Storage, View
 from shakeout.corpus.intake.capturing import Captured, capture
 from shakeout.corpus.intake.refusal import NotCaptured, here
+from shakeout.fuzz.ground.refusals import counted
 from shakeout.fuzz.ground.signature import INTERNAL
 from shakeout.fuzz.intake.told import Found, Refused, Request
 from shakeout.fuzz.intake.wanted import Wanted
@@ -47,6 +48,7 @@ class Candidates:
         self.notes: list[str] = []
         self._directory = Path(request.directory)
         self._target = request.target
+        self._refusals = request.refusals
         self._mode: Mode | None = {"inference": "inference", "training": "training"}.get(request.mode)  # type: ignore[assignment]
         self._calls: dict[str, int] = {}
         self._cases: dict[str, tuple[int, Case]] = {}
@@ -70,6 +72,7 @@ class Candidates:
             setting = wanted
         else:
             setting, notes = (wanted or Wanted()).setting(self._target)
+        setting = counted(setting) if self._refusals else setting
         if (got := self._captured(function, args, kwargs, label, setting)) is not None:
             self._cases[label] = (len(self.found), got.case)
             self.found.append(Found(label, got.case.text, (*notes, *got.notes)))
