@@ -7,14 +7,28 @@ from dataclasses import dataclass, field, replace
 
 from shakeout.corpus import canonical
 from shakeout.corpus.program import InvalidProgram, Program
-from shakeout.corpus.setting import HISTORY, REFUSALS, SANITIZE, Knob, KnobSpace, Mode, Promise, Scalar, Setting
+from shakeout.corpus.setting import (
+    COTANGENTS,
+    HISTORY,
+    REFUSALS,
+    SANITIZE,
+    Cotangent,
+    Knob,
+    KnobSpace,
+    Mode,
+    Promise,
+    Scalar,
+    Setting,
+)
 from shakeout.corpus.storage import InputSet, Storage, Values, View, contiguous
 
 __all__ = [
+    "COTANGENTS",
     "HISTORY",
     "REFUSALS",
     "SANITIZE",
     "Case",
+    "Cotangent",
     "InputSet",
     "Knob",
     "KnobSpace",

@@ -311,7 +311,9 @@ def body(case: Case) -> str:
     """The network and the inputs of each call, as source text without imports."""
     makers = ", ".join(f"inputs_{i}" for i in range(len(case.calls)))
     parts = [network(case.program, case.setting.device).rstrip(), *inputs(case)]
-    return "\n\n\n".join(parts) + f"\n\n\nCALLS = [{makers}]\n"
+    kind = case.setting.cotangent
+    asked = "" if kind == "whole" else f"for make in CALLS:\n    make.cotangent = {kind!r}\n"
+    return "\n\n\n".join(parts) + f"\n\n\nCALLS = [{makers}]\n{asked}"
 
 
 def load(case: Case, text: str | None = None) -> dict[str, Any]:

@@ -5,10 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-__all__ = ["HISTORY", "REFUSALS", "SANITIZE", "Knob", "KnobSpace", "Mode", "Promise", "Scalar", "Setting"]
+__all__ = [
+    "COTANGENTS",
+    "HISTORY",
+    "REFUSALS",
+    "SANITIZE",
+    "Cotangent",
+    "Knob",
+    "KnobSpace",
+    "Mode",
+    "Promise",
+    "Scalar",
+    "Setting",
+]
 
 Scalar = None | bool | int | float | str
 Mode = Literal["inference", "training"]
+
+#: What gradients are asked for with: whole numbers that lie row-major in memory, or the same in column-major order,
+#: with the first row in the place of every other (as behind a sum), as every second element of other memory, or
+#: fractions.
+Cotangent = Literal["whole", "transposed", "expanded", "sliced", "fractional"]
+COTANGENTS: tuple[Cotangent, ...] = ("whole", "transposed", "expanded", "sliced", "fractional")
 
 #: The knob that says what an artefact has been through before its first call, where a target has it.
 HISTORY = "history"
@@ -57,12 +75,18 @@ class Setting:
         knobs: sorted pairs; only what is off its default.
         mode: ``inference`` (under ``no_grad``) or ``training`` (gradients are part of what is compared).
         device: ``cpu`` or ``cuda``.
+        cotangent: what gradients are asked for with; ``whole`` where there are none.
     """
 
     target: str
     knobs: tuple[tuple[str, Scalar], ...] = ()
     mode: Mode = "inference"
     device: str = "cpu"
+    cotangent: Cotangent = "whole"
+
+    def __post_init__(self) -> None:
+        if self.mode == "inference" and self.cotangent != "whole":
+            object.__setattr__(self, "cotangent", "whole")
 
     def knob(self, name: str, default: Scalar = None) -> Scalar:
         """The value of a knob, or ``default`` where the setting leaves it alone."""

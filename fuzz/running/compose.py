@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from shakeout.corpus.case import HISTORY, Case, KnobSpace, Scalar, Setting
+from shakeout.corpus.case import COTANGENTS, HISTORY, Case, KnobSpace, Scalar, Setting
 from shakeout.corpus.interpreter import command
 from shakeout.corpus.support import DIRECTORY, declined
 from shakeout.corpus.vocabularies import vocabulary
@@ -34,6 +34,10 @@ EXACT_TURN = 8
 
 #: Share of settings in which the artefact has a history. Among two dozen knobs it would hardly ever be drawn.
 HISTORY_SHARE = 0.08
+
+#: Share of cases of training whose gradients are asked for with another cotangent than whole numbers in row-major
+#: order. The reference has to run again for each, which the usual ones are spared.
+COTANGENT_SHARE = 0.2
 
 #: Of one program in so many, the calls that were taken are told for whoever learns from them: they are many, and alike.
 TAKEN = 16
@@ -97,13 +101,14 @@ def compose(job: Grow, before_call: Callable[[str], None] | None = None) -> Made
         grown = grow_around(choices, recipe, kernel_vocabulary(job.target, _loaded[0]), before_call)
     else:
         grown = grow(choices, recipe, _loaded[0], before_call)
-    settings = [
-        Setting(job.target, knobs, grown.mode, job.device)
-        for knobs in _knobs(choices, subject.knobs(), job.knobs, job.knob_share, job.settings or facts.settings)
-    ]
+    drawn = _knobs(choices, subject.knobs(), job.knobs, job.knob_share, job.settings or facts.settings)
+    # One for all of them, since they have the reference's answers in common.
+    training = grown.mode == "training"
+    cotangent = choices.pick(COTANGENTS[1:]) if training and choices.boolean(COTANGENT_SHARE) else COTANGENTS[0]
+    settings = [Setting(job.target, knobs, grown.mode, job.device, cotangent) for knobs in drawn]
     case = Case(grown.program, grown.calls, settings[0])
-    # It was grown on the CPU.
-    reference = grown.reference if job.device == "cpu" else None
+    # It was grown on the CPU, with the usual cotangent.
+    reference = grown.reference if job.device == "cpu" and cotangent == "whole" else None
     return Made(case, tuple(settings[1:]), grown.fed, grown.proposed, grown.rejected, _traces(job, grown), reference)
 
 

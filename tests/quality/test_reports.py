@@ -3,18 +3,24 @@
 The scripts in ``reports/`` show on torch 2.13.0 (CPU) what the public report that each names is about.
 """
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from shakeout.corpus.case import Case
+from shakeout.corpus.user_objects import ALLOWED, find
+from shakeout.fuzz.campaign.schedule import seed_of
 from shakeout.fuzz.ground.failure import failure_of
+from shakeout.fuzz.ground.jobs import Grow
 from shakeout.fuzz.intake.importing import CannotImport, Imported, import_file
 from shakeout.fuzz.minimise.executors import in_process
 from shakeout.fuzz.minimise.measure import elements
 from shakeout.fuzz.minimise.search import Budget, Minimised, minimise
+from shakeout.fuzz.running.compose import compose
 from shakeout.fuzz.running.execute import execute
+from shakeout.targets.registry import target
 
 pytestmark = pytest.mark.quality
 
@@ -106,3 +112,32 @@ def test_a_report_by_name_says_what_is_missing(tmp_path: Path) -> None:
     assert case.program.operators().count("torch.nn.functional.linear") == 4
     with pytest.raises(CannotImport, match="there are no inputs for Attention"):
         imported("attention_permuted_key", tmp_path, "Attention")
+
+
+def test_a_kernel_that_takes_grad_output_for_row_major_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FlagOpen/FlagGems#1080: found within two hundred cases, and shrunk to one call and its cotangent."""
+    name = "gradient_read_as_contiguous"
+    monkeypatch.syspath_prepend(str(FOLDER))
+    monkeypatch.setenv(ALLOWED, name)
+    found = None
+    for index in range(200):
+        job = Grow(
+            number=index,
+            target=f"{name}:log_softmax",
+            seed=seed_of(1, index),
+            recipe={"index": index, "mode": "training", "values": "integers"},
+        )
+        case = compose(job).case
+        result = execute(case, explain=False)
+        if result.failure is not None:
+            assert result.failure.oracle == "gradient"
+            if case.setting.cotangent in ("expanded", "transposed", "sliced"):
+                found = case
+                break
+    assert found is not None
+    smallest = shrunk(found)
+    assert len(smallest.case.program.operators()) == 1
+    assert smallest.case.setting.cotangent != "whole"
+    sys.modules.pop(name, None)
+    find.cache_clear()
+    target.cache_clear()
