@@ -181,7 +181,7 @@ _DECOMPOSED_LADDER = Ladder(
 )
 
 _facts = functools.partial(
-    Facts, promises=frozenset({"layout", "writes", "repeats"}), owner="pytorch", accelerator=False
+    Facts, promises=frozenset({"layout", "writes", "repeats"}), owner="pytorch", accelerator=False, regions=True
 )
 
 AOT_EAGER = TorchCompile(

@@ -35,6 +35,9 @@ EXACT_TURN = 8
 #: Share of settings in which the artefact has a history. Among two dozen knobs it would hardly ever be drawn.
 HISTORY_SHARE = 0.08
 
+#: Share of programs of which a part is put into a block, a branch or a custom operator, where the target takes those.
+REGION_SHARE = 0.1
+
 #: Share of cases of training whose gradients are asked for with another cotangent than whole numbers in row-major
 #: order. The reference has to run again for each, which the usual ones are spared.
 COTANGENT_SHARE = 0.2
@@ -80,6 +83,7 @@ def compose(job: Grow, before_call: Callable[[str], None] | None = None) -> Made
     """
     from shakeout.generators.choices import SeededChoices
     from shakeout.generators.network import Recipe, grow
+    from shakeout.generators.regions import enclosed
     from shakeout.generators.vocabularies.kernel import grow_around, kernel_vocabulary
     from shakeout.targets.registry import target
 
@@ -107,8 +111,12 @@ def compose(job: Grow, before_call: Callable[[str], None] | None = None) -> Made
     cotangent = choices.pick(COTANGENTS[1:]) if training and choices.boolean(COTANGENT_SHARE) else COTANGENTS[0]
     settings = [Setting(job.target, knobs, grown.mode, job.device, cotangent) for knobs in drawn]
     case = Case(grown.program, grown.calls, settings[0])
-    # It was grown on the CPU, with the usual cotangent.
-    reference = grown.reference if job.device == "cpu" and cotangent == "whole" else None
+    inside = None
+    if facts.regions and not _exact_turn(job.seed) and choices.boolean(REGION_SHARE):
+        inside = enclosed(choices, case)
+    # It was grown on the CPU, with the usual cotangent, and without regions.
+    reference = grown.reference if job.device == "cpu" and cotangent == "whole" and inside is None else None
+    case = inside or case
     return Made(case, tuple(settings[1:]), grown.fed, grown.proposed, grown.rejected, _traces(job, grown), reference)
 
 

@@ -63,6 +63,6 @@ def test_every_target_has_it_and_none_is_told(case: Case) -> None:
     with pytest.raises(UnknownKnob, match="refusals takes False, True"):
         check_knobs(target("export"), Setting("export", ((REFUSALS, 3),)))
     assert source(counted(Setting("inductor"))).startswith(source(Setting("inductor")).rstrip())
-    asked = Case(case.program, case.calls, counted(case.setting))
-    assert asked.on("export").setting == counted(Setting("export"))
+    one = Case(case.program, case.calls, counted(case.setting))
+    assert one.on("export").setting == counted(Setting("export"))
     assert case.on("export").setting == Setting("export")
