@@ -34,6 +34,8 @@ FILE is run in a process of its own, as you would run it; so do not import what 
   a repro.py     of PyTorch's minifier, or an fx_graph_runnable.py
   a script       that Shakeout printed, edited or not
   a .pt2         of torch.export.save, which is read as data: nothing of it runs but operators of PyTorch's library
+  a .onnx        model, read as data: one whose operators have a plain form in torch, for ONNX Runtime; of a
+                 script, what its sessions of ONNX Runtime are fed is a case as well
 
 A case is proven to be the same program, bit for bit, or it is refused with the line that is to blame.
 """
@@ -56,7 +58,7 @@ def add_commands(add: Add) -> None:
 
 def _of_file(parser: argparse.ArgumentParser) -> None:
     parser.description = f"{parser.description}\n{_FILES}"
-    parser.add_argument("file", metavar="FILE[:NAME]", help="a Python file, and what of it; or a .pt2")
+    parser.add_argument("file", metavar="FILE[:NAME]", help="a Python file, and what of it; or a .pt2 or .onnx")
     parser.add_argument("--mode", choices=("inference", "training"), help="default: what each call says")
     parser.add_argument(
         "--refusals",
@@ -160,12 +162,12 @@ def _split(text: str) -> tuple[Path, str]:
     path = Path(file)
     if not path.is_file():
         raise Mistake(f"{file!r} is no file")
-    if path.suffix == ".pt2" and not name:
+    if path.suffix in (".pt2", ".onnx") and not name:
         return path, ""
     if path.suffix != ".py":
         raise Mistake(
-            f"{file}: expected a Python file (FILE.py) or a program of torch.export.save (FILE.pt2); "
-            "shakeout replay and minimise take a case.json"
+            f"{file}: expected a Python file (FILE.py), a program of torch.export.save (FILE.pt2) or a model "
+            "(FILE.onnx); shakeout replay and minimise take a case.json"
         )
     if colon and name and not name.isidentifier():
         raise Mistake(f"{text!r}: expected FILE:NAME with a name of Python, found {name!r}")

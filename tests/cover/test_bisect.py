@@ -679,7 +679,7 @@ def test_passes_that_nothing_is_compiled_without_are_not_left_out() -> None:
 
     with limits.post_grad_passes(Nothing()):
         off = [
-            CompilerBisector.disable_subsystem("inductor", "post_grad_passes", lambda name=name: name)
+            CompilerBisector.disable_subsystem("inductor", "post_grad_passes", functools.partial(str, name))
             for name in ("reinplace_inplaceable_ops", "decompose_auto_functionalized")
         ]
     assert off == [True, False]
