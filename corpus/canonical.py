@@ -4,8 +4,8 @@ Canonical means: keys sorted, no white space, ASCII; equal cases have equal text
 published schema is ``corpus/data/case.schema.json``; ``codec.py`` reads it.
 
 A case is written in the least format that can say it, because its id is the hash of its text: format 1 unless it has
-regions, blocks around its program, or blobs, which only format 2 has. So what was stored in format 1 keeps its id, and
-there is one text of a case. What is at its default and came with format 2 is left out.
+regions, blocks around its program, blobs, or another cotangent, which only format 2 has. So what was stored in format 1
+keeps its id, and there is one text of a case. What is at its default and came with format 2 is left out.
 """
 
 from __future__ import annotations
@@ -64,8 +64,16 @@ def to_json(program: Program, calls: Sequence[InputSet], setting: Setting) -> di
     }
     if program.around:
         stored["around"] = [_call(call) for call in program.around]
+    under: dict[str, Any] = {
+        "target": setting.target,
+        "knobs": {name: _arg(value) for name, value in setting.knobs},
+        "mode": setting.mode,
+        "device": setting.device,
+    }
+    if setting.cotangent != "whole":
+        under["cotangent"] = setting.cotangent
     return {
-        "format": 2 if program.structured() or blobs_of(calls) else 1,
+        "format": 2 if program.structured() or blobs_of(calls) or "cotangent" in under else 1,
         "program": stored,
         "calls": [
             {
@@ -91,12 +99,7 @@ def to_json(program: Program, calls: Sequence[InputSet], setting: Setting) -> di
             }
             for inputs in calls
         ],
-        "setting": {
-            "target": setting.target,
-            "knobs": {name: _arg(value) for name, value in setting.knobs},
-            "mode": setting.mode,
-            "device": setting.device,
-        },
+        "setting": under,
     }
 
 

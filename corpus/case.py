@@ -7,13 +7,28 @@ from dataclasses import dataclass, field, replace
 
 from shakeout.corpus import canonical
 from shakeout.corpus.program import InvalidProgram, Program
-from shakeout.corpus.setting import HISTORY, SANITIZE, Knob, KnobSpace, Mode, Promise, Scalar, Setting
+from shakeout.corpus.setting import (
+    COTANGENTS,
+    HISTORY,
+    REFUSALS,
+    SANITIZE,
+    Cotangent,
+    Knob,
+    KnobSpace,
+    Mode,
+    Promise,
+    Scalar,
+    Setting,
+)
 from shakeout.corpus.storage import InputSet, Storage, Values, View, contiguous
 
 __all__ = [
+    "COTANGENTS",
     "HISTORY",
+    "REFUSALS",
     "SANITIZE",
     "Case",
+    "Cotangent",
     "InputSet",
     "Knob",
     "KnobSpace",
@@ -69,5 +84,7 @@ class Case:
         return self._memo["id"]
 
     def on(self, target: str, knobs: tuple[tuple[str, Scalar], ...] = ()) -> Case:
-        """The same program and inputs on another target."""
+        """The same program and inputs on another target; where refusals are findings, they are there as well."""
+        asked = tuple(pair for pair in self.setting.knobs if pair[0] == REFUSALS)
+        knobs = tuple(sorted({**dict(knobs), **dict(asked)}.items())) if asked else knobs
         return replace(self, setting=replace(self.setting, target=target, knobs=knobs))

@@ -17,7 +17,7 @@ from typing import Any
 
 from shakeout.corpus import blobs, canonical
 from shakeout.corpus.canonical import FORMAT, MAX_BYTES, MAX_DEPTH, CannotBeStored, arg_to_json
-from shakeout.corpus.case import Case, InputSet, Scalar, Setting, Storage, Values, View
+from shakeout.corpus.case import COTANGENTS, Case, InputSet, Scalar, Setting, Storage, Values, View
 from shakeout.corpus.program import (
     NESTING,
     NUMBERS,
@@ -125,6 +125,8 @@ def from_json(data: object, places: Sequence[str] = ()) -> Case:
             ),
             setting=_read_setting(_get(data, "setting", dict, "case")),
         )
+        if version == 1 and case.setting.cotangent != "whole":
+            raise MalformedCase("format 1 has no cotangents; write the format as 2")
         if version == 1 and blobs.held(case):
             raise MalformedCase("format 1 has no blobs; write the format as 2")
         return blobs.placed(case, places)
@@ -337,6 +339,7 @@ def _read_setting(data: dict[str, Any]) -> Setting:
         knobs=tuple(sorted(knobs)),
         mode=_choice(data, "mode", ("inference", "training"), "setting"),
         device=_choice(data, "device", ("cpu", "cuda"), "setting"),
+        cotangent=_choice(data, "cotangent", COTANGENTS, "setting") if "cotangent" in data else "whole",
     )
 
 

@@ -8,6 +8,7 @@ target only. It exits 0 (no difference), 1 (difference) or 125 (cannot run), as 
 from __future__ import annotations
 
 import functools
+import hashlib
 import itertools
 import textwrap
 from collections.abc import Collection, Mapping, Sequence
@@ -50,7 +51,8 @@ def network(program: Program, device: str = "cpu") -> str:
 def definition(program: Program, device: str = "cpu") -> str:
     """The function ``program``, or the class ``Network`` of one with parameters, as source without a last newline.
 
-    Of one with blocks around it ``within`` follows, which has it called inside of them.
+    Custom operators that it calls stand in front of it. Of one with blocks around it ``within`` follows, which has it
+    called inside of them.
 
     Raises:
         NotAdmitted: it calls what no case may call. That was decided where the case was read; it is asked again here
@@ -80,16 +82,21 @@ def definition(program: Program, device: str = "cpu") -> str:
         text += textwrap.indent("\n".join(lines), 2 * INDENT)
     if program.around:
         text += f"\n\n\n{printer.within(program)}"
-    return text
+    return "\n\n\n".join([*printer.customs, text])
 
 
 class _Printer:
-    """Calls as lines of Python: a region is a function or a ``with`` block, and its values are ``t0``, ``t1`` ..."""
+    """Calls as lines of Python: a region is a function or a ``with`` block, and its values are ``t0``, ``t1`` ...
+
+    Attributes:
+        customs: the definitions of custom operators that were met, which belong in front of everything else.
+    """
 
     def __init__(self, words: Vocabulary, device: str) -> None:
         self._words = words
         self._device = device
         self._locals, self._functions = itertools.count(), itertools.count()
+        self.customs: list[str] = []
 
     def lines(self, calls: Sequence[Call], names: list[str], named: Sequence[str] | Mapping[int, str]) -> list[str]:
         """The calls.
@@ -125,6 +132,8 @@ class _Printer:
             raise InvalidProgram(f"{call.operator} takes no regions, and is given {len(call.regions)}")
         if structure.block:
             return self._block(call, names, results)
+        if structure.custom:
+            return [self._custom(call, names, results)]
         found: list[str] = []
         functions = []
         for role, region in zip(structure.roles, call.regions, strict=True):
@@ -143,6 +152,49 @@ class _Printer:
         returned = [inner[number] for number in region.returns]
         lines.append(f"return {returned[0] if bare else _tuple(returned)}")
         return [f"def {name}({', '.join(parameters)}):", *(INDENT + line for line in lines)]
+
+    def _custom(self, call: Call, names: Sequence[str], results: Sequence[str]) -> str:
+        """A call of a custom operator, whose definition becomes one of ``customs``.
+
+        Its name tells what it computes, since all operators of a process have different names.
+        """
+        (region,), operands = call.regions, call.args[0]
+        written = call.args[1] if len(call.args) > 1 else ()
+        assert isinstance(operands, tuple)
+        assert isinstance(written, tuple)
+        parameters, lines, inner = [], [], []
+        for operand in operands:
+            name = f"t{next(self._locals)}"
+            if isinstance(operand, tuple):
+                items = [f"t{next(self._locals)}" for _ in operand]
+                lines += [_assigned(items, name, True)] if items else []
+                inner += items
+            else:
+                inner.append(name)
+            parameters.append((name, "list[torch.Tensor]" if isinstance(operand, tuple) else "torch.Tensor"))
+        lines += self.lines(region.calls, inner, {})
+        returned = [inner[number] for number in region.returns]
+        if returned:
+            lines.append(f"return {returned[0] if len(returned) == 1 else _tuple(returned)}")
+        gives = ", ".join(["torch.Tensor"] * len(returned))
+        gives = gives if len(returned) == 1 else f"tuple[{gives}]" if returned else "None"
+        head = f"({', '.join(f'{name}: {type_}' for name, type_ in parameters)}) -> {gives}:"
+        mutates = _tuple([f'"{parameters[place][0]}"' for place in written if isinstance(place, int)])
+        kind, number = call.operator.rpartition(".")[2], next(self._functions)
+        told = "\n".join([kind, head, mutates, *lines])
+        own = f"shakeout::operator_{hashlib.sha256(told.encode()).hexdigest()[:12]}"
+        definition = [
+            f"def computed_{number}{head}",
+            *(INDENT + line for line in lines or ["pass"]),
+            "",
+            "",
+            f'operator_{number} = {kind}("{own}", computed_{number}, mutates_args={mutates})',
+        ]
+        if returned and kind == "custom_op":  # of the other kind PyTorch knows it
+            definition.append(f"operator_{number}.register_fake(computed_{number})")
+        self.customs.append("\n".join(definition))
+        text = f"operator_{number}({', '.join(self._words.argument(arg, names) for arg in operands)})"
+        return text if call.form == "none" else _assigned(results, text, len(results) > 1)
 
     def _block(self, call: Call, names: Sequence[str], results: Sequence[str]) -> list[str]:
         """A block, inside of which its results get their names: they stay in sight behind it."""
@@ -259,7 +311,9 @@ def body(case: Case) -> str:
     """The network and the inputs of each call, as source text without imports."""
     makers = ", ".join(f"inputs_{i}" for i in range(len(case.calls)))
     parts = [network(case.program, case.setting.device).rstrip(), *inputs(case)]
-    return "\n\n\n".join(parts) + f"\n\n\nCALLS = [{makers}]\n"
+    kind = case.setting.cotangent
+    asked = "" if kind == "whole" else f"for make in CALLS:\n    make.cotangent = {kind!r}\n"
+    return "\n\n\n".join(parts) + f"\n\n\nCALLS = [{makers}]\n{asked}"
 
 
 def load(case: Case, text: str | None = None) -> dict[str, Any]:

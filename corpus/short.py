@@ -34,8 +34,11 @@ _RUN = """    with torch.no_grad():
 _TRAIN = """    outputs = function({given})
     roots = [output for output in outputs if output.requires_grad]
     leaves = [tensor for tensor in tensors if tensor.requires_grad]
-    gradients = torch.autograd.grad(roots, leaves, [cotangent(output) for output in roots], allow_unused=True)
+    gradients = torch.autograd.grad(roots, leaves, [cotangent(output{kind}) for output in roots], allow_unused=True)
     return [*outputs, *tensors, *gradients]"""
+
+# Eager's gradients mostly lie as what they are asked for with; compilers choose freely.
+_ROW_MAJOR = "    gradients = [None if gradient is None else gradient.contiguous() for gradient in gradients]\n"
 
 _END = """try:
     expected = show(lambda network: network)
@@ -93,7 +96,11 @@ def short(case: Case, prepare: str, *, imports: Sequence[str] = (), strides: boo
     ]
     if any(word in text for word in ("nan", "inf")):
         head += ["", 'nan, inf = float("nan"), float("inf")']
-    run = (_TRAIN if training else _RUN).format(given=given)
+    kind = "" if case.setting.cotangent == "whole" else f", {case.setting.cotangent!r}"
+    run = (_TRAIN if training else _RUN).format(given=given, kind=kind)
+    if kind:
+        before, _, returned = run.rpartition("    return")
+        run = f"{before}{_ROW_MAJOR}    return{returned}"
     how = "equal_nan=True" + (", check_stride=True" if strides else "")
     parts = ["\n".join(head), body, *functions, prepare.rstrip()]
     parts += [_SHOW.format(network=network, run=run).rstrip(), _END.format(how=how)]

@@ -100,14 +100,26 @@ def strided(
     return storage.as_strided(shape, strides, offset)
 
 
-def cotangent(output: torch.Tensor) -> torch.Tensor:
-    """What is fed into the backward pass: small whole numbers, so that linear gradients stay exact."""
-    ramp = torch.arange(output.numel(), device=output.device) % 5 - 2
-    return ramp.to(output.dtype).reshape(output.shape)
+def cotangent(output: torch.Tensor, kind: str = "whole") -> torch.Tensor:
+    """What is fed into the backward pass: small whole numbers, so that linear gradients stay exact, or eighths."""
+    ramp = torch.arange(output.numel(), device=output.device)
+    ramp = (ramp % 11 - 5) / 8 if kind == "fractional" else ramp % 5 - 2
+    whole = ramp.to(output.dtype).reshape(output.shape)
+    backwards = list(range(output.dim()))[::-1]
+    if kind == "transposed":
+        return whole.permute(backwards).contiguous().permute(backwards)
+    if kind == "expanded" and output.dim():
+        return whole[:1].expand(output.shape)
+    if kind == "sliced" and output.dtype.itemsize > 1:
+        return torch.stack([whole, whole + 3], -1)[..., 0]
+    return whole
 
 
 def observe(
-    function: Callable[..., Any], arguments: Sequence[torch.Tensor], leaves: Sequence[torch.Tensor]
+    function: Callable[..., Any],
+    arguments: Sequence[torch.Tensor],
+    leaves: Sequence[torch.Tensor],
+    kind: str = "whole",
 ) -> tuple[list[torch.Tensor], list[torch.Tensor | None]]:
     """One call: its outputs, and the gradient of each leaf (None where there is none)."""
     if not leaves:
@@ -117,7 +129,7 @@ def observe(
     roots = [o for o in outputs if o.requires_grad]
     grads: Sequence[torch.Tensor | None] = [None] * len(leaves)
     if roots:
-        grads = torch.autograd.grad(roots, leaves, [cotangent(o) for o in roots], allow_unused=True)
+        grads = torch.autograd.grad(roots, leaves, [cotangent(o, kind) for o in roots], allow_unused=True)
     return [o.detach() for o in outputs], list(grads)
 
 
@@ -180,7 +192,7 @@ def run(
         torch.default_generator.manual_seed(0)
         within = getattr(network, "within", lambda function: function)  # the blocks in which it is called
         with getattr(function, "around", contextlib.nullcontext)():
-            outputs, gradients = observe(within(function), given, leaves)
+            outputs, gradients = observe(within(function), given, leaves, getattr(make, "cotangent", "whole"))
         if any(t.is_cuda for t in given):
             torch.cuda.synchronize()  # what a kernel did wrong is told late
         state = torch.default_generator.get_state()

@@ -72,7 +72,7 @@ def candidate(case: Case) -> bool:
 
     Not one with regions: under autocast they compute in formats that no type tells.
     """
-    if case.program.structured():
+    if case.program.structured() or case.setting.cotangent == "fractional":
         return False
     words = vocabulary(case.program.vocabulary)
     kinds = {words.traits(operator).exactness for operator in case.program.operators()}

@@ -60,6 +60,8 @@ def derive(case: Case, *, always: bool = False) -> Derived | None:
     turn, number = number % TURN, number // TURN
     if turn and not always:
         return None
+    if case.setting.cotangent != "whole":
+        return None  # they say of gradients what holds for the usual one
     if case.program.structured():
         return None  # what the relations say of a call they say of one without regions
     names = tuple(RELATIONS)

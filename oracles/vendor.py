@@ -151,7 +151,7 @@ def unusual(case: Case) -> tuple[str, ...]:
     types = case.program.types()
     dtypes = {type_.dtype for type_ in types if type_ is not None} | {view.dtype for view in case.calls[0].views}
     found += sorted(dtypes - _ORDINARY)
-    if case.setting.knobs:
+    if case.setting.told().knobs:
         found.append("knobs")
     if any(storage.values.kind == "special" for inputs in case.calls for storage in inputs.storages):
         found.append("special values")

@@ -186,6 +186,7 @@ _facts = functools.partial(
     owner="pytorch",
     accelerator=False,
     shortcuts=frozenset({"collector", "guards"}),
+    regions=True,
 )
 
 AOT_EAGER = TorchCompile(

@@ -42,6 +42,7 @@ class Export(Target):
         promises=frozenset({"writes", "repeats"}),
         owner="pytorch",
         compiler=True,
+        regions=True,
         accelerator=False,
         ladder=_LADDER,
     )

@@ -52,6 +52,11 @@ def _compiling(gate: Gate) -> Iterator[None]:
         yield
 
 
+#: Passes that take apart what no lowering knows (``decompose_auto_functionalized``): without one nothing is compiled,
+#: so that what stands before it in a list could not be told from what is to blame.
+_NEEDED = "decompose_"
+
+
 def _bisected(backend: str, subsystem: str) -> Callable[[Gate], contextlib.AbstractContextManager[None]]:
     """The places at which torch's own CompilerBisector can leave something out."""
 
@@ -60,7 +65,8 @@ def _bisected(backend: str, subsystem: str) -> Callable[[Gate], contextlib.Abstr
         from torch._inductor.compiler_bisector import CompilerBisector
 
         def disabled(of: str, part: str, info: Callable[[], str] | None = None) -> bool:
-            return (of, part) == (backend, subsystem) and not gate(info() if info is not None else part)
+            name = info() if info is not None else part
+            return (of, part) == (backend, subsystem) and not name.startswith(_NEEDED) and not gate(name)
 
         with _compiling(gate), mock.patch.object(CompilerBisector, "disable_subsystem", disabled):
             yield

@@ -6,7 +6,7 @@ import functools
 import importlib
 from importlib.metadata import EntryPoint, entry_points
 
-from shakeout.corpus.case import Setting
+from shakeout.corpus.case import REFUSALS, Setting
 from shakeout.targets.target import Facts, Hook, Short, Target, UnknownTarget, check_knobs
 
 __all__ = ["GROUP", "compilers", "facts_of", "hook", "may_use_accelerator", "names", "short", "source", "target"]
@@ -125,6 +125,13 @@ def _loaded(entry: EntryPoint) -> Target:
     return found
 
 
+#: Stands behind a target's own, where refusals are findings.
+_DECLINES_NOTHING = '''def declined(error):
+    """What is refused is shown as well."""
+    return False
+'''
+
+
 def source(setting: Setting) -> str:
     """Source text of ``prepare(function)`` and ``declined(error)`` under a setting, by its target.
 
@@ -134,14 +141,15 @@ def source(setting: Setting) -> str:
     """
     subject = target(setting.target)
     check_knobs(subject, setting)
-    return subject.source(setting)
+    text = subject.source(setting.told())
+    return f"{text.rstrip()}\n\n\n{_DECLINES_NOTHING}" if setting.knob(REFUSALS) else text
 
 
 def short(setting: Setting) -> Short | None:
     """How users call the target under a setting; None where that takes more than a few lines. Raises as ``source``."""
     subject = target(setting.target)
     check_knobs(subject, setting)
-    return subject.short(setting)
+    return subject.short(setting.told())
 
 
 def hook(name: str, kind: str) -> Hook:

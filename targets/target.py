@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from shakeout.corpus.case import KnobSpace, Mode, Promise, Scalar, Setting
+from shakeout.corpus.case import REFUSALS, KnobSpace, Mode, Promise, Scalar, Setting
 from shakeout.targets.packages import module_available
 
 if TYPE_CHECKING:
@@ -169,6 +169,7 @@ class Facts:
         support: directory of ``NAME.json``, which ``shakeout operators --target NAME --write`` has written: operators
             of which it takes no call are drawn less often. None for Shakeout's own directory.
         mode: how cases are made for it, if nobody asks for something else.
+        regions: it takes what has regions: blocks that turn gradient mode or autocast, branches, custom operators.
         ladder: how it is taken apart; None if there is nothing that could be left out.
         behind: stages that come after the model which the product itself is given: what goes wrong in one of them can
             be shown with that model alone (``Target.model``).
@@ -189,6 +190,7 @@ class Facts:
     foreign: frozenset[str] = frozenset()
     support: Path | None = None
     mode: Mode | None = None
+    regions: bool = False
     ladder: Ladder | None = None
     behind: frozenset[str] = frozenset()
 
@@ -269,7 +271,7 @@ def check_knobs(subject: Target, setting: Setting) -> None:
     """
     if not setting.knobs:
         return
-    space = {knob.name: knob.values for knob in subject.knobs()}
+    space = {REFUSALS: (False, True), **{knob.name: knob.values for knob in subject.knobs()}}
     for name, value in setting.knobs:
         if name not in space:
             raise UnknownKnob(f"{subject.name} has no knob {name!r} here (see: shakeout targets --knobs)")

@@ -136,7 +136,7 @@ def _shown(case: Case, subject: Subject, originals: Sequence[torch.Tensor], argu
         return [one for one in leaves_of(returned)[0] if isinstance(one, torch.Tensor)]
 
     torch.default_generator.manual_seed(0)
-    outputs, gradients = standalone.observe(network, given, leaves)
+    outputs, gradients = standalone.observe(network, given, leaves, case.setting.cotangent)
     state = torch.default_generator.get_state()
     standalone.step(parameters, leaves, gradients)
     return standalone.shown(outputs, gradients, [*given, *parameters], state)

@@ -17,7 +17,7 @@ from torch._functorch import utils as functorch
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from shakeout.corpus.intake import branches, switches
+from shakeout.corpus.intake import branches, customs, switches
 from shakeout.corpus.intake.recorder import Number, Recorder
 from shakeout.corpus.intake.refusal import NotCaptured, here
 from shakeout.corpus.vocabularies import aten
@@ -91,6 +91,8 @@ class _Functions(TorchFunctionMode):
             )
         if last == "__iter__" and owner == "torch.Tensor":
             return iter(recorder.call(_ITEMS, lambda: args[0].unbind(0), args, {}))
+        if (definition := customs.defined(func)) is not None:
+            return customs.record(recorder, definition, func, args, kwargs)
         name = _operator(func)
         if name is None:
             raise NotCaptured(_unknown(func), here(), lower=True)
@@ -122,6 +124,8 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 "a case holds one path only",
                 here(),
             )
+        if (definition := customs.defined(func)) is not None:
+            return customs.record(recorder, definition, func, args, kwargs)
         name = _operator(func)
         if name is None:
             raise NotCaptured(_unknown(func), here())
@@ -232,8 +236,9 @@ def _unknown(func: Any) -> str:
     ours = ("torch.ops.aten.", "torch.ops.prims.", "torch.ops.higher_order.")
     if isinstance(func, torch._ops.OpOverload | torch._ops.OpOverloadPacket) and not name.startswith(ours):
         return (
-            f"{name} is a custom operator, which a case does not hold; with a reference beside it, it can be tested as "
-            "a kernel (docs/your-kernel.md)"
+            f"{name} is an operator of a library, and what it computes is not known; declare it by "
+            "torch.library.custom_op with a body of PyTorch's operators, or test it as a kernel with a reference "
+            "beside it (docs/your-kernel.md)"
         )
     return f"{name} is not an operator of a case"
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from shakeout.corpus.program import Call, Form, Input, Program, Region, TensorType, references, renumbered
 
-__all__ = ["Scope", "Seen", "closed"]
+__all__ = ["Scope", "Seen", "closed", "reads"]
 
 
 @dataclass(slots=True)
@@ -165,6 +165,12 @@ def _closed(
     return tuple(calls)
 
 
+def reads(scope: Scope) -> tuple[int, ...]:
+    """The values that a scope takes from around it, by trace number."""
+    own = set(_everything(scope))
+    return tuple(dict.fromkeys(number for number in _used(scope) if number not in own))
+
+
 def _region(
     scope: Scope,
     returns: tuple[int, ...],
@@ -173,8 +179,7 @@ def _region(
     types: Mapping[int, TensorType | None],
     clock: list[int],
 ) -> Region:
-    own = set(_everything(scope))
-    captures = tuple(dict.fromkeys(number for number in _used(scope) if number not in own))
+    captures = reads(scope)
     numbers = {number: place for place, number in enumerate((*scope.parameters, *captures))}
     calls = _closed(scope.seen, numbers, last, types, clock)
     parameters = [types[number] for number in scope.parameters]

@@ -464,6 +464,7 @@ def namespace(program: Program) -> dict[str, Any]:
     kernels = {name: kernel(operator) for name, operator in _kernels(program).items()}
     return {
         "LAYOUTS": seen,
+        **plain.namespace(program),
         **{name: found if found.strides else Watched(found, seen) for name, found in kernels.items()},
     }
 
@@ -471,4 +472,4 @@ def namespace(program: Program) -> dict[str, Any]:
 def imports(program: Program) -> list[str]:
     """The import of each kernel."""
     lines = [line for operator in _kernels(program).values() for line in import_lines(operator)]
-    return ["", *dict.fromkeys(lines)] if lines else []
+    return [*plain.imports(program), *(["", *dict.fromkeys(lines)] if lines else [])]

@@ -1,7 +1,9 @@
-"""Operators with regions in the torch vocabulary: branches, loops and ``with`` blocks, and what they mean.
+"""Operators with regions in the torch vocabulary: branches, loops, ``with`` blocks and custom operators.
 
 PyTorch takes branches and loops as functions (``torch.cond``), which read free variables; here a function's free
-variables are what its region captures. Nothing in this module needs torch before something is run.
+variables are what its region captures. A custom operator is one that a program brings along: its body is a region,
+which compilers do not look into (``torch.library.custom_op``) or take apart (``triton_op``). Nothing in this module
+needs torch before something is run.
 """
 
 from __future__ import annotations
@@ -12,12 +14,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from shakeout.corpus.program import Arg, Call, InvalidProgram, Program, walk
+from shakeout.corpus.program import Arg, Call, InvalidProgram, Program, Ref, walk
 
 if TYPE_CHECKING:
     from shakeout.corpus.vocabularies import Vocabulary
 
-__all__ = ["STRUCTURES", "Structure", "check", "resolve", "run", "stepwise", "structures", "within"]
+__all__ = [
+    "STRUCTURES",
+    "Structure",
+    "check",
+    "declared_writes",
+    "resolve",
+    "run",
+    "stepwise",
+    "structures",
+    "within",
+]
 
 #: Rounds of a loop after which it counts as one that does not end; those of a case have a handful.
 MOST_ROUNDS = 10_000
@@ -41,6 +53,7 @@ class Structure:
         meaning: what it computes, given the regions as functions, the arguments and the keyword arguments.
         bound: which argument fills each parameter of a region, from the call and the region's number; None where it is
             no whole argument, as with a slice that a scan takes.
+        custom: whether it is a custom operator: its region is defined outside of the program, and captures nothing.
     """
 
     meaning: Callable[..., Any]
@@ -49,6 +62,7 @@ class Structure:
     place: int = 0
     least: int = 0
     most: int = 1
+    custom: bool = False
 
     @property
     def block(self) -> bool:
@@ -84,6 +98,47 @@ def _scan(
     return [carried, torch.stack(found[::-1] if reverse else found)]
 
 
+def _custom(functions: Sequence[Callable[..., Any]], operands: Sequence[Any], writes: Sequence[int] = ()) -> Any:
+    """What PyTorch asks of a custom operator is asked here too: no result is an operand, all writes are declared."""
+    import torch
+
+    given = list(_tensors(operands))
+    declared = [one for place in writes for one in _tensors(operands[place])]
+    versions = [(one, one._version) for one in given if not any(one is other for other in declared)]
+    with torch.no_grad():
+        results = functions[0](*given)
+    if any(one._version != version for one, version in versions):
+        raise RuntimeError("a custom operator writes to an operand that it does not declare as written")
+    owners = {one.untyped_storage()._cdata for one in given}
+    for one in results:
+        if one.untyped_storage()._cdata in owners:
+            raise RuntimeError("a custom operator returns an operand, or a view of one")
+        owners.add(one.untyped_storage()._cdata)
+    return results
+
+
+def _tensors(value: Any) -> Iterator[Any]:
+    """The tensors among an operand, or operands: itself, or those of a list."""
+    if isinstance(value, tuple | list):
+        for item in value:
+            yield from _tensors(item)
+    else:
+        yield value
+
+
+def declared_writes(call: Call) -> tuple[int, ...]:
+    """The values that a custom operator declares to write to."""
+    operands, places = call.args[0], call.args[1] if len(call.args) > 1 else ()
+    if not isinstance(operands, tuple) or not isinstance(places, tuple):
+        return ()
+    chosen = (operands[place] for place in places if type(place) is int and 0 <= place < len(operands))
+    return tuple(one.index for one in _tensors(tuple(chosen)) if isinstance(one, Ref))
+
+
+def _given(call: Call, number: int) -> tuple[Arg, ...]:
+    return tuple(_tensors(call.args[0]))
+
+
 def _block(name: str) -> Structure:
     def meaning(functions: Sequence[Callable[..., Any]], *args: Any, **kwargs: Any) -> Any:
         with resolve(name)(*args, **kwargs):
@@ -107,6 +162,10 @@ STRUCTURES: Mapping[str, Structure] = {
     "torch.cond": Structure(_cond, _all_of(1), ("true", "false"), place=1, least=1, most=2),
     "torch._higher_order_ops.while_loop": Structure(_while_loop, _all_of(0, 1), ("condition", "body"), least=1, most=2),
     "torch._higher_order_ops.scan": Structure(_scan, lambda call, number: None, ("combine",), least=2, most=2),
+    **{
+        f"torch.library.{name}": Structure(_custom, _given, ("computed",), least=1, most=2, custom=True)
+        for name in ("custom_op", "triton_op")
+    },
     "torch.no_grad": _block("torch.no_grad"),
     "torch.enable_grad": _block("torch.enable_grad"),
     "torch.autocast": _block("torch.autocast"),
@@ -158,6 +217,8 @@ def _misfit(call: Call, found: Structure | None) -> str | None:
         return "takes no values but those that its block captures"
     if call.form == "tensor":
         return "gives a sequence of results, or none"
+    if found.custom and (reason := _misfit_of_custom(call)) is not None:
+        return reason
     for number, region in enumerate(call.regions):
         given = found.bound(call, number)
         if given is not None and len(given) != len(region.parameters):
@@ -166,6 +227,21 @@ def _misfit(call: Call, found: Structure | None) -> str | None:
         return f"asks for one value of its condition, which returns {len(call.regions[0].returns)}"
     if found.block and len(call.regions[0].returns) != len(call.results):
         return f"returns {len(call.regions[0].returns)} values from its block as {len(call.results)} results"
+    return None
+
+
+def _misfit_of_custom(call: Call) -> str | None:
+    region, operands, places = call.regions[0], call.args[0], call.args[1] if len(call.args) > 1 else ()
+    if region.captures:
+        return "is defined outside of the program, and can capture nothing of it"
+    if call.kwargs:
+        return "takes no keyword arguments"
+    if not isinstance(operands, tuple) or not all(isinstance(one, Ref) for one in _tensors(operands)):
+        return "takes a tuple of tensors, or of tuples of them"
+    if not isinstance(places, tuple) or not all(type(one) is int and 0 <= one < len(operands) for one in places):
+        return f"says which of its {len(operands)} operands it writes to by their places"
+    if len(region.returns) != len(call.results):
+        return f"returns {len(region.returns)} values from its body as {len(call.results)} results"
     return None
 
 

@@ -129,9 +129,12 @@ def written(operation: Call) -> tuple[int, ...]:
     """The operands that a call writes to.
 
     Of a public function its name tells, and ``out``; of an operator of a library its schema does, once torch is there.
-    Of a call with regions all of them, if anything inside writes to anything: it may be a view of any.
+    Of a call with regions all of them, if anything inside writes to anything: it may be a view of any. A custom
+    operator says so itself.
     """
     if operation.regions:
+        if STRUCTURES[operation.operator].custom:
+            return structured.declared_writes(operation)
         inside = (inner for region in operation.regions for inner in walk(region.calls))
         return operation.operands() if any(written(inner) for inner in inside if not inner.regions) else ()
     if identify(operation.operator).library and "torch" in sys.modules:
@@ -479,10 +482,28 @@ def bindings(program: Program) -> list[str]:
 
 
 def namespace(program: Program) -> dict[str, Any]:
-    """Further names that the source uses; none in this vocabulary."""
-    return {}
+    """Further names that the source uses: what makes custom operators, and makes one only once in a process."""
+    return {name: functools.partial(_custom, name) for name in _customs(program)}
 
 
 def imports(program: Program) -> list[str]:
-    """Import lines that a script needs beside ``import torch``; none in this vocabulary."""
-    return []
+    """Import lines that a script needs beside ``import torch``: of what makes custom operators."""
+    return [f"from torch.library import {', '.join(names)}"] if (names := _customs(program)) else []
+
+
+def _customs(program: Program) -> list[str]:
+    """Of what makes custom operators, the functions of ``torch.library`` that a program needs."""
+    return sorted({identify(one).name for one in set(program.operators()) if one.startswith("torch.library.")})
+
+
+def _custom(kind: str, name: str, function: Callable[..., Any], **declared: Any) -> Any:
+    """Make a custom operator unless there is one of this name, which says what it computes.
+
+    A second definition would take the place of the first, which somebody may be about to call.
+    """
+    import torch.library
+    from torch._library.custom_ops import OPDEFS
+
+    if name not in OPDEFS:
+        getattr(torch.library, kind)(name, function, **declared)
+    return OPDEFS[name]

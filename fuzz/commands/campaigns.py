@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from shakeout.corpus.setting import REFUSALS, Knob
 from shakeout.fuzz.commands.focus import focused
 from shakeout.fuzz.commands.places import (
     RUNS,
@@ -79,6 +80,9 @@ def add_config(run: argparse.ArgumentParser) -> None:
     )
     run.add_argument("--operators", type=int, metavar="N", help="of each program (default: all sizes)")
     run.add_argument("--settings", type=int, metavar="N", help="tried on each program (default: as a target wants)")
+    run.add_argument(
+        "--refusals", action="store_true", help="what a target refuses as not supported is a finding as well"
+    )
     run.add_argument("--knob", action="append", metavar="NAME=VALUE", help="pin a knob of the targets; may be repeated")
     run.add_argument("--memory-limit", type=int, metavar="MIB", help="resident memory that a case may take")
     run.add_argument("--time-limit", type=float, metavar="SECONDS", help="for one case (default: derived as it goes)")
@@ -214,6 +218,8 @@ def config_of(options: argparse.Namespace, file: Path | None = None) -> Any:
         changes["seconds"] = None
     if options.knob:
         changes["knobs"] = tuple(sorted((*config.knobs, *(_knob(text) for text in options.knob))))
+    if options.refusals:
+        changes["knobs"] = tuple(sorted({*changes.get("knobs", config.knobs), (REFUSALS, True)}))
     return replace(config, **changes)
 
 
@@ -245,7 +251,7 @@ def check_targets(config: Any) -> None:
     for one in found:
         if lacking := one.unavailable():
             raise Mistake(f"target {one.name} cannot run here: {lacking}")
-    knobs = {knob.name: knob for one in found for knob in one.knobs()}
+    knobs = {REFUSALS: Knob(REFUSALS, (False, True)), **{knob.name: knob for one in found for knob in one.knobs()}}
     for name, value in config.knobs:
         if name not in knobs:
             close = difflib.get_close_matches(name, knobs, 1)

@@ -34,6 +34,8 @@ FILE is run in a process of its own, as you would run it; so do not import what 
   a repro.py     of PyTorch's minifier, or an fx_graph_runnable.py
   a script       that Shakeout printed, edited or not
   a .pt2         of torch.export.save, which is read as data: nothing of it runs but operators of PyTorch's library
+  a .onnx        model, read as data: one whose operators have a plain form in torch, for ONNX Runtime; of a
+                 script, what its sessions of ONNX Runtime are fed is a case as well
 
 A case is proven to be the same program, bit for bit, or it is refused with the line that is to blame.
 """
@@ -56,8 +58,13 @@ def add_commands(add: Add) -> None:
 
 def _of_file(parser: argparse.ArgumentParser) -> None:
     parser.description = f"{parser.description}\n{_FILES}"
-    parser.add_argument("file", metavar="FILE[:NAME]", help="a Python file, and what of it; or a .pt2")
+    parser.add_argument("file", metavar="FILE[:NAME]", help="a Python file, and what of it; or a .pt2 or .onnx")
     parser.add_argument("--mode", choices=("inference", "training"), help="default: what each call says")
+    parser.add_argument(
+        "--refusals",
+        action="store_true",
+        help="what a target refuses as not supported, a graph break say, is a difference as well",
+    )
     parser.add_argument("--seconds", type=float, default=SECONDS, help=f"that it may take (default {SECONDS:.0f})")
     add_allow(parser)
 
@@ -79,7 +86,7 @@ def _check(options: argparse.Namespace) -> int:
     from shakeout.fuzz.running.case_file import SECONDS as EACH
 
     _known(options.target or ())
-    differs = False
+    differs = refused = False
     with tempfile.TemporaryDirectory(prefix="shakeout-check-") as scratch:
         found = _imported(options, Path(scratch), "")
         asked: set[tuple[str, str]] = set()
@@ -89,12 +96,14 @@ def _check(options: argparse.Namespace) -> int:
             names = [name for name in chosen(one.case, options.target or ()) if (_on(one, name), name) not in asked]
             asked.update((_on(one, name), name) for name in names)
             for checked in check_case(one.case, names, EACH):
-                lines = checked.lines or ("",)
-                print(f"  {checked.target:<12} {checked.status}: {lines[0]}", flush=True)
-                differs = differs or checked.status == "differs"
+                said = "\n".join(checked.lines).splitlines() or [""]  # the rest of an exception's says replay
+                print(f"  {checked.target:<12} {checked.status}: {said[0]}", flush=True)
+                differs, refused = differs or checked.status == "differs", refused or checked.refused
         _rest(found)
     if not found.cases:
         raise Mistake("nothing was imported, so nothing was compared")
+    if refused:
+        print("With --refusals, what a target refuses is a difference as well.", file=sys.stderr)
     return Exit.FOUND if differs else Exit.OK
 
 
@@ -134,6 +143,7 @@ def _imported(options: argparse.Namespace, output: Path, target: str) -> Importe
                 output=output,
                 target=target,
                 mode=options.mode or "",
+                refusals=options.refusals,
                 seconds=options.seconds,
                 memory=memory,
                 stop=stop,
@@ -152,12 +162,12 @@ def _split(text: str) -> tuple[Path, str]:
     path = Path(file)
     if not path.is_file():
         raise Mistake(f"{file!r} is no file")
-    if path.suffix == ".pt2" and not name:
+    if path.suffix in (".pt2", ".onnx") and not name:
         return path, ""
     if path.suffix != ".py":
         raise Mistake(
-            f"{file}: expected a Python file (FILE.py) or a program of torch.export.save (FILE.pt2); "
-            "shakeout replay and minimise take a case.json"
+            f"{file}: expected a Python file (FILE.py), a program of torch.export.save (FILE.pt2) or a model "
+            "(FILE.onnx); shakeout replay and minimise take a case.json"
         )
     if colon and name and not name.isidentifier():
         raise Mistake(f"{text!r}: expected FILE:NAME with a name of Python, found {name!r}")

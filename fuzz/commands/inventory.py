@@ -59,6 +59,7 @@ def add_commands(add: Add) -> None:
 
 
 def _targets(options: argparse.Namespace) -> int:
+    from shakeout.corpus.setting import REFUSALS
     from shakeout.targets.registry import names, target
 
     found = [target(name) for name in names()]
@@ -83,6 +84,10 @@ def _targets(options: argparse.Namespace) -> int:
             for knob in one.knobs():
                 values = ", ".join(map(str, knob.values))
                 print(f"{'':<{width}}    {knob.name:<34} {values:<22} {knob.help}")
+    if options.knobs:
+        print(
+            f"{'every one':<{width}}    {REFUSALS:<34} {'False, True':<22} what it refuses as not supported is a finding"
+        )
     print(f"{'MODULE:NAME':<{width}}  your own, declared with @shakeout.kernel or @shakeout.runtime")
     return Exit.OK
 

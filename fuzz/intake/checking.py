@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from shakeout.corpus.case import Case
+from shakeout.fuzz.ground.refusals import refused
 from shakeout.fuzz.running import fresh
 from shakeout.targets.registry import compilers, target
 
@@ -20,11 +21,13 @@ class Checked:
         target: its name.
         status: ``differs``, ``agrees`` or ``cannot run``.
         lines: what the oracles say, or why it cannot run.
+        refused: whether it cannot run because the target refuses it as not supported.
     """
 
     target: str
     status: str
     lines: tuple[str, ...]
+    refused: bool = False
 
     def __str__(self) -> str:
         return f"{self.target}: {self.status}: {'; '.join(self.lines)}"
@@ -58,4 +61,4 @@ def check_case(
     for name in names:
         before(name)
         found = fresh.answer(case if name == case.setting.target else case.on(name), seconds)
-        yield Checked(name, words[found.status], found.lines)
+        yield Checked(name, words[found.status], found.lines, found.result is not None and refused(found.result))

@@ -19,6 +19,7 @@ import torch.export
 from shakeout.corpus.case import Case, Mode, Setting, Storage, View
 from shakeout.corpus.intake.capturing import Captured, capture
 from shakeout.corpus.intake.refusal import NotCaptured, here
+from shakeout.fuzz.ground.refusals import counted
 from shakeout.fuzz.ground.signature import INTERNAL
 from shakeout.fuzz.intake.told import Found, Refused, Request
 from shakeout.fuzz.intake.wanted import Wanted
@@ -39,6 +40,7 @@ class Candidates:
         found: what became cases.
         refused: what did not.
         notes: on the file as a whole.
+        target: that somebody asks for; empty for the one that the file names.
     """
 
     def __init__(self, request: Request) -> None:
@@ -46,7 +48,8 @@ class Candidates:
         self.refused: list[Refused] = []
         self.notes: list[str] = []
         self._directory = Path(request.directory)
-        self._target = request.target
+        self.target = request.target
+        self._refusals = request.refusals
         self._mode: Mode | None = {"inference": "inference", "training": "training"}.get(request.mode)  # type: ignore[assignment]
         self._calls: dict[str, int] = {}
         self._cases: dict[str, tuple[int, Case]] = {}
@@ -69,7 +72,8 @@ class Candidates:
         if isinstance(wanted, Setting):
             setting = wanted
         else:
-            setting, notes = (wanted or Wanted()).setting(self._target)
+            setting, notes = (wanted or Wanted()).setting(self.target)
+        setting = counted(setting) if self._refusals else setting
         if (got := self._captured(function, args, kwargs, label, setting)) is not None:
             self._cases[label] = (len(self.found), got.case)
             self.found.append(Found(label, got.case.text, (*notes, *got.notes)))
@@ -144,7 +148,7 @@ class Candidates:
             where = f" ({Path(place.file).name}:{place.line})" if place is not None else ""
             label = f"{type(mod).__qualname__}{where}"
             with torch.no_grad():  # nobody asks an exported program for gradients
-                self.take(mod, args, kwargs or {}, label, Setting(self._target or "export"))
+                self.take(mod, args, kwargs or {}, label, Setting(self.target or "export"))
             if options.get("dynamic_shapes") is not None:
                 self.notes.append(f"{label}: dynamic_shapes are left behind; the case has the sizes of the example")
         return _EXPORT(mod, args, kwargs, *more, **options)

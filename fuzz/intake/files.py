@@ -2,7 +2,7 @@
 
 ``NAME`` is a function, a module, a class of modules, or a function without arguments that returns what is to be
 compiled and its inputs. A file without ``NAME`` is what PyTorch's minifier leaves behind (``mod`` and ``load_args``), a
-script that Shakeout printed, or a script of somebody's, which is run. A ``.pt2`` is read as data.
+script that Shakeout printed, or a script of somebody's, which is run. A ``.pt2`` and a ``.onnx`` are read as data.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import torch
 from shakeout.corpus.intake.archive import exported
 from shakeout.corpus.intake.refusal import NotCaptured, blamed
 from shakeout.fuzz.intake.compiled import Candidates
+from shakeout.fuzz.intake.sessions import take_model, watching_sessions
 from shakeout.fuzz.intake.wanted import Wanted
 
 __all__ = ["CannotRead", "read"]
@@ -45,6 +46,9 @@ def read(path: Path, name: str, candidates: Candidates) -> None:
         sys.path.append(str(path.parent))  # behind what is installed, as everywhere
     if path.suffix == ".pt2":
         _archive(path, candidates)
+        return
+    if path.suffix == ".onnx":
+        take_model(candidates, path, path.name, None)
         return
     if name:
         _named(_module(path, candidates), name, candidates)
@@ -215,7 +219,8 @@ def _printed(path: Path, candidates: Candidates) -> None:
 
 
 def _script(path: Path, defined: set[str], candidates: Candidates) -> None:
-    with candidates.watching():
+    text = path.read_text(encoding="utf-8")
+    with candidates.watching(), watching_sessions(candidates, text):
         try:
             runpy.run_path(str(path), run_name="__main__")
         except SystemExit as error:
@@ -227,8 +232,8 @@ def _script(path: Path, defined: set[str], candidates: Candidates) -> None:
         names = ", ".join(f"{path.name}:{name}" for name in sorted(defined)) or "nothing"
         more = "".join(f"; {note}" for note in candidates.notes)
         raise CannotRead(
-            f"{path.name} was run and calls nothing that torch.compile gave it{more}. Name what is to be compiled "
-            f"(FILE:NAME); it defines {names}"
+            f"{path.name} was run and calls nothing that torch.compile gave it, nor a session of ONNX Runtime{more}. "
+            f"Name what is to be compiled (FILE:NAME); it defines {names}"
         )
 
 

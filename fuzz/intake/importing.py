@@ -70,6 +70,7 @@ def import_file(
     mode: str = "",
     seconds: float,
     memory: int,
+    refusals: bool = False,
     stop: Callable[[], bool] = lambda: False,
 ) -> Imported:
     """Run a file in a process of its own, and write what it compiles as cases.
@@ -82,6 +83,7 @@ def import_file(
         mode: ``inference`` or ``training``; empty for what each call says.
         seconds: that it may take.
         memory: bytes that it may take.
+        refusals: whether what a target refuses is a finding.
         stop: asked now and then whether to give up.
 
     Raises:
@@ -90,7 +92,17 @@ def import_file(
         OSError: the cases cannot be written.
     """
     with tempfile.TemporaryDirectory(prefix="shakeout-import-") as scratch:
-        told = _told(path, name, Path(scratch), target, mode, seconds, memory, stop)
+        request = Request(
+            file=str(path.absolute()),
+            name=name,
+            target=target,
+            mode=mode,
+            directory=scratch,
+            result=os.path.join(scratch, "result.json"),
+            parent=os.getpid(),
+            refusals=refusals,
+        )
+        told = _told(path, request, Path(scratch), seconds, memory, stop)
         if told.problem.startswith(INTERNAL):
             raise RuntimeError(told.problem.removeprefix(INTERNAL).strip())
         if told.problem and not told.found:
@@ -111,16 +123,13 @@ def import_file(
 
 def _told(
     path: Path,
-    name: str,
+    request: Request,
     scratch: Path,
-    target: str,
-    mode: str,
     seconds: float,
     memory: int,
     stop: Callable[[], bool],
 ) -> Told:
-    result, log, question = scratch / "result.json", scratch / "log", scratch / "request.json"
-    request = Request(str(path.absolute()), name, target, mode, str(scratch), str(result), os.getpid())
+    result, log, question = Path(request.result), scratch / "log", scratch / "request.json"
     question.write_text(json.dumps(dataclasses.asdict(request)), encoding="utf-8")
     command = interpreter.command("-m", "shakeout.fuzz.intake.reader", str(question))
     with log.open("wb") as file:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shakeout.corpus.case import Case, Mode, Scalar, Setting
+from shakeout.corpus.case import REFUSALS, Case, Mode, Scalar, Setting
 from shakeout.fuzz.intake.checking import Checked, check_case, chosen
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ def check(
     targets: Sequence[str] = (),
     mode: Mode | None = None,
     seconds: float = SECONDS,
+    refusals: bool = False,
 ) -> tuple[Checked, ...]:
     """What compilers make of a function or module with these inputs, each in a fresh process.
 
@@ -80,6 +81,7 @@ def check(
         targets: that are asked; empty for every compiler that is installed.
         mode: as of ``capture``.
         seconds: for each target.
+        refusals: whether a program that a target refuses as not supported ``differs``, or ``cannot run`` there.
 
     Returns:
         For each target whether it ``differs``, ``agrees`` or ``cannot run``, and what the oracles say.
@@ -89,5 +91,6 @@ def check(
         UnknownTarget: there is no such target.
     """
     with tempfile.TemporaryDirectory(prefix="shakeout-check-") as scratch:
-        case = capture(function, *inputs, keywords=keywords, target="eager", mode=mode, directory=scratch)
+        knobs = {REFUSALS: True} if refusals else {}
+        case = capture(function, *inputs, keywords=keywords, target="eager", knobs=knobs, mode=mode, directory=scratch)
         return tuple(check_case(case, chosen(case, targets), seconds))

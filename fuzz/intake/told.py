@@ -22,6 +22,7 @@ class Request:
         directory: where large inputs are written.
         result: path of the file for what is told.
         parent: the process that asks, with which the other ends; 0 for none.
+        refusals: whether what a target refuses is a finding.
     """
 
     file: str
@@ -31,6 +32,7 @@ class Request:
     directory: str
     result: str
     parent: int = 0
+    refusals: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,7 @@ def size(case: Case) -> Size:
         _attribute_cost((*program.calls, *program.around), program.types(), vocabulary(program.vocabulary)),
         len(setting.knobs),
         len(case.calls),
-        setting.mode == "training",
+        (setting.mode == "training") + (setting.cotangent != "whole"),
         sum(given.role == "parameter" for given in program.inputs) + sum(view.requires_grad for view in views),
         setting.device != "cpu",
         len(case.text),

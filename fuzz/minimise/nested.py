@@ -208,6 +208,8 @@ def _hoisted(body: Body, position: int, number: int, place: int, inner: Call) ->
     count, given = len(region.parameters), len(region.parameters) + len(region.captures)
     if not inner.results or not all(count <= one < given for one in inner.operands()):
         return None
+    if STRUCTURES[call.operator].custom:
+        return None  # it captures nothing
     outside: dict[int, Arg] = {count + i: Ref(captured) for i, captured in enumerate(region.captures)}
     start = region.firsts()[place]
     own = range(start, start + len(inner.results))
@@ -273,6 +275,38 @@ def fewer(case: Case) -> Iterator[Case]:
             if made := _instead(body, rest, numbers):
                 yield made
         yield from _unused(body)
+    yield from _spared(case)
+
+
+def _spared(case: Case) -> Iterator[Case]:
+    """A custom operator without an operand, whose part another one of its type takes where it has one."""
+    for body in bodies(case):
+        for position, (call, first) in enumerate(body.calls):
+            operands = call.args[0] if call.regions and STRUCTURES[call.operator].custom else ()
+            for place, operand in enumerate(operands if isinstance(operands, tuple) else ()):
+                made = _without_operand(call, place) if isinstance(operand, Ref) else None
+                if made and (case_ := body.put(_with(body, position, (made, first)), body.returns)):
+                    yield case_
+
+
+def _without_operand(call: Call, place: int) -> Call | None:
+    """A custom operator without one of its operands; None where that is needed, or the operator gets lists."""
+    (region,), operands = call.regions, call.args[0]
+    written = call.args[1] if len(call.args) > 1 else ()
+    if not isinstance(operands, tuple) or not isinstance(written, tuple) or len(operands) != len(region.parameters):
+        return None
+    type_, total = region.parameters[place], len(region.parameters) + sum(len(one.results) for one in region.calls)
+    used = {number for inner in region.calls for number in inner.operands()} | set(region.returns)
+    others = (other for other, one in enumerate(region.parameters) if other != place and one == type_)
+    instead = next(others, None) if place in used else place
+    if instead is None or (place in written and place in used) or len(operands) == 1:
+        return None
+    numbers = {old: old - (old > place) for old in range(total)}
+    numbers[place] = numbers[instead] if instead != place else 0
+    parameters = region.parameters[:place] + region.parameters[place + 1 :]
+    kept = tuple(one - (one > place) for one in written if isinstance(one, int) and one != place)
+    args: tuple[Arg, ...] = (operands[:place] + operands[place + 1 :], *((kept,) if kept else ()))
+    return replace(call, args=args, regions=(_renumbered(replace(region, parameters=parameters), (), numbers),))
 
 
 def _unused(body: Body) -> Iterator[Case]:
@@ -293,7 +327,8 @@ def _unused(body: Body) -> Iterator[Case]:
 def _without_result(call: Call, place: int) -> Call | None:
     results = call.results[:place] + call.results[place + 1 :]
     form = "sequence" if results else "none"
-    if STRUCTURES[call.operator].block or call.operator == "torch.cond":
+    structure = STRUCTURES[call.operator]
+    if structure.block or structure.custom or call.operator == "torch.cond":
         if not results and call.operator == "torch.cond":
             return None
         regions = tuple(

@@ -40,7 +40,7 @@ def device(case: Case) -> Iterator[Case]:
 
 
 def setting(case: Case) -> Iterator[Case]:
-    """Knobs at their defaults, all or one; inference."""
+    """Knobs at their defaults, all or one; inference; the usual cotangent."""
     old = case.setting
     if len(old.knobs) > 1:
         yield replace(case, setting=replace(old, knobs=()))
@@ -48,6 +48,8 @@ def setting(case: Case) -> Iterator[Case]:
         yield replace(case, setting=replace(old, knobs=tuple(pair for pair in old.knobs if pair[0] != name)))
     if old.mode == "training":
         yield replace(case, setting=replace(old, mode="inference"))
+    if old.cotangent != "whole":
+        yield replace(case, setting=replace(old, cotangent="whole"))
 
 
 def leaves(case: Case) -> Iterator[Case]:

@@ -138,7 +138,7 @@ class _Kept:
 
     def of(self, case: Case) -> dict[str, Any]:
         """What may be used again for a case, and where its target leaves more."""
-        program = (replace(case, setting=Setting(case.setting.target)).id, case.setting.mode, case.setting.device)
+        program = (replace(case, setting=replace(case.setting, knobs=())).id,)
         if program != self._program or case.setting in self._settings:
             self._program, self._settings, self._kept = program, set(), {}
         self._settings.add(case.setting)

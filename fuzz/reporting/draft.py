@@ -95,6 +95,8 @@ def _newest(bisection: Bisection | None) -> str:
 def _description(draft: Draft) -> Iterator[str]:
     setting = draft.case.setting
     knobs = ", ".join(f"`{name}={value!r}`" for name, value in setting.knobs) or "default settings"
+    if setting.cotangent != "whole":
+        knobs += f", gradients asked for with a cotangent that is {setting.cotangent}"
     yield f"`{setting.target}` does not do what eager does ({setting.mode}, {knobs})."
     yield ""
 

@@ -6,7 +6,7 @@ from shakeout.corpus import script
 from shakeout.corpus.case import Case
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.running.runs import observe
-from shakeout.targets.registry import facts_of, target
+from shakeout.targets.registry import facts_of, source, target
 
 __all__ = ["behind_model", "model_script"]
 
@@ -25,6 +25,6 @@ def model_script(case: Case) -> str | None:
     if seen.error is not None:
         return None
     namespace = script.load(case)
-    observe(namespace, subject.source(case.setting), kept=kept)  # whatever it raises, the model was made before
+    observe(namespace, source(case.setting), kept=kept)  # whatever it raises, the model was made before
     given = namespace["arguments"](namespace["CALLS"][0]())
-    return subject.model(case.setting, kept, given, seen.calls[0]["output"])
+    return subject.model(case.setting.told(), kept, given, seen.calls[0]["output"])

@@ -115,6 +115,8 @@ def _facts(case: Case, evidence: Evidence | None) -> Iterator[str]:
     knobs = ", ".join(f"`{name}={value}`" for name, value in case.setting.knobs)
     device = "" if case.setting.device == "cpu" else ", on a GPU"
     yield f"- target: `{case.setting.target}`{device}" + (f", {knobs}" if knobs else "")
+    if case.setting.cotangent != "whole":
+        yield f"- gradients are asked for with a cotangent that is {case.setting.cotangent}"
     yield f"- ordinary: {ordinary(case)}"
     if evidence is None:
         return

@@ -109,6 +109,8 @@ def finding_lines(case: Case | None, result: Result, heading: str = "program") -
     if result.vendor is not None:
         yield from (f"  vendor    {line}" for line in vendor_lines(result.vendor))
     knobs = ", ".join(f"{name}={value!r}" for name, value in case.setting.knobs) or "default"
+    if case.setting.cotangent != "whole":
+        knobs += f", {case.setting.cotangent} cotangent"
     yield f"  setting   {case.setting.mode}, {knobs:<34} ordinary: {ordinary(case)}"
 
 

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from shakeout.corpus.case import HISTORY, Case, KnobSpace, Scalar, Setting
+from shakeout.corpus.case import COTANGENTS, HISTORY, Case, KnobSpace, Scalar, Setting
 from shakeout.corpus.interpreter import command
 from shakeout.corpus.support import DIRECTORY, declined
 from shakeout.corpus.vocabularies import vocabulary
@@ -34,6 +34,13 @@ EXACT_TURN = 8
 
 #: Share of settings in which the artefact has a history. Among two dozen knobs it would hardly ever be drawn.
 HISTORY_SHARE = 0.08
+
+#: Share of programs of which a part is put into a block, a branch or a custom operator, where the target takes those.
+REGION_SHARE = 0.1
+
+#: Share of cases of training whose gradients are asked for with another cotangent than whole numbers in row-major
+#: order. The reference has to run again for each, which the usual ones are spared.
+COTANGENT_SHARE = 0.2
 
 #: Of one program in so many, the calls that were taken are told for whoever learns from them: they are many, and alike.
 TAKEN = 16
@@ -76,6 +83,7 @@ def compose(job: Grow, before_call: Callable[[str], None] | None = None) -> Made
     """
     from shakeout.generators.choices import SeededChoices
     from shakeout.generators.network import Recipe, grow
+    from shakeout.generators.regions import enclosed
     from shakeout.generators.vocabularies.focused import focused, grow_focused
     from shakeout.generators.vocabularies.kernel import grow_around, kernel_vocabulary
     from shakeout.targets.registry import target
@@ -102,13 +110,18 @@ def compose(job: Grow, before_call: Callable[[str], None] | None = None) -> Made
         grown = grow_focused(choices, recipe, focused(focus, _loaded[0]), before_call)
     else:
         grown = grow(choices, recipe, _loaded[0], before_call)
-    settings = [
-        Setting(job.target, knobs, grown.mode, job.device)
-        for knobs in _knobs(choices, subject.knobs(), job.knobs, job.knob_share, job.settings or facts.settings)
-    ]
+    drawn = _knobs(choices, subject.knobs(), job.knobs, job.knob_share, job.settings or facts.settings)
+    # One for all of them, since they have the reference's answers in common.
+    training = grown.mode == "training"
+    cotangent = choices.pick(COTANGENTS[1:]) if training and choices.boolean(COTANGENT_SHARE) else COTANGENTS[0]
+    settings = [Setting(job.target, knobs, grown.mode, job.device, cotangent) for knobs in drawn]
     case = Case(grown.program, grown.calls, settings[0])
-    # It was grown on the CPU.
-    reference = grown.reference if job.device == "cpu" else None
+    inside = None
+    if facts.regions and not _exact_turn(job.seed) and choices.boolean(REGION_SHARE):
+        inside = enclosed(choices, case)
+    # It was grown on the CPU, with the usual cotangent, and without regions.
+    reference = grown.reference if job.device == "cpu" and cotangent == "whole" and inside is None else None
+    case = inside or case
     return Made(case, tuple(settings[1:]), grown.fed, grown.proposed, grown.rejected, _traces(job, grown), reference)
 
 

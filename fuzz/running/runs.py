@@ -66,7 +66,9 @@ def observe(
 def _fed(namespace: dict[str, Any], change: Callable[[list[torch.Tensor]], list[torch.Tensor]]) -> dict[str, Any]:
     """The same text with its inputs changed on the way in."""
     makers: list[Callable[[], list[torch.Tensor]]] = namespace["CALLS"]
-    return {**namespace, "CALLS": [functools.partial(_changed, make, change) for make in makers]}
+    # What gradients are asked for with is told by the maker.
+    changed = [functools.update_wrapper(functools.partial(_changed, make, change), make) for make in makers]
+    return {**namespace, "CALLS": changed}
 
 
 def _changed(

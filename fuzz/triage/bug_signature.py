@@ -214,6 +214,7 @@ def _overlaps(view: View) -> bool:
 def _setting(case: Case) -> tuple[str, ...]:
     setting = case.setting
     found = [f"{name}={value}" for name, value in setting.knobs]
+    found += [f"cotangent={setting.cotangent}"] if setting.cotangent != "whole" else []
     found += [word for word, there in (("training", setting.mode == "training"), (setting.device, True)) if there]
     if len(case.calls) > 1:
         found.append("several calls")

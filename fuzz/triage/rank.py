@@ -176,7 +176,7 @@ def _severity(case: Case | None, result: Result, verdict: Verdict, at: tuple[str
         return Severity.METADATA
     if at:
         return Severity.SPECIAL
-    return Severity.KNOBS if case is not None and case.setting.knobs else Severity.SILENT
+    return Severity.KNOBS if case is not None and case.setting.told().knobs else Severity.SILENT
 
 
 def special(case: Case, verdict: Verdict) -> tuple[str, ...]:
@@ -242,7 +242,7 @@ def _empty(case: Case) -> bool:
 def exotic(case: Case) -> tuple[tuple[str, int], ...]:
     """What an ordinary program would not have, each with its weight."""
     found = [(word, _HEAVY) for word in unusual(case) if word != "knobs"]
-    found += [(f"{name}={value}", _HEAVY) for name, value in case.setting.knobs]
+    found += [(f"{name}={value}", _HEAVY) for name, value in case.setting.told().knobs]
     layout = layout_of(case).split("+") if layout_of(case) else []
     found += [(word, _HEAVY) for word in layout if word in ("overlapping", "bytes of another dtype")]
     found += [(word, 1) for word in layout if word in ("strided", "offset")]

@@ -660,3 +660,27 @@ def test_each_kind_of_pattern_has_a_name() -> None:
     assert limits._pattern(SimpleNamespace(extra_check=lambda match: True, pattern_name="unique")) == "unique"
     assert limits._pattern(SimpleNamespace(extra_check=print)) == "SimpleNamespace"
     assert limits._pattern(registered(None, None)) == "unique"
+
+
+def test_passes_that_nothing_is_compiled_without_are_not_left_out() -> None:
+    asked: list[str] = []
+
+    class Nothing:
+        """A gate that lets nothing pass."""
+
+        def begin(self) -> None:
+            pass
+
+        def __call__(self, name: str, key: object = None) -> bool:
+            asked.append(name)
+            return False
+
+    from torch._inductor.compiler_bisector import CompilerBisector
+
+    with limits.post_grad_passes(Nothing()):
+        off = [
+            CompilerBisector.disable_subsystem("inductor", "post_grad_passes", functools.partial(str, name))
+            for name in ("reinplace_inplaceable_ops", "decompose_auto_functionalized")
+        ]
+    assert off == [True, False]
+    assert asked == ["reinplace_inplaceable_ops"]

@@ -366,13 +366,115 @@ def test_a_captured_case_runs_as_any_other() -> None:
     assert result.outcome is Outcome.PASS
 
 
-def test_a_custom_operator_is_named_as_one() -> None:
-    @torch.library.custom_op("shakeout_tests::doubled", mutates_args=())
-    def doubled(x: torch.Tensor) -> torch.Tensor:
-        return x * 2
+# --- custom operators -------------------------------------------------------------------------------------------------
 
-    with pytest.raises(NotCaptured, match=r"torch\.ops\.shakeout_tests\.doubled\.default is a custom operator"):
-        captured(lambda x: doubled(x) + 1, torch.ones(2))
+AROUND = torch.ones(2)
+
+
+@torch.library.custom_op("shakeout_tests::scaled", mutates_args=("out", "more"))
+def scaled(x: torch.Tensor, out: torch.Tensor, more: list[torch.Tensor], by: float) -> list[torch.Tensor]:
+    for place in range(len(x)):
+        out[len(x) - 1 - place] = x[place] * by
+    for one in more:
+        one.add_(x)
+    return [x + 1, x - 1]
+
+
+@torch.library.custom_op("shakeout_tests::by_numpy", mutates_args=())
+def by_numpy(x: torch.Tensor) -> torch.Tensor:
+    return torch.from_numpy(x.numpy() * 2)
+
+
+@torch.library.custom_op("shakeout_tests::beside", mutates_args=())
+def beside_it(x: torch.Tensor) -> torch.Tensor:
+    return x + AROUND
+
+
+@torch.library.custom_op("shakeout_tests::secret", mutates_args=())
+def secret(x: torch.Tensor) -> torch.Tensor:
+    x.mul_(2)
+    return x + 1
+
+
+@torch.library.custom_op("shakeout_tests::promising", mutates_args=())
+def promising(x: torch.Tensor) -> torch.Tensor:
+    return x.t().clone()
+
+
+@promising.register_fake
+def _(x: torch.Tensor) -> torch.Tensor:
+    return torch.empty(x.shape[1], x.shape[0])
+
+
+@torch.library.custom_op("shakeout_tests::tripled", mutates_args=())
+def tripled(x: torch.Tensor) -> torch.Tensor:
+    return x * 3
+
+
+tripled.register_autograd(lambda ctx, gradient: gradient * 3)
+
+
+@torch.library.triton_op("shakeout_tests::taken_apart", mutates_args={})
+def taken_apart(x: torch.Tensor) -> torch.Tensor:
+    return x.sin() + 1
+
+
+def test_a_custom_operator_is_brought_along() -> None:
+    def function(x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        kept = y.clone()
+        plus, minus = scaled(x, kept, [y], 2.0)
+        return kept + plus, minus
+
+    found = captured(function, torch.arange(2.0), torch.ones(2))
+    (call,) = (one for one in found.case.program.calls if one.regions)
+    assert call.operator == "torch.library.custom_op"
+    assert call.args[1:] == ((1, 2),)
+    assert len(call.regions[0].parameters) == 3
+    assert any("plain arguments" in note for note in found.notes)
+    assert codec.decode(found.case.text) == found.case
+    result = execute(found.case)
+    assert (result.status, result.outcome) == ("compared", Outcome.PASS)
+
+
+def test_a_custom_operator_of_triton_is_taken_apart_by_compilers() -> None:
+    found = captured(lambda x: taken_apart(x) * 2, torch.ones(2))
+    assert found.case.program.operators()[0] == "torch.library.triton_op"
+    assert execute(found.case).outcome is Outcome.PASS
+
+
+def test_a_backward_pass_of_a_custom_operator_is_no_matter_in_inference() -> None:
+    assert captured(tripled, leaf(2), mode="inference").case.program.operators()[0] == "torch.library.custom_op"
+
+
+@pytest.mark.parametrize(
+    ("function", "given", "reason", "line"),
+    [
+        (by_numpy, torch.ones(2), "numpy makes a plain value", "x.numpy()"),
+        (beside_it, torch.ones(2), "reads a tensor that it is not given", ""),
+        (secret, torch.ones(2), "mutates_args do not name", ""),
+        (promising, torch.ones(2, 3), "register_fake says float32[3, 2] with strides (2, 1)", ""),
+        (tripled, leaf(2), "has a backward pass of its own", ""),
+    ],
+)
+def test_a_custom_operator_that_cannot_be_held_is_refused(
+    function: Callable[..., Any], given: torch.Tensor, reason: str, line: str
+) -> None:
+    def called(x: torch.Tensor) -> Any:
+        return function(x) + 0
+
+    with pytest.raises(NotCaptured) as caught:
+        captured(called, given)
+    assert reason in str(caught.value)
+    assert "test_intake.py:" in str(caught.value)
+    assert (line or "function(x) + 0") in str(caught.value)
+
+
+def test_an_operator_of_a_library_is_named_as_one() -> None:
+    library = torch.library.Library("shakeout_legacy", "DEF")
+    library.define("doubled(Tensor x) -> Tensor")
+    library.impl("doubled", lambda x: x * 2, "CPU")
+    with pytest.raises(NotCaptured, match=r"torch\.ops\.shakeout_legacy\.doubled is an operator of a library"):
+        captured(lambda x: torch.ops.shakeout_legacy.doubled(x) + 1, torch.ones(2))
 
 
 def test_tensors_of_inference_mode_are_as_good_as_others() -> None:

@@ -46,6 +46,8 @@ PROGRAMS: dict[str, Callable[[], Program]] = {
     "nested": regions.nested,
     "lowered": regions.lowered,
     "switched off": regions.switched_off,
+    "custom": regions.custom,
+    "lists": regions.listed,
 }
 
 
@@ -150,6 +152,58 @@ def test_blocks_around_a_program_are_outside_of_what_is_compiled() -> None:
     assert short(fed(regions.switched_off(), "inductor"), "def prepare(network): ...") is None
 
 
+def test_a_custom_operator_is_defined_in_front_of_the_program() -> None:
+    network = script.network(regions.custom())
+    assert network.startswith(
+        "def computed_0(t0: torch.Tensor, t1: torch.Tensor) -> torch.Tensor:\n"
+        "    t2 = torch.sin(t0)\n"
+        "    t3 = t1.copy_(t2)\n"
+        "    t4 = torch.add(t0, t2)\n"
+        "    return t4\n\n\n"
+        'operator_0 = custom_op("shakeout::operator_'
+    )
+    assert 'computed_0, mutates_args=("t1",))\noperator_0.register_fake(computed_0)\n\n\ndef program' in network
+    assert "    v3 = operator_0(x0, v2)\n" in network
+    told = script.network(regions.listed())
+    assert "def computed_0(t0: list[torch.Tensor], t3: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:" in told
+    assert "    t1, t2 = t0\n" in told
+    assert "    v2, v3 = operator_0((x0, x1), x0)\n" in told
+    assert words.imports(regions.custom("triton_op")) == ["from torch.library import triton_op"]
+
+
+@pytest.mark.parametrize(
+    ("body", "args", "told"),
+    [
+        (Region((TWO,), (0,), (), (0,)), ((Ref(0),),), "can capture nothing"),
+        (Region((TWO,), (), (), (0,)), ((Ref(0),), (1,)), "by their places"),
+        (Region((TWO,), (), (), (0,)), ((Ref(0), 1.0),), "takes a tuple of tensors"),
+        (Region((TWO,), (), (), ()), ((Ref(0),),), "returns 0 values from its body as 1 results"),
+    ],
+)
+def test_a_custom_operator_is_closed(body: Region, args: tuple[object, ...], told: str) -> None:
+    made = Call("torch.library.custom_op", args, (), (TWO,), "sequence", (body,))  # type: ignore[arg-type]
+    with pytest.raises(InvalidProgram, match=told):
+        script.network(Program((Input(TWO),), (made,), (1,)))
+
+
+@pytest.mark.parametrize(
+    ("calls", "returns", "told"),
+    [
+        ((), 0, "returns an operand"),
+        ((call("torch.Tensor.mul_", Ref(0), 2), call("torch.neg", Ref(1))), 2, "does not declare as written"),
+        ((call("torch.Tensor.view", Ref(0), (3, 2)),), 1, "returns an operand, or a view of one"),
+    ],
+)
+def test_what_pytorch_asks_of_a_custom_operator_is_asked_of_candidates(
+    calls: tuple[Call, ...], returns: int, told: str
+) -> None:
+    made = Call(
+        "torch.library.custom_op", ((Ref(0),),), (), (TWO,), "sequence", (Region((TWO,), (), calls, (returns,)),)
+    )
+    with pytest.raises(Unsettled, match=told):
+        settle(fed(Program((Input(TWO),), (made,), (1,)), "eager"))
+
+
 def test_an_operator_that_takes_no_regions_is_told_in_words() -> None:
     odd = Call("torch.add", (), (), (TWO,), "sequence", (Region((), (0,), (), (0,)),))
     with pytest.raises(InvalidProgram, match=r"torch\.add takes no regions"):
@@ -197,6 +251,8 @@ def test_a_write_inside_counts_for_every_operand() -> None:
     write = block("torch.no_grad", (call("torch.Tensor.add_", Ref(0), 1),), captures=(0,), returns=(1,))
     assert words.written(write) == (0,)
     assert words.written(regions.nested().calls[0]) == ()
+    assert words.written(regions.custom().calls[1]) == (2,)
+    assert words.written(regions.listed().calls[0]) == ()
 
 
 # --- what compilers make of it ----------------------------------------------------------------------------------------
@@ -217,7 +273,16 @@ def test_targets_agree(name: str, mode: str, target: str) -> None:
     assert not result.trivial
 
 
-@pytest.mark.parametrize("name", RIGHT)
+@pytest.mark.parametrize("target", ["aot_eager", "export"])
+@pytest.mark.parametrize("program", [regions.custom(), regions.listed(), regions.custom("triton_op")])
+def test_targets_take_custom_operators(program: Program, target: str) -> None:
+    case = fed(program, target)
+    assert codec.decode(case.text) == case
+    result = execute(case)
+    assert (result.status, str(result.outcome)) == ("compared", "pass"), result.reason
+
+
+@pytest.mark.parametrize("name", [*RIGHT, "custom"])
 def test_inductor_agrees(name: str) -> None:
     result = execute(fed(PROGRAMS[name](), "inductor"))
     assert (result.status, str(result.outcome)) == ("compared", "pass")
@@ -229,7 +294,7 @@ def ran(case: Case, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, str(path)], check=False, text=True, capture_output=True)
 
 
-@pytest.mark.parametrize("name", ["cond", "loop", "nested", "lowered"])
+@pytest.mark.parametrize("name", ["cond", "loop", "nested", "lowered", "custom"])
 def test_the_printed_script_agrees_as_well(name: str, tmp_path: Path) -> None:
     done = ran(fed(PROGRAMS[name](), "aot_eager"), tmp_path)
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "no difference"), done.stderr

@@ -51,6 +51,7 @@ MISTAKES: tuple[Mistake, ...] = (
     Mistake("exception", "my_cumsum:cumsum", ("exception/ValueError",)),
     Mistake("shape", "my_sum:total", ("metadata/wrong shape",)),
     Mistake("overflow", "my_logsumexp:logsumexp", ("value/",)),
+    Mistake("cotangent", "my_log_sigmoid:log_sigmoid", ("gradient/",)),
 )
 
 #: Whose import a campaign has to allow.

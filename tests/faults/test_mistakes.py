@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 from tests.faults.mistakes import FOLDER, MISTAKES, MODULES, Mistake
 
-from shakeout.corpus.case import Case, InputSet, Mode, Setting, Storage, Values, View, contiguous
+from shakeout.corpus.case import Case, Cotangent, InputSet, Mode, Setting, Storage, Values, View, contiguous
 from shakeout.corpus.program import Arg, Call, Input, Program, Ref, TensorType
 from shakeout.corpus.user_objects import ALLOWED, find
 from shakeout.fuzz.running.execute import execute
@@ -36,6 +36,7 @@ def called(
     mode: Mode = "inference",
     transposed: bool = False,
     calls: int = 1,
+    cotangent: Cotangent = "whole",
 ) -> Case:
     """One call of a kernel; the values of a further call are twice those of the one before."""
     types = [TensorType(result.dtype, shape) for shape in shapes]
@@ -50,7 +51,7 @@ def called(
             strides = tuple(reversed(contiguous(tuple(reversed(shape))))) if transposed else contiguous(shape)
             views.append(View(place, result.dtype, shape, strides, 0, mode == "training"))
         sets.append(InputSet(tuple(storages), tuple(views)))
-    return Case(program, tuple(sets), Setting(mistake.target, (), mode))
+    return Case(program, tuple(sets), Setting(mistake.target, (), mode, "cpu", cotangent))
 
 
 def case(mistake: Mistake) -> Case:
@@ -82,6 +83,9 @@ def case(mistake: Mistake) -> Case:
             return called(mistake, range(6), shapes=square, result=TensorType("float32", (2, 1)), more=[1, True])
         case "overflow":
             return called(mistake, [12, 3], shapes=[(2,)], result=TensorType("float16", ()), more=[0])
+        case "cotangent":
+            result = TensorType("float32", (2, 3))
+            return called(mistake, range(6), shapes=square, result=result, mode="training", cotangent="transposed")
     raise AssertionError(mistake.kind)
 
 
@@ -101,7 +105,7 @@ def test_a_call_shows_the_mistake_and_nothing_when_it_is_mended(
 
 
 def test_every_module_says_its_mistake() -> None:
-    assert len(MISTAKES) == 12
+    assert len(MISTAKES) == 13
     assert sorted(path.stem for path in FOLDER.glob("*.py")) == sorted(MODULES)
     for mistake, name in zip(MISTAKES, MODULES, strict=True):
         (said,) = re.findall(r"The mistake \((.*?)\): ", (FOLDER / f"{name}.py").read_text())

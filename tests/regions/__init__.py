@@ -131,3 +131,25 @@ def switched_off() -> Program:
     scaled = call("torch.mul", Ref(2), Ref(3), results=(row,))
     around = Call("torch.autocast", AUTOCAST, (("dtype", Name("torch.bfloat16")),), (), "none")
     return Program((Input(half), Input(wide, "parameter")), (off, scale, scaled), (4,), around=(around,))
+
+
+def custom(kind: str = "custom_op") -> Program:
+    """A custom operator that writes to one operand and gives something new, between other calls."""
+    body = (
+        call("torch.sin", Ref(0)),
+        call("torch.Tensor.copy_", Ref(1), Ref(2)),
+        call("torch.add", Ref(0), Ref(2)),
+    )
+    region = Region((TWO, TWO), (), body, (4,))
+    called = Call(f"torch.library.{kind}", ((Ref(0), Ref(2)), (1,)), (), (TWO,), "sequence", (region,))
+    calls = (call("torch.clone", Ref(1)), called, call("torch.add", Ref(2), 0))
+    return Program((Input(TWO), Input(TWO)), calls, (3, 4))
+
+
+def listed() -> Program:
+    """A custom operator that is given a list of tensors, and gives two."""
+    body = (call("torch.add", Ref(0), Ref(2)), call("torch.mul", Ref(1), Ref(2)))
+    region = Region((TWO, TWO, TWO), (), body, (3, 4))
+    operands = ((Ref(0), Ref(1)), Ref(0))
+    called = Call("torch.library.custom_op", (operands,), (), (TWO, TWO), "sequence", (region,))
+    return Program((Input(TWO), Input(TWO)), (called, call("torch.sub", Ref(2), Ref(3))), (4,))
