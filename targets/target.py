@@ -172,6 +172,8 @@ class Facts:
         ladder: how it is taken apart; None if there is nothing that could be left out.
         behind: stages that come after the model which the product itself is given: what goes wrong in one of them can
             be shown with that model alone (``Target.model``).
+        libraries: names of shared libraries in which it is implemented, or patterns of them (``libtvm*.so``): a
+            campaign watches which of their functions and basic blocks its cases reach.
     """
 
     summary: str = ""
@@ -191,6 +193,7 @@ class Facts:
     mode: Mode | None = None
     ladder: Ladder | None = None
     behind: frozenset[str] = frozenset()
+    libraries: tuple[str, ...] = ()
 
     @property
     def product(self) -> str:

@@ -55,6 +55,19 @@ def add_commands(add: Add) -> None:
     run.add_argument("--knob", action="append", metavar="NAME=VALUE", help="pin a knob of the targets; may be repeated")
     run.add_argument("--memory-limit", type=int, metavar="MIB", help="resident memory that a case may take")
     run.add_argument("--time-limit", type=float, metavar="SECONDS", help="for one case (default: derived as it goes)")
+    run.add_argument(
+        "--cover",
+        action="append",
+        metavar="LIBRARY",
+        help="shared library, name or path, of which it is watched what the cases reach; may be repeated "
+        "(the targets' own always are)",
+    )
+    run.add_argument(
+        "--no-coverage",
+        action="store_const",
+        const=False,
+        help="do not watch which functions and basic blocks of shared libraries the cases reach",
+    )
     run.add_argument("--config", type=Path, metavar="FILE", help="campaign.toml; flags outrank it")
     run.add_argument("--directory", type=Path, metavar="DIR", help="of the campaign (default: a new one below runs/)")
     run.add_argument("--new", action="store_true", help="begin a new campaign even if the last one was interrupted")
@@ -112,6 +125,7 @@ def _status(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from shakeout.corpus.database import NAME, Database
+    from shakeout.fuzz.coverage.log import read_coverage
     from shakeout.fuzz.reporting.counted import counted
     from shakeout.fuzz.reporting.notes import noted
 
@@ -119,7 +133,7 @@ def _status(options: argparse.Namespace) -> int:
     with Database.read(directory / NAME) as database:
         found, states, spent = counted(database), database.states(), float(database.meta("spent", 0.0))
         notes = noted(database)
-    ended = ending(directory)
+    ended, coverage = ending(directory), read_coverage(directory)
     if options.json:
         print_json(
             {
@@ -131,6 +145,7 @@ def _status(options: argparse.Namespace) -> int:
                 "groups": found.bugs,
                 "waiting": found.waiting,
                 "notes": [asdict(one) for one in notes],
+                "coverage": coverage.to_json(),
                 "seconds": spent,
                 "finished": ended,
             }
@@ -145,6 +160,8 @@ def _status(options: argparse.Namespace) -> int:
     console.print(f"{directory}  {clock(spent)} of fuzzing, {how}", soft_wrap=True)
     console.print(ledger_table(found.totals, programs=found.programs or None))
     console.print(found.summary, soft_wrap=True)
+    for line in coverage.lines:
+        console.print(line, soft_wrap=True)
     for one in notes:
         console.print(f"note: {one.line}", soft_wrap=True)
     if advice := _advice(found):
@@ -173,6 +190,8 @@ def _config(options: argparse.Namespace) -> Any:
         "time_limit": ("--time-limit", options.time_limit, "a positive number"),
         "avoid_known": ("--avoid-known", options.avoid_known, "nothing"),
         "shortcuts": ("--stock", options.stock, "nothing"),
+        "coverage": ("--no-coverage", options.no_coverage, "nothing"),
+        "cover": ("--cover", options.cover, "names of shared libraries"),
     }
     changes = {}
     for name, (flag, value, wanted) in flags.items():
@@ -187,6 +206,11 @@ def _config(options: argparse.Namespace) -> Any:
     if options.knob:
         changes["knobs"] = tuple(sorted((*config.knobs, *(_knob(text) for text in options.knob))))
     config = replace(config, **changes)
+    if options.cover and not config.coverage:
+        raise Mistake("--cover and --no-coverage: one of them")
+    for name in config.cover:
+        if "/" in name and not Path(name).is_file():
+            raise Mistake(f"--cover: there is no file {name}")
     _check_targets(config)
     return config
 
@@ -236,6 +260,7 @@ def _campaign(config: Any, directory: Path, options: argparse.Namespace) -> int:
     from shakeout.corpus.database import NAME, Database
     from shakeout.fuzz.campaign.campaign import Campaign, DirectoryUnusable, SelfTestFailed
     from shakeout.fuzz.commands.display import Display
+    from shakeout.fuzz.coverage.log import read_coverage
     from shakeout.fuzz.reporting.counted import counted
     from shakeout.fuzz.reporting.markdown import write_report
     from shakeout.fuzz.reporting.notes import noted
@@ -258,6 +283,8 @@ def _campaign(config: Any, directory: Path, options: argparse.Namespace) -> int:
     with Database.read(directory / NAME) as database:
         found, notes = counted(database), noted(database)
     console.print(f"\nsummary  {found.summary}", soft_wrap=True)
+    for line in read_coverage(directory).lines:
+        console.print(f"         {line}", soft_wrap=True)
     for one in notes:
         console.print(f"note     {one.line}", soft_wrap=True)
     status, why = _judged(outcome)

@@ -1,1 +1,1 @@
-"""Which parts of the software under test a case reaches for the first time: sources of coverage, and what they report."""
+"""What a case reaches for the first time of the software under test: sources of coverage, and what they report."""

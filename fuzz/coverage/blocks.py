@@ -1,10 +1,10 @@
 """Where the basic blocks of a function begin, as far as that is certain; kept for every later campaign.
 
 A breakpoint that is not on the first byte of an instruction changes the program, so what is in doubt is left alone. All
-bytes of a function are decoded one after the other, and its control flow is followed from its entry; where the two do not
-agree, or a byte decodes to nothing, or the function refers to its own bytes as to data, it is given up whole. Blocks to
-which only an indirect jump or an exception leads stay dark, and so do returns of calls: not everything that looks at
-return addresses would know a breakpoint there.
+bytes of a function are decoded one after the other, and its control flow is followed from its entry; where the two do
+not agree, or a byte decodes to nothing, or the function refers to its own bytes as to data, it is given up whole.
+Blocks to which only an indirect jump or an exception leads stay dark, and so do returns of calls: not everything that
+looks at return addresses would know a breakpoint there.
 """
 
 from __future__ import annotations

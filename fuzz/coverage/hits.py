@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Hits", "pack", "unpack"]
+__all__ = ["Hits", "Reach", "pack", "unpack"]
 
 #: Bytes of a list once it is unpacked: more than all places of the largest library, some ten million.
 _MOST = 1 << 26
@@ -25,8 +25,8 @@ class Hits:
         library: its identity: the build-id, or a hash where it has none.
         name: of its file.
         of: how many of its functions are watched.
-        functions: where functions begin that were entered, ascending. What has an entry of its own for the unwinder is a
-            function here, so one of which a compiler has split off the cold part counts twice.
+        functions: where functions begin that were entered, ascending. What has an entry of its own for the unwinder is
+            a function here, so one of which a compiler has split off the cold part counts twice.
         blocks: where basic blocks begin that were entered, ascending.
     """
 
@@ -58,6 +58,30 @@ class Hits:
             return cls(str(data["library"]), str(data["name"]), int(data["of"]), functions, blocks)
         except (KeyError, TypeError) as error:
             raise ValueError(f"not what a case hit: {type(error).__name__}: {error}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How much was reached.
+
+    Attributes:
+        of: functions that are watched.
+        functions: that were entered.
+        blocks: that were entered, beside the one with which each function begins.
+    """
+
+    of: int = 0
+    functions: int = 0
+    blocks: int = 0
+
+    def __add__(self, other: Reach) -> Reach:
+        return Reach(self.of + other.of, self.functions + other.functions, self.blocks + other.blocks)
+
+    @property
+    def line(self) -> str:
+        """For a person."""
+        blocks = f"{self.functions + self.blocks:,} blocks of " if self.blocks else ""
+        return f"{blocks}{self.functions:,} functions, {self.of:,} watched"
 
 
 def pack(places: Iterable[int]) -> str:

@@ -184,7 +184,7 @@ def functions(image: Image) -> Functions:
 
 def _memory(address: int, length: int) -> npt.NDArray[np.uint8]:
     """Memory of this process, not copied."""
-    return np.frombuffer((ctypes.c_uint8 * length).from_address(address), np.uint8)
+    return np.ctypeslib.as_array((ctypes.c_uint8 * length).from_address(address))
 
 
 def _bytes_at(image: Image, places: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:

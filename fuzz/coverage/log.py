@@ -8,84 +8,57 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from shakeout.fuzz.coverage.hits import Hits
+from shakeout.fuzz.coverage.hits import Hits, Reach
 
-__all__ = ["NAME", "Coverage", "CoverageLog", "Follower", "LibraryCoverage", "read_coverage"]
+__all__ = ["NAME", "Coverage", "CoverageLog", "Follower", "read_coverage"]
 
 #: File name in a campaign's directory.
 NAME = "coverage.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
-class LibraryCoverage:
-    """How much of one library was hit.
-
-    Attributes:
-        name: of its file.
-        of: how many functions are watched.
-        functions: that were entered.
-        blocks: that were entered, beside the first of each function.
-    """
-
-    name: str
-    of: int
-    functions: int
-    blocks: int
-
-    @property
-    def line(self) -> str:
-        """For a person."""
-        blocks = f", {self.blocks:,} further blocks" if self.blocks else ""
-        return f"{self.name} {self.functions:,} of {self.of:,} functions{blocks}"
-
-
-@dataclass(frozen=True, slots=True)
 class Coverage:
-    """How much was hit, by library, and over time.
+    """How much a campaign reached, by library, and over time.
 
     Attributes:
-        libraries: in the order in which they were first hit.
-        curve: seconds of fuzzing, functions and further blocks hit by then, for each case that added something.
-        last: number of the last case that added something; -1 for none.
+        libraries: by the names of their files, in the order in which they were first reached.
+        curve: seconds of fuzzing, functions and further blocks reached by then, for each case that added something.
     """
 
-    libraries: tuple[LibraryCoverage, ...] = ()
+    libraries: Mapping[str, Reach] = field(default_factory=dict)
     curve: tuple[tuple[float, int, int], ...] = ()
-    last: int = -1
 
     @property
-    def functions(self) -> int:
-        """That were hit, in all libraries."""
-        return sum(one.functions for one in self.libraries)
-
-    @property
-    def blocks(self) -> int:
-        """That were hit beside the first of each function, in all libraries."""
-        return sum(one.blocks for one in self.libraries)
-
-    @property
-    def line(self) -> str:
-        """For a person; empty if nothing was watched."""
+    def lines(self) -> tuple[str, ...]:
+        """For a person: all of it, each library, and how it came; nothing if nothing was watched."""
         if not self.libraries:
-            return ""
-        of = sum(one.of for one in self.libraries)
-        blocks = f"{self.functions + self.blocks:,} blocks of " if self.blocks else ""
-        return f"{blocks}{self.functions:,} functions, of {of:,} watched"
+            return ()
+        whole = sum(self.libraries.values(), Reach())
+        each = [f"{name}: {reach.line}" for name, reach in self.libraries.items()] if len(self.libraries) > 1 else []
+        return (f"coverage: {whole.line}", *each, *self._course())
+
+    def _course(self) -> tuple[str, ...]:
+        """How much there was after quarters of the time, where that says something."""
+        total = self.curve[-1][0] if self.curve else 0.0
+        if total < 4:
+            return ()
+        said = []
+        for quarter in (1, 2, 3, 4):
+            by = [row for row in self.curve if row[0] <= total * quarter / 4] or [(0.0, 0, 0)]
+            said.append(f"{total * quarter / 4:.0f} s {by[-1][1] + by[-1][2]:,}")
+        return (f"over time: {', '.join(said)}",)
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values, the curve thinned to at most a hundred points."""
+        """As JSON values, the curve thinned to at most a hundred points and the last."""
         step = max(1, -(-len(self.curve) // 100))
         points = [*self.curve[:-1:step], *self.curve[-1:]]
         return {
-            "libraries": [
-                {"name": one.name, "of": one.of, "functions": one.functions, "blocks": one.blocks}
-                for one in self.libraries
-            ],
+            "libraries": {name: asdict(reach) for name, reach in self.libraries.items()},
             "curve": [{"seconds": at, "functions": functions, "blocks": blocks} for at, functions, blocks in points],
         }
 
@@ -115,10 +88,13 @@ class _Book:
         seen.blocks.update(blocks)
         return Hits(hits.library, hits.name, hits.of, functions, blocks)
 
-    def libraries(self) -> tuple[LibraryCoverage, ...]:
-        return tuple(
-            LibraryCoverage(one.name, one.of, len(one.functions), len(one.blocks)) for one in self.seen.values()
-        )
+    def reach(self, library: str) -> Reach:
+        seen = self.seen[library]
+        return Reach(seen.of, len(seen.functions), len(seen.blocks))
+
+    @property
+    def total(self) -> Reach:
+        return sum(map(self.reach, self.seen), Reach())
 
 
 class CoverageLog:
@@ -136,10 +112,6 @@ class CoverageLog:
     def __enter__(self) -> CoverageLog:
         for hits, _ in _rows(self._path):
             self._book.add(hits)
-        # Line by line: the process that forks workers reads along.
-        self._file = self._path.open("a", encoding="utf-8", buffering=1)
-        if self._file.tell():
-            self._file.write("\n")  # the last line may have been cut off
         return self
 
     def __exit__(
@@ -158,20 +130,27 @@ class CoverageLog:
             target: its target.
             seconds: of fuzzing so far.
         """
-        assert self._file is not None
         new = 0
         for hits in every:
             fresh = self._book.add(hits)
             if count := len(fresh.functions) + len(fresh.blocks):
                 new += count
                 row = {"case": case, "target": target, "seconds": round(seconds, 1), **fresh.to_json()}
-                self._file.write(json.dumps(row, separators=(",", ":")) + "\n")
+                self._write(json.dumps(row, separators=(",", ":")) + "\n")
         return new
 
+    def _write(self, line: str) -> None:
+        if self._file is None:
+            # Line by line: the process that forks workers reads along.
+            self._file = self._path.open("a", encoding="utf-8", buffering=1)
+            if self._file.tell():
+                self._file.write("\n")  # the last line may have been cut off
+        self._file.write(line)
+
     @property
-    def libraries(self) -> tuple[LibraryCoverage, ...]:
-        """How much of each library was hit so far."""
-        return self._book.libraries()
+    def total(self) -> Reach:
+        """How much was hit so far."""
+        return self._book.total
 
 
 class Follower:
@@ -195,15 +174,19 @@ class Follower:
 
 def read_coverage(directory: Path) -> Coverage:
     """How much a campaign has hit; nothing where it was not watched."""
-    book, curve, last = _Book(), [], -1
+    book, curve = _Book(), []
     functions = blocks = 0
     for hits, row in _rows(directory / NAME):
         new = book.add(hits)
         functions, blocks = functions + len(new.functions), blocks + len(new.blocks)
         with contextlib.suppress(TypeError, ValueError):
             curve.append((float(row.get("seconds", 0.0)), functions, blocks))
-            last = int(row.get("case", last))
-    return Coverage(book.libraries(), tuple(curve), last)
+    libraries: dict[str, Reach] = {}
+    for identity, seen in book.seen.items():
+        # Of two builds of one library, those of a campaign that went on with another release, each has a row.
+        name = seen.name if seen.name not in libraries else f"{seen.name} ({identity[:8]})"
+        libraries[name] = book.reach(identity)
+    return Coverage(libraries, tuple(curve))
 
 
 def _rows(path: Path) -> Iterator[tuple[Hits, Mapping[str, Any]]]:

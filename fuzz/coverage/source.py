@@ -7,7 +7,10 @@ from typing import Protocol
 
 from shakeout.fuzz.coverage.hits import Hits
 
-__all__ = ["Armed", "Source"]
+__all__ = ["FOREIGN", "Armed", "Source"]
+
+#: What a process says that ends of a breakpoint which is none of ours; traps.c says it.
+FOREIGN = "shakeout: this breakpoint is none of coverage's"
 
 
 @dataclass(frozen=True, slots=True)
