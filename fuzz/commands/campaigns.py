@@ -160,7 +160,7 @@ def _status(options: argparse.Namespace) -> int:
     console.print(f"{directory}  {clock(spent)} of fuzzing, {how}", soft_wrap=True)
     console.print(ledger_table(found.totals, programs=found.programs or None))
     console.print(found.summary, soft_wrap=True)
-    for line in coverage.lines:
+    for line in coverage.lines(_asked(directory)):
         console.print(line, soft_wrap=True)
     for one in notes:
         console.print(f"note: {one.line}", soft_wrap=True)
@@ -283,7 +283,7 @@ def _campaign(config: Any, directory: Path, options: argparse.Namespace) -> int:
     with Database.read(directory / NAME) as database:
         found, notes = counted(database), noted(database)
     console.print(f"\nsummary  {found.summary}", soft_wrap=True)
-    for line in read_coverage(directory).lines:
+    for line in read_coverage(directory).lines(config.cover):
         console.print(f"         {line}", soft_wrap=True)
     for one in notes:
         console.print(f"note     {one.line}", soft_wrap=True)
@@ -294,6 +294,16 @@ def _campaign(config: Any, directory: Path, options: argparse.Namespace) -> int:
     if advice := _advice(found):
         console.print(f"next     {advice}", soft_wrap=True)
     return status
+
+
+def _asked(directory: Path) -> tuple[str, ...]:
+    """The shared libraries that a person named for a campaign."""
+    from shakeout.fuzz.campaign import config as configuration
+
+    try:
+        return configuration.read(directory / "campaign.toml").cover
+    except configuration.ConfigError:
+        return ()  # the campaign goes on without that file, and so does its state
 
 
 def _advice(found: Any) -> str:

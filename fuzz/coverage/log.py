@@ -6,8 +6,9 @@ A line says what one case added: JSON with its number, target, seconds since the
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -33,14 +34,22 @@ class Coverage:
     libraries: Mapping[str, Reach] = field(default_factory=dict)
     curve: tuple[tuple[float, int, int], ...] = ()
 
-    @property
-    def lines(self) -> tuple[str, ...]:
-        """For a person: all of it, each library, and how it came; nothing if nothing was watched."""
+    def lines(self, asked: Sequence[str] = ()) -> tuple[str, ...]:
+        """For a person: all of it, each library, and how it came; nothing if nothing was watched.
+
+        Args:
+            asked: libraries that a person named; of those that no case reached it is said.
+        """
+        missed = tuple(
+            f"{name}: no case reached anything of it; was it loaded?"
+            for name in asked
+            if not any(fnmatch.fnmatchcase(one, Path(name).name) for one in self.libraries)
+        )
         if not self.libraries:
-            return ()
+            return missed
         whole = sum(self.libraries.values(), Reach())
         each = [f"{name}: {reach.line}" for name, reach in self.libraries.items()] if len(self.libraries) > 1 else []
-        return (f"coverage: {whole.line}", *each, *self._course())
+        return (f"coverage: {whole.line}", *each, *missed, *self._course())
 
     def _course(self) -> tuple[str, ...]:
         """How much there was after quarters of the time, where that says something."""

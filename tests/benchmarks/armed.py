@@ -1,9 +1,9 @@
 """Whether watching native coverage changes what a case shows, and what it costs, case by case.
 
-``armed.py [--target NAME ...] [--cases N] [--first N] [--library L ...] [--append FILE]``. For each target three processes
-are forked from one in which it is warm: *plain* and *control*, in which nothing is armed, and *armed*. Each grows and
-runs the same cases, one after the other in turns, reference and target, so that a machine that is slow for a while is
-slow for all. Compared is every bit of every tensor that a run shows, with its dtype, shape and strides, and the class
+``armed.py [--target NAME ...] [--cases N] [--first N] [--library L ...] [--append FILE]``. For each target three
+processes are forked from one in which it is warm: *plain* and *control*, in which nothing is armed, and *armed*. Each
+grows and runs the same cases, one after the other in turns, reference and target, so that a machine that is slow for a
+while is slow for all. Compared is every bit of every tensor that a run shows, with its dtype, shape and strides, and the class
 of what it raised; where plain and control differ already, the case says nothing. The cost is a process's own processor
 time for case, report and what is done between two cases; that of compilers which are started is left out, since nothing
 is armed in them.
@@ -141,7 +141,7 @@ class Child:
             self.channel.send({"case": case})
             replies: list[dict[str, Any]] = []
             while not replies:
-                replies = self.channel.receive()
+                replies = [row for row in self.channel.receive() if "armed" not in row]
             return replies[0]
         except Disconnected:
             status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
@@ -182,7 +182,6 @@ def measure(name: str, cases: int, first: int, libraries: Sequence[str]) -> dict
         return work
 
     children = {role: Child(begin(role)) for role in ROLES}
-    # Only the first time: one that is forked anew would say it again as the answer to a case.
     armed = children["armed"].channel.receive()[0]
     rows: dict[str, list[dict[str, Any]]] = {role: [] for role in ROLES}
     for index in range(first, first + cases):
@@ -194,6 +193,7 @@ def measure(name: str, cases: int, first: int, libraries: Sequence[str]) -> dict
         child.end()
     seen = [tuple(rows[role][place]["seen"] for role in ROLES) for place in range(cases)]
     steady = [plain == control for plain, _, control in seen]
+    different = [first + place for place, (plain, other, _) in enumerate(seen) if steady[place] and other != plain]
     return {
         "when": time.strftime("%Y-%m-%d"),
         "target": name,
@@ -202,12 +202,8 @@ def measure(name: str, cases: int, first: int, libraries: Sequence[str]) -> dict
         "cases": cases,
         "first": first,
         "repeatable": sum(steady),
-        "different_when_armed": sum(
-            same and armed != plain for same, (plain, armed, _) in zip(steady, seen, strict=True)
-        ),
-        "different": [first + place for place in range(cases) if steady[place] and seen[place][1] != seen[place][0]][
-            :20
-        ],
+        "different_when_armed": len(different),
+        "different": different[:20],
         "reached_first_half": sum(row["reached"] for row in rows["armed"][: int(cases * WARM)]),
         "reached_second_half": sum(row["reached"] for row in rows["armed"][int(cases * WARM) :]),
         "armed_to_plain": _ratio(rows["armed"], rows["plain"]),
