@@ -3,10 +3,10 @@
 ``armed.py [--target NAME ...] [--cases N] [--first N] [--library L ...] [--append FILE]``. For each target three
 processes are forked from one in which it is warm: *plain* and *control*, in which nothing is armed, and *armed*. Each
 grows and runs the same cases, one after the other in turns, reference and target, so that a machine that is slow for a
-while is slow for all. Compared is every bit of every tensor that a run shows, with its dtype, shape and strides, and the class
-of what it raised; where plain and control differ already, the case says nothing. The cost is a process's own processor
-time for case, report and what is done between two cases; that of compilers which are started is left out, since nothing
-is armed in them.
+while is slow for all. Compared is every bit of every tensor that a run shows, with its dtype, shape and strides, and
+the class of what it raised; where plain and control differ already, the case says nothing. The cost is a process's own
+processor time for case, report and what is done between two cases; that of compilers which are started is left out,
+since nothing is armed in them.
 """
 
 from __future__ import annotations
