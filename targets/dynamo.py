@@ -11,7 +11,7 @@ from shakeout.corpus.case import HISTORY, SANITIZE, Knob, KnobSpace, Setting
 from shakeout.targets.packages import uninstalled
 from shakeout.targets.printed import compile_declined, wrapped
 from shakeout.targets.shortcuts import ALWAYS, SHORTCUTS
-from shakeout.targets.target import Facts, Ladder, Part, Short, Target
+from shakeout.targets.target import LIBTORCH, Facts, Ladder, Part, Short, Target
 
 __all__ = ["AOT_EAGER", "DECOMPOSED", "DYNAMO", "INDUCTOR", "TorchCompile"]
 
@@ -181,7 +181,7 @@ _DECOMPOSED_LADDER = Ladder(
 )
 
 _facts = functools.partial(
-    Facts, promises=frozenset({"layout", "writes", "repeats"}), owner="pytorch", accelerator=False
+    Facts, promises=frozenset({"layout", "writes", "repeats"}), owner="pytorch", accelerator=False, libraries=LIBTORCH
 )
 
 AOT_EAGER = TorchCompile(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = [
+    "LIBTORCH",
     "Facts",
     "Gate",
     "Hook",
@@ -142,6 +143,10 @@ class Short:
 
     prepare: str
     imports: tuple[str, ...] = ()
+
+
+#: What PyTorch's operators, its autograd and the native half of Dynamo are implemented in.
+LIBTORCH = ("libtorch_cpu.so", "libtorch_python.so")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

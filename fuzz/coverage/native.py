@@ -34,6 +34,9 @@ _NEVER = ("libc.so*", "libc-*.so", "ld-linux*", "ld-*.so*", "libpthread*")
 #: Seconds that a process which forks workers looks closer at what the campaign hit, before each fork.
 _LOOK = 2.0
 
+#: Functions that are looked at between two looks at the clock: some milliseconds.
+_AT_ONCE = 32
+
 
 @dataclass(slots=True, eq=False)
 class _Library:
@@ -147,7 +150,7 @@ class NativeSource:
         """What was hit for the first time in this process since the last call."""
         hits = []
         for library, places in self._taken():
-            inside = np.isin(places, library.functions.starts, assume_unique=True)
+            inside = library.functions.begin(places)
             entered = places[inside].tolist()
             library.waiting.extend(entered)
             of = len(library.functions.starts)
@@ -192,7 +195,7 @@ class NativeSource:
         every = np.unique(np.fromiter(places, np.uint32))
         for area, some in _by_area(library, every):
             traps.disarm(area, some)
-        entered = every[np.isin(every, library.functions.starts, assume_unique=True)]
+        entered = every[library.functions.begin(every)]
         library.waiting.extend(entered.tolist())
 
     def _taken(self) -> Iterator[tuple[_Library, Places]]:
@@ -210,18 +213,19 @@ class NativeSource:
         for library in self._libraries:
             if library.lists is None or not library.waiting:
                 continue
-            starts, sizes, segment = library.functions.starts, library.functions.sizes, library.functions.segment
+            functions = library.functions
             found: dict[int, list[int]] = {}
             while library.waiting and time.monotonic() < until:
-                start = library.waiting.popleft()
-                if start in library.looked:
-                    continue
-                library.looked.add(start)
-                index = int(np.searchsorted(starts, start))
-                area = library.areas[int(segment[index])]
-                code = traps.original(area, start, int(sizes[index]))
-                blocks = (one for one in library.lists.of(start, code) if one not in library.known)
-                found.setdefault(area, []).extend(blocks)
+                some = [library.waiting.popleft() for _ in range(min(len(library.waiting), _AT_ONCE))]
+                fresh = np.array([one for one in some if one not in library.looked], np.uint32)
+                library.looked.update(some)
+                index = functions.index(fresh)
+                for start, size, segment in zip(
+                    fresh.tolist(), functions.sizes[index].tolist(), functions.segment[index].tolist(), strict=True
+                ):
+                    area = library.areas[segment]
+                    blocks = library.lists.of(start, traps.original(area, start, size))
+                    found.setdefault(area, []).extend(one for one in blocks if one not in library.known)
             for area, places in found.items():
                 traps.arm(area, places)
             library.lists.keep()

@@ -40,6 +40,10 @@ ROLES = ("plain", "armed", "control")
 #: Of a campaign in which these cases come.
 SEED = 2511
 
+#: What is said of a case begins with this where no two runs can be compared: it could not be grown, or it ended its
+#: process, which all three have to agree on.
+NOTHING = "nothing:"
+
 #: Of the cases, the first half warms up: it meets for the first time most of what there is to meet.
 WARM = 0.5
 
@@ -55,9 +59,8 @@ def digest(value: Any) -> str:
             hashed.update(f"{one.dtype} {tuple(one.shape)} {one.layout} {one.requires_grad}".encode())
             if one.layout == torch.strided:
                 hashed.update(repr(one.stride()).encode())
-                hashed.update(
-                    bytes(one.detach().resolve_conj().resolve_neg().contiguous().view(-1).view(torch.uint8).tolist())
-                )
+                flat = torch.empty(one.numel(), dtype=one.dtype).copy_(one.detach().reshape(-1))
+                hashed.update(flat.view(torch.uint8).numpy().tobytes())
         elif isinstance(one, dict):
             for key in one:
                 hashed.update(repr(key).encode())
@@ -101,7 +104,10 @@ def serve(channel: Channel, maker: Maker, name: str, source: Source | None) -> N
     while True:
         for message in channel.receive():
             began = time.process_time()
-            seen = show(maker, name, message["case"])
+            try:
+                seen = show(maker, name, message["case"])
+            except Exception as error:
+                seen = f"{NOTHING} {type(error).__name__}: {error}"
             hits = () if source is None else source.take()
             sent = [one.to_json() for one in hits]
             spent = time.process_time() - began
@@ -147,7 +153,7 @@ class Child:
             status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
             self.channel.close()
             self.channel = self._fork()
-            return {"seen": f"ended with {status}", "spent": 0.0, "between": 0.0, "reached": 0}
+            return {"seen": f"{NOTHING} ended with {status}", "spent": 0.0, "between": 0.0, "reached": 0}
 
     def end(self) -> None:
         """Kill it."""
@@ -192,7 +198,7 @@ def measure(name: str, cases: int, first: int, libraries: Sequence[str]) -> dict
     for child in children.values():
         child.end()
     seen = [tuple(rows[role][place]["seen"] for role in ROLES) for place in range(cases)]
-    steady = [plain == control for plain, _, control in seen]
+    steady = [plain == control and not plain.startswith(NOTHING) for plain, _, control in seen]
     different = [first + place for place, (plain, other, _) in enumerate(seen) if steady[place] and other != plain]
     return {
         "when": time.strftime("%Y-%m-%d"),
@@ -202,6 +208,7 @@ def measure(name: str, cases: int, first: int, libraries: Sequence[str]) -> dict
         "cases": cases,
         "first": first,
         "repeatable": sum(steady),
+        "nothing_to_compare": sum(one.startswith(NOTHING) for one, _, _ in seen),
         "different_when_armed": len(different),
         "different": different[:20],
         "reached_first_half": sum(row["reached"] for row in rows["armed"][: int(cases * WARM)]),

@@ -215,7 +215,7 @@ def test_no_breakpoint_of_coverage_becomes_a_finding(tmp_path: Path) -> None:
 
 def test_what_is_watched_is_what_targets_and_people_name() -> None:
     config = Config(targets=("tvm", "eager"), cover=("libmine.so",))
-    assert config.libraries == ("libmine.so", "libtvm*.so")
+    assert config.libraries == ("libmine.so", "libtvm*.so", "libtorch_cpu.so", "libtorch_python.so")
     assert Config(targets=("tvm",), coverage=False).libraries == ()
 
 
