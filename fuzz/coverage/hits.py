@@ -119,4 +119,6 @@ def unpack(text: str) -> tuple[int, ...]:
     for difference in differences:
         place += difference
         places.append(place)
+    if place >= 1 << 32:
+        raise ValueError("a list of places goes beyond any library")
     return tuple(places)

@@ -18,10 +18,10 @@ import tempfile
 import time
 import traceback
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from shakeout.corpus import codec
 from shakeout.corpus.case import Case, Setting
@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from shakeout.oracles.metamorphic import Derived
 
 __all__ = ["load", "main"]
+
+_T = TypeVar("_T")
 
 #: Files that compilers wrote are deleted once so many cases have run: some 20 files a case with Inductor.
 PRUNE_EVERY = 20
@@ -195,8 +197,7 @@ class _Worker:
         with alone() if job.fresh else occupied():
             for reply in self._replies(serial, job):
                 self._send(reply, serial, time.monotonic() - began)
-                for source in self._sources:
-                    source.settle(SETTLE)
+                self._covered(self._settle)
                 began = time.monotonic()
         self.slot.end()
         self._done += 1
@@ -204,9 +205,22 @@ class _Worker:
             self._prune()
 
     def _send(self, reply: Reply, serial: int, spent: float = 0.0) -> None:
-        hits = tuple(one for source in self._sources for one in source.take())
+        hits = self._covered(lambda: tuple(one for source in self._sources for one in source.take())) or ()
         told = replace(reply, serial=serial, seconds=spent, resident=resident(os.getpid()), coverage=hits)
         self.channel.send(told.to_json())
+
+    def _settle(self) -> None:
+        for source in self._sources:
+            source.settle(SETTLE)
+
+    def _covered(self, work: Callable[[], _T]) -> _T | None:
+        """Something of coverage, which must end no case: where it fails, this worker goes on without."""
+        try:
+            return work()
+        except Exception:
+            traceback.print_exc()
+            self._sources = ()
+            return None
 
     def _replies(self, serial: int, job: Job) -> Iterator[Reply]:
         """What came of a job, one reply for each setting; an error of our own is a reply too."""

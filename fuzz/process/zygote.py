@@ -20,7 +20,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -145,12 +145,17 @@ def _fork(
     file: int,
     maker: str,
     inherited: tuple[socket.socket, ...],
-    sources: Sequence[Source],
+    sources: list[Source],
 ) -> None:
     parent = os.getpid()
     began = time.monotonic()
-    for source in sources:
-        source.before_fork()
+    try:
+        for source in sources:
+            source.before_fork()
+    except Exception as error:
+        # Coverage must not end a campaign, so it goes on without.
+        sources.clear()
+        supervisor.send({"armed": {"name": source.name, "reason": f"{type(error).__name__}: {error}"}})
     pid = os.fork()
     if pid == 0:
         status = 1

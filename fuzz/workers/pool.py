@@ -433,6 +433,8 @@ class WorkerPool:
             for seat in self._seats:
                 if seat.name == message["name"]:
                     seat.pid = message["forked"]
+        elif "armed" in message:
+            self._tell(events.CoverageArmed(**message["armed"]))
         elif "dead" in message:
             for seat in self._seats:
                 if seat.pid == message["dead"]:

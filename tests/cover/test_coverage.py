@@ -41,7 +41,7 @@ def test_places_are_read_as_they_were_packed(places: tuple[int, ...]) -> None:
     assert len(pack(places)) < 80 + 2 * len(places)
 
 
-@pytest.mark.parametrize("text", ["x", "AAAA", pack((1, 2, 3))[:-8]])
+@pytest.mark.parametrize("text", ["x", "AAAA", pack((1, 2, 3))[:-8], pack(((1 << 32) - 1, (1 << 32) + 5))])
 def test_what_is_no_list_of_places_is_told(text: str) -> None:
     with pytest.raises(ValueError, match="list of places"):
         unpack(text)
