@@ -4,7 +4,8 @@
 processes are forked from one in which it is warm: *plain* and *control*, in which nothing is armed, and *armed*. Each
 grows and runs the same cases, one after the other in turns, reference and target, so that a machine that is slow for a
 while is slow for all. Compared is every bit of every tensor that a run shows, with its dtype, shape and strides, and
-the class of what it raised; where plain and control differ already, the case says nothing. The cost is a process's own
+the class of what it raised; where plain and control differ already, the case says nothing. ``runs`` are those of all
+rounds. The cost is a process's own
 processor time for case, report and what is done between two cases; that of compilers which are started is left out,
 since nothing is armed in them.
 """
@@ -24,7 +25,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from shakeout.fuzz.campaign.config import Config
 from shakeout.fuzz.campaign.schedule import job
@@ -35,6 +36,8 @@ from shakeout.fuzz.ground.makers import GROWER, Maker, maker
 from shakeout.fuzz.workers.protocol import ENVIRONMENT, Channel, Disconnected
 from shakeout.targets.registry import facts_of, target
 
+_T = TypeVar("_T")
+
 ROLES = ("plain", "armed", "control")
 
 #: Of a campaign in which these cases come.
@@ -44,8 +47,9 @@ SEED = 2511
 #: process, which all three have to agree on.
 NOTHING = "nothing:"
 
-#: Of the cases, the first half warms up: it meets for the first time most of what there is to meet.
-WARM = 0.5
+#: All cases come once to meet functions, once more to meet the blocks of those, and once more: what that costs is what
+#: a case costs after warm-up.
+ROUNDS = 3
 
 
 def digest(value: Any) -> str:
@@ -190,16 +194,17 @@ def measure(name: str, cases: int, first: int, libraries: Sequence[str]) -> dict
     children = {role: Child(begin(role)) for role in ROLES}
     armed = children["armed"].channel.receive()[0]
     rows: dict[str, list[dict[str, Any]]] = {role: [] for role in ROLES}
-    for index in range(first, first + cases):
+    order = [index for _ in range(ROUNDS) for index in range(first, first + cases)]
+    for index in order:
         # Whose turn comes first changes, since the first finds no file in the cache.
         turn = index % len(ROLES)
         for role in (*ROLES[turn:], *ROLES[:turn]):
             rows[role].append(children[role].ask(index))
     for child in children.values():
         child.end()
-    seen = [tuple(rows[role][place]["seen"] for role in ROLES) for place in range(cases)]
+    seen = [tuple(rows[role][place]["seen"] for role in ROLES) for place in range(len(order))]
     steady = [plain == control and not plain.startswith(NOTHING) for plain, _, control in seen]
-    different = [first + place for place, (plain, other, _) in enumerate(seen) if steady[place] and other != plain]
+    different = [order[place] for place, (plain, other, _) in enumerate(seen) if steady[place] and other != plain]
     return {
         "when": time.strftime("%Y-%m-%d"),
         "target": name,
@@ -207,32 +212,35 @@ def measure(name: str, cases: int, first: int, libraries: Sequence[str]) -> dict
         "arming_seconds": round(armed["seconds"], 2),
         "cases": cases,
         "first": first,
+        "runs": len(order),
         "repeatable": sum(steady),
         "nothing_to_compare": sum(one.startswith(NOTHING) for one, _, _ in seen),
         "different_when_armed": len(different),
         "different": different[:20],
-        "reached_first_half": sum(row["reached"] for row in rows["armed"][: int(cases * WARM)]),
-        "reached_second_half": sum(row["reached"] for row in rows["armed"][int(cases * WARM) :]),
-        "armed_to_plain": _ratio(rows["armed"], rows["plain"]),
-        "control_to_plain": _ratio(rows["control"], rows["plain"]),
+        "reached": [sum(row["reached"] for row in some) for some in _rounds(rows["armed"], cases)],
+        "armed_to_plain": _ratios(rows["armed"], rows["plain"], cases),
+        "control_to_plain": _ratios(rows["control"], rows["plain"], cases),
         "versions": {"python": describe()["python"], **describe()["packages"]},
         "processor": describe()["processor"],
     }
 
 
-def _ratio(ours: Sequence[dict[str, Any]], theirs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Processor time against processor time: all cases, those after warm-up with an interval, and the middle one."""
+def _ratios(ours: Sequence[dict[str, Any]], theirs: Sequence[dict[str, Any]], cases: int) -> dict[str, Any]:
+    """Processor time against processor time, by round; of the last round also an interval and the median of pairs."""
     pairs = [(one["spent"] + one["between"], other["spent"]) for one, other in zip(ours, theirs, strict=True)]
-    warm = [pair for pair in pairs[int(len(pairs) * WARM) :] if min(pair) > 0]
+    warm = [pair for pair in pairs[-cases:] if min(pair) > 0]
     dice = random.Random(0)
     drawn = sorted(_of_sums(dice.choices(warm, k=len(warm))) for _ in range(1000))
     return {
-        "all": round(_of_sums(pairs), 4),
-        "warm": round(_of_sums(warm), 4),
+        "by_round": [round(_of_sums(some), 4) for some in _rounds(pairs, cases)],
         "interval": [round(drawn[25], 4), round(drawn[974], 4)],
         "median_pair": round(statistics.median(a / b for a, b in warm), 4),
         "seconds_each": round(sum(b for _, b in warm) / len(warm), 4),
     }
+
+
+def _rounds(rows: Sequence[_T], cases: int) -> list[Sequence[_T]]:
+    return [rows[begin : begin + cases] for begin in range(0, len(rows), cases)]
 
 
 def _of_sums(pairs: Sequence[tuple[float, float]]) -> float:
