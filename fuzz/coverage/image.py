@@ -97,6 +97,8 @@ def loaded(wanted: Callable[[str], bool]) -> Iterator[Image]:
         lines = maps.read().splitlines()
     seen = set()
     for line in lines:
+        if " 00000000 " not in line:
+            continue  # some thousand lines, and with some compilers after each case
         words = line.split(maxsplit=5)
         if len(words) < 6 or not words[5].startswith("/") or int(words[2], 16) or words[1][0] != "r":
             continue

@@ -79,7 +79,7 @@ class NativeSource:
         self._known: dict[str, set[int]] = {}
         self._libraries: list[_Library] = []
         self._owners: dict[int, _Library] = {}
-        self._done: set[str] = set()
+        self._done: set[str] = set()  # paths of what is armed, or never will be
         self._broken = False
         self._loads = -1
         self._traps: Traps | None = None
@@ -110,6 +110,11 @@ class NativeSource:
     def _wanted(self, path: str) -> bool:
         if path in self._done:
             return False
+        if not (named := self._named(path)):
+            self._done.add(path)
+        return named
+
+    def _named(self, path: str) -> bool:
         name = Path(path).name
         if any(fnmatch.fnmatchcase(name, pattern) for pattern in _NEVER):
             return False

@@ -269,6 +269,40 @@ def test_many_threads_meet_the_same_breakpoints_and_each_is_told_once(watched: W
     assert len(set(results)) == 1
 
 
+def test_without_a_disassembler_functions_are_told_alone(
+    build: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "iced_x86", None)
+    path = build("alone")
+    library = ctypes.CDLL(str(path))
+    source = NativeSource([str(path)])
+    why, armed = source.arm()
+    assert "pip install 'shakeout[coverage]'" in why.reason
+    assert armed.functions >= len(FUNCTIONS)
+    for _ in range(3):
+        assert library.branch(11) == 1
+        source.settle(1)
+    (hits,) = source.take()
+    assert (len(hits.functions), hits.blocks) == (1, ())
+
+
+def test_a_file_that_was_replaced_since_it_was_loaded_is_left_alone(build: Callable[[str], Path]) -> None:
+    path = build("replaced")
+    library = ctypes.CDLL(str(path))
+    # As pip does it: another file under the same name.
+    other = bytearray(path.read_bytes())
+    plain = json.loads((path.parent / "symbols.json").read_text())["plain"]
+    other[plain : plain + 4] = b"\x90\x90\x90\x90"
+    path.unlink()
+    path.write_bytes(other)
+    source = NativeSource([str(path), f"{path} (deleted)"])
+    reasons = [armed.reason for armed in source.arm()]
+    assert reasons
+    assert all(reasons)
+    assert library.plain(4) == 5
+    assert source.take() == ()
+
+
 def test_a_library_that_is_loaded_later_is_armed_between_two_cases(build: Callable[[str], Path]) -> None:
     path = build("later")
     source = NativeSource([path.name])
