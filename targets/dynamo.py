@@ -11,7 +11,7 @@ from shakeout.corpus.case import HISTORY, SANITIZE, Knob, KnobSpace, Setting
 from shakeout.targets.packages import uninstalled
 from shakeout.targets.printed import compile_declined, wrapped
 from shakeout.targets.shortcuts import SHORTCUTS
-from shakeout.targets.target import Facts, Ladder, Part, Short, Target
+from shakeout.targets.target import LIBTORCH, Facts, Ladder, Part, Short, Target
 
 __all__ = ["AOT_EAGER", "DECOMPOSED", "DYNAMO", "INDUCTOR", "TorchCompile"]
 
@@ -187,6 +187,7 @@ _facts = functools.partial(
     accelerator=False,
     shortcuts=frozenset({"collector", "guards"}),
     regions=True,
+    libraries=LIBTORCH,
 )
 
 AOT_EAGER = TorchCompile(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from shakeout.corpus.case import Setting
 from shakeout.targets.packages import uninstalled
-from shakeout.targets.target import Facts, Target
+from shakeout.targets.target import LIBTORCH, Facts, Target
 
 __all__ = ["EAGER", "Eager"]
 
@@ -23,6 +23,7 @@ class Eager(Target):
         summary="PyTorch without a compiler: the reference, judged against itself",
         promises=frozenset({"bits", "layout", "writes"}),
         accelerator=False,
+        libraries=LIBTORCH,
     )
 
     def unavailable(self) -> str | None:

@@ -6,7 +6,7 @@ from shakeout.corpus.case import Knob, KnobSpace, Setting
 from shakeout.targets.packages import uninstalled
 from shakeout.targets.printed import run_once, staged
 from shakeout.targets.short import through_export
-from shakeout.targets.target import Facts, Ladder, Levels, Short, Target
+from shakeout.targets.target import LIBTORCH, Facts, Ladder, Levels, Short, Target
 
 __all__ = ["EXPORT", "Export"]
 
@@ -45,6 +45,7 @@ class Export(Target):
         regions=True,
         accelerator=False,
         ladder=_LADDER,
+        libraries=LIBTORCH,
     )
 
     def knobs(self) -> KnobSpace:

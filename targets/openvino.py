@@ -28,6 +28,7 @@ class OpenVino(Target):
     facts = Facts(
         summary="OpenVINO's CPU plugin, by way of its converter",
         packages=("openvino",),
+        libraries=("libopenvino*.so*",),
         owner="openvino",
         compiler=True,
         turns=1,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = [
+    "LIBTORCH",
     "Facts",
     "Gate",
     "Hook",
@@ -144,6 +145,10 @@ class Short:
     imports: tuple[str, ...] = ()
 
 
+#: What PyTorch's operators, its autograd and the native half of Dynamo are implemented in.
+LIBTORCH = ("libtorch_cpu.so", "libtorch_python.so")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """What is known of a target beside what it does; each default is right for a target that says nothing.
@@ -173,6 +178,8 @@ class Facts:
         ladder: how it is taken apart; None if there is nothing that could be left out.
         behind: stages that come after the model which the product itself is given: what goes wrong in one of them can
             be shown with that model alone (``Target.model``).
+        libraries: names of shared libraries in which it is implemented, or patterns of them (``libtvm*.so``): a
+            campaign watches which of their functions and basic blocks its cases reach.
     """
 
     summary: str = ""
@@ -193,6 +200,7 @@ class Facts:
     regions: bool = False
     ladder: Ladder | None = None
     behind: frozenset[str] = frozenset()
+    libraries: tuple[str, ...] = ()
 
     @property
     def product(self) -> str:

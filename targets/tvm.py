@@ -84,6 +84,7 @@ class Tvm(Target):
     facts = Facts(
         summary="TVM's Relax importer and its LLVM code for the CPU",
         packages=("apache-tvm",),
+        libraries=("libtvm*.so",),
         owner="tvm",
         compiler=True,
         turns=1,

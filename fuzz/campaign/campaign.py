@@ -34,6 +34,7 @@ from shakeout.fuzz.campaign.seeds import Declined, Seeds
 from shakeout.fuzz.campaign.selftest import NO_FAULT, selftest
 from shakeout.fuzz.campaign.sources import InOrder
 from shakeout.fuzz.campaign.traces import TraceLog
+from shakeout.fuzz.coverage.log import CoverageLog
 from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.environment import describe
 from shakeout.fuzz.ground.jobs import Job
@@ -135,7 +136,8 @@ class Campaign:
                 self.database = stack.enter_context(self._open_database())
                 self._log = stack.enter_context(events.EventLog(self.directory / events.LOG))
                 traces = stack.enter_context(TraceLog(self.directory))
-                self._accounts = Accounts(self.database, traces, self._untold)
+                self._coverage = stack.enter_context(CoverageLog(self.directory))
+                self._accounts = Accounts(self.database, traces, self._coverage, self._untold)
                 if self._fuzzing:
                     configuration.write(self.config, self.directory / "campaign.toml")
             self.pool = WorkerPool(
@@ -147,6 +149,7 @@ class Campaign:
                 recycle=self._recycle,
                 place=Place.pinned(self.config.device, dict(self.config.knobs)),
                 shortcuts=self.config.shortcuts,
+                cover=self.config.libraries,
             )
             stack.callback(self.pool.stop)
             self.investigation = Investigation(
@@ -351,6 +354,8 @@ class Campaign:
                 seeds.write_down()
                 for answer in answers:
                     sources.done(answer)
+                    # What triage reaches counts as well; what a case did was counted with the case.
+                    self._accounts.cover(answer)
         self.investigation.poll()
         # What is told was committed.
         while self._untold:
@@ -391,6 +396,7 @@ class Campaign:
                 bugs=self.database.states(),
                 waiting=self.investigation.waiting,
                 triaging=self.investigation.active,
+                coverage=self._coverage.total,
             )
         )
 

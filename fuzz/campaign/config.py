@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from shakeout.targets.registry import compilers
+from shakeout.targets.registry import compilers, facts_of
 from shakeout.targets.shortcuts import SHORTCUTS
 
 __all__ = ["Config", "ConfigError", "read", "write"]
@@ -53,6 +53,8 @@ class Config:
         first: targets whose turn comes more often, since something is known of them: what they rest on has changed.
         avoid_known: cases in which the smallest case of a known bug occurs are not run.
         shortcuts: what makes compiling faster without changing what is compiled; see ``shakeout.targets.shortcuts``.
+        coverage: what the cases reach in the targets' shared libraries is watched.
+        cover: further shared libraries that are watched: names, patterns or paths of files.
     """
 
     targets: tuple[str, ...] = field(default_factory=compilers)
@@ -71,6 +73,15 @@ class Config:
     first: tuple[str, ...] = ()
     avoid_known: bool = False
     shortcuts: tuple[str, ...] = tuple(SHORTCUTS)
+    coverage: bool = True
+    cover: tuple[str, ...] = ()
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """The shared libraries that are watched."""
+        if not self.coverage:
+            return ()
+        return tuple(dict.fromkeys((*self.cover, *(one for name in self.targets for one in facts_of(name).libraries))))
 
 
 #: Where each field stands in the file: table, key, and what a value must be.
@@ -84,6 +95,8 @@ _KEYS: dict[tuple[str, str], tuple[str, str]] = {
     ("campaign", "focus"): ("focus", "a list of operators or patterns of them"),
     ("campaign", "first"): ("first", "a list of target names"),
     ("campaign", "avoid_known"): ("avoid_known", "true or false"),
+    ("campaign", "coverage"): ("coverage", "true or false"),
+    ("campaign", "cover"): ("cover", "a list of shared libraries"),
     ("budget", "minutes"): ("seconds", "a positive number"),
     ("budget", "cases"): ("cases", "a positive whole number"),
     ("workers", "count"): ("workers", "a positive whole number"),
@@ -108,7 +121,10 @@ def check(name: str, value: Any) -> Any:
         case "seed":
             if whole and value >= 0:
                 return value
-        case "avoid_known":
+        case "cover":
+            if isinstance(value, list | tuple) and all(isinstance(item, str) and item for item in value):
+                return tuple(dict.fromkeys(value))
+        case "avoid_known" | "coverage":
             if isinstance(value, bool):
                 return value
         case "device":

@@ -7,6 +7,7 @@ from collections import deque
 from shakeout.corpus.database import Database
 from shakeout.corpus.rows import Totals
 from shakeout.fuzz.campaign.traces import TraceLog
+from shakeout.fuzz.coverage.log import CoverageLog
 from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.counts import counts
 from shakeout.fuzz.ground.results import Answer, Result
@@ -23,14 +24,18 @@ class Accounts:
     Args:
         database: of the campaign; what is counted is counted inside a transaction of its owner.
         traces: what the reference refused and took.
+        coverage: what the cases reached.
         untold: where events wait until that transaction is committed.
     """
 
-    def __init__(self, database: Database, traces: TraceLog, untold: deque[events.Event]) -> None:
+    def __init__(
+        self, database: Database, traces: TraceLog, coverage: CoverageLog, untold: deque[events.Event]
+    ) -> None:
         #: How far cases came, by target, from the campaign's first case on.
         self.totals: dict[str, Totals] = dict(database.totals())
         self._database = database
         self._traces = traces
+        self._coverage = coverage
         self._untold = untold
         #: Jobs in hand of which a case was compared.
         self._compared: set[int] = set()
@@ -88,7 +93,17 @@ class Accounts:
                 phases=result.seconds,
                 reason=result.reason,
                 relation=result.relation,
+                reached=self.cover(answer),
             )
+        )
+
+    def cover(self, answer: Answer) -> int:
+        """Enter what an answer says was reached; how much of that is new."""
+        if not answer.reply.coverage:
+            return 0
+        spent = float(self._database.meta("spent", 0.0))
+        return self._coverage.add(
+            answer.reply.coverage, case=answer.job.number, target=answer.job.target, seconds=spent
         )
 
     def _one_more(self, table: str, row: str) -> None:

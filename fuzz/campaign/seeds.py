@@ -14,6 +14,7 @@ from shakeout.fuzz.campaign import schedule
 from shakeout.fuzz.campaign.config import Config
 from shakeout.fuzz.campaign.investigation import Investigation
 from shakeout.fuzz.campaign.ledger import Accounts
+from shakeout.fuzz.coverage.source import FOREIGN
 from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.counts import abandoned, internal, traced
 from shakeout.fuzz.ground.crashes import lost
@@ -31,6 +32,8 @@ Declined: TypeAlias = Callable[[Result, str], None]
 #: nothing: a campaign dies of many things.
 ATTEMPTS = 2
 FLIGHTS = 3
+
+_TRAPPED = "a breakpoint of coverage was hit where signals are blocked; --no-coverage does without"
 
 
 class Seeds:
@@ -175,6 +178,10 @@ class Seeds:
                 self._again.append(job)
                 return
             loss = replace(loss, kind="crash")
+        if loss.symptom == "SIGTRAP" and self._config.libraries and FOREIGN not in loss.output:
+            # The case ran with SIGTRAP blocked, so the breakpoint's handler could not: that says nothing of its target.
+            self._accounts.count(answer, Result("", job.target, "infra", reason=_TRAPPED))
+            return
         found = lost(job, loss)
         if found.growing and isinstance(job, Grow) and not job.traced:
             self._grown_twice[job.number] = answer

@@ -86,6 +86,19 @@ def add_config(run: argparse.ArgumentParser) -> None:
     run.add_argument("--knob", action="append", metavar="NAME=VALUE", help="pin a knob of the targets; may be repeated")
     run.add_argument("--memory-limit", type=int, metavar="MIB", help="resident memory that a case may take")
     run.add_argument("--time-limit", type=float, metavar="SECONDS", help="for one case (default: derived as it goes)")
+    run.add_argument(
+        "--cover",
+        action="append",
+        metavar="LIBRARY",
+        help="shared library, name or path, of which it is watched what the cases reach; may be repeated "
+        "(the targets' own always are)",
+    )
+    run.add_argument(
+        "--no-coverage",
+        action="store_const",
+        const=False,
+        help="do not watch which functions and basic blocks of shared libraries the cases reach",
+    )
     run.add_argument("--config", type=Path, metavar="FILE", help="campaign.toml; flags outrank it")
 
 
@@ -129,6 +142,7 @@ def _status(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from shakeout.corpus.database import NAME, Database
+    from shakeout.fuzz.coverage.log import read_coverage
     from shakeout.fuzz.reporting.counted import counted
     from shakeout.fuzz.reporting.notes import noted
 
@@ -136,7 +150,7 @@ def _status(options: argparse.Namespace) -> int:
     with Database.read(directory / NAME) as database:
         found, states, spent = counted(database), database.states(), float(database.meta("spent", 0.0))
         notes = noted(database)
-    ended = ending(directory)
+    ended, coverage = ending(directory), read_coverage(directory)
     if options.json:
         print_json(
             {
@@ -148,6 +162,7 @@ def _status(options: argparse.Namespace) -> int:
                 "groups": found.bugs,
                 "waiting": found.waiting,
                 "notes": [asdict(one) for one in notes],
+                "coverage": coverage.to_json(),
                 "seconds": spent,
                 "finished": ended,
             }
@@ -162,6 +177,8 @@ def _status(options: argparse.Namespace) -> int:
     console.print(f"{directory}  {clock(spent)} of fuzzing, {how}", soft_wrap=True)
     console.print(ledger_table(found.totals, programs=found.programs or None))
     console.print(found.summary, soft_wrap=True)
+    for line in coverage.lines(_asked(directory)):
+        console.print(line, soft_wrap=True)
     for one in notes:
         console.print(f"note: {one.line}", soft_wrap=True)
     if advice := _advice(found):
@@ -205,6 +222,8 @@ def config_of(options: argparse.Namespace, file: Path | None = None) -> Any:
         "time_limit": ("--time-limit", options.time_limit, "a positive number"),
         "avoid_known": ("--avoid-known", options.avoid_known, "nothing"),
         "shortcuts": ("--stock", options.stock, "nothing"),
+        "coverage": ("--no-coverage", options.no_coverage, "nothing"),
+        "cover": ("--cover", options.cover, "names of shared libraries"),
     }
     changes = {}
     for name, (flag, value, wanted) in flags.items():
@@ -220,7 +239,13 @@ def config_of(options: argparse.Namespace, file: Path | None = None) -> Any:
         changes["knobs"] = tuple(sorted((*config.knobs, *(_knob(text) for text in options.knob))))
     if options.refusals:
         changes["knobs"] = tuple(sorted({*changes.get("knobs", config.knobs), (REFUSALS, True)}))
-    return replace(config, **changes)
+    config = replace(config, **changes)
+    if options.cover and not config.coverage:
+        raise Mistake("--cover and --no-coverage: one of them")
+    for name in config.cover:
+        if "/" in name and not Path(name).is_file():
+            raise Mistake(f"--cover: there is no file {name}")
+    return config
 
 
 def _knob(text: str) -> tuple[str, Any]:
@@ -268,6 +293,7 @@ def _campaign(config: Any, directory: Path, options: argparse.Namespace) -> int:
     from shakeout.corpus.database import NAME, Database
     from shakeout.fuzz.campaign.campaign import Campaign, DirectoryUnusable, SelfTestFailed
     from shakeout.fuzz.commands.display import Display
+    from shakeout.fuzz.coverage.log import read_coverage
     from shakeout.fuzz.reporting.counted import counted
     from shakeout.fuzz.reporting.markdown import write_report
     from shakeout.fuzz.reporting.notes import noted
@@ -290,6 +316,8 @@ def _campaign(config: Any, directory: Path, options: argparse.Namespace) -> int:
     with Database.read(directory / NAME) as database:
         found, notes = counted(database), noted(database)
     console.print(f"\nsummary  {found.summary}", soft_wrap=True)
+    for line in read_coverage(directory).lines(config.cover):
+        console.print(f"         {line}", soft_wrap=True)
     for one in notes:
         console.print(f"note     {one.line}", soft_wrap=True)
     status, why = _judged(outcome)
@@ -299,6 +327,16 @@ def _campaign(config: Any, directory: Path, options: argparse.Namespace) -> int:
     if advice := _advice(found):
         console.print(f"next     {advice}", soft_wrap=True)
     return status
+
+
+def _asked(directory: Path) -> tuple[str, ...]:
+    """The shared libraries that a person named for a campaign."""
+    from shakeout.fuzz.campaign import config as configuration
+
+    try:
+        return configuration.read(directory / "campaign.toml").cover
+    except configuration.ConfigError:
+        return ()  # the campaign goes on without that file, and so does its state
 
 
 def _advice(found: Any) -> str:

@@ -94,6 +94,8 @@ class Display:
                 self._started(event)
             case events.Warming(done=False):
                 self._warming(event.step)
+            case events.CoverageArmed():
+                self._armed(event)
             case events.SelfTested():
                 self._tested(event)
             case events.KnownReplayed():
@@ -136,6 +138,12 @@ class Display:
         elif step.partition(":")[0] != self._step:
             self._say(f"      cold start: {step}")
         self._step = step.partition(":")[0]
+
+    def _armed(self, event: events.CoverageArmed) -> None:
+        if event.reason:
+            self._say(f"      coverage of {event.name}: {event.reason}", style="yellow")
+        else:
+            self._say(f"      coverage: {event.name}, {event.functions:,} functions watched", style="dim")
 
     def _tested(self, event: events.SelfTested) -> None:
         if not event.seen:
@@ -211,4 +219,6 @@ def _found(event: events.Progress) -> str:
     if event.waiting:
         said += f"; {event.waiting} finding{'' if event.waiting == 1 else 's'} waiting"
         said += f", {event.triaging} of them in triage" if event.triaging else ""
+    if event.coverage.functions:
+        said += f"; {event.coverage.line}"
     return said

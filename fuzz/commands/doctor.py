@@ -39,6 +39,7 @@ def checks(directory: Path) -> Iterator[Check]:
     yield _torch()
     yield _rules()
     yield _compiler()
+    yield _coverage()
     for name, place in (("temporary disk", Path(tempfile.gettempdir())), ("campaign disk", directory)):
         yield _disk(name, place)
     mold = shutil.which("mold")
@@ -91,6 +92,19 @@ def _compiler() -> Check:
     if done.returncode:
         return Check("C++ compiler", "missing", f"{path} cannot build: {(done.stderr.strip() or '?').splitlines()[0]}")
     return Check("C++ compiler", "ok", path)
+
+
+def _coverage() -> Check:
+    """Whether campaigns can watch what their cases reach in shared libraries."""
+    from shakeout.fuzz.coverage import blocks
+    from shakeout.fuzz.coverage.traps import Unavailable, traps
+
+    try:
+        traps()
+    except Unavailable as error:
+        return Check("coverage", "note", f"none of shared libraries: {error}")
+    why = blocks.available()
+    return Check("coverage", "note" if why else "ok", why or "functions and basic blocks of shared libraries")
 
 
 def _disk(name: str, place: Path) -> Check:

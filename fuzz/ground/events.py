@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 from shakeout.corpus import minimals
 from shakeout.corpus.rows import Totals
+from shakeout.fuzz.coverage.hits import Reach
 
 __all__ = [
     "LOG",
@@ -24,6 +25,7 @@ __all__ = [
     "Collecting",
     "Comparing",
     "Confirmed",
+    "CoverageArmed",
     "Event",
     "EventLog",
     "FactFound",
@@ -109,6 +111,16 @@ class Warming(Event):
     step: str
     seconds: float = 0.0
     done: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CoverageArmed(Event):
+    """Coverage of a shared library is watched: so many functions; or it is not, or only coarsely, for a ``reason``."""
+
+    name: str
+    functions: int = 0
+    seconds: float = 0.0
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,6 +355,7 @@ class CaseDone(Event):
         phases: seconds by phase.
         reason: why it is unsupported, invalid, infra or avoided.
         relation: the metamorphic relation that made it of the job's own case; empty for that one.
+        reached: functions and basic blocks that no case of the campaign had reached before.
     """
 
     index: int
@@ -358,6 +371,7 @@ class CaseDone(Event):
     phases: Mapping[str, float] = field(default_factory=dict)
     reason: str = ""
     relation: str = ""
+    reached: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -457,6 +471,7 @@ class Progress(Event):
         bugs: number of bugs by state.
         waiting: findings that wait for triage, those at work included.
         triaging: findings at work.
+        coverage: what the cases reached so far.
     """
 
     stage: Literal["fuzzing", "triage"]
@@ -467,6 +482,7 @@ class Progress(Event):
     bugs: Mapping[str, int] = field(default_factory=dict)
     waiting: int = 0
     triaging: int = 0
+    coverage: Reach = field(default_factory=Reach)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from shakeout.fuzz.coverage.hits import Hits
 from shakeout.fuzz.ground.divergence import Divergence
 from shakeout.fuzz.ground.jobs import Job
 from shakeout.fuzz.ground.slot import SlotState
@@ -168,6 +169,7 @@ class Reply:
         partial: more replies to the job follow.
         settled: the job's own cases are all answered; what follows is a changed one.
         spent: the worker is not fit for another job.
+        coverage: what was hit for the first time in that worker, by library.
     """
 
     serial: int = 0
@@ -185,12 +187,15 @@ class Reply:
     partial: bool = False
     settled: bool = False
     spent: bool = False
+    coverage: tuple[Hits, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values; what is at its default is left out."""
         found = {name: value for name in self.__slots__ if (value := getattr(self, name))}
         if self.result is not None:
             found["result"] = self.result.to_json()
+        if self.coverage:
+            found["coverage"] = [hits.to_json() for hits in self.coverage]
         return found
 
     @classmethod
@@ -199,6 +204,8 @@ class Reply:
         values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in data.items()}
         if "result" in data:
             values["result"] = Result.from_json(data["result"])
+        if "coverage" in data:
+            values["coverage"] = tuple(map(Hits.from_json, data["coverage"]))
         return cls(**values)
 
 

@@ -18,10 +18,10 @@ import tempfile
 import time
 import traceback
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from shakeout.corpus import codec
 from shakeout.corpus.case import Case, Setting
@@ -48,12 +48,19 @@ from shakeout.fuzz.workers.protocol import LOG, TELL_STACK, Channel, Disconnecte
 from shakeout.targets.shortcuts import alone, occupied, watched
 
 if TYPE_CHECKING:
+    from shakeout.fuzz.coverage.source import Source
     from shakeout.oracles.metamorphic import Derived
 
 __all__ = ["load", "main"]
 
+_T = TypeVar("_T")
+
 #: Files that compilers wrote are deleted once so many cases have run: some 20 files a case with Inductor.
 PRUNE_EVERY = 20
+
+#: Seconds between two cases in which coverage looks closer at what the last one hit for the first time. Soon that is
+#: nothing; at a worker's beginning it is some thousand functions, a fifth of a millisecond each.
+SETTLE = 0.25
 
 #: With less room on the disk than this, a failure is the disk's.
 LEAST_FREE = 32 << 20
@@ -71,7 +78,7 @@ def load() -> None:
     repro(failing, execute(failing))
 
 
-def main(sock: socket.socket, slot_path: Path, home: Path, maker: str) -> None:
+def main(sock: socket.socket, slot_path: Path, home: Path, maker: str, sources: Sequence[Source] = ()) -> None:
     """Serve jobs until the supervisor hangs up.
 
     Args:
@@ -79,10 +86,11 @@ def main(sock: socket.socket, slot_path: Path, home: Path, maker: str) -> None:
         slot_path: its slot, where nothing is yet.
         home: its directory; what the compilers write goes there.
         maker: name of what grows cases.
+        sources: of coverage, armed before the fork.
     """
     _make_home(home)
     _mend()
-    worker = _Worker(Channel(sock), Slot(slot_path), home, maker)
+    worker = _Worker(Channel(sock), Slot(slot_path), home, maker, sources)
     worker.channel.send({"resident": resident(os.getpid()), "began": time.monotonic()})
     with contextlib.suppress(Disconnected):
         while True:
@@ -169,10 +177,11 @@ def _avoided(case: Case, job: Job) -> Result | None:
 
 
 class _Worker:
-    def __init__(self, channel: Channel, slot: Slot, home: Path, maker: str) -> None:
+    def __init__(self, channel: Channel, slot: Slot, home: Path, maker: str, sources: Sequence[Source] = ()) -> None:
         self.channel = channel
         self.slot = slot
         self._home = home
+        self._sources = sources
         watched(lambda waiting: self.slot.phase(WAITING if waiting else "run"))
         self._maker = load_maker(maker)
         self._kept = _Kept()
@@ -188,6 +197,7 @@ class _Worker:
         with alone() if job.fresh else occupied():
             for reply in self._replies(serial, job):
                 self._send(reply, serial, time.monotonic() - began)
+                self._covered(self._settle)
                 began = time.monotonic()
         self.slot.end()
         self._done += 1
@@ -195,7 +205,22 @@ class _Worker:
             self._prune()
 
     def _send(self, reply: Reply, serial: int, spent: float = 0.0) -> None:
-        self.channel.send(replace(reply, serial=serial, seconds=spent, resident=resident(os.getpid())).to_json())
+        hits = self._covered(lambda: tuple(one for source in self._sources for one in source.take())) or ()
+        told = replace(reply, serial=serial, seconds=spent, resident=resident(os.getpid()), coverage=hits)
+        self.channel.send(told.to_json())
+
+    def _settle(self) -> None:
+        for source in self._sources:
+            source.settle(SETTLE)
+
+    def _covered(self, work: Callable[[], _T]) -> _T | None:
+        """Something of coverage, which must end no case: where it fails, this worker goes on without."""
+        try:
+            return work()
+        except Exception:
+            traceback.print_exc()
+            self._sources = ()
+            return None
 
     def _replies(self, serial: int, job: Job) -> Iterator[Reply]:
         """What came of a job, one reply for each setting; an error of our own is a reply too."""

@@ -21,12 +21,16 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shakeout.corpus.interpreter import add_working_directory
 from shakeout.fuzz.ground.makers import maker as load_maker
 from shakeout.fuzz.workers.protocol import Control, Disconnected, die_with_parent
+
+if TYPE_CHECKING:
+    from shakeout.fuzz.coverage.source import Source
 
 __all__ = ["main"]
 
@@ -100,6 +104,7 @@ def _serve(supervisor: Control, maker: str, door: str = "-1", shortcuts: str = "
         end.setblocking(False)
     signal.signal(signal.SIGCHLD, lambda number, frame: None)
     signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
+    sources: list[Source] = []
     while True:
         ready, _, _ = select.select([supervisor.fileno(), told.fileno()], [], [])
         if told.fileno() in ready:
@@ -109,20 +114,48 @@ def _serve(supervisor: Control, maker: str, door: str = "-1", shortcuts: str = "
         if supervisor.fileno() in ready:
             request, files = supervisor.receive()
             if "fork" in request:
-                _fork(supervisor, request["fork"], files[0], maker, (told, wake))
+                _fork(supervisor, request["fork"], files[0], maker, (told, wake), sources)
             elif "warm" in request:
                 _stage(supervisor, functools.partial(_warm, supervisor, request["warm"], door, shortcuts))
+            elif "cover" in request:
+                _stage(supervisor, functools.partial(_cover, supervisor, request["cover"], sources))
             elif "begin" in request:
                 _stage(supervisor, load_maker(maker).begin)
             else:
                 _stage(supervisor, functools.partial(_prepare, supervisor, maker))
 
 
+def _cover(supervisor: Control, request: dict[str, Any], sources: list[Source]) -> None:
+    """Arm the sources of coverage; workers inherit them."""
+    from shakeout.fuzz.coverage.native import NativeSource
+
+    source = NativeSource(request["libraries"], Path(request["log"]))
+    sources[:] = [source]
+
+    def arm() -> None:
+        for one in source.arm():
+            supervisor.send({"armed": asdict(one)})
+
+    _step(supervisor, "arming shared libraries", arm)
+
+
 def _fork(
-    supervisor: Control, request: dict[str, Any], file: int, maker: str, inherited: tuple[socket.socket, ...]
+    supervisor: Control,
+    request: dict[str, Any],
+    file: int,
+    maker: str,
+    inherited: tuple[socket.socket, ...],
+    sources: list[Source],
 ) -> None:
     parent = os.getpid()
     began = time.monotonic()
+    try:
+        for source in sources:
+            source.before_fork()
+    except Exception as error:
+        # Coverage must not end a campaign, so it goes on without.
+        sources.clear()
+        supervisor.send({"armed": {"name": source.name, "reason": f"{type(error).__name__}: {error}"}})
     pid = os.fork()
     if pid == 0:
         status = 1
@@ -137,7 +170,7 @@ def _fork(
                 end.close()
             from shakeout.fuzz.process import worker
 
-            worker.main(socket.socket(fileno=file), Path(request["slot"]), Path(request["home"]), maker)
+            worker.main(socket.socket(fileno=file), Path(request["slot"]), Path(request["home"]), maker, sources)
             status = 0
         except BaseException:
             with contextlib.suppress(BaseException):

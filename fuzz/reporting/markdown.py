@@ -90,6 +90,13 @@ def _lines(report: CampaignReport, scripts: Mapping[str, str]) -> Iterator[str]:
         yield ""
         yield from (f"- {one.line}" for one in report.notes)
         yield ""
+    if reached := report.coverage.lines():
+        yield "## Coverage"
+        yield ""
+        yield "What the cases reached in shared libraries: basic blocks, of those functions that were entered."
+        yield ""
+        yield from (f"- {line}" for line in reached)
+        yield ""
     for status, reasons in report.reasons.items():
         yield f"## Why {status}"
         yield ""

@@ -129,7 +129,9 @@ class Nursery:
                 raise
 
     def stage(self, message: dict[str, Any]) -> None:
-        """Have the zygote do one thing more: ``{"warm": target}``, ``{"begin": ""}`` or ``{"prepare": ""}``.
+        """Have the zygote do one thing more.
+
+        It may be ``{"warm": target}``, ``{"begin": ""}``, ``{"prepare": ""}`` or ``{"cover": {...}}``.
 
         Raises:
             StageFailed: it cannot; everything else still works.
@@ -277,6 +279,8 @@ class Nursery:
             if "warming" in message:
                 seconds = message.get("seconds", 0.0)
                 self._tell(events.Warming(message["warming"], seconds, done="seconds" in message))
+            elif "armed" in message:
+                self._tell(events.CoverageArmed(**message["armed"]))
             elif "broken" in message:
                 raise StageFailed(message["broken"])
             elif "ready" in message:

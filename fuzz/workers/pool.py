@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from shakeout.fuzz.coverage.log import NAME as COVERAGE
 from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.child import resident
 from shakeout.fuzz.ground.jobs import Job
@@ -109,6 +110,8 @@ class WorkerPool:
             this is declined.
         shortcuts: of ``shakeout.targets.shortcuts``. With joint builds there are more workers than jobs at work: the
             others wait for their kernels meanwhile.
+        cover: shared libraries, by names, patterns or paths, of which replies say what was hit for the first time. A
+            worker does not say what stood in the directory's log (``shakeout.fuzz.coverage.log``) when it was forked.
     """
 
     def __init__(
@@ -122,8 +125,10 @@ class WorkerPool:
         recycle: int = 150,
         place: Place = _ORDINARY,
         shortcuts: Collection[str] = ALWAYS,
+        cover: Sequence[str] = (),
     ) -> None:
         self.directory = directory
+        self._cover = list(cover)
         # A process that has used CUDA cannot be forked, so where it could have, each worker warms itself.
         forked = place.sees_no_accelerator(targets) or (place.device == "cpu" and not present())
         used = {*ALWAYS, *(name for one in targets if forked for name in facts_of(one).shortcuts)}
@@ -203,6 +208,14 @@ class WorkerPool:
         """Have the maker load what it needs, with fresh workers afterwards; raises like ``start``."""
         self._vacate()
         self._nursery.stage({"prepare": ""})
+        if self._cover:
+            # Last, when everything is loaded and warm: what a warm-up hits says nothing of a case.
+            log = str((self.directory / COVERAGE).absolute())
+            try:
+                self._nursery.stage({"cover": {"libraries": self._cover, "log": log}})
+            except StageFailed as error:
+                said = (str(error).strip().splitlines() or ["it said nothing"])[-1]
+                self._tell(events.CoverageArmed("native", reason=said[:300]))
         # Not before: each stage has every worker forked anew.
         self._seats += [_Seat(len(self._seats) + number) for number in range(1, self._spare + 1)]
         self._spare = 0
@@ -420,6 +433,8 @@ class WorkerPool:
             for seat in self._seats:
                 if seat.name == message["name"]:
                     seat.pid = message["forked"]
+        elif "armed" in message:
+            self._tell(events.CoverageArmed(**message["armed"]))
         elif "dead" in message:
             for seat in self._seats:
                 if seat.pid == message["dead"]:

@@ -23,6 +23,8 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         mode="training",
         memory_limit=300 << 20,
         time_limit=7.5,
+        coverage=False,
+        cover=("libmine.so", "/opt/lib/libother*.so"),
         knobs=(("cpp.simdlen", 1), ("dynamic", True), ("name", 'a "quoted" \\ word')),
     )
     write(config, tmp_path / "campaign.toml")
@@ -53,6 +55,8 @@ def test_cases_alone_lift_the_time(tmp_path: Path) -> None:
         ("[campaign]\ntargets = []\n", r"\[campaign\] targets: expected a list of target names"),
         ('[campaign]\ntargets = "inductor"\n', r"\[campaign\] targets"),
         ("[campaign]\nseed = true\n", r"\[campaign\] seed"),
+        ('[campaign]\ncover = "libmine.so"\n', r"\[campaign\] cover: expected a list of shared libraries"),
+        ("[campaign]\ncoverage = 1\n", r"\[campaign\] coverage: expected true or false"),
         ('[campaign]\ndevice = "tpu"\n', r"\[campaign\] device"),
         ("[workers]\ncount = 0\n", r"\[workers\] count"),
         ("[workers]\nmemory_mib = 1\n", r"\[workers\] memory_mib"),

@@ -14,6 +14,7 @@ from shakeout.corpus.rows import Totals
 from shakeout.fuzz.campaign.ledger import Accounts
 from shakeout.fuzz.campaign.traces import TraceLog
 from shakeout.fuzz.cli import main
+from shakeout.fuzz.coverage.log import CoverageLog
 from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.ground.jobs import Grow
 from shakeout.fuzz.ground.results import Answer, Reply, Result, Status
@@ -27,7 +28,7 @@ class Books:
         self.directory = directory
         self.database = database
         self.traces = traces
-        self.accounts = Accounts(database, traces, deque())
+        self.accounts = Accounts(database, traces, CoverageLog(directory), deque())
 
     def job(self, number: int, *statuses: Status, relation: str = "", target: str = "tvm") -> None:
         """A job's replies, one for each setting, and perhaps one for what a relation made of the program."""
@@ -88,7 +89,7 @@ def test_a_job_that_ended_in_a_crash_counts_what_was_compared_before(books: Book
 def test_a_campaign_that_died_in_a_job_counts_its_program_once(books: Books) -> None:
     books.count(Grow(target="tvm", number=1, seed=1), Result("c", "tvm", "compared"), Reply(partial=True))
     # Another process goes on, and does the job again.
-    books.accounts = Accounts(books.database, books.traces, deque())
+    books.accounts = Accounts(books.database, books.traces, CoverageLog(books.directory), deque())
     books.job(1, "compared", "compared")
     assert books.counted.programs == {"tvm": 1}
 

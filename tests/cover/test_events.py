@@ -12,6 +12,7 @@ from shakeout.fuzz.ground import events
 SAMPLES = [
     events.Started("runs/x", ("inductor",), 2, 300.0, None, 0, versions={"torch": "2.13.0"}),
     events.Warming("loading torch"),
+    events.CoverageArmed("libtvm_compiler.so", 206_666, 0.6),
     events.SelfTested("hang", True, 3.0),
     events.KnownReplayed("mul", "x * 0", "https://example.org", "still there"),
     events.Replayed("bug", "SH-1234", "title", "flaky", "fails in 1 of 2 runs"),

@@ -1,0 +1,85 @@
+"""A real campaign of a user's kernel whose own shared library is watched, and that goes on."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from shakeout.fuzz.coverage.log import NAME
+
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(400)]
+
+LIBRARY = r"""
+extern "C" void scale(float *values, long count, float by) {
+    for (long i = 0; i < count; i++)
+        if (values[i] < 0) values[i] *= by;
+        else values[i] = values[i] * 1.0f;
+}
+extern "C" int unused(int x) { return x ? x + 1 : 3; }
+"""
+
+#: leaky_relu by way of that library, where it takes the tensor.
+KERNEL = """
+    import ctypes
+    from pathlib import Path
+
+    import torch
+
+    import shakeout
+
+    library = ctypes.CDLL(str(Path(__file__).with_name("libmine.so")))
+    library.scale.argtypes = [ctypes.c_void_p, ctypes.c_long, ctypes.c_float]
+
+
+    @shakeout.kernel(reference=torch.nn.functional.leaky_relu)
+    def leaky(x, negative_slope=0.01, inplace=False):
+        if x.dtype != torch.float32 or not x.is_contiguous() or x.requires_grad or inplace:
+            return torch.nn.functional.leaky_relu(x, negative_slope, inplace)
+        y = x.clone()
+        library.scale(y.data_ptr(), y.numel(), negative_slope)
+        return y
+"""
+
+
+@pytest.fixture
+def shakeout(tmp_path: Path) -> Callable[..., tuple[int, str]]:
+    (tmp_path / "mine.cpp").write_text(LIBRARY)
+    subprocess.run(["g++", "-O1", "-s", "-shared", "-fPIC", "mine.cpp", "-o", "libmine.so"], cwd=tmp_path, check=True)
+    (tmp_path / "mine.py").write_text(textwrap.dedent(KERNEL).lstrip())
+    environment = {**os.environ, "SHAKEOUT_CACHE": str(tmp_path / "cache")}
+
+    def run(*words: str) -> tuple[int, str]:
+        command = [sys.executable, "-m", "shakeout", *words]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+        return done.returncode, done.stdout + done.stderr
+
+    return run
+
+
+def test_a_library_that_a_user_named_is_watched(tmp_path: Path, shakeout: Callable[..., tuple[int, str]]) -> None:
+    words = ["--target", "mine:leaky", "--operators", "2", "--mode", "inference", "--workers", "1", "--plain"]
+    words += ["--cover", "libmine.so", "--cover", "libnobody.so", "--directory", "one", "--exit-zero"]
+    status, told = shakeout("run", *words, "--cases", "20")
+    assert status == 0, told
+    assert "coverage: libmine.so" in told
+    assert "libnobody.so: no case reached anything of it; was it loaded?" in told
+    rows = [json.loads(line) for line in (tmp_path / "one" / NAME).read_text().splitlines() if line]
+    assert {row["name"] for row in rows} == {"libmine.so"}
+    status, told = shakeout("status", "one", "--json")
+    reached = json.loads(told)["coverage"]["libraries"]["libmine.so"]
+    assert reached["functions"] == 1
+    # The loop and both sides of its branch.
+    assert reached["blocks"] >= 3
+    # The campaign goes on with more cases; what it had reached is not new again.
+    toml = tmp_path / "one" / "campaign.toml"
+    toml.write_text(toml.read_text().replace("cases = 20", "cases = 30"))
+    status, told = shakeout("resume", "one", "--plain", "--exit-zero")
+    assert status == 0, told
+    again = [json.loads(line) for line in (tmp_path / "one" / NAME).read_text().splitlines() if line]
+    assert again[: len(rows)] == rows
+    assert json.loads(shakeout("status", "one", "--json")[1])["coverage"]["libraries"]["libmine.so"] == reached
