@@ -53,8 +53,8 @@ class Config:
         first: targets whose turn comes more often, since something is known of them: what they rest on has changed.
         avoid_known: cases in which the smallest case of a known bug occurs are not run.
         shortcuts: what makes compiling faster without changing what is compiled; see ``shakeout.targets.shortcuts``.
-        coverage: what the cases reach in the targets' shared libraries is watched.
-        cover: further shared libraries that are watched: names, patterns or paths of files.
+        coverage: what the cases reach in the targets' own shared libraries is watched.
+        cover: shared libraries that are watched besides: names, patterns or paths of files.
     """
 
     targets: tuple[str, ...] = field(default_factory=compilers)
@@ -73,15 +73,14 @@ class Config:
     first: tuple[str, ...] = ()
     avoid_known: bool = False
     shortcuts: tuple[str, ...] = tuple(SHORTCUTS)
-    coverage: bool = True
+    coverage: bool = False
     cover: tuple[str, ...] = ()
 
     @property
     def libraries(self) -> tuple[str, ...]:
         """The shared libraries that are watched."""
-        if not self.coverage:
-            return ()
-        return tuple(dict.fromkeys((*self.cover, *(one for name in self.targets for one in facts_of(name).libraries))))
+        own = (one for name in self.targets for one in facts_of(name).libraries) if self.coverage else ()
+        return tuple(dict.fromkeys((*self.cover, *own)))
 
 
 #: Where each field stands in the file: table, key, and what a value must be.

@@ -33,7 +33,7 @@ Declined: TypeAlias = Callable[[Result, str], None]
 ATTEMPTS = 2
 FLIGHTS = 3
 
-_TRAPPED = "a breakpoint of coverage was hit where signals are blocked; --no-coverage does without"
+_TRAPPED = "a breakpoint of coverage was hit where signals are blocked; without --coverage and --cover there are none"
 
 
 class Seeds:

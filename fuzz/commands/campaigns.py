@@ -87,17 +87,16 @@ def add_config(run: argparse.ArgumentParser) -> None:
     run.add_argument("--memory-limit", type=int, metavar="MIB", help="resident memory that a case may take")
     run.add_argument("--time-limit", type=float, metavar="SECONDS", help="for one case (default: derived as it goes)")
     run.add_argument(
+        "--coverage",
+        action="store_const",
+        const=True,
+        help="watch which functions and basic blocks of the targets' shared libraries the cases reach",
+    )
+    run.add_argument(
         "--cover",
         action="append",
         metavar="LIBRARY",
-        help="shared library, name or path, of which it is watched what the cases reach; may be repeated "
-        "(the targets' own always are)",
-    )
-    run.add_argument(
-        "--no-coverage",
-        action="store_const",
-        const=False,
-        help="do not watch which functions and basic blocks of shared libraries the cases reach",
+        help="watch a shared library of your own, by name, pattern or path; may be repeated",
     )
     run.add_argument("--config", type=Path, metavar="FILE", help="campaign.toml; flags outrank it")
 
@@ -222,7 +221,7 @@ def config_of(options: argparse.Namespace, file: Path | None = None) -> Any:
         "time_limit": ("--time-limit", options.time_limit, "a positive number"),
         "avoid_known": ("--avoid-known", options.avoid_known, "nothing"),
         "shortcuts": ("--stock", options.stock, "nothing"),
-        "coverage": ("--no-coverage", options.no_coverage, "nothing"),
+        "coverage": ("--coverage", options.coverage, "nothing"),
         "cover": ("--cover", options.cover, "names of shared libraries"),
     }
     changes = {}
@@ -240,8 +239,6 @@ def config_of(options: argparse.Namespace, file: Path | None = None) -> Any:
     if options.refusals:
         changes["knobs"] = tuple(sorted({*changes.get("knobs", config.knobs), (REFUSALS, True)}))
     config = replace(config, **changes)
-    if options.cover and not config.coverage:
-        raise Mistake("--cover and --no-coverage: one of them")
     for name in config.cover:
         if "/" in name and not Path(name).is_file():
             raise Mistake(f"--cover: there is no file {name}")

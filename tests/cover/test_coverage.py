@@ -203,7 +203,7 @@ def test_no_breakpoint_of_coverage_becomes_a_finding(tmp_path: Path) -> None:
             seeds.done(Answer(job, 1, loss=Loss("crash", "SIGTRAP", SlotState(0, 0.0, "run", 0.0), 1.0)))
         ((target, reason, count),) = database.reasons("infra")
         assert (target, count) == ("tvm", 1)
-        assert "--no-coverage" in reason
+        assert "without --coverage" in reason
         foreign = Loss("crash", "SIGTRAP", SlotState(0, 0.0, "grow", 0.0), 1.0, FOREIGN)
         with database.transaction():
             seeds.done(Answer(job, 1, loss=foreign))
@@ -214,16 +214,15 @@ def test_no_breakpoint_of_coverage_becomes_a_finding(tmp_path: Path) -> None:
 
 
 def test_what_is_watched_is_what_targets_and_people_name() -> None:
-    config = Config(targets=("tvm", "eager"), cover=("libmine.so",))
+    config = Config(targets=("tvm", "eager"), coverage=True, cover=("libmine.so",))
     assert config.libraries == ("libmine.so", "libtvm*.so", "libtorch_cpu.so", "libtorch_python.so")
-    assert Config(targets=("tvm",), coverage=False).libraries == ()
+    assert Config(targets=("tvm",)).libraries == ()
+    assert Config(targets=("tvm",), cover=("libmine.so",)).libraries == ("libmine.so",)
 
 
 def test_a_file_that_is_not_there_is_a_mistake(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["run", "--target", "eager", "--cover", str(tmp_path / "libno.so")]) == Exit.USAGE
     assert "--cover: there is no file" in capsys.readouterr().err
-    assert main(["run", "--target", "eager", "--cover", "libc.so", "--no-coverage"]) == Exit.USAGE
-    assert "--cover and --no-coverage: one of them" in capsys.readouterr().err
 
 
 def test_status_tells_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
