@@ -89,7 +89,7 @@ def in_folder(folder: Path) -> list[Candidate]:
         if path.name == CASE and (path.parent / MINIMISED).exists():
             continue
         name = str(path.relative_to(folder).with_suffix(""))
-        found.append(Candidate(name, read_case(path, None), "corpus", reduced=True))
+        found.append(Candidate(name, read_case(path, None, elsewhere=True), "corpus", reduced=True))
     return found
 
 

@@ -1,6 +1,7 @@
 """The process of a side: an errand done in the environment that is under test, with the Shakeout that sent it.
 
-Errands are ``about`` (what is there), ``replay`` (cases that run again) and ``fuzz`` (a campaign). The process speaks
+Errands are ``about`` (what is there), ``replay`` (cases that run again), ``reduce`` (smaller cases) and ``fuzz`` (a
+campaign). The process speaks
 JSON lines over a file descriptor of its own, since what a user wrote may print. Nothing here imports torch but
 ``about``, which loads what users declared, and what prints a program at the end of ``replay``.
 """
@@ -182,6 +183,32 @@ def _told(case: Case | None, result: Result) -> dict[str, str]:
     return {"title": headline(case, result), "text": "\n".join(finding_lines(case, result))}
 
 
+# --- smaller cases ----------------------------------------------------------------------------------------------------
+
+
+def _reduce(request: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
+    """The smallest case of each file that fails for the same reason, written beside it."""
+    from shakeout.fuzz.ground.progress import interruptible
+    from shakeout.fuzz.minimise.predicate import NotReproduced
+    from shakeout.fuzz.minimise.search import Budget
+    from shakeout.fuzz.minimise.stored import minimise_stored
+
+    with interruptible() as stop:
+        for id_, path in request["cases"].items():
+            try:
+                written = minimise_stored(
+                    Path(path),
+                    budget=Budget(seconds=request["seconds"]),
+                    workers=request["workers"],
+                    memory=request["memory"],
+                    stop=stop,
+                )
+            except NotReproduced:
+                continue  # it stays as it is
+            tell({"reduced": id_, "case": str(written.case)})
+    return {}
+
+
 # --- a campaign -------------------------------------------------------------------------------------------------------
 
 
@@ -212,6 +239,7 @@ def _fuzz(request: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
 _ERRANDS: Mapping[str, Callable[[Mapping[str, Any], Tell], dict[str, Any]]] = {
     "about": _about,
     "replay": _replay,
+    "reduce": _reduce,
     "fuzz": _fuzz,
 }
 

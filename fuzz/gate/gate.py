@@ -24,6 +24,8 @@ from shakeout.fuzz.gate.sides import Broken, sides
 from shakeout.fuzz.gate.told import Finding, Outcome, Refusal, Replay, SideTold
 from shakeout.fuzz.gate.trials import Runs, trials
 from shakeout.fuzz.ground.exits import Exit
+from shakeout.fuzz.running.case_file import read_case
+from shakeout.fuzz.triage.steps import BUDGET
 
 __all__ = ["CAMPAIGN", "Asked", "Gate"]
 
@@ -35,6 +37,9 @@ CAMPAIGN = "campaign"
 #: Of what the budget leaves when the corpus has been replayed, so much is fuzzed. The rest is for findings that come
 #: late (a campaign reduces them for half a minute more) and for the runs that decide.
 FUZZED = 0.7
+
+#: Findings that are reduced at the end, if nothing that blocks is small; each takes as long as a campaign gives one.
+ROUGH = 3
 
 #: More findings than these run once on the base first, which costs loading it once more: of a corpus of known bugs most
 #: fail there, and need no K runs on both sides.
@@ -192,7 +197,34 @@ class Gate:
                 self._say(f"decide   {len(rest)} further findings of bugs that do not block, on the base")
                 seen = pair.once(pair.base, rest)
                 self._decided(pair, [one for one in rest if (runs := seen.get(one.id)) and runs.passed])
+            self._reduced(pair, [*failing, *found, *others])
             self._refusals(pair, refused)
+
+    def _reduced(self, pair: Pair, candidates: Sequence[Candidate]) -> None:
+        """Make what blocks small where the campaign had no time for it, and see that it blocks still."""
+        state = self._state
+        rough = [one for one in state.findings if one.decision.blocking and not one.reduced][:ROUGH]
+        if not rough or any(one.decision.blocking and one.reduced for one in state.findings):
+            return  # what is small shows enough
+        self._say(f"reduce   {len(rough)} case{'' if len(rough) == 1 else 's'} that the campaign had no time for")
+        files = {one.id: self._asked.folder / one.case for one in rough}
+        smaller = pair.reduce(files, BUDGET.seconds)
+        before = {one.id: one for one in candidates}
+        small = [
+            replace(
+                before[id_],
+                id=f"{id_}.min",
+                case=read_case(path, None, elsewhere=True),
+                reduced=True,
+                tried=0,
+                folder=None,
+            )
+            for id_, path in smaller.items()
+        ]
+        for one in self._decided(pair, small):
+            # The smallest case of a bug that the base has as well shows nothing of this one.
+            gone = one.id.removesuffix(".min") if one.decision.blocking else one.id
+            state.findings = [finding for finding in state.findings if finding.id != gone]
 
     def _replayed(self, pair: Pair) -> list[Candidate]:
         """The regression corpus on the head: what fails there."""
