@@ -210,17 +210,10 @@ class Gate:
         files = {one.id: self._asked.folder / one.case for one in rough}
         smaller = pair.reduce(files, BUDGET.seconds)
         before = {one.id: one for one in candidates}
-        small = [
-            replace(
-                before[id_],
-                id=f"{id_}.min",
-                case=read_case(path, None, elsewhere=True),
-                reduced=True,
-                tried=0,
-                folder=None,
-            )
-            for id_, path in smaller.items()
-        ]
+        small = []
+        for id_, path in smaller.items():
+            case = read_case(path, None, elsewhere=True)
+            small.append(replace(before[id_], id=f"{id_}.min", case=case, reduced=True, tried=0, folder=None))
         for one in self._decided(pair, small):
             # The smallest case of a bug that the base has as well shows nothing of this one.
             gone = one.id.removesuffix(".min") if one.decision.blocking else one.id
