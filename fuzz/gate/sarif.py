@@ -88,9 +88,8 @@ def _finding(one: Finding, folder: str) -> dict[str, Any]:
 def _refusal(one: Refusal, folder: str) -> dict[str, Any]:
     text = f"{one.target} declines a case that the base takes: {one.reason}\ncase: {one.case}"
     operators = ", ".join(sorted(set(one.operators)))
-    found = _result(
-        "newly-unsupported", text, one.file, one.line, one.case, f"{one.target} | unsupported | {operators}"
-    )
+    place, line = (one.file, one.line) if one.file else (f"{folder}/{one.case}", 1)
+    found = _result("newly-unsupported", text, place, line, f"{one.target} | unsupported | {operators}")
     return {**found, "level": "error"} if one.blocking else found
 
 
