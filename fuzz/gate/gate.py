@@ -186,8 +186,9 @@ class Gate:
     # --- the comparison ---------------------------------------------------------------------------------------------
 
     def _compare(self, pair: Pair) -> None:
-        failing = self._replayed(pair)
+        failing, stored = self._replayed(pair)
         found, others, refused = self._fuzzed(pair)
+        refused = [*stored, *refused]
         with self._timed("deciding"):
             told = self._decided(pair, [*failing, *found])
             # What a bug of the base hides: another finding that was counted under it.
@@ -219,25 +220,29 @@ class Gate:
             gone = one.id.removesuffix(".min") if one.decision.blocking else one.id
             state.findings = [finding for finding in state.findings if finding.id != gone]
 
-    def _replayed(self, pair: Pair) -> list[Candidate]:
-        """The regression corpus on the head: what fails there."""
+    def _replayed(self, pair: Pair) -> tuple[list[Candidate], list[unsupported.Declined]]:
+        """The regression corpus on the head: what fails there, and what is declined."""
         asked, state = self._asked, self._state
         own = [one for found in self._corpus.values() for one in found]
         seen = {one.case.id for one in own}
         ships = cases.shipped(asked.targets, asked.device) if asked.shipped else []
         candidates = [*own, *(one for one in ships if one.case.id not in seen)]
         if not candidates:
-            return []
+            return [], []
         with self._timed("replay"):
             self._say(f"replay   {len(candidates)} cases of the regression corpus on the head")
             ran = pair.once(pair.head, candidates)
-        failing = []
+        failing: list[Candidate] = []
+        refused: list[unsupported.Declined] = []
         for one in candidates:
             runs = ran.get(one.id, Runs((), "it did not come to an end"))
             state.replays.append(_replay(one, runs))
             if runs.failure is not None:
                 failing.append(replace(one, failure=runs.failure))
-        return failing
+            elif runs.runs and runs.runs[0].result.status == "unsupported":
+                # Somebody keeps this very case: it is a reason of its own.
+                refused.append(unsupported.Declined(one, runs.runs[0].reason[:300], 1, one.case.id))
+        return failing, refused
 
     def _fuzzed(self, pair: Pair) -> tuple[list[Candidate], list[Candidate], list[unsupported.Declined]]:
         """A campaign on the head: its bugs, further findings of them, what it declined."""

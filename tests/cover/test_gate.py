@@ -440,7 +440,7 @@ class Sides:
         self.base_fails = base_fails
         self.smaller = smaller or {}
         self.ran: list[tuple[str, ...]] = []
-        self.base = "base"
+        self.base, self.head = "base", "head"
 
     def absent(self, target: str) -> bool:
         return False
@@ -509,9 +509,27 @@ def test_what_blocks_and_is_large_is_made_small_if_the_small_one_blocks_still(fl
 def test_a_finding_that_a_bug_of_the_base_hides_is_decided_about_on_its_own(flow, monkeypatch):
     pair = Sides({"a", "a.1"})
     others = [candidate("a.1", group="a"), candidate("a.2", group="a")]
-    monkeypatch.setattr(flow, "_replayed", lambda pair: [])
+    monkeypatch.setattr(flow, "_replayed", lambda pair: ([], []))
     monkeypatch.setattr(flow, "_fuzzed", lambda pair: ([candidate("a")], others, []))
     flow._compare(pair)
     assert pair.ran == [("5 times", "a"), ("once", "a.1", "a.2"), ("5 times", "a.2")]
     assert [(one.id, one.decision.blocking) for one in flow._state.findings] == [("a", False), ("a.2", True)]
     assert flow._judged().status is Exit.FOUND
+
+
+def test_a_stored_case_that_is_declined_now_became_unsupported(flow, monkeypatch):
+    kept = candidate("kept")
+    pair = Sides(set())
+    monkeypatch.setattr(
+        pair, "once", lambda side, found: {kept.id: ran("unsupported" if side == "head" else "compared")}
+    )
+    monkeypatch.setattr(
+        pair, "both", lambda ours, theirs, k: ({kept.id: ran(*["unsupported"] * k)}, {kept.id: ran(*["compared"] * k)})
+    )
+    flow._corpus = {Path("regressions"): [kept]}
+    failing, refused = flow._replayed(pair)
+    assert failing == []
+    flow._refusals(pair, refused)
+    (refusal,) = flow._state.refusals
+    assert (refusal.target, refusal.blocking) == ("k", False)
+    assert flow._state.replays[0].state == "declined"
