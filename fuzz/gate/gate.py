@@ -138,7 +138,7 @@ class Gate:
         """Everything, in order; what went wrong with an environment is an outcome too.
 
         Raises:
-            NoBase: base is nothing that git knows.
+            NotASide: base or head is no environment, and base nothing that git knows.
             MalformedCase: a file of the corpus holds no case.
             OSError: the folder cannot be written.
         """

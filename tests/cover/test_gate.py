@@ -19,6 +19,7 @@ from shakeout.corpus.rows import Totals
 from shakeout.fuzz.campaign.campaign_folder import DirectoryUnusable
 from shakeout.fuzz.campaign.config import Config
 from shakeout.fuzz.campaign.schedule import FIRST, job, turns
+from shakeout.fuzz.cli import main
 from shakeout.fuzz.commands.focus import focused
 from shakeout.fuzz.commands.places import Mistake
 from shakeout.fuzz.gate import folder as folders
@@ -28,7 +29,7 @@ from shakeout.fuzz.gate.decision import ERROR, LEAST_COMPARED, Trials, decide, n
 from shakeout.fuzz.gate.declared import declared, declared_in, touched
 from shakeout.fuzz.gate.gate import Asked, Gate
 from shakeout.fuzz.gate.junit import junit
-from shakeout.fuzz.gate.repository import NoBase, repository, worktree
+from shakeout.fuzz.gate.repository import NotASide, repository, worktree
 from shakeout.fuzz.gate.sarif import sarif
 from shakeout.fuzz.gate.sending import versions_of
 from shakeout.fuzz.gate.sides import Broken, Side, interpreter, sides
@@ -266,7 +267,7 @@ def test_the_base_is_where_a_change_branched_off(library):
     assert found.base("main") == first
     assert found.seed == int(found.commit[:12], 16)
     assert found.files_since(first) == ("klib/new.py",)
-    with pytest.raises(NoBase, match="expected a Python environment"):
+    with pytest.raises(NotASide, match="expected a Python environment"):
         found.base("nowhere")
 
 
@@ -533,3 +534,22 @@ def test_a_stored_case_that_is_declined_now_became_unsupported(flow, monkeypatch
     (refusal,) = flow._state.refusals
     assert (refusal.target, refusal.blocking) == ("k", False)
     assert flow._state.replays[0].state == "declined"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--budget", "soon"], "--budget: expected a time such as 90s, 10m or 1h, found 'soon'"),
+        (["--budget", "0s"], "--budget: expected a time"),
+        (["--error", "2"], "--error: expected a probability"),
+        (["--workers", "0"], "--workers: expected a positive whole number"),
+        (["--focus", "torch.nothing_like_it"], "--focus torch.nothing_like_it: expected a target"),
+        (["--corpus", "shakeout-gate/cases"], "which this gate writes anew"),
+        (["--head", "nowhere"], "--head nowhere: expected a Python environment"),
+    ],
+)
+def test_a_wrong_flag_is_told(library, capsys, arguments, said):
+    status = main(["gate", "--base", "main", "--target", "klib.exp:exp", *arguments])
+    printed = capsys.readouterr()
+    assert said in printed.err + printed.out
+    assert status == Exit.USAGE
