@@ -15,6 +15,7 @@ import os
 import platform
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import astuple
 from pathlib import Path
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from shakeout.fuzz.ground.results import Result
 
 __all__ = ["main"]
+
+#: Cases of one reason for declining that are told with their text. Small programs come first.
+KEPT = 64
 
 Tell: TypeAlias = Callable[[Mapping[str, Any]], None]
 
@@ -218,6 +222,7 @@ def _fuzz(request: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
 
     from shakeout.fuzz.campaign.campaign import Campaign
     from shakeout.fuzz.campaign.config import Config
+    from shakeout.fuzz.gate.unsupported import reason_key
     from shakeout.fuzz.ground import events
 
     asked: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in request["config"].items()}
@@ -227,8 +232,14 @@ def _fuzz(request: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
         if not isinstance(event, events.CaseDone | events.Progress):
             tell({"event": event.to_json()})
 
+    seen: Counter[str] = Counter()
+
     def declined(result: Result, case: str) -> None:
-        tell({"declined": case, "target": result.target, "reason": result.reason})
+        key = reason_key(result.target, result.reason)
+        seen[key] += 1
+        # The others are only counted: a target may decline thousands.
+        told = {"case": case, "reason": result.reason} if seen[key] <= KEPT else {}
+        tell({"declined": key, **told})
 
     with Campaign(config, Path(request["directory"]), [hear], declined=declined) as campaign:
         finished = campaign.run()

@@ -390,11 +390,13 @@ def test_every_program_calls_an_operator_in_focus():
 
 def test_of_each_reason_the_smallest_case_that_the_base_takes_is_told():
     whole, numbers = refused("torch.sum", "int64"), refused("torch.sum", "float32")
+    reasons = [f"NotImplementedError: rank {number}" for number in range(2)]
+    (key,) = {unsupported.reason_key("k", reason) for reason in reasons}
     messages = [
-        {"declined": case.text, "target": "k", "reason": f"NotImplementedError: rank {number}"}
-        for number, case in enumerate((whole, numbers, whole))
+        {"declined": key, "case": case.text, "reason": reason}
+        for case, reason in zip((whole, numbers), reasons, strict=True)
     ]
-    found, more = unsupported.declined([{"event": {}}, *messages])
+    found, more = unsupported.declined([{"event": {}}, *messages, {"declined": key}])
     assert more == 0
     assert {one.candidate.case for one in found} == {whole, numbers}
     assert {one.count for one in found} == {3}
