@@ -72,7 +72,7 @@ def _gate(options: argparse.Namespace) -> int:
     from shakeout.fuzz.campaign.campaign_folder import DirectoryUnusable
     from shakeout.fuzz.gate import folder as folders
     from shakeout.fuzz.gate.gate import Gate
-    from shakeout.fuzz.gate.repository import NoBase
+    from shakeout.fuzz.gate.repository import NotASide
     from shakeout.fuzz.ground.progress import interruptible
 
     asked = _asked(options)
@@ -93,7 +93,7 @@ def _gate(options: argparse.Namespace) -> int:
             with interruptible() as stop:
                 outcome = Gate(asked, say, hear, stop).run()
             folders.write(folder, outcome)
-    except NoBase as error:
+    except NotASide as error:
         raise Mistake(str(error)) from None
     except DirectoryUnusable as error:
         raise Mistake(str(error), Exit.DIRECTORY) from None
@@ -125,6 +125,11 @@ def _asked(options: argparse.Namespace) -> Any:
     error = ERROR if options.error is None else options.error
     if not 1e-9 <= error < 1:
         raise Mistake(f"--error: expected a probability between 0.000000001 and 1, found {error}")
+    for folder in options.corpus or ():
+        if folder.resolve().is_relative_to(options.out.resolve()):
+            raise Mistake(
+                f"--corpus {folder} lies in {options.out}, which this gate writes anew; copy it elsewhere first"
+            )
     return Asked(
         base=options.base,
         head=options.head,

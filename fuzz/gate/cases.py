@@ -14,7 +14,7 @@ from shakeout.fuzz.gate.told import Origin
 from shakeout.fuzz.ground.failure import Failure, failure_of
 from shakeout.fuzz.ground.finding_folder import CASE, MINIMISED
 from shakeout.fuzz.ground.results import Result
-from shakeout.fuzz.running.case_file import read_case
+from shakeout.fuzz.running.case_file import stored_case
 from shakeout.fuzz.triage.replaying import stored
 from shakeout.fuzz.triage.steps import FORKS
 
@@ -89,7 +89,7 @@ def in_folder(folder: Path) -> list[Candidate]:
         if path.name == CASE and (path.parent / MINIMISED).exists():
             continue
         name = str(path.relative_to(folder).with_suffix(""))
-        found.append(Candidate(name, read_case(path, None), "corpus", reduced=True))
+        found.append(Candidate(name, stored_case(path), "corpus", reduced=True))
     return found
 
 

@@ -1,6 +1,7 @@
 """The process of a side: an errand done in the environment that is under test, with the Shakeout that sent it.
 
-Errands are ``about`` (what is there), ``replay`` (cases that run again) and ``fuzz`` (a campaign). The process speaks
+Errands are ``about`` (what is there), ``replay`` (cases that run again), ``reduce`` (smaller cases) and ``fuzz`` (a
+campaign). The process speaks
 JSON lines over a file descriptor of its own, since what a user wrote may print. Nothing here imports torch but
 ``about``, which loads what users declared, and what prints a program at the end of ``replay``.
 """
@@ -14,6 +15,7 @@ import os
 import platform
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import astuple
 from pathlib import Path
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     from shakeout.fuzz.ground.results import Result
 
 __all__ = ["main"]
+
+#: Cases of one reason for declining that are told with their text. Small programs come first.
+KEPT = 64
 
 Tell: TypeAlias = Callable[[Mapping[str, Any]], None]
 
@@ -182,6 +187,32 @@ def _told(case: Case | None, result: Result) -> dict[str, str]:
     return {"title": headline(case, result), "text": "\n".join(finding_lines(case, result))}
 
 
+# --- smaller cases ----------------------------------------------------------------------------------------------------
+
+
+def _reduce(request: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
+    """The smallest case of each file that fails for the same reason, written beside it."""
+    from shakeout.fuzz.ground.progress import interruptible
+    from shakeout.fuzz.minimise.predicate import NotReproduced
+    from shakeout.fuzz.minimise.search import Budget
+    from shakeout.fuzz.minimise.stored import minimise_stored
+
+    with interruptible() as stop:
+        for id_, path in request["cases"].items():
+            try:
+                written = minimise_stored(
+                    Path(path),
+                    budget=Budget(seconds=request["seconds"]),
+                    workers=request["workers"],
+                    memory=request["memory"],
+                    stop=stop,
+                )
+            except NotReproduced:
+                continue  # it stays as it is
+            tell({"reduced": id_, "case": str(written.case)})
+    return {}
+
+
 # --- a campaign -------------------------------------------------------------------------------------------------------
 
 
@@ -191,6 +222,7 @@ def _fuzz(request: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
 
     from shakeout.fuzz.campaign.campaign import Campaign
     from shakeout.fuzz.campaign.config import Config
+    from shakeout.fuzz.gate.unsupported import reason_key
     from shakeout.fuzz.ground import events
 
     asked: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in request["config"].items()}
@@ -200,8 +232,14 @@ def _fuzz(request: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
         if not isinstance(event, events.CaseDone | events.Progress):
             tell({"event": event.to_json()})
 
+    seen: Counter[str] = Counter()
+
     def declined(result: Result, case: str) -> None:
-        tell({"declined": case, "target": result.target, "reason": result.reason})
+        key = reason_key(result.target, result.reason)
+        seen[key] += 1
+        # The others are only counted: a target may decline thousands.
+        told = {"case": case, "reason": result.reason} if seen[key] <= KEPT else {}
+        tell({"declined": key, **told})
 
     with Campaign(config, Path(request["directory"]), [hear], declined=declined) as campaign:
         finished = campaign.run()
@@ -212,6 +250,7 @@ def _fuzz(request: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
 _ERRANDS: Mapping[str, Callable[[Mapping[str, Any], Tell], dict[str, Any]]] = {
     "about": _about,
     "replay": _replay,
+    "reduce": _reduce,
     "fuzz": _fuzz,
 }
 

@@ -59,7 +59,8 @@ def write(folder: Path, outcome: Outcome) -> None:
     with explained(folder):
         write_whole(folder / JSON, json.dumps(outcome.to_json(), indent=1) + "\n")
         write_whole(folder / JUNIT, junit(outcome))
-        write_whole(folder / SARIF, sarif(outcome))
+        place = os.path.relpath(folder)
+        write_whole(folder / SARIF, sarif(outcome, folder.name if place.startswith("..") else place))
         write_whole(folder / SUMMARY, text := summary(outcome))
     if shown := os.environ.get("GITHUB_STEP_SUMMARY"):
         with open(shown, "a", encoding="utf-8") as file:

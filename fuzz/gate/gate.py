@@ -24,6 +24,8 @@ from shakeout.fuzz.gate.sides import Broken, sides
 from shakeout.fuzz.gate.told import Finding, Outcome, Refusal, Replay, SideTold
 from shakeout.fuzz.gate.trials import Runs, trials
 from shakeout.fuzz.ground.exits import Exit
+from shakeout.fuzz.running.case_file import stored_case
+from shakeout.fuzz.triage.steps import BUDGET
 
 __all__ = ["CAMPAIGN", "Asked", "Gate"]
 
@@ -35,6 +37,9 @@ CAMPAIGN = "campaign"
 #: Of what the budget leaves when the corpus has been replayed, so much is fuzzed. The rest is for findings that come
 #: late (a campaign reduces them for half a minute more) and for the runs that decide.
 FUZZED = 0.7
+
+#: Findings that are reduced at the end, if nothing that blocks is small; each takes as long as a campaign gives one.
+ROUGH = 3
 
 #: More findings than these run once on the base first, which costs loading it once more: of a corpus of known bugs most
 #: fail there, and need no K runs on both sides.
@@ -133,7 +138,7 @@ class Gate:
         """Everything, in order; what went wrong with an environment is an outcome too.
 
         Raises:
-            NoBase: base is nothing that git knows.
+            NotASide: base or head is no environment, and base nothing that git knows.
             MalformedCase: a file of the corpus holds no case.
             OSError: the folder cannot be written.
         """
@@ -181,8 +186,9 @@ class Gate:
     # --- the comparison ---------------------------------------------------------------------------------------------
 
     def _compare(self, pair: Pair) -> None:
-        failing = self._replayed(pair)
+        failing, stored = self._replayed(pair)
         found, others, refused = self._fuzzed(pair)
+        refused = [*stored, *refused]
         with self._timed("deciding"):
             told = self._decided(pair, [*failing, *found])
             # What a bug of the base hides: another finding that was counted under it.
@@ -192,27 +198,51 @@ class Gate:
                 self._say(f"decide   {len(rest)} further findings of bugs that do not block, on the base")
                 seen = pair.once(pair.base, rest)
                 self._decided(pair, [one for one in rest if (runs := seen.get(one.id)) and runs.passed])
+            self._reduced(pair, [*failing, *found, *others])
             self._refusals(pair, refused)
 
-    def _replayed(self, pair: Pair) -> list[Candidate]:
-        """The regression corpus on the head: what fails there."""
+    def _reduced(self, pair: Pair, candidates: Sequence[Candidate]) -> None:
+        """Make what blocks small where the campaign had no time for it, and see that it blocks still."""
+        state = self._state
+        rough = [one for one in state.findings if one.decision.blocking and not one.reduced][:ROUGH]
+        if not rough or any(one.decision.blocking and one.reduced for one in state.findings):
+            return  # what is small shows enough
+        self._say(f"reduce   {len(rough)} case{'' if len(rough) == 1 else 's'} that the campaign had no time for")
+        files = {one.id: self._asked.folder / one.case for one in rough}
+        smaller = pair.reduce(files, BUDGET.seconds)
+        before = {one.id: one for one in candidates}
+        small = []
+        for id_, path in smaller.items():
+            case = stored_case(path)
+            small.append(replace(before[id_], id=f"{id_}.min", case=case, reduced=True, tried=0, folder=None))
+        for one in self._decided(pair, small):
+            # The smallest case of a bug that the base has as well shows nothing of this one.
+            gone = one.id.removesuffix(".min") if one.decision.blocking else one.id
+            state.findings = [finding for finding in state.findings if finding.id != gone]
+
+    def _replayed(self, pair: Pair) -> tuple[list[Candidate], list[unsupported.Declined]]:
+        """The regression corpus on the head: what fails there, and what is declined."""
         asked, state = self._asked, self._state
         own = [one for found in self._corpus.values() for one in found]
         seen = {one.case.id for one in own}
         ships = cases.shipped(asked.targets, asked.device) if asked.shipped else []
         candidates = [*own, *(one for one in ships if one.case.id not in seen)]
         if not candidates:
-            return []
+            return [], []
         with self._timed("replay"):
             self._say(f"replay   {len(candidates)} cases of the regression corpus on the head")
             ran = pair.once(pair.head, candidates)
-        failing = []
+        failing: list[Candidate] = []
+        refused: list[unsupported.Declined] = []
         for one in candidates:
             runs = ran.get(one.id, Runs((), "it did not come to an end"))
             state.replays.append(_replay(one, runs))
             if runs.failure is not None:
                 failing.append(replace(one, failure=runs.failure))
-        return failing
+            elif runs.runs and runs.runs[0].result.status == "unsupported":
+                # Somebody keeps this very case: it is a reason of its own.
+                refused.append(unsupported.Declined(one, runs.runs[0].reason[:300], 1, one.case.id))
+        return failing, refused
 
     def _fuzzed(self, pair: Pair) -> tuple[list[Candidate], list[Candidate], list[unsupported.Declined]]:
         """A campaign on the head: its bugs, further findings of them, what it declined."""

@@ -133,6 +133,23 @@ class Pair:
         }
         return found.get("head", {}), found.get("base", {})
 
+    def reduce(self, files: Mapping[str, Path], seconds: float) -> dict[str, Path]:
+        """Files of smaller cases that fail on the head for the same reason, by id; raises Failed, Interrupted.
+
+        Args:
+            files: of the cases, by id.
+            seconds: for each.
+        """
+        request = {
+            "errand": "reduce",
+            "cases": {id_: str(path.absolute()) for id_, path in files.items()},
+            "seconds": seconds,
+            "workers": self.workers,
+            "memory": self.memory,
+        }
+        (done,) = self._waited(Errand(self.head, self.scratch, request, self._lacking(self.head)))
+        return {str(one["reduced"]): Path(one["case"]) for one in done.messages if "reduced" in one}
+
     def _ran(self, side: Side, candidates: Sequence[Candidate], found: dict[str, Runs]) -> dict[str, Runs]:
         """What ran; a target of which nothing could run is a side that is broken, and no note beside each finding."""
         for name in self.targets:

@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["NoBase", "Repository", "repository", "seed_of", "worktree"]
+__all__ = ["NotASide", "Repository", "repository", "seed_of", "worktree"]
 
 #: Seconds for one command of git; a worktree of a large repository is written in that time.
 SECONDS = 300.0
 
 
-class NoBase(ValueError):
-    """What was named as base is nothing that git knows; the message says what to do."""
+class NotASide(ValueError):
+    """What was named as base or head is no environment and nothing that git knows; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +47,17 @@ class Repository:
         What ``ref`` got since then is nothing that this change did.
 
         Raises:
-            NoBase: there is no such ref, or no common ancestor.
+            NotASide: there is no such ref, or no common ancestor.
         """
         status, commit, _ = _git(self.root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
         if status:
-            raise NoBase(
+            raise NotASide(
                 f"--base {ref}: expected a Python environment or interpreter, or a branch, tag or commit of "
                 f"{self.root}; it is none of them (in CI: does the checkout fetch it? fetch-depth: 0)"
             )
         status, ancestor, _ = _git(self.root, "merge-base", "HEAD", commit)
         if status:
-            raise NoBase(
+            raise NotASide(
                 f"--base {ref}: HEAD and {ref} have no common ancestor in this clone; a shallow one has too little "
                 "history (in CI: fetch-depth: 0)"
             )
@@ -98,12 +98,12 @@ def worktree(found: Repository, commit: str, folder: Path) -> Iterator[Path]:
     """A worktree of a commit as long as the context is open; one that a killed gate left there is replaced.
 
     Raises:
-        NoBase: git cannot make it.
+        NotASide: git cannot make it.
     """
     _remove(found, folder)
     status, _, said = _git(found.root, "worktree", "add", "--detach", "--force", str(folder.absolute()), commit)
     if status:
-        raise NoBase(f"git cannot make a worktree of {commit[:12]} in {folder}: {(said.splitlines() or [''])[-1]}")
+        raise NotASide(f"git cannot make a worktree of {commit[:12]} in {folder}: {(said.splitlines() or [''])[-1]}")
     try:
         yield folder
     finally:

@@ -21,9 +21,6 @@ LONGEST_TEXT = 1024
 #: Characters of a fingerprint that says the signature in words; the one that is compared is a hash.
 LONGEST_FINGERPRINT = 200
 
-#: Where a finding points to whose source is not in the repository: code scanning shows no result without a place.
-_NOWHERE = "shakeout-gate/{case}"
-
 _RULES = {
     "new-bug": ("error", "A case fails on the head in every run, and on the base in none."),
     "noted": (
@@ -34,9 +31,15 @@ _RULES = {
 }
 
 
-def sarif(outcome: Outcome) -> str:
-    """The document."""
-    results = [_finding(one) for one in outcome.findings] + [_refusal(one) for one in outcome.refusals]
+def sarif(outcome: Outcome, folder: str = "shakeout-gate") -> str:
+    """The document.
+
+    Args:
+        outcome: of the gate.
+        folder: of the gate, to which a finding points whose source is not in the repository: code scanning shows no
+            result without a place.
+    """
+    results = [_finding(one, folder) for one in outcome.findings] + [_refusal(one, folder) for one in outcome.refusals]
     names = list(_RULES)
     for result in results:
         result["ruleIndex"] = names.index(result["ruleId"])
@@ -75,23 +78,22 @@ def sarif(outcome: Outcome) -> str:
     return json.dumps({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}, indent=1) + "\n"
 
 
-def _finding(one: Finding) -> dict[str, Any]:
+def _finding(one: Finding, folder: str) -> dict[str, Any]:
     rule = "new-bug" if one.decision.blocking else "noted"
     text = f"{one.title}\n{one.decision.reason}\n\n{one.text}\n\ncase: {one.case}"
-    return _result(rule, text, one.file, one.line, one.script or one.case, one.signature or f"{one.target} | {one.id}")
+    place, line = (one.file, one.line) if one.file else (f"{folder}/{one.script or one.case}", 1)
+    return _result(rule, text, place, line, one.signature or f"{one.target} | {one.id}")
 
 
-def _refusal(one: Refusal) -> dict[str, Any]:
+def _refusal(one: Refusal, folder: str) -> dict[str, Any]:
     text = f"{one.target} declines a case that the base takes: {one.reason}\ncase: {one.case}"
     operators = ", ".join(sorted(set(one.operators)))
-    found = _result(
-        "newly-unsupported", text, one.file, one.line, one.case, f"{one.target} | unsupported | {operators}"
-    )
+    place, line = (one.file, one.line) if one.file else (f"{folder}/{one.case}", 1)
+    found = _result("newly-unsupported", text, place, line, f"{one.target} | unsupported | {operators}")
     return {**found, "level": "error"} if one.blocking else found
 
 
-def _result(rule: str, text: str, file: str, line: int, kept: str, signature: str) -> dict[str, Any]:
-    place = file or _NOWHERE.format(case=kept)
+def _result(rule: str, text: str, place: str, line: int, signature: str) -> dict[str, Any]:
     return {
         "ruleId": rule,
         "level": _RULES[rule][0],
@@ -100,7 +102,7 @@ def _result(rule: str, text: str, file: str, line: int, kept: str, signature: st
             {
                 "physicalLocation": {
                     "artifactLocation": {"uri": place.replace(" ", "%20"), "uriBaseId": "%SRCROOT%"},
-                    "region": {"startLine": line if file else 1},
+                    "region": {"startLine": line},
                 }
             }
         ],

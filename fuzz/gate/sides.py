@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from shakeout.fuzz.gate.repository import NoBase, Repository, worktree
+from shakeout.fuzz.gate.repository import NotASide, Repository, worktree
 
 __all__ = ["Broken", "Side", "interpreter", "lent", "sides"]
 
@@ -97,13 +97,13 @@ def sides(
         folders: further folders of the repository to import from, relative to the working directory.
 
     Raises:
-        NoBase: base is neither.
-        Broken: head is no interpreter, or what is in front of the path would hide what is installed.
+        NotASide: base is neither, or head is no interpreter.
+        Broken: what is in front of the path would hide what is installed.
     """
     here = Path.cwd()
     python = Path(sys.executable) if head is None else interpreter(head)
     if python is None:
-        raise Broken(f"--head {head}: expected a Python environment (with bin/python in it) or an interpreter")
+        raise NotASide(f"--head {head}: expected a Python environment (with bin/python in it) or an interpreter")
     old = interpreter(base)
     if old is not None:
         commit = found.commit if found is not None else ""
@@ -113,12 +113,12 @@ def sides(
         )
         return
     if found is None:
-        raise NoBase(f"--base {base}: it is no Python environment, and {here} is in no git repository with a commit")
+        raise NotASide(f"--base {base}: it is no Python environment, and {here} is in no git repository with a commit")
     commit = found.base(base)
     with worktree(found, commit, scratch) as top:
         there = (top / found.inside).absolute()
         if not there.is_dir():
-            raise NoBase(f"--base {base}: commit {commit[:12]} has no folder {found.inside}; run the gate above it")
+            raise NotASide(f"--base {base}: commit {commit[:12]} has no folder {found.inside}; run the gate above it")
         name = base if base == commit else f"{base} ({commit[:12]})"
         behind = _elsewhere(found.root)
         before = Side("base", name, python, there, _front(there, folders), commit, behind)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from shakeout.corpus import codec
 from shakeout.fuzz.gate.cases import Candidate
 from shakeout.fuzz.gate.trials import Runs
 
-__all__ = ["MOST", "Declined", "declined", "newly", "taken"]
+__all__ = ["MOST", "Declined", "declined", "newly", "reason_key", "taken"]
 
 #: Cases that are tried on the base, those first that are the smallest of their reason: each costs a run there.
 MOST = 48
@@ -45,31 +46,35 @@ class Declined:
 def declined(messages: Sequence[Mapping[str, Any]]) -> tuple[list[Declined], int]:
     """Cases that a campaign saw declined, some for each reason, and how many reasons are left out.
 
-    Two cases have one reason if their target says the same but for numbers and names. Of each reason there are the
-    smallest cases of different dtypes and ranks.
+    Of each reason there are the smallest cases of different dtypes and ranks.
     """
-    groups: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    groups: dict[str, list[tuple[str, str]]] = {}
+    counts: Counter[str] = Counter()
     for message in messages:
-        if text := str(message.get("declined", "")):
-            reason = str(message["reason"])
-            key = str(message["target"]), _NUMBER.sub("N", _QUOTED.sub("'...'", reason))
-            groups.setdefault(key, []).append((text, reason))
-    chosen = [_different(group) for group in groups.values()]
+        if key := str(message.get("declined", "")):
+            counts[key] += 1
+            if "case" in message:
+                groups.setdefault(key, []).append((str(message["case"]), str(message["reason"])))
+    chosen = [_different(key, group, counts[key]) for key, group in groups.items()]
     # The smallest of each reason, then the next one of each.
     order = [found for row in itertools.zip_longest(*chosen) for found in row if found is not None]
     tried = {one.key for one in order[:MOST]}
     return order[:MOST], len({one.key for one in order} - tried)
 
 
-def _different(group: Sequence[tuple[str, str]]) -> list[Declined]:
+def reason_key(target: str, reason: str) -> str:
+    """What tells a reason from others: two are one if their target says the same but for numbers and names."""
+    return f"{target} {_NUMBER.sub('N', _QUOTED.sub('...', reason))}"
+
+
+def _different(key: str, group: Sequence[tuple[str, str]], count: int) -> list[Declined]:
     """The smallest cases that one reason was given for, which differ in what they are given."""
     found: dict[frozenset[tuple[str, int]], Declined] = {}
     for text, reason in sorted(group, key=lambda one: len(one[0])):
         case = codec.decode(text)
         given = frozenset((one.type.dtype, len(one.type.shape)) for one in case.program.inputs)
         if given not in found:
-            key = f"{case.setting.target} {_NUMBER.sub('N', _QUOTED.sub('...', reason))}"
-            found[given] = Declined(Candidate(case.id, case, "fuzz"), " ".join(reason.split())[:300], len(group), key)
+            found[given] = Declined(Candidate(case.id, case, "fuzz"), " ".join(reason.split())[:300], count, key)
         if len(found) == EACH:
             break
     return list(found.values())

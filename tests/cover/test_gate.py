@@ -19,14 +19,17 @@ from shakeout.corpus.rows import Totals
 from shakeout.fuzz.campaign.campaign_folder import DirectoryUnusable
 from shakeout.fuzz.campaign.config import Config
 from shakeout.fuzz.campaign.schedule import FIRST, job, turns
+from shakeout.fuzz.cli import main
 from shakeout.fuzz.commands.focus import focused
 from shakeout.fuzz.commands.places import Mistake
 from shakeout.fuzz.gate import folder as folders
 from shakeout.fuzz.gate import unsupported
+from shakeout.fuzz.gate.cases import Candidate
 from shakeout.fuzz.gate.decision import ERROR, LEAST_COMPARED, Trials, decide, needed, vacuous
 from shakeout.fuzz.gate.declared import declared, declared_in, touched
+from shakeout.fuzz.gate.gate import Asked, Gate
 from shakeout.fuzz.gate.junit import junit
-from shakeout.fuzz.gate.repository import NoBase, repository, worktree
+from shakeout.fuzz.gate.repository import NotASide, repository, worktree
 from shakeout.fuzz.gate.sarif import sarif
 from shakeout.fuzz.gate.sending import versions_of
 from shakeout.fuzz.gate.sides import Broken, Side, interpreter, sides
@@ -264,7 +267,7 @@ def test_the_base_is_where_a_change_branched_off(library):
     assert found.base("main") == first
     assert found.seed == int(found.commit[:12], 16)
     assert found.files_since(first) == ("klib/new.py",)
-    with pytest.raises(NoBase, match="expected a Python environment"):
+    with pytest.raises(NotASide, match="expected a Python environment"):
         found.base("nowhere")
 
 
@@ -387,11 +390,13 @@ def test_every_program_calls_an_operator_in_focus():
 
 def test_of_each_reason_the_smallest_case_that_the_base_takes_is_told():
     whole, numbers = refused("torch.sum", "int64"), refused("torch.sum", "float32")
+    reasons = [f"NotImplementedError: rank {number}" for number in range(2)]
+    (key,) = {unsupported.reason_key("k", reason) for reason in reasons}
     messages = [
-        {"declined": case.text, "target": "k", "reason": f"NotImplementedError: rank {number}"}
-        for number, case in enumerate((whole, numbers, whole))
+        {"declined": key, "case": case.text, "reason": reason}
+        for case, reason in zip((whole, numbers), reasons, strict=True)
     ]
-    found, more = unsupported.declined([{"event": {}}, *messages])
+    found, more = unsupported.declined([{"event": {}}, *messages, {"declined": key}])
     assert more == 0
     assert {one.candidate.case for one in found} == {whole, numbers}
     assert {one.count for one in found} == {3}
@@ -424,3 +429,129 @@ def test_runs_become_behaviours():
     assert trials(Runs(seen), None, 2).runs == ("fails", "fails")
     assert trials(Runs((), "no torch"), wrong, 2) == Trials(("unclear", "unclear"), "no torch")
     assert trials(None, wrong, 1).runs == ("unclear",)
+
+
+# --- the flow, with sides that are only told of -----------------------------------------------------------------------
+
+WRONG = Failure("k", "value", "wrong value")
+
+
+class Sides:
+    """A pair whose base fails on some cases; the head fails on all."""
+
+    def __init__(self, base_fails: set[str], smaller: dict[str, Path] | None = None) -> None:
+        self.base_fails = base_fails
+        self.smaller = smaller or {}
+        self.ran: list[tuple[str, ...]] = []
+        self.base, self.head = "base", "head"
+
+    def absent(self, target: str) -> bool:
+        return False
+
+    def place(self, target: str, root: object) -> dict:
+        return {}
+
+    def _base(self, candidates, k):
+        return {one.id: failed(k) if one.id in self.base_fails else ran(*["compared"] * k) for one in candidates}
+
+    def once(self, side, candidates):
+        self.ran.append(("once", *(one.id for one in candidates)))
+        return self._base(candidates, 1)
+
+    def both(self, ours, theirs, k):
+        self.ran.append((f"{k} times", *(one.id for one in ours)))
+        return {one.id: failed(k) for one in ours}, self._base(theirs, k)
+
+    def reduce(self, files, seconds):
+        return {id_: path for id_, path in self.smaller.items() if id_ in files}
+
+
+def failed(k: int) -> Runs:
+    return Runs(tuple(Run(Result("", "k", "compared"), WRONG, "wrong") for _ in range(k)))
+
+
+def candidate(id_: str, *, reduced: bool = True, group: str = "", flaky: str = "") -> Candidate:
+    case = refused("torch.neg", "float32")
+    return Candidate(id_, case, "fuzz", failure=WRONG, reduced=reduced, group=group, flaky=flaky)
+
+
+@pytest.fixture
+def flow(tmp_path, monkeypatch) -> Gate:
+    monkeypatch.chdir(tmp_path)
+    return Gate(Asked("base", tmp_path / "out", ("k",)))
+
+
+def test_what_the_base_is_known_to_have_runs_there_once(flow):
+    pair = Sides({f"{number}" for number in range(9)})
+    found = flow._decided(pair, [candidate(str(number)) for number in range(10)])
+    assert pair.ran == [("once", *map(str, range(10))), ("5 times", "9")]
+    assert [one.id for one in found if one.decision.blocking] == ["9"]
+    assert {one.decision.reason for one in found if not one.decision.blocking} == {"the base has it too"}
+
+
+def test_a_flaky_finding_is_told_and_not_run(flow):
+    pair = Sides(set())
+    (found,) = flow._decided(pair, [candidate("a", flaky="only 1 of 3 fresh processes")])
+    assert pair.ran == []
+    assert found.decision.reason == "flaky: only 1 of 3 fresh processes"
+
+
+def test_what_blocks_and_is_large_is_made_small_if_the_small_one_blocks_still(flow, tmp_path):
+    path = tmp_path / "small.json"
+    path.write_text(refused("torch.neg", "int64").text)
+    for base_fails, left in (set(), ["a.min"]), ({"a.min"}, ["a"]):
+        flow._state.findings = []
+        pair = Sides(base_fails, {"a": path})
+        rough = candidate("a", reduced=False)
+        flow._decided(pair, [rough])
+        flow._reduced(pair, [rough])
+        assert [one.id for one in flow._state.findings] == left
+        assert flow._state.findings[0].decision.blocking
+
+
+def test_a_finding_that_a_bug_of_the_base_hides_is_decided_about_on_its_own(flow, monkeypatch):
+    pair = Sides({"a", "a.1"})
+    others = [candidate("a.1", group="a"), candidate("a.2", group="a")]
+    monkeypatch.setattr(flow, "_replayed", lambda pair: ([], []))
+    monkeypatch.setattr(flow, "_fuzzed", lambda pair: ([candidate("a")], others, []))
+    flow._compare(pair)
+    assert pair.ran == [("5 times", "a"), ("once", "a.1", "a.2"), ("5 times", "a.2")]
+    assert [(one.id, one.decision.blocking) for one in flow._state.findings] == [("a", False), ("a.2", True)]
+    assert flow._judged().status is Exit.FOUND
+
+
+def test_a_stored_case_that_is_declined_now_became_unsupported(flow, monkeypatch):
+    kept = candidate("kept")
+    pair = Sides(set())
+    monkeypatch.setattr(
+        pair, "once", lambda side, found: {kept.id: ran("unsupported" if side == "head" else "compared")}
+    )
+    monkeypatch.setattr(
+        pair, "both", lambda ours, theirs, k: ({kept.id: ran(*["unsupported"] * k)}, {kept.id: ran(*["compared"] * k)})
+    )
+    flow._corpus = {Path("regressions"): [kept]}
+    failing, refused = flow._replayed(pair)
+    assert failing == []
+    flow._refusals(pair, refused)
+    (refusal,) = flow._state.refusals
+    assert (refusal.target, refusal.blocking) == ("k", False)
+    assert flow._state.replays[0].state == "declined"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--budget", "soon"], "--budget: expected a time such as 90s, 10m or 1h, found 'soon'"),
+        (["--budget", "0s"], "--budget: expected a time"),
+        (["--error", "2"], "--error: expected a probability"),
+        (["--workers", "0"], "--workers: expected a positive whole number"),
+        (["--focus", "torch.nothing_like_it"], "--focus torch.nothing_like_it: expected a target"),
+        (["--corpus", "shakeout-gate/cases"], "which this gate writes anew"),
+        (["--head", "nowhere"], "--head nowhere: expected a Python environment"),
+    ],
+)
+def test_a_wrong_flag_is_told(library, capsys, arguments, said):
+    status = main(["gate", "--base", "main", "--target", "klib.exp:exp", *arguments])
+    printed = capsys.readouterr()
+    assert said in printed.err + printed.out
+    assert status == Exit.USAGE
