@@ -6,11 +6,12 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 from shakeout.corpus.files import write_whole
-from shakeout.fuzz.campaign.campaign_folder import DirectoryUnusable, next_directory
+from shakeout.fuzz.campaign.campaign_folder import DirectoryUnusable
 from shakeout.fuzz.night.record import Night
 
 __all__ = ["LATEST", "LOCK", "NIGHTS", "RECORD", "REPORT", "Nights", "age"]
@@ -36,6 +37,14 @@ def age(name: str) -> tuple[str, int, str]:
     """What orders the names of nights, the oldest first: ``2026-11-30z`` is older than ``2026-11-30aa``."""
     letters = name[10:]
     return name[:10], len(letters), letters
+
+
+def _after(letters: str) -> str:
+    """``b`` behind ``a``, ``aa`` behind ``z``, ``ba`` behind ``az``."""
+    head = letters.rstrip("z")
+    if not head:
+        return "a" * (len(letters) + 1)
+    return head[:-1] + chr(ord(head[-1]) + 1) + "a" * (len(letters) - len(head))
 
 
 class Nights:
@@ -71,9 +80,11 @@ class Nights:
         self.folder.mkdir(parents=True, exist_ok=True)
         write_whole(self.folder / START, json.dumps(night.to_json(), indent=1) + "\n")
 
-    def next(self) -> str:
-        """The name of a night that begins now."""
-        return next_directory(self.folder).name
+    def next(self, day: date | None = None) -> str:
+        """The name of a night that begins now: behind all that are over, although some were removed, or a clock set."""
+        today, names = (day or date.today()).isoformat(), self.names()
+        last = names[-1] if names else ""
+        return f"{last[:10]}{_after(last[10:])}" if last[:10] >= today else f"{today}a"
 
     def publish(self, name: str, record: Mapping[str, Any], report: str) -> Path:
         """Write the folder of a night that is over; it is there whole or not at all.

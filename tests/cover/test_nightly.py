@@ -4,6 +4,7 @@ import json
 import re
 import sqlite3
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from shakeout.fuzz.commands import nightly as command
 from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.night.backups import back_up, surplus
 from shakeout.fuzz.night.difference import between
-from shakeout.fuzz.night.folder import LATEST, LOCK, RECORD, REPORT, Nights
+from shakeout.fuzz.night.folder import LATEST, LOCK, RECORD, REPORT, Nights, age
 from shakeout.fuzz.night.night import Told
 from shakeout.fuzz.night.plan import LEAST_BISECTION, Plan, share
 from shakeout.fuzz.night.record import BugState, Night, Replay, Shipped, Standing
@@ -224,6 +225,20 @@ def test_nights_appear_whole_and_in_order(tmp_path: Path) -> None:
     (tmp_path / "nights" / "2026-12-01a" / RECORD).write_text("{")
     with pytest.raises(DirectoryUnusable, match=r"2026-12-01a/night\.json is no record .*; remove it"):
         nights.last()
+
+
+@given(st.from_regex(r"[a-z]{1,3}", fullmatch=True))
+def test_a_night_has_a_name_behind_those_that_are_over(letters: str) -> None:
+    class Some(Nights):
+        def names(self) -> list[str]:
+            return [f"2026-11-30{letters}"]
+
+    nights = Some(Path())
+    names = [nights.next(date(2026, 11, day)) for day in (29, 30)]
+    assert names[0] == names[1]  # whatever the clock says
+    assert age(names[0]) > age(nights.names()[0])
+    assert re.fullmatch(r"2026-11-30[a-z]+", names[0])
+    assert nights.next(date(2026, 12, 1)) == "2026-12-01a"
 
 
 def test_copies_of_the_database_are_made_once_a_night_and_the_oldest_go(tmp_path: Path) -> None:
