@@ -239,6 +239,9 @@ def test_differences_have_classes() -> None:
     one = Classes.of((Cell(0, 0, 1, 3.0), Cell(0, 1, 1, None)))
     assert (one.present, one.meaning("5")) == (("5", "N"), "3")
     assert Classes.of((Cell(0, 0, 1, 0.0),)).meaning("1") == "bits only"
+    far = Classes.of((Cell(0, 0, 1, 1e-300), Cell(0, 1, 1, 1.0), Cell(0, 2, 1, 1.79e308)))
+    assert far.present == ("1", "3", "5")
+    assert far.meaning("5").endswith("to 1.8e+308")
 
 
 def test_what_is_invisible_is_seen() -> None:
