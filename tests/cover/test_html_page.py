@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from tests.hostile_pages import HOSTILE, SHOWN, STORED, ids, made
+from tests.older_database import downgrade
 
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Setting
@@ -154,6 +155,16 @@ def test_drawings_are_named_and_say_what_they_show(directory: Path) -> None:
         assert set((drawn["aria-labelledby"] or "").split()) <= names
     assert "values first differ here" in page.text
     assert "row 1, columns 38 to 39: 2 wrong, off by up to 10" in page.text
+
+
+@pytest.mark.parametrize("version", [1, 4])
+def test_campaigns_of_earlier_versions_have_pages(directory: Path, version: int) -> None:
+    downgrade(directory / NAME, version)
+    with Database.read(directory / NAME) as database:
+        bugs = [bug.id for bug in database.bugs()]
+    page = Page(write_campaign(directory))
+    assert all(bug in page.text for bug in bugs)
+    assert all(bug in Page(write_bug(directory, bug)).text for bug in bugs)
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
