@@ -24,9 +24,9 @@ from shakeout.oracles.verdict import Outcome, Verdict
 HOSTILE = (
     "</script></pre><script>hacked=1</script><img src=http://127.0.0.1:9/x onerror=hacked=1>\"'{{7*7}}\0\ud800\u202e"
 )
+
+#: The same as a page shows it, and as it shows what was stored in a column of text.
 SHOWN = HOSTILE.replace("\0", "\\x00").replace("\ud800", "\\ud800").replace("\u202e", "\\u202e")
-
-
 STORED = SHOWN.replace("\\ud800", "")
 
 

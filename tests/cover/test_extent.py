@@ -87,6 +87,8 @@ def test_what_has_no_size_comes_first() -> None:
         {"block": [0, 1]},
         {"block": "no"},
         {"cells": [[0, 0]]},
+        {"cells": [[0, 0, 1, -1.0]]},
+        {"cells": [[0, 0, 1, math.nan]]},
         {"worst": None},
     ],
 )

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from tests.hostile_pages import HOSTILE, SHOWN, STORED, ids, made
+from tests.older_database import downgrade
 
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Setting
@@ -156,6 +157,16 @@ def test_drawings_are_named_and_say_what_they_show(directory: Path) -> None:
     assert "row 1, columns 38 to 39: 2 wrong, off by up to 10" in page.text
 
 
+@pytest.mark.parametrize("version", [1, 4])
+def test_campaigns_of_earlier_versions_have_pages(directory: Path, version: int) -> None:
+    downgrade(directory / NAME, version)
+    with Database.read(directory / NAME) as database:
+        bugs = [bug.id for bug in database.bugs()]
+    page = Page(write_campaign(directory))
+    assert all(bug in page.text for bug in bugs)
+    assert all(bug in Page(write_bug(directory, bug)).text for bug in bugs)
+
+
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
@@ -239,6 +250,9 @@ def test_differences_have_classes() -> None:
     one = Classes.of((Cell(0, 0, 1, 3.0), Cell(0, 1, 1, None)))
     assert (one.present, one.meaning("5")) == (("5", "N"), "3")
     assert Classes.of((Cell(0, 0, 1, 0.0),)).meaning("1") == "bits only"
+    far = Classes.of((Cell(0, 0, 1, 1e-300), Cell(0, 1, 1, 1.0), Cell(0, 2, 1, 1.79e308)))
+    assert far.present == ("1", "3", "5")
+    assert far.meaning("5").endswith("to 1.8e+308")
 
 
 def test_what_is_invisible_is_seen() -> None:

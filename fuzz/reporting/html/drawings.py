@@ -136,7 +136,8 @@ class Classes:
             return UNSIZED
         if self.least == self.most:
             return str(SHADES) if apart else "1"
-        share = math.log(max(apart, self.least) / self.least) / math.log(self.most / self.least)
+        # The quotient of the two may be no number of double precision.
+        share = (math.log(max(apart, self.least)) - math.log(self.least)) / self._wide
         return str(min(1 + int(share * SHADES), SHADES))
 
     def meaning(self, name: str) -> str:
@@ -144,10 +145,14 @@ class Classes:
         if name == UNSIZED:
             return "NaN or infinite on one side"
         if self.least == self.most:
-            return f"{self.most:.3g}" if self.most else "bits only"
-        number, ratio = int(name), self.most / self.least
-        low, high = (self.least * ratio ** (step / SHADES) for step in (number - 1, number))
+            return f"{self.most:.3g}" if name == str(SHADES) else "bits only"
+        ends = (math.log(self.least) + self._wide * (int(name) - step) / SHADES for step in (1, 0))
+        low, high = (min(math.exp(end), self.most) for end in ends)
         return f"{low:.2g} to {high:.2g}"
+
+    @property
+    def _wide(self) -> float:
+        return math.log(self.most) - math.log(self.least)
 
 
 def extent_map(extent: Extent, title: str, description: str) -> Markup:
