@@ -72,6 +72,13 @@ class DrawnCase(Case):
         knobs = ", ".join(f"{name}={value!r}" for name, value in setting.knobs) or "default knobs"
         return f"\n# {self.id} on {setting.target}, {setting.mode}, {knobs}{_source(self)}"
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """The same for Hypothesis, which would print each field of a dataclass."""
+        for number, line in enumerate(repr(self).splitlines()):
+            if number:
+                printer.break_()
+            printer.text(line)
+
 
 def _source(case: Case) -> str:
     return "\n\n".join(("", script.definition(case.program), *script.inputs(case), ""))

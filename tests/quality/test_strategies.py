@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ import shakeout
 from shakeout.corpus import codec, script
 from shakeout.corpus.case import Case
 from shakeout.corpus.program import references
-from shakeout.generators.drawn import DrawnProgram
+from shakeout.generators.drawn import DrawnCase, DrawnProgram
 
 pytestmark = pytest.mark.quality
 
@@ -90,9 +91,12 @@ def test_drawn_programs_pass_the_health_checks_and_agree_with_themselves(drawn: 
 
 
 @given(shakeout.cases("planted", knobs={"fault": "none"}))
-def test_a_target_without_a_fault_gives_no_failure(case: Case) -> None:
+def test_a_target_without_a_fault_gives_no_failure(case: DrawnCase) -> None:
     assert shakeout.judge(case).failure is None
     assert codec.decode(case.text) == case
+    printed: list[str] = []
+    case._repr_pretty_(SimpleNamespace(text=printed.append, break_=lambda: printed.append("\n")), False)
+    assert "".join(printed) == repr(case).rstrip("\n")
     assert repr(case).startswith(f"\n# {case.id} on planted, inference, fault='none'\n\ndef program(")
 
 
