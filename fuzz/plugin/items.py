@@ -143,11 +143,8 @@ class CaseItem(pytest.Item):
         lines = [one_line(line) for line in told(result)]
         if self.stored.fails and not self._expected(failure):
             lines.append(f"it was known to fail otherwise: {known}")
-        here = Path.cwd()
-        path = self.path.relative_to(here) if self.path.is_relative_to(here) else self.path
-        return "\n".join(
-            (*lines, *_script(case, self.path), f"replay: {shlex.join(['shakeout', 'replay', str(path)])}")
-        )
+        again = shlex.join(["shakeout", "replay", shown(self.path)])
+        return "\n".join((*lines, *_script(case, self.path), f"replay: {again}"))
 
 
 def _script(case: Case, path: Path) -> list[str]:
