@@ -73,8 +73,11 @@ class DrawnCase(Case):
         return f"\n# {self.id} on {setting.target}, {setting.mode}, {knobs}{_source(self)}"
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        # Hypothesis would print the fields of a data class instead.
-        printer.text(repr(self))
+        """The same for Hypothesis, which would print each field of a dataclass."""
+        for number, line in enumerate(repr(self).splitlines()):
+            if number:
+                printer.break_()
+            printer.text(line)
 
 
 def _source(case: Case) -> str:

@@ -36,7 +36,7 @@ class _Known(_Differs):
     """One that fails as it is known to."""
 
 
-def _refused(error: MalformedCase) -> pytest.Collector.CollectError:
+def _refused(error: Exception) -> pytest.Collector.CollectError:
     text = one_line(str(error))
     # The command line's own flag; pytest has another one.
     return pytest.Collector.CollectError(text.replace("add --allow ", "add --shakeout-allow "))
@@ -51,7 +51,7 @@ class CaseFolder(pytest.File):
             if self.path in self.config.stash[FOLDERS] and not holds(self.path):
                 raise MalformedCase(f"{self.path}: holds neither a campaign nor the file of a case")
             folders, files = contents(self.path)
-        except MalformedCase as error:
+        except (MalformedCase, OSError) as error:
             raise _refused(error) from None
         yield from (CaseFolder.from_parent(self, path=path) for path in folders)
         yield from (CaseFile.from_parent(self, path=path) for path in files)
@@ -64,7 +64,7 @@ class CaseFile(pytest.File):
         """Its one test."""
         try:
             stored = load(self.path)
-        except MalformedCase as error:
+        except (MalformedCase, OSError) as error:
             raise _refused(error) from None
         yield CaseItem.from_parent(self, name=stored.name, stored=stored)
 
@@ -143,11 +143,8 @@ class CaseItem(pytest.Item):
         lines = [one_line(line) for line in told(result)]
         if self.stored.fails and not self._expected(failure):
             lines.append(f"it was known to fail otherwise: {known}")
-        here = Path.cwd()
-        path = self.path.relative_to(here) if self.path.is_relative_to(here) else self.path
-        return "\n".join(
-            (*lines, *_script(case, self.path), f"replay: {shlex.join(['shakeout', 'replay', str(path)])}")
-        )
+        again = shlex.join(["shakeout", "replay", shown(self.path)])
+        return "\n".join((*lines, *_script(case, self.path), f"replay: {again}"))
 
 
 def _script(case: Case, path: Path) -> list[str]:

@@ -23,11 +23,12 @@ from shakeout.fuzz.ground.finding_folder import (
     ENVIRONMENT,
     MINIMISED,
     RESULT,
+    SEQUENCE,
     SHORTEST,
     read_result,
     read_sequence,
 )
-from shakeout.fuzz.running.case_file import check_knobs_of, stored_case
+from shakeout.fuzz.running.case_file import LARGEST, check_knobs_of, stored_case
 from shakeout.fuzz.triage.replaying import Item, stored
 from shakeout.fuzz.triage.replaying import unable as unable_item
 from shakeout.targets.accelerators import missing
@@ -146,9 +147,16 @@ def load(path: Path) -> Stored:
     return Stored(path, Item("bug", path.stem, "", case), False)
 
 
-def _read(path: Path) -> Case:
-    if not path.is_file():  # a pipe would be waited for
+def _regular(path: Path) -> None:
+    """Raise MalformedCase for what would be waited for, as a pipe is, or would fill the memory."""
+    if path.exists() and not path.is_file():
         raise codec.MalformedCase(f"{path}: not a regular file")
+    if path.is_file() and path.stat().st_size > LARGEST:
+        raise codec.MalformedCase(f"{path}: it has more than {LARGEST >> 20} MiB")
+
+
+def _read(path: Path) -> Case:
+    _regular(path)
     case = stored_case(path)
     with contextlib.suppress(UnknownTarget):  # a test that is skipped says so
         check_knobs_of(path, case)
@@ -178,6 +186,8 @@ def _campaign(directory: Path) -> Mapping[str, tuple[Item, bool, bool]]:
 
 def _of_finding(path: Path) -> Stored:
     folder = path.parent
+    for name in (path.name, RESULT, SEQUENCE, SHORTEST):
+        _regular(folder / name)
     result = read_result(folder)
     if not path.read_bytes().strip():
         return Stored(path, Item("bug", folder.name, "it has no case", None), True)
@@ -186,6 +196,8 @@ def _of_finding(path: Path) -> Stored:
     failing = None if result is None else result.failure
     title = "" if failing is None else f"{failing.symptom}, {failing.message}"
     before = (read_sequence(folder, SHORTEST) or read_sequence(folder))[:-1]
+    for text in before:
+        codec.decode(text)
     item = Item("bug", folder.name, title, _read(path), wanted, before)
     return Stored(path, item, True, remedy=f"remove {shown(folder / RESULT)}; from then on it has to pass")
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from shakeout.corpus.case import Case, KnobSpace, Mode, Scalar, Setting
+from shakeout.corpus.case import Case, InputSet, KnobSpace, Mode, Scalar, Setting, Storage, Values, View
+from shakeout.corpus.program import Call, Input, Program, Ref, TensorType
 from shakeout.corpus.support import DIRECTORY, declined
 from shakeout.corpus.vocabularies import kernel as words
 from shakeout.fuzz.ground.results import Result
+from shakeout.fuzz.running.execute import execute
 from shakeout.generators.drawn import DrawnCase
 from shakeout.generators.strategies import HypothesisChoices, Plan, ValuesKind, grown, operators_of_torch, planned
 from shakeout.generators.vocabularies.kernel import kernel_vocabulary
@@ -65,6 +68,7 @@ def cases(
     def define() -> st.SearchStrategy[Case]:
         subject = registered(target)
         check_knobs(subject, Setting(target, pinned))
+        _ready()
         facts = subject.facts
         around = operators_of_torch()
         plan = planned(
@@ -86,6 +90,15 @@ def cases(
         return _cases(plan, target, pinned, free if vary_knobs else ())
 
     return st.deferred(define)
+
+
+@functools.cache
+def _ready() -> None:
+    """Load what judging a case needs, so that the first one is not taken for a slow one."""
+    value = TensorType("float32", (1,))
+    inputs = InputSet((Storage("float32", 1, Values("integers", 1, -2, 2)),), (View(0, "float32", (1,), (1,)),))
+    program = Program((Input(value),), (Call("torch.neg", (Ref(0),), (), (value,)),), (1,))
+    judge(Case(program, (inputs,), Setting("planted")))
 
 
 def _around(kernel: str, plan: Plan) -> Plan:
@@ -116,6 +129,4 @@ def judge(case: Case) -> Result:
     Returns:
         ``failure`` is the first failing verdict, or None; ``status`` says whether the target took the case at all.
     """
-    from shakeout.fuzz.running.execute import execute
-
     return execute(case, explain=False)

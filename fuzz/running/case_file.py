@@ -8,7 +8,7 @@ from pathlib import Path
 from shakeout.corpus import blobs, codec
 from shakeout.corpus.case import Case
 
-__all__ = ["SECONDS", "check_knobs_of", "read_case", "render", "stored_case"]
+__all__ = ["LARGEST", "SECONDS", "check_knobs_of", "read_case", "render", "stored_case"]
 
 
 #: Seconds for one script: a cold compiler needs 10 to 30.

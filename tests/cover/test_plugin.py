@@ -121,10 +121,21 @@ def test_a_folder_that_links_to_itself_ends(tmp_path: Path) -> None:
     assert stored.holds(tmp_path)
 
 
-def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "case.json")
-    with pytest.raises(MalformedCase, match="not a regular file"):
-        stored.load(tmp_path / "case.json")
+@pytest.mark.parametrize("name", ["case.json", "result.json", "sequence.jsonl"])
+def test_a_pipe_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    path = finding(tmp_path)
+    (tmp_path / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(MalformedCase, match=f"{name}: not a regular file"):
+        stored.load(path)
+
+
+def test_what_runs_before_a_case_is_read_as_carefully_as_the_case(tmp_path: Path) -> None:
+    path = finding(tmp_path)
+    hostile = case("no fault").text.replace("torch.mul", "os.system")
+    (tmp_path / "sequence.jsonl").write_text(f"{hostile}\n{case('wrong value').text}\n")
+    with pytest.raises(MalformedCase, match=r"os\.system is not an operator"):
+        stored.load(path)
 
 
 def test_what_a_user_wrote_is_imported_by_workers_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

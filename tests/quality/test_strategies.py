@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ import shakeout
 from shakeout.corpus import codec, script
 from shakeout.corpus.case import Case
 from shakeout.corpus.program import references
-from shakeout.generators.drawn import DrawnProgram
+from shakeout.generators.drawn import DrawnCase, DrawnProgram
 
 pytestmark = pytest.mark.quality
 
@@ -34,7 +35,7 @@ def smallest(wanted: Callable[[DrawnProgram], bool], seed: int = 0, **options: o
     ("operator", "expected"),
     [
         ("torch.cumsum", "v1 = torch.cumsum(x0, 0) of float32[]"),
-        ("torch.add", "v2 = torch.add(x0, x1) of float32[], float32[]"),
+        pytest.param("torch.add", "v2 = torch.add(x0, x1) of float32[], float32[]", marks=pytest.mark.long),
     ],
 )
 def test_an_operator_remains_alone(operator: str, expected: str) -> None:
@@ -44,16 +45,15 @@ def test_an_operator_remains_alone(operator: str, expected: str) -> None:
     assert smallest(wanted, operators=SOME) == expected
 
 
-@pytest.mark.parametrize("seed", [pytest.param(0, marks=pytest.mark.long), 1])
-def test_a_shape_with_a_zero_remains(seed: int) -> None:
-    assert smallest(lambda drawn: any(0 in one.type.shape for one in drawn.program.inputs), seed, operators=SOME) == (
+@pytest.mark.long
+def test_a_shape_with_a_zero_remains() -> None:
+    assert smallest(lambda drawn: any(0 in one.type.shape for one in drawn.program.inputs), operators=SOME) == (
         "v1 = torch.abs(x0) of float32[0]"
     )
 
 
-@pytest.mark.parametrize("seed", [pytest.param(0, marks=pytest.mark.long), 1])
-def test_a_dtype_remains(seed: int) -> None:
-    assert smallest(lambda drawn: any(one.type.dtype == "bfloat16" for one in drawn.program.inputs), seed) == (
+def test_a_dtype_remains() -> None:
+    assert smallest(lambda drawn: any(one.type.dtype == "bfloat16" for one in drawn.program.inputs), seed=1) == (
         "v1 = torch.abs(x0) of bfloat16[]"
     )
 
@@ -90,9 +90,12 @@ def test_drawn_programs_pass_the_health_checks_and_agree_with_themselves(drawn: 
 
 
 @given(shakeout.cases("planted", knobs={"fault": "none"}))
-def test_a_target_without_a_fault_gives_no_failure(case: Case) -> None:
+def test_a_target_without_a_fault_gives_no_failure(case: DrawnCase) -> None:
     assert shakeout.judge(case).failure is None
     assert codec.decode(case.text) == case
+    printed: list[str] = []
+    case._repr_pretty_(SimpleNamespace(text=printed.append, break_=lambda: printed.append("\n")), False)
+    assert "".join(printed) == repr(case).rstrip("\n")
     assert repr(case).startswith(f"\n# {case.id} on planted, inference, fault='none'\n\ndef program(")
 
 
@@ -117,7 +120,7 @@ def test_every_case_of_a_kernel_calls_it_and_its_fault_is_shown_by_it_alone(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SHAKEOUT_ALLOW", "kernels_of_the_strategies")
     name = "kernels_of_the_strategies:cumsum_of_the_strategies"
-    every = shakeout.cases(name, operators=SOME, dtypes=["float32"])
+    every = shakeout.cases(name, operators=SOME, dtypes=["float32"], max_calls=3)
     seen = []
 
     def wrong(case: Case) -> bool:
@@ -129,11 +132,3 @@ def test_every_case_of_a_kernel_calls_it_and_its_fault_is_shown_by_it_alone(
     assert all(name in one.program.operators() for one in seen)
     assert case.program.operators() == (name,)
     assert [view.shape for view in case.calls[0].views] == [(3,)]
-
-
-@pytest.mark.long
-def test_a_fault_of_a_target_is_shown_by_one_operator() -> None:
-    wrong = shakeout.cases("planted", knobs={"fault": "exception"}, operators=SOME)
-    case = find(wrong, lambda case: shakeout.judge(case).failure is not None, settings=DRAWN, random=random.Random(0))
-    assert case.program.operators() == ("torch.abs",)
-    assert case.calls[0].views[0].shape == ()
