@@ -138,8 +138,11 @@ class _Printer:
         functions = []
         for role, region in zip(structure.roles, call.regions, strict=True):
             functions.append(f"{role}_{next(self._functions)}")
-            found += self._function(functions[-1], region, names, bare=role == "condition")
+            found += self._function(functions[-1], region, names, bare=role in ("condition", "differentiated"))
         pieces = [self._words.argument(arg, names) for arg in call.args]
+        if structure.transforms:
+            text = f"{call.operator}({functions[0]})({', '.join(pieces)})"
+            return [*found, _assigned(results, text, call.operator != "torch.func.grad")]
         pieces[structure.place : structure.place] = functions
         pieces += [f"{key}={self._words.argument(arg, names)}" for key, arg in call.kwargs]
         text = f"{call.operator}({', '.join(pieces)})"
