@@ -1,4 +1,4 @@
-"""Parts of a grown program put into regions: blocks that turn gradient mode or autocast, branches, custom operators.
+"""Parts of a grown program put into regions: blocks, branches, function transforms and custom operators.
 
 The part keeps its meaning, or, under autocast, becomes another program that the reference runs as well; whether it
 does, and which types it has then, ``validity.settle`` finds out by running it.
@@ -19,6 +19,9 @@ __all__ = ["enclosed"]
 
 #: Parts that are tried before a program is left as it was: most that fail draw on what a custom operator may not take.
 ATTEMPTS = 4
+
+#: Largest number of rows that are mapped over: what a transform means is found out row by row.
+ROWS = 32
 
 #: Calls of one part. Larger ones hide what is wrong with the region behind what is wrong with its content.
 LARGEST = 4
@@ -200,6 +203,54 @@ def _ones(type_: TensorType) -> Call:
     return Call("torch.ones", (type_.shape,), (("dtype", Name(f"torch.{type_.dtype}")),), (type_,))
 
 
+# --- function transforms ----------------------------------------------------------------------------------------------
+
+
+def _mapped(choices: Choices, case: Case) -> Case | None:
+    """A part is done row by row: over the first dimension of those operands that have as many rows."""
+    part = _part(choices, case.program)
+    if part is None or _writes(case, part):
+        return None
+    types = case.program.types()
+    rows = [one.shape[0] for number in part.captures if (one := types[number]) is not None and one.shape]
+    if not rows or not 0 < rows[0] <= ROWS:
+        return None
+    over = [n for n in part.captures if (one := types[n]) is not None and one.shape[:1] == (rows[0],)]
+    region = _function(part, over, types, rows=True)
+    call = Call("torch.func.vmap", tuple(map(Ref, over)), (), part.types, "sequence", (region,))
+    return _put(case, part, (), call, range(len(part.gives)))
+
+
+def _differentiated(choices: Choices, case: Case) -> Case | None:
+    """In the place of a part with one result stands the gradient of its sum by an operand of the same type."""
+    part = _part(choices, case.program)
+    if part is None or len(part.gives) != 1 or _writes(case, part):
+        return None
+    types = case.program.types()
+    over = [number for number in part.captures if types[number] == part.types[0]]
+    if not over or not part.types[0].dtype.startswith(("float", "bfloat")):
+        return None
+    region = _function(part, over[:1], types, rows=False)
+    scalar = TensorType(part.types[0].dtype, ())
+    last = len(region.parameters) + len(region.captures) + sum(len(call.results) for call in region.calls)
+    total = Call("torch.sum", (Ref(region.returns[0]),), (), (scalar,))
+    region = replace(region, calls=(*region.calls, total), returns=(last,))
+    call = Call("torch.func.grad", (Ref(over[0]),), (), part.types, "sequence", (region,))
+    return _put(case, part, (), call, (0,))
+
+
+def _function(part: _Part, over: Sequence[int], types: Sequence[TensorType | None], *, rows: bool) -> Region:
+    """The part as a function of some of what it captures, or of their rows."""
+    rest = [number for number in part.captures if number not in over]
+    order = {number: place for place, number in enumerate((*over, *rest))}
+    numbers = {place: order[number] for place, number in enumerate(part.captures)}
+    total = len(part.captures) + sum(len(call.results) for call in part.calls)
+    numbers |= {number: number for number in range(len(part.captures), total)}
+    given = tuple(replace(one, shape=one.shape[rows:]) for number in over if (one := types[number]) is not None)
+    calls = tuple(mapped(call, _references(numbers)) for call in part.calls)
+    return Region(given, tuple(rest), calls, tuple(numbers[number] for number in part.returns))
+
+
 # --- custom operators -------------------------------------------------------------------------------------------------
 
 
@@ -240,5 +291,15 @@ def _custom(choices: Choices, case: Case) -> Case | None:
 _KINDS: Mapping[str, Sequence[Callable[[Choices, Case], Case | None]]] = {
     # A custom operator without a formula for its gradients has none.
     "training": (_under("torch.no_grad"), _lowered, _all_lowered, _switched_off, _branch),
-    "inference": (_under("torch.enable_grad"), _lowered, _all_lowered, _switched_off, _branch, _custom, _custom),
+    "inference": (
+        _under("torch.enable_grad"),
+        _lowered,
+        _all_lowered,
+        _switched_off,
+        _branch,
+        _mapped,
+        _differentiated,
+        _custom,
+        _custom,
+    ),
 }

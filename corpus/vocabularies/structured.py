@@ -1,9 +1,9 @@
-"""Operators with regions in the torch vocabulary: branches, loops, ``with`` blocks and custom operators.
+"""Operators with regions in the torch vocabulary: branches, loops, blocks, transforms and custom operators.
 
 PyTorch takes branches and loops as functions (``torch.cond``), which read free variables; here a function's free
-variables are what its region captures. A custom operator is one that a program brings along: its body is a region,
-which compilers do not look into (``torch.library.custom_op``) or take apart (``triton_op``). Nothing in this module
-needs torch before something is run.
+variables are what its region captures. So it is of the transforms of ``torch.func``. A custom operator is one that a
+program brings along: its body is a region, which compilers do not look into (``torch.library.custom_op``) or take apart
+(``triton_op``). Nothing in this module needs torch before something is run.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ class Structure:
         bound: which argument fills each parameter of a region, from the call and the region's number; None where it is
             no whole argument, as with a slice that a scan takes.
         custom: whether it is a custom operator: its region is defined outside of the program, and captures nothing.
+        transforms: whether it makes a function of its region, which is then called with the arguments.
     """
 
     meaning: Callable[..., Any]
@@ -63,6 +64,7 @@ class Structure:
     least: int = 0
     most: int = 1
     custom: bool = False
+    transforms: bool = False
 
     @property
     def block(self) -> bool:
@@ -117,6 +119,25 @@ def _custom(functions: Sequence[Callable[..., Any]], operands: Sequence[Any], wr
     return results
 
 
+def _vmap(functions: Sequence[Callable[..., Any]], *operands: Any) -> Any:
+    """What it is defined to do: the function on each row, and the results of all rows as one tensor."""
+    import torch
+
+    rounds = [functions[0](*rows) for rows in zip(*map(torch.unbind, operands), strict=True)]
+    return [torch.stack(column) for column in zip(*rounds, strict=True)]
+
+
+def _grad(functions: Sequence[Callable[..., Any]], *operands: Any) -> Any:
+    """The gradient by the first argument."""
+    import torch
+
+    with torch.enable_grad():
+        given = operands[0].detach().requires_grad_()
+        (value,) = functions[0](given, *operands[1:])
+        (found,) = torch.autograd.grad(value, given, allow_unused=True)
+    return [torch.zeros_like(operands[0]) if found is None else found]
+
+
 def _tensors(value: Any) -> Iterator[Any]:
     """The tensors among an operand, or operands: itself, or those of a list."""
     if isinstance(value, tuple | list):
@@ -166,6 +187,10 @@ STRUCTURES: Mapping[str, Structure] = {
         f"torch.library.{name}": Structure(_custom, _given, ("computed",), least=1, most=2, custom=True)
         for name in ("custom_op", "triton_op")
     },
+    "torch.func.vmap": Structure(_vmap, lambda call, number: None, ("mapped",), least=1, most=8, transforms=True),
+    "torch.func.grad": Structure(
+        _grad, lambda call, number: call.args, ("differentiated",), least=1, most=8, transforms=True
+    ),
     "torch.no_grad": _block("torch.no_grad"),
     "torch.enable_grad": _block("torch.enable_grad"),
     "torch.autocast": _block("torch.autocast"),
@@ -223,6 +248,10 @@ def _misfit(call: Call, found: Structure | None) -> str | None:
         given = found.bound(call, number)
         if given is not None and len(given) != len(region.parameters):
             return f"fills {len(given)} parameters of region {number}, which has {len(region.parameters)}"
+    if found.transforms and len(call.args) != len(call.regions[0].parameters):
+        return f"calls a function of {len(call.regions[0].parameters)} parameters with {len(call.args)} arguments"
+    if call.operator == "torch.func.grad" and len(call.results) != 1:
+        return f"gives the gradient by its first argument, and has {len(call.results)} results"
     if "condition" in found.roles and len(call.regions[0].returns) != 1:
         return f"asks for one value of its condition, which returns {len(call.regions[0].returns)}"
     if found.block and len(call.regions[0].returns) != len(call.results):

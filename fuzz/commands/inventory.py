@@ -85,8 +85,7 @@ def _targets(options: argparse.Namespace) -> int:
                 values = ", ".join(map(str, knob.values))
                 print(f"{'':<{width}}    {knob.name:<34} {values:<22} {knob.help}")
     if options.knobs:
-        text = f"{REFUSALS:<34} {'False, True':<22} what it refuses as not supported is a finding"
-        print(f"{'every one':<{width}}    {text}")
+        print(f"{'every one':<{width}}    {REFUSALS:<34} {'False, True':<22} what it refuses is a finding")
     print(f"{'MODULE:NAME':<{width}}  your own, declared with @shakeout.kernel or @shakeout.runtime")
     return Exit.OK
 

@@ -152,6 +152,8 @@ class _Shown:
             case events.Shortening():
                 said = f"{_behind(event)}, {event.tries} tries, {event.seconds:.0f} s"
                 (self._line.note if event.done else self._line.say)(said)
+            case events.Shrinking() if event.doing == FIRST and not event.tries:
+                self._line.say(f"{_size(event)}: runs for the first time")
             case events.Shrinking() if event.doing == FIRST:
                 self._line.note(f"{_size(event)}: one run takes {event.run:.1f} s")
             case events.Shrinking():

@@ -16,7 +16,7 @@ from unittest import mock
 import torch
 import torch.export
 
-from shakeout.corpus.case import Case, Mode, Setting, Storage, View
+from shakeout.corpus.case import Case, Cotangent, Mode, Setting, Storage, View
 from shakeout.corpus.intake.capturing import Captured, capture
 from shakeout.corpus.intake.refusal import NotCaptured, here
 from shakeout.fuzz.ground.refusals import counted
@@ -41,6 +41,7 @@ class Candidates:
         refused: what did not.
         notes: on the file as a whole.
         target: that somebody asks for; empty for the one that the file names.
+        cotangent: with which the file asks for gradients.
     """
 
     def __init__(self, request: Request) -> None:
@@ -49,6 +50,7 @@ class Candidates:
         self.notes: list[str] = []
         self._directory = Path(request.directory)
         self.target = request.target
+        self.cotangent: Cotangent = "whole"
         self._refusals = request.refusals
         self._mode: Mode | None = {"inference": "inference", "training": "training"}.get(request.mode)  # type: ignore[assignment]
         self._calls: dict[str, int] = {}
@@ -74,6 +76,8 @@ class Candidates:
         else:
             setting, notes = (wanted or Wanted()).setting(self.target)
         setting = counted(setting) if self._refusals else setting
+        if self.cotangent != "whole":
+            setting = replace(setting, mode="training", cotangent=self.cotangent)  # the capture says whether it is one
         if (got := self._captured(function, args, kwargs, label, setting)) is not None:
             self._cases[label] = (len(self.found), got.case)
             self.found.append(Found(label, got.case.text, (*notes, *got.notes)))

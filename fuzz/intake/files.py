@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from shakeout.corpus.case import COTANGENTS, Cotangent
 from shakeout.corpus.intake.archive import exported
 from shakeout.corpus.intake.refusal import NotCaptured, blamed
 from shakeout.fuzz.intake.compiled import Candidates
@@ -54,6 +55,8 @@ def read(path: Path, name: str, candidates: Candidates) -> None:
         _named(_module(path, candidates), name, candidates)
         return
     defined = _defined(path)
+    if "cotangent" in defined:
+        candidates.cotangent = _cotangent(path)
     if {"mod", "load_args"} <= defined:
         _minified(path, candidates)
     elif {"bind", "arguments", "CALLS", "prepare"} <= defined:
@@ -77,6 +80,21 @@ def _defined(path: Path) -> set[str]:
         elif isinstance(node, ast.Assign):
             found.update(target.id for target in node.targets if isinstance(target, ast.Name))
     return found
+
+
+def _cotangent(path: Path) -> Cotangent:
+    """What a script that Shakeout printed asks for gradients with."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        match node:
+            case ast.Call(func=ast.Name(id="cotangent"), args=[_, ast.Constant(value=kind)]):
+                pass
+            case ast.Assign(targets=[ast.Attribute(attr="cotangent")], value=ast.Constant(value=kind)):
+                pass
+            case _:
+                continue
+        if kind in COTANGENTS:
+            return kind
+    return "whole"
 
 
 def _module(path: Path, candidates: Candidates) -> ModuleType:

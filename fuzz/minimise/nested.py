@@ -328,8 +328,8 @@ def _without_result(call: Call, place: int) -> Call | None:
     results = call.results[:place] + call.results[place + 1 :]
     form = "sequence" if results else "none"
     structure = STRUCTURES[call.operator]
-    if structure.block or structure.custom or call.operator == "torch.cond":
-        if not results and call.operator == "torch.cond":
+    if structure.block or structure.custom or call.operator in ("torch.cond", "torch.func.vmap"):
+        if not results and call.operator in ("torch.cond", "torch.func.vmap"):
             return None
         regions = tuple(
             _tidied(replace(one, returns=one.returns[:place] + one.returns[place + 1 :])) for one in call.regions

@@ -136,6 +136,7 @@ class _Search:
         One that does not fail in its first run gets the others in any case.
         """
         why = invalid = ""
+        self._tell_of(case, 0.0)  # a first run may take a minute
         for demands in DEMANDS:
             found = self._runs(case, demands, 1)
             if found[0].status == "invalid":

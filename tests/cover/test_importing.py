@@ -4,14 +4,18 @@ import json
 import subprocess
 import sys
 from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from tests import regions
 
 from shakeout.corpus import blobs, codec
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Setting
+from shakeout.corpus.program import Input, Program, Ref
+from shakeout.corpus.short import short
 from shakeout.fuzz.cli import main
 from shakeout.fuzz.ground import child
 from shakeout.fuzz.ground.exits import Exit
@@ -24,6 +28,7 @@ from shakeout.fuzz.intake.wanted import Wanted
 from shakeout.fuzz.running.case_file import read_case
 from shakeout.fuzz.running.execute import execute, repro
 from shakeout.oracles.verdict import Outcome
+from shakeout.targets.registry import short as short_of
 
 
 @pytest.fixture(autouse=True)
@@ -287,6 +292,31 @@ def test_a_script_that_shakeout_printed_is_the_case_again(tmp_path: Path) -> Non
     read(file, "", candidates)
     again = case_of(candidates)
     assert (again.program, again.setting) == (case.program, case.setting)
+
+
+@pytest.mark.parametrize("form", ["long", "short"])
+def test_a_printed_script_brings_its_cotangent_and_its_operators(form: str, tmp_path: Path) -> None:
+    operator = replace(regions.custom().calls[1], args=((Ref(0), Ref(3)), (1,)))
+    calls = (regions.call("torch.clone", Ref(1)), operator, regions.call("torch.mul", Ref(2), Ref(3)))
+    program = Program((Input(regions.TWO),) * 3, calls, (5, 4))
+    case = regions.fed(program, "inductor", "training")
+    (inputs,) = case.calls
+    # The operator is given what asks for no gradient, since it has no formula for one.
+    views = (*inputs.views[:2], replace(inputs.views[2], requires_grad=True))
+    setting = replace(case.setting, cotangent="transposed")
+    case = Case(program, (replace(inputs, views=views),), setting)
+    told = short_of(setting)
+    assert told is not None
+    text = repro(case, limit=60) if form == "long" else short(case, told.prepare)
+    assert text is not None
+    file = tmp_path / "repro.py"
+    file.write_text(text)
+    candidates = Candidates(Request(str(file), "", "", "", str(tmp_path), ""))
+    read(file, "", candidates)
+    again = case_of(candidates)
+    assert again.setting == case.setting
+    assert again.program.operators() == case.program.operators()
+    assert codec.decode(again.text) == again
 
 
 # --- the commands -----------------------------------------------------------------------------------------------------

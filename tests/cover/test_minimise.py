@@ -230,6 +230,19 @@ def test_other_failures_are_kept_and_not_followed() -> None:
     assert [failure for failure, _ in found.others] == [other]
 
 
+def test_progress_begins_before_anything_is_run() -> None:
+    told: list[tuple[int, str]] = []
+
+    def executor(cases: Sequence[Case], demands: Demands) -> list[Outcome]:
+        assert told
+        return [Outcome("compared") for _ in cases]
+
+    case = capture(torch.sin, lambda: [torch.ones(2)], setting=Setting("aot_eager"))
+    with pytest.raises(NotReproduced):
+        minimise(case, executor, tell=lambda event: told.append((event.tries, event.doing)))  # type: ignore[attr-defined]
+    assert told[0] == (0, FIRST)
+
+
 def test_a_budget_and_a_stop_keep_the_best_so_far() -> None:
     case = grown(6)
     executor = fails_with(case.program.calls[2].operator)

@@ -12,7 +12,11 @@ import torch
 from shakeout.corpus import codec
 from shakeout.corpus.case import REFUSALS, Case, Setting
 from shakeout.corpus.intake.capturing import capture
+from shakeout.fuzz.cli import _parser
+from shakeout.fuzz.commands.campaigns import _config
 from shakeout.fuzz.ground.refusals import counted, refused
+from shakeout.fuzz.intake.checking import check_case
+from shakeout.fuzz.intake.importing import import_file
 from shakeout.fuzz.running.execute import execute, repro
 from shakeout.oracles.vendor import unusual
 from shakeout.targets.registry import names, source, target
@@ -66,3 +70,21 @@ def test_every_target_has_it_and_none_is_told(case: Case) -> None:
     one = Case(case.program, case.calls, counted(case.setting))
     assert one.on("export").setting == counted(Setting("export"))
     assert case.on("export").setting == Setting("export")
+
+
+def test_a_campaign_pins_it() -> None:
+    options = _parser().parse_args(["run", "--refusals", "--target", "aot_eager", "--knob", "dynamic=True"])
+    assert dict(_config(options).knobs) == {"dynamic": True, REFUSALS: True}
+
+
+def test_an_imported_case_keeps_it_and_check_says_what_cannot_run(tmp_path: Path) -> None:
+    file = tmp_path / "bug.py"
+    file.write_text(
+        "import torch\n\ndef resized(x):\n    y = x.clone()\n    y.resize_(2)\n    return y\n\n"
+        'torch.compile(resized, backend="aot_eager")(torch.arange(4.0))\n'
+    )
+    for refusals in (False, True):
+        out = tmp_path / str(refusals)
+        found = import_file(file, output=out, seconds=120, memory=8 << 30, refusals=refusals)
+        (checked,) = check_case(found.cases[0].case, ["aot_eager"], 120)
+        assert (checked.status, checked.refused) == (("differs", False) if refusals else ("cannot run", True))

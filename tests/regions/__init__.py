@@ -153,3 +153,29 @@ def listed() -> Program:
     operands = ((Ref(0), Ref(1)), Ref(0))
     called = Call("torch.library.custom_op", (operands,), (), (TWO, TWO), "sequence", (region,))
     return Program((Input(TWO), Input(TWO)), (called, call("torch.sub", Ref(2), Ref(3))), (4,))
+
+
+def mapped() -> Program:
+    """A function of rows of one operand and of all of another one, mapped over the rows."""
+    row = TensorType("float32", (3,))
+    body = (
+        call("torch.mul", Ref(0), Ref(1), results=(TWO,)),
+        call("torch.sum", Ref(2), 0, results=(row,)),
+        call("torch.sin", Ref(0), results=(row,)),
+    )
+    rows = Region((row,), (1,), body, (3, 4))
+    called = Call("torch.func.vmap", (Ref(0),), (), (TWO, TWO), "sequence", (rows,))
+    return Program((Input(TWO), Input(TWO)), (called, call("torch.sub", Ref(2), Ref(3))), (4,))
+
+
+def differentiated() -> Program:
+    """The gradient of a function that captures a value."""
+    scalar = TensorType("float32", ())
+    body = (
+        call("torch.sin", Ref(0)),
+        call("torch.mul", Ref(2), Ref(1)),
+        call("torch.sum", Ref(3), results=(scalar,)),
+    )
+    region = Region((TWO,), (1,), body, (4,))
+    called = Call("torch.func.grad", (Ref(0),), (), (TWO,), "sequence", (region,))
+    return Program((Input(TWO), Input(TWO)), (called, call("torch.add", Ref(2), Ref(1))), (3,))
