@@ -33,6 +33,7 @@ from shakeout.fuzz.night.record import Night
 from shakeout.fuzz.night.report import described, markdown
 from shakeout.fuzz.night.standing import replay_of, standing, versions
 from shakeout.fuzz.reporting.bug_list import ReportedBug, bug_list
+from shakeout.fuzz.reporting.html.write import write_campaign
 from shakeout.fuzz.reporting.markdown import write_report
 from shakeout.fuzz.triage.replaying import Item, Row, replay_all
 from shakeout.fuzz.workers.nursery import Interrupted, ZygoteBroken
@@ -293,6 +294,7 @@ class _Night:
         night = replace(night, rates={one.target: one.rate for one in difference.targets})
         directory = self.asked.directory
         write_report(directory)
+        write_campaign(directory)
         with Database.read(directory / NAME) as database:
             bugs = bug_list(directory, database)
         record = {**night.to_json(), "difference": described(difference)}

@@ -1,5 +1,6 @@
 """Shrinks to exactly this: failures inside branches, loops and blocks, and those to which they do not matter."""
 
+import pytest
 import torch
 from tests.faults import Fault, planted
 from tests.faults.fault import inputs, numbers
@@ -48,7 +49,7 @@ def host() -> Case:
 
 
 def shrunk(case: Case) -> Minimised:
-    found = minimise(case, in_process, budget=Budget(90.0, 900))
+    found = minimise(case, in_process, budget=Budget(300.0, 900))
     assert found.complete
     return found
 
@@ -67,6 +68,7 @@ def test_regions_that_do_not_matter_are_dropped() -> None:
         assert execute(found.case).failure is None, "it slipped to another failure"
 
 
+@pytest.mark.long  # each run of a branch is a compilation, by eager PyTorch as well
 def test_a_branch_that_matters_is_kept_and_what_is_in_it_shrinks() -> None:
     fault = wrong_difference(inside=True)
     with planted(fault):
