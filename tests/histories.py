@@ -579,6 +579,7 @@ RUNTIME = History(
                         "data\n",
                     ),
                     ('        return b"".join(self.held[key])\n', "        return self.held[key]\n"),
+                    ("        if len(data) > self.largest:\n", "        if data.numel() > self.largest:\n"),
                 ],
             },
         ),
