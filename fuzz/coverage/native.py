@@ -98,6 +98,7 @@ class NativeSource:
                     self._blocks = False
                     told.append(Armed("blocks", reason=why))
             self._loads = self._traps.loads()
+            self._traps.keep_open()
             for image in list(loaded(self._wanted)):
                 self._done.add(image.path)
                 told.append(self._arm(self._traps, image))

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <link.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -116,6 +117,114 @@ int shakeout_handle(void)
     /* On the alternative stack where a thread has one; and not blocked meanwhile, so that nothing nested can die of it. */
     ours.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER | SA_RESTART;
     return sigaction(SIGTRAP, &ours, NULL) ? -errno : count > 0;
+}
+
+/* A breakpoint in a thread that blocks SIGTRAP ends the process, whatever handler there is; and some libraries block all
+   signals for a moment, LLVM around each close of a file. So calls of these two, in every library, come here. */
+static int thread_mask(int how, const sigset_t *set, sigset_t *old)
+{
+    sigset_t without;
+    if (set && how != SIG_UNBLOCK) {
+        without = *set;
+        sigdelset(&without, SIGTRAP);
+        set = &without;
+    }
+    return pthread_sigmask(how, set, old);
+}
+
+static int process_mask(int how, const sigset_t *set, sigset_t *old)
+{
+    int error = thread_mask(how, set, old);
+    if (error)
+        errno = error;
+    return error ? -1 : 0;
+}
+
+#define MOST_OBJECTS 4096
+static uintptr_t met[MOST_OBJECTS];
+static int met_count;
+
+static void redirect(void **slot, void *target, const struct dl_phdr_info *info)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), first = (uintptr_t)slot & ~(page - 1);
+    int sealed = 0;
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *part = &info->dlpi_phdr[i];
+        uintptr_t begin = info->dlpi_addr + part->p_vaddr;
+        if (part->p_type == PT_GNU_RELRO && (uintptr_t)slot >= begin && (uintptr_t)slot < begin + part->p_memsz)
+            sealed = 1;
+    }
+    if (sealed && mprotect((void *)first, page, PROT_READ | PROT_WRITE))
+        return;
+    __atomic_store_n(slot, target, __ATOMIC_SEQ_CST);
+    if (sealed)
+        mprotect((void *)first, page, PROT_READ);
+}
+
+static void redirect_all(const struct dl_phdr_info *info, const ElfW(Rela) *rows, size_t bytes,
+                         const ElfW(Sym) *symbols, const char *names)
+{
+    for (size_t i = 0; rows && i < bytes / sizeof *rows; i++) {
+        unsigned kind = ELF64_R_TYPE(rows[i].r_info);
+        if (kind != R_X86_64_JUMP_SLOT && kind != R_X86_64_GLOB_DAT)
+            continue;
+        const char *name = names + symbols[ELF64_R_SYM(rows[i].r_info)].st_name;
+        void **slot = (void **)(info->dlpi_addr + rows[i].r_offset);
+        if (!strcmp(name, "pthread_sigmask"))
+            redirect(slot, (void *)thread_mask, info);
+        else if (!strcmp(name, "sigprocmask"))
+            redirect(slot, (void *)process_mask, info);
+    }
+}
+
+static int open_object(struct dl_phdr_info *info, size_t size, void *data)
+{
+    (void)size;
+    (void)data;
+    const ElfW(Dyn) *dynamic = NULL;
+    uintptr_t here = (uintptr_t)thread_mask;
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *part = &info->dlpi_phdr[i];
+        uintptr_t begin = info->dlpi_addr + part->p_vaddr;
+        if (part->p_type == PT_LOAD && here >= begin && here < begin + part->p_memsz)
+            return 0; /* our own calls are meant as they are */
+        if (part->p_type == PT_DYNAMIC)
+            dynamic = (const ElfW(Dyn) *)begin;
+    }
+    for (int i = 0; i < met_count; i++)
+        if (met[i] == (uintptr_t)dynamic)
+            return 0;
+    if (!dynamic || met_count == MOST_OBJECTS)
+        return 0;
+    met[met_count++] = (uintptr_t)dynamic;
+    uintptr_t symbols = 0, names = 0, jumps = 0, rows = 0;
+    size_t jump_bytes = 0, row_bytes = 0;
+    for (; dynamic->d_tag != DT_NULL; dynamic++) {
+        uintptr_t value = dynamic->d_un.d_ptr, address = value < info->dlpi_addr ? value + info->dlpi_addr : value;
+        switch (dynamic->d_tag) {
+        case DT_SYMTAB: symbols = address; break;
+        case DT_STRTAB: names = address; break;
+        case DT_JMPREL: jumps = address; break;
+        case DT_PLTRELSZ: jump_bytes = value; break;
+        case DT_RELA: rows = address; break;
+        case DT_RELASZ: row_bytes = value; break;
+        }
+    }
+    if (symbols && names) {
+        redirect_all(info, (const ElfW(Rela) *)jumps, jump_bytes, (const ElfW(Sym) *)symbols, (const char *)names);
+        redirect_all(info, (const ElfW(Rela) *)rows, row_bytes, (const ElfW(Sym) *)symbols, (const char *)names);
+    }
+    return 0;
+}
+
+/* See to it that no library that is loaded by now blocks SIGTRAP. */
+void shakeout_keep_open(void)
+{
+    sigset_t only;
+    sigemptyset(&only);
+    sigaddset(&only, SIGTRAP);
+    pthread_sigmask(SIG_UNBLOCK, &only, NULL);
+    dl_iterate_phdr(open_object, NULL);
 }
 
 /* Make an executable segment one whose places can be armed.

@@ -59,6 +59,8 @@ class Traps:
         self._take.argtypes, self._take.restype = [pointer, size], size
         self._original = library.shakeout_original
         self._original.argtypes, self._original.restype = [number], pointer
+        self._keep_open = library.shakeout_keep_open
+        self._keep_open.restype = None
         self._loads = library.shakeout_loads
         self._loads.restype = ctypes.c_uint64
 
@@ -66,6 +68,10 @@ class Traps:
         """See to it that traps come to us, whoever took them since; raises Unavailable."""
         if (code := self._handle()) < 0:
             raise Unavailable(f"no handler of breakpoints can be installed: {os.strerror(-code)}")
+
+    def keep_open(self) -> None:
+        """See to it that no library that is loaded by now blocks the signal of breakpoints, of which one would die."""
+        self._keep_open()
 
     def add(self, bias: int, start: int, length: int, file: str, offset: int) -> int:
         """Make one executable segment writable; its number.
