@@ -6,7 +6,7 @@ These are a few moments; ``tests/benchmarks/triage.py kill`` draws two hundred.
 import pytest
 from tests.benchmarks.triaging import kill
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(600)]
 
 #: Moments at which something was half done: counted under a bug, written down or told, but not all of it.
 MOMENTS = (
@@ -17,13 +17,7 @@ MOMENTS = (
 
 
 @pytest.mark.parametrize(
-    "moments",
-    [
-        pytest.param(
-            moments, id=" and ".join(f"{kind} {at}" for kind, at in moments), marks=[pytest.mark.long] * (n > 0)
-        )
-        for n, moments in enumerate(MOMENTS)
-    ],
+    "moments", MOMENTS, ids=[" and ".join(f"{kind} {at}" for kind, at in moments) for moments in MOMENTS]
 )
 def test_nothing_is_lost_and_nothing_is_told_twice(moments: tuple[tuple[str, float], ...]) -> None:
     row = kill.killed(0, moments)
