@@ -95,7 +95,7 @@ def test_a_target_without_a_fault_gives_no_failure(case: DrawnCase) -> None:
     assert codec.decode(case.text) == case
     printed: list[str] = []
     case._repr_pretty_(SimpleNamespace(text=printed.append, break_=lambda: printed.append("\n")), False)
-    assert "".join(printed) == repr(case).rstrip("\n")
+    assert "".join(printed) == repr(case).removesuffix("\n")
     assert repr(case).startswith(f"\n# {case.id} on planted, inference, fault='none'\n\ndef program(")
 
 
