@@ -25,18 +25,11 @@ from shakeout.generators.choices import Choices
 from shakeout.generators.drawn import DrawnProgram
 from shakeout.generators.growth import Growth
 from shakeout.generators.habits import MAX_ELEMENTS, Habits
+from shakeout.generators.hypothesis import reject, st
 from shakeout.generators.network import Grown, Recipe, finished
 from shakeout.generators.values import DTYPES, Palette, fresh_layout, row_major, tensor_of
 from shakeout.generators.vocabularies.records import Record, Spread
 from shakeout.generators.vocabularies.torch import Vocabulary, load_records
-
-try:
-    from hypothesis import reject
-    from hypothesis import strategies as st
-except ModuleNotFoundError:
-    raise ModuleNotFoundError(
-        "shakeout.programs, tensors and cases are strategies of Hypothesis: pip install 'shakeout[hypothesis]'"
-    ) from None
 
 __all__ = ["HypothesisChoices", "Plan", "ValuesKind", "grown", "operators_of_torch", "planned", "programs", "tensors"]
 

@@ -79,7 +79,7 @@ def test_a_tensor_shrinks_to_the_element_that_matters() -> None:
 
 
 @given(shakeout.programs())
-def test_drawn_programs_pass_the_health_checks_and_agree_with_themselves(drawn: DrawnProgram) -> None:
+def test_drawn_programs_agree_with_themselves(drawn: DrawnProgram) -> None:
     assert codec.decode(drawn.case.text) == drawn.case
     first, second = drawn(*drawn.inputs()), drawn.function(*drawn.inputs())
     types = drawn.program.types()
@@ -87,6 +87,13 @@ def test_drawn_programs_pass_the_health_checks_and_agree_with_themselves(drawn: 
         torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
         assert (str(one.dtype).removeprefix("torch."), tuple(one.shape)) == (types[value].dtype, types[value].shape)
     assert "def program(" in repr(drawn)
+
+
+@settings(settings.get_profile("default"), max_examples=40, database=None)
+@given(shakeout.programs(), shakeout.tensors())
+def test_the_health_checks_pass_with_the_settings_that_people_have(drawn: DrawnProgram, tensor: torch.Tensor) -> None:
+    assert drawn.program.calls
+    assert tensor.dtype == torch.float32
 
 
 @given(shakeout.cases("planted", knobs={"fault": "none"}))
