@@ -14,7 +14,8 @@ from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.running.execute import execute
 from shakeout.generators.drawn import DrawnCase
 from shakeout.generators.hypothesis import st
-from shakeout.generators.strategies import HypothesisChoices, Plan, ValuesKind, grown, operators_of_torch, planned
+from shakeout.generators.plans import Plan, ValuesKind, operators_of_torch, planned
+from shakeout.generators.strategies import HypothesisChoices, grown
 from shakeout.generators.vocabularies.kernel import kernel_vocabulary
 from shakeout.generators.vocabularies.records import Record
 from shakeout.targets.registry import target as registered
