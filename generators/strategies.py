@@ -11,36 +11,25 @@ from __future__ import annotations
 import functools
 import math
 import warnings
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import torch
 
 from shakeout.corpus import standalone
 from shakeout.corpus.case import Case, Setting, Storage
-from shakeout.corpus.program import Arg
 from shakeout.corpus.vocabularies import kernel as words
 from shakeout.generators.choices import Choices
 from shakeout.generators.drawn import DrawnProgram
 from shakeout.generators.growth import Growth
-from shakeout.generators.habits import MAX_ELEMENTS, Habits
+from shakeout.generators.habits import MAX_ELEMENTS
+from shakeout.generators.hypothesis import reject, st
 from shakeout.generators.network import Grown, Recipe, finished
+from shakeout.generators.plans import ODD, Plan, ValuesKind, check, operators_of_torch, planned
 from shakeout.generators.values import DTYPES, Palette, fresh_layout, row_major, tensor_of
 from shakeout.generators.vocabularies.records import Record, Spread
-from shakeout.generators.vocabularies.torch import Vocabulary, load_records
 
-try:
-    from hypothesis import reject
-    from hypothesis import strategies as st
-except ModuleNotFoundError:
-    raise ModuleNotFoundError(
-        "shakeout.programs, tensors and cases are strategies of Hypothesis: pip install 'shakeout[hypothesis]'"
-    ) from None
-
-__all__ = ["HypothesisChoices", "Plan", "ValuesKind", "grown", "operators_of_torch", "planned", "programs", "tensors"]
-
-ValuesKind = Literal["integers", "uniform", "special"]
+__all__ = ["HypothesisChoices", "grown", "programs", "tensors"]
 
 #: Fractions are multiples of its inverse. A number of few values is drawn evenly, and shrinks in few steps.
 RESOLUTION = 128
@@ -48,9 +37,8 @@ RESOLUTION = 128
 #: Numbers that are drawn for each call; the rest of them means nothing. Few calls of several operands need more.
 QUOTA = 20
 
-#: How often a call takes what the program already holds, how often an attribute of it is changed, and how often a
-#: tensor does not lie row-major in memory.
-CONNECTED, CHANGED, ODD = 0.75, 0.2, 0.25
+#: How often a call takes what the program already holds, and how often an attribute of it is changed.
+CONNECTED, CHANGED = 0.75, 0.2
 
 #: How often the elements of a tensor are more than zeros and a few single ones.
 FILLED = 0.8
@@ -105,119 +93,6 @@ def _integers(low: int, high: int) -> st.SearchStrategy[int]:
 # --- programs ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class Plan:
-    """What programs are drawn from, the simplest first.
-
-    Attributes:
-        vocabulary: name of it.
-        operators: that may be called.
-        records: the ways to call each.
-        anchor: one that every program calls first; None for none.
-        foreign: dtypes that are left out.
-        least: calls, at least.
-        most: calls, at most.
-        values: kinds of inputs.
-        habits: how calls are drawn.
-        odd: how often an input does not lie row-major in memory.
-    """
-
-    vocabulary: str
-    operators: tuple[str, ...]
-    records: Callable[[str], tuple[Record, ...]]
-    anchor: str | None
-    foreign: frozenset[str]
-    least: int
-    most: int
-    values: tuple[ValuesKind, ...]
-    habits: Habits
-    odd: float
-
-
-def planned(
-    vocabulary: Vocabulary,
-    *,
-    operators: Collection[str] | None = None,
-    avoid: Collection[str] = (),
-    dtypes: Collection[str] | None = None,
-    least: int = 1,
-    most: int = 5,
-    values: Sequence[ValuesKind] = ("integers", "uniform"),
-    layouts: bool = True,
-    writes: bool = True,
-    training: bool = False,
-    anchor: str | None = None,
-) -> Plan:
-    """What programs are drawn from.
-
-    Raises:
-        ValueError: there is no such operator, dtype or kind of values, or no such number of calls.
-    """
-    import difflib
-
-    known = vocabulary.operators
-    for name in operators or ():
-        if name not in known:
-            close = difflib.get_close_matches(name, known, 1) or [f"torch.{name}"] * (f"torch.{name}" in known)
-            meant = f"; did you mean {close[0]!r}?" if close else "; see: shakeout operators"
-            raise ValueError(f"there is no operator {name!r} that programs are grown of{meant}")
-    for name in dtypes or ():
-        if name not in DTYPES:
-            raise ValueError(f"there is no dtype {name!r}; there are {', '.join(DTYPES)}")
-    for kind in values:
-        if kind not in ("integers", "uniform", "special"):
-            raise ValueError(f"values: expected integers, uniform or special, found {kind!r}")
-    if not 1 <= least <= most <= 100:
-        raise ValueError(f"expected 1 to 100 calls, the least number first, found {least} and {most}")
-    chosen = frozenset(known if operators is None else operators) - frozenset(avoid)
-    if not writes:
-        chosen = frozenset(name for name in chosen if any(not record.mutates for record in vocabulary.records(name)))
-    if not chosen or not values or (dtypes is not None and not dtypes):
-        raise ValueError("nothing is left that a program could be grown of")
-
-    @functools.cache
-    def records(operator: str) -> tuple[Record, ...]:
-        of = [record for record in vocabulary.records(operator) if writes or not record.mutates]
-        return tuple(sorted(of, key=_weight))
-
-    return Plan(
-        vocabulary=vocabulary.name,
-        operators=_ordered(chosen, vocabulary),
-        records=records,
-        anchor=anchor,
-        foreign=frozenset() if dtypes is None else frozenset(DTYPES) - frozenset(dtypes),
-        least=least,
-        most=most,
-        values=tuple(values),
-        habits=Habits(reuse=0.5, mix=0.0, number=0.0, training=training, writes=writes),
-        odd=ODD if layouts else 0.0,
-    )
-
-
-def _weight(record: Record) -> tuple[Any, ...]:
-    """How much there is to a call: the fewer tensors, arguments and dimensions, the simpler."""
-    arguments = sum(map(_leaves, record.args)) + sum(1 + _leaves(value) for _, value in record.kwargs)
-    ranks = sum(slot.rank for slot in record.slots)
-    fixed = sum(not free for free in record.free)
-    return (not record.slots, len(record.slots), arguments, bool(record.mutates), fixed, ranks, sum(record.sizes))
-
-
-def _leaves(arg: Arg) -> int:
-    return sum(map(_leaves, arg)) if isinstance(arg, tuple) else 1
-
-
-@functools.lru_cache(32)
-def _ordered(operators: frozenset[str], vocabulary: Vocabulary) -> tuple[str, ...]:
-    """Operators, the simplest first: functions of torch of one tensor and nothing else, for the usual dtypes."""
-
-    def key(operator: str) -> tuple[Any, ...]:
-        best = min(vocabulary.records(operator), key=_weight)
-        odd = operator.startswith(("torch.Tensor.", "torch.ops."))
-        return (*_weight(best)[:4], "float32" not in best.dtypes, not best.ranks, odd, operator.count("."), operator)
-
-    return tuple(sorted(operators, key=key))
-
-
 def programs(
     *,
     operators: Collection[str] | None = None,
@@ -259,12 +134,6 @@ def programs(
             )
         ).map(lambda one: DrawnProgram(Case(one.program, one.calls, Setting("eager", (), one.mode))))
     )
-
-
-@functools.cache
-def operators_of_torch() -> Vocabulary:
-    """The operators of the installed torch as its own samples call them; read once."""
-    return load_records().recorded()
 
 
 @st.composite
@@ -403,12 +272,7 @@ def tensors(
         ValueError: there is no such dtype, kind of values or shape.
     """
     names, kinds = tuple(dtypes), tuple(values)
-    for name in names:
-        if name not in DTYPES:
-            raise ValueError(f"there is no dtype {name!r}; there are {', '.join(DTYPES)}")
-    for kind in kinds:
-        if kind not in ("integers", "uniform", "special"):
-            raise ValueError(f"values: expected integers, uniform or special, found {kind!r}")
+    check(names, kinds)
     if not names or not kinds or max_rank < 0 or any(size < 0 for size in shape or ()):
         raise ValueError("expected a dtype, a kind of values, and sizes and dimensions that are not negative")
     fixed = None if shape is None else tuple(shape)

@@ -6,8 +6,6 @@ import functools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from hypothesis import strategies as st
-
 from shakeout.corpus.case import Case, InputSet, KnobSpace, Mode, Scalar, Setting, Storage, Values, View
 from shakeout.corpus.program import Call, Input, Program, Ref, TensorType
 from shakeout.corpus.support import DIRECTORY, declined
@@ -15,7 +13,9 @@ from shakeout.corpus.vocabularies import kernel as words
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.running.execute import execute
 from shakeout.generators.drawn import DrawnCase
-from shakeout.generators.strategies import HypothesisChoices, Plan, ValuesKind, grown, operators_of_torch, planned
+from shakeout.generators.hypothesis import st
+from shakeout.generators.plans import Plan, ValuesKind, operators_of_torch, planned
+from shakeout.generators.strategies import HypothesisChoices, grown
 from shakeout.generators.vocabularies.kernel import kernel_vocabulary
 from shakeout.generators.vocabularies.records import Record
 from shakeout.targets.registry import target as registered

@@ -1,6 +1,7 @@
 """The names that ``import shakeout`` offers."""
 
 import importlib.util
+import sys
 from importlib.metadata import version
 
 import pytest
@@ -35,3 +36,15 @@ def test_public_name_resolves(name):
 def test_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="module 'shakeout' has no attribute 'kernle'"):
         shakeout.kernle  # type: ignore[attr-defined]  # noqa: B018
+
+
+@pytest.mark.parametrize("name", ["cases", "programs", "tensors"])
+def test_a_strategy_says_that_it_needs_hypothesis(name, monkeypatch):
+    monkeypatch.setitem(sys.modules, "hypothesis", None)
+    for module in [
+        one for one in sys.modules if one.startswith("shakeout.") and one.endswith(("strategies", ".hypothesis"))
+    ]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.delitem(vars(shakeout), name, raising=False)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'shakeout\[hypothesis\]'"):
+        getattr(shakeout, name)

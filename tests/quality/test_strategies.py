@@ -79,7 +79,7 @@ def test_a_tensor_shrinks_to_the_element_that_matters() -> None:
 
 
 @given(shakeout.programs())
-def test_drawn_programs_pass_the_health_checks_and_agree_with_themselves(drawn: DrawnProgram) -> None:
+def test_drawn_programs_agree_with_themselves(drawn: DrawnProgram) -> None:
     assert codec.decode(drawn.case.text) == drawn.case
     first, second = drawn(*drawn.inputs()), drawn.function(*drawn.inputs())
     types = drawn.program.types()
@@ -89,13 +89,20 @@ def test_drawn_programs_pass_the_health_checks_and_agree_with_themselves(drawn: 
     assert "def program(" in repr(drawn)
 
 
+@settings(settings.get_profile("default"), max_examples=40, database=None)
+@given(shakeout.programs(), shakeout.tensors())
+def test_the_health_checks_pass_with_the_settings_that_people_have(drawn: DrawnProgram, tensor: torch.Tensor) -> None:
+    assert drawn.program.calls
+    assert tensor.dtype == torch.float32
+
+
 @given(shakeout.cases("planted", knobs={"fault": "none"}))
 def test_a_target_without_a_fault_gives_no_failure(case: DrawnCase) -> None:
     assert shakeout.judge(case).failure is None
     assert codec.decode(case.text) == case
     printed: list[str] = []
     case._repr_pretty_(SimpleNamespace(text=printed.append, break_=lambda: printed.append("\n")), False)
-    assert "".join(printed) == repr(case).rstrip("\n")
+    assert "".join(printed) == repr(case).removesuffix("\n")
     assert repr(case).startswith(f"\n# {case.id} on planted, inference, fault='none'\n\ndef program(")
 
 
