@@ -139,7 +139,7 @@ def learn_torch(
         patterns: names of those that are wanted, with ``*`` for anything; all, if nobody says.
         anew: forget what is there, rather than go on.
         seen: rows of calls that a campaign made: only operators of these are learnt, from them as well.
-        whole: the rules that campaigns read now stay as long as more operators have one there.
+        whole: the rules that campaigns read now, shipped ones too, stay as long as more operators have one there.
 
     Raises:
         CannotLearn: what was asked for makes no sense, or torch's samples cannot be run.
@@ -179,7 +179,7 @@ def learn_torch(
                 how.note(f"{name} crashes or hangs, and is left out")
             lost = _run(names, files, how, files.collected(), seen=files.seen())
             path, content = learnt.torch_path(version("torch")), gathered(files)
-            if not whole or _known(content) >= _known(learnt.read(path) or {}):
+            if not whole or _known(content) >= _known(learnt.of_torch(version("torch")) or {}):
                 learnt.write(path, content)
             if how.copy is not None:
                 learnt.write(how.copy, gathered(files, drawn=True))

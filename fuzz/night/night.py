@@ -291,6 +291,8 @@ class _Night:
 
     def _told(self, night: Night) -> Told:
         difference = between(self.last, night)
+        if not any(one.totals.generated for one in difference.targets):
+            night = replace(night, notes=(*night.notes, "no time was left for a case: --budget has to be larger"))
         night = replace(night, rates={one.target: one.rate for one in difference.targets})
         directory = self.asked.directory
         write_report(directory)

@@ -4,7 +4,9 @@ import errno
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,7 +17,7 @@ from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.ground.jobs import Examine
 from shakeout.fuzz.learning import listing, operators
 from shakeout.fuzz.learning.gather import gathered
-from shakeout.fuzz.learning.learn import LearntOperators
+from shakeout.fuzz.learning.learn import How, LearntOperators, learn_torch
 from shakeout.fuzz.learning.store import Files, read
 from shakeout.generators.rules.library import PRECISE, Library, pack
 from shakeout.generators.rules.measure import held_out, learn_measured
@@ -317,3 +319,32 @@ def test_the_rules_that_are_shipped_are_all_read_and_drawn_from() -> None:
     rows = {operator: len(rows) for operator, rows in content["operators"].items()}
     assert len(rows) > 1000
     assert {operator: len(library.usable(operator)) for operator in rows} == rows
+
+
+def test_rules_that_campaigns_have_stay_until_as_many_operators_are_learnt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHAKEOUT_CACHE", str(tmp_path))
+    version = metadata.version("torch")
+    monkeypatch.setattr(learnt, "SHIPPED", tmp_path / "shipped")
+    learnt.write(tmp_path / "shipped" / f"torch-{version.partition('+')[0]}.json", {"operators": {"a": [], "b": []}})
+    found = {"operators": {"c": []}, "failed": {}, "errors": {}}
+    monkeypatch.setattr(
+        "shakeout.generators.vocabularies.torch.load_records", lambda tell=None: SimpleNamespace(operators=("c",))
+    )
+    monkeypatch.setattr("shakeout.fuzz.learning.collecting.collected", lambda files, tell, stop: [])
+    monkeypatch.setattr(Files, "collected", lambda self: {})
+    monkeypatch.setattr("shakeout.fuzz.learning.learn._run", lambda *arguments, **more: [])
+    monkeypatch.setattr("shakeout.fuzz.learning.gather.gathered", lambda files, drawn=False: found)
+
+    def operators() -> set[str]:
+        return set((learnt.of_torch(version) or {})["operators"])
+
+    learn_torch(How(1), whole=True)
+    assert operators() == {"a", "b"}
+    found["operators"]["d"] = []
+    learn_torch(How(1), whole=True)
+    assert operators() == {"c", "d"}
+    del found["operators"]["d"]
+    learn_torch(How(1))
+    assert operators() == {"c"}
