@@ -95,6 +95,7 @@ def run(
     seed: int | None = None,
     device: Literal["cpu", "cuda"] | None = None,
     mode: Mode | None = None,
+    focus: Sequence[str] = (),
     operators: int | None = None,
     settings: int | None = None,
     knobs: Mapping[str, Scalar] | None = None,
@@ -116,6 +117,7 @@ def run(
         seed: of the campaign; None for 0.
         device: where the tensors are; None for ``cpu``.
         mode: only such cases; None for both.
+        focus: operators one of which every program calls, by names or patterns, or targets; none for all.
         operators: of each program; None for all sizes.
         settings: tried on each program; None for as many as a target wants.
         knobs: pinned for every case, by name.
@@ -152,6 +154,7 @@ def run(
         "seed": seed,
         "device": device,
         "mode": mode,
+        "focus": list(focus) or None,
         "operators": operators,
         "settings": settings,
         "knob": [f"{name}={value}" for name, value in (knobs or {}).items()],
