@@ -230,7 +230,8 @@ class Gate:
         if not candidates:
             return [], []
         with self._timed("replay"):
-            self._say(f"replay   {len(candidates)} cases of the regression corpus on the head")
+            count = f"{len(candidates)} case{'' if len(candidates) == 1 else 's'}"
+            self._say(f"replay   {count} of the regression corpus on the head")
             ran = pair.once(pair.head, candidates)
         failing: list[Candidate] = []
         refused: list[unsupported.Declined] = []
