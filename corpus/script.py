@@ -227,6 +227,7 @@ def standalone(
     wanted += [functions.blob] if "blob(" in text else []
     wanted += [functions.strided] if "strided(" in text else []
     wanted += [functions.cotangent] if case.setting.mode == "training" else []
+    wanted += [functions.unusual_cotangent] if case.setting.cotangent != "whole" else []
     wanted += [functions.observe, functions.memory, functions.aliases]
     wanted += [functions.step, functions.shown, functions.run]
     wanted += [functions.compare, functions.differences, functions.main]

@@ -34,7 +34,7 @@ _RUN = """    with torch.no_grad():
 _TRAIN = """    outputs = function({given})
     roots = [output for output in outputs if output.requires_grad]
     leaves = [tensor for tensor in tensors if tensor.requires_grad]
-    gradients = torch.autograd.grad(roots, leaves, [cotangent(output{kind}) for output in roots], allow_unused=True)
+    gradients = torch.autograd.grad(roots, leaves, [{cotangent} for output in roots], allow_unused=True)
     return [*outputs, *tensors, *gradients]"""
 
 # Eager's gradients mostly lie as what they are asked for with; compilers choose freely.
@@ -82,7 +82,9 @@ def short(case: Case, prepare: str, *, imports: Sequence[str] = (), strides: boo
     wanted: list[Any] = [standalone.fill] if "fill(" in body else []
     wanted += [standalone.blob] if "blob(" in body else []
     wanted += [standalone.strided] if "strided(" in body else []
+    kind = case.setting.cotangent
     wanted += [standalone.cotangent] if training else []
+    wanted += [standalone.unusual_cotangent] if kind != "whole" else []
     functions = [source_of(function) for function in wanted]
     text = "\n".join([body, *functions])
     heads = [f"import {name}" for name in ("hashlib", "math", "os") if f"{name}." in text]
@@ -96,9 +98,9 @@ def short(case: Case, prepare: str, *, imports: Sequence[str] = (), strides: boo
     ]
     if any(word in text for word in ("nan", "inf")):
         head += ["", 'nan, inf = float("nan"), float("inf")']
-    kind = "" if case.setting.cotangent == "whole" else f", {case.setting.cotangent!r}"
-    run = (_TRAIN if training else _RUN).format(given=given, kind=kind)
-    if kind:
+    asked = "cotangent(output)" if kind == "whole" else f"unusual_cotangent(output, {kind!r})"
+    run = (_TRAIN if training else _RUN).format(given=given, cotangent=asked)
+    if kind != "whole":
         before, _, returned = run.rpartition("    return")
         run = f"{before}{_ROW_MAJOR}    return{returned}"
     how = "equal_nan=True" + (", check_stride=True" if strides else "")

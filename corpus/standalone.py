@@ -100,11 +100,15 @@ def strided(
     return storage.as_strided(shape, strides, offset)
 
 
-def cotangent(output: torch.Tensor, kind: str = "whole") -> torch.Tensor:
-    """What is fed into the backward pass: small whole numbers, so that linear gradients stay exact, or eighths."""
-    ramp = torch.arange(output.numel(), device=output.device)
-    ramp = (ramp % 11 - 5) / 8 if kind == "fractional" else ramp % 5 - 2
-    whole = ramp.to(output.dtype).reshape(output.shape)
+def cotangent(output: torch.Tensor) -> torch.Tensor:
+    """What is fed into the backward pass: small whole numbers, so that linear gradients stay exact."""
+    ramp = torch.arange(output.numel(), device=output.device) % 5 - 2
+    return ramp.to(output.dtype).reshape(output.shape)
+
+
+def unusual_cotangent(output: torch.Tensor, kind: str) -> torch.Tensor:
+    """The same in another place of memory, with one row for all, or eighths."""
+    whole = cotangent(output)
     backwards = list(range(output.dim()))[::-1]
     if kind == "transposed":
         return whole.permute(backwards).contiguous().permute(backwards)
@@ -112,6 +116,9 @@ def cotangent(output: torch.Tensor, kind: str = "whole") -> torch.Tensor:
         return whole[:1].expand(output.shape)
     if kind == "sliced" and output.dtype.itemsize > 1:
         return torch.stack([whole, whole + 3], -1)[..., 0]
+    if kind == "fractional":
+        ramp = (torch.arange(output.numel(), device=output.device) % 11 - 5) / 8
+        return ramp.to(output.dtype).reshape(output.shape)
     return whole
 
 
@@ -129,7 +136,8 @@ def observe(
     roots = [o for o in outputs if o.requires_grad]
     grads: Sequence[torch.Tensor | None] = [None] * len(leaves)
     if roots:
-        grads = torch.autograd.grad(roots, leaves, [cotangent(o, kind) for o in roots], allow_unused=True)
+        asked = [cotangent(o) if kind == "whole" else unusual_cotangent(o, kind) for o in roots]
+        grads = torch.autograd.grad(roots, leaves, asked, allow_unused=True)
     return [o.detach() for o in outputs], list(grads)
 
 

@@ -143,6 +143,8 @@ class Subject:
         for leaf in self._leaves:
             self._places.append(self._place(leaf))
         # What exists before the function runs may become an input; what comes to be meanwhile, unseen, must not.
+        # What was frozen, as a loaded vocabulary does with all that is there, is not among the objects.
+        gc.unfreeze()
         self._before = {id(one): one for one in gc.get_objects() if issubclass(type(one), torch.Tensor)}
         self._before |= {id(one): one for one in self.state().values()}
 

@@ -39,22 +39,22 @@ def test_each_kind_is_what_it_is_called() -> None:
     output = torch.zeros(2, 3)
     whole = standalone.cotangent(output)
     assert whole.tolist() == [[-2, -1, 0], [1, 2, -2]]
-    transposed = standalone.cotangent(output, "transposed")
+    transposed = standalone.unusual_cotangent(output, "transposed")
     assert torch.equal(transposed, whole)
     assert transposed.stride() == (1, 2)
-    sliced = standalone.cotangent(output, "sliced")
+    sliced = standalone.unusual_cotangent(output, "sliced")
     assert torch.equal(sliced, whole)
     assert sliced.stride() == (6, 2)
-    expanded = standalone.cotangent(output, "expanded")
+    expanded = standalone.unusual_cotangent(output, "expanded")
     assert expanded.tolist() == [[-2, -1, 0]] * 2
     assert expanded.stride() == (0, 1)
     for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
         # Exact in all of them, so that double precision starts from the same.
-        found = standalone.cotangent(torch.zeros(11, dtype=dtype), "fractional")
+        found = standalone.unusual_cotangent(torch.zeros(11, dtype=dtype), "fractional")
         assert found.double().tolist() == [n / 8 for n in range(-5, 6)]
     for kind in COTANGENTS:
         for shape in ((), (0, 2), (3,)):
-            assert standalone.cotangent(torch.zeros(shape), kind).shape == shape
+            assert standalone.unusual_cotangent(torch.zeros(shape), kind).shape == shape
 
 
 def test_it_is_stored_only_where_it_is_another_than_ever() -> None:
@@ -83,9 +83,9 @@ def test_every_run_asks_with_it(case: Case, kind: Cotangent) -> None:
     namespace = registry_free(one)
     (seen,) = runs.observe(namespace).calls
     x = torch.linspace(-1, 1, 6).reshape(2, 3)
-    assert torch.equal(seen["gradient"][0], standalone.cotangent(x, kind) * x.cos())
+    assert torch.equal(seen["gradient"][0], standalone.unusual_cotangent(x, kind) * x.cos())
     (wide,) = runs.baseline(one).calls
-    assert torch.equal(wide["gradient"][0], standalone.cotangent(x.double(), kind) * x.double().cos())
+    assert torch.equal(wide["gradient"][0], standalone.unusual_cotangent(x.double(), kind) * x.double().cos())
     assert execute(one).outcome == "pass"
 
 
@@ -101,7 +101,7 @@ def test_scripts_ask_with_it(case: Case, tmp_path: Path) -> None:
     assert told is not None
     text = short(one, told.prepare)
     assert text is not None
-    assert "cotangent(output, 'transposed')" in text
+    assert "unusual_cotangent(output, 'transposed')" in text
     for name, script in (("short.py", text), ("long.py", repro(one, execute(one)))):
         (tmp_path / name).write_text(script)
         done = subprocess.run([sys.executable, str(tmp_path / name)], capture_output=True, text=True)

@@ -197,7 +197,9 @@ def test_no_breakpoint_of_coverage_becomes_a_finding(tmp_path: Path) -> None:
 
     with Database.create(tmp_path / NAME) as database, TraceLog(tmp_path) as traces:
         accounts = Accounts(database, traces, CoverageLog(tmp_path), deque())
-        seeds = Seeds(Config(targets=("tvm",)), database, accounts, Told(), TimeLimits(None), lambda event: None)
+        seeds = Seeds(
+            Config(targets=("tvm",), coverage=True), database, accounts, Told(), TimeLimits(None), lambda event: None
+        )
         job = Grow(target="tvm", number=0, seed=1)
         with database.transaction():
             seeds.done(Answer(job, 1, loss=Loss("crash", "SIGTRAP", SlotState(0, 0.0, "run", 0.0), 1.0)))

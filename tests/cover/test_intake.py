@@ -1,5 +1,6 @@
 """What people hand over becomes the same program, or is refused with the line and the reason."""
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -444,6 +445,16 @@ def test_a_custom_operator_of_triton_is_taken_apart_by_compilers() -> None:
 
 def test_a_backward_pass_of_a_custom_operator_is_no_matter_in_inference() -> None:
     assert captured(tripled, leaf(2), mode="inference").case.program.operators()[0] == "torch.library.custom_op"
+
+
+def test_a_tensor_that_the_collector_looks_at_no_more_was_there_before() -> None:
+    """Whoever has drawn a program before has loaded the operators, which freezes all objects that are there."""
+    gc.freeze()
+    try:
+        found = captured(lambda x: x + AROUND, torch.ones(2))
+    finally:
+        gc.unfreeze()
+    assert len(found.case.program.inputs) == 2
 
 
 @pytest.mark.parametrize(

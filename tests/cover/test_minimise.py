@@ -353,7 +353,9 @@ def test_a_case_that_takes_long_runs_once_and_is_measured_when_it_is_small() -> 
     executor = slow(fails_with(operator), ran, lambda c: 30.0 if len(c.program.calls) > 2 else 0.1)
     found = minimise(case, executor, budget=Budget(120.0), tell=told.append)
     assert [one.id for one in ran].count(case.id) == 1
-    assert (told[0].doing, told[0].run, told[0].operators) == (FIRST, 30.0, len(case.program.calls))
+    assert [(one.doing, one.run, one.operators) for one in told[:2]] == [
+        (FIRST, run, len(case.program.calls)) for run in (0.0, 30.0)
+    ]
     assert found.complete
     assert found.case.program.operators() == (operator,)
     assert found.reliability == Reliability(5, 5)
