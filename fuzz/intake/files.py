@@ -86,7 +86,7 @@ def _cotangent(path: Path) -> Cotangent:
     """What a script that Shakeout printed asks for gradients with."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         match node:
-            case ast.Call(func=ast.Name(id="cotangent"), args=[_, ast.Constant(value=kind)]):
+            case ast.Call(func=ast.Name(id="unusual_cotangent"), args=[_, ast.Constant(value=kind)]):
                 pass
             case ast.Assign(targets=[ast.Attribute(attr="cotangent")], value=ast.Constant(value=kind)):
                 pass
