@@ -19,6 +19,8 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
+from shakeout.fuzz.coverage.tail import Tail
+
 __all__ = ["BlockLists", "Disassembler", "available"]
 
 #: Of this file's rules: another number begins other lists.
@@ -124,19 +126,14 @@ class BlockLists:
         self._lists: dict[int, tuple[Any, Any]] = {}
         self._new: list[str] = []
         self._disassembler = Disassembler()
-        self._position = 0
+        self._tail = Tail(self._path)
 
     def follow(self) -> None:
         """Read what was written since the last time, by whichever process."""
-        with contextlib.suppress(OSError), self._path.open("rb") as file:
-            file.seek(self._position)
-            data = file.read()
-            whole = data.rfind(b"\n") + 1
-            self._position += whole
-            for line in data[:whole].splitlines():
-                with contextlib.suppress(ValueError, TypeError):
-                    start, differences, checksum = json.loads(line)
-                    self._lists[start] = differences, checksum
+        for line in self._tail.lines():
+            with contextlib.suppress(ValueError, TypeError):
+                start, differences, checksum = json.loads(line)
+                self._lists[start] = differences, checksum
 
     def of(self, start: int, code: bytes) -> tuple[int, ...]:
         """The blocks of a function, without its entry; none if they are not certain."""

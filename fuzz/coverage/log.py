@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from shakeout.fuzz.coverage.hits import Hits, Reach
+from shakeout.fuzz.coverage.tail import Tail
 
 __all__ = ["NAME", "Coverage", "CoverageLog", "Follower", "read_coverage"]
 
@@ -166,19 +167,13 @@ class Follower:
     """Reads a log while it is written."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._position = 0
+        self._tail = Tail(path)
 
     def rows(self) -> Iterator[Hits]:
         """What was added since the last time; lines that cannot be read are left out."""
-        with contextlib.suppress(OSError), self._path.open("rb") as file:
-            file.seek(self._position)
-            data = file.read()
-            whole = data.rfind(b"\n") + 1
-            self._position += whole
-            for line in data[:whole].splitlines():
-                with contextlib.suppress(ValueError):
-                    yield Hits.from_json(_row(line))
+        for line in self._tail.lines():
+            with contextlib.suppress(ValueError):
+                yield Hits.from_json(_row(line))
 
 
 def read_coverage(directory: Path) -> Coverage:
