@@ -197,10 +197,10 @@ def run(
 def _asked(given: Mapping[str, Any]) -> Any:
     """The configuration that the command makes of these flags, by what it makes it."""
     parser = argparse.ArgumentParser()
-    commands = parser.add_subparsers()
-    campaigns.add_commands(lambda name, command, text, example: commands.add_parser(name))
-    options = parser.parse_args(["run"])
-    return campaigns._config(argparse.Namespace(**{**vars(options), **given}))
+    campaigns.add_config(parser)
+    config = campaigns.config_of(argparse.Namespace(**{**vars(parser.parse_args([])), **given}))
+    campaigns.check_targets(config)
+    return config
 
 
 def _found(bugs: BugList, new: Sequence[str]) -> list[FoundBug]:
