@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from shakeout.fuzz.commands.focus import focused
 from shakeout.fuzz.commands.places import Add, Mistake, add_allow, allow
+from shakeout.fuzz.commands.spans import seconds
 from shakeout.fuzz.ground.exits import Exit
 
 __all__ = ["add_commands"]
-
-_TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|)")
-_UNITS = {"s": 1.0, "": 60.0, "m": 60.0, "h": 3600.0}
 
 
 def add_commands(add: Add) -> None:
@@ -46,7 +43,9 @@ def add_commands(add: Add) -> None:
         "--corpus", action="append", type=Path, metavar="DIR", help="cases that are replayed; may be repeated"
     )
     gate.add_argument("--no-shipped", action="store_true", help="replay none of the cases that ship with Shakeout")
-    gate.add_argument("--budget", default="10m", metavar="TIME", help="in all, as 90s, 10m or 1h (default 10m)")
+    gate.add_argument(
+        "--budget", type=seconds, default="10m", metavar="TIME", help="in all, as 90s, 10m or 1h30m (default 10m)"
+    )
     gate.add_argument("--refusals", action="store_true", help="what became unsupported since the base blocks as well")
     gate.add_argument("--workers", type=int, help="cases at work at a time (default: one for each core)")
     gate.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the tensors are (default cpu)")
@@ -138,7 +137,7 @@ def _asked(options: argparse.Namespace) -> Any:
         operators=focus.operators,
         corpus=tuple(options.corpus or ()),
         shipped=not options.no_shipped,
-        budget=_seconds(options.budget),
+        budget=options.budget,
         workers=workers,
         memory=defaults.memory_limit,
         device=options.device,
@@ -147,14 +146,6 @@ def _asked(options: argparse.Namespace) -> Any:
         seed=options.seed,
         folders=tuple(options.path or ()),
     )
-
-
-def _seconds(text: str) -> float:
-    found = _TIME.fullmatch(text.strip())
-    seconds = float(found[1]) * _UNITS[found[2]] if found else 0.0
-    if not seconds:
-        raise Mistake(f"--budget: expected a time such as 90s, 10m or 1h, found {text!r}")
-    return seconds
 
 
 def _declared() -> tuple[str, ...]:

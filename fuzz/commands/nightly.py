@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shakeout.fuzz.commands.campaigns import add_config, add_exit_zero, check_targets, config_of
 from shakeout.fuzz.commands.places import RUNS, Add, Mistake, add_allow
+from shakeout.fuzz.commands.spans import seconds
 from shakeout.fuzz.ground.exits import Exit
 
 if TYPE_CHECKING:
@@ -18,17 +18,13 @@ if TYPE_CHECKING:
     from shakeout.fuzz.ground import events
     from shakeout.fuzz.night.night import Told
 
-__all__ = ["add_commands", "seconds"]
+__all__ = ["add_commands"]
 
 #: The campaign that goes on every night, if nobody says.
 DIRECTORY = RUNS / "nightly"
 
 #: Lines that tell how far a campaign is: a night of hours is read in a mail or a log.
 LINES = 60
-
-_UNITS = {"h": 3600.0, "m": 60.0, "min": 60.0, "s": 1.0}
-_PART = re.compile(r"(\d+(?:\.\d+)?)(h|min|m|s)", re.ASCII)
-_SPAN = re.compile(rf"(?:{_PART.pattern})+", re.ASCII)
 
 
 def add_commands(add: Add) -> None:
@@ -65,15 +61,6 @@ def add_commands(add: Add) -> None:
     parser.add_argument("--plain", action="store_true", help="lines instead of a live display")
     add_exit_zero(parser)
     add_allow(parser)
-
-
-def seconds(text: str) -> float:
-    """A span of time such as ``8h``, ``90m`` or ``1h30m``, in seconds; for argparse."""
-    fits = _SPAN.fullmatch(text) is not None
-    found = sum(float(count) * _UNITS[unit] for count, unit in _PART.findall(text)) if fits else 0.0
-    if not found > 0:
-        raise argparse.ArgumentTypeError(f"expected a time such as 8h, 90m or 1h30m, found {text!r}")
-    return found
 
 
 def _whole(text: str) -> int:

@@ -541,8 +541,6 @@ def test_a_stored_case_that_is_declined_now_became_unsupported(flow, monkeypatch
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--budget", "soon"], "--budget: expected a time such as 90s, 10m or 1h, found 'soon'"),
-        (["--budget", "0s"], "--budget: expected a time"),
         (["--error", "2"], "--error: expected a probability"),
         (["--workers", "0"], "--workers: expected a positive whole number"),
         (["--focus", "torch.nothing_like_it"], "--focus torch.nothing_like_it: expected a target"),
@@ -555,3 +553,10 @@ def test_a_wrong_flag_is_told(library, capsys, arguments, said):
     printed = capsys.readouterr()
     assert said in printed.err + printed.out
     assert status == Exit.USAGE
+
+
+def test_a_wrong_budget_is_told(library, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["gate", "--base", "main", "--target", "klib.exp:exp", "--budget", "soon"])
+    assert ended.value.code == Exit.USAGE
+    assert "--budget: expected a time such as 90s, 10m or 1h30m, found 'soon'" in capsys.readouterr().err

@@ -18,6 +18,7 @@ from shakeout.fuzz.campaign.campaign import GRACE, GRACE_SHARE
 from shakeout.fuzz.campaign.campaign_folder import DirectoryUnusable, locked
 from shakeout.fuzz.cli import main
 from shakeout.fuzz.commands import nightly as command
+from shakeout.fuzz.commands.spans import seconds
 from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.night.backups import back_up, surplus
 from shakeout.fuzz.night.difference import between
@@ -309,7 +310,7 @@ def test_a_report_shows_hostile_text_as_text() -> None:
     ("text", "found"), [("8h", 28800), ("90m", 5400), ("1h30m", 5400), ("45s", 45), ("0.5h", 1800), ("5min", 300)]
 )
 def test_a_budget(text: str, found: float) -> None:
-    assert command.seconds(text) == found
+    assert seconds(text) == found
 
 
 @pytest.mark.parametrize("text", ["8", "h", "0s", "-1h", "1d", "1h x", "", "1..5h", "inf"])
@@ -317,7 +318,7 @@ def test_no_budget(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["nightly", f"--budget={text}"])
     assert ended.value.code == Exit.USAGE
-    assert "expected a time such as 8h, 90m or 1h30m" in capsys.readouterr().err
+    assert "expected a time such as 90s, 10m or 1h30m" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", [LOCK, "lock"])
