@@ -433,6 +433,9 @@ class WorkerPool:
             for seat in self._seats:
                 if seat.name == message["name"]:
                     seat.pid = message["forked"]
+                    if seat.leaving or seat.killed:
+                        # It began, answered and was dismissed before the zygote could say who it is.
+                        self._kill(seat)
         elif "armed" in message:
             self._tell(events.CoverageArmed(**message["armed"]))
         elif "dead" in message:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,21 @@ def test_a_stop_leaves_nothing_in_hand(tmp_path: Path) -> None:
         assert not pool.busy
     finally:
         pool.stop()
+
+
+def test_a_worker_that_answers_before_the_zygote_says_who_it_is_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = WorkerPool(tmp_path, ["planted"], 1)
+    # Each wants a fresh worker, so that the first one is dismissed as soon as it has answered.
+    jobs = [Run(target="planted", case=codec.encode(selftest.case(selftest.NO_FAULT)), fresh=True) for _ in range(2)]
+    listen, answered = pool._listen, []
+    monkeypatch.setattr(pool, "_listen", lambda: listen() if answered else None)
+    until = time.monotonic() + 60.0
+    try:
+        pool.start(complete=False)
+        for answer in pool.answers(jobs, lambda job: Limits(60.0, 2 << 30), lambda: time.monotonic() > until):
+            answered.append(answer.reply.result.status)
+    finally:
+        pool.stop()
+    assert answered == ["compared", "compared"]
