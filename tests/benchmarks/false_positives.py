@@ -5,13 +5,16 @@ a campaign's, grown from a seed of their own. Children of this process run them 
 case and is told. With ``--rows`` each batch is appended to a file of JSON lines as one row, findings with all that they
 say, and a further run goes on behind the last one. How many runs of the reference a verdict asked for, beside the one
 that is compared, is counted as well. Zero findings in n cases bound the rate by 3/n at 95 % (the rule of three); k
-findings by the upper limit of Clopper and Pearson.
+findings by the upper limit of Clopper and Pearson. ``--share`` puts more programs into regions, and asks more gradients
+with other cotangents, than a campaign does.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
+import itertools
 import json
 import math
 import subprocess
@@ -23,6 +26,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 
@@ -77,6 +81,16 @@ def _at_most(hits: int, cases: int, rate: float) -> float:
     return math.fsum(map(math.exp, terms)) if 0 < rate < 1 else float(rate == 0)
 
 
+@contextlib.contextmanager
+def often(share: float | None) -> Iterator[None]:
+    """Meanwhile, regions in this share of programs, and other cotangents in this share of cases of training."""
+    if share is None:
+        yield
+        return
+    with mock.patch.multiple(compose, REGION_SHARE=share, COTANGENT_SHARE=share):
+        yield
+
+
 def case(name: str, index: int) -> Iterator[dict[str, Any]]:
     """What became of one job, a row for each of its settings and for the case that a metamorphic relation makes."""
     job = schedule.job(Config(targets=(name,), seed=SEED, seconds=None), index)
@@ -94,6 +108,8 @@ def case(name: str, index: int) -> Iterator[dict[str, Any]]:
             derived, shared = found
             waiting.append((derived.case, derived))
         row: dict[str, Any] = {"status": result.status, "exact": result.exact, "trivial": result.trivial}
+        row["regions"] = one.program.structured()
+        row["cotangent"] = one.setting.cotangent != "whole"
         row["runs"] = len(shared.answers.keys() - known - {REFERENCE})
         row["verdicts"] = {verdict.oracle: str(verdict.outcome) for verdict in result.verdicts}
         row["doubts"] = [
@@ -125,7 +141,7 @@ def told(name: str, index: int) -> list[dict[str, Any]]:
         return [{"status": "internal", "doubts": [f"{type(error).__name__}: {error}"]}]
 
 
-def batch(name: str, first: int, last: int) -> dict[str, Any]:
+def batch(name: str, first: int, last: int, share: float | None = None) -> dict[str, Any]:
     """One row: what became of the cases ``first`` to ``last``, which is not among them."""
     began = time.monotonic()
     statuses: Counter[str] = Counter()
@@ -133,7 +149,7 @@ def batch(name: str, first: int, last: int) -> dict[str, Any]:
     runs: Counter[int] = Counter()
     oracles: dict[str, Counter[str]] = {}
     findings = []
-    trivial = exact = 0
+    trivial = exact = regions = cotangents = 0
     for index, found in each(lambda index: told(name, index), range(first, last)):
         if found is None:
             found = [{"status": "process died", "doubts": [], "finding": {"index": index, "status": "process died"}}]
@@ -143,6 +159,8 @@ def batch(name: str, first: int, last: int) -> dict[str, Any]:
             runs[row.get("runs", 0)] += 1
             trivial += row.get("trivial", False)
             exact += row.get("exact", False)
+            regions += row.get("regions", False)
+            cotangents += row.get("cotangent", False)
             for oracle, outcome in row.get("verdicts", {}).items():
                 oracles.setdefault(oracle, Counter())[outcome] += 1
             if "finding" in row:
@@ -154,6 +172,9 @@ def batch(name: str, first: int, last: int) -> dict[str, Any]:
         "status": dict(statuses),
         "exact": exact,
         "trivial": trivial,
+        "share": share,
+        "regions": regions,
+        "cotangents": cotangents,
         "oracles": {oracle: dict(counts) for oracle, counts in oracles.items()},
         "doubts": dict(doubts),
         "runs": {str(number): cases for number, cases in sorted(runs.items())},
@@ -206,23 +227,26 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, help="file of JSON lines that is continued")
     parser.add_argument("--cases", type=int, default=200, help="of each guise")
     parser.add_argument("--guise", action="append", choices=GUISES)
+    parser.add_argument("--share", type=float, help="of regions and other cotangents; a campaign's otherwise")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="begin no batch after them")
     options = parser.parse_args()
+    began = time.monotonic()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     rows = []
     if options.rows is not None and options.rows.exists():
         rows = [json.loads(line) for line in options.rows.read_text().splitlines()]
-    done = {(row["guise"], row["first"]) for row in rows}
+    done = {(row["guise"], row["first"]) for row in rows if row.get("share") == options.share}
     compose.prepare(lambda text: print(text, flush=True))
     leaks.look()
     declined("aot_eager")
     chosen = options.guise or GUISES
-    with guises.known():
-        for first in range(0, options.cases, BATCH):
-            for name in chosen:
-                if (name, first) in done:
-                    continue
-                rows.append(batch(name, first, min(first + BATCH, options.cases)))
+    with guises.known(), often(options.share):
+        for first, name in itertools.product(range(0, options.cases, BATCH), chosen):
+            if time.monotonic() - began > options.seconds:
+                break
+            if (name, first) not in done:
+                rows.append(batch(name, first, min(first + BATCH, options.cases), options.share))
                 if options.rows is not None:
                     with options.rows.open("a") as file:
                         file.write(json.dumps(rows[-1]) + "\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from unittest import mock
 
@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from shakeout.corpus.case import Setting
 from shakeout.targets import registry
-from shakeout.targets.eager import DECLINES_NOTHING
+from shakeout.targets.eager import DECLINES_NOTHING, Eager
 from shakeout.targets.target import Facts, Target
 
 aten = torch.ops.aten
@@ -145,9 +145,16 @@ class Guise(Target):
 
 
 def _facts(summary: str) -> Facts:
-    return Facts(summary=summary, promises=frozenset({"layout", "writes"}))
+    return Facts(summary=summary, promises=frozenset({"layout", "writes"}), regions=True)
 
 
+class Structured(Eager):
+    """Eager as it is, with the programs that compilers get: regions among them."""
+
+    facts = replace(Eager.facts, regions=True)
+
+
+EAGER = Structured()
 REORDERED = Guise("reordered", "Reordered", _facts("eager, adding up in the opposite order"))
 PASSING = Guise("passing", "Passing", _facts("eager, heard by a mode that does nothing"))
 THREADED = Guise("threads", "threaded", _facts(f"eager with {THREADS} threads"))
@@ -156,7 +163,7 @@ THREADED = Guise("threads", "threaded", _facts(f"eager with {THREADS} threads"))
 @contextlib.contextmanager
 def known() -> Iterator[None]:
     """The guises as registered targets meanwhile."""
-    names = {"reordered": "REORDERED", "passing": "PASSING", "threads": "THREADED"}
+    names = {"eager": "EAGER", "reordered": "REORDERED", "passing": "PASSING", "threads": "THREADED"}
     here = {name: (__name__, built) for name, built in names.items()}
     with mock.patch.dict(registry._BUILT_IN, here):
         yield
