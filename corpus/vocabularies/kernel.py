@@ -38,6 +38,7 @@ __all__ = [
     "REFERENCE",
     "SIMPLEST",
     "STRUCTURES",
+    "UNNAMED",
     "UnknownOperator",
     "argument",
     "bindings",
@@ -68,6 +69,9 @@ REFERENCE, SIMPLEST = plain.REFERENCE, plain.SIMPLEST
 
 #: What ``evaluate`` calls the copy of a kernel's operand, which the program does not have.
 COPIED = Call("torch.clone", (Ref(0),), (), (None,))
+
+#: What stands for a function that a kernel's reference calls, and that is no operator of the vocabulary.
+UNNAMED = Call("torch.clone", (Ref(0),), (), (None,))
 
 
 def kernel(operator: str) -> Kernel:
@@ -341,7 +345,7 @@ def _by_operators(
         return after(inner, run(inner, tensors))[0]
 
     def plainly(result: Any) -> Any:
-        return after(operation, [result])[0] if type(result) is torch.Tensor else result
+        return after(UNNAMED, [result])[0] if type(result) is torch.Tensor else result
 
     with watching(each, plainly):
         results = applied(operation, declared.reference, values)

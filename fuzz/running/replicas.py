@@ -3,8 +3,9 @@
 Each freshly computed result moves by at most one unit in the last place. That is all there is to an operator that
 rounds once. One that adds up many terms rounds on the way, and where the terms cancel that shows far above the last
 place of what is left: its operands move as well. Where another order of its terms may overflow, the
-result is NaN, or zero; where its terms cancel, nothing may be left. Of a user's kernel it is open besides which zero it
-computes, and whether what has no element has a gradient.
+result is NaN, or zero; where its terms cancel, nothing may be left. What is below the smallest normal number may count
+as zero in a product. Of a user's kernel it is open besides which zero it computes, whether what has no element has a
+gradient, and what the gradient of a result is that is no number.
 """
 
 from __future__ import annotations
@@ -24,7 +25,16 @@ from shakeout.corpus.vocabularies.traits import Traits
 from shakeout.fuzz.running.decisions import at_the_border, compared, eliminated
 from shakeout.fuzz.running.definitions import ALTERNATIVES, DEFINITIONS
 from shakeout.fuzz.running.memory import Memory, reinterpreted
-from shakeout.fuzz.running.rounding import absent, either_zero, floats, moved_numbers, nothing, replaced, scattered
+from shakeout.fuzz.running.rounding import (
+    absent,
+    either_zero,
+    floats,
+    moved_numbers,
+    normal,
+    nothing,
+    replaced,
+    scattered,
+)
 from shakeout.fuzz.running.runs import observe
 from shakeout.oracles import summation
 
@@ -39,6 +49,11 @@ _OTHERS = (float("nan"), 0.0, 1.0, float("inf"), float("-inf"))
 
 #: Where terms cancel, the largest result is less than the norms of the operands allow; by how much is not known.
 _TERMS = 8.0
+
+#: What stands for numbers below the smallest normal one in the operands of products, in units of that, by the replica's
+#: number modulo eight: processors take such a number of bfloat16 for zero (``VDPBF16PS``) or as it is, and which they
+#: do shows where it is multiplied by infinity. The second is for a reference that takes it for zero.
+_SUBNORMAL = {4: 0.0, 6: 1.0}
 
 
 def replica(case: Case, number: int) -> Observation:
@@ -84,13 +99,15 @@ def replica(case: Case, number: int) -> Observation:
             return at_the_border(operation, values, words.call(operation, values), words.call, noise)
         doubts, left = summation.doubtful(operation, values, words), summation.leftovers(operation, values, words)
         terms = _terms(operation, values, traits)
-        given = {number: moved_numbers(tensor, noise) for number, tensor in terms.items()}
+        given = {place: moved_numbers(tensor, noise) for place, tensor in terms.items()}
+        if traits.addition == "products" and (least := _SUBNORMAL.get(number % 8)) is not None:
+            given = {place: normal(tensor, least) for place, tensor in given.items()}
         backward = _Backward(operation, values, words, other)
-        given = {number: backward.watch(number, tensor) for number, tensor in given.items()}
-        versions = {number: tensor._version for number, tensor in given.items()}
+        given = {place: backward.watch(place, tensor) for place, tensor in given.items()}
+        versions = {place: tensor._version for place, tensor in given.items()}
         try:
-            results = words.call(operation, [given.get(number, value) for number, value in enumerate(values)])
-            written = any(given[number]._version != version for number, version in versions.items())
+            results = words.call(operation, [given.get(place, value) for place, value in enumerate(values)])
+            written = any(given[place]._version != version for place, version in versions.items())
         except Exception:
             written = True  # nor does every operator take them
         if written:
@@ -110,14 +127,23 @@ def replica(case: Case, number: int) -> Observation:
             parameters = iter(network.parameters() if isinstance(network, torch.nn.Module) else ())
             tensors = [next(parameters if one.role == "parameter" else inputs) for one in program.inputs]
             memory = Memory(tensors)
+            # Of the kernel that runs, as it is given them.
+            operands: list[torch.Tensor] = []
 
             def after(call: Call, results: list[Any]) -> list[Any]:
                 traits, copied = words.traits(call.operator), any(call is one for one in copies)
                 found = [_move(traits, result, memory, noise, copied) for result in results]
-                if ":" in call.operator:
+                within = ":" in call.operator or call is kernel.UNNAMED
+                if within:
                     found = [_of_kernel(result, memory, noise) for result in found]
-                if number % 2 == 1 and (":" in call.operator or call is kernel.COPIED):
+                if number % 2 == 1 and (within or call is kernel.COPIED):
                     found = list(map(_apart, found))
+                if call is kernel.COPIED:
+                    operands.extend(found)
+                elif ":" in call.operator:
+                    if words.traits(kernel.meaning(call.operator)).addition not in ("products", "linear"):
+                        _behind_nan(found, operands, _OTHERS[number % len(_OTHERS)])
+                    operands.clear()
                 return found
 
             with contextlib.nullcontext() if device == "cpu" else torch.device(device):
@@ -279,6 +305,39 @@ def _of_kernel(result: Any, memory: Memory, noise: torch.Generator) -> Any:
     result = either_zero(result, noise)
     memory.moves(result)
     return result
+
+
+def _behind_nan(results: Sequence[Any], operands: Sequence[torch.Tensor], other: float) -> None:
+    """Gradients of a user's kernel: anything for those that its results which are no numbers depend on.
+
+    Where a function is no number it has no derivative, and what stands there is left of a formula. Not so of a sum of
+    products, whose derivative is made of the other operands alone.
+    """
+    import torch
+
+    asked = [one for one in operands if floats(one) and one.requires_grad]
+    if not asked or not torch.is_grad_enabled():
+        return
+    lost = [
+        (result, torch.where(torch.isnan(result.detach()), torch.nan, 0.0).to(result.dtype))
+        for result in results
+        if floats(result) and result.requires_grad and bool(torch.isnan(result.detach()).any())
+    ]
+    if not lost:
+        return
+    roots, cotangents = zip(*lost, strict=True)
+    try:
+        reached = torch.autograd.grad(roots, asked, cotangents, retain_graph=True, allow_unused=True)
+    except RuntimeError:
+        return  # not everything is differentiated twice
+    for tensor, gradient in zip(asked, reached, strict=True):
+        if gradient is not None and bool((mask := torch.isnan(gradient)).any()):
+            tensor.register_hook(functools.partial(_spoilt, mask, other))  # type: ignore[no-untyped-call]
+
+
+def _spoilt(mask: torch.Tensor, other: float, gradient: torch.Tensor | None) -> torch.Tensor | None:
+    found: torch.Tensor | None = None if gradient is None else replaced(gradient, mask, other)
+    return found
 
 
 def _apart(tensor: Any) -> Any:

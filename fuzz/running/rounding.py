@@ -9,7 +9,7 @@ from shakeout.oracles.tolerance import default
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["absent", "either_zero", "floats", "instead", "moved_numbers", "nothing", "replaced", "scattered"]
+__all__ = ["absent", "either_zero", "floats", "instead", "moved_numbers", "normal", "nothing", "replaced", "scattered"]
 
 
 def floats(value: Any) -> bool:
@@ -85,6 +85,23 @@ def either_zero(tensor: torch.Tensor, noise: torch.Generator) -> torch.Tensor:
         return tensor
     coin = torch.randint(0, 2, tensor.shape, generator=noise, device="cpu").to(tensor.device, torch.bool)
     return instead(tensor, torch.where(zeros & coin, -plain, plain))
+
+
+def normal(tensor: torch.Tensor, least: float) -> torch.Tensor:
+    """Numbers of which those below the smallest normal one are so many times that, with their sign.
+
+    Only where the exponent is that of single precision: no other product takes them for zero.
+    """
+    import torch
+
+    tiny = torch.finfo(torch.float32).tiny
+    if tensor.dtype.is_complex or torch.finfo(tensor.dtype).tiny != tiny:
+        return tensor
+    plain = tensor.detach()
+    below = (plain.abs() < tiny) & (plain != 0)
+    if not bool(below.any()):
+        return tensor
+    return instead(tensor, torch.where(below, plain.sign() * least * tiny, plain))
 
 
 def absent(tensor: torch.Tensor) -> torch.Tensor:

@@ -92,6 +92,39 @@ def attended(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     return weights @ v / weights.sum(-1, keepdim=True)
 
 
+@shakeout.kernel(reference=torch.var)
+def by_autograd(x: torch.Tensor) -> torch.Tensor:
+    """Right: two passes, of which autograd makes the gradient, by way of a mean that is no number."""
+    return (x - x.mean()).square().sum() / (x.numel() - 1)
+
+
+def centred(x: torch.Tensor) -> torch.Tensor:
+    """Each row less its mean, by way of its variance."""
+    return torch.nn.functional.layer_norm(x, x.shape[1:])
+
+
+@shakeout.kernel(reference=centred)
+def by_first(x: torch.Tensor) -> torch.Tensor:
+    """Right for rows of one element: less themselves, and so their gradients."""
+    return (x - x) * 1e5**0.5
+
+
+class _Wrong(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: object, x: torch.Tensor) -> torch.Tensor:
+        return centred(x)
+
+    @staticmethod
+    def backward(ctx: object, gradient: torch.Tensor) -> torch.Tensor:
+        return gradient.nan_to_num()
+
+
+@shakeout.kernel(reference=centred)
+def wrong_backward(x: torch.Tensor) -> torch.Tensor:
+    """Wrong: the gradient of its result is passed on."""
+    return _Wrong.apply(x)  # type: ignore[no-any-return,no-untyped-call]
+
+
 @shakeout.kernel(reference=torch.nn.functional.scaled_dot_product_attention)
 def right_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     """Right."""
@@ -540,6 +573,38 @@ def test_replicas_that_all_fail_in_our_code_are_told_and_blame_nobody(monkeypatc
     assert (value.outcome, value.symptom) == (Outcome.UNKNOWN, "SHAKEOUT-INTERNAL")
     assert [note.text.partition(" at ")[0] for note in value.notes] == ["SHAKEOUT-INTERNAL TypeError"]
     assert result.failure is None
+
+
+def test_where_a_kernel_is_no_number_its_gradient_may_be_any() -> None:
+    one = case(by_autograd, torch.tensor([1.0, math.inf, 2.0]), training=True)
+    assert execute(one).failure is None
+    (gradient,) = (verdict for verdict in execute(one).verdicts if verdict.oracle == "gradient")
+    assert (gradient.outcome, gradient.symptom) == (Outcome.UNKNOWN, "unstable")  # NaN for infinity
+    infinite, number = torch.tensor([[math.inf]]), torch.tensor([[3.0]])
+    assert run(by_first, infinite, training=True).failure is None  # zero for NaN
+    # Where it is a number it has a gradient, also beside one that is none.
+    for given in (number, torch.cat([infinite, number])):
+        result = run(wrong_backward, given, training=True)
+        assert result.failure is not None
+        assert (result.failure.oracle, result.failure.symptom) == ("gradient", "wrong value")
+
+
+@shakeout.kernel(reference=torch.mm)
+def with_normal_numbers(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Right: takes what is below the smallest normal number for zero."""
+    tiny = torch.finfo(x.dtype).tiny
+    return torch.where(x.abs() < tiny, 0.0, x) @ torch.where(y.abs() < tiny, 0.0, y)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_products_may_take_what_is_below_the_smallest_normal_number_for_zero(dtype: torch.dtype) -> None:
+    tiny, inf = torch.finfo(dtype).tiny, row(math.inf, dtype=dtype)
+    one = case(with_normal_numbers, inf, row(tiny / 2, dtype=dtype))
+    assert bool(both(one)[1].isnan())
+    assert execute(one).failure is None
+    assert {number != number for number in seen(one)} == {False, True}
+    # Zero itself is no other number.
+    assert run(without_nan, inf, row(0.0, dtype=dtype)).failure is not None
 
 
 def test_any_nan_stands_in_a_replica_for_a_nan() -> None:
