@@ -253,7 +253,8 @@ def main() -> None:
     print("\n".join(table(rows)))
     for row in rows:
         for finding in row["findings"]:
-            print(f"{row['guise']} {finding['index']}: {finding.get('signature', finding['status'])}")
+            told = finding.get("signature", finding["status"])
+            print(f"{row['guise']} {finding['index']}: {told}{', idle' * finding.get('idle', False)}")
 
 
 if __name__ == "__main__":

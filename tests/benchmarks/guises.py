@@ -86,7 +86,9 @@ _OTHER: Mapping[Any, Callable[..., Any]] = {
 
 
 class Reordered(TorchDispatchMode):
-    """Reductions, products and convolutions of floats add up in the opposite order."""
+    """Reductions, products and convolutions of floats add up in the opposite order; what is in a branch does not."""
+
+    supports_higher_order_operators = True
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         other = _OTHER.get(func)
@@ -99,6 +101,8 @@ class Reordered(TorchDispatchMode):
 
 class Passing(TorchDispatchMode):
     """Does nothing; but PyTorch takes other paths of its own while any mode listens, and some of them are wrong."""
+
+    supports_higher_order_operators = True
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return func(*args, **(kwargs or {}))
@@ -115,7 +119,7 @@ def threaded() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def within(function: Callable[..., Any], around: Callable[[], Any]) -> Callable[..., Any]:
+def entered(function: Callable[..., Any], around: Callable[[], Any]) -> Callable[..., Any]:
     """The same function, called, and its backward pass run, within a context."""
 
     def called(*arguments: Any) -> Any:
@@ -139,8 +143,8 @@ class Guise(Target):
     def source(self, setting: Setting) -> str:
         """The function within the context."""
         return (
-            f"from tests.benchmarks.guises import {self.context}, within\n\n\n"
-            f"def prepare(function):\n    return within(function, {self.context})\n\n\n{DECLINES_NOTHING}\n"
+            f"from tests.benchmarks.guises import {self.context}, entered\n\n\n"
+            f"def prepare(function):\n    return entered(function, {self.context})\n\n\n{DECLINES_NOTHING}\n"
         )
 
 
