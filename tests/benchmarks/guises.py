@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -85,10 +86,22 @@ _OTHER: Mapping[Any, Callable[..., Any]] = {
 }
 
 
-class Reordered(TorchDispatchMode):
-    """Reductions, products and convolutions of floats add up in the opposite order; what is in a branch does not."""
+class _Listening(TorchDispatchMode):
+    """A mode that takes branches as well; what is inside of them is beyond it.
+
+    Eager compiles a branch, and what it compiled under a mode raises without one (torch 2.13.0), so it is forgotten.
+    """
 
     supports_higher_order_operators = True
+
+    def __exit__(self, *raised: Any) -> None:
+        super().__exit__(*raised)
+        if (dynamo := sys.modules.get("torch._dynamo")) is not None:
+            dynamo.reset()
+
+
+class Reordered(_Listening):
+    """Reductions, products and convolutions of floats add up in the opposite order."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         other = _OTHER.get(func)
@@ -99,10 +112,8 @@ class Reordered(TorchDispatchMode):
         return other(func, *args, **(kwargs or {}))
 
 
-class Passing(TorchDispatchMode):
+class Passing(_Listening):
     """Does nothing; but PyTorch takes other paths of its own while any mode listens, and some of them are wrong."""
-
-    supports_higher_order_operators = True
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return func(*args, **(kwargs or {}))

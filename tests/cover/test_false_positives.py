@@ -53,6 +53,16 @@ def test_nothing_is_found_in_a_guise(guise: str) -> None:
     assert result.outcome is not Outcome.FAIL
 
 
+def test_a_guise_takes_branches_and_leaves_none_broken() -> None:
+    def network(x: torch.Tensor, p: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return torch.cond(p, lambda x: (x.softmax(0),), lambda x: (x.clone(),), [x])
+
+    one = capture(network, lambda: [torch.arange(3.0), torch.tensor(True)], setting=Setting("reordered", ()))
+    assert one.program.structured()
+    with guises.known():
+        assert [execute(one).status for _ in range(2)] == ["compared", "compared"]
+
+
 def test_what_a_mode_that_does_nothing_has_as_well_is_not_ours() -> None:
     def network(x: torch.Tensor) -> torch.Tensor:
         # Wrong in PyTorch 2.13 while any mode listens: the matrix is not conjugated.
