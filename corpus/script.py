@@ -171,7 +171,7 @@ def load(case: Case, text: str | None = None) -> dict[str, Any]:
     import torch
 
     from shakeout.corpus import standalone as functions
-    from shakeout.corpus.streams import filled
+    from shakeout.corpus.value_cache import filled
 
     namespace: dict[str, Any] = {
         "torch": torch,

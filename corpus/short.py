@@ -113,7 +113,7 @@ def _written(inputs: InputSet) -> InputSet:
     """The same inputs with drawn values written out where there are few."""
     import torch
 
-    from shakeout.corpus.streams import filled
+    from shakeout.corpus.value_cache import filled
 
     storages = []
     for storage in inputs.storages:

@@ -10,7 +10,7 @@ import torch
 
 from shakeout.corpus import blobs
 from shakeout.corpus.case import Storage, Values, View
-from shakeout.corpus.streams import filled
+from shakeout.corpus.value_cache import filled
 from shakeout.generators.choices import Choices
 from shakeout.generators.vocabularies.records import Spread
 

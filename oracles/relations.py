@@ -246,7 +246,7 @@ def _items(storage: Storage) -> Sequence[bool | int | float | complex]:
         return elements
     import torch
 
-    from shakeout.corpus.streams import filled
+    from shakeout.corpus.value_cache import filled
 
     dtype: torch.dtype = getattr(torch, storage.dtype)
     found: list[bool | int | float | complex] = filled(

@@ -13,7 +13,7 @@ from shakeout.corpus import codec, script, standalone
 from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View, contiguous
 from shakeout.corpus.program import Call, Input, Program, Ref, TensorType
 from shakeout.corpus.short import short
-from shakeout.corpus.streams import filled
+from shakeout.corpus.value_cache import filled
 from shakeout.fuzz.learning.errors import Errors
 from shakeout.fuzz.learning.maker import case_of
 from shakeout.fuzz.running.replicas import replica
