@@ -26,6 +26,7 @@ __all__ = [
 ]
 
 
+@torch.no_grad()  # to look at a view whose base was written to, autograd would have to know how it came about
 def before(
     kind: Traits,
     operands: Sequence[torch.Tensor],

@@ -19,6 +19,18 @@ from shakeout.generators.vocabularies import probe
 X = torch.arange(12.0)
 
 
+def test_a_view_that_autograd_has_no_history_of_is_looked_at() -> None:
+    base = torch.tensor([1.0, torch.nan], requires_grad=True) * 1
+    number, nan = base.unbind()
+    base.add_(1)  # from here on whoever asks autograd about one of several views is told off
+    with pytest.raises(RuntimeError, match="multiple views"):
+        number.isfinite()
+    kind = words.traits("torch.linalg.svd")
+    assert kind.finite
+    assert before(kind, [number], [], (), ()) is None
+    assert before(kind, [nan], [], (), ()) == "not finite"
+
+
 @pytest.mark.parametrize(
     ("tensor", "answer"),
     [
