@@ -31,6 +31,7 @@ from shakeout.fuzz.workers.nursery import Nursery, StageFailed
 from shakeout.fuzz.workers.place import Place
 from shakeout.fuzz.workers.protocol import LOG, TELL_STACK, Channel, Disconnected
 from shakeout.targets.accelerators import present
+from shakeout.targets.joint import ENOUGH, Company, company
 from shakeout.targets.registry import facts_of
 from shakeout.targets.shortcuts import ALWAYS
 
@@ -45,6 +46,16 @@ STACK_SECONDS = 0.1
 
 #: A worker that grew so much, in bytes, without a case in hand is replaced.
 GROWTH = 1 << 30
+
+#: Seconds for the zygote to fork a worker or to say that one is dead, and then for the worker to say that it began. A
+#: fork and a worker's first steps take 25 ms; where forty processes share a core, or pages come back from a disk, some
+#: seconds. Where workers warm themselves they do so in their first job, which has a limit of its own. One that was
+#: ended too early would cost another fork, but on a machine that is slow for all of them that would never end.
+BIRTH_SECONDS = 60.0
+
+#: Workers of one seat that may fail to begin, one after the other, before their zygote is taken for the cause: it may
+#: have been forked while it held a lock, and then every fork of it has that lock.
+BIRTHS = 2
 
 #: Bytes of a dead worker's output that are kept.
 TAIL = 8000
@@ -87,6 +98,9 @@ class _Seat:
     killed: tuple[LossKind, str] | None = None
     leaving: bool = False
     mute: float = 0.0
+    owed: float = 0.0  # since when the zygote has to tell of its fork or its death
+    forked: float = 0.0
+    unborn: int = 0  # workers in a row that did not begin
     empty_since: float = 0.0
     reason: str = ""
     died_at: int | None = None
@@ -134,9 +148,9 @@ class WorkerPool:
         used = {*ALWAYS, *(name for one in targets if forked for name in facts_of(one).shortcuts)}
         shortcuts = [name for name in shortcuts if name in used]
         self._workers = workers
-        self._spare = _spare(workers) if "joint" in shortcuts else 0
-        environment = place.environment(targets)
-        self._nursery = Nursery(directory, maker, tell, shortcuts, workers + self._spare, environment)
+        crowd = company(workers, _most_processes()) if "joint" in shortcuts else Company(workers, ENOUGH)
+        self._spare = crowd.processes - workers
+        self._nursery = Nursery(directory, maker, tell, shortcuts, crowd, place.environment(targets))
         self.headers = self._nursery.headers
         #: Seconds that the last fork took in the zygote, and until a dead worker's successor was ready.
         self.fork_seconds = 0.0
@@ -149,6 +163,7 @@ class WorkerPool:
         self._forks = itertools.count(1)
         self._jobs = itertools.count(1)
         self._answers: deque[Answer] = deque()
+        self._heard = 0.0  # when the zygote last said something
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -219,6 +234,7 @@ class WorkerPool:
         # Not before: each stage has every worker forked anew.
         self._seats += [_Seat(len(self._seats) + number) for number in range(1, self._spare + 1)]
         self._spare = 0
+        self._nursery.begin()
         self._occupy()
 
     def _vacate(self) -> None:
@@ -363,7 +379,7 @@ class WorkerPool:
     def _take(self, seat: _Seat, message: Mapping[str, Any]) -> None:
         """One message of a worker."""
         if "began" in message:
-            seat.ready, seat.resident = True, message["resident"]
+            seat.ready, seat.unborn, seat.resident = True, 0, message["resident"]
             if seat.empty_since:
                 self.replace_seconds = time.monotonic() - seat.empty_since
                 if seat.reason:
@@ -388,6 +404,8 @@ class WorkerPool:
     def _watch(self, limits: Callable[[Job], Limits]) -> None:
         """End what takes too long or too much."""
         now = time.monotonic()
+        if self._zygote_hangs(now):
+            return
         for seat in self._seats:
             if seat.mute and now - seat.mute > 1:
                 # It closed its channel and lives on.
@@ -412,6 +430,22 @@ class WorkerPool:
                 text = f"{used >> 20} MiB beyond a fresh worker, limit {limit.bytes >> 20} MiB"
                 self._punish(seat, "memory", text)
 
+    def _zygote_hangs(self, now: float) -> bool:
+        """End workers that do not begin, and the zygote if it is the cause; whether it was."""
+        for seat in self._seats:
+            if seat.owed and now - max(seat.owed, self._heard) > BIRTH_SECONDS:
+                self._zygote_died("does not answer")
+                return True
+            if not seat.forked or now - seat.forked < BIRTH_SECONDS or seat.ready or seat.mute or seat.owed:
+                continue
+            seat.unborn += 1
+            if seat.unborn >= BIRTHS:
+                seat.unborn = 0
+                self._zygote_died(f"forked {BIRTHS} in a row that did not begin")
+                return True
+            self._punish(seat, "hang", f"it did not begin within {BIRTH_SECONDS:.3g} s")
+        return False
+
     def _punish(self, seat: _Seat, kind: LossKind, symptom: str) -> None:
         seat.killed = (kind, symptom)
         if kind == "hang":
@@ -426,13 +460,14 @@ class WorkerPool:
         try:
             message = self._nursery.receive()
         except Disconnected:
-            self._zygote_died()
+            self._zygote_died("died")
             return
+        self._heard = time.monotonic()
         if "forked" in message:
             self.fork_seconds = message["seconds"]
             for seat in self._seats:
                 if seat.name == message["name"]:
-                    seat.pid = message["forked"]
+                    seat.pid, seat.forked, seat.owed = message["forked"], self._heard, 0.0
                     if seat.leaving or seat.killed:
                         # It began, answered and was dismissed before the zygote could say who it is.
                         self._kill(seat)
@@ -473,7 +508,7 @@ class WorkerPool:
         seat.job, seat.died_at = None, job.number
         self._answers.append(Answer(job, seat.number, loss=loss, history=tuple(seat.history)))
 
-    def _zygote_died(self) -> None:
+    def _zygote_died(self, what: str) -> None:
         """The workers die with their zygote; their jobs come back, and another zygote is started."""
         for seat in self._seats:
             self._kill(seat)
@@ -481,10 +516,10 @@ class WorkerPool:
                 for message in seat.channel.drain():
                     self._take(seat, message)
             if seat.job is not None:
-                self._lose(seat, "interrupted", "the zygote died")
+                self._lose(seat, "interrupted", f"the zygote {what}")
             self._clear(seat)
         self._selector.unregister(self._nursery)
-        self._nursery.died()
+        self._nursery.died(what)
         self._nursery.restart()
         self._occupy()
 
@@ -500,6 +535,7 @@ class WorkerPool:
         home = self.directory / "cache" / seat.name
         request = {"name": seat.name, "slot": str(slot.absolute()), "home": str(home.absolute())}
         self._nursery.fork(request, theirs.fileno())
+        seat.owed = time.monotonic()
         theirs.close()
 
     def _dismiss(self, seat: _Seat) -> None:
@@ -516,6 +552,7 @@ class WorkerPool:
         for kill in (os.killpg, os.kill):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 kill(seat.pid, signal.SIGKILL)
+        seat.owed = seat.owed or time.monotonic()
 
     def _clear(self, seat: _Seat) -> None:
         """Forget a dead worker."""
@@ -532,6 +569,7 @@ class WorkerPool:
             shutil.rmtree(self.directory / "cache" / seat.name, ignore_errors=True)
         seat.pid, seat.name, seat.ready, seat.leaving = 0, "", False, False
         seat.killed, seat.mute, seat.resident = None, 0.0, 0
+        seat.owed = seat.forked = 0.0
         seat.history = []
 
     def _forget(self, end: Channel) -> None:
@@ -548,14 +586,9 @@ class WorkerPool:
             return ""
 
 
-def _spare(workers: int) -> int:
-    """How many more workers are forked, to wait for kernels that are compiled jointly.
-
-    A batch of some two dozen gathers while another is compiled. What a worker holds of its own is some 120 MB, so a
-    small machine has fewer.
-    """
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return max(0, min(workers + 28, memory // (512 << 20) - workers))
+def _most_processes() -> int:
+    """How many workers memory allows: what one holds of its own is some 120 MB, and some hold several times that."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // (512 << 20)
 
 
 def _death(status: int, killed: tuple[LossKind, str] | None) -> tuple[LossKind, str]:

@@ -9,8 +9,11 @@ import pytest
 
 from shakeout.corpus import codec
 from shakeout.fuzz.campaign import selftest
+from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.jobs import Job, Run
+from shakeout.fuzz.workers import pool as pools
 from shakeout.fuzz.workers.pool import Limits, WorkerPool
+from shakeout.fuzz.workers.protocol import LOG
 
 
 def workers(directory: Path) -> list[int]:
@@ -83,3 +86,36 @@ def test_a_worker_that_answers_before_the_zygote_says_who_it_is_is_replaced(
     finally:
         pool.stop()
     assert answered == ["compared", "compared"]
+
+
+def test_what_does_not_begin_or_does_not_answer_is_ended_and_then_its_zygote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pools, "BIRTH_SECONDS", 4.0)
+    for name in ("worker-1-1", "worker-1-2"):
+        # Whoever opens it waits for a reader, as for a file system that does not answer.
+        (tmp_path / "cache" / name).mkdir(parents=True)
+        os.mkfifo(tmp_path / "cache" / name / LOG)
+    told: list[events.Event] = []
+    pool = WorkerPool(tmp_path, ["planted"], 1, tell=told.append)
+    jobs = [Run(target="planted", case=codec.encode(selftest.case(selftest.NO_FAULT)), fresh=True) for _ in range(2)]
+    until, statuses = time.monotonic() + 90.0, []
+    try:
+        pool.start(complete=False)
+        for answer in pool.answers(jobs, lambda job: Limits(60.0, 2 << 30), lambda: time.monotonic() > until):
+            statuses.append(answer.reply.result.status)
+            if len(statuses) == 1:
+                # It cannot say that the worker is dead that is dismissed now.
+                zygote = pool._nursery._process
+                assert zygote is not None
+                os.kill(zygote.pid, signal.SIGSTOP)
+    finally:
+        pool.stop()
+    assert statuses == ["compared", "compared"]
+    assert [event.reason for event in told if isinstance(event, events.WorkerDied)] == [
+        "hang: it did not begin within 4 s"
+    ]
+    assert [event.message for event in told if isinstance(event, events.Notice)] == [
+        "the process that forks the workers forked 2 in a row that did not begin; starting another",
+        "the process that forks the workers does not answer; starting another",
+    ]

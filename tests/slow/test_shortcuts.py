@@ -159,6 +159,39 @@ print(made)
 
 
 @pytest.mark.long
+def test_a_graphs_kernels_are_all_asked_for_before_one_is_waited_for(tmp_path: Path) -> None:
+    asking = """
+import json, os, select, socket, threading
+import torch, torch._inductor.config
+from shakeout.targets.shortcuts import install, waited
+torch._inductor.config.cpp_cache_precompile_headers = False
+torch._inductor.config.cpp.simdlen = 1
+door, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+asked = []
+def serve():
+    client = socket.socket(fileno=socket.recv_fds(theirs, 16, 1)[1][0])
+    while select.select([client], [], [], 3 if asked else 100)[0]:
+        asked.append(json.loads(client.recv(1 << 20)))
+    for number, one in enumerate(reversed(asked)):
+        if number == 0:
+            os.system(" ".join(one["command"]))
+        client.sendall(json.dumps({"output": one["output"], "entry": "kernel" if number == 0 else ""}).encode())
+threading.Thread(target=serve, daemon=True).start()
+install(("joint",), door.fileno())
+def function(x):
+    return torch.relu((x + 1) @ (x * 2)).sum(0)
+x = torch.arange(9.0).reshape(3, 3)
+assert torch.equal(torch.compile(function)(x), function(x))
+assert len({one["output"] for one in asked}) == len(asked) >= 2, asked
+assert waited() > 2
+"""
+    environment = {**os.environ, "TORCHINDUCTOR_COMPILE_THREADS": "1", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    environment |= {"TORCHINDUCTOR_FX_GRAPH_CACHE": "0"}
+    done = subprocess.run([sys.executable, "-c", asking], capture_output=True, text=True, timeout=300, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.long
 def test_every_output_has_the_same_bits(tmp_path: Path) -> None:
     script = ROOT / "tests" / "benchmarks" / "inductor.py"
     done = subprocess.run(
