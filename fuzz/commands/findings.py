@@ -154,7 +154,9 @@ def _bugs(options: argparse.Namespace) -> int:
             return _split(options, id_, findings)
         case _:
             known = "nothing, 'show ID', 'set ID STATUS', 'merge ID OTHER' or 'split ID FINDING...'"
-            raise Mistake(f"bugs: expected {known}, found {' '.join(options.what)!r}")
+            found = " ".join(options.what)
+            hint = f"; of a campaign elsewhere: --directory {found}" if Path(found).is_dir() else ""
+            raise Mistake(f"bugs: expected {known}, found {found!r}{hint}")
     return Exit.OK
 
 
