@@ -34,9 +34,11 @@ LARGEST = 32
 #: So many are worth a compiler of their own. Fewer wait for others as long as there is anybody who could send more,
 #: which costs nothing while that one is at work; but when nobody has sent anything for so long, those who are left hang
 #: or have nothing more to do. A case takes a third of a second until its kernel is there, and several on a machine that
-#: is slow or busy, where small batches would make it busier still.
+#: is slow or busy, where small batches would make it busier still; and where there is one worker, a finding that is
+#: reduced takes its core for a quarter of a minute, in which nobody would gain by small batches either. A hang is told
+#: after twenty seconds at the earliest.
 ENOUGH = 24
-SILENCE_SECONDS = 10.0
+SILENCE_SECONDS = 20.0
 
 #: Where cases begin nobody waits, and the first of them is worth more than what its file costs: it says that the
 #: campaign works, and other cores have nothing to do. So the first batch is what one case has asked for, with nothing
@@ -58,8 +60,9 @@ ALONE_SECONDS = 0.5
 #: A joint file that takes longer is halved. One kernel alone takes a second, the largest ones seen some twenty.
 BUILD_SECONDS = 60.0
 
-#: What the door is told when cases begin.
+#: What the door is told when cases begin, and when no more of them are handed out: then nobody waits for company.
 BEGIN = b"begin"
+LAST = b"last"
 
 #: How often the server looks whether a compiler has ended.
 LOOK_SECONDS = 0.02
@@ -211,6 +214,7 @@ class _Server:
     builds: list[_Build] = field(default_factory=list)
     serial: int = 0
     begun: int = 0  # batches since cases began
+    last: bool = False  # whether no more cases are handed out
 
     def run(self) -> None:
         """Until the last one who could send a request has closed the door."""
@@ -240,8 +244,8 @@ class _Server:
         for file in files:
             client = socket.socket(fileno=file)
             self.clients[client.fileno()] = client
-        if data == BEGIN:
-            self.begun = 0
+        if data in (BEGIN, LAST):
+            self.last, self.begun = data == LAST, 0
         return bool(data)
 
     def _hear(self, client: socket.socket) -> None:
@@ -287,6 +291,7 @@ class _Server:
         waiting = {one.client for one in self.waiting}.union(one.client for build in self.builds for one in build.batch)
         silent = now - max((one.since for one in self.waiting), default=now)
         nobody = len(waiting) >= self.processes or (len(waiting) >= len(self.busy) and silent > ALONE_SECONDS)
+        nobody = nobody or (self.last and silent > FIRST_SECONDS)
         enough = min(self.enough, self.largest)
         if (ramp := GROWTH**self.begun) < enough and silent > FIRST_SECONDS:
             enough = ramp
@@ -385,7 +390,7 @@ def serve(
     busy.
 
     Args:
-        door: packet socket on which new clients' sockets arrive, and ``BEGIN`` when cases begin.
+        door: packet socket on which new clients' sockets arrive, and ``BEGIN`` or ``LAST``.
         directory: for the joint files; on the file system of the outputs, which are links.
         cores: compilers that run at a time.
         processes: how many there are that could ask; when all of them wait, nothing more will come.

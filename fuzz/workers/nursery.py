@@ -18,7 +18,7 @@ from shakeout.corpus.interpreter import command
 from shakeout.fuzz.ground import events
 from shakeout.fuzz.workers.headers import Headers
 from shakeout.fuzz.workers.protocol import ENVIRONMENT, Control, Disconnected
-from shakeout.targets.joint import BEGIN, LARGEST, Company, find_linker
+from shakeout.targets.joint import BEGIN, LARGEST, LAST, Company, find_linker
 from shakeout.targets.shortcuts import ALWAYS
 from shakeout.targets.shortcuts import environment as shortcut_environment
 
@@ -157,11 +157,11 @@ class Nursery:
         self.deaths = 0
         raise StageFailed(f"the process that loads it died {TRIES} times: {self._last_words()}")
 
-    def begin(self) -> None:
-        """Cases begin: the first of them waits for no others."""
+    def cases(self, *, begin: bool) -> None:
+        """Cases begin, so that the first of them waits for no others; or no more of them come."""
         if self._door is not None:
             with contextlib.suppress(OSError):  # it is dead, which is noticed when a kernel is wanted
-                self._door.send(BEGIN)
+                self._door.send(BEGIN if begin else LAST)
 
     @property
     def building(self) -> bool:

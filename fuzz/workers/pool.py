@@ -234,8 +234,12 @@ class WorkerPool:
         # Not before: each stage has every worker forked anew.
         self._seats += [_Seat(len(self._seats) + number) for number in range(1, self._spare + 1)]
         self._spare = 0
-        self._nursery.begin()
+        self._nursery.cases(begin=True)
         self._occupy()
+
+    def no_more(self) -> None:
+        """No more cases are handed out: the kernels of those in hand wait for no others."""
+        self._nursery.cases(begin=False)
 
     def _vacate(self) -> None:
         """End every worker; none of them has a job in hand."""

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from shakeout.targets import joint
-from shakeout.targets.joint import BEGIN, Company, Request, company, culprits, entry, join, serve
+from shakeout.targets.joint import BEGIN, LAST, Company, Request, company, culprits, entry, join, serve
 
 KERNEL = """
 #include <cmath>
@@ -147,7 +147,7 @@ def test_nobody_waits_for_others_who_send_nothing(
     assert [load(tmp_path / f"k{i}.so", answer(asked[i])).kernel(1) for i in range(2)] == [1, 2]
 
 
-def test_where_cases_begin_the_first_waits_for_nobody(tmp_path: Path) -> None:
+def test_where_cases_begin_and_end_nobody_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clients = Clients(tmp_path, 30)
     at_work = clients.connect()
     at_work.sendall(b'{"busy": true}')
@@ -159,6 +159,12 @@ def test_where_cases_begin_the_first_waits_for_nobody(tmp_path: Path) -> None:
         assert not select.select([later], [], [], 1)[0], "not worth a file any more"
         later.close()
         clients.door.sendall(BEGIN)
+    monkeypatch.setattr(joint, "GROWTH", 1000)
+    assert answer(clients.ask("first", KERNEL.format(body="x")))
+    asked = [clients.ask(f"k{i}", KERNEL.format(body="x")) for i in range(2)]
+    assert not select.select(asked, [], [], 1)[0]
+    clients.door.sendall(LAST)
+    assert all(answer(client) for client in asked), "no more come"
     clients.close()
 
 
