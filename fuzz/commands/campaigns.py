@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from shakeout.fuzz.commands.places import (
     ending,
     existing,
     interrupted,
+    named,
     newest,
     print_json,
 )
@@ -339,12 +339,10 @@ def _asked(directory: Path) -> tuple[str, ...]:
 
 def _advice(found: Any, directory: Path) -> str:
     """What to do next about what was found, with a directory that commands do not find by themselves; or nothing."""
-    last = newest()
-    here = "" if last is not None and last.resolve() == directory.resolve() else f" {shlex.quote(str(directory))}"
-    told = [f"see `shakeout bugs --top 10{here and f' --directory{here}'}`"] if found.bugs.get("bug") else []
+    told = [f"see `shakeout bugs --top 10{named(directory, ' --directory')}`"] if found.bugs.get("bug") else []
     if found.waiting:
         what = "finding that waits" if found.waiting == 1 else f"{found.waiting:,} findings that wait"
-        told.append(f"`shakeout triage{here}` works off the {what}")
+        told.append(f"`shakeout triage{named(directory)}` works off the {what}")
     return "; ".join(told)
 
 
