@@ -107,6 +107,11 @@ class _Seat:
     waiting: bool = False
     looked: float = 0.0
 
+    @property
+    def free(self) -> bool:
+        """Whether its worker could be given a job."""
+        return self.ready and self.job is None and not self.leaving
+
 
 class WorkerPool:
     """Runs jobs on some workers, all files below one directory.
@@ -296,7 +301,10 @@ class WorkerPool:
             ZygoteBroken: the zygote died, and cannot be started again.
         """
         for seat in self._seats:
-            self._employ(seat, next_job)
+            if seat.free:
+                if self._full:
+                    break  # there may be hundreds that have nothing to do
+                self._employ(seat, next_job)
         for key, _ in self._selector.select(min(timeout, TICK)):
             if key.data is None:
                 self._listen()
@@ -351,10 +359,13 @@ class WorkerPool:
                 seat.leaving, seat.ready = True, False
         return jobs
 
+    @property
+    def _full(self) -> bool:
+        """Whether as many as there may be are at work."""
+        return sum(one.job is not None and not one.waiting for one in self._seats) >= self._workers
+
     def _employ(self, seat: _Seat, next_job: Callable[[], Job | None]) -> None:
-        if not seat.ready or seat.job is not None or seat.leaving:
-            return
-        if sum(one.job is not None and not one.waiting for one in self._seats) >= self._workers:
+        if not seat.free or self._full:
             return
         job, seat.pending = seat.pending or next_job(), None
         if job is None:
