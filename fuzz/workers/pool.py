@@ -16,13 +16,12 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from shakeout.fuzz.coverage.log import NAME as COVERAGE
 from shakeout.fuzz.ground import events
-from shakeout.fuzz.ground.child import resident
 from shakeout.fuzz.ground.jobs import Job
 from shakeout.fuzz.ground.makers import GROWER
 from shakeout.fuzz.ground.results import Answer, Loss, LossKind, Reply
@@ -30,12 +29,13 @@ from shakeout.fuzz.ground.slot import WAITING, SlotState, Watch
 from shakeout.fuzz.workers.nursery import Nursery, StageFailed
 from shakeout.fuzz.workers.place import Place
 from shakeout.fuzz.workers.protocol import LOG, TELL_STACK, Channel, Disconnected
+from shakeout.fuzz.workers.seat import Seat, death, family
 from shakeout.targets.accelerators import present
 from shakeout.targets.joint import ENOUGH, Company, company
 from shakeout.targets.registry import facts_of
 from shakeout.targets.shortcuts import ALWAYS
 
-__all__ = ["Limits", "WorkerPool", "family"]
+__all__ = ["Limits", "WorkerPool"]
 
 #: Seconds between looks at times and memory: a hang or a blow-up is noticed at most so much late. Memory is written
 #: at some 3 GB/s, so a blow-up overshoots its limit by 150 MB.
@@ -77,40 +77,6 @@ class Limits:
     seconds: float
     bytes: int
     early: float = 20.0
-
-
-@dataclass(slots=True)
-class _Seat:
-    """One place at the table; the worker that sits there changes."""
-
-    number: int
-    name: str = ""
-    channel: Channel | None = None
-    watch: Watch | None = None
-    pid: int = 0
-    resident: int = 0
-    ready: bool = False
-    job: Job | None = None
-    serial: int = 0
-    given: float = 0.0
-    pending: Job | None = None
-    history: list[Job] = field(default_factory=list)
-    killed: tuple[LossKind, str] | None = None
-    leaving: bool = False
-    mute: float = 0.0
-    owed: float = 0.0  # since when the zygote has to tell of its fork or its death
-    forked: float = 0.0
-    unborn: int = 0  # workers in a row that did not begin
-    empty_since: float = 0.0
-    reason: str = ""
-    died_at: int | None = None
-    waiting: bool = False
-    looked: float = 0.0
-
-    @property
-    def free(self) -> bool:
-        """Whether its worker could be given a job."""
-        return self.ready and self.job is None and not self.leaving
 
 
 class WorkerPool:
@@ -161,7 +127,7 @@ class WorkerPool:
         self.fork_seconds = 0.0
         self.replace_seconds = 0.0
         self._targets = list(targets) if forked else []
-        self._seats = [_Seat(number) for number in range(1, workers + 1)]
+        self._seats = [Seat(number) for number in range(1, workers + 1)]
         self._tell = tell
         self._recycle = recycle
         self._selector = selectors.DefaultSelector()
@@ -237,7 +203,7 @@ class WorkerPool:
                 said = (str(error).strip().splitlines() or ["it said nothing"])[-1]
                 self._tell(events.CoverageArmed("native", reason=said[:300]))
         # Not before: each stage has every worker forked anew.
-        self._seats += [_Seat(len(self._seats) + number) for number in range(1, self._spare + 1)]
+        self._seats += [Seat(len(self._seats) + number) for number in range(1, self._spare + 1)]
         self._spare = 0
         self._nursery.cases(begin=True)
         self._occupy()
@@ -364,7 +330,7 @@ class WorkerPool:
         """Whether as many as there may be are at work."""
         return sum(one.job is not None and not one.waiting for one in self._seats) >= self._workers
 
-    def _employ(self, seat: _Seat, next_job: Callable[[], Job | None]) -> None:
+    def _employ(self, seat: Seat, next_job: Callable[[], Job | None]) -> None:
         if not seat.free or self._full:
             return
         job, seat.pending = seat.pending or next_job(), None
@@ -380,7 +346,7 @@ class WorkerPool:
         with contextlib.suppress(Disconnected):
             seat.channel.send({"serial": seat.serial, "job": job.to_json()})
 
-    def _collect(self, seat: _Seat) -> None:
+    def _collect(self, seat: Seat) -> None:
         assert seat.channel is not None
         try:
             messages = seat.channel.receive()
@@ -391,7 +357,7 @@ class WorkerPool:
         for message in messages:
             self._take(seat, message)
 
-    def _take(self, seat: _Seat, message: Mapping[str, Any]) -> None:
+    def _take(self, seat: Seat, message: Mapping[str, Any]) -> None:
         """One message of a worker."""
         if "began" in message:
             seat.ready, seat.unborn, seat.resident = True, 0, message["resident"]
@@ -461,7 +427,7 @@ class WorkerPool:
             self._punish(seat, "hang", f"it did not begin within {BIRTH_SECONDS:.3g} s")
         return False
 
-    def _punish(self, seat: _Seat, kind: LossKind, symptom: str) -> None:
+    def _punish(self, seat: Seat, kind: LossKind, symptom: str) -> None:
         seat.killed = (kind, symptom)
         if kind == "hang":
             with contextlib.suppress(ProcessLookupError):
@@ -493,7 +459,7 @@ class WorkerPool:
                 if seat.pid == message["dead"]:
                     self._bury(seat, message["status"])
 
-    def _bury(self, seat: _Seat, status: int) -> None:
+    def _bury(self, seat: Seat, status: int) -> None:
         """A worker is dead: what it last said still counts, its job is lost, and another takes its seat."""
         assert seat.channel is not None
         seat.pid = 0
@@ -502,14 +468,14 @@ class WorkerPool:
         died = not seat.leaving
         seat.empty_since = time.monotonic()
         if died:
-            kind, symptom = _death(status, seat.killed)
+            kind, symptom = death(status, seat.killed)
             seat.reason = f"{kind}: {symptom}"
             if seat.job is not None:
                 self._lose(seat, kind, symptom)
         self._clear(seat)
         self._fork(seat)
 
-    def _lose(self, seat: _Seat, kind: LossKind, symptom: str) -> None:
+    def _lose(self, seat: Seat, kind: LossKind, symptom: str) -> None:
         job = seat.job
         assert job is not None
         assert seat.watch is not None
@@ -538,7 +504,7 @@ class WorkerPool:
         self._nursery.restart()
         self._occupy()
 
-    def _fork(self, seat: _Seat) -> None:
+    def _fork(self, seat: Seat) -> None:
         if not self._nursery.alive:
             return
         seat.name = f"worker-{seat.number}-{next(self._forks)}"
@@ -553,12 +519,12 @@ class WorkerPool:
         seat.owed = time.monotonic()
         theirs.close()
 
-    def _dismiss(self, seat: _Seat) -> None:
+    def _dismiss(self, seat: Seat) -> None:
         """Replace a worker that did nothing wrong; it has no job in hand, so a kill loses nothing."""
         seat.leaving, seat.ready = True, False
         self._kill(seat)
 
-    def _kill(self, seat: _Seat) -> None:
+    def _kill(self, seat: Seat) -> None:
         """The worker, and with it its group: a compiler that it started."""
         if not seat.pid:
             return
@@ -569,7 +535,7 @@ class WorkerPool:
                 kill(seat.pid, signal.SIGKILL)
         seat.owed = seat.owed or time.monotonic()
 
-    def _clear(self, seat: _Seat) -> None:
+    def _clear(self, seat: Seat) -> None:
         """Forget a dead worker."""
         if seat.channel is not None:
             self._forget(seat.channel)
@@ -591,7 +557,7 @@ class WorkerPool:
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(end)
 
-    def _output(self, seat: _Seat) -> str:
+    def _output(self, seat: Seat) -> str:
         try:
             with (self.directory / "cache" / seat.name / LOG).open("rb") as file:
                 file.seek(0, os.SEEK_END)
@@ -604,31 +570,3 @@ class WorkerPool:
 def _most_processes() -> int:
     """How many workers memory allows: what one holds of its own is some 120 MB, and some hold several times that."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // (512 << 20)
-
-
-def _death(status: int, killed: tuple[LossKind, str] | None) -> tuple[LossKind, str]:
-    """Kind and symptom of a death, from the exit status as ``os.waitstatus_to_exitcode`` gives it."""
-    if killed is not None:
-        return killed
-    if status == -signal.SIGKILL:
-        # Nobody can do that to itself by accident: the kernel was out of memory, or somebody killed it.
-        return "interrupted", "SIGKILL"
-    if status < 0:
-        try:
-            return "crash", signal.Signals(-status).name
-        except ValueError:
-            return "crash", f"signal {-status}"
-    return "crash", f"exit status {status}"
-
-
-def family(pid: int) -> int:
-    """Bytes of memory that a process and its descendants hold now."""
-    total, pending = 0, [pid]
-    while pending:
-        one = pending.pop()
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            total += resident(one)
-            for task in os.listdir(f"/proc/{one}/task"):
-                with open(f"/proc/{one}/task/{task}/children", "rb") as file:
-                    pending += map(int, file.read().split())
-    return total
