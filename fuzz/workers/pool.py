@@ -203,10 +203,21 @@ class WorkerPool:
                 said = (str(error).strip().splitlines() or ["it said nothing"])[-1]
                 self._tell(events.CoverageArmed("native", reason=said[:300]))
         # Not before: each stage has every worker forked anew.
-        self._seats += [Seat(len(self._seats) + number) for number in range(1, self._spare + 1)]
-        self._spare = 0
+        self._add(self._spare)
         self._nursery.cases(begin=True)
         self._occupy()
+
+    def _widen(self, jobs: int) -> None:
+        """So many jobs are all there is, and all of them can wait for kernels that are compiled jointly."""
+        for seat in self._add(min(self._spare, jobs - len(self._seats))):
+            self._fork(seat)
+
+    def _add(self, number: int) -> list[Seat]:
+        """Some of the seats of workers that wait for kernels."""
+        seats = [Seat(len(self._seats) + one) for one in range(1, number + 1)]
+        self._seats += seats
+        self._spare -= len(seats)
+        return seats
 
     def no_more(self) -> None:
         """No more cases are handed out: the kernels of those in hand wait for no others."""
@@ -299,6 +310,8 @@ class WorkerPool:
             ZygoteBroken: the zygote died, and cannot be started again.
         """
         todo = deque(jobs)
+        if any("joint" in facts_of(job.target).shortcuts for job in todo):
+            self._widen(len(todo))
         waiting = set(map(id, todo))
         interrupted: set[int] = set()
         while waiting and not stop():

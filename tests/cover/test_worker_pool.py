@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from shakeout.fuzz.ground.jobs import Job, Run
 from shakeout.fuzz.workers import pool as pools
 from shakeout.fuzz.workers.pool import Limits, WorkerPool
 from shakeout.fuzz.workers.protocol import LOG
+from shakeout.targets.joint import Company
+from shakeout.targets.registry import facts_of
 
 
 def workers(directory: Path) -> list[int]:
@@ -59,11 +62,22 @@ def test_a_job_whose_worker_is_killed_from_outside_runs_once_more(times: int, tm
     assert found[1].reply.result.status == "compared"
 
 
-def test_a_stop_leaves_nothing_in_hand(tmp_path: Path) -> None:
-    pool = WorkerPool(tmp_path, ["planted"], 1)
+def test_a_stop_leaves_nothing_in_hand_and_kernels_are_waited_for_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = replace(facts_of("planted"), shortcuts=frozenset({"joint"}))
+    monkeypatch.setattr(pools, "facts_of", lambda name: facts)
+    monkeypatch.setattr(pools, "company", lambda workers, most: Company(workers + 2, 1))
+    pool = WorkerPool(tmp_path, ["planted"], 1, shortcuts=("joint",))
     job = Run(target="planted", case=codec.encode(selftest.case("hang")))
+    jobs = [Run(target="planted", case=codec.encode(selftest.case(selftest.NO_FAULT))) for _ in range(7)]
     try:
         pool.start(complete=False)
+        assert pool.size == 1
+        assert len(list(pool.answers(jobs[:2], lambda job: Limits(60.0, 2 << 30)))) == 2
+        assert pool.size == 2, "one for each job"
+        assert len(list(pool.answers(jobs[2:], lambda job: Limits(60.0, 2 << 30)))) == 5
+        assert pool.size == 3, "as many as memory allows"
         assert list(pool.answers([job], lambda job: Limits(60.0, 2 << 30), lambda: pool.busy)) == []
         assert not pool.busy
     finally:
