@@ -310,7 +310,8 @@ class WorkerPool:
             ZygoteBroken: the zygote died, and cannot be started again.
         """
         todo = deque(jobs)
-        if any("joint" in facts_of(job.target).shortcuts for job in todo):
+        wanted = {job.target for job in todo}.intersection(self._targets)
+        if self._spare and any("joint" in facts_of(target).shortcuts for target in wanted):
             self._widen(len(todo))
         waiting = set(map(id, todo))
         interrupted: set[int] = set()
