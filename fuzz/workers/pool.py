@@ -203,7 +203,8 @@ class WorkerPool:
                 said = (str(error).strip().splitlines() or ["it said nothing"])[-1]
                 self._tell(events.CoverageArmed("native", reason=said[:300]))
         # Not before: each stage has every worker forked anew.
-        self._add(self._spare)
+        for seat in self._add(self._spare):
+            seat.asleep = True  # the first case need not wait until all are forked
         self._nursery.cases(begin=True)
         self._occupy()
 
@@ -231,10 +232,18 @@ class WorkerPool:
         self._selector.unregister(self._nursery)
 
     def _occupy(self) -> None:
-        """Listen to the zygote, and have it fork a worker for each seat."""
+        """Listen to the zygote, and have it fork a worker for each seat that needs one."""
         self._selector.register(self._nursery, selectors.EVENT_READ, None)
         for seat in self._seats:
-            self._fork(seat)
+            if not seat.asleep:
+                self._fork(seat)
+
+    def _wake(self) -> None:
+        """Have one more worker forked before there is none for the next jobs."""
+        sleeping = next((seat for seat in self._seats if seat.asleep), None)
+        if sleeping and sum(seat.job is None and not seat.asleep for seat in self._seats) < self._workers:
+            sleeping.asleep = False
+            self._fork(sleeping)
 
     def stop(self) -> None:
         """Kill everything, and remove what was only for running."""
@@ -282,6 +291,7 @@ class WorkerPool:
                 if self._full:
                     break  # there may be hundreds that have nothing to do
                 self._employ(seat, next_job)
+        self._wake()
         for key, _ in self._selector.select(min(timeout, TICK)):
             if key.data is None:
                 self._listen()

@@ -40,6 +40,7 @@ class Seat:
         unborn: workers in a row that did not begin.
         empty_since: when the last worker died, for what ``reason``, at which job (``died_at``).
         waiting: whether it only waits for kernels, ``looked`` at last.
+        asleep: whether it has no worker because none was needed yet.
     """
 
     number: int
@@ -65,6 +66,7 @@ class Seat:
     died_at: int | None = None
     waiting: bool = False
     looked: float = 0.0
+    asleep: bool = False
 
     @property
     def free(self) -> bool:

@@ -12,6 +12,7 @@ from shakeout.corpus import codec
 from shakeout.fuzz.campaign import selftest
 from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.jobs import Job, Run
+from shakeout.fuzz.ground.makers import RUNS_ONLY
 from shakeout.fuzz.workers import pool as pools
 from shakeout.fuzz.workers.pool import Limits, WorkerPool
 from shakeout.fuzz.workers.protocol import LOG
@@ -62,23 +63,34 @@ def test_a_job_whose_worker_is_killed_from_outside_runs_once_more(times: int, tm
     assert found[1].reply.result.status == "compared"
 
 
-def test_a_stop_leaves_nothing_in_hand_and_kernels_are_waited_for_together(
+def test_as_many_wait_for_kernels_as_are_needed_and_a_stop_leaves_nothing_in_hand(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     facts = replace(facts_of("planted"), shortcuts=frozenset({"joint"}))
     monkeypatch.setattr(pools, "facts_of", lambda name: facts)
-    monkeypatch.setattr(pools, "company", lambda workers, most: Company(workers + 2, 1))
-    pool = WorkerPool(tmp_path, ["planted"], 1, shortcuts=("joint",))
-    job = Run(target="planted", case=codec.encode(selftest.case("hang")))
-    jobs = [Run(target="planted", case=codec.encode(selftest.case(selftest.NO_FAULT))) for _ in range(7)]
+    monkeypatch.setattr(pools, "company", lambda workers, most: Company(workers + 4, 1))
+    pool = WorkerPool(tmp_path, ["planted"], 1, shortcuts=("joint",), maker=RUNS_ONLY)
+
+    def jobs(fault: str, number: int) -> list[Run]:
+        return [Run(target="planted", case=codec.encode(selftest.case(fault))) for _ in range(number)]
+
+    def awake() -> int:
+        return sum(not seat.asleep for seat in pool._seats)
+
     try:
         pool.start(complete=False)
         assert pool.size == 1
-        assert len(list(pool.answers(jobs[:2], lambda job: Limits(60.0, 2 << 30)))) == 2
+        assert len(list(pool.answers(jobs(selftest.NO_FAULT, 2), lambda job: Limits(60.0, 2 << 30)))) == 2
         assert pool.size == 2, "one for each job"
-        assert len(list(pool.answers(jobs[2:], lambda job: Limits(60.0, 2 << 30)))) == 5
-        assert pool.size == 3, "as many as memory allows"
-        assert list(pool.answers([job], lambda job: Limits(60.0, 2 << 30), lambda: pool.busy)) == []
+        pool.prepare()
+        assert (pool.size, awake()) == (5, 2)
+        assert len(list(pool.answers(jobs(selftest.NO_FAULT, 5), lambda job: Limits(60.0, 2 << 30)))) == 5
+        assert awake() == 2, "one at work, and one for the next job"
+        # What hangs in its run is taken for one that waits for its kernels.
+        monkeypatch.setattr(pools, "WAITING", "run")
+        hanging = jobs("hang", 5)
+        assert list(pool.answers(hanging, lambda job: Limits(60.0, 2 << 30), lambda: len(pool.running) == 5)) == []
+        assert awake() == 5
         assert not pool.busy
     finally:
         pool.stop()
