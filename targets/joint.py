@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["LARGEST", "Request", "culprits", "join", "main", "serve"]
+__all__ = ["ENOUGH", "LARGEST", "Company", "Request", "company", "culprits", "join", "main", "serve"]
 
 #: Kernels in one file at most: beyond that, what one more saves is less than what all others wait longer.
 LARGEST = 32
@@ -34,9 +34,24 @@ LARGEST = 32
 #: So many are worth a compiler of their own. Fewer wait for others as long as there is anybody who could send more,
 #: which costs nothing while that one is at work; but when nobody has sent anything for so long, those who are left hang
 #: or have nothing more to do. A case takes a third of a second until its kernel is there, and several on a machine that
-#: is slow or busy, where small batches would make it busier still.
+#: is slow or busy, where small batches would make it busier still; and where there is one worker, a finding that is
+#: reduced takes its core for a quarter of a minute, in which nobody would gain by small batches either. A hang is told
+#: after twenty seconds at the earliest.
 ENOUGH = 24
-SILENCE_SECONDS = 10.0
+SILENCE_SECONDS = 20.0
+
+#: Where cases begin nobody waits, and the first of them is worth more than what its file costs: it says that the
+#: campaign works, and other cores have nothing to do. So the first batch is what one case has asked for, with nothing
+#: behind it for so long (a graph's kernels come within hundredths of a second of each other), and each batch may be so
+#: many times the one before: 1, 4, 16, and then as many as are enough. That is three files too many, once.
+FIRST_SECONDS = 0.1
+GROWTH = 4
+
+#: What a case costs a core (torch 2.13.0, g++ 12.2, networks of ten operators): Python around its kernel, a joint file
+#: before its first kernel, and each kernel in it.
+PYTHON_SECONDS = 0.35
+FILE_SECONDS = 1.0
+KERNEL_SECONDS = 0.115
 
 #: When all who have a case in hand wait already, more comes only from those who are given one now, which takes a few
 #: hundredths of a second. The last case of a campaign may be one with fifty kernels, each of which waited for nobody.
@@ -44,6 +59,10 @@ ALONE_SECONDS = 0.5
 
 #: A joint file that takes longer is halved. One kernel alone takes a second, the largest ones seen some twenty.
 BUILD_SECONDS = 60.0
+
+#: What the door is told when cases begin, and when no more of them are handed out: then nobody waits for company.
+BEGIN = b"begin"
+LAST = b"last"
 
 #: How often the server looks whether a compiler has ended.
 LOOK_SECONDS = 0.02
@@ -55,6 +74,51 @@ _ENTRIES = ("kernel", "PyInit_kernel")
 _ERROR = re.compile(r"\bkernel_(\d+)\.cpp:\d+:\d+:\s+(?:fatal error|error|required from)\b")
 #: Of what a compiler says, so many bytes are read.
 _SAID = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Company:
+    """How kernels are compiled together.
+
+    Attributes:
+        processes: that run cases or wait for kernels.
+        batch: kernels that are worth a compiler.
+    """
+
+    processes: int
+    batch: int
+
+
+def company(workers: int, most: int) -> Company:
+    """How many processes there should be, and how large a batch is best for so many.
+
+    A process has its case for as long as Python takes, half a batch gathers and a whole one compiles; so many cases in
+    a second keep that many processes busy (Little's law). Large batches spare cores, but each of them holds up its
+    processes for longer, and there is one at work for every third core. So with enough processes for full batches on
+    all cores, batches are full; where memory allows fewer, they are as large as leaves no core without work.
+
+    Args:
+        workers: cases at work at a time, each on a core.
+        most: processes that memory allows.
+    """
+    wanted = ENOUGH + round(workers * _rate(ENOUGH) * _seconds(ENOUGH))
+    processes = max(workers, min(wanted, most))
+
+    def cases(batch: int) -> float:
+        """In a second: what the processes allow, or the cores."""
+        return min((processes - batch / 2) / _seconds(batch), workers * _rate(batch))
+
+    return Company(processes, max(range(1, min(ENOUGH, processes) + 1), key=cases))
+
+
+def _seconds(batch: int) -> float:
+    """From the beginning of a case to its kernel, without the time in which a batch gathers."""
+    return PYTHON_SECONDS + FILE_SECONDS + KERNEL_SECONDS * batch
+
+
+def _rate(batch: int) -> float:
+    """Cases in a second of one core."""
+    return 1 / (PYTHON_SECONDS + FILE_SECONDS / batch + KERNEL_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,12 +206,15 @@ class _Server:
     processes: int
     largest: int
     linker: str
+    enough: int = ENOUGH
     clients: dict[int, socket.socket] = field(default_factory=dict)
     busy: set[int] = field(default_factory=set)
     waiting: list[_Waiting] = field(default_factory=list)
     halves: list[list[_Waiting]] = field(default_factory=list)
     builds: list[_Build] = field(default_factory=list)
     serial: int = 0
+    begun: int = 0  # batches since cases began
+    last: bool = False  # whether no more cases are handed out
 
     def run(self) -> None:
         """Until the last one who could send a request has closed the door."""
@@ -177,6 +244,8 @@ class _Server:
         for file in files:
             client = socket.socket(fileno=file)
             self.clients[client.fileno()] = client
+        if data in (BEGIN, LAST):
+            self.last, self.begun = data == LAST, 0
         return bool(data)
 
     def _hear(self, client: socket.socket) -> None:
@@ -211,6 +280,7 @@ class _Server:
             if not batch:
                 return
             self.waiting = [one for one in self.waiting if one not in batch]
+            self.begun += 1
             self._compile(batch)
 
     def _due(self) -> list[_Waiting]:
@@ -218,12 +288,15 @@ class _Server:
         for one in self.waiting:
             groups.setdefault(one.request.flags(), []).append(one)
         now = time.monotonic()
-        waiting = len(self.waiting) + sum(len(build.batch) for build in self.builds)
+        waiting = {one.client for one in self.waiting}.union(one.client for build in self.builds for one in build.batch)
         silent = now - max((one.since for one in self.waiting), default=now)
-        nobody = waiting >= self.processes or (waiting >= len(self.busy) and silent > ALONE_SECONDS)
+        nobody = len(waiting) >= self.processes or (len(waiting) >= len(self.busy) and silent > ALONE_SECONDS)
+        nobody = nobody or (self.last and silent > FIRST_SECONDS)
+        enough = min(self.enough, self.largest)
+        if (ramp := GROWTH**self.begun) < enough and silent > FIRST_SECONDS:
+            enough = ramp
         for group in groups.values():
-            enough = len(group) >= min(ENOUGH, self.largest)
-            if enough or nobody or now - group[-1].since > SILENCE_SECONDS:
+            if len(group) >= enough or nobody or now - group[-1].since > SILENCE_SECONDS:
                 return group[: self.largest]
         return []
 
@@ -296,27 +369,37 @@ class _Server:
             except OSError:
                 name = ""
             with contextlib.suppress(OSError):
-                one.client.sendall(json.dumps({"entry": name if library is not None else ""}).encode())
+                said = {"output": one.request.output, "entry": name if library is not None else ""}
+                one.client.sendall(json.dumps(said).encode())
 
 
 def serve(
-    door: socket.socket, directory: Path, *, cores: int, processes: int, largest: int = LARGEST, linker: str = ""
+    door: socket.socket,
+    directory: Path,
+    *,
+    cores: int,
+    processes: int,
+    enough: int = ENOUGH,
+    largest: int = LARGEST,
+    linker: str = "",
 ) -> None:
     """Compile what is asked for until nobody can ask any more.
 
-    A client sends a ``Request`` as JSON and gets the entry's name, or says ``{"busy": true}`` when it begins what may
-    need kernels and ``{"busy": false}`` when that is done, which is not answered. Who asks is busy.
+    A client sends ``Request``s as JSON and gets for each the output and the entry's name, or says ``{"busy": true}``
+    when it begins what may need kernels and ``{"busy": false}`` when that is done, which is not answered. Who asks is
+    busy.
 
     Args:
-        door: packet socket on which new clients' sockets arrive.
+        door: packet socket on which new clients' sockets arrive, and ``BEGIN`` or ``LAST``.
         directory: for the joint files; on the file system of the outputs, which are links.
         cores: compilers that run at a time.
         processes: how many there are that could ask; when all of them wait, nothing more will come.
+        enough: kernels that are worth a compiler.
         largest: kernels in one file at most; 1 compiles each alone.
         linker: name for ``-fuse-ld=``; empty for the compiler's own.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    _Server(door, directory, cores, processes, largest, linker).run()
+    _Server(door, directory, cores, processes, largest, linker, enough).run()
 
 
 def find_linker() -> str:
@@ -325,8 +408,8 @@ def find_linker() -> str:
 
 
 def main() -> None:
-    """Serve on an inherited socket: ``DESCRIPTOR DIRECTORY CORES PROCESSES LARGEST LINKER``."""
-    descriptor, directory, cores, processes, largest, linker = sys.argv[1:]
+    """Serve on an inherited socket: ``DESCRIPTOR DIRECTORY CORES PROCESSES ENOUGH LARGEST LINKER``."""
+    descriptor, directory, cores, processes, enough, largest, linker = sys.argv[1:]
     # Ctrl-C is for the supervisor. Asked to end, the compilers at work are ended as well.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
@@ -335,6 +418,7 @@ def main() -> None:
         Path(directory),
         cores=int(cores),
         processes=int(processes),
+        enough=int(enough),
         largest=int(largest),
         linker=linker,
     )

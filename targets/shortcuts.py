@@ -61,29 +61,50 @@ class _Client:
         self.door = door
         self.waited = 0.0
         self.watch: Callable[[bool], None] = lambda waiting: None
+        #: By output, the name under which a library has what was asked for; nothing where the stock way is left.
         self.entries: dict[str, str] = {}
+        self._asked: set[str] = set()
         self._socket: socket.socket | None = None
         self._owner = 0
 
-    def build(self, source: str, output: str, command: Sequence[str]) -> str:
-        """Have a kernel compiled: the name under which the library has it, or nothing where the stock way is left."""
+    def asked(self, output: str) -> bool:
+        """Whether there is an answer, or one is still to come."""
+        return output in self._asked or output in self.entries
+
+    def ask(self, source: str, output: str, command: Sequence[str]) -> None:
+        """Have a kernel compiled, without waiting for it."""
         message = json.dumps({"source": source, "output": output, "command": command}).encode()
+        try:
+            self._connected().sendall(message)
+        except OSError:
+            self._leave()
+        else:
+            self._asked.add(output)
+
+    def wait(self, output: str) -> None:
+        """Wait until what was asked for is there, or left to the stock way."""
+        if output not in self._asked:
+            return
         began = time.monotonic()
         self.watch(True)
         try:
-            connection = self._connected()
-            connection.sendall(message)
-            data = connection.recv(1 << 16)
+            while output in self._asked:
+                if not (data := self._connected().recv(1 << 16)):
+                    self._leave()
+                    return
+                said = json.loads(data)
+                self._asked.discard(said["output"])
+                self.entries[said["output"]] = said["entry"]
         except OSError:
-            data = b""
+            self._leave()
         finally:
             self.watch(False)
             self.waited += time.monotonic() - began
-        if not data:
-            # The server is gone, or does not answer; it will not be asked again.
-            self.door = -1
-            return ""
-        return str(json.loads(data)["entry"])
+
+    def _leave(self) -> None:
+        """The server is gone, or does not answer; it will not be asked again."""
+        self.door = -1
+        self._asked.clear()
 
     def occupied(self, busy: bool) -> None:
         """Tell the server whether this process has a case in hand."""
@@ -99,6 +120,7 @@ class _Client:
                 socket.send_fds(door, [b"+"], [theirs.fileno()])
             ours.settimeout(PATIENCE)
             self._socket, self._owner = ours, os.getpid()
+            self._asked.clear()
         return self._socket
 
 
@@ -141,20 +163,29 @@ def _build_elsewhere(door: int) -> None:
     """Have Inductor ask the server for its kernels."""
     from torch._inductor import codecache
 
-    cache = getattr(codecache, "CppPythonBindingsCodeCache", None)
-    if cache is None or not hasattr(codecache, "_worker_compile_cpp"):
+    cache: Any = getattr(codecache, "CppPythonBindingsCodeCache", None)
+    if not hasattr(cache, "load_pybinding_async") or not hasattr(codecache, "_worker_compile_cpp"):
         return
     client = _Client(door)
     _clients[:] = [client]
     stock_compile, stock_load = codecache._worker_compile_cpp, cache._load_library_inner.__func__
 
+    def ask(builders: Sequence[Any]) -> str:
+        """Ask for a kernel, unless that has been done; its output, or nothing where the server is not asked."""
+        output = str(builders[0].get_target_file_path()) if len(builders) == 1 else ""
+        if client.door < 0 or client.asked(output) or not output.endswith(".so") or os.path.exists(output):
+            return output
+        command = shlex.split(builders[0].get_command_line())
+        sources = [word for word in command if word.endswith(".cpp")]
+        if len(sources) == 1 and output in command and _is_kernel(sources[0]):
+            client.ask(sources[0], output, command)
+        return output
+
     def compile_cpp(lock_path: str, builders: Sequence[Any]) -> None:
-        output = builders[0].get_target_file_path() if len(builders) == 1 else ""
-        if client.door >= 0 and output.endswith(".so") and not os.path.exists(output):
-            command = shlex.split(builders[0].get_command_line())
-            sources = [word for word in command if word.endswith(".cpp")]
-            if len(sources) == 1 and output in command and _is_kernel(sources[0]):
-                client.entries[output] = client.build(sources[0], output, command)
+        output = ask(builders)
+        client.wait(output)
+        if not os.path.exists(output):
+            client.entries.pop(output, None)  # what is built now has its own name
         # What is there by now is not built again.
         stock_compile(lock_path, builders)
 
@@ -171,6 +202,43 @@ def _build_elsewhere(door: int) -> None:
 
     vars(codecache)["_worker_compile_cpp"] = compile_cpp
     cache._load_library_inner = classmethod(load_library)
+    _ask_for_all(client, cache, lambda task: ask(task.args[1]))
+
+
+def _ask_for_all(client: _Client, cache: Any, submit: Callable[[Any], object]) -> None:
+    """Have a graph's kernels all asked for before the first is waited for.
+
+    With one compiling thread Inductor has each kernel compiled where it is defined, so that one with five kernels waits
+    for five batches, one after the other. With several it begins them all and waits where the module's definitions end
+    (``AsyncCompile.wait``); that is done here, with the server in the place of its pool of processes.
+    """
+    from torch._inductor import async_compile
+
+    compiler: Any = async_compile.AsyncCompile
+    future = getattr(async_compile, "LambdaFuture", None)
+    names = ("cpp_pybinding", "wait")
+    if future is None or not all(hasattr(compiler, name) for name in names):
+        return
+    stock_pybinding, stock_wait = compiler.cpp_pybinding, compiler.wait
+
+    def begin(task: Any) -> None:
+        submit(task)  # without a future: the task itself waits when its library is loaded
+
+    class Kernel(future):  # type: ignore[valid-type, misc]
+        pass
+
+    def cpp_pybinding(self: Any, argtypes: Any, source_code: str) -> Any:
+        if client.door < 0:
+            return stock_pybinding(self, argtypes, source_code)
+        return Kernel(cache.load_pybinding_async(argtypes, source_code, submit_fn=begin))
+
+    def wait(self: Any, scope: dict[str, Any]) -> None:
+        for name, kernel in list(scope.items()):
+            if isinstance(kernel, Kernel):
+                scope[name] = kernel.result()
+        stock_wait(self, scope)
+
+    compiler.cpp_pybinding, compiler.wait = cpp_pybinding, wait
 
 
 def install_exporter(names: Collection[str]) -> None:

@@ -312,6 +312,8 @@ class Campaign:
             if not reason:
                 reason = self._over(seeds, now, deadline)
                 until = now + LAST_CASES
+                if reason:
+                    self.pool.no_more()
             if reason == "interrupted" or (reason == "time" and now > until):
                 break
             if reason and not seeds.at_work and (seeds.over or reason == "time"):

@@ -36,6 +36,13 @@ AT_ONCE = 1
 #: triaged, but where nothing is fuzzed any more, nothing is found behind the bugs that are frequent.
 MOST = 0.75
 
+#: Cores that each waiting finding asks for, where each worker that could fuzz asks for one. In the long run triage
+#: takes what the findings cost, whatever this is: it only says how many wait meanwhile, and how much of a short
+#: campaign goes to its first findings. Where they cost a third of the cores, with a half one finding waits for each
+#: worker, which is what the half minute after the end is enough for, at 15 to 40 core-seconds for each. With a whole
+#: one half as many waited, and a campaign on one core spent half of its time on the first finding.
+ASKS = 0.5
+
 #: Core-seconds that triage may be ahead of its share or behind it. Ahead: searches end when they end, and a debt of
 #: half an hour would stop triage for too long. Behind: what was not needed is not saved up for later.
 AHEAD, BEHIND = 120.0, 5.0
@@ -44,10 +51,10 @@ AHEAD, BEHIND = 120.0, 5.0
 class Share:
     """How much of the cores triage may take, by how many findings wait.
 
-    Each waiting finding asks for one core and so does each worker that could fuzz; the cores are shared in that
-    proportion, up to ``MOST``. So one finding among many workers is triaged at once and goes unnoticed, and a backlog
-    of three times the workers takes all that it may. What a share means where there is one core, or where a search
-    takes half a minute and a case a tenth of a second, is kept in an account of core-seconds.
+    Each waiting finding asks for half a core (``ASKS``), each worker that could fuzz for a whole one; the cores are
+    shared in that proportion, up to ``MOST``. So one finding among many workers is triaged at once and goes unnoticed,
+    and a backlog of six times the workers takes all that it may. What a share means where there is one core, or where a
+    search takes half a minute and a case a tenth of a second, is kept in an account of core-seconds.
 
     Args:
         workers: cases at work at a time.
@@ -62,7 +69,8 @@ class Share:
 
     def cores(self, waiting: int) -> float:
         """How many of the workers may work at findings, on average."""
-        return self._workers * min(waiting / (waiting + self._workers), MOST)
+        asked = ASKS * waiting
+        return self._workers * min(asked / (asked + self._workers), MOST)
 
     def at_work(self, waiting: int, busy: int) -> None:
         """Account for the time since the last look, in which so many cores worked at findings."""

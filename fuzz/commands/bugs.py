@@ -57,14 +57,17 @@ def listed(directory: Path, database: Database, wanted: Wanted) -> BugList:
     return replace(found, ranked=taken(found.ranked), apart=apart)
 
 
-def lines(bugs: BugList, *, every: bool = False) -> Iterator[str]:
-    """A line for each bug, the worst first, and one for all that triage has not come to, or for each if wanted."""
+def lines(bugs: BugList, *, every: bool = False, campaign: str = "") -> Iterator[str]:
+    """A line for each bug, the worst first, and one for all that triage has not come to, or for each if wanted.
+
+    ``campaign`` is how a command names the campaign, if it is not the newest.
+    """
     if bugs.ranked:
         yield _HEAD
     yield from map(bug_row, bugs.ranked)
     if bugs.waiting:
         what = "finding waits" if bugs.waiting == 1 else "findings wait"
-        yield f"{bugs.waiting:,} {what} for triage; `shakeout triage` works them off"
+        yield f"{bugs.waiting:,} {what} for triage; `shakeout triage{campaign}` works them off"
     for group, rows in bugs.apart.items():
         if group != "waiting" or every:
             yield f"{group}:"

@@ -18,6 +18,7 @@ from shakeout.fuzz.commands.places import (
     ending,
     existing,
     interrupted,
+    named,
     newest,
     print_json,
 )
@@ -180,7 +181,7 @@ def _status(options: argparse.Namespace) -> int:
         console.print(line, soft_wrap=True)
     for one in notes:
         console.print(f"note: {one.line}", soft_wrap=True)
-    if advice := _advice(found):
+    if advice := _advice(found, directory):
         console.print(advice, soft_wrap=True)
     return Exit.OK
 
@@ -321,7 +322,7 @@ def _campaign(config: Any, directory: Path, options: argparse.Namespace) -> int:
     if status == Exit.FOUND and options.exit_zero:
         status = Exit.OK
     console.print(f"report   {report}   exit {int(status)} ({why})", soft_wrap=True)
-    if advice := _advice(found):
+    if advice := _advice(found, directory):
         console.print(f"next     {advice}", soft_wrap=True)
     return status
 
@@ -336,12 +337,12 @@ def _asked(directory: Path) -> tuple[str, ...]:
         return ()  # the campaign goes on without that file, and so does its state
 
 
-def _advice(found: Any) -> str:
-    """What to do next about what was found; nothing where nothing was."""
-    told = ["see `shakeout bugs --top 10`"] if found.bugs.get("bug") else []
+def _advice(found: Any, directory: Path) -> str:
+    """What to do next about what was found, with a directory that commands do not find by themselves; or nothing."""
+    told = [f"see `shakeout bugs --top 10{named(directory, ' --directory')}`"] if found.bugs.get("bug") else []
     if found.waiting:
         what = "finding that waits" if found.waiting == 1 else f"{found.waiting:,} findings that wait"
-        told.append(f"`shakeout triage` works off the {what}")
+        told.append(f"`shakeout triage{named(directory)}` works off the {what}")
     return "; ".join(told)
 
 

@@ -6,7 +6,17 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from shakeout.fuzz.commands.places import Add, Mistake, add_allow, existing, folder, located, newest, print_json
+from shakeout.fuzz.commands.places import (
+    Add,
+    Mistake,
+    add_allow,
+    existing,
+    folder,
+    located,
+    named,
+    newest,
+    print_json,
+)
 from shakeout.fuzz.ground.exits import Exit
 
 __all__ = ["add_commands"]
@@ -154,7 +164,9 @@ def _bugs(options: argparse.Namespace) -> int:
             return _split(options, id_, findings)
         case _:
             known = "nothing, 'show ID', 'set ID STATUS', 'merge ID OTHER' or 'split ID FINDING...'"
-            raise Mistake(f"bugs: expected {known}, found {' '.join(options.what)!r}")
+            found = " ".join(options.what)
+            hint = f"; of a campaign elsewhere: --directory {found}" if Path(found).is_dir() else ""
+            raise Mistake(f"bugs: expected {known}, found {found!r}{hint}")
     return Exit.OK
 
 
@@ -177,7 +189,8 @@ def _list(options: argparse.Namespace) -> None:
     elif options.json:
         print_json([bugs.described(row) for row in found.every])
     elif found.every or (found.waiting and wanted == bugs.Wanted()):
-        print("\n".join(bugs.lines(found, every="new" in (options.state or ()))))
+        every = "new" in (options.state or ())
+        print("\n".join(bugs.lines(found, every=every, campaign=named(directory))))
     else:
         print(f"no {'bugs' if wanted == bugs.Wanted() else 'such bugs'} in {directory}")
 

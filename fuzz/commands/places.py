@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ __all__ = [
     "folder",
     "interrupted",
     "located",
+    "named",
     "newest",
     "print_json",
 ]
@@ -74,6 +76,14 @@ def newest() -> Path | None:
 
     found = [path for path in RUNS.glob("*") if (path / NAME).exists()] if RUNS.is_dir() else []
     return max(found, key=lambda path: (path / NAME).stat().st_mtime, default=None)
+
+
+def named(directory: Path, before: str = "") -> str:
+    """How a command that is told to a person names a campaign's directory: not at all if that is the newest."""
+    last = newest()
+    if last is not None and last.resolve() == directory.resolve():
+        return ""
+    return f"{before} {shlex.quote(str(directory))}"
 
 
 def existing(directory: Path | None) -> Path:

@@ -194,7 +194,7 @@ class _Worker:
             os.ftruncate(1, 0)
         self.slot.begin(serial, json.dumps(job.to_json()))
         # Whoever asks for a fresh worker waits for it, and has no use for kernels that come with others' after a while.
-        with alone() if job.fresh else occupied():
+        with occupied(), alone() if job.fresh else contextlib.nullcontext():
             for reply in self._replies(serial, job):
                 self._send(reply, serial, time.monotonic() - began)
                 self._covered(self._settle)

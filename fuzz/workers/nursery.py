@@ -18,7 +18,7 @@ from shakeout.corpus.interpreter import command
 from shakeout.fuzz.ground import events
 from shakeout.fuzz.workers.headers import Headers
 from shakeout.fuzz.workers.protocol import ENVIRONMENT, Control, Disconnected
-from shakeout.targets.joint import LARGEST, find_linker
+from shakeout.targets.joint import BEGIN, LARGEST, LAST, Company, find_linker
 from shakeout.targets.shortcuts import ALWAYS
 from shakeout.targets.shortcuts import environment as shortcut_environment
 
@@ -29,6 +29,8 @@ __all__ = ["Interrupted", "Nursery", "StageFailed", "ZygoteBroken"]
 DEATHS = 4
 TRIES = 2
 
+#: One worker, which waits for nobody.
+ALONE = Company(1, 1)
 
 _BUILD = """
 import sys
@@ -60,7 +62,7 @@ class Nursery:
         maker: name of what grows cases.
         tell: told what the zygote is at.
         shortcuts: of ``shakeout.targets.shortcuts``, for the workers.
-        processes: how many workers there will be.
+        company: how many workers there will be, and how many of their kernels are worth a compiler.
         environment: what else the zygote finds in its environment from its start.
     """
 
@@ -70,13 +72,13 @@ class Nursery:
         maker: str,
         tell: events.Listener,
         shortcuts: Collection[str] = ALWAYS,
-        processes: int = 1,
+        company: Company = ALONE,
         environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.directory = directory
         self._environment = environment
         self._shortcuts = shortcuts
-        self._processes = processes
+        self._company = company
         self._door: socket.socket | None = None
         self._joiner: subprocess.Popen[bytes] | None = None
         self.headers = Headers(directory / "cache" / "tmp")
@@ -155,6 +157,12 @@ class Nursery:
         self.deaths = 0
         raise StageFailed(f"the process that loads it died {TRIES} times: {self._last_words()}")
 
+    def cases(self, *, begin: bool) -> None:
+        """Cases begin, so that the first of them waits for no others; or no more of them come."""
+        if self._door is not None:
+            with contextlib.suppress(OSError):  # it is dead, which is noticed when a kernel is wanted
+                self._door.send(BEGIN if begin else LAST)
+
     @property
     def building(self) -> bool:
         """Whether the files of slow targets are still being made."""
@@ -189,10 +197,10 @@ class Nursery:
                 if name == "builder.log" or log.stat().st_size == 0:
                     log.unlink()
 
-    def died(self) -> None:
-        """The zygote died while it served; raises ZygoteBroken if that happens again and again."""
+    def died(self, what: str = "died") -> None:
+        """The zygote died while it served, or did ``what``; raises ZygoteBroken if that happens again and again."""
         self.drop()
-        self._count_death("the process that forks the workers died; starting another")
+        self._count_death(f"the process that forks the workers {what}; starting another")
 
     # --- talking ----------------------------------------------------------------------------------------------------
 
@@ -294,7 +302,7 @@ class Nursery:
         self.deaths += 1
         if self.deaths >= DEATHS:
             raise ZygoteBroken(
-                f"the process that loads the targets died {self.deaths} times in a row: {self._last_words()}"
+                f"the process that loads the targets failed {self.deaths} times in a row: {self._last_words()}"
             )
         self._tell(events.Notice(text))
 
@@ -319,7 +327,9 @@ class Nursery:
                 str(theirs.fileno()),
                 str((self.directory / "cache" / "joint").absolute()),
             ]
-            words += [str(len(os.sched_getaffinity(0))), str(self._processes), str(largest), linker]
+            company = self._company
+            cores = len(os.sched_getaffinity(0))
+            words += [*map(str, (cores, company.processes, company.batch, largest)), linker]
             self._joiner = self._spawn(words, "joiner.log", [theirs.fileno()])
 
     def _end_joiner(self) -> None:

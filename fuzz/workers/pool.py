@@ -16,13 +16,12 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from shakeout.fuzz.coverage.log import NAME as COVERAGE
 from shakeout.fuzz.ground import events
-from shakeout.fuzz.ground.child import resident
 from shakeout.fuzz.ground.jobs import Job
 from shakeout.fuzz.ground.makers import GROWER
 from shakeout.fuzz.ground.results import Answer, Loss, LossKind, Reply
@@ -30,11 +29,13 @@ from shakeout.fuzz.ground.slot import WAITING, SlotState, Watch
 from shakeout.fuzz.workers.nursery import Nursery, StageFailed
 from shakeout.fuzz.workers.place import Place
 from shakeout.fuzz.workers.protocol import LOG, TELL_STACK, Channel, Disconnected
+from shakeout.fuzz.workers.seat import Seat, death, family
 from shakeout.targets.accelerators import present
+from shakeout.targets.joint import ENOUGH, Company, company
 from shakeout.targets.registry import facts_of
 from shakeout.targets.shortcuts import ALWAYS
 
-__all__ = ["Limits", "WorkerPool", "family"]
+__all__ = ["Limits", "WorkerPool"]
 
 #: Seconds between looks at times and memory: a hang or a blow-up is noticed at most so much late. Memory is written
 #: at some 3 GB/s, so a blow-up overshoots its limit by 150 MB.
@@ -45,6 +46,16 @@ STACK_SECONDS = 0.1
 
 #: A worker that grew so much, in bytes, without a case in hand is replaced.
 GROWTH = 1 << 30
+
+#: Seconds for the zygote to fork a worker or to say that one is dead, and then for the worker to say that it began. A
+#: fork and a worker's first steps take 25 ms; where forty processes share a core, or pages come back from a disk, some
+#: seconds. Where workers warm themselves they do so in their first job, which has a limit of its own. One that was
+#: ended too early would cost another fork, but on a machine that is slow for all of them that would never end.
+BIRTH_SECONDS = 60.0
+
+#: Workers of one seat that may fail to begin, one after the other, before their zygote is taken for the cause: it may
+#: have been forked while it held a lock, and then every fork of it has that lock.
+BIRTHS = 2
 
 #: Bytes of a dead worker's output that are kept.
 TAIL = 8000
@@ -66,32 +77,6 @@ class Limits:
     seconds: float
     bytes: int
     early: float = 20.0
-
-
-@dataclass(slots=True)
-class _Seat:
-    """One place at the table; the worker that sits there changes."""
-
-    number: int
-    name: str = ""
-    channel: Channel | None = None
-    watch: Watch | None = None
-    pid: int = 0
-    resident: int = 0
-    ready: bool = False
-    job: Job | None = None
-    serial: int = 0
-    given: float = 0.0
-    pending: Job | None = None
-    history: list[Job] = field(default_factory=list)
-    killed: tuple[LossKind, str] | None = None
-    leaving: bool = False
-    mute: float = 0.0
-    empty_since: float = 0.0
-    reason: str = ""
-    died_at: int | None = None
-    waiting: bool = False
-    looked: float = 0.0
 
 
 class WorkerPool:
@@ -134,21 +119,22 @@ class WorkerPool:
         used = {*ALWAYS, *(name for one in targets if forked for name in facts_of(one).shortcuts)}
         shortcuts = [name for name in shortcuts if name in used]
         self._workers = workers
-        self._spare = _spare(workers) if "joint" in shortcuts else 0
-        environment = place.environment(targets)
-        self._nursery = Nursery(directory, maker, tell, shortcuts, workers + self._spare, environment)
+        crowd = company(workers, _most_processes()) if "joint" in shortcuts else Company(workers, ENOUGH)
+        self._spare = crowd.processes - workers
+        self._nursery = Nursery(directory, maker, tell, shortcuts, crowd, place.environment(targets))
         self.headers = self._nursery.headers
         #: Seconds that the last fork took in the zygote, and until a dead worker's successor was ready.
         self.fork_seconds = 0.0
         self.replace_seconds = 0.0
         self._targets = list(targets) if forked else []
-        self._seats = [_Seat(number) for number in range(1, workers + 1)]
+        self._seats = [Seat(number) for number in range(1, workers + 1)]
         self._tell = tell
         self._recycle = recycle
         self._selector = selectors.DefaultSelector()
         self._forks = itertools.count(1)
         self._jobs = itertools.count(1)
         self._answers: deque[Answer] = deque()
+        self._heard = 0.0  # when the zygote last said something
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -217,9 +203,26 @@ class WorkerPool:
                 said = (str(error).strip().splitlines() or ["it said nothing"])[-1]
                 self._tell(events.CoverageArmed("native", reason=said[:300]))
         # Not before: each stage has every worker forked anew.
-        self._seats += [_Seat(len(self._seats) + number) for number in range(1, self._spare + 1)]
-        self._spare = 0
+        for seat in self._add(self._spare):
+            seat.asleep = True  # the first case need not wait until all are forked
+        self._nursery.cases(begin=True)
         self._occupy()
+
+    def _widen(self, jobs: int) -> None:
+        """So many jobs are all there is, and all of them can wait for kernels that are compiled jointly."""
+        for seat in self._add(min(self._spare, jobs - len(self._seats))):
+            self._fork(seat)
+
+    def _add(self, number: int) -> list[Seat]:
+        """Some of the seats of workers that wait for kernels."""
+        seats = [Seat(len(self._seats) + one) for one in range(1, number + 1)]
+        self._seats += seats
+        self._spare -= len(seats)
+        return seats
+
+    def no_more(self) -> None:
+        """No more cases are handed out: the kernels of those in hand wait for no others."""
+        self._nursery.cases(begin=False)
 
     def _vacate(self) -> None:
         """End every worker; none of them has a job in hand."""
@@ -229,10 +232,18 @@ class WorkerPool:
         self._selector.unregister(self._nursery)
 
     def _occupy(self) -> None:
-        """Listen to the zygote, and have it fork a worker for each seat."""
+        """Listen to the zygote, and have it fork a worker for each seat that needs one."""
         self._selector.register(self._nursery, selectors.EVENT_READ, None)
         for seat in self._seats:
-            self._fork(seat)
+            if not seat.asleep:
+                self._fork(seat)
+
+    def _wake(self) -> None:
+        """Have one more worker forked before there is none for the next jobs."""
+        sleeping = next((seat for seat in self._seats if seat.asleep), None)
+        if sleeping and sum(seat.job is None and not seat.asleep for seat in self._seats) < self._workers:
+            sleeping.asleep = False
+            self._fork(sleeping)
 
     def stop(self) -> None:
         """Kill everything, and remove what was only for running."""
@@ -276,7 +287,11 @@ class WorkerPool:
             ZygoteBroken: the zygote died, and cannot be started again.
         """
         for seat in self._seats:
-            self._employ(seat, next_job)
+            if seat.free:
+                if self._full:
+                    break  # there may be hundreds that have nothing to do
+                self._employ(seat, next_job)
+        self._wake()
         for key, _ in self._selector.select(min(timeout, TICK)):
             if key.data is None:
                 self._listen()
@@ -305,6 +320,9 @@ class WorkerPool:
             ZygoteBroken: the zygote died, and cannot be started again.
         """
         todo = deque(jobs)
+        wanted = {job.target for job in todo}.intersection(self._targets)
+        if self._spare and any("joint" in facts_of(target).shortcuts for target in wanted):
+            self._widen(len(todo))
         waiting = set(map(id, todo))
         interrupted: set[int] = set()
         while waiting and not stop():
@@ -331,10 +349,13 @@ class WorkerPool:
                 seat.leaving, seat.ready = True, False
         return jobs
 
-    def _employ(self, seat: _Seat, next_job: Callable[[], Job | None]) -> None:
-        if not seat.ready or seat.job is not None or seat.leaving:
-            return
-        if sum(one.job is not None and not one.waiting for one in self._seats) >= self._workers:
+    @property
+    def _full(self) -> bool:
+        """Whether as many as there may be are at work."""
+        return sum(one.job is not None and not one.waiting for one in self._seats) >= self._workers
+
+    def _employ(self, seat: Seat, next_job: Callable[[], Job | None]) -> None:
+        if not seat.free or self._full:
             return
         job, seat.pending = seat.pending or next_job(), None
         if job is None:
@@ -349,7 +370,7 @@ class WorkerPool:
         with contextlib.suppress(Disconnected):
             seat.channel.send({"serial": seat.serial, "job": job.to_json()})
 
-    def _collect(self, seat: _Seat) -> None:
+    def _collect(self, seat: Seat) -> None:
         assert seat.channel is not None
         try:
             messages = seat.channel.receive()
@@ -360,10 +381,10 @@ class WorkerPool:
         for message in messages:
             self._take(seat, message)
 
-    def _take(self, seat: _Seat, message: Mapping[str, Any]) -> None:
+    def _take(self, seat: Seat, message: Mapping[str, Any]) -> None:
         """One message of a worker."""
         if "began" in message:
-            seat.ready, seat.resident = True, message["resident"]
+            seat.ready, seat.unborn, seat.resident = True, 0, message["resident"]
             if seat.empty_since:
                 self.replace_seconds = time.monotonic() - seat.empty_since
                 if seat.reason:
@@ -388,6 +409,8 @@ class WorkerPool:
     def _watch(self, limits: Callable[[Job], Limits]) -> None:
         """End what takes too long or too much."""
         now = time.monotonic()
+        if self._zygote_hangs(now):
+            return
         for seat in self._seats:
             if seat.mute and now - seat.mute > 1:
                 # It closed its channel and lives on.
@@ -412,7 +435,23 @@ class WorkerPool:
                 text = f"{used >> 20} MiB beyond a fresh worker, limit {limit.bytes >> 20} MiB"
                 self._punish(seat, "memory", text)
 
-    def _punish(self, seat: _Seat, kind: LossKind, symptom: str) -> None:
+    def _zygote_hangs(self, now: float) -> bool:
+        """End workers that do not begin, and the zygote if it is the cause; whether it was."""
+        for seat in self._seats:
+            if seat.owed and now - max(seat.owed, self._heard) > BIRTH_SECONDS:
+                self._zygote_died("does not answer")
+                return True
+            if not seat.forked or now - seat.forked < BIRTH_SECONDS or seat.ready or seat.mute or seat.owed:
+                continue
+            seat.unborn += 1
+            if seat.unborn >= BIRTHS:
+                seat.unborn = 0
+                self._zygote_died(f"forked {BIRTHS} in a row that did not begin")
+                return True
+            self._punish(seat, "hang", f"it did not begin within {BIRTH_SECONDS:.3g} s")
+        return False
+
+    def _punish(self, seat: Seat, kind: LossKind, symptom: str) -> None:
         seat.killed = (kind, symptom)
         if kind == "hang":
             with contextlib.suppress(ProcessLookupError):
@@ -426,13 +465,14 @@ class WorkerPool:
         try:
             message = self._nursery.receive()
         except Disconnected:
-            self._zygote_died()
+            self._zygote_died("died")
             return
+        self._heard = time.monotonic()
         if "forked" in message:
             self.fork_seconds = message["seconds"]
             for seat in self._seats:
                 if seat.name == message["name"]:
-                    seat.pid = message["forked"]
+                    seat.pid, seat.forked, seat.owed = message["forked"], self._heard, 0.0
                     if seat.leaving or seat.killed:
                         # It began, answered and was dismissed before the zygote could say who it is.
                         self._kill(seat)
@@ -443,7 +483,7 @@ class WorkerPool:
                 if seat.pid == message["dead"]:
                     self._bury(seat, message["status"])
 
-    def _bury(self, seat: _Seat, status: int) -> None:
+    def _bury(self, seat: Seat, status: int) -> None:
         """A worker is dead: what it last said still counts, its job is lost, and another takes its seat."""
         assert seat.channel is not None
         seat.pid = 0
@@ -452,14 +492,14 @@ class WorkerPool:
         died = not seat.leaving
         seat.empty_since = time.monotonic()
         if died:
-            kind, symptom = _death(status, seat.killed)
+            kind, symptom = death(status, seat.killed)
             seat.reason = f"{kind}: {symptom}"
             if seat.job is not None:
                 self._lose(seat, kind, symptom)
         self._clear(seat)
         self._fork(seat)
 
-    def _lose(self, seat: _Seat, kind: LossKind, symptom: str) -> None:
+    def _lose(self, seat: Seat, kind: LossKind, symptom: str) -> None:
         job = seat.job
         assert job is not None
         assert seat.watch is not None
@@ -473,7 +513,7 @@ class WorkerPool:
         seat.job, seat.died_at = None, job.number
         self._answers.append(Answer(job, seat.number, loss=loss, history=tuple(seat.history)))
 
-    def _zygote_died(self) -> None:
+    def _zygote_died(self, what: str) -> None:
         """The workers die with their zygote; their jobs come back, and another zygote is started."""
         for seat in self._seats:
             self._kill(seat)
@@ -481,14 +521,14 @@ class WorkerPool:
                 for message in seat.channel.drain():
                     self._take(seat, message)
             if seat.job is not None:
-                self._lose(seat, "interrupted", "the zygote died")
+                self._lose(seat, "interrupted", f"the zygote {what}")
             self._clear(seat)
         self._selector.unregister(self._nursery)
-        self._nursery.died()
+        self._nursery.died(what)
         self._nursery.restart()
         self._occupy()
 
-    def _fork(self, seat: _Seat) -> None:
+    def _fork(self, seat: Seat) -> None:
         if not self._nursery.alive:
             return
         seat.name = f"worker-{seat.number}-{next(self._forks)}"
@@ -500,14 +540,15 @@ class WorkerPool:
         home = self.directory / "cache" / seat.name
         request = {"name": seat.name, "slot": str(slot.absolute()), "home": str(home.absolute())}
         self._nursery.fork(request, theirs.fileno())
+        seat.owed = time.monotonic()
         theirs.close()
 
-    def _dismiss(self, seat: _Seat) -> None:
+    def _dismiss(self, seat: Seat) -> None:
         """Replace a worker that did nothing wrong; it has no job in hand, so a kill loses nothing."""
         seat.leaving, seat.ready = True, False
         self._kill(seat)
 
-    def _kill(self, seat: _Seat) -> None:
+    def _kill(self, seat: Seat) -> None:
         """The worker, and with it its group: a compiler that it started."""
         if not seat.pid:
             return
@@ -516,8 +557,9 @@ class WorkerPool:
         for kill in (os.killpg, os.kill):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 kill(seat.pid, signal.SIGKILL)
+        seat.owed = seat.owed or time.monotonic()
 
-    def _clear(self, seat: _Seat) -> None:
+    def _clear(self, seat: Seat) -> None:
         """Forget a dead worker."""
         if seat.channel is not None:
             self._forget(seat.channel)
@@ -532,13 +574,14 @@ class WorkerPool:
             shutil.rmtree(self.directory / "cache" / seat.name, ignore_errors=True)
         seat.pid, seat.name, seat.ready, seat.leaving = 0, "", False, False
         seat.killed, seat.mute, seat.resident = None, 0.0, 0
+        seat.owed = seat.forked = 0.0
         seat.history = []
 
     def _forget(self, end: Channel) -> None:
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(end)
 
-    def _output(self, seat: _Seat) -> str:
+    def _output(self, seat: Seat) -> str:
         try:
             with (self.directory / "cache" / seat.name / LOG).open("rb") as file:
                 file.seek(0, os.SEEK_END)
@@ -548,39 +591,6 @@ class WorkerPool:
             return ""
 
 
-def _spare(workers: int) -> int:
-    """How many more workers are forked, to wait for kernels that are compiled jointly.
-
-    A batch of some two dozen gathers while another is compiled. What a worker holds of its own is some 120 MB, so a
-    small machine has fewer.
-    """
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return max(0, min(workers + 28, memory // (512 << 20) - workers))
-
-
-def _death(status: int, killed: tuple[LossKind, str] | None) -> tuple[LossKind, str]:
-    """Kind and symptom of a death, from the exit status as ``os.waitstatus_to_exitcode`` gives it."""
-    if killed is not None:
-        return killed
-    if status == -signal.SIGKILL:
-        # Nobody can do that to itself by accident: the kernel was out of memory, or somebody killed it.
-        return "interrupted", "SIGKILL"
-    if status < 0:
-        try:
-            return "crash", signal.Signals(-status).name
-        except ValueError:
-            return "crash", f"signal {-status}"
-    return "crash", f"exit status {status}"
-
-
-def family(pid: int) -> int:
-    """Bytes of memory that a process and its descendants hold now."""
-    total, pending = 0, [pid]
-    while pending:
-        one = pending.pop()
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            total += resident(one)
-            for task in os.listdir(f"/proc/{one}/task"):
-                with open(f"/proc/{one}/task/{task}/children", "rb") as file:
-                    pending += map(int, file.read().split())
-    return total
+def _most_processes() -> int:
+    """How many workers memory allows: what one holds of its own is some 120 MB, and some hold several times that."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // (512 << 20)

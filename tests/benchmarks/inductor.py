@@ -168,7 +168,7 @@ def digests(seeds: Sequence[int], shortcuts: Sequence[str], processes: int) -> d
         door = -1
         server = None
         if "joint" in shortcuts or "linker" in shortcuts:
-            from shakeout.targets.joint import LARGEST, find_linker
+            from shakeout.targets.joint import ENOUGH, LARGEST, find_linker
 
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             largest = str(LARGEST if "joint" in shortcuts else 1)
@@ -182,6 +182,7 @@ def digests(seeds: Sequence[int], shortcuts: Sequence[str], processes: int) -> d
                     scratch,
                     "2",
                     str(processes),
+                    str(ENOUGH),
                     largest,
                     linker,
                 ],

@@ -1,16 +1,21 @@
 """Measures how the rate of a campaign grows with its workers: whole campaigns, each on as many cores as it has workers.
 
-Run it directly: ``python tests/benchmarks/scale.py --workers 1 16 30 --seconds 45 --seconds-total 500 --rows FILE``.
+Run it directly. ``python tests/benchmarks/scale.py --full`` is all of it in one call: the machine itself, a user's
+kernel, ONNX Runtime, TVM and Inductor with 1, 16 and 30 workers, as far as there are cores for them, rows appended to
+docs/performance/scale.jsonl; called again it goes on where it ended. ``--targets inductor --workers 1 16 --seconds 45
+--seconds-total 500 --rows FILE`` is a part of it.
 Each cell is one ``shakeout run`` in a fresh directory: a target and a number of workers, pinned to as many cores
 (``--loose``: to none). What is measured lies between the first compared case, plus ``--settle`` seconds, and the end of
 ``--seconds`` of fuzzing; then the campaign is interrupted, so that nothing is waited for that is not measured. The line
 of a cell tells the compared cases of each worker-minute by the clock, those of each minute of processor time that was
 not spent on confirming, what shares these are of one worker's, and where processor time went. What confirms findings
 computes on the same cores: it takes half of a single core and a sixteenth of sixteen, so that shares by the clock
-flatter many workers. Processor time tells nothing of cores that wait, so the line says how busy they were as well. Raw
-rows are appended to ``--rows`` as each cell ends, and a cell that has its row there is not run again; cells for which
-too little of ``--seconds-total`` is left are named and left out. ``--extra`` hands options on to ``shakeout
-run``.
+flatter many workers. Processor time tells nothing of cores that wait, so the line says how busy they were as well.
+Raw rows are appended to ``--rows`` as each cell ends, and a cell that has its row there, of the same commit on the same
+kind of machine, is not run again; cells for which too little of ``--seconds-total`` is left are named and left out.
+``--extra`` hands options on to ``shakeout run``; Inductor always has those of ``EXTRA``. Where all workers of a target
+were measured, the last line of it says whether they reach ``WANTED`` of as many times one worker, and how many workers
+would take all of the one core that the supervisor has.
 
 The target ``kernel`` is a user's kernel that is written down for the occasion: a product whose factors are exchanged,
 so that nothing is found in it. The target ``machine`` is no campaign: as many processes as there are workers, with
@@ -23,6 +28,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import os
 import platform
 import shlex
@@ -49,6 +55,20 @@ import shakeout
 def product(x, y):
     return y * x
 """
+
+#: Options of a target's campaigns, so that rows with one and with many workers are of the same programs.
+EXTRA = {"inductor": ("--operators", "10", "--mode", "inference")}
+
+#: What ``--full`` measures.
+FULL: dict[str, Any] = {
+    "targets": ["machine", "kernel", "onnxruntime", "tvm", "inductor"],
+    "workers": [1, 16, 30],
+    "seconds": 60.0,
+}
+ROWS = Path(__file__).parents[2] / "docs" / "performance" / "scale.jsonl"
+
+#: Share of as many times one worker's rate that is wanted of many.
+WANTED = 0.8
 
 #: Seconds between two looks at processor time and memory.
 LOOK = 0.5
@@ -408,6 +428,21 @@ def _line(row: Mapping[str, Any], one: Mapping[str, Any]) -> str:
     )
 
 
+def told(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What the rows of one target come to; empty without one worker and more."""
+    rate = "per_worker_cpu_minute" if all("per_worker_cpu_minute" in row for row in rows) else "per_worker_minute"
+    rated = {row["workers"]: row for row in rows if row.get(rate)}
+    if len(rated) < 2 or 1 not in rated:
+        return ""
+    many = [row for workers, row in sorted(rated.items()) if workers > 1]
+    shares = [row["per_worker_minute"] / rated[1]["per_worker_minute"] for row in many]
+    said = ", ".join(f"{row['workers']} workers {share:.0%}" for row, share in zip(many, shares, strict=True))
+    reached = all(share >= WANTED for share in shares)
+    line = f"{rows[0]['target']:<12} by the clock {said}: {'reached' if reached else 'NOT'} {WANTED:.0%}"
+    loads = [row["supervisor_share"] / row["workers"] for row in many if row.get("supervisor_share")]
+    return f"{line}; the supervisor is full with {1 / max(loads):.0f} workers" if loads else line
+
+
 def main() -> None:
     """Print one line as each cell ends."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -417,25 +452,32 @@ def main() -> None:
     )
     parser.add_argument("--workers", nargs="+", type=int, default=sorted({1, len(cores)}), metavar="N")
     parser.add_argument("--seconds", type=float, default=20.0, help="of fuzzing, for each cell (default 20)")
+    parser.add_argument("--full", action="store_true", help="all that is wanted, on a machine with 32 cores")
     parser.add_argument("--settle", type=float, default=None, help="after the first compared case (default: a sixth)")
     parser.add_argument("--seconds-total", type=float, default=600.0, help="for all cells together (default 600)")
     parser.add_argument("--rows", type=Path, help="append raw rows to this file; what is there is not measured again")
     parser.add_argument("--loose", action="store_true", help="do not pin a campaign to as many cores as workers")
     parser.add_argument("--extra", default="", help="further options of shakeout run, in one string")
+    if parser.parse_known_args()[0].full:
+        fitting = [workers for workers in FULL["workers"] if workers <= len(cores)]
+        parser.set_defaults(**{**FULL, "workers": fitting}, rows=ROWS, seconds_total=math.inf)
     options = parser.parse_args()
     until = time.monotonic() + options.seconds_total
     settle = options.seconds / 6 if options.settle is None else options.settle
     form = Cell("", 0, options.seconds, settle, not options.loose, tuple(shlex.split(options.extra)))
+    here = {name: _head(form)[name] for name in ("commit", "model", "allowed")}
     measured = {
         Cell(**{name: row[name] for name in asdict(form)} | {"extra": tuple(row["extra"])}): row
         for row in _measured(options.rows)
-        if not row.get("broken") and "per_minute" in row
+        if not row.get("broken") and "per_minute" in row and all(row.get(name) == here[name] for name in here)
     }
     spent = options.seconds + 60.0
     for target in options.targets:
         one: Mapping[str, Any] = {}
+        rows = []
         for workers in options.workers:
-            cell = replace(form, target=target, workers=workers)
+            extra = form.extra + EXTRA.get(target, ())
+            cell = replace(form, target=target, workers=workers, extra=extra)
             if cell in measured:
                 row = measured[cell]
             elif time.monotonic() + spent > until:
@@ -453,8 +495,11 @@ def main() -> None:
                     with options.rows.open("a") as file:
                         file.write(json.dumps(row) + "\n")
             print(_line(row, one), flush=True)
+            rows.append(row)
             if workers == 1:
                 one = row
+        if said := told(rows):
+            print(said, flush=True)
 
 
 if __name__ == "__main__":

@@ -151,7 +151,7 @@ def test_what_nobody_looked_at_is_one_line(campaign: Campaign, four: dict[str, s
         campaign.add(f"new {number}", NETWORK, failing(NETWORK), "new", times=2)
     rows = told().splitlines()
     assert len(rows) == 1 + len(four) + 1
-    assert rows[-1] == "14 findings wait for triage; `shakeout triage` works them off"
+    assert rows[-1] == f"14 findings wait for triage; `shakeout triage {campaign.directory}` works them off"
     # They can be asked for, and once one is minimised it is triaged.
     found = json.loads(told("--json", "--state", "new"))
     assert {row["group"] for row in found} == {"waiting"}
@@ -166,14 +166,15 @@ def test_findings_that_are_no_bug_yet_wait_in_the_same_line(
 ) -> None:
     rows = len(told().splitlines())
     wait(campaign, 3)
-    assert told().splitlines()[-1] == "3 findings wait for triage; `shakeout triage` works them off"
+    waiting = f"3 findings wait for triage; `shakeout triage {campaign.directory}` works them off"
+    assert told().splitlines()[-1] == waiting
     assert len(told().splitlines()) == rows + 1
     assert len(json.loads(told("--json"))) == len(four)
 
 
 def test_findings_may_be_all_there_is(campaign: Campaign, told: Callable[..., str]) -> None:
     wait(campaign, 2)
-    assert told() == "2 findings wait for triage; `shakeout triage` works them off\n"
+    assert told() == f"2 findings wait for triage; `shakeout triage {campaign.directory}` works them off\n"
     assert "no such bugs" in told("--target", "tvm")
 
 
@@ -187,7 +188,7 @@ def wait(campaign: Campaign, findings: int) -> None:
 
 def test_only_what_waits_is_said_so(campaign: Campaign, told: Callable[..., str]) -> None:
     campaign.add("new", NETWORK, failing(NETWORK), "new")
-    assert told() == "1 finding waits for triage; `shakeout triage` works them off\n"
+    assert told() == f"1 finding waits for triage; `shakeout triage {campaign.directory}` works them off\n"
     assert "that triage has come to" in told("--top", "3")
 
 

@@ -2,6 +2,9 @@
 
 import json
 import os
+import re
+import shlex
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -166,6 +169,26 @@ def test_what_is_said_of_a_bug_is_kept(capsys: pytest.CaptureFixture, two_bugs: 
     assert bugs(capsys, "set", first, "open")[0]["status"] == "open"
     assert [one["status"] for one in bugs(capsys, "show", first)[0]["history"]] == ["reported", "duplicate-of", "open"]
     assert "copies" not in run(capsys, "bugs", "show", second)[1]
+
+
+def test_what_to_do_next_works_wherever_the_campaign_is(capsys: pytest.CaptureFixture, two_bugs: list[str]) -> None:
+    for directory, bugs_of, triage in (
+        (Path("runs/one"), "", ""),
+        (Path("elsewhere/a run"), " --directory 'elsewhere/a run'", " 'elsewhere/a run'"),
+    ):
+        if not directory.exists():
+            directory.parent.mkdir()
+            shutil.copytree("runs/one", directory)
+        with Database.open(directory / NAME) as database:
+            row = {"symptom": "values", "job": 3, "case_id": "c", "oracle": "value", "case_json": "{}", "result": {}}
+            database.add_finding(signature="c", title="values", target="tvm", state="confirmed", **row)
+        advice = run(capsys, "status", str(directory))[1].splitlines()[-1]
+        assert advice.startswith(f"see `shakeout bugs --top 10{bugs_of}`"), advice
+        for command in re.findall(r"`shakeout ([^`]*)`", advice):
+            assert triage in command
+            if command.startswith("bugs"):
+                assert run(capsys, *shlex.split(command))[0] == Exit.OK
+    assert run(capsys, "bugs", "elsewhere")[2].rstrip().endswith("; of a campaign elsewhere: --directory elsewhere")
 
 
 def test_bugs_are_filtered(capsys: pytest.CaptureFixture, two_bugs: list[str]) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from shakeout.targets import joint
-from shakeout.targets.joint import Request, culprits, entry, join, serve
+from shakeout.targets.joint import BEGIN, LAST, Company, Request, company, culprits, entry, join, serve
 
 KERNEL = """
 #include <cmath>
@@ -141,12 +141,53 @@ def test_one_that_is_gone_does_not_keep_the_others_waiting(clients: Clients, tmp
 def test_nobody_waits_for_others_who_send_nothing(
     clients: Clients, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setattr(joint, "FIRST_SECONDS", 100.0)
     monkeypatch.setattr(joint, "SILENCE_SECONDS", 0.2)
     asked = [clients.ask(f"k{i}", KERNEL.format(body=f"x + {i}")) for i in range(2)]
     assert [load(tmp_path / f"k{i}.so", answer(asked[i])).kernel(1) for i in range(2)] == [1, 2]
 
 
-def test_nobody_waits_for_those_who_have_nothing_to_do(tmp_path: Path) -> None:
+def test_where_cases_begin_and_end_nobody_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clients = Clients(tmp_path, 30)
+    at_work = clients.connect()
+    at_work.sendall(b'{"busy": true}')
+    for _ in range(2):
+        began = time.monotonic()
+        assert answer(clients.ask("first", KERNEL.format(body="x")))
+        assert time.monotonic() - began < joint.SILENCE_SECONDS
+        later = clients.ask("later", KERNEL.format(body="x + 1"))
+        assert not select.select([later], [], [], 1)[0], "not worth a file any more"
+        later.close()
+        clients.door.sendall(BEGIN)
+    monkeypatch.setattr(joint, "GROWTH", 1000)
+    assert answer(clients.ask("first", KERNEL.format(body="x")))
+    asked = [clients.ask(f"k{i}", KERNEL.format(body="x")) for i in range(2)]
+    assert not select.select(asked, [], [], 1)[0]
+    clients.door.sendall(LAST)
+    assert all(answer(client) for client in asked), "no more come"
+    clients.close()
+
+
+def test_processes_and_batches_follow_cores_and_memory() -> None:
+    # Full batches on all cores, where memory allows.
+    assert [company(workers, 1000) for workers in (1, 2, 16, 30)] == [
+        Company(32, 24),
+        Company(40, 24),
+        Company(154, 24),
+        Company(267, 24),
+    ]
+    # Where it does not, batches that leave no core without work.
+    assert [company(30, most).batch for most in (256, 128, 64)] == [24, 9, 3]
+    assert company(2, 8) == Company(8, 5)
+    assert company(4, 2) == Company(4, 1), "each has a process"
+    for workers in range(1, 100, 7):
+        found = [company(workers, most) for most in range(1, 1000, 50)]
+        assert [one.processes for one in found] == sorted(one.processes for one in found)
+        assert all(workers <= one.processes and 1 <= one.batch <= one.processes for one in found)
+
+
+def test_nobody_waits_for_those_who_have_nothing_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joint, "FIRST_SECONDS", 100.0)
     clients = Clients(tmp_path, 30)
     idle, at_work = clients.connect(), clients.connect()
     at_work.sendall(b'{"busy": true}')

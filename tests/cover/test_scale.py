@@ -62,7 +62,28 @@ def test_what_has_its_row_is_not_measured_again(
     scale.main()
     assert rows.read_text() == first
     assert "..." not in capsys.readouterr().out
+    # A row of another commit is no row of this one's.
+    rows.write_text(first.replace(json.loads(first.splitlines()[0])["commit"], "another"))
+    monkeypatch.setattr(scale, "run_machine", lambda cell, cores: {**scale._head(cell), "broken": "not run"})
+    scale.main()
+    assert len(rows.read_text().splitlines()) == 4
+    rows.write_text(first)
     monkeypatch.setattr(sys, "argv", [*arguments, "--targets", "kernel", "--seconds-total", "1"])
     scale.main()
     assert rows.read_text() == first
     assert capsys.readouterr().out.count("left out") == 2
+
+
+def test_what_many_workers_reach_and_where_the_supervisor_is_full() -> None:
+    def row(workers: int, rate: float, supervisor: float) -> dict[str, object]:
+        share = {"per_worker_minute": rate, "per_worker_cpu_minute": rate, "supervisor_share": supervisor}
+        return {"target": "tvm", "workers": workers, **share}
+
+    one = row(1, 100.0, 0.02)
+    said = scale.told([one, row(16, 90.0, 0.2), row(30, 81.0, 0.5)])
+    assert said.endswith(
+        "by the clock 16 workers 90%, 30 workers 81%: reached 80%; the supervisor is full with 60 workers"
+    )
+    assert "30 workers 79%: NOT 80%" in scale.told([one, row(30, 79.0, 0.5)])
+    assert scale.told([one]) == scale.told([row(16, 90.0, 0.2)]) == ""
+    assert set(scale.EXTRA) <= set(scale.FULL["targets"])

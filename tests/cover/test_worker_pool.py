@@ -3,14 +3,21 @@
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from shakeout.corpus import codec
 from shakeout.fuzz.campaign import selftest
+from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.jobs import Job, Run
+from shakeout.fuzz.ground.makers import RUNS_ONLY
+from shakeout.fuzz.workers import pool as pools
 from shakeout.fuzz.workers.pool import Limits, WorkerPool
+from shakeout.fuzz.workers.protocol import LOG
+from shakeout.targets.joint import Company
+from shakeout.targets.registry import facts_of
 
 
 def workers(directory: Path) -> list[int]:
@@ -56,12 +63,34 @@ def test_a_job_whose_worker_is_killed_from_outside_runs_once_more(times: int, tm
     assert found[1].reply.result.status == "compared"
 
 
-def test_a_stop_leaves_nothing_in_hand(tmp_path: Path) -> None:
-    pool = WorkerPool(tmp_path, ["planted"], 1)
-    job = Run(target="planted", case=codec.encode(selftest.case("hang")))
+def test_as_many_wait_for_kernels_as_are_needed_and_a_stop_leaves_nothing_in_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = replace(facts_of("planted"), shortcuts=frozenset({"joint"}))
+    monkeypatch.setattr(pools, "facts_of", lambda name: facts)
+    monkeypatch.setattr(pools, "company", lambda workers, most: Company(workers + 4, 1))
+    pool = WorkerPool(tmp_path, ["planted"], 1, shortcuts=("joint",), maker=RUNS_ONLY)
+
+    def jobs(fault: str, number: int) -> list[Run]:
+        return [Run(target="planted", case=codec.encode(selftest.case(fault))) for _ in range(number)]
+
+    def awake() -> int:
+        return sum(not seat.asleep for seat in pool._seats)
+
     try:
         pool.start(complete=False)
-        assert list(pool.answers([job], lambda job: Limits(60.0, 2 << 30), lambda: pool.busy)) == []
+        assert pool.size == 1
+        assert len(list(pool.answers(jobs(selftest.NO_FAULT, 2), lambda job: Limits(60.0, 2 << 30)))) == 2
+        assert pool.size == 2, "one for each job"
+        pool.prepare()
+        assert (pool.size, awake()) == (5, 2)
+        assert len(list(pool.answers(jobs(selftest.NO_FAULT, 5), lambda job: Limits(60.0, 2 << 30)))) == 5
+        assert awake() == 2, "one at work, and one for the next job"
+        # What hangs in its run is taken for one that waits for its kernels.
+        monkeypatch.setattr(pools, "WAITING", "run")
+        hanging = jobs("hang", 5)
+        assert list(pool.answers(hanging, lambda job: Limits(60.0, 2 << 30), lambda: len(pool.running) == 5)) == []
+        assert awake() == 5
         assert not pool.busy
     finally:
         pool.stop()
@@ -83,3 +112,36 @@ def test_a_worker_that_answers_before_the_zygote_says_who_it_is_is_replaced(
     finally:
         pool.stop()
     assert answered == ["compared", "compared"]
+
+
+def test_what_does_not_begin_or_does_not_answer_is_ended_and_then_its_zygote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pools, "BIRTH_SECONDS", 4.0)
+    for name in ("worker-1-1", "worker-1-2"):
+        # Whoever opens it waits for a reader, as for a file system that does not answer.
+        (tmp_path / "cache" / name).mkdir(parents=True)
+        os.mkfifo(tmp_path / "cache" / name / LOG)
+    told: list[events.Event] = []
+    pool = WorkerPool(tmp_path, ["planted"], 1, tell=told.append)
+    jobs = [Run(target="planted", case=codec.encode(selftest.case(selftest.NO_FAULT)), fresh=True) for _ in range(2)]
+    until, statuses = time.monotonic() + 90.0, []
+    try:
+        pool.start(complete=False)
+        for answer in pool.answers(jobs, lambda job: Limits(60.0, 2 << 30), lambda: time.monotonic() > until):
+            statuses.append(answer.reply.result.status)
+            if len(statuses) == 1:
+                # It cannot say that the worker is dead that is dismissed now.
+                zygote = pool._nursery._process
+                assert zygote is not None
+                os.kill(zygote.pid, signal.SIGSTOP)
+    finally:
+        pool.stop()
+    assert statuses == ["compared", "compared"]
+    assert [event.reason for event in told if isinstance(event, events.WorkerDied)] == [
+        "hang: it did not begin within 4 s"
+    ]
+    assert [event.message for event in told if isinstance(event, events.Notice)] == [
+        "the process that forks the workers forked 2 in a row that did not begin; starting another",
+        "the process that forks the workers does not answer; starting another",
+    ]

@@ -143,20 +143,7 @@ def test_findings_are_confirmed_or_history_or_flaky(tmp_path: Path, monkeypatch)
     assert {path.name for path in folder.iterdir()} == files
     # The script shows a crash to anybody, without us.
     plain = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    for script in ("repro.py", "case.min.py"):
-        assert subprocess.run([sys.executable, str(folder / script)], env=plain, timeout=100).returncode == 1
-
-
-@pytest.mark.usefixtures("no_selftest")
-def test_what_was_not_tried_is_tried_when_the_campaign_goes_on(tmp_path: Path, monkeypatch) -> None:
-    first = Fuzzing(tmp_path / "run", monkeypatch, {2: "wrong"}, cases=4)
-    first.hooks.append(lambda campaign, event: campaign.stop() if isinstance(event, events.FindingSeen) else None)
-    assert first.run().reason == "interrupted"
-    assert (first.database.bugs(), first.database.waiting()) == ([], 1)
-    second = Fuzzing(tmp_path / "run", monkeypatch, {2: "wrong"}, cases=4)
-    assert second.run().reason == "cases"
-    assert [(bug.state, bug.count) for bug in second.database.bugs()] == [("confirmed", 1)]
-    assert second.of(events.Started)[0].resumed
+    assert subprocess.run([sys.executable, str(folder / "repro.py")], env=plain, timeout=100).returncode == 1
 
 
 # --- processes that are killed ---------------------------------------------------------------------------------------

@@ -90,72 +90,106 @@ print(sympy.simplify.cache_info().hits if {names} else 0)
     assert int(quick[6]) >= 3
 
 
+def told(script: str, *arguments: str) -> list[str]:
+    """The lines that a script prints, in a process of its own: what it installs is for good."""
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout.splitlines()
+
+
 @pytest.mark.slow
-def test_the_rules_of_dtypes_are_entered_once_and_again_when_there_are_more() -> None:
-    filled = """
+def test_what_comes_out_alike_is_not_made_again() -> None:
+    stock, quick = map(json.loads, told(REPEATS))
+    assert stock["rules"] == [True, True, False, True, False], "each handler fills its table"
+    assert quick["rules"] == [True, True, True, True, False], "one does, and again when there are more rules"
+    assert quick["found"] == stock["found"]
+    assert quick["made"] <= stock["made"] - 8
+
+
+REPEATS = """
+import json
 import torch
 from torch._inductor import lowering, utils
 from torch._inductor.dtype_propagation import DtypePropagationOpsHandler as Handler
-from shakeout.targets.shortcuts import install
-install({names})
-first = Handler()
-exp = first.exp
-names = sorted(vars(first))
-print(names == sorted(vars(Handler())), Handler() is first, first.exp is exp)
-utils.op_dtype_propagation_rules["later"] = utils.op_dtype_propagation_rules["exp"]
-print(hasattr(Handler(), "later"), first.exp is exp)
-"""
-    printed = []
-    for names in ((), ("repeats",)):
-        command = [sys.executable, "-c", filled.replace("{names}", repr(names))]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr[-3000:]
-        printed.append(done.stdout.split())
-    assert printed == [["True", "True", "False", "True", "False"], ["True", "True", "True", "True", "False"]]
-
-
-@pytest.mark.slow
-def test_no_fake_tensor_is_made_again_to_see_what_kind_it_would_be() -> None:
-    cached = """
-import torch
-from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 from shakeout.targets.shortcuts import install
+
 made = 0
 stock = FakeTensorMode._output_from_cache_entry
+
 def counted(*args):
     global made
     made += 1
     return stock(*args)
+
+def rules():
+    first = Handler()
+    exp = first.exp
+    names = sorted(vars(first))
+    seen = [names == sorted(vars(Handler())), Handler() is first, first.exp is exp]
+    utils.op_dtype_propagation_rules["later"] = utils.op_dtype_propagation_rules["exp"]
+    seen += [hasattr(Handler(), "later"), first.exp is exp]
+    del utils.op_dtype_propagation_rules["later"], first.later
+    return seen
+
+def kinds():
+    FakeTensorMode.cache_clear()
+    mode = FakeTensorMode(shape_env=ShapeEnv())
+    how = StatelessSymbolicContext([DimDynamic.DYNAMIC, DimDynamic.DYNAMIC])
+    found = []
+    with mode:
+        for dtype in (torch.float32, torch.complex64, torch.int8):
+            x = mode.from_tensor(torch.ones(4, 6, dtype=dtype), symbolic_context=how)
+            ops = [lambda x: x + 1, lambda x: x.t(), torch.neg, lambda x: x * x.t().t(), torch.conj, lambda x: x[1:, 2]]
+            ops += [lambda x: x.nonzero(), lambda x: x.to(torch.float64), lambda x: torch.empty(3), torch.clone]
+            for op in ops:
+                for again in range(2):
+                    y = op(x)
+                    keys = torch._C._dispatch_key_set(y)
+                    found.append((y.dtype, str(y.shape), str(y.stride()), y.is_conj(), y.is_neg(), keys))
+    info = FakeTensorMode.cache_info()
+    return str([found, info.hits, info.misses, sorted(info.bypasses.items())])
+
 FakeTensorMode._output_from_cache_entry = counted
-install({names})
-mode = FakeTensorMode(shape_env=ShapeEnv())
-how = StatelessSymbolicContext([DimDynamic.DYNAMIC, DimDynamic.DYNAMIC])
-found = []
-with mode:
-    for dtype in (torch.float32, torch.complex64, torch.int8):
-        x = mode.from_tensor(torch.ones(4, 6, dtype=dtype), symbolic_context=how)
-        ops = [lambda x: x + 1, lambda x: x.t(), torch.neg, lambda x: x * x.t().t(), torch.conj, lambda x: x[1:, 2]]
-        ops += [lambda x: x.nonzero(), lambda x: x.to(torch.float64), lambda x: torch.empty(3), torch.clone]
-        for op in ops:
-            for again in range(2):
-                y = op(x)
-                keys = torch._C._dispatch_key_set(y)
-                found.append((y.dtype, str(y.shape), str(y.stride()), y.is_conj(), y.is_neg(), keys))
-info = FakeTensorMode.cache_info()
-print(found, info.hits, info.misses, sorted(info.bypasses.items()))
-print(made)
+for names in ((), ("repeats",)):
+    install(names)
+    before = made
+    print(json.dumps({"rules": rules(), "found": kinds(), "made": made - before}))
 """
-    lines = {}
-    for names in ((), ("repeats",)):
-        command = [sys.executable, "-c", cached.replace("{names}", repr(names))]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr[-3000:]
-        lines[names] = done.stdout.splitlines()
-    stock, quick = lines.values()
-    assert quick[0] == stock[0]
-    assert int(quick[1]) <= int(stock[1]) - 8
+
+
+@pytest.mark.long
+def test_a_graphs_kernels_are_all_asked_for_before_one_is_waited_for(tmp_path: Path) -> None:
+    asking = """
+import json, os, select, socket, threading
+import torch, torch._inductor.config
+from shakeout.targets.shortcuts import install, waited
+torch._inductor.config.cpp_cache_precompile_headers = False
+torch._inductor.config.cpp.simdlen = 1
+door, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+asked = []
+def serve():
+    client = socket.socket(fileno=socket.recv_fds(theirs, 16, 1)[1][0])
+    while select.select([client], [], [], 3 if asked else 100)[0]:
+        asked.append(json.loads(client.recv(1 << 20)))
+    for number, one in enumerate(reversed(asked)):
+        if number == 0:
+            os.system(" ".join(one["command"]))
+        client.sendall(json.dumps({"output": one["output"], "entry": "kernel" if number == 0 else ""}).encode())
+threading.Thread(target=serve, daemon=True).start()
+install(("joint",), door.fileno())
+def function(x):
+    return torch.relu((x + 1) @ (x * 2)).sum(0)
+x = torch.arange(9.0).reshape(3, 3)
+assert torch.equal(torch.compile(function)(x), function(x))
+assert len({one["output"] for one in asked}) == len(asked) >= 2, asked
+assert waited() > 2
+"""
+    environment = {**os.environ, "TORCHINDUCTOR_COMPILE_THREADS": "1", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    environment |= {"TORCHINDUCTOR_FX_GRAPH_CACHE": "0"}
+    done = subprocess.run([sys.executable, "-c", asking], capture_output=True, text=True, timeout=300, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 @pytest.mark.long
@@ -186,8 +220,14 @@ def exported(**more):
     given = (torch.ones(2, 2), torch.ones(2, 2))
     return torch.onnx.export(Net(), given, dynamo=True, verbose=False, **more).model_proto.SerializeToString()
 
+def shared():
+    one, other = (_registration.ONNXRegistry.from_torchlib() for _ in range(2))
+    assert one is not other and one.functions == other.functions
+    return sum(a is b for key in one.functions for a, b in zip(one.functions[key], other.functions[key]))
+
 stock = [exported(), exported(opset_version=23)]
-install_exporter({names})
+print(shared())
+install_exporter(("translations",))
 assert [exported(), exported(opset_version=23)] == stock
 try:
     exported(custom_translation_table={torch.ops.aten.sin.default: mine})
@@ -196,14 +236,7 @@ except Exception as error:
 else:
     raise AssertionError("a user's translation was not asked")
 assert exported() == stock[0]
-one, other = (_registration.ONNXRegistry.from_torchlib() for _ in range(2))
-assert one is not other and one.functions == other.functions
-print(sum(a is b for key in one.functions for a, b in zip(one.functions[key], other.functions[key])))
+print(shared())
 """
-    shared = []
-    for names in ((), ("translations",)):
-        command = [sys.executable, "-c", export.replace("{names}", repr(names))]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr[-3000:]
-        shared.append(int(done.stdout.splitlines()[-1]))
-    assert shared[0] < 100 < 400 < shared[1]
+    stock, quick = map(int, told(export))
+    assert stock < 100 < 400 < quick
