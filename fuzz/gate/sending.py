@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import select
 import signal
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from shakeout.fuzz.gate import budget
 from shakeout.fuzz.gate.sides import Broken, Side, lent
 from shakeout.fuzz.ground.exits import Exit
 
@@ -23,8 +25,14 @@ __all__ = ["Done", "Errand", "Failed", "Interrupted", "versions_of"]
 #: Seconds in which a process that was asked to end does so: a campaign writes down where it stands.
 ENDING = 20.0
 
+#: Seconds in which a process ends whose time is over: the budget's ``ENDING``.
+GIVEN = budget.ENDING
+
 #: Seconds without a word after which ``about`` is given up: it imports torch and what a user wrote.
 SILENCE = 300.0
+
+#: Seconds in which an interpreter says which Python it is.
+STARTING = 60.0
 
 _OLDEST = (3, 11)
 
@@ -52,10 +60,12 @@ class Done:
     Attributes:
         answer: its own.
         messages: everything else that it told, in order.
+        late: whether its time was over before it was done; then the answer may be empty.
     """
 
     answer: Mapping[str, Any]
     messages: tuple[Mapping[str, Any], ...] = ()
+    late: bool = False
 
 
 @dataclass(slots=True)
@@ -117,6 +127,7 @@ class Errand:
         tell: Callable[[Mapping[str, Any]], None] = lambda message: None,
         stop: Callable[[], bool] = lambda: False,
         silence: float | None = None,
+        until: float | None = None,
     ) -> Done:
         """Until it is done.
 
@@ -124,16 +135,26 @@ class Errand:
             tell: told what it tells, as it does.
             stop: asked now and then whether to give up.
             silence: seconds without a word after which it is taken for hung; None for no limit.
+            until: when its time is over, as ``time.monotonic`` gives it: it is asked to end, and killed if it does
+                not; None for no limit.
 
         Raises:
             Failed: it could not be done.
             Interrupted: ``stop`` said so.
         """
+        late = False
         while True:
+            now = time.monotonic()
             if stop():
                 self.end()
                 raise Interrupted
-            if silence is not None and time.monotonic() - self._heard > silence:
+            if until is not None and now >= until and not late:
+                late = True
+                self._ask()
+            if late and until is not None and now >= until + GIVEN:
+                self.end(0.0)
+                return Done({}, tuple(self._messages), late=True)
+            if silence is not None and now - self._heard > silence and not late:
                 self.end()
                 raise self._failed(f"said nothing for {silence:.0f} s")
             if not select.select([self._pipe], [], [], 0.2)[0]:
@@ -142,13 +163,15 @@ class Errand:
             if not data:
                 self.end()
                 assert self._process is not None
+                if late:
+                    return Done({}, tuple(self._messages), late=True)
                 raise self._failed(f"ended with status {self._process.returncode}")
-            self._heard = time.monotonic()
+            self._heard = now
             *lines, self._rest = (self._rest + data).split(b"\n")
             for message in map(json.loads, lines):
                 if "done" in message:
-                    self.end()
-                    return Done(message["done"], tuple(self._messages))
+                    self.end(GIVEN if late else ENDING)
+                    return Done(message["done"], tuple(self._messages), late)
                 if "failed" in message:
                     self.end()
                     status = next(one for one in Exit if one == message["status"])
@@ -156,20 +179,24 @@ class Errand:
                 self._messages.append(message)
                 tell(message)
 
-    def end(self) -> None:
-        """End the process, cleanly if it can, and all that it started."""
+    def end(self, seconds: float = ENDING) -> None:
+        """End the process, cleanly if it can in so many seconds, and all that it started."""
         process = self._process
         if process is None or self._pipe < 0:
             return
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
+        self._ask()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(ENDING)
+            process.wait(seconds)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         os.close(self._pipe)
         self._pipe = -1
+
+    def _ask(self) -> None:
+        assert self._process is not None
+        with contextlib.suppress(ProcessLookupError):
+            self._process.terminate()
 
     def _failed(self, text: str, status: Exit = Exit.INFRASTRUCTURE) -> Failed:
         said = ""
@@ -181,13 +208,16 @@ class Errand:
         return Failed(f"{where}: {text}{tail} (see {self.log})", status)
 
 
-def versions_of(side: Side) -> None:
-    """Raise Broken unless the interpreter runs, and is one that Shakeout runs on."""
+def versions_of(side: Side, until: float = math.inf) -> None:
+    """Raise Broken unless the interpreter runs until then, and is one that Shakeout runs on."""
     if str(side.python) == sys.executable:
         return
     asked = [str(side.python), "-I", "-c", "import sys; print(*sys.version_info[:2])"]
     try:
-        done = subprocess.run(asked, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL, check=False)
+        seconds = min(STARTING, max(until - time.monotonic(), 0.0))
+        done = subprocess.run(
+            asked, capture_output=True, text=True, timeout=seconds, stdin=subprocess.DEVNULL, check=False
+        )
         found = tuple(int(word) for word in done.stdout.split())
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
         raise Broken(f"the {side.role} {side.name}: its interpreter {side.python} does not run: {error}") from None
