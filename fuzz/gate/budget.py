@@ -24,6 +24,10 @@ FUZZING = 0.5
 #: late, which a campaign reduces for half a minute more, and for the runs that decide.
 FUZZED = 0.7
 
+#: Seconds that are kept for deciding when a campaign takes longer than was planned: loading a target on both sides, and
+#: K runs of a case of a kernel. What they do not suffice for is told, and is not green.
+DECIDING = 15.0
+
 #: Seconds of fuzzing at least, however little the budget leaves.
 LEAST_SECONDS = 5.0
 
@@ -58,13 +62,14 @@ class Budget:
         """Until when what ships with Shakeout is replayed."""
         return self.began + (1 - FUZZING) * self.seconds
 
-    def fuzzed(self, now: float) -> float:
-        """Until when the head is fuzzed, if its targets are loaded from now on."""
-        return now + LOADING + max(FUZZED * (self.end - now - LOADING), LEAST_SECONDS)
+    def fuzzing(self, now: float) -> float:
+        """Seconds for which the head is fuzzed once its targets are loaded, if that begins now."""
+        return max(FUZZED * (self.end - now - LOADING), LEAST_SECONDS)
 
-    def triaged(self, now: float) -> float:
-        """Until when findings are reduced while nothing is fuzzed any more."""
-        return min(max(self.end, self.fuzzed(now) + LEAST_SECONDS), self.last)
+    @property
+    def cut(self) -> float:
+        """When a campaign is ended that is still at work: loading, or a finding, took longer than was planned."""
+        return self.last - DECIDING
 
     def half(self, now: float) -> float:
         """Half of what is left: what is made smaller has to be decided about once more."""

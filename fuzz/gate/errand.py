@@ -241,7 +241,7 @@ def _fuzz(request: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
         told = {"case": case, "reason": result.reason} if seen[key] <= KEPT else {}
         tell({"declined": key, **told})
 
-    with Campaign(config, Path(request["directory"]), [hear], declined=declined, until=request["until"]) as campaign:
+    with Campaign(config, Path(request["directory"]), [hear], declined=declined) as campaign:
         finished = campaign.run()
         left = campaign.left
     return {"reason": finished.reason, "left": list(left), "message": finished.message}

@@ -157,11 +157,10 @@ class Gate:
     def _fuzzed(self, pair: Pair) -> tuple[list[Candidate], list[Candidate], list[unsupported.Declined]]:
         """A campaign on the head: its bugs, further findings of them, what it declined."""
         asked, record = self._asked, self._record
-        now = time.monotonic()
-        until, directory = self._budget.fuzzed(now), (asked.folder / CAMPAIGN).absolute()
+        seconds, directory = self._budget.fuzzing(time.monotonic()), (asked.folder / CAMPAIGN).absolute()
         config = {
             "targets": list(asked.targets),
-            "seconds": until - now,
+            "seconds": seconds,
             "workers": asked.workers,
             "memory_limit": asked.memory,
             "device": asked.device,
@@ -170,8 +169,8 @@ class Gate:
             "first": list(record.changed),
         }
         with record.timed("fuzzing"):
-            self._say(f"fuzz     {until - now:.0f} s on the head, loading included, seed {record.seed}")
-            done = pair.fuzz(config, directory, until, self._budget.triaged(now))
+            self._say(f"fuzz     {seconds:.0f} s on the head, seed {record.seed}")
+            done = pair.fuzz(config, directory, self._budget.cut)
         if done.answer.get("reason") == "interrupted" and not done.late:
             raise Interrupted
         if left := done.answer.get("left"):

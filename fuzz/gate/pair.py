@@ -120,17 +120,16 @@ class Pair:
 
     # --- at work ----------------------------------------------------------------------------------------------------
 
-    def fuzz(self, config: Mapping[str, Any], directory: Path, until: float, triaged: float) -> Done:
+    def fuzz(self, config: Mapping[str, Any], directory: Path, until: float) -> Done:
         """A campaign on the head; raises Failed, Interrupted.
 
         Args:
             config: what is asked for.
             directory: of the campaign; what was found lies there, whether it came to its end or not.
-            until: when fuzzing ends.
-            triaged: when findings that wait are left as they are.
+            until: when it is ended, and findings that wait are left as they are.
         """
-        request = {"errand": "fuzz", "config": dict(config), "directory": str(directory), "until": until}
-        return self._waited(triaged, Errand(self.head, self.scratch, request, self._lacking(self.head)))[0]
+        request = {"errand": "fuzz", "config": dict(config), "directory": str(directory)}
+        return self._waited(until, Errand(self.head, self.scratch, request, self._lacking(self.head)))[0]
 
     def once(self, side: Side, candidates: Sequence[Candidate], until: float) -> dict[str, Runs]:
         """Candidates on one side, once each, as many as there is time for; raises Broken, Failed, Interrupted."""

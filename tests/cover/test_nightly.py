@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 from shakeout.corpus.database import NAME, Database, MalformedDatabase
 from shakeout.corpus.rows import Totals
+from shakeout.fuzz.campaign import config as configuration
 from shakeout.fuzz.campaign.campaign import GRACE, GRACE_SHARE
 from shakeout.fuzz.campaign.campaign_folder import DirectoryUnusable, locked
+from shakeout.fuzz.campaign.config import Config
 from shakeout.fuzz.cli import main
 from shakeout.fuzz.commands import nightly as command
 from shakeout.fuzz.commands.spans import seconds
@@ -23,11 +25,12 @@ from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.night.backups import back_up, surplus
 from shakeout.fuzz.night.difference import between
 from shakeout.fuzz.night.folder import LATEST, LOCK, RECORD, REPORT, Nights, age
-from shakeout.fuzz.night.night import Told
+from shakeout.fuzz.night.night import Asked, Told
 from shakeout.fuzz.night.plan import LEAST_BISECTION, Plan, share
 from shakeout.fuzz.night.record import BugState, Night, Replay, Shipped, Standing
 from shakeout.fuzz.night.report import lines, markdown, summary
 from shakeout.fuzz.reporting.bug_list import BugList
+from shakeout.fuzz.workers.nursery import Interrupted
 
 SECONDS = st.floats(1, 1e6)
 
@@ -356,3 +359,23 @@ def test_statuses(bugs: list[BugState], compared: int, exit_zero: bool, status: 
     now = night(*bugs, totals={"first": Totals(generated=1, nontrivial=compared)})
     told = Told(now, between(night(name="a"), now), tmp_path)
     assert command._conclude(told, Console(quiet=True), exit_zero=exit_zero) == status
+
+
+def test_the_machine_of_tonight_decides_how_many_work_and_the_first_night_what_is_tested(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Config(targets=("eager",), seed=5, mode="training", workers=31, memory_limit=1 << 40)
+    configuration.write(first, tmp_path / "campaign.toml")
+    asked: list[Asked] = []
+
+    def told(night: Asked, **_: Any) -> Told:
+        asked.append(night)
+        raise Interrupted
+
+    monkeypatch.setattr("shakeout.fuzz.night.night.nightly", told)
+    for words in (), ("--workers", "3"):
+        assert main(["nightly", "--budget", "1m", "--directory", str(tmp_path), *words]) == Exit.INTERRUPTED
+    here = Config(targets=())
+    found = [(one.config.workers, one.config.memory_limit) for one in asked]
+    assert found == [(here.workers, here.memory_limit), (3, here.memory_limit)]
+    assert {(one.config.targets, one.config.seed, one.config.mode) for one in asked} == {(("eager",), 5, "training")}
