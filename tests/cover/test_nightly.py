@@ -21,6 +21,8 @@ from shakeout.fuzz.campaign.config import Config
 from shakeout.fuzz.cli import main
 from shakeout.fuzz.commands import nightly as command
 from shakeout.fuzz.commands.spans import seconds
+from shakeout.fuzz.coverage.hits import Hits
+from shakeout.fuzz.coverage.log import CoverageLog
 from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.night.backups import back_up, surplus
 from shakeout.fuzz.night.difference import between
@@ -29,6 +31,7 @@ from shakeout.fuzz.night.night import Asked, Told
 from shakeout.fuzz.night.plan import LEAST_BISECTION, Plan, share
 from shakeout.fuzz.night.record import BugState, Night, Replay, Shipped, Standing
 from shakeout.fuzz.night.report import lines, markdown, summary
+from shakeout.fuzz.night.standing import standing
 from shakeout.fuzz.reporting.bug_list import BugList
 from shakeout.fuzz.workers.nursery import Interrupted
 
@@ -189,6 +192,22 @@ def test_versions_rates_and_what_was_compared() -> None:
     assert between(replace(last, name=""), now).versions == ()
 
 
+def test_coverage_is_compared_where_there_is_some(tmp_path: Path) -> None:
+    last, now = night(reached={"functions": 900, "gone": 1}, name="a"), night(reached={"functions": 1234, "space": 5})
+    found = between(last, now)
+    assert [(one.source, one.total, one.new) for one in found.reached] == [("functions", 1234, 334), ("space", 5, 5)]
+    assert "reached  functions: 1,234, 334 for the first time" in list(lines(now, found))
+    text = markdown(now, found, BugList((), 0, {}))
+    assert "## Coverage since last night\n\n- functions: 1,234, 334 for the first time\n" in text
+    # It is read from what a campaign has written.
+    with Database.create(tmp_path / NAME, {}):
+        pass
+    assert standing(tmp_path, {}).reached == {}
+    with CoverageLog(tmp_path) as log:
+        log.add([Hits("one", "libone.so", 10, (1, 2, 3), (4,))], case=1, target="eager", seconds=1.0)
+    assert sum(standing(tmp_path, {}).reached.values()) == 4
+
+
 # --- what is kept -----------------------------------------------------------------------------------------------------
 
 
@@ -203,9 +222,12 @@ def test_a_record_is_read_as_it_was_written_and_nothing_else_is() -> None:
         shipped={"one": Shipped("known", "t", "fails")},
         totals={"first": Totals(generated=3)},
         versions={"torch": "2.13.0"},
+        reached={"functions": 7},
     )
     data = json.loads(json.dumps({**whole.to_json(), "difference": {}}))
     assert Night.from_json(data) == whole
+    del data["standing"]["reached"]  # as an earlier Shakeout wrote it
+    assert Night.from_json(data).standing.reached == {}
     for broken in ({}, [], None, {**data, "format": 99}, {**data, "standing": 1}, {**data, "began": "x"}):
         with pytest.raises(ValueError, match=r"record of a night|format 99|could not convert"):
             Night.from_json(broken)

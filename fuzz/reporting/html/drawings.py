@@ -306,13 +306,16 @@ def course_chart(course: Course, title: str, description: str, *, width: int) ->
 def _sum(starts: Sequence[float], counts: Iterable[int], title: str, stroke: str, width: int) -> dict[str, Any]:
     """A panel of what has come together by then."""
     line = {"type": "line", "interpolate": "step-after", "strokeWidth": 2, "aria": False, "stroke": stroke}
+    values = [{"at": at, "count": count} for at, count in zip(starts, counts, strict=True)]
+    few = range(int(values[-1]["count"]) + 1)  # of few, a tick for each: there is no half of one
+    ticks = {"values": list(few)} if len(few) < 5 else {"tickCount": 3}
     count = {"field": "count", "type": "quantitative", "title": title}
     return {
         "width": width,
         "height": 60,
-        "data": {"values": [{"at": at, "count": count} for at, count in zip(starts, counts, strict=True)]},
+        "data": {"values": values},
         "mark": line,
-        "encoding": {"y": {**count, "axis": {"tickCount": 3, "tickMinStep": 1, "format": "~s"}}},
+        "encoding": {"y": {**count, "axis": {**ticks, "format": "~s"}}},
     }
 
 
