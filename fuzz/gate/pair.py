@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from shakeout.fuzz.gate.cases import Candidate
-from shakeout.fuzz.gate.sending import SILENCE, Done, Errand, Failed, versions_of
+from shakeout.fuzz.gate.sending import SILENCE, Done, Errand, Failed, versions_of, waited
 from shakeout.fuzz.gate.sides import Broken, Side
 from shakeout.fuzz.gate.told import SideTold
 from shakeout.fuzz.gate.trials import Runs, replaying, rows
@@ -70,9 +70,10 @@ class Pair:
             for errand in errands:
                 stack.callback(errand.end)
                 errand.start()
-            for errand in errands:
+            for errand, done in zip(
+                errands, waited(errands, stop=self.stop, silence=SILENCE, until=until), strict=True
+            ):
                 side = errand.side
-                done = errand.wait(stop=self.stop, silence=SILENCE, until=until)
                 if done.late:
                     raise Broken(
                         f"the {side.role} {side.name} did not say what is installed there before the budget was over: "
@@ -203,7 +204,7 @@ class Pair:
             for errand in errands:
                 stack.callback(errand.end)
                 errand.start()
-            return [errand.wait(tell, self.stop, until=until) for errand in errands]
+            return waited(errands, tell, self.stop, until=until)
 
     def _lacking(self, side: Side) -> Sequence[str]:
         return tuple(self.about[side.role]["lacking"])

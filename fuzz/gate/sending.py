@@ -14,13 +14,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from shakeout.fuzz.gate import budget
 from shakeout.fuzz.gate.sides import Broken, Side, lent
 from shakeout.fuzz.ground.exits import Exit
 
-__all__ = ["Done", "Errand", "Failed", "Interrupted", "versions_of"]
+__all__ = ["Done", "Errand", "Failed", "Interrupted", "versions_of", "waited"]
 
 #: Seconds in which a process that was asked to end does so: a campaign writes down where it stands.
 ENDING = 20.0
@@ -35,6 +35,9 @@ SILENCE = 300.0
 STARTING = 60.0
 
 _OLDEST = (3, 11)
+
+
+Tell: TypeAlias = Callable[[Mapping[str, Any]], None]
 
 
 class Failed(Exception):
@@ -77,6 +80,9 @@ class Errand:
         scratch: for the request, what is lent, and what the process says of itself.
         request: what is to be done.
         lacking: packages that the side has not.
+
+    Attributes:
+        heard: when it told something last.
     """
 
     side: Side
@@ -87,7 +93,12 @@ class Errand:
     _pipe: int = field(default=-1, init=False)
     _rest: bytes = field(default=b"", init=False)
     _messages: list[Mapping[str, Any]] = field(default_factory=list, init=False)
-    _heard: float = field(default=0.0, init=False)
+    heard: float = field(default=0.0, init=False)
+
+    @property
+    def pipe(self) -> int:
+        """From which is read what it tells."""
+        return self._pipe
 
     @property
     def log(self) -> Path:
@@ -119,72 +130,60 @@ class Errand:
             raise Broken(f"the {self.side.role} {self.side.name} cannot be started: {error}") from None
         finally:
             os.close(theirs)
-        self._heard = time.monotonic()
+        self.heard = time.monotonic()
         return self
 
-    def wait(
-        self,
-        tell: Callable[[Mapping[str, Any]], None] = lambda message: None,
-        stop: Callable[[], bool] = lambda: False,
-        silence: float | None = None,
-        until: float | None = None,
-    ) -> Done:
-        """Until it is done.
+    def take(self, tell: Tell, *, late: bool = False) -> Done | None:
+        """Take in what it has told since the last time, or wait for it; what came of it, once it is over.
 
         Args:
-            tell: told what it tells, as it does.
-            stop: asked now and then whether to give up.
-            silence: seconds without a word after which it is taken for hung; None for no limit.
-            until: when its time is over, as ``time.monotonic`` gives it: it is asked to end, and killed if it does
-                not; None for no limit.
+            tell: told what it tells.
+            late: whether it was told that its time is over.
 
         Raises:
             Failed: it could not be done.
-            Interrupted: ``stop`` said so.
         """
-        late = False
-        while True:
-            now = time.monotonic()
-            if stop():
-                self.end()
-                raise Interrupted
-            if until is not None and now >= until and not late:
-                late = True
-                self._ask()
-            if late and until is not None and now >= until + GIVEN:
-                self.end(0.0)
+        data = os.read(self._pipe, 1 << 16)
+        self.heard = time.monotonic()
+        if not data:
+            self.end(GIVEN)
+            assert self._process is not None
+            if late:
                 return Done({}, tuple(self._messages), late=True)
-            if silence is not None and now - self._heard > silence and not late:
+            raise self.failed(f"ended with status {self._process.returncode}")
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for message in map(json.loads, lines):
+            if "done" in message:
+                self.end(GIVEN if late else ENDING)
+                return Done(message["done"], tuple(self._messages), late)
+            if "failed" in message:
                 self.end()
-                raise self._failed(f"said nothing for {silence:.0f} s")
-            if not select.select([self._pipe], [], [], 0.2)[0]:
-                continue
-            data = os.read(self._pipe, 1 << 16)
-            if not data:
-                self.end()
-                assert self._process is not None
-                if late:
-                    return Done({}, tuple(self._messages), late=True)
-                raise self._failed(f"ended with status {self._process.returncode}")
-            self._heard = now
-            *lines, self._rest = (self._rest + data).split(b"\n")
-            for message in map(json.loads, lines):
-                if "done" in message:
-                    self.end(GIVEN if late else ENDING)
-                    return Done(message["done"], tuple(self._messages), late)
-                if "failed" in message:
-                    self.end()
-                    status = next(one for one in Exit if one == message["status"])
-                    raise self._failed(message["failed"], status)
-                self._messages.append(message)
-                tell(message)
+                status = next(one for one in Exit if one == message["status"])
+                raise self.failed(message["failed"], status)
+            self._messages.append(message)
+            tell(message)
+        return None
+
+    def left(self, tell: Tell) -> Done:
+        """End it now; what it has told until now counts."""
+        while select.select([self._pipe], [], [], 0)[0]:
+            if (done := self.take(tell, late=True)) is not None:
+                return done
+        self.end(0.0)
+        return Done({}, tuple(self._messages), late=True)
+
+    def ask(self) -> None:
+        """Ask it to end."""
+        assert self._process is not None
+        with contextlib.suppress(ProcessLookupError):
+            self._process.terminate()
 
     def end(self, seconds: float = ENDING) -> None:
         """End the process, cleanly if it can in so many seconds, and all that it started."""
         process = self._process
         if process is None or self._pipe < 0:
             return
-        self._ask()
+        self.ask()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(seconds)
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -193,12 +192,8 @@ class Errand:
         os.close(self._pipe)
         self._pipe = -1
 
-    def _ask(self) -> None:
-        assert self._process is not None
-        with contextlib.suppress(ProcessLookupError):
-            self._process.terminate()
-
-    def _failed(self, text: str, status: Exit = Exit.INFRASTRUCTURE) -> Failed:
+    def failed(self, text: str, status: Exit = Exit.INFRASTRUCTURE) -> Failed:
+        """That it could not be done, with the last that it printed."""
         said = ""
         with contextlib.suppress(OSError):
             lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
@@ -206,6 +201,53 @@ class Errand:
         where = f"the {self.side.role} ({self.side.name})"
         tail = f"; it said: {said}" if said and said not in text else ""
         return Failed(f"{where}: {text}{tail} (see {self.log})", status)
+
+
+def waited(
+    errands: Sequence[Errand],
+    tell: Tell = lambda message: None,
+    stop: Callable[[], bool] = lambda: False,
+    silence: float | None = None,
+    until: float | None = None,
+) -> list[Done]:
+    """Until all errands are done; what came of them, in their order.
+
+    Args:
+        errands: that were started.
+        tell: told what they tell, as they do.
+        stop: asked now and then whether to give up.
+        silence: seconds without a word after which one is taken for hung; None for no limit.
+        until: when their time is over, as ``time.monotonic`` gives it: they are asked to end, and killed if they do
+            not; None for no limit.
+
+    Raises:
+        Failed: one could not be done.
+        Interrupted: ``stop`` said so.
+    """
+    done: dict[int, Done] = {}
+    late = False
+    while len(done) < len(errands):
+        now = time.monotonic()
+        working = {errand.pipe: number for number, errand in enumerate(errands) if number not in done}
+        if stop():
+            for number in working.values():
+                errands[number].end()
+            raise Interrupted
+        if until is not None and now >= until and not late:
+            late = True
+            for number in working.values():
+                errands[number].ask()
+        if late and until is not None and now >= until + GIVEN:
+            done |= {number: errands[number].left(tell) for number in working.values()}
+            break
+        for number in working.values():
+            if silence is not None and now - errands[number].heard > silence:
+                errands[number].end()
+                raise errands[number].failed(f"said nothing for {silence:.0f} s")
+        for pipe in select.select(list(working), [], [], 0.2)[0]:
+            if (found := errands[working[pipe]].take(tell, late=late)) is not None:
+                done[working[pipe]] = found
+    return [done[number] for number in range(len(errands))]
 
 
 def versions_of(side: Side, until: float = math.inf) -> None:

@@ -38,7 +38,7 @@ from shakeout.fuzz.gate.pair import Pair
 from shakeout.fuzz.gate.record import Record
 from shakeout.fuzz.gate.repository import NotASide, repository, worktree
 from shakeout.fuzz.gate.sarif import sarif
-from shakeout.fuzz.gate.sending import Errand, versions_of
+from shakeout.fuzz.gate.sending import Errand, versions_of, waited
 from shakeout.fuzz.gate.sides import Broken, Side, interpreter, sides
 from shakeout.fuzz.gate.summary import LARGEST, summary
 from shakeout.fuzz.gate.told import Finding, Outcome, Refusal, Replay, SideTold
@@ -593,6 +593,15 @@ def test_a_stored_case_that_is_declined_now_is_tried_on_the_base_and_one_without
     assert "1 of 2 cases of regressions were not replayed: the budget was over" in said
 
 
+def test_a_corpus_that_holds_nothing_which_runs_is_no_green_gate(deciding):
+    flow = deciding(Sides(set()))
+    flow.record.totals = {"k": Totals(generated=90, nontrivial=80)}
+    for kept in [], [candidate("b")]:
+        flow.record.replays = [Replay(one.id, "k", "cannot run", "no g++") for one in kept]
+        status, said = verdict(flow.asked, flow.record, {Path("emptied"): kept})
+        assert (status, said) == (Exit.VACUOUS, "vacuous: emptied holds no case that runs here")
+
+
 def test_a_green_gate_says_what_it_rests_on(deciding):
     flow = deciding(Sides(set()))
     flow.record.replays = [Replay("a", "k", "passes"), Replay("b", "k", "cannot run")]
@@ -638,18 +647,23 @@ time.sleep(60)
 """,
     )
     began = time.monotonic()
-    done = Errand(side, tmp_path / "scratch", {"errand": "replay"}).start().wait(until=began + 1.0)
+    (done,) = waited([Errand(side, tmp_path / "scratch", {"errand": "replay"}).start()], until=began + 1.0)
     assert (done.late, done.messages, done.answer) == (True, ({"row": 1},), {"reason": "interrupted"})
     assert time.monotonic() - began < 1.0 + ENDING
 
 
 def test_an_errand_that_does_not_end_is_killed(tmp_path, monkeypatch):
     monkeypatch.setattr("shakeout.fuzz.gate.sending.GIVEN", 0.3)
-    side = hanging(tmp_path, "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(60)")
+    side = hanging(
+        tmp_path,
+        "import os, signal, sys, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "os.write(int(sys.argv[4]), b'{\"row\": 1}\\n')\ntime.sleep(60)",
+    )
     began = time.monotonic()
     errand = Errand(side, tmp_path / "scratch", {"errand": "replay"}).start()
     time.sleep(0.3)  # it ignores the signal by then
-    assert errand.wait(until=began + 0.5).late
+    (done,) = waited([errand], until=began + 0.5)
+    assert (done.late, done.messages) == (True, ({"row": 1},))
     assert time.monotonic() - began < 5.0
 
 
