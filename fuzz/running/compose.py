@@ -98,7 +98,7 @@ def compose(job: Grow, before_call: Callable[[str], None] | None = None) -> Made
     facts = subject.facts
     # A runtime is asked about what backward finds, unless somebody asks for something else.
     space = subject.knobs()
-    takes = any(knob.name == OVERWRITES for knob in space)
+    takes = job.knobs.get(OVERWRITES, True) and any(knob.name == OVERWRITES for knob in space)
     wish: dict[str, Any] = {"mode": facts.mode, "overwrites": takes and choices.boolean(OVERWRITES_SHARE)}
     if ":" in job.target and 0 <= job.number < SIMPLE_FIRST:
         wish |= {"style": "small", "operators": 1 if job.number < SIMPLE_FIRST // 2 else None}
