@@ -10,6 +10,7 @@ from shakeout.corpus.program import InvalidProgram, Program
 from shakeout.corpus.setting import (
     COTANGENTS,
     HISTORY,
+    OVERWRITES,
     REFUSALS,
     SANITIZE,
     Cotangent,
@@ -25,6 +26,7 @@ from shakeout.corpus.storage import InputSet, Storage, Values, View, contiguous
 __all__ = [
     "COTANGENTS",
     "HISTORY",
+    "OVERWRITES",
     "REFUSALS",
     "SANITIZE",
     "Case",

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from shakeout.corpus import blobs
-from shakeout.corpus.case import Case, InputSet, Promise, Storage, View, contiguous
+from shakeout.corpus.case import OVERWRITES, Case, InputSet, Promise, Storage, View, contiguous
 from shakeout.corpus.printer import INDENT, Printer, as_tuple
 from shakeout.corpus.program import Program
 from shakeout.corpus.source import source_of
@@ -162,8 +162,14 @@ def body(case: Case) -> str:
     makers = ", ".join(f"inputs_{i}" for i in range(len(case.calls)))
     parts = [network(case.program, case.setting.device).rstrip(), *inputs(case)]
     kind = case.setting.cotangent
-    asked = "" if kind == "whole" else f"for make in CALLS:\n    make.cotangent = {kind!r}\n"
+    told = [] if kind == "whole" else [f"make.cotangent = {kind!r}"]
+    told += [f"make.overwrites = True  # {_OVERWRITES}"] if case.setting.knob(OVERWRITES) else []
+    asked = "\n    ".join(["for make in CALLS:", *told]) + "\n" if told else ""
     return "\n\n\n".join(parts) + f"\n\n\nCALLS = [{makers}]\n{asked}"
+
+
+#: What a reader of the script is told.
+_OVERWRITES = "the reference keeps copies of what autograd saves, which eager would find overwritten"
 
 
 def load(case: Case, text: str | None = None) -> dict[str, Any]:
@@ -229,7 +235,9 @@ def standalone(
     wanted += [functions.cotangent] if case.setting.mode == "training" else []
     wanted += [functions.unusual_cotangent] if case.setting.cotangent != "whole" else []
     wanted += [functions.observe, functions.memory, functions.aliases]
-    wanted += [functions.step, functions.shown, functions.run]
+    wanted += [functions.step, functions.shown]
+    # ``run`` names them whether they are wanted or not.
+    wanted += [functions.copied, functions.keeping, functions.run]
     wanted += [functions.compare, functions.differences, functions.main]
     wanted += [functions.isolated] if limit else []
     imports = ["contextlib", "importlib.metadata", "math", "sys"] + (["os", "subprocess"] if limit else [])

@@ -8,6 +8,7 @@ from typing import Literal
 __all__ = [
     "COTANGENTS",
     "HISTORY",
+    "OVERWRITES",
     "REFUSALS",
     "SANITIZE",
     "Cotangent",
@@ -30,6 +31,11 @@ COTANGENTS: tuple[Cotangent, ...] = ("whole", "transposed", "expanded", "sliced"
 
 #: The knob that says what an artefact has been through before its first call, where a target has it.
 HISTORY = "history"
+
+#: The knob under which programs write to what the backward pass needs. Eager refuses that pass, so the reference keeps
+#: copies of what autograd saves; a target that takes such things out of autograd's hands, and with them out of the
+#: check that eager makes, must refuse as well or be right.
+OVERWRITES = "overwrites"
 
 #: The knob that has kernels built with a sanitizer's checks.
 SANITIZE = "sanitize"

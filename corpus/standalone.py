@@ -181,6 +181,18 @@ def shown(
     }
 
 
+def copied(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy with the very layout, for a backward pass that sees nothing of what is written later."""
+    copy = memory(tensor).clone().as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
+    copy = copy.conj() if tensor.is_conj() else copy
+    return copy._neg_view() if tensor.is_neg() else copy
+
+
+def keeping() -> contextlib.AbstractContextManager[Any]:
+    """Copies are saved for the backward pass: eager itself refuses it if what it saved was written to."""
+    return torch.autograd.graph.saved_tensors_hooks(copied, lambda held: held)
+
+
 def run(
     bind: Callable[[list[torch.Tensor]], Any],
     arguments: Callable[[list[torch.Tensor]], list[torch.Tensor]],
@@ -199,7 +211,8 @@ def run(
         leaves = [t for t in [*given, *parameters] if t.requires_grad]
         torch.default_generator.manual_seed(0)
         within = getattr(network, "within", lambda function: function)  # the blocks in which it is called
-        with getattr(function, "around", contextlib.nullcontext)():
+        plain = keeping if getattr(make, "overwrites", False) else contextlib.nullcontext
+        with getattr(function, "around", plain)():
             outputs, gradients = observe(within(function), given, leaves, getattr(make, "cotangent", "whole"))
         if any(t.is_cuda for t in given):
             torch.cuda.synchronize()  # what a kernel did wrong is told late

@@ -399,7 +399,8 @@ class Growth:
         if not self.permits(operator) or (self.habits.training and not grad):
             return False
         # Many a backward pass needs what would be overwritten.
-        return not (self.habits.training and mutates) or self.choices.boolean(0.4)
+        unwelcome = self.habits.training and mutates and not self.habits.overwrites
+        return not unwelcome or self.choices.boolean(0.4)
 
     def permits(self, operator: str) -> bool:
         """Whether programs may have this operator."""

@@ -37,6 +37,7 @@ class Habits:
         training: floating-point inputs are leaves.
         special: NaN and infinities are wanted.
         writes: inputs may be written to.
+        overwrites: calls may write to what the backward pass needs.
         ruled: a call is drawn from a rule, where the operator has one.
     """
 
@@ -53,4 +54,5 @@ class Habits:
     training: bool = False
     special: bool = False
     writes: bool = True
+    overwrites: bool = False
     ruled: float = 0.0

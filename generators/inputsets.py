@@ -6,6 +6,7 @@ questions about what is defined as while it grew.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 from collections.abc import Mapping, Sequence
@@ -28,15 +29,24 @@ __all__ = ["Failed", "input_set", "repeated", "replay", "resized", "tensors_of",
 #: Elements of one input of a set with other sizes.
 MAX_ELEMENTS = 1 << 14
 
+#: What torch says of a backward pass whose saved tensors were written to.
+OVERWRITTEN = "modified by an inplace operation"
+
 _NONE: Mapping[int, torch.Tensor | None] = MappingProxyType({})
 
 
 class Failed(Exception):
-    """A replay that the reference does not accept; ``step`` is the number of the call, None for the backward pass."""
+    """A replay that the reference does not accept.
 
-    def __init__(self, step: int | None, reason: str) -> None:
+    Attributes:
+        step: number of the call; None for the backward pass.
+        overwritten: whether calls wrote to what the backward pass needs, and nothing else is known to be wrong.
+    """
+
+    def __init__(self, step: int | None, reason: str, *, overwritten: bool = False) -> None:
         super().__init__(reason)
         self.step = step
+        self.overwritten = overwritten
 
 
 def input_set(inputs: Sequence[Given]) -> InputSet:
@@ -75,6 +85,7 @@ def replay(
     training: bool,
     same_types: bool,
     parameters: Mapping[int, torch.Tensor | None] = _NONE,
+    overwrites: bool = False,
 ) -> tuple[dict[str, Any], dict[int, torch.Tensor | None]]:
     """Run a program on a set of inputs, with its backward pass in training.
 
@@ -86,6 +97,7 @@ def replay(
         training: run the backward pass as well.
         same_types: every result has to be of the type that it had before.
         parameters: for each input that is one, in order, what the call before left in it; None for the drawn values.
+        overwrites: copies are saved for the backward pass, so that calls may write to what it needs.
 
     Returns:
         What ``standalone.run`` would show of the call, and the parameters after the step that it ends with.
@@ -104,13 +116,15 @@ def replay(
     given = [values[number] for number in range(count) if number not in parameters]
     owned = [values[number] for number in parameters]
     leaves = [tensor for tensor in [*given, *owned] if tensor.requires_grad] if training else []
-    with torch.set_grad_enabled(bool(leaves)):
-        for number, step in enumerate(steps):
-            _again(number, step, values, special, training, same_types)
-    outputs = [values[i] for i in returns]
     gradients: list[torch.Tensor | None] = []
+    with standalone.keeping() if overwrites else contextlib.nullcontext():
+        with torch.set_grad_enabled(bool(leaves)):
+            for number, step in enumerate(steps):
+                _again(number, step, values, special, training, same_types)
+        outputs = [values[i] for i in returns]
+        if leaves:
+            gradients = _backward(outputs, leaves, special)
     if leaves:
-        gradients = _backward(outputs, leaves, special)
         standalone.step(owned, leaves, gradients)
         outputs = [output.detach() for output in outputs]
     shown = standalone.shown(outputs, gradients, [*given, *owned], untouched())
@@ -167,7 +181,8 @@ def _backward(
         cotangents = [standalone.cotangent(root) for root in roots]
         gradients = torch.autograd.grad(roots, leaves, cotangents, allow_unused=True)
     except Exception as error:
-        raise Failed(None, "torch rejects the backward pass") from error
+        overwritten = OVERWRITTEN in str(error)
+        raise Failed(None, "torch rejects the backward pass", overwritten=overwritten) from error
     found = [gradient for gradient in gradients if gradient is not None]
     if any(gradient.layout != torch.strided for gradient in found):
         raise Failed(None, "a gradient is no plain tensor")

@@ -27,6 +27,7 @@ from shakeout.generators.choices import Choices
 from shakeout.generators.growth import Growth, Step
 from shakeout.generators.habits import Habits
 from shakeout.generators.inputsets import Failed, input_set, repeated, replay, resized, untouched
+from shakeout.generators.overwrites import overwrite
 from shakeout.generators.proposals import place_by_rule
 from shakeout.generators.rules.trace import Trace
 from shakeout.generators.values import Given, Palette
@@ -60,6 +61,7 @@ class Recipe:
         avoid: operators that are left out.
         foreign: dtypes that are left out.
         writes: whether inputs may be written to.
+        overwrites: whether calls may write to what the backward pass needs, which eager refuses.
         only: the operators that are proposed; None for all. Small programs then draw theirs whatever ``index`` is.
     """
 
@@ -73,6 +75,7 @@ class Recipe:
     avoid: frozenset[str] = frozenset()
     foreign: frozenset[str] = frozenset()
     writes: bool = True
+    overwrites: bool = False
     only: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
@@ -91,6 +94,7 @@ class Grown:
         style: how it was grown.
         exact: every input is made of small whole numbers.
         dynamic: the further input sets have other sizes.
+        overwrites: calls write to what the backward pass needs; the reference kept copies of that.
         fed: the operators that took another operator's result, once for each call.
         proposed: how many calls were tried.
         rejected: how many of them were dropped, by reason.
@@ -104,6 +108,7 @@ class Grown:
     style: Style
     exact: bool
     dynamic: bool
+    overwrites: bool
     fed: tuple[str, ...]
     proposed: int
     rejected: Mapping[str, int] = field(default_factory=dict)
@@ -140,6 +145,8 @@ def grow(
             _small(growth, recipe, vocabulary)
         else:
             _network(growth, recipe, vocabulary)
+        if growth.habits.overwrites:
+            overwrite(growth, vocabulary)
         if not growth.steps:
             growth.unrestricted()  # a program without a call is none
             growth.place(_FALLBACK, "float32")
@@ -168,6 +175,7 @@ def _growth(choices: Choices, recipe: Recipe, style: Style, *, ruled: bool) -> G
         training=training,
         special=kind == "special",
         writes=recipe.writes,
+        overwrites=training and recipe.overwrites,
         ruled=choices.pick(_RULED if small else _RULED_IN_NETWORKS) if ruled else 0.0,
     )
     palette = Palette(choices, kind, choices.pick((0.0, 0.4, 0.8)))
@@ -362,10 +370,11 @@ def finished(growth: Growth, recipe: Recipe, style: Style, vocabulary: str, tell
     choices = growth.choices
     inputs, steps, returned = _numbered(growth)
     training = growth.habits.training and any(given.requires_grad for given in inputs)
+    overwrites = False
     calls: list[dict[str, Any]] = []
     returns = returned
     if training:
-        calls, steps, returns = _trained(growth, inputs, steps, returned, vocabulary, tell)
+        calls, steps, returns, overwrites = _trained(growth, inputs, steps, returned, vocabulary, tell)
         training = bool(calls)
     if not training:
         calls.append(_seen(growth, inputs, returns))
@@ -377,7 +386,7 @@ def finished(growth: Growth, recipe: Recipe, style: Style, vocabulary: str, tell
     program = _program(inputs, steps, returns, vocabulary)
     mode: Mode = "training" if training else "inference"
     dynamic = False
-    again = functools.partial(_further, growth, steps, returns, inputs, training, calls)
+    again = functools.partial(_further, growth, steps, returns, inputs, training, calls, overwrites=overwrites)
     if tell is not None:
         again = functools.partial(
             again,
@@ -401,6 +410,7 @@ def finished(growth: Growth, recipe: Recipe, style: Style, vocabulary: str, tell
         style=style,
         exact=growth.palette.kind == "integers" and all(given.values.kind != "uniform" for given in inputs),
         dynamic=dynamic,
+        overwrites=overwrites,
         fed=tuple(step.operator for step in steps if any(operand in made for operand in step.operands)),
         proposed=len(growth.steps) + sum(growth.rejected.values()),
         rejected=dict(sorted(growth.rejected.items())),
@@ -474,14 +484,16 @@ def _trained(
     returns: list[int],
     vocabulary: str,
     tell: Tell | None,
-) -> tuple[list[dict[str, Any]], list[Step], list[int]]:
+) -> tuple[list[dict[str, Any]], list[Step], list[int], bool]:
     """Run forward and backward; a call that autograd does not take is left out, with all that needs it.
 
-    Gives what the one call showed, or nothing where there is no backward pass.
+    Gives what the one call showed, or nothing where there is no backward pass; and whether that took copies of what
+    was saved.
     """
+    overwrites = False
     first = input_set(inputs)
     parameters: dict[int, torch.Tensor | None] = {n: None for n, given in enumerate(inputs) if given.parameter}
-    for _ in range(2):
+    for _ in range(3 if growth.habits.overwrites else 2):
         if not steps or not returns:
             break
         if tell is not None:
@@ -490,9 +502,12 @@ def _trained(
         try:
             shown, _ = replay(
                 steps, first, special=growth.habits.special, returns=returns, training=True, same_types=True,
-                parameters=parameters,
+                parameters=parameters, overwrites=overwrites,
             )  # fmt: skip
         except Failed as failure:
+            if failure.overwritten and growth.habits.overwrites and not overwrites:
+                overwrites = True
+                continue
             growth.note(f"training: {failure}")
             culprit = failure.step
             if culprit is None:
@@ -502,9 +517,9 @@ def _trained(
                 culprit = writers[-1]
             steps, returns = _without(len(inputs), steps, returns, culprit)
         else:
-            return [shown], steps, returns
+            return [shown], steps, returns, overwrites
     _, steps, returns = _numbered(growth)
-    return [], steps, returns
+    return [], steps, returns, False
 
 
 def _without(count: int, steps: list[Step], returns: list[int], culprit: int) -> tuple[list[Step], list[int]]:
@@ -537,6 +552,7 @@ def _further(
     wanted: int,
     *,
     sizes: bool,
+    overwrites: bool,
     before: Callable[[InputSet], None] = lambda given: None,
 ) -> list[InputSet]:
     """Further input sets that the reference accepts; what it shows of them is added to ``calls``."""
@@ -547,7 +563,9 @@ def _further(
         return found  # a parameter keeps what the call before left in it, and nothing here would know
     # A parameter that takes a step is another one in the next call.
     left: dict[int, torch.Tensor | None] = {number: None for number, given in enumerate(inputs) if given.parameter}
-    again = functools.partial(replay, steps, special=growth.habits.special, returns=returns, training=training)
+    again = functools.partial(
+        replay, steps, special=growth.habits.special, returns=returns, training=training, overwrites=overwrites
+    )
     if left and training:
         _, left = again(input_set(inputs), same_types=True, parameters=left)
     for _ in range(3 * wanted):

@@ -109,8 +109,8 @@ def _gate(options: argparse.Namespace) -> int:
 def _asked(options: argparse.Namespace) -> Any:
     """What the command line asks for."""
     from shakeout.fuzz.campaign.config import Config
+    from shakeout.fuzz.gate.asked import Asked
     from shakeout.fuzz.gate.decision import ERROR
-    from shakeout.fuzz.gate.gate import Asked
 
     defaults = Config(targets=())
     focus = focused(options.focus or ())

@@ -101,13 +101,22 @@ def _nightly(options: argparse.Namespace) -> int:
 def _config(options: argparse.Namespace, console: Console) -> Any:
     """What the campaign was asked on the first night, with what is asked now on top; only time ends a night.
 
+    How many workers there are and what memory each may take is not kept from the first night: tonight's machine may be
+    another one, so it decides, where nobody says.
+
     A target that cannot run in tonight's environment is left out with a line, for the environment may change from night
     to night, as long as another one can.
     """
     from dataclasses import replace
 
+    from shakeout.fuzz.campaign.config import Config
+
     stored = options.directory / "campaign.toml"
     config = replace(config_of(options, stored if stored.exists() else None), cases=None)
+    if stored.exists() and options.config is None:
+        machine = Config(targets=())
+        said = {"workers": options.workers, "memory_limit": options.memory_limit}
+        config = replace(config, **{name: getattr(machine, name) for name, value in said.items() if value is None})
     if not stored.exists():
         check_targets(config)
         return config

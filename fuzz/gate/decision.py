@@ -25,8 +25,8 @@ LEAST_COMPARED = 20
 LEAST_SHARE = 0.02
 
 #: What one run of a case showed: it ``fails`` as on the head, fails ``otherwise``, ``passes``, is ``declined`` by its
-#: target, its target is ``absent``, or the run says nothing (``unclear``).
-Behaviour = Literal["fails", "otherwise", "passes", "declined", "absent", "unclear"]
+#: target, its target is ``absent``, the run says nothing (``unclear``), or the budget was over before it (``late``).
+Behaviour = Literal["fails", "otherwise", "passes", "declined", "absent", "unclear", "late"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,11 @@ class Decision:
     head: Trials = field(default=Trials())
     base: Trials = field(default=Trials())
 
+    @property
+    def late(self) -> bool:
+        """Whether there was no time to decide."""
+        return "late" in self.head.runs or "late" in self.base.runs
+
 
 def needed(before: int, error: float = ERROR) -> int:
     """K: runs on each side after which a failure that both sides share blocks with at most this probability.
@@ -108,6 +113,8 @@ def decide(head: Trials, base: Trials, *, flaky: str = "") -> Decision:
         return told(False, f"flaky: {flaky}")
     if not k:
         return told(False, f"cannot be decided: it did not run on the head{_because(head)}")
+    if "late" in head.runs or (head.failed == k and "late" in base.runs):
+        return told(False, "not decided: the budget was over")
     if head.failed < k:
         if not head.failed and set(head.runs) <= {"unclear", "declined", "absent"}:
             return told(False, f"cannot be decided: it did not run on the head{_because(head)}")

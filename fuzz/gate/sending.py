@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import select
 import signal
@@ -13,20 +14,30 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+from shakeout.fuzz.gate import budget
 from shakeout.fuzz.gate.sides import Broken, Side, lent
 from shakeout.fuzz.ground.exits import Exit
 
-__all__ = ["Done", "Errand", "Failed", "Interrupted", "versions_of"]
+__all__ = ["Done", "Errand", "Failed", "Interrupted", "versions_of", "waited"]
 
 #: Seconds in which a process that was asked to end does so: a campaign writes down where it stands.
 ENDING = 20.0
 
+#: Seconds in which a process ends whose time is over: the budget's ``ENDING``.
+GIVEN = budget.ENDING
+
 #: Seconds without a word after which ``about`` is given up: it imports torch and what a user wrote.
 SILENCE = 300.0
 
+#: Seconds in which an interpreter says which Python it is.
+STARTING = 60.0
+
 _OLDEST = (3, 11)
+
+
+Tell: TypeAlias = Callable[[Mapping[str, Any]], None]
 
 
 class Failed(Exception):
@@ -52,10 +63,12 @@ class Done:
     Attributes:
         answer: its own.
         messages: everything else that it told, in order.
+        late: whether its time was over before it was done; then the answer may be empty.
     """
 
     answer: Mapping[str, Any]
     messages: tuple[Mapping[str, Any], ...] = ()
+    late: bool = False
 
 
 @dataclass(slots=True)
@@ -67,6 +80,9 @@ class Errand:
         scratch: for the request, what is lent, and what the process says of itself.
         request: what is to be done.
         lacking: packages that the side has not.
+
+    Attributes:
+        heard: when it told something last.
     """
 
     side: Side
@@ -77,7 +93,12 @@ class Errand:
     _pipe: int = field(default=-1, init=False)
     _rest: bytes = field(default=b"", init=False)
     _messages: list[Mapping[str, Any]] = field(default_factory=list, init=False)
-    _heard: float = field(default=0.0, init=False)
+    heard: float = field(default=0.0, init=False)
+
+    @property
+    def pipe(self) -> int:
+        """From which is read what it tells."""
+        return self._pipe
 
     @property
     def log(self) -> Path:
@@ -109,69 +130,70 @@ class Errand:
             raise Broken(f"the {self.side.role} {self.side.name} cannot be started: {error}") from None
         finally:
             os.close(theirs)
-        self._heard = time.monotonic()
+        self.heard = time.monotonic()
         return self
 
-    def wait(
-        self,
-        tell: Callable[[Mapping[str, Any]], None] = lambda message: None,
-        stop: Callable[[], bool] = lambda: False,
-        silence: float | None = None,
-    ) -> Done:
-        """Until it is done.
+    def take(self, tell: Tell, *, late: bool = False) -> Done | None:
+        """Take in what it has told since the last time, or wait for it; what came of it, once it is over.
 
         Args:
-            tell: told what it tells, as it does.
-            stop: asked now and then whether to give up.
-            silence: seconds without a word after which it is taken for hung; None for no limit.
+            tell: told what it tells.
+            late: whether it was told that its time is over.
 
         Raises:
             Failed: it could not be done.
-            Interrupted: ``stop`` said so.
         """
-        while True:
-            if stop():
+        data = os.read(self._pipe, 1 << 16)
+        self.heard = time.monotonic()
+        if not data:
+            self.end(GIVEN)
+            assert self._process is not None
+            if late:
+                return Done({}, tuple(self._messages), late=True)
+            raise self.failed(f"ended with status {self._process.returncode}")
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for message in map(json.loads, lines):
+            if "done" in message:
+                self.end(GIVEN if late else ENDING)
+                return Done(message["done"], tuple(self._messages), late)
+            if "failed" in message:
                 self.end()
-                raise Interrupted
-            if silence is not None and time.monotonic() - self._heard > silence:
-                self.end()
-                raise self._failed(f"said nothing for {silence:.0f} s")
-            if not select.select([self._pipe], [], [], 0.2)[0]:
-                continue
-            data = os.read(self._pipe, 1 << 16)
-            if not data:
-                self.end()
-                assert self._process is not None
-                raise self._failed(f"ended with status {self._process.returncode}")
-            self._heard = time.monotonic()
-            *lines, self._rest = (self._rest + data).split(b"\n")
-            for message in map(json.loads, lines):
-                if "done" in message:
-                    self.end()
-                    return Done(message["done"], tuple(self._messages))
-                if "failed" in message:
-                    self.end()
-                    status = next(one for one in Exit if one == message["status"])
-                    raise self._failed(message["failed"], status)
-                self._messages.append(message)
-                tell(message)
+                status = next(one for one in Exit if one == message["status"])
+                raise self.failed(message["failed"], status)
+            self._messages.append(message)
+            tell(message)
+        return None
 
-    def end(self) -> None:
-        """End the process, cleanly if it can, and all that it started."""
+    def left(self, tell: Tell) -> Done:
+        """End it now; what it has told until now counts."""
+        while select.select([self._pipe], [], [], 0)[0]:
+            if (done := self.take(tell, late=True)) is not None:
+                return done
+        self.end(0.0)
+        return Done({}, tuple(self._messages), late=True)
+
+    def ask(self) -> None:
+        """Ask it to end."""
+        assert self._process is not None
+        with contextlib.suppress(ProcessLookupError):
+            self._process.terminate()
+
+    def end(self, seconds: float = ENDING) -> None:
+        """End the process, cleanly if it can in so many seconds, and all that it started."""
         process = self._process
         if process is None or self._pipe < 0:
             return
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
+        self.ask()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(ENDING)
+            process.wait(seconds)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         os.close(self._pipe)
         self._pipe = -1
 
-    def _failed(self, text: str, status: Exit = Exit.INFRASTRUCTURE) -> Failed:
+    def failed(self, text: str, status: Exit = Exit.INFRASTRUCTURE) -> Failed:
+        """That it could not be done, with the last that it printed."""
         said = ""
         with contextlib.suppress(OSError):
             lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
@@ -181,13 +203,63 @@ class Errand:
         return Failed(f"{where}: {text}{tail} (see {self.log})", status)
 
 
-def versions_of(side: Side) -> None:
-    """Raise Broken unless the interpreter runs, and is one that Shakeout runs on."""
+def waited(
+    errands: Sequence[Errand],
+    tell: Tell = lambda message: None,
+    stop: Callable[[], bool] = lambda: False,
+    silence: float | None = None,
+    until: float | None = None,
+) -> list[Done]:
+    """Until all errands are done; what came of them, in their order.
+
+    Args:
+        errands: that were started.
+        tell: told what they tell, as they do.
+        stop: asked now and then whether to give up.
+        silence: seconds without a word after which one is taken for hung; None for no limit.
+        until: when their time is over, as ``time.monotonic`` gives it: they are asked to end, and killed if they do
+            not; None for no limit.
+
+    Raises:
+        Failed: one could not be done.
+        Interrupted: ``stop`` said so.
+    """
+    done: dict[int, Done] = {}
+    late = False
+    while len(done) < len(errands):
+        now = time.monotonic()
+        working = {errand.pipe: number for number, errand in enumerate(errands) if number not in done}
+        if stop():
+            for number in working.values():
+                errands[number].end()
+            raise Interrupted
+        if until is not None and now >= until and not late:
+            late = True
+            for number in working.values():
+                errands[number].ask()
+        if late and until is not None and now >= until + GIVEN:
+            done |= {number: errands[number].left(tell) for number in working.values()}
+            break
+        for number in working.values():
+            if silence is not None and now - errands[number].heard > silence:
+                errands[number].end()
+                raise errands[number].failed(f"said nothing for {silence:.0f} s")
+        for pipe in select.select(list(working), [], [], 0.2)[0]:
+            if (found := errands[working[pipe]].take(tell, late=late)) is not None:
+                done[working[pipe]] = found
+    return [done[number] for number in range(len(errands))]
+
+
+def versions_of(side: Side, until: float = math.inf) -> None:
+    """Raise Broken unless the interpreter runs until then, and is one that Shakeout runs on."""
     if str(side.python) == sys.executable:
         return
     asked = [str(side.python), "-I", "-c", "import sys; print(*sys.version_info[:2])"]
     try:
-        done = subprocess.run(asked, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL, check=False)
+        seconds = min(STARTING, max(until - time.monotonic(), 0.0))
+        done = subprocess.run(
+            asked, capture_output=True, text=True, timeout=seconds, stdin=subprocess.DEVNULL, check=False
+        )
         found = tuple(int(word) for word in done.stdout.split())
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
         raise Broken(f"the {side.role} {side.name}: its interpreter {side.python} does not run: {error}") from None

@@ -106,13 +106,13 @@ class Replay:
     Attributes:
         id: name of its file, or of what ships.
         target: on which it ran.
-        state: ``passes``, ``fails``, ``declined``, or ``cannot run``.
+        state: ``passes``, ``fails``, ``declined``, ``cannot run``, or ``not run`` where the budget was over.
         note: how it failed, or why it cannot run.
     """
 
     id: str
     target: str
-    state: Literal["passes", "fails", "declined", "cannot run"]
+    state: Literal["passes", "fails", "declined", "cannot run", "not run"]
     note: str = ""
 
 

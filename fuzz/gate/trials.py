@@ -18,6 +18,7 @@ from shakeout.fuzz.ground.results import Result
 __all__ = ["Run", "Runs", "replaying", "rows", "trials"]
 
 _UNCLEAR: tuple[Behaviour, ...] = ("unclear",)
+_LATE: tuple[Behaviour, ...] = ("late",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +126,12 @@ def trials(runs: Runs | None, wanted: Failure | None, k: int) -> Trials:
     """The runs of a case as behaviours.
 
     Args:
-        runs: None if nothing is known of them.
+        runs: None if there was no time for them.
         wanted: the failure that is asked for; None for any.
         k: how many were asked for, for a case that could not run.
     """
     if runs is None:
-        return Trials(_UNCLEAR * k, "it did not come to an end")
+        return Trials(_LATE * k, "the budget was over")
     if not runs.runs:
         return Trials(_UNCLEAR * k, runs.note)
     seen = tuple(_behaviour(run, wanted) for run in runs.runs)

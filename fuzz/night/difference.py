@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from shakeout.corpus.rows import Totals
 from shakeout.fuzz.night.record import BugState, Night, Standing
 
-__all__ = ["Difference", "Move", "TargetNight", "VersionChange", "between"]
+__all__ = ["Difference", "Move", "Reached", "TargetNight", "VersionChange", "between"]
 
 #: Where a bug stood before somebody had to act on it: nowhere, in the queue, or not sure to be there.
 _BEFORE = ("", "waiting", "flaky")
@@ -43,6 +43,15 @@ class VersionChange:
     name: str
     before: str | None
     now: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """What one source of coverage has counted since the campaign began, and how much of it since last night."""
+
+    source: str
+    total: int
+    new: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +106,7 @@ class Difference:
         versions: what is installed in another version.
         targets: what each target did.
         seconds: of fuzzing.
+        reached: by source of coverage, where one was watched.
     """
 
     against: str
@@ -114,6 +124,7 @@ class Difference:
     versions: tuple[VersionChange, ...]
     targets: tuple[TargetNight, ...]
     seconds: float
+    reached: tuple[Reached, ...] = ()
 
     @property
     def bad(self) -> int:
@@ -172,6 +183,10 @@ def between(last: Night, night: Night) -> Difference:
         versions=_versions(last, night) if last.name else (),
         targets=_targets(last, night),
         seconds=_seconds(last, night),
+        reached=tuple(
+            Reached(source, count, max(count - before.reached.get(source, 0), 0))
+            for source, count in now.reached.items()
+        ),
     )
 
 

@@ -71,6 +71,7 @@ class Standing:
         totals: how far the cases came, by target, since the campaign began.
         operators: with how many operators a case was compared, by target.
         seconds: of fuzzing, since the campaign began.
+        reached: what coverage counts, by its source; empty where none was watched.
     """
 
     bugs: tuple[BugState, ...] = ()
@@ -80,6 +81,7 @@ class Standing:
     totals: Mapping[str, Totals] = field(default_factory=dict)
     operators: Mapping[str, int] = field(default_factory=dict)
     seconds: float = 0.0
+    reached: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def open(self) -> tuple[BugState, ...]:
@@ -165,4 +167,5 @@ def _standing(data: Mapping[str, Any]) -> Standing:
         totals={str(target): Totals(**row) for target, row in data["totals"].items()},
         operators={str(target): int(count) for target, count in data["operators"].items()},
         seconds=float(data["seconds"]),
+        reached={str(source): int(count) for source, count in data.get("reached", {}).items()},
     )

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from shakeout.fuzz.night.difference import Difference, TargetNight
+from shakeout.fuzz.night.difference import Difference, Reached, TargetNight
 from shakeout.fuzz.night.record import BugState, Night
 from shakeout.fuzz.reporting.bug_list import BugList
 from shakeout.fuzz.reporting.fence import fenced
@@ -64,6 +64,7 @@ def lines(night: Night, difference: Difference) -> Iterator[str]:
         _line("version", f"{one.name}: {one.before or 'none'} -> {one.now or 'none'}") for one in difference.versions
     )
     yield from (_line("cases", _target(row)) for row in difference.targets)
+    yield from (_line("reached", _reached(one)) for one in difference.reached)
     yield from (_line("note", note) for note in night.notes)
 
 
@@ -86,6 +87,10 @@ def _bug(bug: BugState) -> str:
     life = f" ({bug.life})" if bug.life > 1 else ""
     culprit = f"; {bug.culprit}" if bug.culprit else ""
     return f"{bug.id}{life}  {'+'.join(bug.targets)}  {bug.title.removeprefix(f'{bug.targets[0]}: ')}{culprit}"
+
+
+def _reached(one: Reached) -> str:
+    return f"{one.source}: {one.total:,}, {one.new:,} for the first time"
 
 
 def _target(one: TargetNight) -> str:
@@ -145,6 +150,7 @@ def _markdown(night: Night, difference: Difference, bugs: BugList) -> Iterator[s
         )
         yield ""
     yield from _ledger(difference.targets)
+    yield from _listed("Coverage since last night", [_plain(_reached(one)) for one in difference.reached])
     yield from _listed("Notes", [_plain(note) for note in night.notes])
     yield from _ranked(night)
     yield from _whole(difference, bugs)

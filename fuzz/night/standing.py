@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from shakeout.corpus import user_objects
 from shakeout.corpus.database import NAME, Database
+from shakeout.fuzz.coverage.log import read_coverage
 from shakeout.fuzz.ground.environment import describe
 from shakeout.fuzz.night.record import BugState, Replay, Shipped, Standing
 from shakeout.fuzz.reporting.bug_list import ReportedBug, bug_list
@@ -67,7 +69,14 @@ def standing(directory: Path, before: Mapping[str, Shipped], rows: Iterable[Row]
             totals=database.totals(),
             operators=dict(Counter(row.target for row in database.ledger() if row.compared)),
             seconds=float(database.meta("spent", 0.0)),
+            reached=_reached(directory),
         )
+
+
+def _reached(directory: Path) -> dict[str, int]:
+    """How much the cases have reached, by source of coverage."""
+    curve: Any = read_coverage(directory).to_json()["curve"]
+    return {str(name): int(count) for name, count in curve[-1].items() if name != "seconds"} if curve else {}
 
 
 def _state(row: ReportedBug) -> BugState:

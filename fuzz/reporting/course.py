@@ -1,4 +1,4 @@
-"""How a campaign went on: what was compared and which bugs were opened, over the time that it was at work."""
+"""How a campaign went on: what was compared, what was reached and which bugs were opened, over the time of work."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ __all__ = ["Course", "Span", "course"]
 SPANS = 60
 LEAST = 5.0
 
+#: The source of coverage that a campaign means which names none.
+_NATIVE = "native code"
+
 #: The year 5138: a time behind it is a damaged line.
 _LATEST = 1e11
 
@@ -30,12 +33,14 @@ class Span:
         finished: cases that came to an end in it, by target.
         compared: those of them that were compared, by target.
         opened: bugs that were opened in it.
+        reached: by source of coverage, how much was reached in it for the first time.
     """
 
     began: float
     finished: Mapping[str, int]
     compared: Mapping[str, int]
     opened: int
+    reached: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,18 @@ class Course:
             # The last one ends with the campaign, and of a moment nothing follows.
             lasted = max(min(self.step, self.seconds - span.began), self.step / 2)
             yield 60 * span.compared.get(target, 0) / lasted
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Sources of coverage that told anything."""
+        return tuple(sorted({source for span in self.spans for source in span.reached}))
+
+    def coverage(self, source: str) -> Iterator[int]:
+        """How much was reached until the end of each span, as one source tells it."""
+        reached = 0
+        for span in self.spans:
+            reached += span.reached.get(source, 0)
+            yield reached
 
     def bugs(self) -> Iterator[int]:
         """Bugs that were opened until the end of each span."""
@@ -100,7 +117,9 @@ def _course(events: Iterable[Mapping[str, Any]]) -> Course:
         while len(tallies) <= seconds / step:
             tallies.append(_Tally())
         tallies[int(seconds / step)].note(event)
-    spans = (Span(place * step, one.finished, one.compared, one.opened) for place, one in enumerate(tallies))
+    spans = (
+        Span(place * step, one.finished, one.compared, one.opened, one.reached) for place, one in enumerate(tallies)
+    )
     return Course(seconds, step, tuple(spans) if seconds else (), tuple(resumed))
 
 
@@ -111,6 +130,7 @@ class _Tally:
     finished: Counter[str] = field(default_factory=Counter)
     compared: Counter[str] = field(default_factory=Counter)
     opened: int = 0
+    reached: Counter[str] = field(default_factory=Counter)
 
     def note(self, event: Mapping[str, Any]) -> None:
         match event.get("event"):
@@ -118,8 +138,21 @@ class _Tally:
                 target = str(event.get("target", ""))
                 self.finished[target] += 1
                 self.compared[target] += event.get("status") == "compared"
+                self.reached.update(_reached(event))
             case "BugOpened":
                 self.opened += 1
 
     def __add__(self, later: _Tally) -> _Tally:
-        return _Tally(self.finished + later.finished, self.compared + later.compared, self.opened + later.opened)
+        return _Tally(
+            self.finished + later.finished,
+            self.compared + later.compared,
+            self.opened + later.opened,
+            self.reached + later.reached,
+        )
+
+
+def _reached(event: Mapping[str, Any]) -> dict[str, int]:
+    """What a case reached for the first time, by source of coverage; a number alone is of native code."""
+    told = event.get("reached", 0)
+    by = told if isinstance(told, dict) else {_NATIVE: told}
+    return {str(source): count for source, count in by.items() if isinstance(count, int) and count > 0}

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from shakeout.corpus.case import COTANGENTS, HISTORY, Case, KnobSpace, Scalar, Setting
+from shakeout.corpus.case import COTANGENTS, HISTORY, OVERWRITES, Case, KnobSpace, Scalar, Setting
 from shakeout.corpus.interpreter import command
 from shakeout.corpus.support import DIRECTORY, declined
 from shakeout.corpus.vocabularies import vocabulary
@@ -41,6 +41,10 @@ REGION_SHARE = 0.1
 #: Share of cases of training whose gradients are asked for with another cotangent than whole numbers in row-major
 #: order. The reference has to run again for each, which the usual ones are spared.
 COTANGENT_SHARE = 0.2
+
+#: Share of programs for a runtime that may write to what the backward pass needs; of those, one in some does. In the
+#: others whatever eager takes is asked for, as for any target.
+OVERWRITES_SHARE = 0.5
 
 #: Of one program in so many, the calls that were taken are told for whoever learns from them: they are many, and alike.
 TAKEN = 16
@@ -93,7 +97,9 @@ def compose(job: Grow, before_call: Callable[[str], None] | None = None) -> Made
     subject = target(job.target)
     facts = subject.facts
     # A runtime is asked about what backward finds, unless somebody asks for something else.
-    wish: dict[str, Any] = {"mode": facts.mode}
+    space = subject.knobs()
+    takes = job.knobs.get(OVERWRITES, True) and any(knob.name == OVERWRITES for knob in space)
+    wish: dict[str, Any] = {"mode": facts.mode, "overwrites": takes and choices.boolean(OVERWRITES_SHARE)}
     if ":" in job.target and 0 <= job.number < SIMPLE_FIRST:
         wish |= {"style": "small", "operators": 1 if job.number < SIMPLE_FIRST // 2 else None}
     if not choices.boolean(EXPLORE):
@@ -110,7 +116,8 @@ def compose(job: Grow, before_call: Callable[[str], None] | None = None) -> Made
         grown = grow_focused(choices, recipe, focused(focus, _loaded[0]), before_call)
     else:
         grown = grow(choices, recipe, _loaded[0], before_call)
-    drawn = _knobs(choices, subject.knobs(), job.knobs, job.knob_share, job.settings or facts.settings)
+    pinned = {**job.knobs, **({OVERWRITES: True} if grown.overwrites else {})}
+    drawn = _knobs(choices, space, pinned, job.knob_share, job.settings or facts.settings)
     # One for all of them, since they have the reference's answers in common.
     training = grown.mode == "training"
     cotangent = choices.pick(COTANGENTS[1:]) if training and choices.boolean(COTANGENT_SHARE) else COTANGENTS[0]

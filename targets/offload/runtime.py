@@ -5,13 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from shakeout.corpus.case import KnobSpace, Promise, Setting
+from shakeout.corpus.case import OVERWRITES, Knob, KnobSpace, Promise, Setting
 from shakeout.corpus.user_objects import import_lines, local_name
 from shakeout.targets.eager import DECLINES_NOTHING
 from shakeout.targets.packages import uninstalled
 from shakeout.targets.target import Facts, Target
 
 __all__ = ["RuntimeTarget", "runtime_facts", "user_runtime"]
+
+_OVERWRITES = Knob(
+    OVERWRITES,
+    (False, True),
+    "programs write to what the backward pass needs: eager refuses that, a runtime must too, or be right",
+    drawn=False,  # a program is grown for it
+)
+
+#: Hooks take saved tensors out of eager's check that nobody wrote to them; a runtime may leave some to it, or check.
+_DECLINES_WHAT_EAGER_REFUSES = '''def declined(error):
+    """Whether it refuses what eager refuses: a backward pass whose saved tensors were written to."""
+    return "modified by an inplace operation" in str(error)'''
 
 Around = Callable[[Setting], tuple[list[str], str]]
 
@@ -25,16 +37,18 @@ class RuntimeTarget(Target):
         facts: what is known of it.
         around: gives, for a setting, lines of imports and the expression that makes context managers when called.
         space: its knobs.
+        keeps: whether it has what is saved as it was when it was saved, whatever is written to it later.
     """
 
     name: str
     facts: Facts
     around: Around
     space: KnobSpace = ()
+    keeps: bool = True
 
     def knobs(self) -> KnobSpace:
-        """Its knobs."""
-        return self.space
+        """Its knobs, and the one that every runtime has which keeps what is saved."""
+        return (*self.space, _OVERWRITES) if self.keeps else self.space
 
     def unavailable(self) -> str | None:
         """The install line if torch is missing."""
@@ -67,7 +81,7 @@ class RuntimeTarget(Target):
             "    return inside",
             "",
             "",
-            DECLINES_NOTHING,
+            _DECLINES_WHAT_EAGER_REFUSES if setting.knob(OVERWRITES) else DECLINES_NOTHING,
         ]
         return "\n".join(lines) + "\n"
 

@@ -30,6 +30,9 @@ SAVE_ON_CPU = RuntimeTarget(
     runtime_facts("torch.autograd.graph.save_on_cpu, against plain eager: bit-equal"),
     _save_on_cpu,
     _pinning(),
+    # Of a tensor that is on the CPU it saves the very tensor: a backward pass that eager refuses goes through with what
+    # was written there since (docs/eager-bugs.md). With each program that does so it would be told anew.
+    keeps=False,
 )
 DISK_STORE = RuntimeTarget(
     "disk_store",

@@ -39,6 +39,23 @@ def test_cases_and_bugs_are_counted_span_by_span(tmp_path: Path) -> None:
     assert list(found.bugs()) == [0, 1]
 
 
+def test_coverage_is_summed_up_by_source_and_what_is_no_number_is_none(tmp_path: Path) -> None:
+    def reached(when: float, told: Any) -> tuple[float, str, dict[str, Any]]:
+        return when, "CaseDone", {"target": "a", "status": "compared", "reached": told}
+
+    found = logged(
+        tmp_path,
+        (1000.0, "Started", {}),
+        reached(1001.0, 70),
+        reached(1002.0, {"python": 5, "space": 2, "native code": 1}),
+        reached(1006.0, {"python": 3, "space": "many", "worse": -1}),
+        reached(1007.0, None),
+        reached(1007.0, 0),
+    )
+    assert found.sources == ("native code", "python", "space")
+    assert [list(found.coverage(one)) for one in found.sources] == [[71, 71], [5, 8], [2, 2]]
+
+
 def test_pauses_are_no_work(tmp_path: Path) -> None:
     found = logged(
         tmp_path,

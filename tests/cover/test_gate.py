@@ -5,10 +5,12 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 import xml.etree.ElementTree as xml
 from dataclasses import replace
 from pathlib import Path
 
+import jsonschema
 import pytest
 from tests import histories
 
@@ -24,18 +26,24 @@ from shakeout.fuzz.commands.focus import focused
 from shakeout.fuzz.commands.places import Mistake
 from shakeout.fuzz.gate import folder as folders
 from shakeout.fuzz.gate import unsupported
+from shakeout.fuzz.gate.asked import Asked
+from shakeout.fuzz.gate.budget import ENDING, LEAST_SECONDS, LOADING, Budget
 from shakeout.fuzz.gate.cases import Candidate
+from shakeout.fuzz.gate.deciding import Deciding
 from shakeout.fuzz.gate.decision import ERROR, LEAST_COMPARED, Trials, decide, needed, vacuous
 from shakeout.fuzz.gate.declared import declared, declared_in, touched
-from shakeout.fuzz.gate.gate import Asked, Gate
+from shakeout.fuzz.gate.gate import Gate
 from shakeout.fuzz.gate.junit import junit
+from shakeout.fuzz.gate.pair import Pair
+from shakeout.fuzz.gate.record import Record
 from shakeout.fuzz.gate.repository import NotASide, repository, worktree
 from shakeout.fuzz.gate.sarif import sarif
-from shakeout.fuzz.gate.sending import versions_of
+from shakeout.fuzz.gate.sending import Errand, versions_of, waited
 from shakeout.fuzz.gate.sides import Broken, Side, interpreter, sides
 from shakeout.fuzz.gate.summary import LARGEST, summary
 from shakeout.fuzz.gate.told import Finding, Outcome, Refusal, Replay, SideTold
 from shakeout.fuzz.gate.trials import Run, Runs, trials
+from shakeout.fuzz.gate.verdict import verdict
 from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.ground.failure import Failure
 from shakeout.fuzz.ground.results import Result
@@ -81,6 +89,9 @@ def test_a_failure_that_was_seen_to_be_reliable_needs_fewer_runs():
         (times(4, "fails"), runs("passes"), False, "cannot be decided"),
         (times(4, "unclear"), times(4, "passes"), False, "cannot be decided: it did not run on the head"),
         (runs(), runs(), False, "cannot be decided"),
+        (times(4, "late"), times(4, "passes"), False, "not decided: the budget was over"),
+        (times(4, "fails"), times(4, "late"), False, "not decided: the budget was over"),
+        (runs("fails", "passes", "fails", "fails"), times(4, "late"), False, "flaky"),
     ],
 )
 def test_only_what_fails_always_on_the_head_and_never_on_the_base_blocks(head, base, blocks, reason):
@@ -193,10 +204,15 @@ def test_sarif_has_what_code_scanning_asks_for():
 
 
 def test_sarif_fits_its_schema():
-    jsonschema = pytest.importorskip("jsonschema")
-    schema = json.loads((Path(__file__).parent / "sarif-subset.schema.json").read_text())
-    jsonschema.Draft7Validator.check_schema(schema)
-    jsonschema.validate(json.loads(sarif(outcome(finding(0)))), schema, cls=jsonschema.Draft7Validator)
+    schema = json.loads((Path(__file__).parents[1] / "schemas" / "sarif-2.1.0-rtm.5.json").read_text())
+    official = jsonschema.Draft4Validator(schema)
+    quiet = replace(outcome(status=Exit.INFRASTRUCTURE), refusals=())
+    for told in outcome(finding(0), finding(1, blocking=False)), quiet:
+        official.validate(json.loads(sarif(told)))
+    # The schema would see a mistake.
+    broken = json.loads(sarif(outcome(finding(0))))
+    broken["runs"][0]["results"][0]["level"] = "fatal"
+    assert not official.is_valid(broken)
 
 
 def test_the_summary_begins_with_what_blocks_and_escapes_what_others_wrote():
@@ -428,7 +444,7 @@ def test_runs_become_behaviours():
     assert told.note == "b c"
     assert trials(Runs(seen), None, 2).runs == ("fails", "fails")
     assert trials(Runs((), "no torch"), wrong, 2) == Trials(("unclear", "unclear"), "no torch")
-    assert trials(None, wrong, 1).runs == ("unclear",)
+    assert trials(None, wrong, 1).runs == ("late",)
 
 
 # --- the flow, with sides that are only told of -----------------------------------------------------------------------
@@ -437,32 +453,36 @@ WRONG = Failure("k", "value", "wrong value")
 
 
 class Sides:
-    """A pair whose base fails on some cases; the head fails on all."""
+    """A pair whose base fails on some cases; the head fails on all. From ``late`` on there is no time for any run."""
 
-    def __init__(self, base_fails: set[str], smaller: dict[str, Path] | None = None) -> None:
+    def __init__(self, base_fails: set[str], smaller: dict[str, Path] | None = None, late: int = 99) -> None:
         self.base_fails = base_fails
         self.smaller = smaller or {}
+        self.late = late
         self.ran: list[tuple[str, ...]] = []
         self.base, self.head = "base", "head"
 
     def absent(self, target: str) -> bool:
         return False
 
-    def place(self, target: str, root: object) -> dict:
+    def place(self, target: str) -> dict:
         return {}
 
     def _base(self, candidates, k):
         return {one.id: failed(k) if one.id in self.base_fails else ran(*["compared"] * k) for one in candidates}
 
-    def once(self, side, candidates):
-        self.ran.append(("once", *(one.id for one in candidates)))
-        return self._base(candidates, 1)
+    def _told(self, what, candidates):
+        self.ran.append((what, *(one.id for one in candidates)))
+        return candidates if len(self.ran) <= self.late else []
 
-    def both(self, ours, theirs, k):
-        self.ran.append((f"{k} times", *(one.id for one in ours)))
-        return {one.id: failed(k) for one in ours}, self._base(theirs, k)
+    def once(self, side, candidates, until):
+        return self._base(self._told("once", candidates), 1)
 
-    def reduce(self, files, seconds):
+    def both(self, ours, theirs, k, until):
+        ours = self._told(f"{k} times", ours)
+        return {one.id: failed(k) for one in ours}, self._base([one for one in theirs if one in ours], k)
+
+    def reduce(self, files, seconds, until):
         return {id_: path for id_, path in self.smaller.items() if id_ in files}
 
 
@@ -476,66 +496,185 @@ def candidate(id_: str, *, reduced: bool = True, group: str = "", flaky: str = "
 
 
 @pytest.fixture
-def flow(tmp_path, monkeypatch) -> Gate:
-    monkeypatch.chdir(tmp_path)
-    return Gate(Asked("base", tmp_path / "out", ("k",)))
+def deciding(tmp_path):
+    """Makes what decides with a pair; the time is not over for an hour."""
+
+    def make(pair: Sides, **asked) -> Deciding:
+        began = time.monotonic()
+        record = Record(SideTold("base", "base", ""), SideTold("head", "", ""), began)
+        request = Asked("base", tmp_path / "out", ("k",), **asked)
+        return Deciding(request, Budget(3600.0, began), pair, record, lambda text: None)  # type: ignore[arg-type]
+
+    return make
 
 
-def test_what_the_base_is_known_to_have_runs_there_once(flow):
+def concluded(deciding: Deciding) -> tuple[Exit, str]:
+    deciding.record.totals = {"k": Totals(generated=90, nontrivial=80)}
+    return verdict(deciding.asked, deciding.record, {})
+
+
+def test_what_the_base_is_known_to_have_runs_there_once(deciding):
     pair = Sides({f"{number}" for number in range(9)})
-    found = flow._decided(pair, [candidate(str(number)) for number in range(10)])
+    found = deciding(pair).decided([candidate(str(number)) for number in range(10)])
     assert pair.ran == [("once", *map(str, range(10))), ("5 times", "9")]
     assert [one.id for one in found if one.decision.blocking] == ["9"]
     assert {one.decision.reason for one in found if not one.decision.blocking} == {"the base has it too"}
 
 
-def test_a_flaky_finding_is_told_and_not_run(flow):
+def test_a_flaky_finding_is_told_and_not_run(deciding):
     pair = Sides(set())
-    (found,) = flow._decided(pair, [candidate("a", flaky="only 1 of 3 fresh processes")])
+    (found,) = deciding(pair).decided([candidate("a", flaky="only 1 of 3 fresh processes")])
     assert pair.ran == []
     assert found.decision.reason == "flaky: only 1 of 3 fresh processes"
 
 
-def test_what_blocks_and_is_large_is_made_small_if_the_small_one_blocks_still(flow, tmp_path):
+def test_what_blocks_and_is_large_is_made_small_if_the_small_one_blocks_still(deciding, tmp_path):
     path = tmp_path / "small.json"
     path.write_text(refused("torch.neg", "int64").text)
     for base_fails, left in (set(), ["a.min"]), ({"a.min"}, ["a"]):
-        flow._state.findings = []
-        pair = Sides(base_fails, {"a": path})
+        flow = deciding(Sides(base_fails, {"a": path}))
         rough = candidate("a", reduced=False)
-        flow._decided(pair, [rough])
-        flow._reduced(pair, [rough])
-        assert [one.id for one in flow._state.findings] == left
-        assert flow._state.findings[0].decision.blocking
+        flow.decided([rough])
+        flow.reduced([rough])
+        assert [one.id for one in flow.record.findings] == left
+        assert flow.record.findings[0].decision.blocking
 
 
-def test_a_finding_that_a_bug_of_the_base_hides_is_decided_about_on_its_own(flow, monkeypatch):
+def test_a_finding_that_a_bug_of_the_base_hides_is_decided_about_on_its_own(deciding):
     pair = Sides({"a", "a.1"})
-    others = [candidate("a.1", group="a"), candidate("a.2", group="a")]
-    monkeypatch.setattr(flow, "_replayed", lambda pair: ([], []))
-    monkeypatch.setattr(flow, "_fuzzed", lambda pair: ([candidate("a")], others, []))
-    flow._compare(pair)
+    flow = deciding(pair)
+    flow.everything([candidate("a")], [candidate("a.1", group="a"), candidate("a.2", group="a")], [])
     assert pair.ran == [("5 times", "a"), ("once", "a.1", "a.2"), ("5 times", "a.2")]
-    assert [(one.id, one.decision.blocking) for one in flow._state.findings] == [("a", False), ("a.2", True)]
-    assert flow._judged().status is Exit.FOUND
+    assert [(one.id, one.decision.blocking) for one in flow.record.findings] == [("a", False), ("a.2", True)]
+    assert concluded(flow) == (Exit.FOUND, "blocked: 1 new bug")
 
 
-def test_a_stored_case_that_is_declined_now_became_unsupported(flow, monkeypatch):
+def test_a_finding_that_there_was_no_time_to_decide_is_no_green_gate(deciding):
+    flow = deciding(Sides(set(), late=0))
+    flow.everything([candidate("a")], [], [])
+    (found,) = flow.record.findings
+    assert (found.decision.blocking, found.decision.reason) == (False, "not decided: the budget was over")
+    status, said = concluded(flow)
+    assert status is Exit.VACUOUS
+    assert said.startswith("vacuous: 1 case that fails on the head could not be decided: the budget was over")
+
+
+def test_what_became_unsupported_blocks_or_was_looked_for_at_least(deciding, monkeypatch):
     kept = candidate("kept")
+    refused_ones = [unsupported.Declined(kept, "rank 1", 1, "key")]
+    for late, asked, status in (0, True, Exit.VACUOUS), (0, False, Exit.OK), (99, True, Exit.FOUND):
+        pair = Sides(set(), late=late)
+        monkeypatch.setattr(
+            pair,
+            "both",
+            lambda ours, theirs, k, until: (
+                {kept.id: ran(*["unsupported"] * k)},
+                {kept.id: ran(*["compared"] * k)},
+            ),
+        )
+        flow = deciding(pair, refusals=asked)
+        flow.refusals(refused_ones)
+        assert concluded(flow)[0] is status
+
+
+def test_a_stored_case_that_is_declined_now_is_tried_on_the_base_and_one_without_time_is_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    gate = Gate(Asked("base", tmp_path / "out", ("k",)))
+    kept, late = candidate("kept"), candidate("late")
     pair = Sides(set())
-    monkeypatch.setattr(
-        pair, "once", lambda side, found: {kept.id: ran("unsupported" if side == "head" else "compared")}
-    )
-    monkeypatch.setattr(
-        pair, "both", lambda ours, theirs, k: ({kept.id: ran(*["unsupported"] * k)}, {kept.id: ran(*["compared"] * k)})
-    )
-    flow._corpus = {Path("regressions"): [kept]}
-    failing, refused = flow._replayed(pair)
+    monkeypatch.setattr(pair, "once", lambda side, found, until: {kept.id: ran("unsupported")})
+    gate._corpus = {Path("regressions"): [kept, late]}
+    failing, declined_ones = gate._replayed(pair)  # type: ignore[arg-type]
     assert failing == []
-    flow._refusals(pair, refused)
-    (refusal,) = flow._state.refusals
-    assert (refusal.target, refusal.blocking) == ("k", False)
-    assert flow._state.replays[0].state == "declined"
+    assert [one.candidate.id for one in declined_ones] == ["kept"]
+    assert [(one.id, one.state) for one in gate._record.replays] == [("kept", "declined"), ("late", "not run")]
+    status, said = verdict(gate._asked, gate._record, gate._corpus)
+    assert status is Exit.VACUOUS
+    assert "1 of 2 cases of regressions were not replayed: the budget was over" in said
+
+
+def test_a_corpus_that_holds_nothing_which_runs_is_no_green_gate(deciding):
+    flow = deciding(Sides(set()))
+    flow.record.totals = {"k": Totals(generated=90, nontrivial=80)}
+    for kept in [], [candidate("b")]:
+        flow.record.replays = [Replay(one.id, "k", "cannot run", "no g++") for one in kept]
+        status, said = verdict(flow.asked, flow.record, {Path("emptied"): kept})
+        assert (status, said) == (Exit.VACUOUS, "vacuous: emptied holds no case that runs here")
+
+
+def test_a_green_gate_says_what_it_rests_on(deciding):
+    flow = deciding(Sides(set()))
+    flow.record.replays = [Replay("a", "k", "passes"), Replay("b", "k", "cannot run")]
+    assert concluded(flow) == (Exit.OK, "nothing new; 80 cases compared, 1 of 2 stored ones replayed")
+
+
+# --- time -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seconds", [5.0, 40.0, 300.0, 3600.0])
+@pytest.mark.parametrize("late", [0.0, 0.2, 0.9, 2.0])
+def test_each_part_of_a_gate_ends_in_time_for_the_next_however_late_it_begins(seconds, late):
+    budget = Budget(seconds, 1000.0)
+    now = 1000.0 + late * seconds
+    assert budget.last + ENDING <= 1000.0 + seconds + max(30.0, 0.1 * seconds)
+    assert budget.began < budget.cut < budget.last
+    assert budget.fuzzing(now) >= LEAST_SECONDS
+    if not late:  # as planned, there is time left for what is found last
+        assert now + LOADING + budget.fuzzing(now) < budget.cut or seconds < LOADING
+    assert 0 <= budget.half(now) <= max(budget.last - now, 0.0)
+
+
+def hanging(tmp_path: Path, text: str) -> Side:
+    """A side whose interpreter is a script."""
+    python = tmp_path / "python"
+    python.write_text(f"#!{sys.executable}\n{text}\n")
+    python.chmod(0o755)
+    return Side("base", "old", python, tmp_path)
+
+
+def test_an_errand_whose_time_is_over_is_asked_to_end_and_what_it_told_counts(tmp_path):
+    side = hanging(
+        tmp_path,
+        """
+import json, os, signal, sys, time
+tell = lambda what: os.write(int(sys.argv[4]), json.dumps(what).encode() + b"\\n")
+def end(number, frame):
+    tell({"done": {"reason": "interrupted"}})
+    sys.exit()
+signal.signal(signal.SIGTERM, end)
+tell({"row": 1})
+time.sleep(60)
+""",
+    )
+    began = time.monotonic()
+    (done,) = waited([Errand(side, tmp_path / "scratch", {"errand": "replay"}).start()], until=began + 1.0)
+    assert (done.late, done.messages, done.answer) == (True, ({"row": 1},), {"reason": "interrupted"})
+    assert time.monotonic() - began < 1.0 + ENDING
+
+
+def test_an_errand_that_does_not_end_is_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr("shakeout.fuzz.gate.sending.GIVEN", 0.3)
+    side = hanging(
+        tmp_path,
+        "import os, signal, sys, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "os.write(int(sys.argv[4]), b'{\"row\": 1}\\n')\ntime.sleep(60)",
+    )
+    began = time.monotonic()
+    errand = Errand(side, tmp_path / "scratch", {"errand": "replay"}).start()
+    time.sleep(0.3)  # it ignores the signal by then
+    (done,) = waited([errand], until=began + 0.5)
+    assert (done.late, done.messages) == (True, ({"row": 1},))
+    assert time.monotonic() - began < 5.0
+
+
+def test_a_base_that_hangs_as_a_whole_is_told(tmp_path):
+    text = "import sys, time\nprint(3, 12) if '-c' in sys.argv else time.sleep(60)"
+    base, head = hanging(tmp_path, text), replace(hanging(tmp_path, text), role="head")
+    pair = Pair(base, head, ("k",), tmp_path / "scratch", 1, 1 << 30, lambda event: None, lambda: False)
+    with pytest.raises(Broken, match="did not say what is installed there before the budget was over"):
+        pair.look(time.monotonic() + 1.0)
+    with pytest.raises(Broken, match=r"its interpreter .* does not run: .*timed out"):
+        versions_of(hanging(tmp_path, "import time\ntime.sleep(60)"), time.monotonic() + 0.5)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -17,6 +18,7 @@ from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Setting
 from shakeout.corpus.database import NAME, Database
 from shakeout.fuzz.cli import main
+from shakeout.fuzz.ground.events import LOG, read_log
 from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.reporting.bug_report import bug_report
 from shakeout.fuzz.reporting.html import vega, write
@@ -90,6 +92,22 @@ def test_a_campaigns_page_says_what_there_is(directory: Path) -> None:
         assert said in page.text, said
     assert all(attributes.get("scope") in ("col", "row") for attributes in page.all("th"))
     assert len(list(page.all("caption"))) == len(list(page.all("table")))
+
+
+def test_coverage_over_time_is_drawn_by_source(directory: Path) -> None:
+    assert "what was reached" not in Page(write_campaign(directory)).text
+    begin = next(event for event in read_log(directory / LOG) if event["event"] == "Started")["time"]
+    rows = [(1.0, 70), (2.0, {"python": 1234, "<b>": 2})]
+    with (directory / LOG).open("a") as log:
+        for after, reached in rows:
+            row = {"time": begin + after, "event": "CaseDone", "target": "eager", "status": "compared"}
+            log.write(json.dumps({**row, "reached": reached}) + "\n")
+    page = Page(write_campaign(directory))
+    assert "Cases that were compared in a minute, what was reached by then, and bugs" in page.text
+    assert "reached, <b> reached, native code reached, python bugs" in page.text
+    assert " 2 70 1,234 " in page.text
+    # Each source has a panel in both drawings, and its title there.
+    assert page.text.count("native code") == 3
 
 
 def test_a_bugs_page_says_what_there_is(directory: Path) -> None:

@@ -14,20 +14,26 @@ from hypothesis import strategies as st
 
 from shakeout.corpus.database import NAME, Database, MalformedDatabase
 from shakeout.corpus.rows import Totals
+from shakeout.fuzz.campaign import config as configuration
 from shakeout.fuzz.campaign.campaign import GRACE, GRACE_SHARE
 from shakeout.fuzz.campaign.campaign_folder import DirectoryUnusable, locked
+from shakeout.fuzz.campaign.config import Config
 from shakeout.fuzz.cli import main
 from shakeout.fuzz.commands import nightly as command
 from shakeout.fuzz.commands.spans import seconds
+from shakeout.fuzz.coverage.hits import Hits
+from shakeout.fuzz.coverage.log import CoverageLog
 from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.night.backups import back_up, surplus
 from shakeout.fuzz.night.difference import between
 from shakeout.fuzz.night.folder import LATEST, LOCK, RECORD, REPORT, Nights, age
-from shakeout.fuzz.night.night import Told
+from shakeout.fuzz.night.night import Asked, Told
 from shakeout.fuzz.night.plan import LEAST_BISECTION, Plan, share
 from shakeout.fuzz.night.record import BugState, Night, Replay, Shipped, Standing
 from shakeout.fuzz.night.report import lines, markdown, summary
+from shakeout.fuzz.night.standing import standing
 from shakeout.fuzz.reporting.bug_list import BugList
+from shakeout.fuzz.workers.nursery import Interrupted
 
 SECONDS = st.floats(1, 1e6)
 
@@ -186,6 +192,22 @@ def test_versions_rates_and_what_was_compared() -> None:
     assert between(replace(last, name=""), now).versions == ()
 
 
+def test_coverage_is_compared_where_there_is_some(tmp_path: Path) -> None:
+    last, now = night(reached={"functions": 900, "gone": 1}, name="a"), night(reached={"functions": 1234, "space": 5})
+    found = between(last, now)
+    assert [(one.source, one.total, one.new) for one in found.reached] == [("functions", 1234, 334), ("space", 5, 5)]
+    assert "reached  functions: 1,234, 334 for the first time" in list(lines(now, found))
+    text = markdown(now, found, BugList((), 0, {}))
+    assert "## Coverage since last night\n\n- functions: 1,234, 334 for the first time\n" in text
+    # It is read from what a campaign has written.
+    with Database.create(tmp_path / NAME, {}):
+        pass
+    assert standing(tmp_path, {}).reached == {}
+    with CoverageLog(tmp_path) as log:
+        log.add([Hits("one", "libone.so", 10, (1, 2, 3), (4,))], case=1, target="eager", seconds=1.0)
+    assert sum(standing(tmp_path, {}).reached.values()) == 4
+
+
 # --- what is kept -----------------------------------------------------------------------------------------------------
 
 
@@ -200,9 +222,12 @@ def test_a_record_is_read_as_it_was_written_and_nothing_else_is() -> None:
         shipped={"one": Shipped("known", "t", "fails")},
         totals={"first": Totals(generated=3)},
         versions={"torch": "2.13.0"},
+        reached={"functions": 7},
     )
     data = json.loads(json.dumps({**whole.to_json(), "difference": {}}))
     assert Night.from_json(data) == whole
+    del data["standing"]["reached"]  # as an earlier Shakeout wrote it
+    assert Night.from_json(data).standing.reached == {}
     for broken in ({}, [], None, {**data, "format": 99}, {**data, "standing": 1}, {**data, "began": "x"}):
         with pytest.raises(ValueError, match=r"record of a night|format 99|could not convert"):
             Night.from_json(broken)
@@ -356,3 +381,23 @@ def test_statuses(bugs: list[BugState], compared: int, exit_zero: bool, status: 
     now = night(*bugs, totals={"first": Totals(generated=1, nontrivial=compared)})
     told = Told(now, between(night(name="a"), now), tmp_path)
     assert command._conclude(told, Console(quiet=True), exit_zero=exit_zero) == status
+
+
+def test_the_machine_of_tonight_decides_how_many_work_and_the_first_night_what_is_tested(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Config(targets=("eager",), seed=5, mode="training", workers=31, memory_limit=1 << 40)
+    configuration.write(first, tmp_path / "campaign.toml")
+    asked: list[Asked] = []
+
+    def told(night: Asked, **_: Any) -> Told:
+        asked.append(night)
+        raise Interrupted
+
+    monkeypatch.setattr("shakeout.fuzz.night.night.nightly", told)
+    for words in (), ("--workers", "3"):
+        assert main(["nightly", "--budget", "1m", "--directory", str(tmp_path), *words]) == Exit.INTERRUPTED
+    here = Config(targets=())
+    found = [(one.config.workers, one.config.memory_limit) for one in asked]
+    assert found == [(here.workers, here.memory_limit), (3, here.memory_limit)]
+    assert {(one.config.targets, one.config.seed, one.config.mode) for one in asked} == {(("eager",), 5, "training")}

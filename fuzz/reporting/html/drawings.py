@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -245,7 +245,10 @@ def _said(cell: Cell, extent: Extent) -> str:
 
 
 def course_chart(course: Course, title: str, description: str, *, width: int) -> Markup:
-    """What was compared in a minute, by target, and below it how many bugs were opened, over the time of work."""
+    """What was compared in a minute, by target, and below it what was reached and how many bugs, over the time of work.
+
+    Sources of coverage count different things, so each has a panel of its own.
+    """
     hours = course.seconds > 3 * 3600
     unit, scale = ("hours", 3600) if hours else ("minutes", 60)
     rows = [
@@ -253,7 +256,6 @@ def course_chart(course: Course, title: str, description: str, *, width: int) ->
         for target in course.targets
         for span, rate in zip(course.spans, course.rates(target), strict=True)
     ]
-    bugs = [{"at": span.began / scale, "bugs": count} for span, count in zip(course.spans, course.bugs(), strict=True)]
     targets = [visible(target) for target in course.targets]
     time = {"field": "at", "type": "quantitative", "title": f"{unit} of work", "axis": {"tickCount": width // 70}}
     named = {"field": "target", "type": "nominal"}
@@ -285,34 +287,36 @@ def course_chart(course: Course, title: str, description: str, *, width: int) ->
             },
         },
     }
-    opened = {
-        "width": width,
-        "height": 60,
-        "data": {"values": bugs},
-        "mark": {
-            "type": "line",
-            "interpolate": "step-after",
-            "strokeWidth": 2,
-            "aria": False,
-            "stroke": "var(--alarm)",
-        },
-        "encoding": {
-            "x": time,
-            "y": {
-                "field": "bugs",
-                "type": "quantitative",
-                "title": "bugs",
-                "axis": {"tickCount": 3, "tickMinStep": 1, "format": "d"},
-            },
-        },
-    }
+    starts = [span.began / scale for span in course.spans]
+    sums = [
+        *(_sum(starts, course.coverage(one), visible(one), "var(--line-1)", width) for one in course.sources),
+        _sum(starts, course.bugs(), "bugs", "var(--alarm)", width),
+    ]
+    for panel in sums:
+        panel["encoding"]["x"] = {**time, "title": time["title"] if panel is sums[-1] else None}
     again = {
         "data": {"values": [{"at": seconds / scale} for seconds in course.resumed]},
         "mark": {"type": "rule", "strokeDash": [3, 3], "stroke": FAINT, "aria": False},
         "encoding": {"x": time},
     }
-    panels = [{"width": one["width"], "height": one["height"], "layer": [_bare(one), again]} for one in (rate, opened)]
+    panels = [{"width": one["width"], "height": one["height"], "layer": [_bare(one), again]} for one in (rate, *sums)]
     return from_vega_lite({"vconcat": panels, "spacing": 12}, title, description)
+
+
+def _sum(starts: Sequence[float], counts: Iterable[int], title: str, stroke: str, width: int) -> dict[str, Any]:
+    """A panel of what has come together by then."""
+    line = {"type": "line", "interpolate": "step-after", "strokeWidth": 2, "aria": False, "stroke": stroke}
+    values = [{"at": at, "count": count} for at, count in zip(starts, counts, strict=True)]
+    few = range(int(values[-1]["count"]) + 1)  # of few, a tick for each: there is no half of one
+    ticks = {"values": list(few)} if len(few) < 5 else {"tickCount": 3}
+    count = {"field": "count", "type": "quantitative", "title": title}
+    return {
+        "width": width,
+        "height": 60,
+        "data": {"values": values},
+        "mark": line,
+        "encoding": {"y": {**count, "axis": {**ticks, "format": "~s"}}},
+    }
 
 
 def _bare(panel: Mapping[str, Any]) -> dict[str, Any]:
