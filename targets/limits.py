@@ -25,6 +25,7 @@ __all__ = [
     "patterns",
     "post_grad_passes",
     "pre_grad_passes",
+    "raising",
     "tvm_passes",
 ]
 
@@ -198,6 +199,57 @@ def _node(node: Any) -> str:
             if origin.op == "call_function":
                 origins[origin.name] = None
     return f"{node.get_name()} ({', '.join(sorted(origins)[:4]) or '?'})"
+
+
+@contextlib.contextmanager
+def raising(gate: Gate) -> Iterator[None]:
+    """Operators at which Inductor raises between the graph and its code.
+
+    What raises while the types of a changed graph are computed again is left out as told, since lowering goes without.
+    """
+    from torch._inductor import compile_fx
+    from torch._inductor.fx_utils import FakeTensorUpdater
+
+    right, update = compile_fx.fx_codegen_and_compile, FakeTensorUpdater.incremental_update
+
+    def compiled(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return right(*args, **kwargs)
+        except Exception as error:
+            gate(_raised_at(error), id(error))
+            raise
+
+    def updated(self: Any) -> int:
+        try:
+            return update(self)
+        except Exception as error:
+            if gate(_raised_at(error), id(error)):
+                raise
+            return 0
+
+    with (
+        _compiling(gate),
+        mock.patch.object(compile_fx, "fx_codegen_and_compile", compiled),
+        mock.patch.object(FakeTensorUpdater, "incremental_update", updated),
+    ):
+        yield
+
+
+def _raised_at(error: Exception) -> str:
+    """The node of a graph that Inductor had in hand when it raised, and the function of its that handled it."""
+    import torch
+
+    folder, found = Path(torch.__file__).parent, ""
+    trace = error.__traceback__
+    while trace is not None:
+        code, values = trace.tb_frame.f_code, trace.tb_frame.f_locals
+        path = Path(code.co_filename)
+        node = next((values[name] for name in ("node", "n") if isinstance(values.get(name), torch.fx.Node)), None)
+        if path.is_relative_to(folder / "_inductor") and node is not None and node.op == "call_function":
+            place = f"{path.relative_to(folder.parent)}:{trace.tb_lineno}"
+            found = f"{node.target} ({node.name}), in {code.co_qualname} ({place})"
+        trace = trace.tb_next
+    return found
 
 
 # --- TVM, ONNX Runtime ------------------------------------------------------------------------------------------------
