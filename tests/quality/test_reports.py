@@ -112,7 +112,7 @@ REPORTS = [
         "exception",
         "",
         4,
-        ["operator while_loop", "without that step it raises at while_loop"],
+        ["operator while_loop (while_loop), in FakeTensorUpdater", "raises at while_loop (while_loop), in GraphLowering"],
         kept=["torch._higher_order_ops.while_loop"],
     ),
 ]
