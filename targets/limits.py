@@ -99,10 +99,25 @@ def lowerings(gate: Gate) -> Iterator[None]:
 
 @contextlib.contextmanager
 def patterns(gate: Gate) -> Iterator[None]:
-    """Single matches of the pattern matcher, in all its passes."""
+    """Single matches of the pattern matcher, in all its passes; one whose check raises counts as one as well."""
     from torch._inductor import pattern_matcher
 
+    passes = pattern_matcher.PatternMatcherPass
+    right = passes.apply
+
+    def applied(self: Any, graph: Any) -> int:
+        with contextlib.ExitStack() as left_out:
+            while True:
+                try:
+                    return right(self, graph)
+                except Exception as error:
+                    entry, node = _checked(error, right)
+                    if entry is None or gate(f"{_pattern(entry)} at {node.target} ({node.name})"):
+                        raise
+                    left_out.enter_context(mock.patch.object(entry, "extra_check", return_value=False))
+
     with _compiling(gate), contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch.object(passes, "apply", applied))
         for kind in (
             pattern_matcher.LoweringPatternEntry,
             pattern_matcher.GraphPatternEntry,
@@ -115,6 +130,18 @@ def patterns(gate: Gate) -> Iterator[None]:
 
             stack.enter_context(mock.patch.object(kind, "apply", apply))
         yield
+
+
+def _checked(error: Exception, matcher: Callable[..., int]) -> tuple[Any, Any]:
+    """The pattern whose check of a match raised, and the node where it matched; nothing if something else raised."""
+    trace = error.__traceback__
+    while trace is not None:
+        inner = trace.tb_next
+        if trace.tb_frame.f_code is matcher.__code__ and inner is not None and inner.tb_frame.f_code.co_name != "apply":
+            values = trace.tb_frame.f_locals
+            return values.get("entry"), values.get("node")
+        trace = inner
+    return None, None
 
 
 def _pattern(entry: Any) -> str:
