@@ -91,8 +91,8 @@ class Printer:
 
         Its name tells what it computes, since all operators of a process have different names.
         """
-        (region,), operands = call.regions, call.args[0]
-        written = call.args[1] if len(call.args) > 1 else ()
+        region, operands = call.regions[0], call.args[0]
+        written = call.args[1] if len(call.args) > len(call.regions) else ()
         assert isinstance(operands, tuple)
         assert isinstance(written, tuple)
         parameters, lines, inner = [], [], []
@@ -114,7 +114,9 @@ class Printer:
         head = f"({', '.join(f'{name}: {type_}' for name, type_ in parameters)}) -> {gives}:"
         mutates = as_tuple([f'"{parameters[place][0]}"' for place in written if isinstance(place, int)])
         kind, number = call.operator.rpartition(".")[2], next(self._functions)
-        told = "\n".join([kind, head, mutates, *lines])
+        kind = "custom_op" if kind == "register_autograd" else kind
+        backward = self._backward(call, number) if len(call.regions) > 1 else []
+        told = "\n".join([kind, head, mutates, *lines, *backward])
         own = f"shakeout::operator_{hashlib.sha256(told.encode()).hexdigest()[:12]}"
         definition = [
             f"def computed_{number}{head}",
@@ -125,9 +127,45 @@ class Printer:
         ]
         if returned and kind == "custom_op":  # of the other kind PyTorch knows it
             definition.append(f"operator_{number}.register_fake(computed_{number})")
+        definition += backward
         self.customs.append("\n".join(definition))
         text = f"operator_{number}({', '.join(self._words.argument(arg, names) for arg in operands)})"
         return text if call.form == "none" else _assigned(results, text, len(results) > 1)
+
+    def _backward(self, call: Call, number: int) -> list[str]:
+        """The backward pass of a custom operator, and the function that keeps what it needs of the forward pass."""
+        operands, places = call.args
+        assert isinstance(operands, tuple)
+        assert isinstance(places, tuple)
+        region = call.regions[1]
+        inner = [f"t{next(self._locals)}" for _ in region.parameters]
+        given, results = inner[: len(operands)], inner[len(operands) : len(operands) + len(call.results)]
+        used = {one for inside in region.calls for one in inside.operands()} | set(region.returns)
+        kept = [name for place, name in enumerate([*given, *results]) if place in used]
+        gradients = inner[len(given) + len(results) :]
+        lines = [f"{as_tuple(kept)[1:-1]} = ctx.saved_tensors"] if kept else []
+        names = list(inner)
+        lines += self.lines(region.calls, names, {})
+        found = dict(zip(places, (names[one] for one in region.returns), strict=True))
+        returned = [found.get(place, "None") for place in range(len(operands))]
+        lines.append(f"return {', '.join(returned)}")
+        keep = [f"{as_tuple(given)[1:-1]} = inputs"] if set(given) & set(kept) else []
+        if set(results) & set(kept):
+            keep.append(f"{', '.join(results)} = output")
+        keep.append(f"ctx.save_for_backward({', '.join(kept)})" if kept else "pass")
+        return [
+            "",
+            "",
+            f"def kept_{number}(ctx, inputs, output):",
+            *(INDENT + line for line in keep),
+            "",
+            "",
+            f"def backward_{number}(ctx, {', '.join(gradients)}):",
+            *(INDENT + line for line in lines),
+            "",
+            "",
+            f"operator_{number}.register_autograd(backward_{number}, setup_context=kept_{number})",
+        ]
 
     def _block(self, call: Call, names: Sequence[str], results: Sequence[str]) -> list[str]:
         """A block, inside of which its results get their names: they stay in sight behind it."""

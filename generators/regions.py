@@ -1,4 +1,4 @@
-"""Parts of a grown program put into regions: blocks, branches, function transforms and custom operators.
+"""Parts of a grown program put into regions: blocks, branches, checkpoints, function transforms, custom operators.
 
 The part keeps its meaning, or, under autocast, becomes another program that the reference runs as well; whether it
 does, and which types it has then, ``validity.settle`` finds out by running it.
@@ -138,6 +138,10 @@ def _block(choices: Choices, case: Case, block: Call) -> Case | None:
     region = Region((), part.captures, part.calls, part.returns)
     call = replace(block, results=part.types, form="sequence", regions=(region,))
     return _put(case, part, (), call, range(len(part.gives)))
+
+
+def _checkpointed(choices: Choices, case: Case) -> Case | None:
+    return _block(choices, case, Call("torch.utils.checkpoint.checkpoint", (), (("use_reentrant", False),), (), "none"))
 
 
 def _under(operator: str) -> Callable[[Choices, Case], Case | None]:
@@ -288,9 +292,46 @@ def _custom(choices: Choices, case: Case) -> Case | None:
     return _put(case, part, (_ones(first),), call, range(len(part.gives)))
 
 
+def _differentiable(choices: Choices, case: Case) -> Case | None:
+    """A part becomes a custom operator with a backward pass of its own.
+
+    What that gives is no derivative: of the operands that have the type of a result, twice that result's gradient. A
+    compiler has to hand on whatever it gives.
+    """
+    part = _part(choices, case.program)
+    if part is None or not part.captures or _writes(case, part):
+        return None
+    types = case.program.types()
+    given = [one for number in part.captures if (one := types[number]) is not None]
+    wanted = [one for one in part.types if one.dtype.startswith(("float", "bfloat"))]
+    places = tuple(place for place, one in enumerate(given) if one in wanted)
+    if not places:
+        return None
+    end = len(given) + sum(len(call.results) for call in part.calls)
+    own = (*part.calls, *(_copy(number, type_) for number, type_ in zip(part.returns, part.types, strict=True)))
+    computed = Region(tuple(given), (), own, tuple(range(end, end + len(part.returns))))
+    first = len(given) + len(part.types)
+    doubled = [
+        Call("torch.Tensor.mul", (Ref(first + part.types.index(given[place])), 2), (), (given[place],))
+        for place in places
+    ]
+    last = first + len(part.types)
+    backward = Region((*given, *part.types, *part.types), (), tuple(doubled), tuple(range(last, last + len(places))))
+    operands = tuple(Ref(number) for number in part.captures)
+    call = Call("torch.library.register_autograd", (operands, places), (), part.types, "sequence", (computed, backward))
+    return _put(case, part, (), call, range(len(part.gives)))
+
+
 _KINDS: Mapping[str, Sequence[Callable[[Choices, Case], Case | None]]] = {
-    # A custom operator without a formula for its gradients has none.
-    "training": (_under("torch.no_grad"), _lowered, _all_lowered, _switched_off, _branch),
+    "training": (
+        _under("torch.no_grad"),
+        _lowered,
+        _all_lowered,
+        _switched_off,
+        _branch,
+        _checkpointed,
+        _differentiable,
+    ),
     "inference": (
         _under("torch.enable_grad"),
         _lowered,

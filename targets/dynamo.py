@@ -171,6 +171,7 @@ _INDUCTOR_LADDER = Ladder(
         Part("fusions", "fusion", f"{_LIMITS}:fusions"),
         Part("lowerings", "lowering", f"{_LIMITS}:lowerings"),
     ),
+    raising=Part("raising", "operator", f"{_LIMITS}:raising"),
     otherwise="nothing that Inductor can leave out cures it: its scheduler, its memory planning or its C++ code",
 )
 

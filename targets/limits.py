@@ -25,6 +25,7 @@ __all__ = [
     "patterns",
     "post_grad_passes",
     "pre_grad_passes",
+    "raising",
     "tvm_passes",
 ]
 
@@ -98,10 +99,25 @@ def lowerings(gate: Gate) -> Iterator[None]:
 
 @contextlib.contextmanager
 def patterns(gate: Gate) -> Iterator[None]:
-    """Single matches of the pattern matcher, in all its passes."""
+    """Single matches of the pattern matcher, in all its passes; one whose check raises counts as one as well."""
     from torch._inductor import pattern_matcher
 
+    passes = pattern_matcher.PatternMatcherPass
+    right = passes.apply
+
+    def applied(self: Any, graph: Any) -> int:
+        with contextlib.ExitStack() as left_out:
+            while True:
+                try:
+                    return right(self, graph)
+                except Exception as error:
+                    entry, node = _checked(error, right)
+                    if entry is None or gate(f"{_pattern(entry)} at {node.target} ({node.name})"):
+                        raise
+                    left_out.enter_context(mock.patch.object(entry, "extra_check", return_value=False))
+
     with _compiling(gate), contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch.object(passes, "apply", applied))
         for kind in (
             pattern_matcher.LoweringPatternEntry,
             pattern_matcher.GraphPatternEntry,
@@ -114,6 +130,18 @@ def patterns(gate: Gate) -> Iterator[None]:
 
             stack.enter_context(mock.patch.object(kind, "apply", apply))
         yield
+
+
+def _checked(error: Exception, matcher: Callable[..., int]) -> tuple[Any, Any]:
+    """The pattern whose check of a match raised, and the node where it matched; nothing if something else raised."""
+    trace = error.__traceback__
+    while trace is not None:
+        inner = trace.tb_next
+        if trace.tb_frame.f_code is matcher.__code__ and inner is not None and inner.tb_frame.f_code.co_name != "apply":
+            values = trace.tb_frame.f_locals
+            return values.get("entry"), values.get("node")
+        trace = inner
+    return None, None
 
 
 def _pattern(entry: Any) -> str:
@@ -198,6 +226,57 @@ def _node(node: Any) -> str:
             if origin.op == "call_function":
                 origins[origin.name] = None
     return f"{node.get_name()} ({', '.join(sorted(origins)[:4]) or '?'})"
+
+
+@contextlib.contextmanager
+def raising(gate: Gate) -> Iterator[None]:
+    """Operators at which Inductor raises between the graph and its code.
+
+    What raises while the types of a changed graph are computed again is left out as told, since lowering goes without.
+    """
+    from torch._inductor import compile_fx
+    from torch._inductor.fx_utils import FakeTensorUpdater
+
+    right, update = compile_fx.fx_codegen_and_compile, FakeTensorUpdater.incremental_update
+
+    def compiled(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return right(*args, **kwargs)
+        except Exception as error:
+            gate(_raised_at(error), id(error))
+            raise
+
+    def updated(self: Any) -> int:
+        try:
+            return update(self)
+        except Exception as error:
+            if gate(_raised_at(error), id(error)):
+                raise
+            return 0
+
+    with (
+        _compiling(gate),
+        mock.patch.object(compile_fx, "fx_codegen_and_compile", compiled),
+        mock.patch.object(FakeTensorUpdater, "incremental_update", updated),
+    ):
+        yield
+
+
+def _raised_at(error: Exception) -> str:
+    """The node of a graph that Inductor had in hand when it raised, and the function of its that handled it."""
+    import torch
+
+    folder, found = Path(torch.__file__).parent, ""
+    trace = error.__traceback__
+    while trace is not None:
+        code, values = trace.tb_frame.f_code, trace.tb_frame.f_locals
+        path = Path(code.co_filename)
+        node = next((values[name] for name in ("node", "n") if isinstance(values.get(name), torch.fx.Node)), None)
+        if path.is_relative_to(folder / "_inductor") and node is not None and node.op == "call_function":
+            place = f"{path.relative_to(folder.parent)}:{trace.tb_lineno}"
+            found = f"{node.target} ({node.name}), in {code.co_qualname} ({place})"
+        trace = trace.tb_next
+    return found
 
 
 # --- TVM, ONNX Runtime ------------------------------------------------------------------------------------------------

@@ -163,7 +163,8 @@ def hook(name: str, kind: str) -> Hook:
         UnknownTarget: it has no such part; the message lists those there are.
     """
     ladder = target(name).facts.ladder
-    parts = {part.kind: part.hook for part in (ladder.parts if ladder is not None else ())}
+    known = () if ladder is None else (*ladder.parts, *((ladder.raising,) if ladder.raising is not None else ()))
+    parts = {part.kind: part.hook for part in known}
     if kind not in parts:
         raise UnknownTarget(f"{name} has no part {kind!r}; it has {', '.join(parts) or 'none'}")
     module, _, attribute = parts[kind].partition(":")

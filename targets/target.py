@@ -118,6 +118,7 @@ class Ladder:
             and its parts are asked.
         levels: the knob that turns its optimisation off.
         parts: what it can do without, in the order in which it is asked.
+        raising: what it raises at, asked where no part is to blame for an exception; None if nothing can tell.
         single: the knob that leaves out a single one of them; empty if there is none.
         otherwise: what is said where no part is to blame; empty for nothing.
     """
@@ -125,6 +126,7 @@ class Ladder:
     below: tuple[str, ...] = ()
     levels: Levels | None = None
     parts: tuple[Part, ...] = ()
+    raising: Part | None = None
     single: str = ""
     otherwise: str = ""
 

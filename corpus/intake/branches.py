@@ -14,6 +14,7 @@ from torch.utils import _pytree
 
 from shakeout.corpus.intake.recorder import Number
 from shakeout.corpus.intake.refusal import NotCaptured, here
+from shakeout.corpus.program import Call
 from shakeout.corpus.vocabularies.structured import STRUCTURES
 
 if TYPE_CHECKING:
@@ -30,20 +31,34 @@ _COMPILED = (
 )
 
 
+_CHECKPOINT = Call("torch.utils.checkpoint.checkpoint", (), (("use_reentrant", False),), (), "none")
+
+
 @contextlib.contextmanager
-def uncompiled() -> Iterator[None]:
+def uncompiled(recorder: Recorder) -> Iterator[None]:
     """Nothing is compiled as long as the context is open: neither branches and loops, nor what the user compiles.
 
-    Nor is anything checkpointed: that is refused where it is asked for, with or without gradients.
+    Nor is anything checkpointed: the part becomes a region, and whoever runs the case computes it anew in the backward
+    pass.
     """
 
     def same(model: Any = None, **options: Any) -> Any:
         return (lambda function: function) if model is None else model
 
-    def checkpointed(*args: Any, **kwargs: Any) -> Any:
+    def checkpointed(function: Any, preserve: bool, context: Any, *more: Any, **kwargs: Any) -> Iterator[None]:
+        if context is not torch.utils.checkpoint.noop_context_fn:
+            raise NotCaptured(
+                "a checkpoint that chooses what is kept (context_fn), which a program does not hold; leave it out",
+                here(),
+            )
+        recorder.enter(_CHECKPOINT)
+        yield
+        recorder.leave(_CHECKPOINT)
+
+    def reentrant(*args: Any) -> Any:
         raise NotCaptured(
-            "torch.utils.checkpoint computes a part anew in the backward pass, and a program does not hold that; "
-            "call the part directly",
+            "torch.utils.checkpoint with use_reentrant=True runs a backward pass inside of another, and a program does "
+            "not hold that; say use_reentrant=False",
             here(),
         )
 
@@ -51,7 +66,7 @@ def uncompiled() -> Iterator[None]:
         stack.enter_context(
             mock.patch.object(torch.utils.checkpoint, "_checkpoint_without_reentrant_generator", checkpointed)
         )
-        stack.enter_context(mock.patch.object(torch.utils.checkpoint.CheckpointFunction, "apply", checkpointed))
+        stack.enter_context(mock.patch.object(torch.utils.checkpoint.CheckpointFunction, "apply", reentrant))
         for module, name, instead in _COMPILED:
             found = importlib.import_module(module)
             if hasattr(found, name):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from shakeout.corpus.intake import beside
+from shakeout.corpus.intake import beside, gradients
 from shakeout.corpus.intake.refusal import NotCaptured, here
 from shakeout.corpus.intake.trace import reads
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["defined", "record"]
 
 _OPAQUE, _TAKEN_APART = "torch.library.custom_op", "torch.library.triton_op"
+_WITH_BACKWARD = "torch.library.register_autograd"
 
 
 def defined(func: Any) -> Any:
@@ -49,10 +50,12 @@ def record(recorder: Recorder, definition: Any, func: Any, args: Sequence[Any], 
     tensors = [one for value in operands for one in _items(value)]
     if not tensors or not all(isinstance(one, torch.Tensor) for one in tensors):
         raise NotCaptured(f"{name} is given no tensor, or a list with gaps, which a case does not hold", here())
-    if definition._backward_fn is not None and torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+    backward = definition._backward_fn is not None and torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+    if backward and (definition._torch_dispatch_fns or not all(isinstance(one, torch.Tensor) for one in operands)):
+        what = "it is a triton_op" if definition._torch_dispatch_fns else "it takes lists"
         raise NotCaptured(
-            f"{name} has a backward pass of its own, which a program does not hold; capture it for inference, or test "
-            "it as a kernel with a reference (docs/your-kernel.md)",
+            f"{name} has a backward pass of its own, and {what}, which a program holds only without gradients; "
+            "capture it for inference",
             here(),
         )
     written = tuple(
@@ -78,6 +81,11 @@ def record(recorder: Recorder, definition: Any, func: Any, args: Sequence[Any], 
         recorder.notes.append(f"{name} has no register_fake, without which compilers refuse it; the case's has one")
     if len(places) < len(named):
         recorder.notes.append(f"plain arguments of {name} are written into what it computes")
+    if backward:
+        back, differentiated = gradients.record(recorder, definition, name, (func, args, kwargs), tensors, result)
+        stored = (recorder.argument(tuple(operands)), differentiated)
+        recorder.append(_WITH_BACKWARD, stored, (), results, (scope, back))
+        return result
     kind = _TAKEN_APART if definition._torch_dispatch_fns else _OPAQUE
     stored = (recorder.argument(tuple(operands)), *((written,) if written else ()))
     recorder.append(kind, stored, (), results, (scope,))

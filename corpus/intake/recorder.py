@@ -277,6 +277,11 @@ class Recorder:
             self.notes.append(f"{name} (torch.autograd.Function) is written out as what it calls")
         return _UNWRAP(args)
 
+    @property
+    def busy(self) -> bool:
+        """Whether an operator runs, whose doings are its own affair."""
+        return bool(self._busy)
+
     @contextlib.contextmanager
     def inside(self) -> Iterator[None]:
         """While an operator runs: what happens in it is its own affair."""

@@ -17,7 +17,7 @@ from torch._functorch import utils as functorch
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from shakeout.corpus.intake import branches, customs, switches
+from shakeout.corpus.intake import branches, customs, switches, transforms
 from shakeout.corpus.intake.recorder import Number, Recorder
 from shakeout.corpus.intake.refusal import NotCaptured, here
 from shakeout.corpus.vocabularies import aten
@@ -248,7 +248,8 @@ def recording(recorder: Recorder) -> Iterator[None]:
     """See what is called until the context is left."""
     with (
         switches.blocks(recorder.enter, recorder.leave),
-        branches.uncompiled(),
+        branches.uncompiled(recorder),
+        transforms.applied(recorder),
         mock.patch.object(functorch, "unwrap_dead_wrappers", recorder.applied),
         seeing(recorder),
     ):

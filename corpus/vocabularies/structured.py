@@ -1,9 +1,11 @@
-"""Operators with regions in the torch vocabulary: branches, loops, blocks, transforms and custom operators.
+"""Operators with regions in the torch vocabulary: branches, loops, blocks, transforms, checkpoints, custom operators.
 
 PyTorch takes branches and loops as functions (``torch.cond``), which read free variables; here a function's free
 variables are what its region captures. So it is of the transforms of ``torch.func``. A custom operator is one that a
 program brings along: its body is a region, which compilers do not look into (``torch.library.custom_op``) or take apart
-(``triton_op``). Nothing in this module needs torch before something is run.
+(``triton_op``). One with a backward pass of its own (``register_autograd``) has a second region, which is given its
+operands, its results and their gradients, and gives those of some operands. Nothing in this module needs torch before
+something is run.
 """
 
 from __future__ import annotations
@@ -119,6 +121,39 @@ def _custom(functions: Sequence[Callable[..., Any]], operands: Sequence[Any], wr
     return results
 
 
+def _with_backward(
+    functions: Sequence[Callable[..., Any]], operands: Sequence[Any], differentiated: Sequence[int] = ()
+) -> Any:
+    """A custom operator whose second region is its backward pass.
+
+    Run once with ones for gradients, that is asked to give what it should: otherwise a wrong one shows where a gradient
+    is wanted, and there as an error of autograd's.
+    """
+    import torch
+
+    def gradients(given: Sequence[Any]) -> list[Any]:
+        found = list(functions[1](*given))
+        for place, one in zip(differentiated, found, strict=True):
+            if (one.shape, one.dtype) != (operands[place].shape, operands[place].dtype):
+                raise RuntimeError(f"the backward pass gives operand {place} a gradient of another type")
+        return found
+
+    class Own(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, *given: Any) -> Any:
+            results = _custom(functions[:1], given)
+            ctx.save_for_backward(*given, *results)
+            gradients([one.detach() for one in (*given, *results, *map(torch.ones_like, results))])
+            return tuple(results)
+
+        @staticmethod
+        def backward(ctx: Any, *given: Any) -> Any:
+            found = dict(zip(differentiated, gradients((*ctx.saved_tensors, *given)), strict=True))
+            return tuple(found.get(place) for place in range(len(operands)))
+
+    return list(Own.apply(*operands))  # type: ignore[no-untyped-call]
+
+
 def _vmap(functions: Sequence[Callable[..., Any]], *operands: Any) -> Any:
     """What it is defined to do: the function on each row, and the results of all rows as one tensor."""
     import torch
@@ -150,7 +185,7 @@ def _tensors(value: Any) -> Iterator[Any]:
 def declared_writes(call: Call) -> tuple[int, ...]:
     """The values that a custom operator declares to write to."""
     operands, places = call.args[0], call.args[1] if len(call.args) > 1 else ()
-    if not isinstance(operands, tuple) or not isinstance(places, tuple):
+    if not isinstance(operands, tuple) or not isinstance(places, tuple) or len(call.regions) > 1:
         return ()
     chosen = (operands[place] for place in places if type(place) is int and 0 <= place < len(operands))
     return tuple(one.index for one in _tensors(tuple(chosen)) if isinstance(one, Ref))
@@ -187,6 +222,17 @@ STRUCTURES: Mapping[str, Structure] = {
         f"torch.library.{name}": Structure(_custom, _given, ("computed",), least=1, most=2, custom=True)
         for name in ("custom_op", "triton_op")
     },
+    "torch.library.register_autograd": Structure(
+        _with_backward,
+        lambda call, number: None if number else _given(call, number),
+        ("computed", "backward"),
+        least=2,
+        most=2,
+        custom=True,
+    ),
+    "torch.utils.checkpoint.checkpoint": Structure(
+        lambda functions, **options: functions[0](), lambda call, number: (), ("checkpointed",), most=0
+    ),
     "torch.func.vmap": Structure(_vmap, lambda call, number: None, ("mapped",), least=1, most=8, transforms=True),
     "torch.func.grad": Structure(
         _grad, lambda call, number: call.args, ("differentiated",), least=1, most=8, transforms=True
@@ -261,16 +307,23 @@ def _misfit(call: Call, found: Structure | None) -> str | None:
 
 def _misfit_of_custom(call: Call) -> str | None:
     region, operands, places = call.regions[0], call.args[0], call.args[1] if len(call.args) > 1 else ()
-    if region.captures:
+    if any(one.captures for one in call.regions):
         return "is defined outside of the program, and can capture nothing of it"
     if call.kwargs:
         return "takes no keyword arguments"
     if not isinstance(operands, tuple) or not all(isinstance(one, Ref) for one in _tensors(operands)):
         return "takes a tuple of tensors, or of tuples of them"
     if not isinstance(places, tuple) or not all(type(one) is int and 0 <= one < len(operands) for one in places):
-        return f"says which of its {len(operands)} operands it writes to by their places"
+        does = "gives gradients" if len(call.regions) > 1 else "writes"
+        return f"says to which of its {len(operands)} operands it {does} by their places"
     if len(region.returns) != len(call.results):
         return f"returns {len(region.returns)} values from its body as {len(call.results)} results"
+    if len(call.regions) > 1:
+        backward, given = call.regions[1], len(operands) + 2 * len(call.results)
+        if not call.results or not all(isinstance(one, Ref) for one in operands):
+            return "has a backward pass, so it takes single tensors and gives some"
+        if (len(backward.parameters), len(backward.returns)) != (given, len(places)) or len(set(places)) < len(places):
+            return f"gives {len(places)} gradients, from {given} values that its backward pass is given"
     return None
 
 

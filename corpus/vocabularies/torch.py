@@ -487,13 +487,16 @@ def namespace(program: Program) -> dict[str, Any]:
 
 
 def imports(program: Program) -> list[str]:
-    """Import lines that a script needs beside ``import torch``: of what makes custom operators."""
-    return [f"from torch.library import {', '.join(names)}"] if (names := _customs(program)) else []
+    """Import lines that a script needs beside ``import torch``: of what makes custom operators, and of checkpoints."""
+    found = ["import torch.utils.checkpoint"] if "torch.utils.checkpoint.checkpoint" in program.operators() else []
+    customs = _customs(program)
+    return [*found, f"from torch.library import {', '.join(customs)}"] if customs else found
 
 
 def _customs(program: Program) -> list[str]:
     """Of what makes custom operators, the functions of ``torch.library`` that a program needs."""
-    return sorted({identify(one).name for one in set(program.operators()) if one.startswith("torch.library.")})
+    kinds = {identify(one).name for one in set(program.operators()) if one.startswith("torch.library.")}
+    return sorted({"custom_op" if kind == "register_autograd" else kind for kind in kinds})
 
 
 def _custom(kind: str, name: str, function: Callable[..., Any], **declared: Any) -> Any:

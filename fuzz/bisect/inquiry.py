@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from shakeout.corpus.case import Case, Scalar
-from shakeout.fuzz.bisect.facts import Culprit, Cures, Rung
+from shakeout.fuzz.bisect.facts import Culprit, Cures, Note, Rung
 from shakeout.fuzz.bisect.hooks import Limit
 from shakeout.fuzz.bisect.kept import Asked, Memory
 from shakeout.fuzz.bisect.search import Certainty, Step, Verdict, first_bad, merged
@@ -222,6 +222,26 @@ class Inquiry:
             verdict = self.ask(Trial(case, Limit(kind, without=last - 1)), f"without {names[0]}")
             alone = {"good": True, "bad": False}.get(verdict)
         return Culprit(label, names, last, count, alone, found.confidence)
+
+    def raised(self, kind: str, label: str, case: Case) -> Iterator[Culprit | Note]:
+        """What a compiler had in hand when it raised, and what it raises at if that step is left out.
+
+        Args:
+            kind: of limit: what counts the places at which it raises.
+            label: what a person calls what it has in hand.
+            case: on the target that is asked.
+        """
+        whole, less = Trial(case, Limit(kind)), Trial(case, Limit(kind, 0))
+        if self.ask(whole, f"at which {label} it raises") != "bad":
+            return
+        first = next(iter(self._names(whole)), "")
+        if not first or self.stop():
+            return
+        yield Culprit(label, (first,))
+        self.ask(less, "without the step that raises")
+        behind = [one.names[-1] for one in self._answers[_key(less)] if one.failure is not None and one.names]
+        if behind and behind[0] != first:
+            yield Note(f"without that step it raises at {behind[0]}")
 
     def _names(self, trial: Trial) -> tuple[str, ...]:
         """What was counted in a run that failed."""

@@ -106,5 +106,9 @@ def _parts(inquiry: Inquiry, ladder: Ladder, case: Case) -> Iterator[Fact]:
         if culprit is not None:
             found = True
             yield culprit
+    if not found and ladder.raising is not None and inquiry.wanted.oracle == "exception" and not inquiry.stop():
+        for fact in inquiry.raised(ladder.raising.kind, ladder.raising.label, case):
+            found = True
+            yield fact
     if not found and ladder.otherwise:
         yield Note(ladder.otherwise)

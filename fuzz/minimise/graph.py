@@ -12,7 +12,7 @@ from shakeout.corpus.vocabularies import Vocabulary, vocabulary
 from shakeout.fuzz.minimise.edit import chunks, items_of, recorded
 from shakeout.fuzz.minimise.ordinary import of_equals
 
-__all__ = ["forwarded", "inlined", "merged", "outputs", "plainer", "plainer_calls", "removal"]
+__all__ = ["forwarded", "inlined", "merged", "outputs", "plainer", "plainer_calls", "removal", "unused"]
 
 #: Gives the inputs that take the place of results of dropped calls; see ``edit.recorded``.
 Record = Callable[[Case, frozenset[int]], "dict[int, Fresh] | None"]
@@ -29,6 +29,14 @@ def outputs(case: Case) -> Iterator[Case]:
         returns = [program.returns[position] for position in kept]
         if made := _of(case, live(program, range(len(program.calls)), returns), returns, {}):
             yield made
+
+
+def unused(case: Case) -> Iterator[Case]:
+    """Without the inputs that no call takes, which other passes leave where nothing else can go."""
+    program = case.program
+    made = _of(case, list(range(len(program.calls))), program.returns, {})
+    if made is not None and len(made.program.inputs) < len(program.inputs):
+        yield made
 
 
 def removal(record: Record = recorded) -> Callable[[Case], Iterator[Case]]:

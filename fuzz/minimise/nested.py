@@ -290,7 +290,9 @@ def _spared(case: Case) -> Iterator[Case]:
 
 
 def _without_operand(call: Call, place: int) -> Call | None:
-    """A custom operator without one of its operands; None where that is needed, or the operator gets lists."""
+    """A custom operator without one of its operands; None where that is needed, or it gets lists, or has a backward."""
+    if len(call.regions) > 1:
+        return None
     (region,), operands = call.regions, call.args[0]
     written = call.args[1] if len(call.args) > 1 else ()
     if not isinstance(operands, tuple) or not isinstance(written, tuple) or len(operands) != len(region.parameters):
@@ -324,11 +326,17 @@ def _unused(body: Body) -> Iterator[Case]:
                 yield case
 
 
+#: Operators whose regions give each result by itself.
+_EACH_BY_ITSELF = ("torch.cond", "torch.func.vmap", "torch.utils.checkpoint.checkpoint")
+
+
 def _without_result(call: Call, place: int) -> Call | None:
     results = call.results[:place] + call.results[place + 1 :]
     form = "sequence" if results else "none"
     structure = STRUCTURES[call.operator]
-    if structure.block or structure.custom or call.operator in ("torch.cond", "torch.func.vmap"):
+    if structure.custom and len(call.regions) > 1:
+        return None
+    if structure.block or structure.custom or call.operator in _EACH_BY_ITSELF:
         if not results and call.operator in ("torch.cond", "torch.func.vmap"):
             return None
         regions = tuple(

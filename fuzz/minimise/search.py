@@ -212,6 +212,7 @@ class _Search:
         passes: list[tuple[str, Pass]] = [
             ("device", settings.device),
             ("calls", settings.call_sets),
+            ("inputs", graph.unused),
             ("outputs", graph.outputs),
             ("operators", graph.removal(record)),
             ("operators", graph.forwarded),

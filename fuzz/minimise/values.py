@@ -15,8 +15,8 @@ from shakeout.fuzz.minimise.tensors import ELEMENTWISE
 
 __all__ = ["numbers", "values"]
 
-#: In lists of up to so many elements each zero is asked whether it has to be one, in longer ones eighths of them.
-#: So a tensor of zeros that have to be zeros costs some tens of tries at most, and a reader of a short list knows.
+#: Where up to so many elements are zero each is asked whether it has to be one, where there are more, eighths of them.
+#: So a tensor of zeros that have to be zeros costs some tens of tries at most, and a reader of few zeros knows.
 ZEROS = 8
 
 
@@ -58,8 +58,9 @@ def _simpler_items(storage: Storage, first: int) -> Iterator[tuple[Any, ...]]:
     for rounding in (_away_from_zero, round):
         yield tuple(as_element(rounding(i) if isinstance(i, float) and math.isfinite(i) else i, dtype) for i in items)
     yield items
+    few = sum(item == 0 for item in items) <= ZEROS
     for chunk in chunks(len(items)):
-        zeros = len(chunk) * ZEROS >= len(items)
+        zeros = few or len(chunk) * ZEROS >= len(items)
         changed = [place for place in chunk if item_cost(items[place]) > item_cost(1) and (zeros or items[place] != 0)]
         if not changed:
             continue

@@ -13,10 +13,11 @@ from shakeout.fuzz.bisect.facts import Bisection, Culprit, Cures, Knobs, Note, R
 from shakeout.fuzz.bisect.hooks import Gate, Limit
 from shakeout.fuzz.bisect.inquiry import Inquiry
 from shakeout.fuzz.bisect.kept import within
-from shakeout.fuzz.bisect.ladders import bisected
+from shakeout.fuzz.bisect.ladders import bisected, taken_apart
 from shakeout.fuzz.bisect.trials import Shown, Trial, judged
 from shakeout.fuzz.ground.failure import Failure
 from shakeout.fuzz.minimise.predicate import NotReproduced
+from shakeout.targets.registry import facts_of
 
 
 def test_a_lowering_is_named() -> None:
@@ -87,6 +88,31 @@ def test_nothing_is_named_where_nothing_cures() -> None:
     cures = of(found, Cures)[0]
     assert cures.found == ()
     assert cures.tried > 20
+
+
+def test_where_no_part_is_to_blame_an_exception_is_told_with_what_raised_it() -> None:
+    """The step that raises is left out once more, since what raises behind it is told as well."""
+    wanted = Failure("inductor", "exception", "AssertionError", "no such number")
+    other = Failure("inductor", "exception", "LoweringException", "no such argument")
+
+    def run(trials: Sequence[Trial]) -> list[Shown]:
+        found = []
+        for trial in trials:
+            if trial.case.setting.target != "inductor":
+                found.append(Shown("compared"))
+            elif trial.limit is None or trial.limit.kind != "raising":
+                found.append(Shown("failed", wanted))
+            elif trial.limit.most == 0:
+                found.append(Shown("failed", other, ("loop (loop), in update", "loop (loop), in run_node")))
+            else:
+                found.append(Shown("failed", wanted, ("loop (loop), in update",)))
+        return found
+
+    ladder = facts_of("inductor").ladder
+    assert ladder is not None
+    *_, culprit, note = taken_apart(Inquiry(case_of(), run), ladder)
+    assert culprit == Culprit("operator", ("loop (loop), in update",))
+    assert note == Note("without that step it raises at loop (loop), in run_node")
 
 
 def test_an_optimiser_and_its_level_are_named() -> None:

@@ -16,7 +16,9 @@ import torch._inductor.config
 from tests.faults import FAULTS
 from tests.faults.fault import Canary
 from tests.faults.inductor import Compiled, uncached
+from torch._inductor import pattern_matcher
 from torch._inductor.fx_passes import fuse_attention
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Setting
@@ -81,6 +83,29 @@ def test_a_pass_of_patterns_is_told_as_the_pattern_that_is_wrong() -> None:
     place = f"_sfdp_replacement_1 (torch/_inductor/fx_passes/fuse_attention.py:{line}) at aten."
     assert rest.startswith(place)
     assert fine.alone is True
+
+
+def test_a_pattern_whose_check_of_a_match_raises_is_one_that_can_be_left_out() -> None:
+    def check(match: object) -> bool:
+        raise ValueError("of a match")
+
+    def handler(match: object, x: object) -> None:
+        """Never called."""
+
+    sine = pattern_matcher.CallFunction(torch.ops.aten.sin.default, pattern_matcher.KeywordArg("x"))
+    patterns = pattern_matcher.PatternMatcherPass()
+    pattern_matcher.register_graph_pattern(sine, extra_check=check, pass_dict=patterns)(handler)
+    graph = make_fx(torch.sin, tracing_mode="fake")(torch.ones(2))
+    with limited("inductor", Limit("patterns")) as names, pytest.raises(ValueError, match="of a match"):
+        patterns.apply(graph)
+    (name,) = names
+    assert "handler (test_bisect_compilers.py:" in name
+    assert name.endswith(" at aten.sin.default (sin)")
+    with limited("inductor", Limit("patterns", 0)) as names:
+        assert patterns.apply(graph) == 0
+    assert names == [name]
+    with pytest.raises(ValueError, match="of a match"):
+        patterns.apply(graph)
 
 
 def test_each_kind_of_pattern_has_a_name() -> None:

@@ -17,6 +17,7 @@ from shakeout.fuzz.running.execute import execute
 from shakeout.generators.choices import SeededChoices
 from shakeout.generators.regions import enclosed
 
+TRAINING = {"torch.no_grad", "torch.utils.checkpoint.checkpoint", "torch.library.register_autograd"}
 INFERENCE = {"torch.enable_grad", "torch.library.custom_op", "torch.func.vmap", "torch.func.grad"}
 
 
@@ -53,7 +54,7 @@ def test_every_kind_comes_and_the_reference_takes_it(mode: str) -> None:
         assert (result.status, str(result.outcome)) == ("compared", "pass"), result.reason
         seen.update(words(found))
     wanted = {"torch.autocast", "around torch.autocast", "torch.cond"}
-    wanted |= {"torch.no_grad"} if mode == "training" else INFERENCE
+    wanted |= TRAINING if mode == "training" else INFERENCE
     assert wanted <= seen.keys(), seen
     assert sum(seen.values()) > 40
 

@@ -16,6 +16,7 @@ from shakeout.corpus.intake.capturing import Captured, capture
 from shakeout.corpus.intake.refusal import NotCaptured
 from shakeout.corpus.program import Call, Name
 from shakeout.fuzz.running.execute import execute
+from shakeout.generators.validity import settle
 from shakeout.oracles.verdict import Outcome
 
 EAGER = Setting("eager")
@@ -186,6 +187,28 @@ def test_branches_and_loops_are_regions() -> None:
     assert " + 1\n" in text(case)
 
 
+def test_a_checkpoint_is_a_region_of_what_is_computed_anew() -> None:
+    from torch.utils.checkpoint import checkpoint
+
+    def function(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        return checkpoint(lambda a: (a @ w).sin(), x, use_reentrant=False).cos()
+
+    found = captured(function, leaf(2, 3), leaf(3, 3))
+    assert text(found.case) == (
+        "def program(x0, x1):\n"
+        "    def checkpointed_0():\n"
+        "        t0 = x0.matmul(x1)\n"
+        "        t1 = t0.sin()\n"
+        "        return (t1,)\n"
+        "    v2, = torch.utils.checkpoint.checkpoint(checkpointed_0, use_reentrant=False)\n"
+        "    v3 = v2.cos()\n"
+        "    return (v3,)"
+    )
+    assert codec.decode(found.case.text) == found.case
+    result = execute(found.case)
+    assert (result.status, result.outcome) == ("compared", Outcome.PASS)
+
+
 def test_a_scan_is_a_region() -> None:
     from torch._higher_order_ops.scan import scan
 
@@ -209,9 +232,8 @@ def inner_gradient(x: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(
     "function",
     [
-        lambda x: torch.func.vmap(torch.func.grad(torch.sin))(x),
         lambda x: torch.func.jacrev(torch.sin)(x),
-        lambda x: torch.func.vmap(lambda y: y * x.sum())(x),
+        lambda x: torch.func.vmap(torch.sin, out_dims=0, randomness="same")(x),
         inner_gradient,
         lambda x: x.data * 2,
     ],
@@ -221,6 +243,28 @@ def test_transforms_are_held_by_the_operators_beneath(function: Callable[..., An
     assert found.level == "aten"
     assert all(name.startswith("torch.ops.aten.") for name in found.case.program.operators())
     assert "operators of PyTorch's library" in found.notes[0]
+
+
+def test_transforms_of_plain_functions_are_regions_that_the_source_could_say() -> None:
+    def function(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        return torch.vmap(torch.func.grad(lambda y: (w @ y).sin().sum()))(x)
+
+    found = captured(function, leaf(4, 3), leaf(3, 3), mode="inference")
+    assert found.level == "torch"
+    assert text(found.case) == (
+        "def program(x0, x1):\n"
+        "    def mapped_0(t0):\n"
+        "        def differentiated_1(t2):\n"
+        "            t3 = x1.matmul(t2)\n"
+        "            t4 = t3.sin()\n"
+        "            t5 = t4.sum()\n"
+        "            return t5\n"
+        "        t1 = torch.func.grad(differentiated_1)(t0)\n"
+        "        return (t1,)\n"
+        "    v2, = torch.func.vmap(mapped_0)(x0)\n"
+        "    return (v2,)"
+    )
+    assert execute(found.case).outcome is Outcome.PASS
 
 
 def test_operators_of_the_library_are_recorded_as_such() -> None:
@@ -288,7 +332,7 @@ def switching(x: torch.Tensor) -> torch.Tensor:
 def checkpointed(x: torch.Tensor) -> torch.Tensor:
     import torch.utils.checkpoint
 
-    return torch.utils.checkpoint.checkpoint(torch.sin, x, use_reentrant=False)
+    return torch.utils.checkpoint.checkpoint(torch.sin, x, use_reentrant=True)
 
 
 def random_of_python(x: torch.Tensor) -> torch.Tensor:
@@ -309,7 +353,7 @@ REFUSED: list[tuple[str, Callable[..., Any], tuple[Any, ...], str, str]] = [
     ("numpy", lambda x: x.detach().numpy(), (leaf(2),), "numpy makes a plain value", "numpy()"),
     ("unseen", unseen, (leaf(2),), "neither an input nor made by an operator", "torch.from_numpy"),
     ("switch", switching, (leaf(2),), "gradient mode was switched by a call", "y = x.sin()"),
-    ("checkpoint", checkpointed, (leaf(2),), "torch.utils.checkpoint", "checkpoint(torch.sin"),
+    ("checkpoint", checkpointed, (leaf(2),), "say use_reentrant=False", "checkpoint(torch.sin"),
     ("function", Twice.apply, (leaf(2),), "Twice has a backward pass of its own", ""),
     ("rebinding", Rebinding(), (leaf(2),), "binds count to another tensor", ""),
     ("random", random_of_python, (leaf(2),), "called again with the same inputs", ""),
@@ -412,7 +456,26 @@ def tripled(x: torch.Tensor) -> torch.Tensor:
     return x * 3
 
 
-tripled.register_autograd(lambda ctx, gradient: gradient * 3)
+def tripled_wrongly(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+    (x,) = ctx.saved_tensors
+    return gradient * ctx.factor + x.sin()
+
+
+def kept_of_tripled(ctx: Any, inputs: Any, output: torch.Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+    ctx.factor = 3
+
+
+tripled.register_fake(torch.empty_like)
+tripled.register_autograd(tripled_wrongly, setup_context=kept_of_tripled)
+
+
+@torch.library.custom_op("shakeout_tests::summed", mutates_args=())
+def summed(x: list[torch.Tensor]) -> torch.Tensor:
+    return x[0] + x[1]
+
+
+summed.register_autograd(lambda ctx, gradient: [gradient, gradient])
 
 
 @torch.library.triton_op("shakeout_tests::taken_apart", mutates_args={})
@@ -447,6 +510,23 @@ def test_a_backward_pass_of_a_custom_operator_is_no_matter_in_inference() -> Non
     assert captured(tripled, leaf(2), mode="inference").case.program.operators()[0] == "torch.library.custom_op"
 
 
+def test_a_backward_pass_of_a_custom_operator_is_brought_along() -> None:
+    """Not the derivative, so that nothing else than what it says can give the same."""
+    found = captured(lambda x: tripled(x.cos()), leaf(2))
+    (call,) = (one for one in found.case.program.calls if one.regions)
+    assert call.operator == "torch.library.register_autograd"
+    assert [one.operator for one in call.regions[1].calls] == [
+        "torch.Tensor.mul",
+        "torch.Tensor.sin",
+        "torch.Tensor.add",
+    ]
+    assert codec.decode(found.case.text) == found.case
+    settled = settle(found.case)
+    assert settled.program == found.case.program
+    result = execute(settled)
+    assert (result.status, result.outcome, result.reason) == ("compared", Outcome.PASS, "")
+
+
 def test_a_tensor_that_the_collector_looks_at_no_more_was_there_before() -> None:
     """Whoever has drawn a program before has loaded the operators, which freezes all objects that are there."""
     gc.freeze()
@@ -464,7 +544,7 @@ def test_a_tensor_that_the_collector_looks_at_no_more_was_there_before() -> None
         (beside_it, torch.ones(2), "reads a tensor that it is not given", ""),
         (secret, torch.ones(2), "mutates_args do not name", ""),
         (promising, torch.ones(2, 3), "register_fake says float32[3, 2] with strides (2, 1)", ""),
-        (tripled, leaf(2), "has a backward pass of its own", ""),
+        (lambda x: summed([x, x]), leaf(2), "has a backward pass of its own, and it takes lists", "summed([x, x])"),
     ],
 )
 def test_a_custom_operator_that_cannot_be_held_is_refused(

@@ -39,7 +39,15 @@ from shakeout.oracles.verdict import Verdict
 
 PASSES = (
     *(settings.device, settings.call_sets, settings.setting, settings.leaves, settings.attributes),
-    *(graph.outputs, graph.removal(), graph.removal(invented), graph.forwarded, graph.plainer, graph.merged),
+    *(
+        graph.unused,
+        graph.outputs,
+        graph.removal(),
+        graph.removal(invented),
+        graph.forwarded,
+        graph.plainer,
+        graph.merged,
+    ),
     *(graph.inlined, tensors.capped, tensors.resized, tensors.ranks, tensors.dtypes, tensors.layouts, values.values),
     values.numbers,
 )
@@ -171,6 +179,34 @@ def test_the_element_that_matters_is_left_wherever_it_is(place: tuple[int, int])
     found = minimise(case, run).case
     assert found.calls[0].views[0].shape == ()
     assert elements(found) == 1
+
+
+def test_a_zero_among_few_is_asked_whether_it_has_to_be_one() -> None:
+    """Between two elements that matter, in a list too long for each of many zeros to be asked."""
+    given = [float(place % 3) for place in range(16)]
+    given[2:5] = [70.0, 0.0, 70.0]
+    case = capture(torch.sin, lambda: [torch.tensor(given)], setting=Setting("eager", (), "inference"))
+
+    def run(cases: Sequence[Case], demands: Demands) -> list[Outcome]:
+        items = [
+            [item for one in tensors_of(case.calls[0], False) for item in one.flatten().tolist()] for case in cases
+        ]
+        return [
+            Outcome("compared", WRONG if len(row) == 16 and row[2] == row[4] == 70 else None, one)
+            for one, row in zip(cases, items, strict=True)
+        ]
+
+    found = minimise(case, run)
+    (storage,) = found.case.calls[0].storages
+    assert storage.values.items[2:5] == (70.0, 4.0, 70.0)
+    assert 0.0 not in storage.values.items
+
+
+def test_an_input_that_no_call_takes_goes() -> None:
+    case = capture(lambda x, y: torch.sin(x), lambda: [torch.ones(2), torch.ones(3, 3)], setting=Setting("eager"))
+    assert len(case.program.inputs) == 2
+    found = minimise(case, fails_with("torch.sin"))  # type: ignore[arg-type]
+    assert len(found.case.program.inputs) == len(found.case.calls[0].views) == 1
 
 
 def test_a_size_follows_the_first_of_several_calls_only() -> None:
