@@ -149,7 +149,7 @@ class Campaign:
                 recycle=self._recycle,
                 place=Place.pinned(self.config.device, dict(self.config.knobs)),
                 shortcuts=self.config.shortcuts,
-                cover=self.config.libraries,
+                cover=self.config.watched,
             )
             stack.callback(self.pool.stop)
             self.investigation = Investigation(

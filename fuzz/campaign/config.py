@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from shakeout.fuzz.coverage.sources import Wanted
 from shakeout.targets.registry import compilers, facts_of
 from shakeout.targets.shortcuts import SHORTCUTS
 
@@ -77,10 +78,11 @@ class Config:
     cover: tuple[str, ...] = ()
 
     @property
-    def libraries(self) -> tuple[str, ...]:
-        """The shared libraries that are watched."""
-        own = (one for name in self.targets for one in facts_of(name).libraries) if self.coverage else ()
-        return tuple(dict.fromkeys((*self.cover, *own)))
+    def watched(self) -> Wanted:
+        """What is watched while cases run: of the targets, and what a person named."""
+        facts = [facts_of(name) for name in self.targets] if self.coverage else []
+        own = (one for fact in facts for one in fact.libraries)
+        return Wanted(libraries=tuple(dict.fromkeys((*self.cover, *own))), space=self.coverage)
 
 
 #: Where each field stands in the file: table, key, and what a value must be.

@@ -7,6 +7,7 @@ from collections import deque
 from shakeout.corpus.database import Database
 from shakeout.corpus.rows import Totals
 from shakeout.fuzz.campaign.traces import TraceLog
+from shakeout.fuzz.coverage.hits import Hits, by_source
 from shakeout.fuzz.coverage.log import CoverageLog
 from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.counts import counts
@@ -93,14 +94,14 @@ class Accounts:
                 phases=result.seconds,
                 reason=result.reason,
                 relation=result.relation,
-                reached=self.cover(answer),
+                reached=by_source(self.cover(answer)),
             )
         )
 
-    def cover(self, answer: Answer) -> int:
-        """Enter what an answer says was reached; how much of that is new."""
+    def cover(self, answer: Answer) -> tuple[Hits, ...]:
+        """Enter what an answer says was reached; what of that is new to the campaign."""
         if not answer.reply.coverage:
-            return 0
+            return ()
         spent = float(self._database.meta("spent", 0.0))
         return self._coverage.add(
             answer.reply.coverage, case=answer.job.number, target=answer.job.target, seconds=spent

@@ -178,7 +178,7 @@ class Seeds:
                 self._again.append(job)
                 return
             loss = replace(loss, kind="crash")
-        if loss.symptom == "SIGTRAP" and self._config.libraries and FOREIGN not in loss.output:
+        if loss.symptom == "SIGTRAP" and self._config.watched.libraries and FOREIGN not in loss.output:
             # The case ran with SIGTRAP blocked, so the breakpoint's handler could not: that says nothing of its target.
             self._accounts.count(answer, Result("", job.target, "infra", reason=_TRAPPED))
             return

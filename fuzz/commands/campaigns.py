@@ -141,7 +141,7 @@ def _status(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from shakeout.corpus.database import NAME, Database
-    from shakeout.fuzz.coverage.log import read_coverage
+    from shakeout.fuzz.coverage.summary import read_coverage
     from shakeout.fuzz.reporting.counted import counted
     from shakeout.fuzz.reporting.notes import noted
 
@@ -290,7 +290,7 @@ def _campaign(config: Any, directory: Path, options: argparse.Namespace) -> int:
     from shakeout.corpus.database import NAME, Database
     from shakeout.fuzz.campaign.campaign import Campaign, DirectoryUnusable, SelfTestFailed
     from shakeout.fuzz.commands.display import Display
-    from shakeout.fuzz.coverage.log import read_coverage
+    from shakeout.fuzz.coverage.summary import read_coverage
     from shakeout.fuzz.reporting.counted import counted
     from shakeout.fuzz.reporting.markdown import write_report
     from shakeout.fuzz.reporting.notes import noted

@@ -18,13 +18,14 @@ import tempfile
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from shakeout.corpus import codec
 from shakeout.corpus.case import Case, Setting
+from shakeout.fuzz.coverage.sources import Sources
 from shakeout.fuzz.coverage.space import features
 from shakeout.fuzz.ground.child import resident
 from shakeout.fuzz.ground.jobs import (
@@ -49,12 +50,9 @@ from shakeout.fuzz.workers.protocol import LOG, TELL_STACK, Channel, Disconnecte
 from shakeout.targets.shortcuts import alone, occupied, watched
 
 if TYPE_CHECKING:
-    from shakeout.fuzz.coverage.source import Source
     from shakeout.oracles.metamorphic import Derived
 
 __all__ = ["load", "main"]
-
-_T = TypeVar("_T")
 
 #: Files that compilers wrote are deleted once so many cases have run: some 20 files a case with Inductor.
 PRUNE_EVERY = 20
@@ -79,7 +77,7 @@ def load() -> None:
     repro(failing, execute(failing))
 
 
-def main(sock: socket.socket, slot_path: Path, home: Path, maker: str, sources: Sequence[Source] = ()) -> None:
+def main(sock: socket.socket, slot_path: Path, home: Path, maker: str, sources: Sources | None = None) -> None:
     """Serve jobs until the supervisor hangs up.
 
     Args:
@@ -178,11 +176,11 @@ def _avoided(case: Case, job: Job) -> Result | None:
 
 
 class _Worker:
-    def __init__(self, channel: Channel, slot: Slot, home: Path, maker: str, sources: Sequence[Source] = ()) -> None:
+    def __init__(self, channel: Channel, slot: Slot, home: Path, maker: str, sources: Sources | None = None) -> None:
         self.channel = channel
         self.slot = slot
         self._home = home
-        self._sources = sources
+        self._sources = Sources() if sources is None else sources
         watched(lambda waiting: self.slot.phase(WAITING if waiting else "run"))
         self._maker = load_maker(maker)
         self._kept = _Kept()
@@ -198,7 +196,7 @@ class _Worker:
         with alone() if job.fresh else occupied():
             for reply in self._replies(serial, job):
                 self._send(reply, serial, time.monotonic() - began)
-                self._covered(self._settle)
+                self._sources.settle(SETTLE)
                 began = time.monotonic()
         self.slot.end()
         self._done += 1
@@ -206,22 +204,9 @@ class _Worker:
             self._prune()
 
     def _send(self, reply: Reply, serial: int, spent: float = 0.0) -> None:
-        hits = self._covered(lambda: tuple(one for source in self._sources for one in source.take())) or ()
+        hits = self._sources.take()
         told = replace(reply, serial=serial, seconds=spent, resident=resident(os.getpid()), coverage=hits)
         self.channel.send(told.to_json())
-
-    def _settle(self) -> None:
-        for source in self._sources:
-            source.settle(SETTLE)
-
-    def _covered(self, work: Callable[[], _T]) -> _T | None:
-        """Something of coverage, which must end no case: where it fails, this worker goes on without."""
-        try:
-            return work()
-        except Exception:
-            traceback.print_exc()
-            self._sources = ()
-            return None
 
     def _replies(self, serial: int, job: Job) -> Iterator[Reply]:
         """What came of a job, one reply for each setting; an error of our own is a reply too."""
@@ -277,6 +262,7 @@ class _Worker:
             text = case.text
             self.slot.case(text)
             spent = time.monotonic() - began
+            self._sources.begin(case)
             result = _avoided(case, job) or execute(
                 case,
                 self.slot.phase,
@@ -285,10 +271,12 @@ class _Worker:
                 about=lambda other: self.slot.case(other.text),
                 derived=derived,
             )
+            self._sources.end(case, result.status)
             result = replace(result, seconds={"grow": spent, **result.seconds})
             reply = Reply(result=result, fed=fed, traces=traces)
             if isinstance(job, Make | Run) and job.told:
-                reply = replace(reply, case=text, space=features(case, result.status), made=made.mutators)
+                space = tuple(sorted(features(case, result.status)))
+                reply = replace(reply, case=text, space=space, made=made.mutators)
             traces = ()  # once is enough
             if result.failure is not None:
                 reply = self._explained(case, reply, result)

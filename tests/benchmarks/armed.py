@@ -118,7 +118,7 @@ def serve(channel: Channel, maker: Maker, name: str, source: Source | None) -> N
             if source is not None:
                 source.settle(0.25)
             between = time.process_time() - began - spent
-            reached = sum(len(one.functions) + len(one.blocks) for one in hits)
+            reached = sum(map(len, hits))
             channel.send({"seen": seen, "spent": spent, "between": between, "reached": reached, "hits": sent})
 
 
@@ -185,7 +185,7 @@ def measure(name: str, cases: int, first: int, libraries: Sequence[str]) -> dict
             began = time.monotonic()
             told = source.arm()
             channel.send(
-                {"armed": [(one.name, one.functions, one.reason) for one in told], "seconds": time.monotonic() - began}
+                {"armed": [(one.name, one.watched, one.reason) for one in told], "seconds": time.monotonic() - began}
             )
             serve(channel, grower, name, source)
 

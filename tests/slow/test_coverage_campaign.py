@@ -71,10 +71,10 @@ def test_a_library_that_a_user_named_is_watched(tmp_path: Path, shakeout: Callab
     rows = [json.loads(line) for line in (tmp_path / "one" / NAME).read_text().splitlines() if line]
     assert {row["name"] for row in rows} == {"libmine.so"}
     status, told = shakeout("status", "one", "--json")
-    reached = json.loads(told)["coverage"]["libraries"]["libmine.so"]
-    assert reached["functions"] == 1
+    reached = json.loads(told)["coverage"]["sources"]["native"]["libmine.so"]
+    assert reached["functions"]["reached"] == 1
     # The loop and both sides of its branch.
-    assert reached["blocks"] >= 3
+    assert reached["blocks"]["reached"] >= 3
     # The campaign goes on with more cases; what it had reached is not new again.
     toml = tmp_path / "one" / "campaign.toml"
     toml.write_text(toml.read_text().replace("cases = 20", "cases = 30"))
@@ -82,4 +82,4 @@ def test_a_library_that_a_user_named_is_watched(tmp_path: Path, shakeout: Callab
     assert status == 0, told
     again = [json.loads(line) for line in (tmp_path / "one" / NAME).read_text().splitlines() if line]
     assert again[: len(rows)] == rows
-    assert json.loads(shakeout("status", "one", "--json")[1])["coverage"]["libraries"]["libmine.so"] == reached
+    assert json.loads(shakeout("status", "one", "--json")[1])["coverage"]["sources"]["native"]["libmine.so"] == reached
