@@ -39,6 +39,9 @@ from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.environment import describe
 from shakeout.fuzz.ground.jobs import Job
 from shakeout.fuzz.ground.makers import GROWER
+from shakeout.fuzz.steering.steering import Replays, Steering
+from shakeout.fuzz.steering.store import NAME as CORPUS
+from shakeout.fuzz.steering.store import Store
 from shakeout.fuzz.triage.recognition import expected
 from shakeout.fuzz.workers.confirm import RUNS
 from shakeout.fuzz.workers.nursery import Interrupted, ZygoteBroken
@@ -288,19 +291,35 @@ class Campaign:
 
     # --- cases ------------------------------------------------------------------------------------------------------
 
-    def _seeds(self) -> Seeds:
+    def _seeds(self, steering: Steering | None = None) -> Seeds:
         books = self.database, self._accounts, self.investigation, self._times
-        return Seeds(self._active, *books, self._untold.append, self._declined)
+        return Seeds(self._active, *books, self._untold.append, self._declined, steering)
+
+    def _steering(self) -> Steering | None:
+        """What decides, in a campaign that is guided."""
+        config = self._active
+        if not config.coverage:
+            return None
+        packages = describe()["packages"]
+        build = ", ".join(f"{name} {packages[name]}" for name in sorted(packages))
+        store = self._open.enter_context(Store(self.directory / CORPUS))
+        grown = bool(config.focus or config.operators)
+        return Steering(store, config.targets, build, modes=config.mode is None, only_grown=grown)
 
     def _fuzz(self) -> str:
         """Cases until the time is over, then findings that wait, for a while; the reason for the end."""
-        seeds = self._seeds()
+        steering = self._steering()
+        seeds = self._seeds(steering)
         seeds.take_up()
         self.investigation.reopen(seeds.job)
         for name in set(self.config.targets) - set(self._active.targets):
             self.investigation.leave(name)
         # The findings say themselves how much of the cores they take.
         sources = InOrder(self.investigation, seeds)
+        replays = None
+        if steering is not None:
+            replays = Replays(steering, self.config.device, self._accounts.cover, self.investigation.found)
+            sources = InOrder(self.investigation, replays, seeds)
         spent = float(self.database.meta("spent", 0.0))
         began = time.monotonic()
         budget = self._budget(began, spent)
@@ -316,6 +335,8 @@ class Campaign:
                 break
             if reason and not seeds.at_work and (seeds.over or reason == "time"):
                 break
+            if reason and replays is not None:
+                replays.closed = True
             if reason == "time":
                 seeds.close()
             self._turn(sources, seeds)

@@ -41,12 +41,15 @@ class Accounts:
         #: Jobs in hand of which a case was compared.
         self._compared: set[int] = set()
 
-    def count(self, answer: Answer, result: Result) -> None:
+    def count(self, answer: Answer, result: Result) -> tuple[Hits, ...]:
         """Enter one case; inside a transaction.
 
         Args:
             answer: in which it came.
             result: what came of it.
+
+        Returns:
+            What it reached that is new to the campaign.
         """
         job, reply, spent = answer.job, answer.reply, answer.seconds
         tallied = counts(result, spent)
@@ -78,6 +81,7 @@ class Accounts:
             for note in result.notes:
                 self._database.add(job.target, Totals(), status=NOTE, reason=str(note))
         self._traces.add(reply.traces)
+        new = self.cover(answer)
         self.totals[job.target] = self.totals.get(job.target, Totals()) + tallied
         self._untold.append(
             events.CaseDone(
@@ -94,9 +98,10 @@ class Accounts:
                 phases=result.seconds,
                 reason=result.reason,
                 relation=result.relation,
-                reached=by_source(self.cover(answer)),
+                reached=by_source(new),
             )
         )
+        return new
 
     def cover(self, answer: Answer) -> tuple[Hits, ...]:
         """Enter what an answer says was reached; what of that is new to the campaign."""

@@ -90,7 +90,7 @@ def add_config(run: argparse.ArgumentParser) -> None:
         "--coverage",
         action="store_const",
         const=True,
-        help="watch which functions and basic blocks of the targets' shared libraries the cases reach",
+        help="watch what the cases reach, and go on from those that reach something new; see docs/coverage.md",
     )
     run.add_argument(
         "--cover",
@@ -144,12 +144,13 @@ def _status(options: argparse.Namespace) -> int:
     from shakeout.fuzz.coverage.summary import read_coverage
     from shakeout.fuzz.reporting.counted import counted
     from shakeout.fuzz.reporting.notes import noted
+    from shakeout.fuzz.steering.told import read_steering
 
     directory = existing(options.directory)
     with Database.read(directory / NAME) as database:
         found, states, spent = counted(database), database.states(), float(database.meta("spent", 0.0))
         notes = noted(database)
-    ended, coverage = ending(directory), read_coverage(directory)
+    ended, coverage, steered = ending(directory), read_coverage(directory), read_steering(directory)
     if options.json:
         print_json(
             {
@@ -162,6 +163,7 @@ def _status(options: argparse.Namespace) -> int:
                 "waiting": found.waiting,
                 "notes": [asdict(one) for one in notes],
                 "coverage": coverage.to_json(),
+                "steering": None if steered is None else steered.to_json(),
                 "seconds": spent,
                 "finished": ended,
             }
@@ -177,6 +179,8 @@ def _status(options: argparse.Namespace) -> int:
     console.print(ledger_table(found.totals, programs=found.programs or None))
     console.print(found.summary, soft_wrap=True)
     for line in coverage.lines(_asked(directory)):
+        console.print(line, soft_wrap=True)
+    for line in steered.lines() if steered is not None else ():
         console.print(line, soft_wrap=True)
     for one in notes:
         console.print(f"note: {one.line}", soft_wrap=True)
