@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from shakeout.fuzz.steering.store import Entry
 
-__all__ = ["covering", "energy"]
+__all__ = ["covering", "energy", "features_of"]
 
 T = TypeVar("T")
 
@@ -34,6 +35,19 @@ def energy(entry: Entry, counts: Mapping[str, int]) -> float:
     rarity = sum(rarities) + entry.reward / 10
     worn = (1 + entry.yielded) / (1 + entry.chosen)
     return rarity * worn / (entry.seconds + OVERHEAD)
+
+
+def features_of(entry: Entry) -> frozenset[int]:
+    """What an entry is known to show: all of it in the space of cases, and what it was the first to reach elsewhere.
+
+    What else it reaches in code that another case had reached before, nobody was told; so an entry that was the first
+    somewhere is in every covering set.
+    """
+    return entry.keys | {_number(word) for word in entry.words}
+
+
+def _number(word: str) -> int:
+    return int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "big")
 
 
 def covering(entries: Sequence[T], features: Callable[[T], frozenset[int]], cost: Callable[[T], float]) -> list[T]:

@@ -11,6 +11,9 @@ from shakeout.fuzz.coverage.hits import Hits, by_source
 
 __all__ = ["Added", "added", "packed", "unpacked"]
 
+#: The source that tells what a case is made of, by the case alone.
+SPACE = "space"
+
 
 @dataclass(frozen=True, slots=True)
 class Added:
@@ -18,7 +21,8 @@ class Added:
 
     Attributes:
         counts: how many features, by source.
-        keys: the features, each a number below 2**64 that is the same in every process.
+        keys: the features, each a number below 2**64 that is the same in every process; not those of the space of
+            cases, which every case tells whole and by name.
     """
 
     counts: Mapping[str, int] = field(default_factory=dict)
@@ -38,7 +42,7 @@ class Added:
 def added(new: Iterable[Hits]) -> Added:
     """What hits say that are new to the campaign."""
     every = [hits for hits in new if hits.keys]
-    return Added(by_source(every), frozenset(key for hits in every for key in hits.features()))
+    return Added(by_source(every), frozenset(key for hits in every if hits.source != SPACE for key in hits.features()))
 
 
 def packed(keys: Collection[int]) -> bytes:

@@ -191,7 +191,7 @@ class Steering:
             self._words.update(reply.space)
             self._store.count(reply.space)
             self._learn(decision, made, what.reward, seconds)
-            if what.keys and reply.case and result.status == "compared" and not (result.signature or result.relation):
+            if what.reward and reply.case and result.status == "compared" and not (result.signature or result.relation):
                 self._found(decision, made, answer, result, what)
 
     def _learn(self, decision: Decision, made: Sequence[str], reward: float, seconds: float) -> None:
@@ -293,7 +293,7 @@ class Steering:
                 stored, counts=what.counts, keys=what.keys, words=reply.space, reward=what.reward, build=self._build,
                 seconds=answer.seconds, state="kept", tries=1, again=1,
             )  # fmt: skip
-            if not same or not what.keys:
+            if not same or not what.reward:
                 reason = "adds nothing here" if same else "shows something else here"
                 fresh = replace(fresh, state="dropped", again=0, reason=reason)
             self._keep(fresh)

@@ -74,7 +74,7 @@ class Entry:
         mutators: in order, where it was made of another case; the motif where of one.
         parents: ids of the cases that it was made of.
         counts: how many features it added, by source.
-        keys: the features that it added.
+        keys: the features that it added, of all sources but the space of cases.
         words: its features in the space of cases, all of them.
         status: of its result.
         seconds: that it took.
@@ -299,10 +299,10 @@ class Store:
 
     # --- between campaigns ------------------------------------------------------------------------------------------
 
-    def merge(self, other: Store, build: str) -> int:
+    def merge(self, other: Store) -> int:
         """Take the entries of another file that this one lacks; how many.
 
-        What was kept comes as ``stale``, and shows again here what it is worth; what ended a worker stays apart.
+        They come as ``stale``, and show again here what they are worth, but for what ended a worker, which stays apart.
         """
         known = {entry.id for entry in self.entries()}
         taken = 0
@@ -310,7 +310,7 @@ class Store:
             for entry in other.entries("kept", "candidate", "stale", "quarantined"):
                 if entry.id in known:
                     continue
-                state: State = "quarantined" if entry.state == "quarantined" and entry.build == build else "stale"
+                state: State = "quarantined" if entry.state == "quarantined" else "stale"
                 self.put(replace(entry, state=state, number=-1, chosen=0, yielded=0.0, tries=0, again=0))
                 taken += 1
         return taken
