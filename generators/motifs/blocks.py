@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from shakeout.corpus.program import Arg, reference, references
@@ -36,18 +37,22 @@ class Block:
         """One of these sizes."""
         return self.choices.pick(sizes)
 
-    def input(self, *shape: int, positive: bool = False) -> Value:
-        """An input of the block; a ``positive`` one has no element below one half."""
-        spread = Spread("any", 0.5, 2.0) if positive else Spread()
+    def input(self, *shape: int) -> Value:
+        """An input of the block."""
         plain = self.choices.boolean(0.7)
-        given = self.growth.palette.given(self.dtype, shape, spread, writable=False, plain=plain)
+        given = self.growth.palette.given(self.dtype, shape, Spread(), writable=False, plain=plain)
         assert given is not None
         return self._give(given)
 
-    def weight(self, *shape: int, positive: bool = False) -> Value:
-        """A parameter of the network, which lies in memory as parameters do."""
+    def statistic(self, *shape: int, positive: bool = False) -> Value:
+        """A buffer of the network, of which no gradient is asked; ``positive``: of one half or more."""
         spread = Spread("any", 0.5, 2.0) if positive else Spread("any", -1.0, 1.0)
-        values = self.growth.palette.values(self.dtype, spread, max(_product(shape), 1))
+        values = self.growth.palette.values(self.dtype, spread, max(math.prod(shape), 1))
+        return self.growth.give(Given(self.dtype, shape, row_major(len(shape)), values, self.dtype))
+
+    def weight(self, *shape: int) -> Value:
+        """A parameter of the network, which lies in memory as parameters do."""
+        values = self.growth.palette.values(self.dtype, Spread("any", -1.0, 1.0), max(math.prod(shape), 1))
         return self._give(Given(self.dtype, shape, row_major(len(shape)), values, self.dtype, parameter=True))
 
     def _give(self, given: Given) -> Value:
@@ -77,10 +82,3 @@ class Block:
     def shape(self, value: Value) -> tuple[int, ...]:
         """The sizes of a value."""
         return self.growth.shapes[value]
-
-
-def _product(shape: Sequence[int]) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count

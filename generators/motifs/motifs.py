@@ -95,7 +95,7 @@ def _convolution(block: Block) -> None:
     weight = block.weight(out, channels, kernel, kernel)
     padding = block.size(kernel // 2, 0)
     y = block.call(f"{F}.conv2d", reference(x), reference(weight), None, block.size(1, 2), padding)
-    mean, variance = block.input(out), block.input(out, positive=True)
+    mean, variance = block.statistic(out), block.statistic(out, positive=True)
     scale, shift = block.weight(out), block.weight(out)
     y = block.on(f"{F}.batch_norm", (y, mean, variance, scale, shift), False, 0.1, 1e-5)
     y = _activation(block, y)
