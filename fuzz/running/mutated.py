@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from shakeout.corpus import codec
@@ -50,18 +51,19 @@ def mutated(job: Mutate, before_call: Callable[[str], None] | None = None) -> Ma
     )
     names = [name for name in job.mutators if name not in (KNOBS, ENCLOSE)]
     partner = codec.decode(job.partner) if job.partner else None
-    mutant = None
-    if names or not job.mutators:
-        mutant = mutate(choices, case, names, vocabulary_of(job.target), partner, limits, before_call)
-    made = mutant.case if mutant is not None else case
-    applied = mutant.mutators if mutant is not None else ()
-    reference = mutant.reference if mutant is not None and job.device == "cpu" else None
+    change = partial(mutate, choices, case, vocabulary=vocabulary_of(job.target), partner=partner, limits=limits)
+    mutant = change(names, before_call=before_call) if names else None
+    made, applied = (case, ()) if mutant is None else (mutant.case, mutant.mutators)
     if KNOBS in job.mutators or choices.boolean(job.knob_share):
         turned = _turned(choices, made.setting.knobs, subject.knobs(), job.knobs)
         if turned != made.setting.knobs:
             made, applied = replace(made, setting=replace(made.setting, knobs=turned)), (*applied, KNOBS)
-    if ENCLOSE in job.mutators and facts.regions and (inside := enclosed(choices, made)) is not None:
-        made, applied, reference = inside, (*applied, ENCLOSE), None
+    inside = enclosed(choices, made) if ENCLOSE in job.mutators and facts.regions else None
+    if inside is not None:
+        made, applied = inside, (*applied, ENCLOSE)
+    if not applied and (mutant := change((), before_call=before_call)) is not None:
+        made, applied = mutant.case, mutant.mutators
+    reference = mutant.reference if mutant is not None and inside is None and job.device == "cpu" else None
     wanted = job.settings or facts.settings
     further = () if wanted == 1 else _further(made, drawn_knobs(choices, subject.knobs(), job.knobs, 1.0, wanted))
     fed, rejected = (mutant.fed, mutant.rejected or {}) if mutant is not None else ((), {})

@@ -125,6 +125,15 @@ def test_a_job_that_was_written_down_makes_the_same_case(mutators: tuple[str, ..
         assert one.case.setting.knobs
 
 
+def test_where_nothing_that_was_asked_for_has_a_place_something_else_is_changed() -> None:
+    """TVM takes no regions, and eager has no knobs."""
+    for target, mutator in (("tvm", ENCLOSE), ("eager", KNOBS)):
+        made = Grower().compose(Mutate(target=target, seed=1, parent=PARENT.text, mutators=(mutator,)))
+        assert made.mutators
+        assert not {KNOBS, ENCLOSE} & set(made.mutators)
+        assert made.case.program != PARENT.program or made.case.calls != PARENT.calls
+
+
 def test_a_program_with_regions_is_fed_otherwise() -> None:
     parent = next(
         case
