@@ -188,6 +188,7 @@ _facts = functools.partial(
     shortcuts=frozenset({"collector", "guards"}),
     regions=True,
     libraries=LIBTORCH,
+    modules=("torch._dynamo", "torch._functorch", "torch._inductor"),
 )
 
 AOT_EAGER = TorchCompile(

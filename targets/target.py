@@ -180,6 +180,8 @@ class Facts:
             be shown with that model alone (``Target.model``).
         libraries: names of shared libraries in which it is implemented, or patterns of them (``libtvm*.so``): a
             campaign watches which of their functions and basic blocks its cases reach.
+        modules: names of Python packages or modules in which it is implemented (``torch._inductor``): a campaign
+            watches which of their lines its cases reach.
     """
 
     summary: str = ""
@@ -201,6 +203,7 @@ class Facts:
     ladder: Ladder | None = None
     behind: frozenset[str] = frozenset()
     libraries: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
 
     @property
     def product(self) -> str:

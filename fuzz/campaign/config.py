@@ -54,8 +54,8 @@ class Config:
         first: targets whose turn comes more often, since something is known of them: what they rest on has changed.
         avoid_known: cases in which the smallest case of a known bug occurs are not run.
         shortcuts: what makes compiling faster without changing what is compiled; see ``shakeout.targets.shortcuts``.
-        coverage: what the cases reach in the targets' own shared libraries is watched.
-        cover: shared libraries that are watched besides: names, patterns or paths of files.
+        coverage: what the cases reach is watched: of the targets' own code, and of the space of cases.
+        cover: shared libraries (names, patterns or paths of files) and Python packages that are watched besides.
     """
 
     targets: tuple[str, ...] = field(default_factory=compilers)
@@ -81,8 +81,21 @@ class Config:
     def watched(self) -> Wanted:
         """What is watched while cases run: of the targets, and what a person named."""
         facts = [facts_of(name) for name in self.targets] if self.coverage else []
-        own = (one for fact in facts for one in fact.libraries)
-        return Wanted(libraries=tuple(dict.fromkeys((*self.cover, *own))), space=self.coverage)
+        modules = [name for name in self.cover if _is_module(name)]
+        return Wanted(
+            libraries=tuple(
+                dict.fromkeys(
+                    (*(name for name in self.cover if name not in modules), *(o for f in facts for o in f.libraries))
+                )
+            ),
+            modules=tuple(dict.fromkeys((*modules, *(one for fact in facts for one in fact.modules)))),
+            space=self.coverage,
+        )
+
+
+def _is_module(name: str) -> bool:
+    """Whether what a person named is a Python package or module, and not a shared library."""
+    return all(part.isidentifier() for part in name.split(".")) and "so" not in name.split(".")[1:]
 
 
 #: Where each field stands in the file: table, key, and what a value must be.
@@ -97,7 +110,7 @@ _KEYS: dict[tuple[str, str], tuple[str, str]] = {
     ("campaign", "first"): ("first", "a list of target names"),
     ("campaign", "avoid_known"): ("avoid_known", "true or false"),
     ("campaign", "coverage"): ("coverage", "true or false"),
-    ("campaign", "cover"): ("cover", "a list of shared libraries"),
+    ("campaign", "cover"): ("cover", "a list of shared libraries and Python packages"),
     ("budget", "minutes"): ("seconds", "a positive number"),
     ("budget", "cases"): ("cases", "a positive whole number"),
     ("workers", "count"): ("workers", "a positive whole number"),

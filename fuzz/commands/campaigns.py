@@ -90,13 +90,13 @@ def add_config(run: argparse.ArgumentParser) -> None:
         "--coverage",
         action="store_const",
         const=True,
-        help="watch which functions and basic blocks of the targets' shared libraries the cases reach",
+        help="watch what the cases reach: native code, Python and passes of the targets, and the space of cases itself",
     )
     run.add_argument(
         "--cover",
         action="append",
-        metavar="LIBRARY",
-        help="watch a shared library of your own, by name, pattern or path; may be repeated",
+        metavar="WHAT",
+        help="watch a shared library (name, pattern or path) or Python package of your own; may be repeated",
     )
     run.add_argument("--config", type=Path, metavar="FILE", help="campaign.toml; flags outrank it")
 
@@ -222,7 +222,7 @@ def config_of(options: argparse.Namespace, file: Path | None = None) -> Any:
         "avoid_known": ("--avoid-known", options.avoid_known, "nothing"),
         "shortcuts": ("--stock", options.stock, "nothing"),
         "coverage": ("--coverage", options.coverage, "nothing"),
-        "cover": ("--cover", options.cover, "names of shared libraries"),
+        "cover": ("--cover", options.cover, "names of shared libraries or Python packages"),
     }
     changes = {}
     for name, (flag, value, wanted) in flags.items():

@@ -27,10 +27,12 @@ class Wanted:
 
     Attributes:
         libraries: shared libraries, by names of files, patterns of them like ``libtvm*.so``, or paths.
+        modules: Python packages or modules, by names like ``torch._inductor``.
         space: operators, edges, dtypes and the like of the cases themselves.
     """
 
     libraries: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
     space: bool = False
 
     def __bool__(self) -> bool:
@@ -55,6 +57,10 @@ def sources(wanted: Wanted, log: Path | None = None) -> Sources:
         from shakeout.fuzz.coverage.space import SpaceSource
 
         every.append(SpaceSource())
+    if wanted.modules:
+        from shakeout.fuzz.coverage.python import PythonSource
+
+        every.append(PythonSource(wanted.modules))
     if wanted.libraries:
         from shakeout.fuzz.coverage.native import NativeSource
 
