@@ -189,6 +189,7 @@ _facts = functools.partial(
     regions=True,
     libraries=LIBTORCH,
     modules=("torch._dynamo", "torch._functorch", "torch._inductor"),
+    witness="shakeout.targets.witnesses:inductor",
 )
 
 AOT_EAGER = TorchCompile(

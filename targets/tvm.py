@@ -86,6 +86,7 @@ class Tvm(Target):
         packages=("apache-tvm",),
         libraries=("libtvm*.so",),
         modules=("tvm",),
+        witness="shakeout.targets.witnesses:tvm",
         owner="tvm",
         compiler=True,
         turns=1,

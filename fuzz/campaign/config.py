@@ -89,6 +89,7 @@ class Config:
                 )
             ),
             modules=tuple(dict.fromkeys((*modules, *(one for fact in facts for one in fact.modules)))),
+            witnesses=tuple(dict.fromkeys(fact.witness for fact in facts if fact.witness)),
             space=self.coverage,
         )
 

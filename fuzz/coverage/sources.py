@@ -28,11 +28,13 @@ class Wanted:
     Attributes:
         libraries: shared libraries, by names of files, patterns of them like ``libtvm*.so``, or paths.
         modules: Python packages or modules, by names like ``torch._inductor``.
+        witnesses: of what compilers decide, each ``MODULE:NAME`` of a ``shakeout.targets.target.Witness``.
         space: operators, edges, dtypes and the like of the cases themselves.
     """
 
     libraries: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
+    witnesses: tuple[str, ...] = ()
     space: bool = False
 
     def __bool__(self) -> bool:
@@ -57,6 +59,10 @@ def sources(wanted: Wanted, log: Path | None = None) -> Sources:
         from shakeout.fuzz.coverage.space import SpaceSource
 
         every.append(SpaceSource())
+    if wanted.witnesses:
+        from shakeout.fuzz.coverage.passes import PassSource
+
+        every.append(PassSource(wanted.witnesses))
     if wanted.modules:
         from shakeout.fuzz.coverage.python import PythonSource
 

@@ -85,9 +85,9 @@ print(json.dumps([told, steps]))
 
 def _interpreters() -> list[str]:
     """This one, and one of each later release that is on the path or was installed by pyenv."""
-    found = {}
-    for path in sorted(Path.home().glob(".pyenv/versions/3.1[2-9].*/bin/python")):
-        found[".".join(path.parents[1].name.split(".")[:2])] = str(path)
+    found: dict[str, str] = {}
+    for one in sorted(Path.home().glob(".pyenv/versions/3.1[2-9].*/bin/python")):
+        found[".".join(one.parents[1].name.split(".")[:2])] = str(one)
     for release in ("3.12", "3.13", "3.14"):
         if path := shutil.which(f"python{release}"):
             found.setdefault(release, path)
