@@ -12,6 +12,7 @@ import pytest
 
 from shakeout.fuzz.campaign.config import Config
 from shakeout.fuzz.coverage.sources import Wanted
+from shakeout.fuzz.coverage.traced import arc, arc_key
 
 _PACKAGE = """
 import functools
@@ -136,3 +137,58 @@ def test_python_packages_are_told_from_shared_libraries() -> None:
     watched = Config(targets=("inductor",), cover=named).watched
     assert watched == Wanted(libraries=named[1:4], modules=("mine.passes", "mine"))
     assert "torch._inductor" in Config(targets=("inductor",), coverage=True).watched.modules
+
+
+# --- to the line and arc ------------------------------------------------------------------------------------------
+
+_TRACED = """
+import json, sys
+sys.path[:0] = [sys.argv[1], "."]
+from pathlib import Path
+from shakeout.fuzz.coverage.log import CoverageLog
+from shakeout.fuzz.coverage.report import write_data
+from shakeout.fuzz.coverage.traced import TracedSource
+import mine.code
+source = TracedSource(["mine"])
+assert not source.arm()[0].reason
+directory = Path("campaign")
+directory.mkdir()
+with CoverageLog(directory) as log:
+    mine.code.branch(11)  # outside of a case
+    for number, value in enumerate((3, 3, 3)):
+        source.begin(None)
+        mine.code.branch(value)
+        source.end(None, "compared")
+        new = log.add(source.take(), case=number, target="t", seconds=number)
+        assert bool(new) == (number == 0)
+print(write_data(directory))
+"""
+
+
+def test_what_was_traced_is_a_file_of_coverage_py(tmp_path: Path) -> None:
+    coverage = pytest.importorskip("coverage")
+    package = tmp_path / "mine"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "code.py").write_text(_PACKAGE)
+    words = [sys.executable, "-c", _TRACED, str(Path(__file__).parents[2] / "src")]
+    subprocess.run(words, cwd=tmp_path, check=True, timeout=60)
+    file = tmp_path / "campaign" / ".coverage"
+    subprocess.run(
+        [sys.executable, "-m", "coverage", "html", "--data-file", str(file), "-q"], cwd=tmp_path, check=True, timeout=60
+    )
+    assert len(list((tmp_path / "htmlcov").glob("*_code_py.html"))) == 1
+    opened = coverage.Coverage(data_file=str(file))
+    opened.load()
+    _, statements, _, missing, _ = opened.analysis2(str(package / "code.py"))
+    assert {2, 4, 7, 8, 17, 20, 21} <= set(statements) - set(missing)  # what is done when it is loaded
+    assert {9, 12, 13, 14, 15} <= set(statements) - set(missing)
+    assert {10, 18, 22, 29, 33} <= set(missing)
+    assert (9, 12) in opened.get_data().arcs(str(package / "code.py"))
+    assert (9, 10) not in opened.get_data().arcs(str(package / "code.py"))
+
+
+@pytest.mark.parametrize("pair", [(1, 2), (-7, 30000), (32767, -32767), (-1, -1)])
+def test_an_arc_is_one_number(pair: tuple[int, int]) -> None:
+    assert 0 <= arc_key(*pair) < 1 << 32
+    assert arc(arc_key(*pair)) == pair
