@@ -27,10 +27,16 @@ class Wanted:
 
     Attributes:
         libraries: shared libraries, by names of files, patterns of them like ``libtvm*.so``, or paths.
+        modules: Python packages or modules, by names like ``torch._inductor``.
+        traced: whether those modules are traced to the line and arc, for a report, which is dear.
+        witnesses: of what compilers decide, each ``MODULE:NAME`` of a ``shakeout.targets.target.Witness``.
         space: operators, edges, dtypes and the like of the cases themselves.
     """
 
     libraries: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
+    traced: bool = False
+    witnesses: tuple[str, ...] = ()
     space: bool = False
 
     def __bool__(self) -> bool:
@@ -55,10 +61,22 @@ def sources(wanted: Wanted, log: Path | None = None) -> Sources:
         from shakeout.fuzz.coverage.space import SpaceSource
 
         every.append(SpaceSource())
+    if wanted.witnesses:
+        from shakeout.fuzz.coverage.passes import PassSource
+
+        every.append(PassSource(wanted.witnesses))
     if wanted.libraries:
         from shakeout.fuzz.coverage.native import NativeSource
 
         every.append(NativeSource(wanted.libraries))
+    if wanted.modules and wanted.traced:
+        from shakeout.fuzz.coverage.traced import TracedSource
+
+        every.append(TracedSource(wanted.modules))
+    elif wanted.modules:
+        from shakeout.fuzz.coverage.python import PythonSource
+
+        every.append(PythonSource(wanted.modules))
     return Sources(every, log)
 
 
