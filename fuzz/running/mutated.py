@@ -42,8 +42,9 @@ def mutated(job: Mutate, before_call: Callable[[str], None] | None = None) -> Ma
     parent = codec.decode(job.parent)
     inherited = _inherited(parent.setting, job)
     case = replace(parent, setting=replace(parent.setting, target=job.target, knobs=inherited, device=job.device))
+    vocabulary = vocabulary_of(job.target)
     limits = Limits(
-        declined(job.target, facts.support or DIRECTORY),
+        declined(job.target, facts.support or DIRECTORY) | vocabulary.unfit,
         facts.foreign,
         "writes" in facts.promises,
         job.target if facts.vocabulary == "kernel" else "",
@@ -51,7 +52,7 @@ def mutated(job: Mutate, before_call: Callable[[str], None] | None = None) -> Ma
     )
     names = [name for name in job.mutators if name not in (KNOBS, ENCLOSE)]
     partner = codec.decode(job.partner) if job.partner else None
-    change = partial(mutate, choices, case, vocabulary=vocabulary_of(job.target), partner=partner, limits=limits)
+    change = partial(mutate, choices, case, vocabulary=vocabulary, partner=partner, limits=limits)
     mutant = change(names, before_call=before_call) if names else None
     made, applied = (case, ()) if mutant is None else (mutant.case, mutant.mutators)
     if KNOBS in job.mutators or choices.boolean(job.knob_share):

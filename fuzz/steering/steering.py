@@ -42,6 +42,10 @@ TWICE = 0.5
 #: than some targets take for a case; and a draw of some leaves each a chance.
 DRAWN = 64
 
+#: Candidates among which the next one that runs again is chosen, the newest: early on nearly every case is one, and
+#: what was new then is common by now.
+LOOKED = 512
+
 #: How much more an entry of the same target weighs than one of another target.
 OWN = 2.0
 
@@ -271,7 +275,7 @@ class Steering:
     def waiting(self) -> Entry | None:
         """The entry of most energy that has not shown yet what it is worth; None if there is none."""
         waiting = [one for one in self._entries.values() if one.state in ("candidate", "stale")]
-        return max(waiting, key=lambda one: energy(one, self._words), default=None)
+        return max(waiting[-LOOKED:], key=lambda one: energy(one, self._words), default=None)
 
     def shown(self, id_: str, answer: Answer, new: Sequence[Hits]) -> None:
         """Take what an entry showed when it was run again."""

@@ -1,10 +1,14 @@
 """Mutation and motifs: what they make is valid, follows from seed and parent, and is what the mutator's name says."""
 
 import json
+import sys
+from types import ModuleType
 
 import pytest
+import torch
 
-from shakeout.corpus import codec
+import shakeout
+from shakeout.corpus import codec, user_objects
 from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View
 from shakeout.corpus.program import Call, Input, Program, Ref, TensorType
 from shakeout.fuzz.ground.jobs import Grow, Mutate, job_from_json
@@ -132,6 +136,20 @@ def test_where_nothing_that_was_asked_for_has_a_place_something_else_is_changed(
         assert made.mutators
         assert not {KNOBS, ENCLOSE} & set(made.mutators)
         assert made.case.program != PARENT.program or made.case.calls != PARENT.calls
+
+
+def test_a_program_of_a_kernel_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, name = ModuleType("shakeout_mutated_kernels"), "shakeout_mutated_kernels:my_relu"
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    user_objects.allow(name)
+    vars(module)["my_relu"] = shakeout.kernel(reference=torch.relu)(torch.relu)
+    parent = compose(Grow(target=name, seed=1)).case
+    made = [
+        Grower().compose(Mutate(target=name, seed=seed, parent=parent.text, mutators=("delete", "replace"))).case
+        for seed in range(6)
+    ]
+    assert all(name in case.program.operators() for case in made)
+    assert len({case.text for case in made}) > 1
 
 
 def test_a_program_with_regions_is_fed_otherwise() -> None:
