@@ -53,6 +53,8 @@ class PythonSource:
     def __init__(self, modules: Sequence[str]) -> None:
         self._modules = tuple(modules)
         self._codes = Codes(modules)
+        self._owners: dict[str, bool] = {}  # by target: whether what is watched is its own, or somebody else's
+        self._due = True
         self._watch: _Watch | None = None
         self._broken = False
         self._units: dict[str, str] = {}  # by file
@@ -94,15 +96,26 @@ class PythonSource:
             watch.add(code)
 
     def begin(self, case: Case) -> None:
-        """Nothing: what is watched is watched."""
+        """Note whether what is watched has to do with the case: to look takes as long as a small eager case."""
+        from shakeout.targets.registry import facts_of, names
+
+        target = case.setting.target
+        if target not in self._owners:
+            own = {name: set(facts_of(name).modules) for name in (*names(), target)}
+            named = set(self._modules).difference(*own.values())
+            self._owners[target] = bool(named or own[target] & set(self._modules))
+        self._due = self._owners[target]
 
     def end(self, case: Case, status: str) -> None:
         """Nothing."""
 
     def take(self) -> tuple[Hits, ...]:
         """Lines that ran for the first time in this process since the last call, by module."""
+        due, self._due = self._due, True
+        if self._watch is None or not due:
+            return ()
         lines: dict[str, set[int]] = {}
-        for code, some in self._watch.entered() if self._watch is not None else ():
+        for code, some in self._watch.entered():
             # The line where it begins stands for the function: some have no other that can be told.
             lines.setdefault(code.co_filename, set()).update(some, (code.co_firstlineno,))
         return tuple(self._hits(lines))

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from shakeout.corpus.case import Case, InputSet, Setting
+from shakeout.corpus.program import Program
 from shakeout.fuzz.campaign.config import Config
+from shakeout.fuzz.coverage.python import PythonSource
 from shakeout.fuzz.coverage.sources import Wanted
 from shakeout.fuzz.coverage.traced import arc, arc_key
 
@@ -137,6 +140,24 @@ def test_python_packages_are_told_from_shared_libraries() -> None:
     watched = Config(targets=("inductor",), cover=named).watched
     assert watched == Wanted(libraries=named[1:4], modules=("mine.passes", "mine"))
     assert "torch._inductor" in Config(targets=("inductor",), coverage=True).watched.modules
+
+
+def test_nobody_looks_after_a_case_of_another_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Watch:
+        looks = 0
+
+        def entered(self) -> tuple[()]:
+            self.looks += 1
+            return ()
+
+    inputs = InputSet((), ())
+    for modules, looked in ((("torch._inductor",), 1), (("torch._inductor", "mine"), 2)):
+        source, watch = PythonSource(modules), Watch()
+        monkeypatch.setattr(source, "_watch", watch)
+        for target in ("eager", "inductor"):
+            source.begin(Case(Program((), (), ()), (inputs,), Setting(target)))
+            assert source.take() == ()
+        assert watch.looks == looked
 
 
 # --- to the line and arc ------------------------------------------------------------------------------------------
