@@ -141,6 +141,8 @@ class Campaign:
                 traces = stack.enter_context(TraceLog(self.directory))
                 self._coverage = stack.enter_context(CoverageLog(self.directory))
                 self._accounts = Accounts(self.database, traces, self._coverage, self._untold)
+                guided = self._fuzzing and self.config.coverage
+                self._corpus = stack.enter_context(Store(self.directory / CORPUS)) if guided else None
                 if self._fuzzing:
                     configuration.write(self.config, self.directory / "campaign.toml")
             self.pool = WorkerPool(
@@ -297,14 +299,13 @@ class Campaign:
 
     def _steering(self) -> Steering | None:
         """What decides, in a campaign that is guided."""
-        config = self._active
-        if not config.coverage:
+        if self._corpus is None:
             return None
+        config = self._active
         packages = describe()["packages"]
         build = ", ".join(f"{name} {packages[name]}" for name in sorted(packages))
-        store = self._open.enter_context(Store(self.directory / CORPUS))
         grown = bool(config.focus or config.operators)
-        return Steering(store, config.targets, build, modes=config.mode is None, only_grown=grown)
+        return Steering(self._corpus, config.targets, build, modes=config.mode is None, only_grown=grown)
 
     def _fuzz(self) -> str:
         """Cases until the time is over, then findings that wait, for a while; the reason for the end."""

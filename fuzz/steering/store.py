@@ -356,6 +356,6 @@ def _explained(path: Path) -> Iterator[None]:
     except sqlite3.DatabaseError as error:
         if "full" in str(error):
             raise UnusableCorpus(f"the disk of {path} is full; free some space, then resume") from None
-        raise UnusableCorpus(f"{path} cannot be used: {error}") from None
+        raise UnusableCorpus(f"{path} cannot be used: {error}; move it away to go on without it") from None
     except OSError as error:
         raise UnusableCorpus(f"{path} cannot be written: {error.strerror}") from None

@@ -230,6 +230,14 @@ def test_a_damaged_file_is_told_and_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / NAME).read_bytes().startswith(b"no database")
 
 
+def test_a_campaign_does_not_begin_on_a_damaged_corpus(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / NAME).write_bytes(b"no database at all" * 100)
+    status = main(["run", "--coverage", "--target", "aot_eager", "--plain", "--directory", str(tmp_path)])
+    assert status == Exit.DIRECTORY
+    assert "cannot be used" in capsys.readouterr().err
+    assert (tmp_path / NAME).read_bytes().startswith(b"no database")
+
+
 @pytest.fixture
 def campaign(tmp_path: Path) -> Path:
     Database.create(tmp_path / DATABASE).close()
