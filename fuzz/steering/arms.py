@@ -12,12 +12,13 @@ __all__ = ["FLOOR", "Arm", "chosen", "shares"]
 FLOOR = 0.25
 
 #: What an arm is taken to have yielded before it was tried: about what an early case yields, in about its time. With
-#: this much, five tries without any yield bring an arm down to the floor.
+#: this much, an arm that yields nothing comes down to the floor within some tries.
 PRIOR_REWARD, PRIOR_SECONDS = 4.0, 1.0
 
-#: What each result leaves of those before it: yields fall as a campaign goes on, and what counts is the present. A
-#: result counts half after 69 others of the same arm.
-KEEP = 0.99
+#: What each result leaves of those before it: a result counts half after 14 others of the same arm. Yields fall as a
+#: campaign goes on, steeply at first, when nearly every case is the first at something whoever made it; with a longer
+#: memory, what happened to come first would be preferred for long.
+KEEP = 0.95
 
 
 @dataclass(frozen=True, slots=True)
