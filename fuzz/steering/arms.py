@@ -56,8 +56,11 @@ class Arm:
 
 
 def shares(arms: Mapping[str, Arm], names: Sequence[str]) -> dict[str, float]:
-    """How likely each of these is to be chosen: by its rate, and alike within the floor."""
-    rates = {name: arms.get(name, Arm()).rate for name in names}
+    """How likely each of these is to be chosen: by the square of its rate, and alike within the floor.
+
+    By the rate itself, three arms of which one yields twice as much as the others would leave it half of the decisions.
+    """
+    rates = {name: arms.get(name, Arm()).rate ** 2 for name in names}
     total = sum(rates.values())
     return {name: FLOOR / len(rates) + (1 - FLOOR) * rate / total for name, rate in rates.items()}
 

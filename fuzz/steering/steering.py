@@ -58,6 +58,10 @@ AGAIN, TRIES = 1, 2
 #: Share of the workers' time that goes into such runs at most.
 REPLAYED = 0.15
 
+#: Kept entries of which nothing was made yet, beyond which no candidate runs again: a reserve that the next mutants
+#: draw from. Without this limit some 32 of 115 runs in a short campaign on eager were such runs, for eight mutants.
+RESERVE = 6
+
 
 class Steering:
     """What one campaign does next.
@@ -273,7 +277,9 @@ class Steering:
     # --- running again ----------------------------------------------------------------------------------------------
 
     def waiting(self) -> Entry | None:
-        """The entry of most energy that has not shown yet what it is worth; None if there is none."""
+        """The entry of most energy that has not shown yet what it is worth; None if there is none, or no need of it."""
+        if sum(one.state == "kept" and not one.chosen for one in self._entries.values()) >= RESERVE:
+            return None
         waiting = [one for one in self._entries.values() if one.state in ("candidate", "stale")]
         return max(waiting[-LOOKED:], key=lambda one: energy(one, self._words), default=None)
 
