@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
 from shakeout.corpus.interpreter import add_working_directory
-from shakeout.fuzz.commands import campaigns, findings, gate, intake, inventory, nightly, triage
+from shakeout.fuzz.commands import campaigns, corpus, findings, gate, intake, inventory, nightly, triage
 from shakeout.fuzz.commands.places import Mistake, allow_named
 from shakeout.fuzz.ground.exits import Exit
 
@@ -125,6 +125,6 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=command)
         return sub
 
-    for group in (campaigns, gate, nightly, triage, findings, intake, inventory):
+    for group in (campaigns, corpus, gate, nightly, triage, findings, intake, inventory):
         group.add_commands(add)
     return parser

@@ -189,6 +189,8 @@ _facts = functools.partial(
     shortcuts=frozenset({"collector", "guards"}),
     regions=True,
     libraries=LIBTORCH,
+    modules=("torch._dynamo", "torch._functorch", "torch._inductor"),
+    witness="shakeout.targets.witnesses:inductor",
 )
 
 AOT_EAGER = TorchCompile(

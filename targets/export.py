@@ -46,6 +46,7 @@ class Export(Target):
         accelerator=False,
         ladder=_LADDER,
         libraries=LIBTORCH,
+        modules=("torch._dynamo", "torch._functorch", "torch._export", "torch.export"),
     )
 
     def knobs(self) -> KnobSpace:

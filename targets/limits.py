@@ -22,6 +22,7 @@ __all__ = [
     "joint_graph_passes",
     "lowerings",
     "ort_optimisers",
+    "pattern_name",
     "patterns",
     "post_grad_passes",
     "pre_grad_passes",
@@ -112,7 +113,7 @@ def patterns(gate: Gate) -> Iterator[None]:
                     return right(self, graph)
                 except Exception as error:
                     entry, node = _checked(error, right)
-                    if entry is None or gate(f"{_pattern(entry)} at {node.target} ({node.name})"):
+                    if entry is None or gate(f"{pattern_name(entry)} at {node.target} ({node.name})"):
                         raise
                     left_out.enter_context(mock.patch.object(entry, "extra_check", return_value=False))
 
@@ -125,7 +126,7 @@ def patterns(gate: Gate) -> Iterator[None]:
         ):
 
             def apply(entry: Any, match: Any, graph: Any, node: Any, _right: Any = kind.apply) -> None:
-                if gate(f"{_pattern(entry)} at {node.target} ({node.name})"):
+                if gate(f"{pattern_name(entry)} at {node.target} ({node.name})"):
                     _right(entry, match, graph, node)
 
             stack.enter_context(mock.patch.object(kind, "apply", apply))
@@ -144,7 +145,7 @@ def _checked(error: Exception, matcher: Callable[..., int]) -> tuple[Any, Any]:
     return None, None
 
 
-def _pattern(entry: Any) -> str:
+def pattern_name(entry: Any) -> str:
     """What a pattern is called, and where it says what takes the place of a match.
 
     One with a handler is called as that; one that was traced, as the function that it was traced from. That and the

@@ -74,6 +74,7 @@ class OnnxRuntime(Target):
         summary="ONNX Runtime's CPU provider, by way of torch.onnx",
         packages=tuple(distribution for distribution, _ in _PACKAGES),
         owner="onnxruntime",
+        witness="shakeout.targets.witnesses:onnxruntime",
         libraries=("onnxruntime_pybind11_state*.so", "libonnxruntime.so*"),
         compiler=True,
         turns=1,

@@ -11,7 +11,7 @@ apart. Nobody else in Shakeout knows a target by its name, so one of another pac
 from __future__ import annotations
 
 import abc
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +33,10 @@ __all__ = [
     "Part",
     "Short",
     "Target",
+    "Tell",
     "UnknownKnob",
     "UnknownTarget",
+    "Witness",
     "check_knobs",
     "module_available",
 ]
@@ -71,6 +73,26 @@ class Hook(Protocol):
 
     def __call__(self, gate: Gate, /) -> AbstractContextManager[Any]:
         """The context."""
+
+
+class Tell(Protocol):
+    """Is told what a compiler did."""
+
+    def __call__(self, kind: str, word: str, happened: bool = True, /) -> None:
+        """One thing.
+
+        Args:
+            kind: of thing, in the plural (``patterns``).
+            word: what a person calls it.
+            happened: False if it only could have.
+        """
+
+
+class Witness(Protocol):
+    """Has a compiler of this process tell what it does, until the process ends. It changes nothing of that."""
+
+    def __call__(self, tell: Tell, /) -> Callable[[], None] | None:
+        """What is called after each case, to tell what is only known then; None if that is nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +204,9 @@ class Facts:
             be shown with that model alone (``Target.model``).
         libraries: names of shared libraries in which it is implemented, or patterns of them (``libtvm*.so``): a
             campaign watches which of their functions and basic blocks its cases reach.
+        modules: names of Python packages or modules in which it is implemented (``torch._inductor``): a campaign
+            watches which of their lines its cases reach.
+        witness: the ``Witness`` of what it decides, its passes and patterns, as ``MODULE:NAME``; empty if it has none.
     """
 
     summary: str = ""
@@ -203,6 +228,8 @@ class Facts:
     ladder: Ladder | None = None
     behind: frozenset[str] = frozenset()
     libraries: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
+    witness: str = ""
 
     @property
     def product(self) -> str:

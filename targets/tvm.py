@@ -85,6 +85,8 @@ class Tvm(Target):
         summary="TVM's Relax importer and its LLVM code for the CPU",
         packages=("apache-tvm",),
         libraries=("libtvm*.so",),
+        modules=("tvm",),
+        witness="shakeout.targets.witnesses:tvm",
         owner="tvm",
         compiler=True,
         turns=1,

@@ -39,6 +39,9 @@ from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.environment import describe
 from shakeout.fuzz.ground.jobs import Job
 from shakeout.fuzz.ground.makers import GROWER
+from shakeout.fuzz.steering.steering import Replays, Steering
+from shakeout.fuzz.steering.store import NAME as CORPUS
+from shakeout.fuzz.steering.store import Store
 from shakeout.fuzz.triage.recognition import expected
 from shakeout.fuzz.workers.confirm import RUNS
 from shakeout.fuzz.workers.nursery import Interrupted, ZygoteBroken
@@ -138,6 +141,8 @@ class Campaign:
                 traces = stack.enter_context(TraceLog(self.directory))
                 self._coverage = stack.enter_context(CoverageLog(self.directory))
                 self._accounts = Accounts(self.database, traces, self._coverage, self._untold)
+                guided = self._fuzzing and self.config.coverage
+                self._corpus = stack.enter_context(Store(self.directory / CORPUS)) if guided else None
                 if self._fuzzing:
                     configuration.write(self.config, self.directory / "campaign.toml")
             self.pool = WorkerPool(
@@ -149,7 +154,7 @@ class Campaign:
                 recycle=self._recycle,
                 place=Place.pinned(self.config.device, dict(self.config.knobs)),
                 shortcuts=self.config.shortcuts,
-                cover=self.config.libraries,
+                cover=self.config.watched,
             )
             stack.callback(self.pool.stop)
             self.investigation = Investigation(
@@ -288,19 +293,34 @@ class Campaign:
 
     # --- cases ------------------------------------------------------------------------------------------------------
 
-    def _seeds(self) -> Seeds:
+    def _seeds(self, steering: Steering | None = None) -> Seeds:
         books = self.database, self._accounts, self.investigation, self._times
-        return Seeds(self._active, *books, self._untold.append, self._declined)
+        return Seeds(self._active, *books, self._untold.append, self._declined, steering)
+
+    def _steering(self) -> Steering | None:
+        """What decides, in a campaign that is guided."""
+        if self._corpus is None:
+            return None
+        config = self._active
+        packages = describe()["packages"]
+        build = ", ".join(f"{name} {packages[name]}" for name in sorted(packages))
+        grown = bool(config.focus or config.operators)
+        return Steering(self._corpus, config.targets, build, modes=config.mode is None, only_grown=grown)
 
     def _fuzz(self) -> str:
         """Cases until the time is over, then findings that wait, for a while; the reason for the end."""
-        seeds = self._seeds()
+        steering = self._steering()
+        seeds = self._seeds(steering)
         seeds.take_up()
         self.investigation.reopen(seeds.job)
         for name in set(self.config.targets) - set(self._active.targets):
             self.investigation.leave(name)
         # The findings say themselves how much of the cores they take.
         sources = InOrder(self.investigation, seeds)
+        replays = None
+        if steering is not None:
+            replays = Replays(steering, self.config.device, self._accounts.cover, self.investigation.found)
+            sources = InOrder(self.investigation, replays, seeds)
         spent = float(self.database.meta("spent", 0.0))
         began = time.monotonic()
         budget = self._budget(began, spent)
@@ -318,6 +338,8 @@ class Campaign:
                 break
             if reason and not seeds.at_work and (seeds.over or reason == "time"):
                 break
+            if reason and replays is not None:
+                replays.closed = True
             if reason == "time":
                 seeds.close()
             self._turn(sources, seeds)

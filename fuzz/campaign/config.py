@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from shakeout.fuzz.coverage.sources import Wanted
 from shakeout.targets.registry import compilers, facts_of
 from shakeout.targets.shortcuts import SHORTCUTS
 
@@ -53,8 +54,9 @@ class Config:
         first: targets whose turn comes more often, since something is known of them: what they rest on has changed.
         avoid_known: cases in which the smallest case of a known bug occurs are not run.
         shortcuts: what makes compiling faster without changing what is compiled; see ``shakeout.targets.shortcuts``.
-        coverage: what the cases reach in the targets' own shared libraries is watched.
-        cover: shared libraries that are watched besides: names, patterns or paths of files.
+        coverage: what the cases reach is watched: of the targets' own code, and of the space of cases.
+        cover: shared libraries (names, patterns or paths of files) and Python packages that are watched besides.
+        coverage_report: the targets' Python is traced to the line and arc, for a report of coverage.py.
     """
 
     targets: tuple[str, ...] = field(default_factory=compilers)
@@ -75,12 +77,30 @@ class Config:
     shortcuts: tuple[str, ...] = tuple(SHORTCUTS)
     coverage: bool = False
     cover: tuple[str, ...] = ()
+    coverage_report: bool = False
 
     @property
-    def libraries(self) -> tuple[str, ...]:
-        """The shared libraries that are watched."""
-        own = (one for name in self.targets for one in facts_of(name).libraries) if self.coverage else ()
-        return tuple(dict.fromkeys((*self.cover, *own)))
+    def watched(self) -> Wanted:
+        """What is watched while cases run: of the targets, and what a person named."""
+        facts = [facts_of(name) for name in self.targets] if self.coverage else []
+        modules = [name for name in self.cover if _is_module(name)]
+        traced = self.targets if self.coverage or self.coverage_report else ()
+        return Wanted(
+            libraries=tuple(
+                dict.fromkeys(
+                    (*(name for name in self.cover if name not in modules), *(o for f in facts for o in f.libraries))
+                )
+            ),
+            modules=tuple(dict.fromkeys((*modules, *(one for name in traced for one in facts_of(name).modules)))),
+            traced=self.coverage_report,
+            witnesses=tuple(dict.fromkeys(fact.witness for fact in facts if fact.witness)),
+            space=self.coverage,
+        )
+
+
+def _is_module(name: str) -> bool:
+    """Whether what a person named is a Python package or module, and not a shared library."""
+    return all(part.isidentifier() for part in name.split(".")) and "so" not in name.split(".")[1:]
 
 
 #: Where each field stands in the file: table, key, and what a value must be.
@@ -95,7 +115,8 @@ _KEYS: dict[tuple[str, str], tuple[str, str]] = {
     ("campaign", "first"): ("first", "a list of target names"),
     ("campaign", "avoid_known"): ("avoid_known", "true or false"),
     ("campaign", "coverage"): ("coverage", "true or false"),
-    ("campaign", "cover"): ("cover", "a list of shared libraries"),
+    ("campaign", "coverage_report"): ("coverage_report", "true or false"),
+    ("campaign", "cover"): ("cover", "a list of shared libraries and Python packages"),
     ("budget", "minutes"): ("seconds", "a positive number"),
     ("budget", "cases"): ("cases", "a positive whole number"),
     ("workers", "count"): ("workers", "a positive whole number"),
@@ -123,7 +144,7 @@ def check(name: str, value: Any) -> Any:
         case "cover":
             if isinstance(value, list | tuple) and all(isinstance(item, str) and item for item in value):
                 return tuple(dict.fromkeys(value))
-        case "avoid_known" | "coverage":
+        case "avoid_known" | "coverage" | "coverage_report":
             if isinstance(value, bool):
                 return value
         case "device":

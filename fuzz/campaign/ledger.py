@@ -7,6 +7,7 @@ from collections import deque
 from shakeout.corpus.database import Database
 from shakeout.corpus.rows import Totals
 from shakeout.fuzz.campaign.traces import TraceLog
+from shakeout.fuzz.coverage.hits import Hits, by_source
 from shakeout.fuzz.coverage.log import CoverageLog
 from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.counts import counts
@@ -40,12 +41,15 @@ class Accounts:
         #: Jobs in hand of which a case was compared.
         self._compared: set[int] = set()
 
-    def count(self, answer: Answer, result: Result) -> None:
+    def count(self, answer: Answer, result: Result) -> tuple[Hits, ...]:
         """Enter one case; inside a transaction.
 
         Args:
             answer: in which it came.
             result: what came of it.
+
+        Returns:
+            What it reached that is new to the campaign.
         """
         job, reply, spent = answer.job, answer.reply, answer.seconds
         tallied = counts(result, spent)
@@ -77,6 +81,7 @@ class Accounts:
             for note in result.notes:
                 self._database.add(job.target, Totals(), status=NOTE, reason=str(note))
         self._traces.add(reply.traces)
+        new = self.cover(answer)
         self.totals[job.target] = self.totals.get(job.target, Totals()) + tallied
         self._untold.append(
             events.CaseDone(
@@ -93,14 +98,15 @@ class Accounts:
                 phases=result.seconds,
                 reason=result.reason,
                 relation=result.relation,
-                reached=self.cover(answer),
+                reached=by_source(new),
             )
         )
+        return new
 
-    def cover(self, answer: Answer) -> int:
-        """Enter what an answer says was reached; how much of that is new."""
+    def cover(self, answer: Answer) -> tuple[Hits, ...]:
+        """Enter what an answer says was reached; what of that is new to the campaign."""
         if not answer.reply.coverage:
-            return 0
+            return ()
         spent = float(self._database.meta("spent", 0.0))
         return self._coverage.add(
             answer.reply.coverage, case=answer.job.number, target=answer.job.target, seconds=spent

@@ -18,8 +18,9 @@ from shakeout.fuzz.coverage.source import FOREIGN
 from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.counts import abandoned, internal, traced
 from shakeout.fuzz.ground.crashes import lost
-from shakeout.fuzz.ground.jobs import Grow, Job, job_from_json
+from shakeout.fuzz.ground.jobs import Grow, Job, Make, job_from_json
 from shakeout.fuzz.ground.results import Answer, Loss, Result
+from shakeout.fuzz.steering.steering import Steering
 from shakeout.fuzz.workers.timing import TimeLimits
 
 __all__ = ["Declined", "Seeds"]
@@ -47,6 +48,7 @@ class Seeds:
         times: told of each case's seconds.
         tell: told of what else is seen.
         declined: told of each case that its target declined, with its text.
+        steering: decides what each job is; None where the schedule does.
     """
 
     def __init__(
@@ -58,7 +60,9 @@ class Seeds:
         times: TimeLimits,
         tell: events.Listener,
         declined: Declined = lambda result, case: None,
+        steering: Steering | None = None,
     ) -> None:
+        self._steering = steering
         self._declined = declined
         self._config = config
         self._database = database
@@ -90,7 +94,7 @@ class Seeds:
                 self._accounts.count(Answer(job, 0), abandoned(reason, job.target))
 
     def job(self, number: int) -> Grow:
-        """Job number ``number``, which stays away from what is known if that is wanted."""
+        """Job number ``number`` of the schedule, which stays away from what is known if that is wanted."""
         job = schedule.job(self._config, number)
         if not self._config.avoid_known:
             return job
@@ -106,7 +110,8 @@ class Seeds:
         elif self._exhausted:
             return None
         else:
-            job = self.job(self._number)
+            usual = self.job(self._number)
+            job = usual if self._steering is None else self._steering.decide(usual)
             self._number += 1
         self._handed.append(job)
         self._in_hand += 1
@@ -154,7 +159,9 @@ class Seeds:
             self._internal(answer)
             return
         self._times.add(job.target, reply.seconds)
-        self._accounts.count(answer, result)
+        new = self._accounts.count(answer, result)
+        if self._steering is not None:
+            self._steering.learn(answer, result, new)
         for what in result.left:
             if (job.target, what) not in self._left:
                 self._left.add((job.target, what))
@@ -178,18 +185,20 @@ class Seeds:
                 self._again.append(job)
                 return
             loss = replace(loss, kind="crash")
-        if loss.symptom == "SIGTRAP" and self._config.libraries and FOREIGN not in loss.output:
+        if loss.symptom == "SIGTRAP" and self._config.watched.libraries and FOREIGN not in loss.output:
             # The case ran with SIGTRAP blocked, so the breakpoint's handler could not: that says nothing of its target.
             self._accounts.count(answer, Result("", job.target, "infra", reason=_TRAPPED))
             return
         found = lost(job, loss)
-        if found.growing and isinstance(job, Grow) and not job.traced:
+        if found.growing and isinstance(job, Make) and not job.traced:
             self._grown_twice[job.number] = answer
             self._again.append(replace(job, traced=True, fresh=True))
             return
         self._grown_twice.pop(job.number, None)
         self._times.add(job.target, loss.seconds)
         self._accounts.count(answer, found.result)
+        if self._steering is not None:
+            self._steering.lost(answer, found.case, f"{loss.kind} {loss.symptom}".strip())
         if found.result.signature:
             case = encode(found.case) if found.case is not None else ""
             self._investigation.found(job, found.result, case, "", answer.history)

@@ -91,13 +91,19 @@ def add_config(run: argparse.ArgumentParser) -> None:
         "--coverage",
         action="store_const",
         const=True,
-        help="watch which functions and basic blocks of the targets' shared libraries the cases reach",
+        help="watch what the cases reach (native code, Python, passes, the space of cases) and go on from what is new",
     )
     run.add_argument(
         "--cover",
         action="append",
-        metavar="LIBRARY",
-        help="watch a shared library of your own, by name, pattern or path; may be repeated",
+        metavar="WHAT",
+        help="watch a shared library (name, pattern or path) or Python package of your own; may be repeated",
+    )
+    run.add_argument(
+        "--coverage-report",
+        action="store_const",
+        const=True,
+        help="trace the targets' Python, and write a .coverage file that `coverage html` opens; slows compilers down",
     )
     run.add_argument("--config", type=Path, metavar="FILE", help="campaign.toml; flags outrank it")
 
@@ -142,15 +148,16 @@ def _status(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from shakeout.corpus.database import NAME, Database
-    from shakeout.fuzz.coverage.log import read_coverage
+    from shakeout.fuzz.coverage.summary import read_coverage
     from shakeout.fuzz.reporting.counted import counted
     from shakeout.fuzz.reporting.notes import noted
+    from shakeout.fuzz.steering.told import read_steering
 
     directory = existing(options.directory)
     with Database.read(directory / NAME) as database:
         found, states, spent = counted(database), database.states(), float(database.meta("spent", 0.0))
         notes = noted(database)
-    ended, coverage = ending(directory), read_coverage(directory)
+    ended, coverage, steered = ending(directory), read_coverage(directory), read_steering(directory)
     if options.json:
         print_json(
             {
@@ -163,6 +170,7 @@ def _status(options: argparse.Namespace) -> int:
                 "waiting": found.waiting,
                 "notes": [asdict(one) for one in notes],
                 "coverage": coverage.to_json(),
+                "steering": None if steered is None else steered.to_json(),
                 "seconds": spent,
                 "finished": ended,
             }
@@ -178,6 +186,8 @@ def _status(options: argparse.Namespace) -> int:
     console.print(ledger_table(found.totals, programs=found.programs or None))
     console.print(found.summary, soft_wrap=True)
     for line in coverage.lines(_asked(directory)):
+        console.print(line, soft_wrap=True)
+    for line in steered.lines() if steered is not None else ():
         console.print(line, soft_wrap=True)
     for one in notes:
         console.print(f"note: {one.line}", soft_wrap=True)
@@ -223,7 +233,8 @@ def config_of(options: argparse.Namespace, file: Path | None = None) -> Any:
         "avoid_known": ("--avoid-known", options.avoid_known, "nothing"),
         "shortcuts": ("--stock", options.stock, "nothing"),
         "coverage": ("--coverage", options.coverage, "nothing"),
-        "cover": ("--cover", options.cover, "names of shared libraries"),
+        "coverage_report": ("--coverage-report", options.coverage_report, "nothing"),
+        "cover": ("--cover", options.cover, "names of shared libraries or Python packages"),
     }
     changes = {}
     for name, (flag, value, wanted) in flags.items():
@@ -243,6 +254,13 @@ def config_of(options: argparse.Namespace, file: Path | None = None) -> Any:
     for name in config.cover:
         if "/" in name and not Path(name).is_file():
             raise Mistake(f"--cover: there is no file {name}")
+    if config.coverage_report:
+        from shakeout.fuzz.coverage.traced import unavailable
+
+        if why := unavailable():
+            raise Mistake(f"--coverage-report: {why}")
+        if not config.watched.modules:
+            raise Mistake("--coverage-report: no target here is made of Python; name a package with --cover")
     return config
 
 
@@ -291,7 +309,7 @@ def _campaign(config: Any, directory: Path, options: argparse.Namespace) -> int:
     from shakeout.corpus.database import NAME, Database
     from shakeout.fuzz.campaign.campaign import Campaign, DirectoryUnusable, SelfTestFailed
     from shakeout.fuzz.commands.display import Display
-    from shakeout.fuzz.coverage.log import read_coverage
+    from shakeout.fuzz.coverage.summary import read_coverage
     from shakeout.fuzz.reporting.counted import counted
     from shakeout.fuzz.reporting.markdown import write_report
     from shakeout.fuzz.reporting.notes import noted
@@ -316,6 +334,8 @@ def _campaign(config: Any, directory: Path, options: argparse.Namespace) -> int:
     console.print(f"\nsummary  {found.summary}", soft_wrap=True)
     for line in read_coverage(directory).lines(config.cover):
         console.print(f"         {line}", soft_wrap=True)
+    if config.coverage_report:
+        console.print(f"         {_coverage_report(directory)}", soft_wrap=True)
     for one in notes:
         console.print(f"note     {one.line}", soft_wrap=True)
     status, why = _judged(outcome)
@@ -325,6 +345,17 @@ def _campaign(config: Any, directory: Path, options: argparse.Namespace) -> int:
     if advice := _advice(found, directory):
         console.print(f"next     {advice}", soft_wrap=True)
     return status
+
+
+def _coverage_report(directory: Path) -> str:
+    """Write what was traced in the form of coverage.py; where it is, or why it is not."""
+    from shakeout.fuzz.coverage.report import write_data
+
+    try:
+        path, modules = write_data(directory)
+    except OSError as error:
+        return f"coverage report: {error}"
+    return f"coverage report: {modules} modules in {path}; coverage html --data-file {path}"
 
 
 def _asked(directory: Path) -> tuple[str, ...]:

@@ -143,7 +143,8 @@ class Display:
         if event.reason:
             self._say(f"      coverage of {event.name}: {event.reason}", style="yellow")
         else:
-            self._say(f"      coverage: {event.name}, {event.functions:,} functions watched", style="dim")
+            watched = f", {event.watched:,} {event.kind} watched" if event.watched else ""
+            self._say(f"      coverage: {event.name}{watched}", style="dim")
 
     def _tested(self, event: events.SelfTested) -> None:
         if not event.seen:
@@ -219,6 +220,6 @@ def _found(event: events.Progress) -> str:
     if event.waiting:
         said += f"; {event.waiting} finding{'' if event.waiting == 1 else 's'} waiting"
         said += f", {event.triaging} of them in triage" if event.triaging else ""
-    if event.coverage.functions:
-        said += f"; {event.coverage.line}"
+    if event.coverage:
+        said += f"; reached {', '.join(f'{count:,} {source}' for source, count in event.coverage.items())}"
     return said

@@ -95,16 +95,21 @@ def _compiler() -> Check:
 
 
 def _coverage() -> Check:
-    """Whether campaigns can watch what their cases reach in shared libraries."""
-    from shakeout.fuzz.coverage import blocks
+    """Whether campaigns can watch what their cases reach in shared libraries and in Python."""
+    from shakeout.fuzz.coverage import blocks, monitored, quickened, traced
     from shakeout.fuzz.coverage.traps import Unavailable, traps
 
+    native = "functions and basic blocks of shared libraries"
     try:
         traps()
+        without = blocks.available()
     except Unavailable as error:
-        return Check("coverage", "note", f"none of shared libraries: {error}")
-    why = blocks.available()
-    return Check("coverage", "note" if why else "ok", why or "functions and basic blocks of shared libraries")
+        native, without = "", f"none of shared libraries: {error}"
+    lines = "" if monitored.unavailable() and (why := quickened.unavailable()) else "lines of Python"
+    lacking = [without, "" if lines else f"none of Python: {why}", traced.unavailable()]
+    had = " and ".join(filter(None, (native, lines)))
+    said = "; ".join(filter(None, (had, *lacking)))
+    return Check("coverage", "note" if any(lacking) else "ok", said)
 
 
 def _disk(name: str, place: Path) -> Check:

@@ -1,17 +1,18 @@
-"""What a case reached for the first time in one library, and its compact text."""
+"""What a case reached for the first time, whatever source tells it, and its compact text."""
 
 from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import sys
 import zlib
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
-__all__ = ["Hits", "Reach", "pack", "unpack"]
+__all__ = ["Hits", "by_source", "pack", "unpack"]
 
 #: Bytes of a list once it is unpacked: more than all places of the largest library, some ten million.
 _MOST = 1 << 26
@@ -19,32 +20,57 @@ _MOST = 1 << 26
 
 @dataclass(frozen=True, slots=True)
 class Hits:
-    """Places of one library, by their virtual addresses in its file, which are the same in every process.
+    """What was reached for the first time of one kind, in one thing that is watched.
 
     Attributes:
-        library: its identity: the build-id, or a hash where it has none.
-        name: of its file.
-        of: how many of its functions are watched.
-        functions: where functions begin that were entered, ascending. What has an entry of its own for the unwinder is
-            a function here, so one of which a compiler has split off the cold part counts twice.
-        blocks: where basic blocks begin that were entered, ascending.
+        source: that tells it: ``native``, ``python``, ``space`` or ``passes``.
+        unit: identity of what is watched: a library's build-id, a module; empty where a source has one thing only.
+        name: of the unit, for a person.
+        kind: of what was reached, in the plural: ``functions``, ``blocks``, ``lines``, ``operators``.
+        keys: what was reached, ascending: whole numbers below 2**32 that are the same in every process (virtual
+            addresses in a library's file, lines), or words.
+        of: how many there are; 0 where nobody knows.
+        exist: words that could be among the keys: what of them never is was not tested. Told once.
     """
 
-    library: str
+    source: str
+    unit: str
     name: str
-    of: int
-    functions: tuple[int, ...] = ()
-    blocks: tuple[int, ...] = ()
+    kind: str
+    keys: tuple[int, ...] | tuple[str, ...] = ()
+    of: int = 0
+    exist: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """Where its keys count: those of two hits with the same place are the same things."""
+        return self.source, self.unit, self.kind
+
+    def features(self) -> Iterator[int]:
+        """A number below 2**64 for each key: that of the same key in the same place is the same in every process."""
+        base = hashlib.blake2b("\0".join(self.place).encode(), digest_size=8)
+        above = int.from_bytes(base.digest()[:4], "big") << 32
+        for key in self.keys:
+            if isinstance(key, int):
+                yield above | key
+            else:
+                word = base.copy()
+                word.update(b"\0" + key.encode(errors="replace"))
+                yield int.from_bytes(word.digest(), "big")
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {
-            "library": self.library,
-            "name": self.name,
-            "of": self.of,
-            "functions": pack(self.functions),
-            "blocks": pack(self.blocks),
-        }
+        """As JSON values; what is at its default is left out."""
+        found: dict[str, Any] = {"source": self.source, "unit": self.unit, "name": self.name, "kind": self.kind}
+        if self.keys:
+            found["keys"] = pack(self.keys) if _numbers(self.keys) else list(self.keys)
+        if self.of:
+            found["of"] = self.of
+        if self.exist:
+            found["exist"] = list(self.exist)
+        return found
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Hits:
@@ -54,34 +80,25 @@ class Hits:
             ValueError: it is nothing of the kind.
         """
         try:
-            functions, blocks = unpack(data["functions"]), unpack(data["blocks"])
-            return cls(str(data["library"]), str(data["name"]), int(data["of"]), functions, blocks)
-        except (KeyError, TypeError) as error:
+            keys, exist = data.get("keys", ""), data.get("exist", [])
+            found = unpack(keys) if isinstance(keys, str) else tuple(map(str, keys))
+            source, unit, name, kind = (str(data[name]) for name in ("source", "unit", "name", "kind"))
+            return cls(source, unit, name, kind, found, int(data.get("of", 0)), tuple(map(str, exist)))
+        except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not what a case hit: {type(error).__name__}: {error}") from None
 
 
-@dataclass(frozen=True, slots=True)
-class Reach:
-    """How much was reached.
+def by_source(every: Iterable[Hits]) -> dict[str, int]:
+    """How many keys there are of each source; those with none are left out."""
+    found: dict[str, int] = {}
+    for hits in every:
+        if hits.keys:
+            found[hits.source] = found.get(hits.source, 0) + len(hits)
+    return found
 
-    Attributes:
-        of: functions that are watched.
-        functions: that were entered.
-        blocks: that were entered, beside the one with which each function begins.
-    """
 
-    of: int = 0
-    functions: int = 0
-    blocks: int = 0
-
-    def __add__(self, other: Reach) -> Reach:
-        return Reach(self.of + other.of, self.functions + other.functions, self.blocks + other.blocks)
-
-    @property
-    def line(self) -> str:
-        """For a person."""
-        blocks = f"{self.functions + self.blocks:,} blocks of " if self.blocks else ""
-        return f"{blocks}{self.functions:,} functions, {self.of:,} watched"
+def _numbers(keys: tuple[int, ...] | tuple[str, ...]) -> TypeGuard[tuple[int, ...]]:
+    return isinstance(keys[0], int)
 
 
 def pack(places: Iterable[int]) -> str:

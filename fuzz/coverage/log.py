@@ -1,110 +1,62 @@
-"""What a campaign has hit: an append-only file in its directory, read by whoever shows it and by whoever forks workers.
+"""What a campaign has reached: an append-only file in its directory, which others read while it is written.
 
-A line says what one case added: JSON with its number, target, seconds since the campaign began, and the places.
+A line says what one case added in one place: JSON with its number, target, seconds since the campaign began, and the
+hits.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fnmatch
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from shakeout.fuzz.coverage.hits import Hits, Reach
+from shakeout.fuzz.coverage.hits import Hits
 from shakeout.fuzz.coverage.tail import Tail
 
-__all__ = ["NAME", "Coverage", "CoverageLog", "Follower", "read_coverage"]
+__all__ = ["NAME", "Book", "CoverageLog", "Follower", "Seen", "rows"]
 
 #: File name in a campaign's directory.
 NAME = "coverage.jsonl"
 
 
-@dataclass(frozen=True, slots=True)
-class Coverage:
-    """How much a campaign reached, by library, and over time.
-
-    Attributes:
-        libraries: by the names of their files, in the order in which they were first reached.
-        curve: seconds of fuzzing, functions and further blocks reached by then, for each case that added something.
-    """
-
-    libraries: Mapping[str, Reach] = field(default_factory=dict)
-    curve: tuple[tuple[float, int, int], ...] = ()
-
-    def lines(self, asked: Sequence[str] = ()) -> tuple[str, ...]:
-        """For a person: all of it, each library, and how it came; nothing if nothing was watched.
-
-        Args:
-            asked: libraries that a person named; of those that no case reached it is said.
-        """
-        missed = tuple(
-            f"{name}: no case reached anything of it; was it loaded?"
-            for name in asked
-            if not any(fnmatch.fnmatchcase(one, Path(name).name) for one in self.libraries)
-        )
-        if not self.libraries:
-            return missed
-        whole = sum(self.libraries.values(), Reach())
-        each = [f"{name}: {reach.line}" for name, reach in self.libraries.items()] if len(self.libraries) > 1 else []
-        return (f"coverage: {whole.line}", *each, *missed, *self._course())
-
-    def _course(self) -> tuple[str, ...]:
-        """How much there was after quarters of the time, where that says something."""
-        total = self.curve[-1][0] if self.curve else 0.0
-        if total < 4:
-            return ()
-        said = []
-        for quarter in (1, 2, 3, 4):
-            by = [row for row in self.curve if row[0] <= total * quarter / 4] or [(0.0, 0, 0)]
-            said.append(f"{total * quarter / 4:.0f} s {by[-1][1] + by[-1][2]:,}")
-        return (f"over time: {', '.join(said)}",)
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON values, the curve thinned to at most a hundred points and the last."""
-        step = max(1, -(-len(self.curve) // 100))
-        points = [*self.curve[:-1:step], *self.curve[-1:]]
-        return {
-            "libraries": {name: asdict(reach) for name, reach in self.libraries.items()},
-            "curve": [{"seconds": at, "functions": functions, "blocks": blocks} for at, functions, blocks in points],
-        }
-
-
 @dataclass(slots=True)
-class _Seen:
-    """What was hit of one library."""
+class Seen:
+    """What was reached in one place, and what could be; like ``Hits``."""
 
     name: str
-    of: int
-    functions: set[int] = field(default_factory=set)
-    blocks: set[int] = field(default_factory=set)
+    of: int = 0
+    keys: set[int | str] = field(default_factory=set)
+    exist: set[str] = field(default_factory=set)
 
 
-class _Book:
-    """What was hit so far, by library."""
+class Book:
+    """What was reached so far, by place (``Hits.place``), in the order in which it was first told."""
 
     def __init__(self) -> None:
-        self.seen: dict[str, _Seen] = {}
+        self.seen: dict[tuple[str, str, str], Seen] = {}
 
     def add(self, hits: Hits) -> Hits:
         """Enter what was hit, and give what of it is new."""
-        seen = self.seen.setdefault(hits.library, _Seen(hits.name, hits.of))
-        functions = tuple(one for one in hits.functions if one not in seen.functions)
-        blocks = tuple(one for one in hits.blocks if one not in seen.blocks)
-        seen.functions.update(functions)
-        seen.blocks.update(blocks)
-        return Hits(hits.library, hits.name, hits.of, functions, blocks)
-
-    def reach(self, library: str) -> Reach:
-        seen = self.seen[library]
-        return Reach(seen.of, len(seen.functions), len(seen.blocks))
+        seen = self.seen.setdefault(hits.place, Seen(hits.name))
+        seen.of = max(seen.of, hits.of)
+        # Those of one kind are all numbers or all words.
+        keys: Any = tuple(one for one in hits.keys if one not in seen.keys)
+        exist = tuple(one for one in hits.exist if one not in seen.exist)
+        seen.keys.update(keys)
+        seen.exist.update(exist)
+        return replace(hits, keys=keys, exist=exist)
 
     @property
-    def total(self) -> Reach:
-        return sum(map(self.reach, self.seen), Reach())
+    def total(self) -> dict[str, int]:
+        """How much was reached, by source."""
+        found: dict[str, int] = {}
+        for (source, _, _), seen in self.seen.items():
+            found[source] = found.get(source, 0) + len(seen.keys)
+        return found
 
 
 class CoverageLog:
@@ -117,10 +69,10 @@ class CoverageLog:
     def __init__(self, directory: Path) -> None:
         self._path = directory / NAME
         self._file: IO[str] | None = None
-        self._book = _Book()
+        self._book = Book()
 
     def __enter__(self) -> CoverageLog:
-        for hits, _ in _rows(self._path):
+        for hits, _ in rows(self._path):
             self._book.add(hits)
         return self
 
@@ -131,8 +83,8 @@ class CoverageLog:
             with contextlib.suppress(OSError):
                 self._file.close()
 
-    def add(self, every: Iterable[Hits], *, case: int, target: str, seconds: float) -> int:
-        """Append what is new of what a case hit; how many places that are. Raises OSError.
+    def add(self, every: Iterable[Hits], *, case: int, target: str, seconds: float) -> tuple[Hits, ...]:
+        """Append what is new of what a case hit, and give it. Raises OSError.
 
         Args:
             every: what its worker hit for the first time.
@@ -140,14 +92,15 @@ class CoverageLog:
             target: its target.
             seconds: of fuzzing so far.
         """
-        new = 0
+        new = []
         for hits in every:
             fresh = self._book.add(hits)
-            if count := len(fresh.functions) + len(fresh.blocks):
-                new += count
+            if fresh.keys or fresh.exist:
                 row = {"case": case, "target": target, "seconds": round(seconds, 1), **fresh.to_json()}
                 self._write(json.dumps(row, separators=(",", ":")) + "\n")
-        return new
+            if fresh.keys:
+                new.append(fresh)
+        return tuple(new)
 
     def _write(self, line: str) -> None:
         if self._file is None:
@@ -158,8 +111,8 @@ class CoverageLog:
         self._file.write(line)
 
     @property
-    def total(self) -> Reach:
-        """How much was hit so far."""
+    def total(self) -> Mapping[str, int]:
+        """How much was hit so far, by source."""
         return self._book.total
 
 
@@ -176,24 +129,8 @@ class Follower:
                 yield Hits.from_json(_row(line))
 
 
-def read_coverage(directory: Path) -> Coverage:
-    """How much a campaign has hit; nothing where it was not watched."""
-    book, curve = _Book(), []
-    functions = blocks = 0
-    for hits, row in _rows(directory / NAME):
-        new = book.add(hits)
-        functions, blocks = functions + len(new.functions), blocks + len(new.blocks)
-        with contextlib.suppress(TypeError, ValueError):
-            curve.append((float(row.get("seconds", 0.0)), functions, blocks))
-    libraries: dict[str, Reach] = {}
-    for identity, seen in book.seen.items():
-        # Of two builds of one library, those of a campaign that went on with another release, each has a row.
-        name = seen.name if seen.name not in libraries else f"{seen.name} ({identity[:8]})"
-        libraries[name] = book.reach(identity)
-    return Coverage(libraries, tuple(curve))
-
-
-def _rows(path: Path) -> Iterator[tuple[Hits, Mapping[str, Any]]]:
+def rows(path: Path) -> Iterator[tuple[Hits, Mapping[str, Any]]]:
+    """All rows of a log, and what else stands in them; lines that cannot be read are left out."""
     with contextlib.suppress(FileNotFoundError), path.open("rb") as lines:
         for line in lines:
             with contextlib.suppress(ValueError):

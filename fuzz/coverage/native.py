@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,9 +23,11 @@ from shakeout.corpus import cache
 from shakeout.fuzz.coverage.blocks import BlockLists, available
 from shakeout.fuzz.coverage.hits import Hits
 from shakeout.fuzz.coverage.image import Functions, Image, functions, loaded
-from shakeout.fuzz.coverage.log import Follower
 from shakeout.fuzz.coverage.source import Armed
 from shakeout.fuzz.coverage.traps import Places, Traps, Unavailable, traps
+
+if TYPE_CHECKING:
+    from shakeout.corpus.case import Case
 
 __all__ = ["NativeSource"]
 
@@ -66,15 +69,13 @@ class NativeSource:
 
     Args:
         libraries: names of files, or patterns of them like ``libtvm*.so``, or paths.
-        log: file with what the campaign has hit (``shakeout.fuzz.coverage.log``), or None.
         blocks: whether to watch basic blocks as well as functions.
     """
 
     name = "native"
 
-    def __init__(self, libraries: Sequence[str], log: Path | None = None, *, blocks: bool = True) -> None:
+    def __init__(self, libraries: Sequence[str], *, blocks: bool = True) -> None:
         self._patterns = tuple(libraries)
-        self._follower = None if log is None else Follower(log)
         self._blocks = blocks
         self._known: dict[str, set[int]] = {}
         self._libraries: list[_Library] = []
@@ -148,9 +149,15 @@ class NativeSource:
             traps.arm(area, found.starts[found.segment == index])
         if library.known:
             self._meet(traps, library, library.known)
-        return Armed(image.name, len(found.starts), time.monotonic() - began)
+        return Armed(image.name, len(found.starts), seconds=time.monotonic() - began)
 
     # --- what was hit -----------------------------------------------------------------------------------------------
+
+    def begin(self, case: Case) -> None:
+        """Nothing: what is armed is armed."""
+
+    def end(self, case: Case, status: str) -> None:
+        """Nothing."""
 
     def take(self) -> tuple[Hits, ...]:
         """What was hit for the first time in this process since the last call."""
@@ -159,9 +166,12 @@ class NativeSource:
             inside = library.functions.begin(places)
             entered = places[inside].tolist()
             library.waiting.extend(entered)
-            of = len(library.functions.starts)
             identity, name = library.functions.identity, library.image.name
-            hits.append(Hits(identity, name, of, tuple(entered), tuple(places[~inside].tolist())))
+            if entered:
+                of = len(library.functions.starts)
+                hits.append(Hits(self.name, identity, name, "functions", tuple(entered), of))
+            if blocks := places[~inside].tolist():
+                hits.append(Hits(self.name, identity, name, "blocks", tuple(blocks)))
         return tuple(hits)
 
     def settle(self, seconds: float) -> None:
@@ -177,7 +187,7 @@ class NativeSource:
             self.arm()
         self._look(self._traps, time.monotonic() + seconds)
 
-    def before_fork(self) -> None:
+    def before_fork(self, known: Sequence[Hits]) -> None:
         """Arm again what this process hit itself, and arm no more what the campaign has hit by now."""
         if self._traps is None or self._broken:
             return
@@ -188,12 +198,13 @@ class NativeSource:
         for library in self._libraries:
             if library.lists is not None:
                 library.lists.follow()
-        if self._follower is not None:
-            for row in self._follower.rows():
-                self._known.setdefault(row.library, set()).update(row.functions, row.blocks)
+        for row in known:
+            if row.source == self.name:
+                met = [key for key in row.keys if isinstance(key, int)]
+                self._known.setdefault(row.unit, set()).update(met)
                 for library in self._libraries:
-                    if library.functions.identity == row.library:
-                        self._meet(self._traps, library, (*row.functions, *row.blocks))
+                    if library.functions.identity == row.unit:
+                        self._meet(self._traps, library, met)
         self._look(self._traps, time.monotonic() + _LOOK)
 
     def _meet(self, traps: Traps, library: _Library, places: Iterable[int]) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from shakeout.fuzz.coverage.hits import Hits
+if TYPE_CHECKING:
+    from shakeout.corpus.case import Case
+    from shakeout.fuzz.coverage.hits import Hits
 
 __all__ = ["FOREIGN", "Armed", "Source"]
 
@@ -15,31 +18,42 @@ FOREIGN = "shakeout: this breakpoint is none of coverage's"
 
 @dataclass(frozen=True, slots=True)
 class Armed:
-    """One library that was armed, or could not be.
+    """One thing that is watched, or cannot be.
 
     Attributes:
         name: of the library's file, or of what was asked for.
-        functions: how many are watched.
+        watched: how many functions, lines or the like that are; 0 where nobody knows.
+        kind: of those, in the plural.
         seconds: that arming took.
         reason: why it is not watched, or not as finely as it could be; empty if it is.
     """
 
     name: str
-    functions: int = 0
+    watched: int = 0
+    kind: str = "functions"
     seconds: float = 0.0
     reason: str = ""
 
 
 class Source(Protocol):
-    """A source of coverage in one process. Nothing of it raises: what cannot be watched is told by ``arm``, once.
+    """A source of coverage in one process. What cannot be watched is told by ``arm``, once.
 
-    Arm before workers are forked: they inherit what is armed, and each has hits of its own.
+    Arm before workers are forked: they inherit what is armed, and each has hits of its own. Where one raises,
+    ``Sources`` goes on without it.
     """
 
     name: str
 
     def arm(self) -> tuple[Armed, ...]:
         """Watch what is loaded by now and was not watched; what became of each, and nothing the next time."""
+        ...
+
+    def begin(self, case: Case) -> None:
+        """A case is about to run."""
+        ...
+
+    def end(self, case: Case, status: str) -> None:
+        """It has run, and that is what came of it: the ``status`` of its result."""
         ...
 
     def take(self) -> tuple[Hits, ...]:
@@ -50,6 +64,10 @@ class Source(Protocol):
         """Between two cases: look closer at what was hit, and at what was loaded, for about so long at most."""
         ...
 
-    def before_fork(self) -> None:
-        """Forget what this process hit itself, so that its children tell it, and what the campaign knows by now."""
+    def before_fork(self, known: Sequence[Hits]) -> None:
+        """Forget what this process hit itself, so that its children tell it.
+
+        Args:
+            known: what the campaign has hit since the last call, of every source: nobody need tell it again.
+        """
         ...

@@ -14,7 +14,6 @@ from typing import Any, Literal, TypeAlias
 
 from shakeout.corpus import minimals
 from shakeout.corpus.rows import Totals
-from shakeout.fuzz.coverage.hits import Reach
 
 __all__ = [
     "LOG",
@@ -115,10 +114,11 @@ class Warming(Event):
 
 @dataclass(frozen=True, slots=True)
 class CoverageArmed(Event):
-    """Coverage of a shared library is watched: so many functions; or it is not, or only coarsely, for a ``reason``."""
+    """Coverage of something is watched, so much of a kind; or it is not, or only coarsely, for a ``reason``."""
 
     name: str
-    functions: int = 0
+    watched: int = 0
+    kind: str = "functions"
     seconds: float = 0.0
     reason: str = ""
 
@@ -355,7 +355,7 @@ class CaseDone(Event):
         phases: seconds by phase.
         reason: why it is unsupported, invalid, infra or avoided.
         relation: the metamorphic relation that made it of the job's own case; empty for that one.
-        reached: functions and basic blocks that no case of the campaign had reached before.
+        reached: how much it reached that no case of the campaign had before, by source of coverage.
     """
 
     index: int
@@ -371,7 +371,7 @@ class CaseDone(Event):
     phases: Mapping[str, float] = field(default_factory=dict)
     reason: str = ""
     relation: str = ""
-    reached: int = 0
+    reached: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -471,7 +471,7 @@ class Progress(Event):
         bugs: number of bugs by state.
         waiting: findings that wait for triage, those at work included.
         triaging: findings at work.
-        coverage: what the cases reached so far.
+        coverage: how much the cases reached so far, by source of coverage.
     """
 
     stage: Literal["fuzzing", "triage"]
@@ -482,7 +482,7 @@ class Progress(Event):
     bugs: Mapping[str, int] = field(default_factory=dict)
     waiting: int = 0
     triaging: int = 0
-    coverage: Reach = field(default_factory=Reach)
+    coverage: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,20 +18,22 @@ import tempfile
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from shakeout.corpus import codec
 from shakeout.corpus.case import Case, Setting
+from shakeout.fuzz.coverage.sources import Sources
+from shakeout.fuzz.coverage.space import features
 from shakeout.fuzz.ground.child import resident
 from shakeout.fuzz.ground.jobs import (
     Candidate,
     Examine,
-    Grow,
     Job,
     Learn,
+    Make,
     Recall,
     Reduce,
     Run,
@@ -48,12 +50,9 @@ from shakeout.fuzz.workers.protocol import LOG, TELL_STACK, Channel, Disconnecte
 from shakeout.targets.shortcuts import alone, occupied, watched
 
 if TYPE_CHECKING:
-    from shakeout.fuzz.coverage.source import Source
     from shakeout.oracles.metamorphic import Derived
 
 __all__ = ["load", "main"]
-
-_T = TypeVar("_T")
 
 #: Files that compilers wrote are deleted once so many cases have run: some 20 files a case with Inductor.
 PRUNE_EVERY = 20
@@ -78,7 +77,7 @@ def load() -> None:
     repro(failing, execute(failing))
 
 
-def main(sock: socket.socket, slot_path: Path, home: Path, maker: str, sources: Sequence[Source] = ()) -> None:
+def main(sock: socket.socket, slot_path: Path, home: Path, maker: str, sources: Sources | None = None) -> None:
     """Serve jobs until the supervisor hangs up.
 
     Args:
@@ -170,18 +169,18 @@ def _avoided(case: Case, job: Job) -> Result | None:
     """The result of a case that is not run, because a known bug occurs in it; None if it runs."""
     from shakeout.fuzz.triage.recognition import contained
 
-    if not (isinstance(job, Grow) and (bug := contained(case, job.avoid))):
+    if not (isinstance(job, Make) and (bug := contained(case, job.avoid))):
         return None
     operators = case.program.operators()
     return Result(case.id, case.setting.target, "avoided", operators=operators, reason=f"contains {bug}")
 
 
 class _Worker:
-    def __init__(self, channel: Channel, slot: Slot, home: Path, maker: str, sources: Sequence[Source] = ()) -> None:
+    def __init__(self, channel: Channel, slot: Slot, home: Path, maker: str, sources: Sources | None = None) -> None:
         self.channel = channel
         self.slot = slot
         self._home = home
-        self._sources = sources
+        self._sources = Sources() if sources is None else sources
         watched(lambda waiting: self.slot.phase(WAITING if waiting else "run"))
         self._maker = load_maker(maker)
         self._kept = _Kept()
@@ -197,7 +196,7 @@ class _Worker:
         with occupied(), alone() if job.fresh else contextlib.nullcontext():
             for reply in self._replies(serial, job):
                 self._send(reply, serial, time.monotonic() - began)
-                self._covered(self._settle)
+                self._sources.settle(SETTLE)
                 began = time.monotonic()
         self.slot.end()
         self._done += 1
@@ -205,22 +204,9 @@ class _Worker:
             self._prune()
 
     def _send(self, reply: Reply, serial: int, spent: float = 0.0) -> None:
-        hits = self._covered(lambda: tuple(one for source in self._sources for one in source.take())) or ()
+        hits = self._sources.take()
         told = replace(reply, serial=serial, seconds=spent, resident=resident(os.getpid()), coverage=hits)
         self.channel.send(told.to_json())
-
-    def _settle(self) -> None:
-        for source in self._sources:
-            source.settle(SETTLE)
-
-    def _covered(self, work: Callable[[], _T]) -> _T | None:
-        """Something of coverage, which must end no case: where it fails, this worker goes on without."""
-        try:
-            return work()
-        except Exception:
-            traceback.print_exc()
-            self._sources = ()
-            return None
 
     def _replies(self, serial: int, job: Job) -> Iterator[Reply]:
         """What came of a job, one reply for each setting; an error of our own is a reply too."""
@@ -259,7 +245,7 @@ class _Worker:
         from shakeout.fuzz.running.leaks import THREADS
 
         # What follows from random states of the process would differ between a first run and a replay.
-        seed = job.seed if isinstance(job, Grow | Run) else 0
+        seed = job.seed if isinstance(job, Make | Run) else 0
         random.seed(seed)
         torch.manual_seed(seed & 0x7FFFFFFFFFFFFFFF)
         began = time.monotonic()
@@ -276,6 +262,7 @@ class _Worker:
             text = case.text
             self.slot.case(text)
             spent = time.monotonic() - began
+            self._sources.begin(case)
             result = _avoided(case, job) or execute(
                 case,
                 self.slot.phase,
@@ -284,12 +271,16 @@ class _Worker:
                 about=lambda other: self.slot.case(other.text),
                 derived=derived,
             )
+            self._sources.end(case, result.status)
             result = replace(result, seconds={"grow": spent, **result.seconds})
             reply = Reply(result=result, fed=fed, traces=traces)
+            if isinstance(job, Make | Run) and job.told:
+                space = tuple(sorted(features(case, result.status)))
+                reply = replace(reply, case=text, space=space, made=made.mutators)
             traces = ()  # once is enough
             if result.failure is not None:
                 reply = self._explained(case, reply, result)
-            elif result.status == "unsupported" and isinstance(job, Grow):
+            elif result.status == "unsupported" and isinstance(job, Make):
                 reply = replace(reply, case=text)  # whoever compares two versions asks the other one
             if len(os.listdir("/proc/self/task")) > THREADS or _broken(case.setting.device):
                 reply = replace(reply, spent=True)  # neither is mended; another worker starts anew
@@ -311,7 +302,7 @@ class _Worker:
         match job:
             case Run():
                 return Made(codec.decode(job.case))
-            case Grow():
+            case Make():
                 self.slot.phase("grow")
                 return self._maker.compose(job, self.slot.trace if job.traced else None)
             case Candidate():

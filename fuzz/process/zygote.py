@@ -30,7 +30,7 @@ from shakeout.fuzz.ground.makers import maker as load_maker
 from shakeout.fuzz.workers.protocol import Control, Disconnected, die_with_parent
 
 if TYPE_CHECKING:
-    from shakeout.fuzz.coverage.source import Source
+    from shakeout.fuzz.coverage.sources import Sources
 
 __all__ = ["main"]
 
@@ -104,7 +104,7 @@ def _serve(supervisor: Control, maker: str, door: str = "-1", shortcuts: str = "
         end.setblocking(False)
     signal.signal(signal.SIGCHLD, lambda number, frame: None)
     signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
-    sources: list[Source] = []
+    sources: list[Sources] = []  # none, or those of this process
     while True:
         ready, _, _ = select.select([supervisor.fileno(), told.fileno()], [], [])
         if told.fileno() in ready:
@@ -125,18 +125,18 @@ def _serve(supervisor: Control, maker: str, door: str = "-1", shortcuts: str = "
                 _stage(supervisor, functools.partial(_prepare, supervisor, maker))
 
 
-def _cover(supervisor: Control, request: dict[str, Any], sources: list[Source]) -> None:
+def _cover(supervisor: Control, request: dict[str, Any], sources: list[Sources]) -> None:
     """Arm the sources of coverage; workers inherit them."""
-    from shakeout.fuzz.coverage.native import NativeSource
+    from shakeout.fuzz.coverage import sources as coverage
 
-    source = NativeSource(request["libraries"], Path(request["log"]))
-    sources[:] = [source]
+    wanted = coverage.Wanted.from_json(request["wanted"])
+    sources[:] = [coverage.sources(wanted, Path(request["log"]))]
 
     def arm() -> None:
-        for one in source.arm():
+        for one in sources[0].arm():
             supervisor.send({"armed": asdict(one)})
 
-    _step(supervisor, "arming shared libraries", arm)
+    _step(supervisor, "arming coverage", arm)
 
 
 def _fork(
@@ -145,17 +145,14 @@ def _fork(
     file: int,
     maker: str,
     inherited: tuple[socket.socket, ...],
-    sources: list[Source],
+    sources: list[Sources],
 ) -> None:
     parent = os.getpid()
     began = time.monotonic()
-    try:
-        for source in sources:
-            source.before_fork()
-    except Exception as error:
-        # Coverage must not end a campaign, so it goes on without.
-        sources.clear()
-        supervisor.send({"armed": {"name": source.name, "reason": f"{type(error).__name__}: {error}"}})
+    for every in sources:
+        every.before_fork()
+        for gone in every.gone():
+            supervisor.send({"armed": asdict(gone)})
     pid = os.fork()
     if pid == 0:
         status = 1
@@ -170,7 +167,7 @@ def _fork(
                 end.close()
             from shakeout.fuzz.process import worker
 
-            worker.main(socket.socket(fileno=file), Path(request["slot"]), Path(request["home"]), maker, sources)
+            worker.main(socket.socket(fileno=file), Path(request["slot"]), Path(request["home"]), maker, *sources)
             status = 0
         except BaseException:
             with contextlib.suppress(BaseException):

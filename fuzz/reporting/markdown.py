@@ -93,9 +93,9 @@ def _lines(report: CampaignReport, scripts: Mapping[str, str]) -> Iterator[str]:
     if reached := report.coverage.lines():
         yield "## Coverage"
         yield ""
-        yield "What the cases reached in shared libraries: basic blocks, of those functions that were entered."
+        yield "What the cases reached, by source (docs/coverage.md); what none reached was not tested."
         yield ""
-        yield from (f"- {line}" for line in reached)
+        yield from (f"- {line}" if not line.startswith(" ") else f"  - {line.strip()}" for line in reached)
         yield ""
     for status, reasons in report.reasons.items():
         yield f"## Why {status}"

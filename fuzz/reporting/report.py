@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 from shakeout.corpus.database import NAME, Database
 from shakeout.corpus.rows import Known, LedgerRow, Totals
-from shakeout.fuzz.coverage.log import Coverage, read_coverage
+from shakeout.fuzz.coverage.summary import Coverage, read_coverage
 from shakeout.fuzz.ground.environment import describe
 from shakeout.fuzz.reporting.bug_list import BugList, bug_list
 from shakeout.fuzz.reporting.counted import Counted, counted
@@ -73,7 +73,7 @@ class CampaignReport:
         bugs: what was found, the worst first, and apart from them what waits, is settled, or is nobody's business.
         known: what became of the shipped known bugs.
         notes: what oracles remarked that is no finding, most frequent first.
-        coverage: what the cases reached in shared libraries.
+        coverage: what the cases reached.
         reasons: why cases were not compared, by what kept them, most frequent first; only of what kept any.
         operators: rows of the ledger by operator, one for each target.
         environment: of the machine that gathers this, not of the findings.

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from shakeout.fuzz.coverage.log import NAME as COVERAGE
+from shakeout.fuzz.coverage.sources import Wanted
 from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.jobs import Job
 from shakeout.fuzz.ground.makers import GROWER
@@ -62,6 +63,7 @@ TAIL = 8000
 
 #: On the CPU, with nothing special about it.
 _ORDINARY = Place()
+_NOTHING = Wanted()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +97,8 @@ class WorkerPool:
             this is declined.
         shortcuts: of ``shakeout.targets.shortcuts``. With joint builds there are more workers than jobs at work: the
             others wait for their kernels meanwhile.
-        cover: shared libraries, by names, patterns or paths, of which replies say what was hit for the first time. A
-            worker does not say what stood in the directory's log (``shakeout.fuzz.coverage.log``) when it was forked.
+        cover: what is watched: of it replies say what was hit for the first time. A worker does not say what stood in
+            the directory's log (``shakeout.fuzz.coverage.log``) when it was forked.
     """
 
     def __init__(
@@ -110,10 +112,10 @@ class WorkerPool:
         recycle: int = 150,
         place: Place = _ORDINARY,
         shortcuts: Collection[str] = ALWAYS,
-        cover: Sequence[str] = (),
+        cover: Wanted = _NOTHING,
     ) -> None:
         self.directory = directory
-        self._cover = list(cover)
+        self._cover = cover
         # A process that has used CUDA cannot be forked, so where it could have, each worker warms itself.
         forked = place.sees_no_accelerator(targets) or (place.device == "cpu" and not present())
         used = {*ALWAYS, *(name for one in targets if forked for name in facts_of(one).shortcuts)}
@@ -198,10 +200,10 @@ class WorkerPool:
             # Last, when everything is loaded and warm: what a warm-up hits says nothing of a case.
             log = str((self.directory / COVERAGE).absolute())
             try:
-                self._nursery.stage({"cover": {"libraries": self._cover, "log": log}})
+                self._nursery.stage({"cover": {"wanted": self._cover.to_json(), "log": log}})
             except StageFailed as error:
                 said = (str(error).strip().splitlines() or ["it said nothing"])[-1]
-                self._tell(events.CoverageArmed("native", reason=said[:300]))
+                self._tell(events.CoverageArmed("all sources", reason=said[:300]))
         # Not before: each stage has every worker forked anew.
         for seat in self._add(self._spare):
             seat.asleep = True  # the first case need not wait until all are forked

@@ -73,6 +73,14 @@ class KernelVocabulary(Vocabulary):
         """The operators that may stand beside the kernel."""
         return self._around.operators
 
+    @property
+    def unfit(self) -> frozenset[str]:
+        """Operators that must not stand beside it.
+
+        Where the kernel rounds otherwise than its reference, as it may, their results would have other sizes.
+        """
+        return frozenset(name for name in self.around if words.traits(name).sized_by_values)
+
     def takers(self, dtype: str, rank: int) -> tuple[Takers, ...]:
         """Where a value of this dtype and rank can go; the kernel comes often."""
         others = self._around.takers(dtype, rank)
@@ -233,9 +241,7 @@ def grow_around(
         NothingKnown: no call of the kernel was accepted by its reference.
     """
     rejected: Mapping[str, int] = {}
-    # Where the kernel rounds otherwise than its reference, as it may, their results would have other sizes.
-    sized = {name for name in vocabulary.around if words.traits(name).sized_by_values}
-    recipe = replace(recipe, avoid=recipe.avoid | sized)
+    recipe = replace(recipe, avoid=recipe.avoid | vocabulary.unfit)
     for _ in range(ATTEMPTS):
         grown = grow(choices, recipe, vocabulary, before_call)
         if vocabulary.operators[0] in grown.program.operators():

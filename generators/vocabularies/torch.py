@@ -84,6 +84,11 @@ class Vocabulary:
             self._rules[operator] = found
         return found
 
+    @property
+    def unfit(self) -> frozenset[str]:
+        """Operators that no program of it may have, although it knows calls of them."""
+        return frozenset()
+
     def recorded(self) -> Vocabulary:
         """The same without rules."""
         found = Vocabulary(self._rows)

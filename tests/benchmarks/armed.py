@@ -1,6 +1,7 @@
-"""Whether watching native coverage changes what a case shows, and what it costs, case by case.
+"""Whether watching coverage changes what a case shows, and what it costs, case by case.
 
-``armed.py [--target NAME ...] [--cases N] [--first N] [--library L ...] [--append FILE]``. For each target three
+``armed.py [--target NAME ...] [--cases N] [--first N] [--source S ...] [--library L ...] [--append FILE]``. What is
+watched is what ``--coverage`` watches of the target, by all sources or those that are named. For each target three
 processes are forked from one in which it is warm: *plain* and *control*, in which nothing is armed, and *armed*. Each
 grows and runs the same cases, one after the other in turns, reference and target, so that a machine that is slow for a
 while is slow for all. Compared is every bit of every tensor that a run shows, with its dtype, shape and strides, and
@@ -23,18 +24,20 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from shakeout.fuzz.campaign.config import Config
 from shakeout.fuzz.campaign.schedule import job
-from shakeout.fuzz.coverage.native import NativeSource
-from shakeout.fuzz.coverage.source import Source
+from shakeout.fuzz.coverage.hits import by_source
+from shakeout.fuzz.coverage.sources import Sources, Wanted, sources
 from shakeout.fuzz.ground.environment import describe
 from shakeout.fuzz.ground.makers import GROWER, Maker, maker
 from shakeout.fuzz.workers.protocol import ENVIRONMENT, Channel, Disconnected
-from shakeout.targets.registry import facts_of, target
+from shakeout.targets.registry import target
 
 _T = TypeVar("_T")
 
@@ -83,7 +86,7 @@ def digest(value: Any) -> str:
 _PLAIN = (int, float, complex, str, bytes, bool, type(None))
 
 
-def show(maker: Maker, name: str, index: int) -> str:
+def show(maker: Maker, name: str, index: int, every: Sources) -> str:
     """Grow a case, run it on reference and target, and give a hash of what both showed."""
     import torch
 
@@ -94,31 +97,32 @@ def show(maker: Maker, name: str, index: int) -> str:
     random.seed(wanted.seed)
     torch.manual_seed(wanted.seed & 0x7FFFFFFFFFFFFFFF)
     case = maker.compose(wanted).case
+    every.begin(case)
     answer = answered(case)
     shown = []
     for question in (REFERENCE, SUBJECT):
         seen = answer(question)
         error = None if seen.error is None else (seen.error.kind, seen.error.declined, seen.error.stage)
         shown.append((error, list(seen.calls)))
+    every.end(case, "compared")
     return f"{case.id} {digest(shown)}"
 
 
-def serve(channel: Channel, maker: Maker, name: str, source: Source | None) -> None:
+def serve(channel: Channel, maker: Maker, name: str, every: Sources) -> None:
     """Do cases as they are asked for."""
     while True:
         for message in channel.receive():
             began = time.process_time()
             try:
-                seen = show(maker, name, message["case"])
+                seen = show(maker, name, message["case"], every)
             except Exception as error:
                 seen = f"{NOTHING} {type(error).__name__}: {error}"
-            hits = () if source is None else source.take()
+            hits = every.take()
             sent = [one.to_json() for one in hits]
             spent = time.process_time() - began
-            if source is not None:
-                source.settle(0.25)
+            every.settle(0.25)
             between = time.process_time() - began - spent
-            reached = sum(len(one.functions) + len(one.blocks) for one in hits)
+            reached = by_source(hits)
             channel.send({"seen": seen, "spent": spent, "between": between, "reached": reached, "hits": sent})
 
 
@@ -157,7 +161,7 @@ class Child:
             status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
             self.channel.close()
             self.channel = self._fork()
-            return {"seen": f"{NOTHING} ended with {status}", "spent": 0.0, "between": 0.0, "reached": 0}
+            return {"seen": f"{NOTHING} ended with {status}", "spent": 0.0, "between": 0.0, "reached": {}}
 
     def end(self) -> None:
         """Kill it."""
@@ -166,7 +170,7 @@ class Child:
         self.channel.close()
 
 
-def measure(name: str, cases: int, first: int, libraries: Sequence[str]) -> dict[str, Any]:
+def measure(name: str, cases: int, first: int, wanted: Wanted) -> dict[str, Any]:
     """One row for a target."""
     import torch
 
@@ -174,20 +178,19 @@ def measure(name: str, cases: int, first: int, libraries: Sequence[str]) -> dict
     grower = maker(GROWER)
     target(name).warm()
     grower.prepare(lambda text: None)
-    watched = tuple(libraries) or facts_of(name).libraries
-    source = NativeSource(watched)
 
     def begin(role: str) -> Callable[[Channel], None]:
         def work(channel: Channel) -> None:
             if role != "armed":
-                serve(channel, grower, name, None)
+                serve(channel, grower, name, Sources())
                 return
             began = time.monotonic()
-            told = source.arm()
+            every = sources(wanted)
+            told = list(every.arm())
             channel.send(
-                {"armed": [(one.name, one.functions, one.reason) for one in told], "seconds": time.monotonic() - began}
+                {"armed": [(one.name, one.watched, one.reason) for one in told], "seconds": time.monotonic() - began}
             )
-            serve(channel, grower, name, source)
+            serve(channel, grower, name, every)
 
         return work
 
@@ -208,7 +211,8 @@ def measure(name: str, cases: int, first: int, libraries: Sequence[str]) -> dict
     return {
         "when": time.strftime("%Y-%m-%d"),
         "target": name,
-        "libraries": armed["armed"],
+        "sources": wanted.to_json(),
+        "armed": armed["armed"],
         "arming_seconds": round(armed["seconds"], 2),
         "cases": cases,
         "first": first,
@@ -217,7 +221,7 @@ def measure(name: str, cases: int, first: int, libraries: Sequence[str]) -> dict
         "nothing_to_compare": sum(one.startswith(NOTHING) for one, _, _ in seen),
         "different_when_armed": len(different),
         "different": different[:20],
-        "reached": [sum(row["reached"] for row in some) for some in _rounds(rows["armed"], cases)],
+        "reached": [_total(row["reached"] for row in some) for some in _rounds(rows["armed"], cases)],
         "armed_to_plain": _ratios(rows["armed"], rows["plain"], cases),
         "control_to_plain": _ratios(rows["control"], rows["plain"], cases),
         "versions": {"python": describe()["python"], **describe()["packages"]},
@@ -239,12 +243,41 @@ def _ratios(ours: Sequence[dict[str, Any]], theirs: Sequence[dict[str, Any]], ca
     }
 
 
+def _total(every: Iterable[dict[str, int]]) -> dict[str, int]:
+    """How much was reached, by source."""
+    found: Counter[str] = Counter()
+    for one in every:
+        found.update(one)
+    return dict(found)
+
+
 def _rounds(rows: Sequence[_T], cases: int) -> list[Sequence[_T]]:
     return [rows[begin : begin + cases] for begin in range(0, len(rows), cases)]
 
 
 def _of_sums(pairs: Sequence[tuple[float, float]]) -> float:
     return sum(a for a, _ in pairs) / sum(b for _, b in pairs)
+
+
+#: Sources by name, and what of ``Wanted`` each needs.
+_SOURCES = {
+    "native": ("libraries",),
+    "python": ("modules",),
+    "traced": ("modules", "traced"),
+    "passes": ("witnesses",),
+    "space": ("space",),
+}
+
+
+def _wanted(name: str, chosen: Sequence[str] | None, libraries: Sequence[str]) -> Wanted:
+    """What is watched of a target."""
+    every = Config(targets=(name,), coverage=True, coverage_report="traced" in (chosen or ())).watched
+    if libraries:
+        every = replace(every, libraries=tuple(libraries))
+    if chosen is None:
+        return every
+    kept = {part for one in chosen for part in _SOURCES[one]}
+    return Wanted(**{part: getattr(every, part) for part in kept})
 
 
 def main() -> None:
@@ -255,6 +288,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--library", nargs="+", default=[], help="instead of the target's own")
     parser.add_argument("--append", type=Path, help="file of rows")
+    parser.add_argument("--source", nargs="+", choices=_SOURCES, help="only these (default: all but traced)")
     options = parser.parse_args()
     # Before torch is imported, and in a process with this hash seed from its beginning.
     if any(os.environ.get(key) != value for key, value in ENVIRONMENT.items()):
@@ -262,7 +296,7 @@ def main() -> None:
     for name in options.target:
         with tempfile.TemporaryDirectory(prefix="shakeout-bench-") as scratch:
             os.environ["TORCHINDUCTOR_CACHE_DIR"] = scratch
-            row = measure(name, options.cases, options.first, options.library)
+            row = measure(name, options.cases, options.first, _wanted(name, options.source, options.library))
         print(json.dumps(row, indent=1))
         if options.append is not None:
             options.append.parent.mkdir(parents=True, exist_ok=True)

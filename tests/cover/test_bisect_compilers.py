@@ -123,15 +123,15 @@ def test_each_kind_of_pattern_has_a_name() -> None:
     line = handler.__code__.co_firstlineno
     here = f"test_bisect_compilers.test_each_kind_of_pattern_has_a_name.handler (test_bisect_compilers.py:{line})"
     searched = "test_bisect_compilers.test_each_kind_of_pattern_has_a_name.partial"
-    assert limits._pattern(SimpleNamespace(handler=handler)) == here
-    assert limits._pattern(SimpleNamespace(handler=functools.partial(handler, None))) == here
-    assert limits._pattern(SimpleNamespace(handler=partial(handler))) == here
-    told = limits._pattern(registered(partial, partial(handler)))
+    assert limits.pattern_name(SimpleNamespace(handler=handler)) == here
+    assert limits.pattern_name(SimpleNamespace(handler=functools.partial(handler, None))) == here
+    assert limits.pattern_name(SimpleNamespace(handler=partial(handler))) == here
+    told = limits.pattern_name(registered(partial, partial(handler)))
     assert told == f"{searched}, replaced by handler (test_bisect_compilers.py:{line})"
     # What another torch holds elsewhere, or does not hold.
-    assert limits._pattern(SimpleNamespace(extra_check=lambda match: True, pattern_name="unique")) == "unique"
-    assert limits._pattern(SimpleNamespace(extra_check=print)) == "SimpleNamespace"
-    assert limits._pattern(registered(None, None)) == "unique"
+    assert limits.pattern_name(SimpleNamespace(extra_check=lambda match: True, pattern_name="unique")) == "unique"
+    assert limits.pattern_name(SimpleNamespace(extra_check=print)) == "SimpleNamespace"
+    assert limits.pattern_name(registered(None, None)) == "unique"
 
 
 def test_passes_that_nothing_is_compiled_without_are_not_left_out() -> None:

@@ -24,6 +24,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         memory_limit=300 << 20,
         time_limit=7.5,
         coverage=True,
+        coverage_report=True,
         cover=("libmine.so", "/opt/lib/libother*.so"),
         knobs=(("cpp.simdlen", 1), ("dynamic", True), ("name", 'a "quoted" \\ word')),
     )

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View
 from shakeout.corpus.database import NAME, Database
+from shakeout.corpus.program import Call, Input, Program, Ref, Region, TensorType
 from shakeout.fuzz.campaign.config import Config
 from shakeout.fuzz.campaign.ledger import Accounts
 from shakeout.fuzz.campaign.seeds import Seeds
@@ -17,19 +20,32 @@ from shakeout.fuzz.campaign.traces import TraceLog
 from shakeout.fuzz.cli import main
 from shakeout.fuzz.coverage import native, traps
 from shakeout.fuzz.coverage.blocks import BlockLists, Disassembler
-from shakeout.fuzz.coverage.hits import Hits, pack, unpack
+from shakeout.fuzz.coverage.hits import Hits, by_source, pack, unpack
 from shakeout.fuzz.coverage.log import NAME as LOG
-from shakeout.fuzz.coverage.log import Coverage, CoverageLog, Follower, read_coverage
+from shakeout.fuzz.coverage.log import CoverageLog, Follower
 from shakeout.fuzz.coverage.source import FOREIGN
+from shakeout.fuzz.coverage.sources import Sources, Wanted
+from shakeout.fuzz.coverage.space import SpaceSource, features
+from shakeout.fuzz.coverage.summary import Coverage, read_coverage
 from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.ground.jobs import Grow
 from shakeout.fuzz.ground.results import Answer, Loss, Reply, Result
 from shakeout.fuzz.ground.slot import SlotState
 from shakeout.fuzz.workers.timing import TimeLimits
 
+FLOAT = TensorType("float32", (2, 3))
 
-def hits(functions: tuple[int, ...], blocks: tuple[int, ...] = (), library: str = "ab12") -> Hits:
-    return Hits(library, "libmine.so", 40, functions, blocks)
+
+def hits(functions: tuple[int, ...], unit: str = "ab12") -> Hits:
+    return Hits("native", unit, "libmine.so", "functions", functions, 40)
+
+
+def blocks(places: tuple[int, ...]) -> Hits:
+    return Hits("native", "ab12", "libmine.so", "blocks", places)
+
+
+def told(log: CoverageLog, every: list[Hits], case: int) -> dict[str, int]:
+    return by_source(log.add(every, case=case, target="t", seconds=10 * case))
 
 
 # --- values -------------------------------------------------------------------------------------------------------
@@ -48,27 +64,45 @@ def test_what_is_no_list_of_places_is_told(text: str) -> None:
 
 
 def test_a_reply_carries_hits() -> None:
-    reply = Reply(serial=3, coverage=(hits((4, 9), (12,)), hits((), (7,), "cd34")))
+    words = Hits("passes", "", "", "patterns", ("mm", "ä"), exist=("mm", "pad_mm"))
+    reply = Reply(serial=3, coverage=(hits((4, 9)), blocks((12,)), hits((7,), "cd34"), words))
     assert Reply.from_json(json.loads(json.dumps(reply.to_json()))) == reply
 
 
 # --- the log ------------------------------------------------------------------------------------------------------
 
 
+def test_features_are_numbers_of_their_own() -> None:
+    words = Hits("space", "", "", "dtypes", ("float32", "int8"))
+    every = [hits((4, 9)), hits((4, 9), "cd34"), blocks((4, 9)), words, replace(words, kind="layouts")]
+    numbers = [list(one.features()) for one in every]
+    assert len({number for some in numbers for number in some}) == 10
+    assert all(0 <= number < 1 << 64 for some in numbers for number in some)
+    assert list(hits((9,)).features()) == numbers[0][1:]  # the same wherever it is told
+
+
 def test_only_what_is_new_is_written_also_after_the_campaign_goes_on(tmp_path: Path) -> None:
+    patterns = Hits("passes", "", "", "patterns", ("mm",), exist=("mm", "pad_mm"))
     with CoverageLog(tmp_path) as log:
         assert not (tmp_path / LOG).exists()
-        assert log.add([hits((4, 9))], case=1, target="t", seconds=10) == 2
-        assert log.add([hits((4, 9), (12,))], case=2, target="t", seconds=20) == 1
-        assert log.add([hits((9,), (12,))], case=3, target="t", seconds=30) == 0
+        assert told(log, [hits((4, 9))], 1) == {"native": 2}
+        assert told(log, [hits((4, 9)), blocks((12,)), patterns], 2) == {"native": 1, "passes": 1}
+        assert told(log, [hits((9,)), blocks((12,)), patterns], 3) == {}
     with (tmp_path / LOG).open("a") as file:
-        file.write('{"library": "ab12", "functions": "cut o')  # by a kill
+        file.write('{"source": "native", "unit": "cut o')  # by a kill
     with CoverageLog(tmp_path) as log:
-        assert log.add([hits((4, 11), (12, 13))], case=4, target="t", seconds=40) == 2
+        assert told(log, [hits((4, 11)), blocks((12, 13)), replace(patterns, exist=("late",))], 4) == {"native": 2}
     found = read_coverage(tmp_path)
-    assert found.curve == ((10, 2, 0), (20, 2, 1), (40, 3, 2))
-    assert found.lines()[0] == "coverage: 5 blocks of 3 functions, 40 watched"
-    assert found.lines()[-1] == "over time: 10 s 2, 20 s 3, 30 s 3, 40 s 5"
+    rows = [(seconds, dict(by)) for seconds, by in found.curve]
+    assert rows[0] == (10, {"native": 2})
+    assert rows[-1] == (40, {"native": 5, "passes": 1})
+    assert found.lines() == (
+        "coverage, native: 3 of 40 functions, 2 blocks",
+        "coverage, passes: 1 of 3 patterns",
+        "  never: 2 patterns: late, pad_mm",
+        "native, over time: 10 s 2, 20 s 3, 30 s 3, 40 s 5",
+        "passes, over time: 10 s 0, 20 s 1, 30 s 1, 40 s 1",
+    )
     assert Coverage().lines() == ()
 
 
@@ -77,14 +111,14 @@ def test_who_reads_along_gets_each_whole_line_once(tmp_path: Path) -> None:
     assert list(follower.rows()) == []
     with CoverageLog(tmp_path) as log:
         log.add([hits((4,))], case=1, target="t", seconds=1)
-        assert [row.functions for row in follower.rows()] == [(4,)]
+        assert [row.keys for row in follower.rows()] == [(4,)]
         with (tmp_path / LOG).open("a") as file:
             file.write('{"half": ')
         assert list(follower.rows()) == []
         with (tmp_path / LOG).open("a") as file:
             file.write("\n")
         log.add([hits((4, 5))], case=2, target="t", seconds=2)
-        assert [row.functions for row in follower.rows()] == [(5,)]
+        assert [row.keys for row in follower.rows()] == [(5,)]
 
 
 def test_a_library_that_no_case_reached_is_named(tmp_path: Path) -> None:
@@ -181,7 +215,7 @@ def test_a_source_that_is_not_available_says_so_once(
     assert said in told.reason
     assert source.arm() == ()
     source.settle(1)
-    source.before_fork()
+    source.before_fork(())
     assert source.take() == ()
 
 
@@ -217,9 +251,10 @@ def test_no_breakpoint_of_coverage_becomes_a_finding(tmp_path: Path) -> None:
 
 def test_what_is_watched_is_what_targets_and_people_name() -> None:
     config = Config(targets=("tvm", "eager"), coverage=True, cover=("libmine.so",))
-    assert config.libraries == ("libmine.so", "libtvm*.so", "libtorch_cpu.so", "libtorch_python.so")
-    assert Config(targets=("tvm",)).libraries == ()
-    assert Config(targets=("tvm",), cover=("libmine.so",)).libraries == ("libmine.so",)
+    assert config.watched.libraries == ("libmine.so", "libtvm*.so", "libtorch_cpu.so", "libtorch_python.so")
+    assert config.watched.space
+    assert not Config(targets=("tvm",)).watched
+    assert Config(targets=("tvm",), cover=("libmine.so",)).watched == Wanted(libraries=("libmine.so",))
 
 
 def test_a_file_that_is_not_there_is_a_mistake(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -231,12 +266,98 @@ def test_status_tells_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     with Database.create(tmp_path / NAME) as database, TraceLog(tmp_path) as traces, CoverageLog(tmp_path) as log:
         accounts = Accounts(database, traces, log, untold := deque())
         with database.transaction():
-            reply = Reply(coverage=(hits((4, 9), (12,)),))
+            reply = Reply(coverage=(hits((4, 9)), blocks((12,))))
             accounts.count(Answer(Grow(target="tvm", number=0, seed=1), 0, reply), Result("c", "tvm", "compared"))
-    assert untold[-1].reached == 3
+    assert untold[-1].reached == {"native": 3}
     assert main(["status", str(tmp_path)]) == Exit.OK
-    assert "coverage: 3 blocks of 2 functions, 40 watched" in capsys.readouterr().out
+    assert "coverage, native: 2 of 40 functions, 1 blocks" in capsys.readouterr().out
     assert main(["status", "--json", str(tmp_path)]) == Exit.OK
-    told = json.loads(capsys.readouterr().out)["coverage"]
-    assert told["libraries"] == {"libmine.so": {"of": 40, "functions": 2, "blocks": 1}}
-    assert told["curve"] == [{"seconds": 0.0, "functions": 2, "blocks": 1}]
+    shown = json.loads(capsys.readouterr().out)["coverage"]
+    functions, further = {"reached": 2, "of": 40}, {"reached": 1, "of": None}
+    assert shown["sources"] == {"native": {"libmine.so": {"functions": functions, "blocks": further}}}
+    assert shown["curve"][-1] == {"seconds": 0.0, "native": 3}
+
+
+# --- the space of cases -------------------------------------------------------------------------------------------
+
+
+def test_a_case_tells_what_it_is_made_of() -> None:
+    inner = Call("torch.relu", (Ref(0),), results=(FLOAT,))
+    calls = (
+        Call("torch.add", (Ref(0), 2.5), (("alpha", 2),), (FLOAT,)),
+        Call("torch.cond", (Ref(2),), results=(FLOAT,), regions=(Region((), (2,), (inner,), (1,)),)),
+        Call("torch.cat", ((Ref(1), Ref(1), Ref(3)),), results=(FLOAT,)),
+    )
+    views = (View(0, "float32", (2, 3), (1, 2)), View(0, "float32", (2, 3), (3, 1), offset=1))
+    inputs = InputSet((Storage("float32", 8, Values("uniform")),), views)
+    case = Case(Program((Input(FLOAT),) * 2, calls, (4,)), (inputs,), Setting("tvm", (("opt", 2),)))
+    assert features(case, "compared") == {
+        "operators:torch.add",
+        "operators:torch.cond",
+        "operators:torch.relu",
+        "operators:torch.cat",
+        "variants:torch.add(float32 2, float, alpha=int)",
+        "variants:torch.cond(float32 2)",
+        "variants:torch.relu(float32 2)",
+        "variants:torch.cat((float32 2))",
+        "edges:torch.add > torch.cond",
+        "edges:torch.cond > torch.cat",
+        "dtypes:float32",
+        "layouts:shared storage",
+        "layouts:permuted",
+        "layouts:offset",
+        "layouts:row-major",
+        "knobs:tvm: opt=2",
+        "knobs:tvm: inference",
+        "knobs:tvm: on cpu",
+        "statuses:tvm: compared",
+    }
+    source = SpaceSource()
+    source.before_fork([Hits("space", "", "", "dtypes", ("float32",)), hits((4,))])
+    source.end(case, "compared")
+    assert {(one.kind, word) for one in source.take() for word in one.keys} == {
+        tuple(word.split(":", 1)) for word in features(case, "compared") - {"dtypes:float32"}
+    }
+    source.end(case, "failed")
+    assert source.take() == (Hits("space", "", "", "statuses", ("tvm: failed",)),)
+
+
+@pytest.mark.parametrize(
+    ("shape", "strides", "expected"),
+    [
+        ((), (), "scalar"),
+        ((2, 0), (7, 3), "empty"),
+        ((1, 3), (99, 1), "row-major"),
+        ((2, 3), (1, 2), "permuted"),
+        ((2, 3), (6, 2), "strided"),
+        ((2, 3), (2, 1), "overlapping"),
+        ((2, 3), (0, 1), "expanded"),
+        ((2, 3, 4, 5), (60, 1, 15, 3), "channels last"),
+    ],
+)
+def test_layouts_have_names(shape: tuple[int, ...], strides: tuple[int, ...], expected: str) -> None:
+    inputs = InputSet((Storage("float32", 200, Values("uniform")),), (View(0, "float32", shape, strides),))
+    case = Case(Program((Input(TensorType("float32", shape)),), (), (0,)), (inputs,), Setting("tvm"))
+    assert {word for word in features(case) if word.startswith("layouts")} == {f"layouts:{expected}"}
+
+
+# --- a source that fails ------------------------------------------------------------------------------------------
+
+
+def test_a_source_that_raises_is_gone_on_without() -> None:
+    class Broken(SpaceSource):
+        name = "broken"
+
+        def end(self, case: Case, status: str) -> None:
+            raise ZeroDivisionError("of the test")
+
+    inputs = InputSet((Storage("float32", 1, Values("uniform")),), (View(0, "float32", (1,), (1,)),))
+    case = Case(Program((Input(TensorType("float32", (1,))),), (), (0,)), (inputs,), Setting("tvm"))
+    every = Sources([Broken(), SpaceSource()])
+    assert [one.reason for one in every.arm()] == ["", ""]
+    for _ in range(2):
+        every.begin(case)
+        every.end(case, "compared")
+    assert {one.source for one in every.take()} == {"space"}
+    assert [(one.name, one.reason) for one in every.gone()] == [("broken", "ZeroDivisionError: of the test")]
+    assert every.gone() == ()

@@ -9,11 +9,12 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 
+from shakeout.fuzz.coverage.hits import Hits, by_source
 from shakeout.fuzz.coverage.native import NativeSource
 from shakeout.fuzz.coverage.source import FOREIGN
 
@@ -126,6 +127,10 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return copy
 
 
+def _of(every: Iterable[Hits], kind: str) -> list[int]:
+    return [int(key) for hits in every if hits.kind == kind for key in hits.keys]
+
+
 class Watched:
     """One copy of the library, loaded and armed."""
 
@@ -144,17 +149,16 @@ class Watched:
     def entered(self) -> list[str]:
         """The names of the functions that were hit since the last call, and what lies between them."""
         found: list[str] = []
-        for hits in self.source.take():
-            found += [self.names.get(place, hex(place)) for place in hits.functions]
+        for place in _of(self.source.take(), "functions"):
+            found.append(self.names.get(place, hex(place)))
         return sorted(found)
 
     def blocks(self) -> list[tuple[str, int]]:
         """The blocks that were hit since the last call: of which function, and how far into it."""
         found = []
-        for hits in self.source.take():
-            for place in hits.blocks:
-                start = max(symbol for symbol in self.names if symbol <= place)
-                found.append((self.names[start], place - start))
+        for place in _of(self.source.take(), "blocks"):
+            start = max(symbol for symbol in self.names if symbol <= place)
+            found.append((self.names[start], place - start))
         return sorted(found)
 
 
@@ -166,7 +170,7 @@ def watched(build: Callable[[str], Path], request: pytest.FixtureRequest) -> Wat
 def test_just_the_functions_that_were_called_each_once(watched: Watched) -> None:
     (armed,) = watched.armed
     assert not armed.reason
-    assert armed.functions >= len(FUNCTIONS)
+    assert armed.watched >= len(FUNCTIONS)
     assert watched.entered() == []
     assert watched.call("plain", 4) == 5
     assert watched.entered() == ["plain"]
@@ -228,7 +232,7 @@ def test_what_cannot_be_certain_is_left_alone(watched: Watched) -> None:
         told = watched.source.take()
         watched.source.settle(10)
     assert memory[0] == 4
-    assert [hits.blocks for hits in told] == []
+    assert told == ()
 
 
 def test_blocks_behind_a_jump_table_run_as_they_are(watched: Watched) -> None:
@@ -241,7 +245,7 @@ def test_blocks_behind_a_jump_table_run_as_they_are(watched: Watched) -> None:
 
 def test_a_forked_child_has_hits_of_its_own(watched: Watched) -> None:
     watched.call("plain", 1)
-    watched.source.before_fork()
+    watched.source.before_fork(())
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -280,7 +284,7 @@ def test_many_threads_meet_the_same_breakpoints_and_each_is_told_once(watched: W
             thread.start()
         for thread in threads:
             thread.join()
-        told = [place for hits in watched.source.take() for place in (*hits.functions, *hits.blocks)]
+        told = [place for hits in watched.source.take() for place in hits.keys]
         assert len(told) == len(set(told))
         watched.source.settle(10)
     assert len(set(results)) == 1
@@ -295,12 +299,12 @@ def test_without_a_disassembler_functions_are_told_alone(
     source = NativeSource([str(path)])
     why, armed = source.arm()
     assert "pip install 'shakeout[coverage]'" in why.reason
-    assert armed.functions >= len(FUNCTIONS)
+    assert armed.watched >= len(FUNCTIONS)
     for _ in range(3):
         assert library.branch(11) == 1
         source.settle(1)
     (hits,) = source.take()
-    assert (len(hits.functions), hits.blocks) == (1, ())
+    assert (hits.kind, len(hits)) == ("functions", 1)
 
 
 def test_a_file_that_was_replaced_since_it_was_loaded_is_left_alone(build: Callable[[str], Path]) -> None:
@@ -328,37 +332,38 @@ def test_a_library_that_is_loaded_later_is_armed_between_two_cases(build: Callab
     source.settle(1)
     assert library.plain(1) == 2
     (hits,) = source.take()
-    assert (hits.name, len(hits.functions)) == (path.name, 1)
+    assert (hits.name, hits.kind, len(hits)) == (path.name, "functions", 1)
 
 
 def test_what_the_campaign_knows_is_not_told_again(build: Callable[[str], Path], tmp_path: Path) -> None:
-    from shakeout.fuzz.coverage.log import NAME, CoverageLog, read_coverage
+    from shakeout.fuzz.coverage.log import NAME, CoverageLog
+    from shakeout.fuzz.coverage.summary import read_coverage
 
     path = build("known-of")
     library = ctypes.CDLL(str(path))
-    source = NativeSource([str(path)], tmp_path / NAME)
+    source = NativeSource([str(path)])
     source.arm()
     with CoverageLog(tmp_path) as log:
         library.branch(11)
-        assert log.add(source.take(), case=3, target="mine", seconds=1.0) == 1
+        assert by_source(log.add(source.take(), case=3, target="mine", seconds=1.0)) == {"native": 1}
         source.settle(10)
         library.branch(11)
-        assert (first := log.add(source.take(), case=4, target="mine", seconds=2.0)) > 0
-    (reach,) = read_coverage(tmp_path).libraries.values()
-    assert (reach.functions, reach.blocks) == (1, first)
+        (first,) = log.add(source.take(), case=4, target="mine", seconds=2.0)
+        assert first.kind == "blocks"
+    assert {one.kind: one.found for one in read_coverage(tmp_path).reached} == {"functions": 1, "blocks": len(first)}
     # Another process of the same campaign: the copy is armed anew, and told what is in the log.
     code = """
 import ctypes, sys
 from pathlib import Path
-from shakeout.fuzz.coverage.native import NativeSource
+from shakeout.fuzz.coverage.sources import Wanted, sources
 library = ctypes.CDLL(sys.argv[1])
-source = NativeSource([sys.argv[1]], Path(sys.argv[2]))
-source.arm()
+source = sources(Wanted((sys.argv[1],)), Path(sys.argv[2]))
+list(source.arm())
 source.before_fork()
 library.branch(11)
-print(sum(len(hits.functions) + len(hits.blocks) for hits in source.take()))
+print(sum(map(len, source.take())))
 library.branch(3)
-print(sum(len(hits.blocks) for hits in source.take()))
+print(sum(map(len, source.take())))
 """
     done = subprocess.run(
         [sys.executable, "-c", code, str(path), str(tmp_path / NAME)], capture_output=True, text=True, check=True
@@ -375,7 +380,7 @@ import ctypes, os, signal, sys
 from shakeout.fuzz.coverage.native import NativeSource
 library = ctypes.CDLL(sys.argv[1])
 source = NativeSource([sys.argv[1]])
-assert source.arm()[0].functions
+assert source.arm()[0].watched
 library.plain(1)
 if {how == "blocked"}:
     # By way of no library: its own call of pthread_sigmask would leave the signal alone.

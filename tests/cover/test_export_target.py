@@ -12,7 +12,7 @@ import torch
 from shakeout.corpus import regressions
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Mode, Setting
-from shakeout.fuzz.running.compose import _knobs
+from shakeout.fuzz.running.compose import drawn_knobs
 from shakeout.fuzz.running.execute import Shared, execute, repro
 from shakeout.generators.choices import SeededChoices
 from shakeout.oracles.verdict import Outcome
@@ -150,12 +150,12 @@ def test_settings_of_one_program_share_what_is_kept_and_the_reference() -> None:
 
 def test_settings_are_drawn_apart() -> None:
     space = target("export").knobs()
-    many = _knobs(SeededChoices(3), space, {}, 0.0, 8)
+    many = drawn_knobs(SeededChoices(3), space, {}, 0.0, 8)
     assert many[0] == ()
     assert len(set(many)) == len(many) == 8
-    pinned = _knobs(SeededChoices(3), space, {"strict": True}, 0.0, 4)
+    pinned = drawn_knobs(SeededChoices(3), space, {"strict": True}, 0.0, 4)
     assert all(("strict", True) in setting for setting in pinned)
-    assert _knobs(SeededChoices(3), (), {}, 1.0, 5) == [()]
+    assert drawn_knobs(SeededChoices(3), (), {}, 1.0, 5) == [()]
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino", "tvm"])

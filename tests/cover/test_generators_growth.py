@@ -206,7 +206,7 @@ def growth(**habits: float) -> Growth:
 
 
 def give(grown: Growth, *shape: int, dtype: str = "float32") -> int:
-    return grown._give(Given(dtype, shape, row_major(len(shape)), Values("integers", 3, -3, 3), dtype))
+    return grown.give(Given(dtype, shape, row_major(len(shape)), Values("integers", 3, -3, 3), dtype))
 
 
 def record(operator: str, *shapes: tuple[int, ...], args: tuple = (), mutates: tuple[int, ...] = ()) -> Record:
@@ -279,7 +279,7 @@ def test_an_operand_that_changes_its_own_sizes_is_not_used_again() -> None:
 def test_a_leaf_is_not_written_to() -> None:
     with torch.no_grad():
         grown = growth(reuse=0.0)
-        leaf = grown._give(
+        leaf = grown.give(
             Given("float32", (4,), row_major(1), Values("integers", 3, -3, 3), "float32", requires_grad=True)
         )
         grown.place(record("torch.Tensor.view", (4,), args=((2, 2),)), "float32", (leaf, 0))
@@ -307,7 +307,7 @@ def test_shared_storages_are_listed_once() -> None:
     with torch.no_grad():
         grown = growth()
         give(grown, 8)
-        grown._give(Given("float32", (3,), None, Values("integers", 3, -3, 3), "float32", 0, ((2,), 1)))
+        grown.give(Given("float32", (3,), None, Values("integers", 3, -3, 3), "float32", 0, ((2,), 1)))
         give(grown, 2)
         inputs = input_set([given for _, given in grown.inputs])
     assert inputs == grown.input_set()

@@ -10,7 +10,7 @@ from shakeout.corpus import script
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import HISTORY, Case, Setting
 from shakeout.fuzz.running import runs
-from shakeout.fuzz.running.compose import _knobs
+from shakeout.fuzz.running.compose import drawn_knobs
 from shakeout.fuzz.running.execute import execute, repro
 from shakeout.generators.choices import SeededChoices
 from shakeout.oracles.verdict import Outcome
@@ -168,7 +168,9 @@ def test_the_script_shows_the_history() -> None:
 
 def test_histories_are_drawn_and_can_be_pinned() -> None:
     for one in (AOT_EAGER, INDUCTOR):
-        drawn = [dict(_knobs(SeededChoices(seed), one.knobs(), {}, 0.15, 1)[0]).get(HISTORY) for seed in range(400)]
+        drawn = [
+            dict(drawn_knobs(SeededChoices(seed), one.knobs(), {}, 0.15, 1)[0]).get(HISTORY) for seed in range(400)
+        ]
         assert 10 < sum(what is not None for what in drawn) < 60
-        pinned = _knobs(SeededChoices(0), one.knobs(), {HISTORY: "eval"}, 0.0, 1)
+        pinned = drawn_knobs(SeededChoices(0), one.knobs(), {HISTORY: "eval"}, 0.0, 1)
         assert pinned == [((HISTORY, "eval"),)]

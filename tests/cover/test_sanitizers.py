@@ -18,7 +18,7 @@ from shakeout.fuzz.commands.minimise import minimise_all_command
 from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.minimise import executors as candidates
 from shakeout.fuzz.minimise.search import Budget
-from shakeout.fuzz.running.compose import _knobs
+from shakeout.fuzz.running.compose import drawn_knobs
 from shakeout.fuzz.running.execute import execute
 from shakeout.fuzz.triage.replaying import Item, replay
 from shakeout.fuzz.workers import pool
@@ -64,9 +64,9 @@ def test_the_first_line_of_a_report_is_the_same_for_the_same_error() -> None:
 
 
 def test_a_sanitizer_is_pinned_and_not_drawn() -> None:
-    drawn = [dict(_knobs(SeededChoices(seed), INDUCTOR.knobs(), {}, 1.0, 1)[0]) for seed in range(300)]
+    drawn = [dict(drawn_knobs(SeededChoices(seed), INDUCTOR.knobs(), {}, 1.0, 1)[0]) for seed in range(300)]
     assert all(SANITIZE not in knobs for knobs in drawn)
-    pinned = _knobs(SeededChoices(1), INDUCTOR.knobs(), {SANITIZE: "undefined"}, 0.0, 1)[0]
+    pinned = drawn_knobs(SeededChoices(1), INDUCTOR.knobs(), {SANITIZE: "undefined"}, 0.0, 1)[0]
     assert dict(pinned)[SANITIZE] == "undefined"
 
 

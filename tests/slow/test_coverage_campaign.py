@@ -1,4 +1,4 @@
-"""A real campaign of a user's kernel whose own shared library is watched, and that goes on."""
+"""Real campaigns: a user's kernel whose own library and module are watched, and a compiler by all sources."""
 
 import json
 import os
@@ -7,6 +7,7 @@ import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,18 +64,22 @@ def shakeout(tmp_path: Path) -> Callable[..., tuple[int, str]]:
 
 def test_a_library_that_a_user_named_is_watched(tmp_path: Path, shakeout: Callable[..., tuple[int, str]]) -> None:
     words = ["--target", "mine:leaky", "--operators", "2", "--mode", "inference", "--workers", "1", "--plain"]
-    words += ["--cover", "libmine.so", "--cover", "libnobody.so", "--directory", "one", "--exit-zero"]
-    status, told = shakeout("run", *words, "--cases", "20")
+    words += ["--cover", "libmine.so", "--cover", "mine", "--exit-zero"]
+    watched = ["--cover", "libnobody.so", "--directory", "one"]
+    status, told = shakeout("run", *words, *watched, "--cases", "20")
     assert status == 0, told
     assert "coverage: libmine.so" in told
     assert "libnobody.so: no case reached anything of it; was it loaded?" in told
     rows = [json.loads(line) for line in (tmp_path / "one" / NAME).read_text().splitlines() if line]
-    assert {row["name"] for row in rows} == {"libmine.so"}
+    assert {(row["source"], row["name"]) for row in rows} == {("native", "libmine.so"), ("python", "mine")}
     status, told = shakeout("status", "one", "--json")
-    reached = json.loads(told)["coverage"]["libraries"]["libmine.so"]
-    assert reached["functions"] == 1
+    sources = json.loads(told)["coverage"]["sources"]
+    reached = sources["native"]["libmine.so"]
+    # Where the function begins, its condition, what it does with the tensor, and what it does otherwise.
+    assert sources["python"]["mine"]["lines"]["reached"] >= 4
+    assert reached["functions"]["reached"] == 1
     # The loop and both sides of its branch.
-    assert reached["blocks"] >= 3
+    assert reached["blocks"]["reached"] >= 3
     # The campaign goes on with more cases; what it had reached is not new again.
     toml = tmp_path / "one" / "campaign.toml"
     toml.write_text(toml.read_text().replace("cases = 20", "cases = 30"))
@@ -82,4 +87,38 @@ def test_a_library_that_a_user_named_is_watched(tmp_path: Path, shakeout: Callab
     assert status == 0, told
     again = [json.loads(line) for line in (tmp_path / "one" / NAME).read_text().splitlines() if line]
     assert again[: len(rows)] == rows
-    assert json.loads(shakeout("status", "one", "--json")[1])["coverage"]["libraries"]["libmine.so"] == reached
+    assert json.loads(shakeout("status", "one", "--json")[1])["coverage"]["sources"]["native"]["libmine.so"] == reached
+    # The same to the line and arc, as coverage.py reads it.
+    pytest.importorskip("coverage")
+    status, told = shakeout("run", *words, "--coverage-report", "--directory", "two", "--cases", "10")
+    assert status == 0, told
+    assert "coverage report: 1 modules in two/.coverage" in told
+    opened = coverage_of(tmp_path / "two" / ".coverage")
+    (file,) = opened.measured_files()
+    assert Path(file).name == "mine.py"
+    code = (tmp_path / "mine.py").read_text().splitlines()
+    ran = {code[line - 1].strip() for line in opened.lines(file)}
+    assert {"import ctypes", "y = x.clone()", "return y"} <= ran
+
+
+def coverage_of(path: Path) -> Any:
+    import coverage
+
+    data = coverage.CoverageData(str(path))
+    data.read()
+    return data
+
+
+def test_a_compiler_is_watched_by_all_sources(tmp_path: Path, shakeout: Callable[..., tuple[int, str]]) -> None:
+    words = ["--target", "inductor", "--operators", "3", "--mode", "inference", "--workers", "1", "--plain"]
+    status, told = shakeout("run", *words, "--coverage", "--cases", "3", "--exit-zero", "--directory", "one")
+    assert status == 0, told
+    sources = json.loads(shakeout("status", "one", "--json")[1])["coverage"]["sources"]
+    assert sources["space"][""]["operators"]["reached"] >= 2
+    assert sources["python"]["torch._inductor.graph"]["lines"]["reached"] > 100
+    assert sources["native"]["libtorch_cpu.so"]["functions"]["reached"] > 1000
+    passes = sources["passes"]["inductor"]
+    assert passes["passes"]["of"] > 10
+    assert passes["lowerings"]["reached"] >= 1
+    assert passes["patterns"]["of"] > 50
+    assert any("fuse_attention" in name for name in passes["patterns"]["never"])
