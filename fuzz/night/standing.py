@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from shakeout.corpus import user_objects
 from shakeout.corpus.database import NAME, Database
@@ -75,8 +74,8 @@ def standing(directory: Path, before: Mapping[str, Shipped], rows: Iterable[Row]
 
 def _reached(directory: Path) -> dict[str, int]:
     """How much the cases have reached, by source of coverage."""
-    curve: Any = read_coverage(directory).to_json()["curve"]
-    return {str(name): int(count) for name, count in curve[-1].items() if name != "seconds"} if curve else {}
+    curve = read_coverage(directory).curve
+    return dict(curve[-1][1]) if curve else {}
 
 
 def _state(row: ReportedBug) -> BugState:

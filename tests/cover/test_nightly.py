@@ -204,8 +204,12 @@ def test_coverage_is_compared_where_there_is_some(tmp_path: Path) -> None:
         pass
     assert standing(tmp_path, {}).reached == {}
     with CoverageLog(tmp_path) as log:
-        log.add([Hits("one", "libone.so", 10, (1, 2, 3), (4,))], case=1, target="eager", seconds=1.0)
-    assert sum(standing(tmp_path, {}).reached.values()) == 4
+        hits = [
+            Hits("native", "one", "libone.so", "functions", (1, 2, 3), of=10),
+            Hits("space", "", "", "operators", ("add",)),
+        ]
+        log.add(hits, case=1, target="eager", seconds=1.0)
+    assert standing(tmp_path, {}).reached == {"native": 3, "space": 1}
 
 
 # --- what is kept -----------------------------------------------------------------------------------------------------
