@@ -123,15 +123,21 @@ def _rms_norm(
     return (result if weight is None else result * _wide(weight)).to(x.dtype)
 
 
-def _gelu(x: torch.Tensor, *, approximate: str = "none") -> torch.Tensor:
-    """What is left of one and an error function or a hyperbolic tangent, which is nothing where ``x`` is negative."""
+def _gelu(x: torch.Tensor, *, approximate: str = "none", cancels: bool = True) -> torch.Tensor:
+    """What is left of one and an error function or a hyperbolic tangent, which is nothing where ``x`` is negative.
+
+    Or, where that does not cancel, the complementary error function or the logistic function, which say what is left.
+    """
     import torch
 
     _floating(x)
     wide = _wide(x)
     inner = wide * math.sqrt(0.5) if approximate == "none" else math.sqrt(2 / math.pi) * (wide + 0.044715 * wide**3)
-    share = torch.erf(inner) if approximate == "none" else torch.tanh(inner)
-    return (wide * (0.5 * (1 + share))).to(x.dtype)
+    if cancels:
+        share = 0.5 * (1 + (torch.erf(inner) if approximate == "none" else torch.tanh(inner)))
+    else:
+        share = 0.5 * torch.erfc(-inner) if approximate == "none" else torch.sigmoid(2 * inner)
+    return (wide * share).to(x.dtype)
 
 
 def _convolution(
@@ -209,5 +215,6 @@ DEFINITIONS: dict[str, Callable[..., torch.Tensor]] = {
 
 #: Another one of the same operators, where kernels differ by more than rounding errors; one is as good as another.
 ALTERNATIVES: dict[str, Callable[..., torch.Tensor]] = {
-    name: functools.partial(_convolution, skips=True) for name in ("conv1d", "conv2d", "conv3d")
+    **{name: functools.partial(_convolution, skips=True) for name in ("conv1d", "conv2d", "conv3d")},
+    "gelu": functools.partial(_gelu, cancels=False),
 }

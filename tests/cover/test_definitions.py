@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Setting
-from shakeout.fuzz.running.definitions import DEFINITIONS
+from shakeout.fuzz.running.definitions import ALTERNATIVES, DEFINITIONS
 from shakeout.fuzz.running.execute import execute
 from shakeout.fuzz.running.replicas import replica
 from shakeout.oracles.verdict import Outcome
@@ -85,6 +85,15 @@ def test_a_definition_is_what_the_operator_does(number: int, special: bool) -> N
 
 def test_every_definition_is_looked_at() -> None:
     assert {name for name, *_ in CALLS} == set(DEFINITIONS)
+
+
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+def test_an_activation_has_a_definition_that_does_not_cancel(approximate: str) -> None:
+    x = drawn(4, 6)
+    torch.testing.assert_close(ALTERNATIVES["gelu"](x, approximate=approximate), F.gelu(x, approximate=approximate))
+    x = torch.tensor([-14.0], dtype=torch.float64)
+    assert F.gelu(x, approximate=approximate) == 0
+    assert -1e-20 < ALTERNATIVES["gelu"](x, approximate=approximate) < 0
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

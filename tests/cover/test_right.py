@@ -444,6 +444,14 @@ def test_what_is_left_of_an_activation_where_all_cancels_is_a_rounding_error() -
     assert execute(inverted).outcome is Outcome.UNKNOWN
 
 
+def test_what_is_left_where_all_cancels_may_be_what_does_not_cancel() -> None:
+    one = case(by_erfc, row(-30.0, 2.0))
+    want, got = (float(found[0, 0]) for found in both(one))
+    assert want == 0
+    assert -1e-190 < got < 0  # whose logarithm, reciprocal or exponent is of another size than that of a rounding error
+    assert any(-1e-190 < number < 0 for number in seen(one))
+
+
 @shakeout.kernel(reference=torch.mm)
 def apart_from_nothing(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Right: what has no element depends on nothing."""
