@@ -174,7 +174,7 @@ class Gate:
         if done.answer.get("reason") == "interrupted" and not done.late:
             raise Interrupted
         if done.late:
-            record.notes.append("the campaign was ended early: the budget was over, and what waited is not reduced")
+            record.notes.append(f"the budget was over before the campaign, which was ended{_place(done)}")
         if left := done.answer.get("left"):
             raise Broken(f"the head {pair.head.name}: {', '.join(left)} cannot be used; {_last_notice(done)}")
         if not (directory / NAME).exists():
@@ -205,6 +205,13 @@ def _replay(one: Candidate, runs: Runs | None) -> Replay:
     if run.result.status == "compared":
         return Replay(one.id, target, "passes")
     return Replay(one.id, target, "declined" if run.result.status == "unsupported" else "cannot run", run.reason[:200])
+
+
+def _place(done: Done) -> str:
+    """What a campaign was loading when it was ended; the samples of a new torch take longer than a short gate."""
+    events = [message["event"] for message in done.messages if "event" in message]
+    steps = [event for event in events if event.get("event") == "Warming"]
+    return f" at {steps[-1]['step']}" if steps and not steps[-1].get("done") else ""
 
 
 def _last_notice(done: Done) -> str:

@@ -38,7 +38,7 @@ from shakeout.fuzz.gate.pair import Pair
 from shakeout.fuzz.gate.record import Record
 from shakeout.fuzz.gate.repository import NotASide, repository, worktree
 from shakeout.fuzz.gate.sarif import sarif
-from shakeout.fuzz.gate.sending import Errand, versions_of, waited
+from shakeout.fuzz.gate.sending import Done, Errand, versions_of, waited
 from shakeout.fuzz.gate.sides import Broken, Side, interpreter, sides
 from shakeout.fuzz.gate.summary import LARGEST, summary
 from shakeout.fuzz.gate.told import Finding, Outcome, Refusal, Replay, SideTold
@@ -622,6 +622,20 @@ def test_each_part_of_a_gate_ends_in_time_for_the_next_however_late_it_begins(se
     if not late:  # as planned, there is time left for what is found last
         assert now + LOADING + budget.fuzzing(now) < budget.cut or seconds < LOADING
     assert 0 <= budget.half(now) <= max(budget.last - now, 0.0)
+
+
+def test_a_campaign_for_which_there_is_no_time_is_vacuous_and_says_where_it_was(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    gate = Gate(Asked("base", tmp_path / "out", ("k",)))
+    steps = [{"event": {"event": "Warming", "step": step, "done": done}} for step, done in (("k", False), ("k", True))]
+    last = {"event": {"event": "Warming", "step": "loading the operators", "done": False}}
+    pair = Sides(set())
+    for told, where in (steps, ""), ([*steps, last], " at loading the operators"):
+        monkeypatch.setattr(pair, "fuzz", lambda *_: Done({}, tuple(told), late=True), raising=False)  # noqa: B023
+        assert gate._fuzzed(pair) == ([], [], [])  # type: ignore[arg-type]
+        assert gate._record.notes[-1] == f"the budget was over before the campaign, which was ended{where}"
+    status, said = verdict(gate._asked, gate._record, {})
+    assert (status, said) == (Exit.VACUOUS, "vacuous: k: 0 of 0 cases compared")
 
 
 def hanging(tmp_path: Path, text: str) -> Side:

@@ -103,10 +103,14 @@ def test_a_right_context_changes_no_bit(name: str) -> None:
     for case in cases(name, 400):
         result = execute(case)
         assert result.failure is None, (result.signature, result.failure.message, repro(case, result))
+        if result.status == "undefined":  # eager disagrees with itself, about once in a thousand programs
+            seen["undefined"] += 1
+            continue
         assert result.status == "compared", (result.status, result.reason, repro(case, result))
         assert result.exact, repro(case, result)
         seen[case.setting.mode] += 1
         seen["two calls"] += len(case.calls) > 1
         seen["parameters"] += any(one.role == "parameter" for one in case.program.inputs)
+    assert seen["undefined"] <= 2, seen
     assert seen["training"] > 150, seen
     assert min(seen["two calls"], seen["parameters"]) > 20, seen
