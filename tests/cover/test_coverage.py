@@ -314,6 +314,8 @@ def test_a_case_tells_what_it_is_made_of() -> None:
     }
     source = SpaceSource()
     source.before_fork([Hits("space", "", "", "dtypes", ("float32",)), hits((4,))])
+    source.end(case, "avoided")
+    assert source.take() == ()
     source.end(case, "compared")
     assert {(one.kind, word) for one in source.take() for word in one.keys} == {
         tuple(word.split(":", 1)) for word in features(case, "compared") - {"dtypes:float32"}
