@@ -116,7 +116,7 @@ def test_a_compiler_is_watched_by_all_sources(tmp_path: Path, shakeout: Callable
     sources = json.loads(shakeout("status", "one", "--json")[1])["coverage"]["sources"]
     assert sources["space"][""]["operators"]["reached"] >= 2
     assert sources["python"]["torch._inductor.graph"]["lines"]["reached"] > 100
-    assert sources["native"]["libtorch_cpu.so"]["functions"]["reached"] > 1000
+    assert sources["native"]["libtorch_cpu.so"]["functions"]["reached"] > 500
     passes = sources["passes"]["inductor"]
     assert passes["passes"]["of"] > 10
     assert passes["lowerings"]["reached"] >= 1
