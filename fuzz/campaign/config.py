@@ -91,11 +91,17 @@ class Config:
                     (*(name for name in self.cover if name not in modules), *(o for f in facts for o in f.libraries))
                 )
             ),
-            modules=tuple(dict.fromkeys((*modules, *(one for name in traced for one in facts_of(name).modules)))),
+            modules=tuple(dict.fromkeys((*modules, *(one for name in traced for one in _implementing(name))))),
             traced=self.coverage_report,
             witnesses=tuple(dict.fromkeys(fact.witness for fact in facts if fact.witness)),
             space=self.coverage,
         )
+
+
+def _implementing(target: str) -> tuple[str, ...]:
+    """The Python modules that a target is made of: of a user's own, ``MODULE:NAME``, its module."""
+    module, colon, _ = target.partition(":")
+    return (module,) if colon else facts_of(target).modules
 
 
 def _is_module(name: str) -> bool:

@@ -140,6 +140,7 @@ def test_python_packages_are_told_from_shared_libraries() -> None:
     watched = Config(targets=("inductor",), cover=named).watched
     assert watched == Wanted(libraries=named[1:4], modules=("mine.passes", "mine"))
     assert "torch._inductor" in Config(targets=("inductor",), coverage=True).watched.modules
+    assert Config(targets=("mine.kernels:scale",), coverage_report=True).watched.modules == ("mine.kernels",)
 
 
 def test_nobody_looks_after_a_case_of_another_target(monkeypatch: pytest.MonkeyPatch) -> None:
