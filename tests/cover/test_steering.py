@@ -19,7 +19,7 @@ from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.ground.jobs import Grow, Mutate, Run, job_from_json
 from shakeout.fuzz.ground.results import Answer, Loss, Reply, Result
 from shakeout.fuzz.ground.slot import SlotState
-from shakeout.fuzz.steering.arms import FLOOR, Arm, chosen, shares
+from shakeout.fuzz.steering.arms import FLOOR, Arm, chosen, rates, shares
 from shakeout.fuzz.steering.energy import covering, energy
 from shakeout.fuzz.steering.features import added, packed, unpacked
 from shakeout.fuzz.steering.steering import Replays, Steering
@@ -89,7 +89,10 @@ def test_what_yields_more_is_chosen_more_often_and_nothing_is_forgotten() -> Non
     # What stops yielding is left within some dozen tries.
     for _ in range(100):
         good = good.learnt(0.0, 0.1)
-    assert good.rate < 0.5 * Arm(0, 0, 0, 400, 20).rate
+    assert rates({"good": good}, ["good"])["good"] < 5
+    # What was never tried is as good as the rest.
+    found = rates({"good": good}, ["good", "new"])
+    assert found["new"] >= found["good"]
 
 
 def test_rare_features_give_energy_and_use_takes_it() -> None:

@@ -39,6 +39,7 @@ def test_a_guided_campaign_is_killed_goes_on_and_makes_mutants(tmp_path: Path) -
                 if any(one.generator == "mutate" and one.reward is not None for one in store.decisions()):
                     break
         time.sleep(0.2)
+    assert killed.poll() is None, "it ended before anything was made of what was kept"
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
     with Store(directory / NAME, write=False) as store:
