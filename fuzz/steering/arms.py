@@ -11,12 +11,9 @@ __all__ = ["FLOOR", "Arm", "chosen", "rates", "shares"]
 #: what was unlucky once must be tried again. Of thirteen mutators each then gets at least one in fifty mutants.
 FLOOR = 0.25
 
-#: Seconds in which an arm is taken to have yielded as much as all of its kind together, beside its own: what was not
-#: tried yet is as good as the rest, and what was tried for a fraction of a second is not judged by that.
-PRIOR = 1.0
-
-#: What is taken to have been yielded in those seconds before anything was.
-FIRST = 4.0
+#: Cases, as long as those of its kind are on average, in which an arm is taken to have yielded as much a second as all
+#: of its kind together: what was not tried yet is as good as the rest, and no arm is judged by one case.
+PRIOR = 3.0
 
 #: What each result leaves of those before it: a result counts half after 14 others of the same arm. Yields fall as a
 #: campaign goes on, steeply at first, when nearly every case is the first at something whoever made it; with a longer
@@ -56,8 +53,12 @@ class Arm:
 def rates(arms: Mapping[str, Arm], names: Sequence[str]) -> dict[str, float]:
     """What a second of each of these is expected to yield."""
     every = [arms.get(name, Arm()) for name in names]
-    pooled = (sum(arm.recent for arm in every) + FIRST) / (sum(arm.spent for arm in every) + PRIOR)
-    return {name: (arm.recent + PRIOR * pooled) / (arm.spent + PRIOR) for name, arm in zip(names, every, strict=True)}
+    tries, spent = sum(arm.tries for arm in every), sum(arm.spent for arm in every)
+    if not spent:
+        return dict.fromkeys(names, 1.0)
+    pooled = sum(arm.recent for arm in every) / spent
+    prior = PRIOR * sum(arm.seconds for arm in every) / tries
+    return {name: (arm.recent + prior * pooled) / (arm.spent + prior) for name, arm in zip(names, every, strict=True)}
 
 
 def shares(arms: Mapping[str, Arm], names: Sequence[str]) -> dict[str, float]:
@@ -67,6 +68,8 @@ def shares(arms: Mapping[str, Arm], names: Sequence[str]) -> dict[str, float]:
     """
     weights = {name: rate**2 for name, rate in rates(arms, names).items()}
     total = sum(weights.values())
+    if not total:
+        return dict.fromkeys(names, 1 / len(names))  # nothing yields anything
     return {name: FLOOR / len(names) + (1 - FLOOR) * weight / total for name, weight in weights.items()}
 
 
