@@ -32,6 +32,12 @@ _INSTRUCTIONS = CodeType.__basicsize__
 _BRINK = -1
 
 
+#: ``memmove``, with the interpreter's lock held, so that no thread runs what is half written.
+_copy = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t)(
+    ctypes.cast(ctypes.memmove, ctypes.c_void_p).value or 0
+)
+
+
 def unavailable() -> str:
     """Why it does not work with this interpreter; empty if it does."""
     if sys.implementation.name != "cpython" or sys.version_info[:2] != (3, 11):
@@ -91,7 +97,7 @@ class Quickened:
     def _reset(self, watched: _Watched) -> None:
         place = id(watched.code)
         # What caches hold are borrowed pointers and versions, so nothing is owed to anybody when they are cleared.
-        ctypes.memmove(place + _INSTRUCTIONS, watched.pristine, len(watched.pristine))
+        _copy(place + _INSTRUCTIONS, watched.pristine, len(watched.pristine))
         ctypes.c_int16.from_address(place + _WARMUP).value = _BRINK
         watched.seen, watched.open = watched.pristine, None
 

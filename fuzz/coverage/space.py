@@ -158,7 +158,9 @@ class SpaceSource:
         """Nothing: all is told at the end."""
 
     def end(self, case: Case, status: str) -> None:
-        """Note what the case is made of, and what came of it."""
+        """Note what the case is made of, and what came of it; one that was avoided was not run."""
+        if status == "avoided":
+            return
         every = {(kind, word) for kind, some in words(case, status).items() for word in some}
         self._fresh |= every - self._known
         self._known |= every

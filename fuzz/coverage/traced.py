@@ -58,6 +58,7 @@ class TracedSource:
         self._modules = tuple(modules)
         self._armed = False
         self._coverage: Any = None
+        self._tracing = False
         self._known: dict[tuple[str, str], set[int | str]] = {}  # by unit and kind
         self._units: dict[str, str] = {}  # by file
 
@@ -82,11 +83,14 @@ class TracedSource:
                 data_file=None, config_file=False, branch=True, include=_patterns(self._modules)
             )
             self._coverage.set_option("run:disable_warnings", list(_WARNINGS))
+        self.end(case, "")  # of a case in which something of ours was raised
         self._coverage.start()
+        self._tracing = True
 
     def end(self, case: Case, status: str) -> None:
         """Trace no more."""
-        if self._coverage is not None:
+        if self._tracing:
+            self._tracing = False
             self._coverage.stop()
 
     def take(self) -> tuple[Hits, ...]:

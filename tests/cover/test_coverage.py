@@ -262,6 +262,15 @@ def test_a_file_that_is_not_there_is_a_mistake(capsys: pytest.CaptureFixture[str
     assert "--cover: there is no file" in capsys.readouterr().err
 
 
+def test_a_report_of_nothing_is_a_mistake(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shakeout.fuzz.coverage.traced.unavailable", lambda: "")
+    assert main(["run", "--target", "eager", "--coverage-report"]) == Exit.USAGE
+    assert "no target here is made of Python; name a package with --cover" in capsys.readouterr().err
+    monkeypatch.setattr("shakeout.fuzz.coverage.traced.unavailable", lambda: "coverage.py is not installed")
+    assert main(["run", "--target", "inductor", "--coverage-report"]) == Exit.USAGE
+    assert "--coverage-report: coverage.py is not installed" in capsys.readouterr().err
+
+
 def test_status_tells_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with Database.create(tmp_path / NAME) as database, TraceLog(tmp_path) as traces, CoverageLog(tmp_path) as log:
         accounts = Accounts(database, traces, log, untold := deque())
@@ -314,6 +323,8 @@ def test_a_case_tells_what_it_is_made_of() -> None:
     }
     source = SpaceSource()
     source.before_fork([Hits("space", "", "", "dtypes", ("float32",)), hits((4,))])
+    source.end(case, "avoided")
+    assert source.take() == ()
     source.end(case, "compared")
     assert {(one.kind, word) for one in source.take() for word in one.keys} == {
         tuple(word.split(":", 1)) for word in features(case, "compared") - {"dtypes:float32"}

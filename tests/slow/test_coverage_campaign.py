@@ -66,7 +66,7 @@ def test_a_library_that_a_user_named_is_watched(tmp_path: Path, shakeout: Callab
     words = ["--target", "mine:leaky", "--operators", "2", "--mode", "inference", "--workers", "1", "--plain"]
     words += ["--cover", "libmine.so", "--cover", "mine", "--exit-zero"]
     watched = ["--cover", "libnobody.so", "--directory", "one"]
-    status, told = shakeout("run", *words, *watched, "--cases", "20")
+    status, told = shakeout("run", *words, *watched, "--cases", "12")
     assert status == 0, told
     assert "coverage: libmine.so" in told
     assert "libnobody.so: no case reached anything of it; was it loaded?" in told
@@ -82,7 +82,7 @@ def test_a_library_that_a_user_named_is_watched(tmp_path: Path, shakeout: Callab
     assert reached["blocks"]["reached"] >= 3
     # The campaign goes on with more cases; what it had reached is not new again.
     toml = tmp_path / "one" / "campaign.toml"
-    toml.write_text(toml.read_text().replace("cases = 20", "cases = 30"))
+    toml.write_text(toml.read_text().replace("cases = 12", "cases = 18"))
     status, told = shakeout("resume", "one", "--plain", "--exit-zero")
     assert status == 0, told
     again = [json.loads(line) for line in (tmp_path / "one" / NAME).read_text().splitlines() if line]
@@ -90,7 +90,7 @@ def test_a_library_that_a_user_named_is_watched(tmp_path: Path, shakeout: Callab
     assert json.loads(shakeout("status", "one", "--json")[1])["coverage"]["sources"]["native"]["libmine.so"] == reached
     # The same to the line and arc, as coverage.py reads it.
     pytest.importorskip("coverage")
-    status, told = shakeout("run", *words, "--coverage-report", "--directory", "two", "--cases", "10")
+    status, told = shakeout("run", *words, "--coverage-report", "--directory", "two", "--cases", "5")
     assert status == 0, told
     assert "coverage report: 1 modules in two/.coverage" in told
     opened = coverage_of(tmp_path / "two" / ".coverage")
@@ -116,7 +116,7 @@ def test_a_compiler_is_watched_by_all_sources(tmp_path: Path, shakeout: Callable
     sources = json.loads(shakeout("status", "one", "--json")[1])["coverage"]["sources"]
     assert sources["space"][""]["operators"]["reached"] >= 2
     assert sources["python"]["torch._inductor.graph"]["lines"]["reached"] > 100
-    assert sources["native"]["libtorch_cpu.so"]["functions"]["reached"] > 1000
+    assert sources["native"]["libtorch_cpu.so"]["functions"]["reached"] > 500
     passes = sources["passes"]["inductor"]
     assert passes["passes"]["of"] > 10
     assert passes["lowerings"]["reached"] >= 1
