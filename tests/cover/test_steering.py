@@ -173,6 +173,14 @@ def test_a_corpus_of_another_build_is_measured_anew(store: Store) -> None:
     assert store.entry("idle").state == "dropped"  # type: ignore[union-attr]
 
 
+def test_what_ran_on_a_target_that_is_not_tested_here_waits(store: Store) -> None:
+    store.put(entry("a", target="not.installed:anywhere", state="stale"))
+    steering = Steering(store, ("aot_eager",), "build")
+    assert steering.waiting() is None
+    assert all(isinstance(steering.decide(Grow(target="aot_eager", number=n, seed=n)), Grow) for n in range(20))
+    assert store.entry("a").state == "stale"  # type: ignore[union-attr]
+
+
 def test_decisions_follow_from_seed_and_state_and_are_written_down_whole(store: Store) -> None:
     store.put(entry("a"))
     store.put(entry("b", target="inductor"))
