@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["FLOOR", "Arm", "chosen", "shares"]
+__all__ = ["FLOOR", "Arm", "chosen", "rates", "shares"]
 
 #: Share of the decisions that all arms share alike, whatever they yielded: what does not pay now may pay later, and
 #: what was unlucky once must be tried again. Of thirteen mutators each then gets at least one in fifty mutants.
 FLOOR = 0.25
 
-#: What an arm is taken to have yielded before it was tried: about what an early case yields, in about its time. With
-#: this much, an arm that yields nothing comes down to the floor within some tries.
-PRIOR_REWARD, PRIOR_SECONDS = 4.0, 1.0
+#: Cases, as long as those of its kind are on average, in which an arm is taken to have yielded as much a second as all
+#: of its kind together: what was not tried yet is as good as the rest, and no arm is judged by one case.
+PRIOR = 3.0
 
 #: What each result leaves of those before it: a result counts half after 14 others of the same arm. Yields fall as a
 #: campaign goes on, steeply at first, when nearly every case is the first at something whoever made it; with a longer
@@ -49,10 +49,16 @@ class Arm:
             KEEP * self.spent + seconds,
         )
 
-    @property
-    def rate(self) -> float:
-        """Expected yield of a second."""
-        return (self.recent + PRIOR_REWARD) / (self.spent + PRIOR_SECONDS)
+
+def rates(arms: Mapping[str, Arm], names: Sequence[str]) -> dict[str, float]:
+    """What a second of each of these is expected to yield."""
+    every = [arms.get(name, Arm()) for name in names]
+    tries, spent = sum(arm.tries for arm in every), sum(arm.spent for arm in every)
+    if not spent:
+        return dict.fromkeys(names, 1.0)
+    pooled = sum(arm.recent for arm in every) / spent
+    prior = PRIOR * sum(arm.seconds for arm in every) / tries
+    return {name: (arm.recent + prior * pooled) / (arm.spent + prior) for name, arm in zip(names, every, strict=True)}
 
 
 def shares(arms: Mapping[str, Arm], names: Sequence[str]) -> dict[str, float]:
@@ -60,9 +66,11 @@ def shares(arms: Mapping[str, Arm], names: Sequence[str]) -> dict[str, float]:
 
     By the rate itself, three arms of which one yields twice as much as the others would leave it half of the decisions.
     """
-    rates = {name: arms.get(name, Arm()).rate ** 2 for name in names}
-    total = sum(rates.values())
-    return {name: FLOOR / len(rates) + (1 - FLOOR) * rate / total for name, rate in rates.items()}
+    weights = {name: rate**2 for name, rate in rates(arms, names).items()}
+    total = sum(weights.values())
+    if not total:
+        return dict.fromkeys(names, 1 / len(names))  # nothing yields anything
+    return {name: FLOOR / len(names) + (1 - FLOOR) * weight / total for name, weight in weights.items()}
 
 
 def chosen(arms: Mapping[str, Arm], names: Sequence[str], fraction: float) -> str:

@@ -88,6 +88,8 @@ class Steering:
         self._transferred = {(one.target, one.parents) for one in store.decisions() if one.generator == "transfer"}
         with store.transaction():
             for entry in store.entries("kept", "candidate", "stale"):
+                if entry.target not in self._targets:
+                    continue  # of another campaign, or of a target that cannot be used today
                 # Another build may do otherwise: what an entry is worth has to be seen again.
                 state = entry.state if entry.build == build else "stale"
                 self._keep(entry if state == entry.state else replace(entry, state=state))

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from shakeout.fuzz.steering.arms import Arm, shares
+from shakeout.fuzz.steering.arms import Arm, rates, shares
 from shakeout.fuzz.steering.store import NAME, Decision, Store
 
 __all__ = ["Steered", "read_steering"]
@@ -38,8 +38,9 @@ class Steered:
         held = ", ".join(f"{count:,} {state}" for state, count in self.corpus.items() if count) or "nothing yet"
         told = [f"steering: {self.decided:,} cases decided; corpus: {held}"]
         for kind, arms in self.arms.items():
-            ranked = sorted(shares(arms, list(arms)).items(), key=lambda pair: -pair[1])
-            each = (f"{name} {share:.0%} ({arms[name].rate:.3g}/s, {arms[name].tries:,})" for name, share in ranked)
+            names, rate = list(arms), rates(arms, list(arms))
+            ranked = sorted(shares(arms, names).items(), key=lambda pair: -pair[1])
+            each = (f"{name} {share:.0%} ({rate[name]:.3g}/s, {arms[name].tries:,})" for name, share in ranked)
             told.append(f"  {kind}: {', '.join(each)}")
         told += [f"  {_told(decision)}" for decision in self.decisions[-LAST:]]
         return tuple(told)
@@ -51,8 +52,10 @@ class Steered:
             "decided": self.decided,
             "arms": {
                 kind: {
-                    name: {"share": round(share, 4), "rate": round(arms[name].rate, 4), **asdict(arms[name])}
-                    for name, share in shares(arms, list(arms)).items()
+                    name: {"share": round(share, 4), "rate": round(rate, 4), **asdict(arms[name])}
+                    for (name, share), rate in zip(
+                        shares(arms, list(arms)).items(), rates(arms, list(arms)).values(), strict=True
+                    )
                 }
                 for kind, arms in self.arms.items()
             },

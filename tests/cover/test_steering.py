@@ -19,14 +19,18 @@ from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.ground.jobs import Grow, Mutate, Run, job_from_json
 from shakeout.fuzz.ground.results import Answer, Loss, Reply, Result
 from shakeout.fuzz.ground.slot import SlotState
-from shakeout.fuzz.steering.arms import FLOOR, Arm, chosen, shares
+from shakeout.fuzz.steering.arms import FLOOR, Arm, chosen, rates, shares
 from shakeout.fuzz.steering.energy import covering, energy
 from shakeout.fuzz.steering.features import added, packed, unpacked
 from shakeout.fuzz.steering.steering import Replays, Steering
 from shakeout.fuzz.steering.store import NAME, Decision, Entry, Store, UnusableCorpus
 from shakeout.fuzz.steering.told import read_steering
 
-SEEN = (Hits("space", "", "", "edges", ("a > b", "b > c")), Hits("native", "id", "lib.so", "blocks", (16, 32, 48)))
+SEEN = (
+    Hits("space", "", "", "edges", ("a > b", "b > c", "c > d", "d > e")),
+    Hits("native", "id", "lib.so", "functions", (16,)),
+    Hits("native", "id", "lib.so", "blocks", (32, 48)),
+)
 WORDS = ("edges:a > b", "statuses:aot_eager: compared")
 
 
@@ -59,10 +63,11 @@ def answered(job: object, status: str = "compared", words: tuple[str, ...] = WOR
 # --- what a case added ------------------------------------------------------------------------------------------------
 
 
-def test_what_was_added_is_worth_its_doublings() -> None:
+def test_what_was_added_is_worth_its_root_and_blocks_are_credited_to_nobody() -> None:
     what = added(SEEN)
-    assert what.counts == {"space": 2, "native": 3}
-    assert what.reward == pytest.approx(1.585 + 2.0, abs=1e-3)
+    assert what.counts == {"space": 4, "native": 3}
+    assert what.reward == 2.0 + 1.0
+    assert added(SEEN[2:]).reward == 0
     assert len(what.keys) == 3  # the words are told by name
     assert unpacked(packed(what.keys)) == what.keys
     assert added(()).reward == 0
@@ -84,7 +89,10 @@ def test_what_yields_more_is_chosen_more_often_and_nothing_is_forgotten() -> Non
     # What stops yielding is left within some dozen tries.
     for _ in range(100):
         good = good.learnt(0.0, 0.1)
-    assert good.rate < 0.5 * Arm(0, 0, 0, 400, 20).rate
+    assert rates({"good": good}, ["good"])["good"] < 5
+    # What was never tried is as good as the rest.
+    found = rates({"good": good}, ["good", "new"])
+    assert found["new"] >= found["good"]
 
 
 def test_rare_features_give_energy_and_use_takes_it() -> None:
@@ -117,7 +125,7 @@ def test_a_case_that_adds_is_kept_when_it_shows_the_same_again(store: Store) -> 
     assert job.told
     steering.learn(answered(job), Result("c0ffee", "aot_eager", "compared"), SEEN)
     (found,) = store.entries()
-    assert (found.state, found.counts, found.number) == ("candidate", {"space": 2, "native": 3}, 0)
+    assert (found.state, found.counts, found.number) == ("candidate", {"space": 4, "native": 3}, 0)
     (decided,) = store.decisions()
     assert (decided.generator, decided.seconds) == (store.decisions()[0].generator, 0.5)
     assert decided.reward == pytest.approx(added(SEEN).reward)
@@ -158,11 +166,19 @@ def test_a_corpus_of_another_build_is_measured_anew(store: Store) -> None:
     steering.shown("old", answered(None), SEEN)
     found = store.entry("old")
     assert found is not None
-    assert (found.state, found.build, found.counts) == ("kept", "another build", {"space": 2, "native": 3})
+    assert (found.state, found.build, found.counts) == ("kept", "another build", {"space": 4, "native": 3})
     store.put(entry("idle"))
     steering = Steering(store, ("aot_eager",), "a third build")
     steering.shown("idle", answered(None), ())
     assert store.entry("idle").state == "dropped"  # type: ignore[union-attr]
+
+
+def test_what_ran_on_a_target_that_is_not_tested_here_waits(store: Store) -> None:
+    store.put(entry("a", target="not.installed:anywhere", state="stale"))
+    steering = Steering(store, ("aot_eager",), "build")
+    assert steering.waiting() is None
+    assert all(isinstance(steering.decide(Grow(target="aot_eager", number=n, seed=n)), Grow) for n in range(20))
+    assert store.entry("a").state == "stale"  # type: ignore[union-attr]
 
 
 def test_decisions_follow_from_seed_and_state_and_are_written_down_whole(store: Store) -> None:
