@@ -223,9 +223,10 @@ class Growth:
                 given.dtype, given.shape, given.layout, given.values, given.storage_dtype, given.shares, given.window,
                 parameter, leaf,
             )  # fmt: skip
-        return self._give(given)
+        return self.give(given)
 
-    def _give(self, given: Given) -> int:
+    def give(self, given: Given) -> int:
+        """Add an input; the number of its value."""
         storage: Storage | None = None
         if given.shares is None:
             storage = given.storage()

@@ -21,7 +21,7 @@ from shakeout.generators.calls import Rejected, perform
 from shakeout.generators.choices import Choices
 from shakeout.generators.definedness import after, before, ordinary, overlaps_itself, undefined_results
 from shakeout.generators.growth import Step
-from shakeout.generators.values import DTYPES, SEEDS, Given, tensor_of
+from shakeout.generators.values import DTYPES, SEEDS, Given, row_major, tensor_of
 
 __all__ = ["Failed", "input_set", "repeated", "replay", "resized", "tensors_of", "untouched"]
 
@@ -206,5 +206,7 @@ def resized(choices: Choices, inputs: Sequence[Given]) -> list[Given] | None:
             return None
         if math.prod(shape) > MAX_ELEMENTS:
             return None
+        if shape != given.shape and given.size is not None:
+            given = replace(given, layout=row_major(len(shape)), window=None, size=None)
         changed.append(replace(given, shape=shape))
     return changed

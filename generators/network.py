@@ -34,7 +34,7 @@ from shakeout.generators.vocabularies.records import Record, Slot
 from shakeout.generators.vocabularies.ruled import Ruled
 from shakeout.generators.vocabularies.torch import Vocabulary
 
-__all__ = ["Grown", "Recipe", "finished", "grow"]
+__all__ = ["Grown", "Recipe", "finished", "follow", "grow", "watched"]
 
 Style = Literal["small", "network"]
 ValuesKind = Literal["integers", "uniform", "special"]
@@ -132,10 +132,7 @@ def grow(
         warnings.simplefilter("ignore")
         style: Style = recipe.style or ("small" if choices.boolean(0.55) else "network")
         growth = _growth(choices, recipe, style, ruled=vocabulary.ruled)
-        tell: Tell | None = None
-        if before_call is not None:
-            tell = functools.partial(_told, before_call)
-            growth.watched(lambda step: tell(step.operator, lambda: _so_far(growth, step, vocabulary.name)))
+        tell = None if before_call is None else watched(growth, vocabulary.name, before_call)
         if style == "small":
             _small(growth, recipe, vocabulary)
         else:
@@ -196,7 +193,7 @@ def _small(growth: Growth, recipe: Recipe, vocabulary: Vocabulary) -> None:
     for _ in range(4 * count):
         if len(growth.steps) >= count:
             break
-        _follow(growth, vocabulary, _tip(growth), 0.45)
+        follow(growth, vocabulary, _tip(growth), 0.45)
 
 
 def _main(growth: Growth, recipe: Recipe, vocabulary: Vocabulary, attempt: int) -> bool:
@@ -257,7 +254,7 @@ def _network(growth: Growth, recipe: Recipe, vocabulary: Vocabulary) -> None:
             dtype = _dtype(growth, record.dtypes)
             growth.place(record, dtype, mutate=choices.boolean(growth.habits.mutate))
         else:
-            _follow(growth, vocabulary, _tip(growth), 0.25)
+            follow(growth, vocabulary, _tip(growth), 0.25)
 
 
 def _dtype(growth: Growth, dtypes: Sequence[str]) -> str:
@@ -288,7 +285,7 @@ def _tip(growth: Growth) -> int:
     return choices.pick(usable) if usable else -1
 
 
-def _follow(growth: Growth, vocabulary: Vocabulary, value: int, formed: float) -> bool:
+def follow(growth: Growth, vocabulary: Vocabulary, value: int, formed: float) -> bool:
     """An operator on a value."""
     if value < 0:
         return False
@@ -323,6 +320,13 @@ def _type(dtype: str, shape: tuple[int, ...]) -> TensorType:
 
 #: Told of a run by what it runs, and by the case that it would be.
 Tell = Callable[[str, Callable[[], Case]], None]
+
+
+def watched(growth: Growth, vocabulary: str, before_call: Callable[[str], None]) -> Tell:
+    """Have somebody told of each call of a growth before it runs; gives what ``finished`` tells of whole programs."""
+    tell = functools.partial(_told, before_call)
+    growth.watched(lambda step: tell(step.operator, lambda: _so_far(growth, step, vocabulary)))
+    return tell
 
 
 def _told(before_call: Callable[[str], None], operator: str, case: Callable[[], Case]) -> None:

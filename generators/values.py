@@ -125,11 +125,13 @@ class Given:
     Attributes:
         dtype: of the tensor; that of the storage may differ.
         shape: its sizes.
-        layout: how it lies in memory; None for a window on another input's storage, which keeps ``window``.
+        layout: how it lies in memory; None for a window on a storage that others share or that is larger than it,
+            which keeps ``window``.
         values: of the storage.
         storage_dtype: of the storage.
         shares: number of the input whose storage this one is a window on.
-        window: strides and offset in a shared storage.
+        window: strides and offset where no layout says them: in a shared storage, or in its own of ``size`` elements.
+        size: elements of its own storage, where it has a window on that; None where the layout tells.
         parameter: belongs to the network and not to the call.
         requires_grad: a leaf that gets a gradient.
     """
@@ -143,9 +145,12 @@ class Given:
     window: tuple[tuple[int, ...], int] | None = None
     parameter: bool = False
     requires_grad: bool = False
+    size: int | None = None
 
     def storage(self) -> Storage:
         """What it is a window on, if that is its own."""
+        if self.size is not None:
+            return Storage(self.storage_dtype, self.size, self.values)
         assert self.layout is not None
         if self.values.kind == "literal":
             return Storage(self.storage_dtype, len(self.values.items), self.values)

@@ -18,7 +18,7 @@ from shakeout.fuzz.coverage.source import FOREIGN
 from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.counts import abandoned, internal, traced
 from shakeout.fuzz.ground.crashes import lost
-from shakeout.fuzz.ground.jobs import Grow, Job, job_from_json
+from shakeout.fuzz.ground.jobs import Grow, Job, Make, job_from_json
 from shakeout.fuzz.ground.results import Answer, Loss, Result
 from shakeout.fuzz.workers.timing import TimeLimits
 
@@ -183,7 +183,7 @@ class Seeds:
             self._accounts.count(answer, Result("", job.target, "infra", reason=_TRAPPED))
             return
         found = lost(job, loss)
-        if found.growing and isinstance(job, Grow) and not job.traced:
+        if found.growing and isinstance(job, Make) and not job.traced:
             self._grown_twice[job.number] = answer
             self._again.append(replace(job, traced=True, fresh=True))
             return

@@ -17,6 +17,8 @@ __all__ = [
     "Grow",
     "Job",
     "Learn",
+    "Make",
+    "Mutate",
     "Recall",
     "Reduce",
     "Run",
@@ -57,26 +59,54 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Grow(Job):
-    """Grow a program from a seed, and run it under one or several settings.
+class Make(Job):
+    """Make a program, and run it under one or several settings.
 
     Attributes:
         seed: 64 bits from which the case follows.
-        recipe: what kind of program is grown.
         knobs: pinned for every case.
         knob_share: probability that a case leaves the target's defaults.
         settings: that are tried on one program; 0 for as many as the target wants.
         traced: each call is written into the slot before it runs, to find the one that crashes while growing.
         avoid: ids of known bugs; a case in which the smallest case of one occurs is not run.
+        told: with each reply comes the case's text, and its features in the space of all cases.
     """
 
     seed: int
-    recipe: Mapping[str, Any] = field(default_factory=dict)
     knobs: Mapping[str, Any] = field(default_factory=dict)
     knob_share: float = 0.0
     settings: int = 0
     traced: bool = False
     avoid: tuple[str, ...] = ()
+    told: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grow(Make):
+    """Grow a program from a seed.
+
+    Attributes:
+        recipe: what kind of program is grown.
+    """
+
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mutate(Make):
+    """Make a program of another one.
+
+    Attributes:
+        parent: text of the case that is changed.
+        mutators: by what, in order; what has no place there is left to others (``shakeout.generators.mutation``).
+        partner: text of a case of which parts may be taken; empty for none.
+        modes: whether training may be turned on and off.
+    """
+
+    parent: str
+    mutators: tuple[str, ...] = ()
+    partner: str = ""
+    modes: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,10 +116,12 @@ class Run(Job):
     Attributes:
         case: its text.
         seed: of the process's random states.
+        told: as of ``Make``.
     """
 
     case: str
     seed: int = 0
+    told: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,7 +245,8 @@ class Recall(Job):
 
 
 _KINDS: Mapping[str, type[Job]] = {
-    kind.__name__.lower(): kind for kind in (Grow, Run, Candidate, Reduce, Trial, Script, Examine, Learn, Recall)
+    kind.__name__.lower(): kind
+    for kind in (Grow, Mutate, Run, Candidate, Reduce, Trial, Script, Examine, Learn, Recall)
 }
 
 

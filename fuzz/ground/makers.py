@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from shakeout.corpus.case import Case, Setting
 from shakeout.corpus.observation import Observation
-from shakeout.fuzz.ground.jobs import Grow
+from shakeout.fuzz.ground.jobs import Make
 
 __all__ = ["GROWER", "RUNS_ONLY", "Made", "Maker", "RunsOnly", "maker"]
 
@@ -30,6 +30,7 @@ class Made:
         rejected: how many of them were dropped, by reason.
         traces: rows of calls that the reference refused, and of one program in so many those that it took.
         reference: what the reference showed meanwhile.
+        mutators: that made it of another case, in order.
     """
 
     case: Case
@@ -39,6 +40,7 @@ class Made:
     rejected: Mapping[str, int] = field(default_factory=dict)
     traces: tuple[Any, ...] = ()
     reference: Observation | None = None
+    mutators: tuple[str, ...] = ()
 
 
 class Maker(Protocol):
@@ -54,7 +56,7 @@ class Maker(Protocol):
             say: told what takes its time.
         """
 
-    def compose(self, job: Grow, before_call: Callable[[str], None] | None = None) -> Made:
+    def compose(self, job: Make, before_call: Callable[[str], None] | None = None) -> Made:
         """The case of a job; the same job on the same versions gives the same case.
 
         Args:
@@ -73,7 +75,7 @@ class RunsOnly:
         """Load what replays inputs and validates candidates."""
         import shakeout.generators.inputsets  # noqa: F401
 
-    def compose(self, job: Grow, before_call: Callable[[str], None] | None = None) -> Made:
+    def compose(self, job: Make, before_call: Callable[[str], None] | None = None) -> Made:
         """No case is grown here."""
         raise TypeError("these workers run cases, and grow none")
 

@@ -159,7 +159,7 @@ class Reply:
         seconds: since the job began, or since the reply before.
         resident: bytes of memory that the worker holds now.
         result: of the case; None where none was run.
-        case: text of the case that failed, that was grown and the target declined, or that was asked for.
+        case: text of the case that failed, that was made and the target declined, or that was asked for.
         script: what shows the failure, or what was asked for.
         sequence: texts of the cases that ran before it, where the job named some.
         fed: operators of the program whose results others use.
@@ -170,6 +170,8 @@ class Reply:
         settled: the job's own cases are all answered; what follows is a changed one.
         spent: the worker is not fit for another job.
         coverage: what was hit for the first time in that worker, by library.
+        space: the case's features (``shakeout.fuzz.coverage.space``), where the job asked for them.
+        made: the mutators that made the case of another one, in order.
     """
 
     serial: int = 0
@@ -188,6 +190,8 @@ class Reply:
     settled: bool = False
     spent: bool = False
     coverage: tuple[Hits, ...] = ()
+    space: tuple[str, ...] = ()
+    made: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values; what is at its default is left out."""

@@ -26,13 +26,14 @@ from typing import TYPE_CHECKING, Any
 from shakeout.corpus import codec
 from shakeout.corpus.case import Case, Setting
 from shakeout.fuzz.coverage.sources import Sources
+from shakeout.fuzz.coverage.space import features
 from shakeout.fuzz.ground.child import resident
 from shakeout.fuzz.ground.jobs import (
     Candidate,
     Examine,
-    Grow,
     Job,
     Learn,
+    Make,
     Recall,
     Reduce,
     Run,
@@ -168,7 +169,7 @@ def _avoided(case: Case, job: Job) -> Result | None:
     """The result of a case that is not run, because a known bug occurs in it; None if it runs."""
     from shakeout.fuzz.triage.recognition import contained
 
-    if not (isinstance(job, Grow) and (bug := contained(case, job.avoid))):
+    if not (isinstance(job, Make) and (bug := contained(case, job.avoid))):
         return None
     operators = case.program.operators()
     return Result(case.id, case.setting.target, "avoided", operators=operators, reason=f"contains {bug}")
@@ -244,7 +245,7 @@ class _Worker:
         from shakeout.fuzz.running.leaks import THREADS
 
         # What follows from random states of the process would differ between a first run and a replay.
-        seed = job.seed if isinstance(job, Grow | Run) else 0
+        seed = job.seed if isinstance(job, Make | Run) else 0
         random.seed(seed)
         torch.manual_seed(seed & 0x7FFFFFFFFFFFFFFF)
         began = time.monotonic()
@@ -273,10 +274,12 @@ class _Worker:
             self._sources.end(case, result.status)
             result = replace(result, seconds={"grow": spent, **result.seconds})
             reply = Reply(result=result, fed=fed, traces=traces)
+            if isinstance(job, Make | Run) and job.told:
+                reply = replace(reply, case=text, space=features(case, result.status), made=made.mutators)
             traces = ()  # once is enough
             if result.failure is not None:
                 reply = self._explained(case, reply, result)
-            elif result.status == "unsupported" and isinstance(job, Grow):
+            elif result.status == "unsupported" and isinstance(job, Make):
                 reply = replace(reply, case=text)  # whoever compares two versions asks the other one
             if len(os.listdir("/proc/self/task")) > THREADS or _broken(case.setting.device):
                 reply = replace(reply, spent=True)  # neither is mended; another worker starts anew
@@ -298,7 +301,7 @@ class _Worker:
         match job:
             case Run():
                 return Made(codec.decode(job.case))
-            case Grow():
+            case Make():
                 self.slot.phase("grow")
                 return self._maker.compose(job, self.slot.trace if job.traced else None)
             case Candidate():

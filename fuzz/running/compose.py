@@ -11,7 +11,7 @@ from shakeout.corpus.case import COTANGENTS, HISTORY, Case, KnobSpace, Scalar, S
 from shakeout.corpus.interpreter import command
 from shakeout.corpus.support import DIRECTORY, declined
 from shakeout.corpus.vocabularies import vocabulary
-from shakeout.fuzz.ground.jobs import Grow
+from shakeout.fuzz.ground.jobs import Grow, Make, Mutate
 from shakeout.fuzz.ground.makers import Made
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from shakeout.generators.network import Grown
     from shakeout.generators.vocabularies.torch import Vocabulary
 
-__all__ = ["Grower", "compose", "prepare"]
+__all__ = ["Grower", "compose", "drawn_knobs", "prepare", "vocabulary_of"]
 
 
 #: The first cases of a user's own target are small: whatever is wrong with it in general is first shown by a program of
@@ -63,6 +63,8 @@ def begin() -> None:
 
 def prepare(say: Callable[[str], None]) -> None:
     """Load what ``compose`` needs; once, in the zygote, before any fork."""
+    import shakeout.generators.motifs.motifs
+    import shakeout.generators.mutation.mutate
     import shakeout.generators.network  # noqa: F401
     from shakeout.generators.vocabularies.torch import load_records
 
@@ -82,6 +84,7 @@ def compose(job: Grow, before_call: Callable[[str], None] | None = None) -> Made
         before_call: told of each call of an operator before it runs.
     """
     from shakeout.generators.choices import SeededChoices
+    from shakeout.generators.motifs.motifs import grow_motif
     from shakeout.generators.network import Recipe, grow
     from shakeout.generators.regions import enclosed
     from shakeout.generators.vocabularies.focused import focused, grow_focused
@@ -102,15 +105,17 @@ def compose(job: Grow, before_call: Callable[[str], None] | None = None) -> Made
     if facts.vocabulary == "torch" and "values" not in job.recipe and _exact_turn(job.seed):
         wish |= {"only": _exact_operators(), "values": "integers"}
     asked = dict(job.recipe)
-    focus = tuple(asked.pop("focus", ()))
+    focus, motif = tuple(asked.pop("focus", ())), str(asked.pop("motif", ""))
     recipe = Recipe(**{**wish, **asked})
     if facts.vocabulary == "kernel":
         grown = grow_around(choices, recipe, kernel_vocabulary(job.target, _loaded[0]), before_call)
+    elif motif:
+        grown = grow_motif(choices, recipe, motif, before_call)
     elif focus:
         grown = grow_focused(choices, recipe, focused(focus, _loaded[0]), before_call)
     else:
         grown = grow(choices, recipe, _loaded[0], before_call)
-    drawn = _knobs(choices, subject.knobs(), job.knobs, job.knob_share, job.settings or facts.settings)
+    drawn = drawn_knobs(choices, subject.knobs(), job.knobs, job.knob_share, job.settings or facts.settings)
     # One for all of them, since they have the reference's answers in common.
     training = grown.mode == "training"
     cotangent = choices.pick(COTANGENTS[1:]) if training and choices.boolean(COTANGENT_SHARE) else COTANGENTS[0]
@@ -125,6 +130,16 @@ def compose(job: Grow, before_call: Callable[[str], None] | None = None) -> Made
     return Made(case, tuple(settings[1:]), grown.fed, grown.proposed, grown.rejected, _traces(job, grown), reference)
 
 
+def vocabulary_of(name: str) -> Vocabulary:
+    """What is proposed for a target."""
+    from shakeout.generators.vocabularies.kernel import kernel_vocabulary
+    from shakeout.targets.registry import target
+
+    prepare(lambda text: None)
+    kernel = target(name).facts.vocabulary == "kernel"
+    return kernel_vocabulary(name, _loaded[0]) if kernel else _loaded[0]
+
+
 class Grower:
     """Grows cases from seeds, as a maker."""
 
@@ -136,9 +151,16 @@ class Grower:
         """Load the operators and their rules."""
         prepare(say)
 
-    def compose(self, job: Grow, before_call: Callable[[str], None] | None = None) -> Made:
+    def compose(self, job: Make, before_call: Callable[[str], None] | None = None) -> Made:
         """The case of a job."""
-        return compose(job, before_call)
+        from shakeout.fuzz.running.mutated import mutated
+
+        match job:
+            case Grow():
+                return compose(job, before_call)
+            case Mutate():
+                return mutated(job, before_call)
+        raise TypeError(f"no case is made by {type(job).__name__}")
 
 
 def _traces(job: Grow, grown: Grown) -> tuple[Any, ...]:
@@ -158,7 +180,7 @@ def _exact_operators() -> frozenset[str]:
     return frozenset(name for name in _loaded[0].operators if traits(name).exactness)
 
 
-def _knobs(
+def drawn_knobs(
     choices: Choices, space: KnobSpace, pinned: Mapping[str, Scalar], share: float, wanted: int
 ) -> list[tuple[tuple[str, Scalar], ...]]:
     """Up to so many different settings of the knobs; where there are several, the first is the default one."""

@@ -24,7 +24,7 @@ from shakeout.fuzz.ground.counts import result_of
 from shakeout.fuzz.ground.crashes import lost
 from shakeout.fuzz.ground.failure import Failure, failure_of, repeated
 from shakeout.fuzz.ground.finding_folder import SMALL_SCRIPT
-from shakeout.fuzz.ground.jobs import Grow, Job, Reduce, Run, Script
+from shakeout.fuzz.ground.jobs import Job, Make, Reduce, Run, Script
 from shakeout.fuzz.ground.results import Answer, Reply, Result
 from shakeout.fuzz.minimise.search import Budget
 from shakeout.fuzz.triage.reducing import SCRIPT_SECONDS
@@ -300,12 +300,12 @@ def _small(reply: Reply) -> Small | None:
 
 
 def _seed(job: Job) -> int:
-    return job.seed if isinstance(job, Grow | Run) else 0
+    return job.seed if isinstance(job, Make | Run) else 0
 
 
 def _traced(job: Job) -> Job:
     """A job that writes down each call before it runs."""
-    return replace(job, traced=True) if isinstance(job, Grow) else job
+    return replace(job, traced=True) if isinstance(job, Make) else job
 
 
 def _on_reference(job: Job, case: str, history: tuple[Job, ...]) -> Run:
