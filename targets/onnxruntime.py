@@ -75,6 +75,7 @@ class OnnxRuntime(Target):
         packages=tuple(distribution for distribution, _ in _PACKAGES),
         owner="onnxruntime",
         libraries=("onnxruntime_pybind11_state*.so", "libonnxruntime.so*"),
+        instrumented=("torch.onnx._internal.exporter", "onnxscript.rewriter", "onnxscript.optimizer"),
         compiler=True,
         turns=1,
         settings=24,

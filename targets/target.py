@@ -180,6 +180,8 @@ class Facts:
             be shown with that model alone (``Target.model``).
         libraries: names of shared libraries in which it is implemented, or patterns of them (``libtvm*.so``): a
             campaign watches which of their functions and basic blocks its cases reach.
+        instrumented: modules of Python in which its work is decided: a fuzzing engine that needs instrumented code has
+            it in them and in those below them. ``-MODULE`` leaves one out.
     """
 
     summary: str = ""
@@ -201,6 +203,7 @@ class Facts:
     ladder: Ladder | None = None
     behind: frozenset[str] = frozenset()
     libraries: tuple[str, ...] = ()
+    instrumented: tuple[str, ...] = ()
 
     @property
     def product(self) -> str:

@@ -85,6 +85,7 @@ class Tvm(Target):
         summary="TVM's Relax importer and its LLVM code for the CPU",
         packages=("apache-tvm",),
         libraries=("libtvm*.so",),
+        instrumented=("tvm.relax.frontend.torch", "tvm.relax.transform", "tvm.relax.backend", "tvm.relax.pipeline"),
         owner="tvm",
         compiler=True,
         turns=1,

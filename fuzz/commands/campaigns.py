@@ -98,6 +98,19 @@ def add_config(run: argparse.ArgumentParser) -> None:
         metavar="LIBRARY",
         help="watch a shared library of your own, by name, pattern or path; may be repeated",
     )
+    run.add_argument(
+        "--engine",
+        choices=("campaign", "atheris"),
+        help="what decides which case is next: the campaign's own loop (default), or libFuzzer with the targets' "
+        "Python instrumented (needs the extra atheris)",
+    )
+    run.add_argument(
+        "--instrument",
+        action="append",
+        metavar="MODULE",
+        help="with --engine atheris: instrument this module of Python as well, and those below it; -MODULE leaves it "
+        "out; may be repeated",
+    )
     run.add_argument("--config", type=Path, metavar="FILE", help="campaign.toml; flags outrank it")
 
 
@@ -141,6 +154,7 @@ def _status(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from shakeout.corpus.database import NAME, Database
+    from shakeout.fuzz.campaign.sessions import engine_lines
     from shakeout.fuzz.coverage.summary import read_coverage
     from shakeout.fuzz.reporting.counted import counted
     from shakeout.fuzz.reporting.notes import noted
@@ -148,7 +162,7 @@ def _status(options: argparse.Namespace) -> int:
     directory = existing(options.directory)
     with Database.read(directory / NAME) as database:
         found, states, spent = counted(database), database.states(), float(database.meta("spent", 0.0))
-        notes = noted(database)
+        notes, engine = noted(database), engine_lines(database)
     ended, coverage = ending(directory), read_coverage(directory)
     if options.json:
         print_json(
@@ -176,7 +190,7 @@ def _status(options: argparse.Namespace) -> int:
     console.print(f"{directory}  {clock(spent)} of fuzzing, {how}", soft_wrap=True)
     console.print(ledger_table(found.totals, programs=found.programs or None))
     console.print(found.summary, soft_wrap=True)
-    for line in coverage.lines(_asked(directory)):
+    for line in (*coverage.lines(_asked(directory)), *engine):
         console.print(line, soft_wrap=True)
     for one in notes:
         console.print(f"note: {one.line}", soft_wrap=True)
@@ -223,6 +237,8 @@ def config_of(options: argparse.Namespace, file: Path | None = None) -> Any:
         "shortcuts": ("--stock", options.stock, "nothing"),
         "coverage": ("--coverage", options.coverage, "nothing"),
         "cover": ("--cover", options.cover, "names of shared libraries"),
+        "engine": ("--engine", options.engine, "campaign or atheris"),
+        "instrument": ("--instrument", options.instrument, "names of modules"),
     }
     changes = {}
     for name, (flag, value, wanted) in flags.items():
@@ -274,6 +290,7 @@ def check_targets(config: Any) -> None:
         if lacking := one.unavailable():
             raise Mistake(f"target {one.name} cannot run here: {lacking}")
     knobs = {REFUSALS: Knob(REFUSALS, (False, True)), **{knob.name: knob for one in found for knob in one.knobs()}}
+    _check_engine(config)
     for name, value in config.knobs:
         if name not in knobs:
             close = difflib.get_close_matches(name, knobs, 1)
@@ -284,11 +301,31 @@ def check_targets(config: Any) -> None:
             raise Mistake(f"--knob: {name} takes {wanted}; found {value!r}")
 
 
+def _check_engine(config: Any) -> None:
+    """That the engine is there, and has something to look at."""
+    from shakeout.targets.packages import module_available
+
+    if config.engine != "atheris":
+        if config.instrument:
+            raise Mistake("--instrument is for --engine atheris: nothing else looks at what it counts")
+        return
+    if not module_available("atheris"):
+        raise Mistake("--engine atheris: atheris is not installed: pip install 'shakeout[atheris]'")
+    if not config.instrumented:
+        raise Mistake(
+            f"--engine atheris: libFuzzer would see nothing of {', '.join(config.targets)}, of which no Python is "
+            "known; name some with --instrument MODULE"
+        )
+    if config.device != "cpu":
+        raise Mistake("--engine atheris runs cases on the CPU; leave out --device")
+
+
 def _campaign(config: Any, directory: Path, options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from shakeout.corpus.database import NAME, Database
     from shakeout.fuzz.campaign.campaign import Campaign, DirectoryUnusable, SelfTestFailed
+    from shakeout.fuzz.campaign.sessions import engine_lines
     from shakeout.fuzz.commands.display import Display
     from shakeout.fuzz.coverage.summary import read_coverage
     from shakeout.fuzz.reporting.counted import counted
@@ -311,9 +348,9 @@ def _campaign(config: Any, directory: Path, options: argparse.Namespace) -> int:
         raise Mistake(str(error), Exit.DIRECTORY) from None
     report = write_report(directory)
     with Database.read(directory / NAME) as database:
-        found, notes = counted(database), noted(database)
+        found, notes, engine = counted(database), noted(database), engine_lines(database)
     console.print(f"\nsummary  {found.summary}", soft_wrap=True)
-    for line in read_coverage(directory).lines(config.cover):
+    for line in (*read_coverage(directory).lines(config.cover), *engine):
         console.print(f"         {line}", soft_wrap=True)
     for one in notes:
         console.print(f"note     {one.line}", soft_wrap=True)
