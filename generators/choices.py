@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import TypeVar
 
-__all__ = ["Choices", "SeededChoices"]
+__all__ = ["BytesChoices", "Choices", "RecordedChoices", "SeededChoices"]
 
 T = TypeVar("T")
 
@@ -87,3 +87,48 @@ class SeededChoices(Choices):
         if not items:
             raise ValueError("nothing to pick from")
         return items[int(self._random() * len(items))]
+
+
+class BytesChoices(Choices):
+    """Decisions that are read from bytes; where they end, everything is as simple as it can be.
+
+    A number takes as many bytes as its range needs, the least significant first, and none where there is nothing to
+    decide. So all bytes mean something, and a byte that is changed changes one decision.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._place = 0
+
+    def integer(self, low: int, high: int) -> int:
+        """A whole number in [low, high]."""
+        count = _bytes_for(low, high)
+        read = self._data[self._place : self._place + count]
+        self._place += count
+        return low + int.from_bytes(read, "little") % (high - low + 1)
+
+
+class RecordedChoices(Choices):
+    """Decisions of others, and the bytes from which ``BytesChoices`` reads the same ones."""
+
+    def __init__(self, choices: Choices) -> None:
+        self._choices = choices
+        self._bytes = bytearray()
+
+    def integer(self, low: int, high: int) -> int:
+        """A whole number in [low, high]."""
+        count = _bytes_for(low, high)
+        chosen = self._choices.integer(low, high)
+        self._bytes += (chosen - low).to_bytes(count, "little")
+        return chosen
+
+    @property
+    def data(self) -> bytes:
+        """What was decided so far, without what is as simple as it can be at the end."""
+        return bytes(self._bytes).rstrip(b"\0")
+
+
+def _bytes_for(low: int, high: int) -> int:
+    if low > high:
+        raise ValueError(f"no whole number lies between {low} and {high}")
+    return ((high - low).bit_length() + 7) // 8

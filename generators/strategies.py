@@ -1,9 +1,10 @@
 """Hypothesis strategies: programs and tensors that shrink to few calls and small shapes.
 
-What is drawn is ordered by how simple it is: operators, the ways to call one, dtypes, sizes. Each call is drawn within
-a strategy of its own, of as many numbers as every other, so Hypothesis can leave any call out and the others stay what
-they are. What a number means hangs on none before it, as far as that can be: a program keeps its dtype while its
-operator shrinks, and its sizes while a value that it took becomes an input.
+What is drawn is ordered by how simple it is: operators, the ways to call one, dtypes, sizes. A program is a list of
+calls, and all of a call is one element of it, drawn at once, as bytes from which decisions are read: so Hypothesis
+leaves out any call in one attempt, wherever it stands, and the others stay what they are. What a byte means hangs on
+none before it, as far as that can be: a program keeps its dtype while its operator shrinks, and its sizes while a value
+that it took becomes an input.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import math
 import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import torch
 
@@ -31,11 +33,14 @@ from shakeout.generators.vocabularies.records import Record, Spread
 
 __all__ = ["HypothesisChoices", "grown", "programs", "tensors"]
 
+T = TypeVar("T")
+
 #: Fractions are multiples of its inverse. A number of few values is drawn evenly, and shrinks in few steps.
 RESOLUTION = 128
 
-#: Numbers that are drawn for each call; the rest of them means nothing. Few calls of several operands need more.
-QUOTA = 20
+#: Bytes that are drawn for each call; the rest of them means nothing, and what is missing is zero. Few calls of several
+#: operands need more.
+QUOTA = 24
 
 #: How often a call takes what the program already holds, and how often an attribute of it is changed.
 CONNECTED, CHANGED = 0.75, 0.2
@@ -55,23 +60,43 @@ class HypothesisChoices(Choices):
 
     def __init__(self, draw: st.DrawFn) -> None:
         self._draw = draw
-        self._drawn = 0
 
     def integer(self, low: int, high: int) -> int:
         """A whole number in [low, high], which shrinks towards ``low``."""
         if low > high:
             raise ValueError(f"no whole number lies between {low} and {high}")
-        self._drawn += 1
         return self._draw(_integers(low, high))
 
     def fraction(self) -> float:
         """A number in [0, 1)."""
         return self.integer(0, RESOLUTION - 1) / RESOLUTION
 
-    def fill(self, count: int) -> None:
-        """Draw until so many numbers were drawn; what they are means nothing."""
-        while self._drawn < count:
-            self.integer(0, RESOLUTION - 1)
+
+class _CallChoices(Choices):
+    """Decisions of one call, a byte each, two where a byte is not enough.
+
+    Also what is no decision takes its byte (``BytesChoices`` spares it): what comes behind would mean something else.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._data, self._place = data, 0
+
+    def integer(self, low: int, high: int) -> int:
+        """A whole number in [low, high]; a small byte is a small number."""
+        if low > high:
+            raise ValueError(f"no whole number lies between {low} and {high}")
+        count = max((high - low).bit_length() + 7, 8) // 8
+        read = self._data[self._place : self._place + count]
+        self._place += count
+        return low + int.from_bytes(read, "big") % (high - low + 1)
+
+    def one_of_many(self, items: Sequence[T]) -> T:
+        """One of the items; two bytes, however many there are."""
+        return items[self.integer(0, (1 << 16) - 1) % len(items)]
+
+    def fraction(self) -> float:
+        """A number in [0, 1)."""
+        return self.integer(0, RESOLUTION - 1) / RESOLUTION
 
 
 class _Simplest(Choices):
@@ -147,24 +172,27 @@ def grown(draw: st.DrawFn, plan: Plan) -> Grown:
             choices, Palette(choices, kind, plan.odd), replace(plan.habits, special=kind == "special"),
             foreign=plan.foreign,
         )  # fmt: skip
-        # The number first: Hypothesis lowers one and leaves out any strategy behind it.
-        for number in range(choices.integer(plan.least, plan.most)):
-            draw(_call(growth, plan, plan.anchor if number == 0 else None))
+        calls = draw(st.lists(_CALL, min_size=plan.least, max_size=plan.most))
+        for number, data in enumerate(calls):
+            _call(data, growth, plan, plan.anchor if number == 0 else None)
         growth.choices = growth.palette.choices = SIMPLEST
         if len(growth.steps) < plan.least or plan.anchor not in (None, *(step.operator for step in growth.steps)):
             reject()
         return finished(growth, Recipe(dynamic=False, repeat=False), "small", plan.vocabulary)
 
 
-@st.composite
-def _call(draw: st.DrawFn, growth: Growth, plan: Plan, anchor: str | None) -> None:
-    """One call more, all of it drawn in here; none where eager PyTorch does not take it, even as it was recorded."""
-    choices = HypothesisChoices(draw)
+_CALL = st.binary(min_size=QUOTA, max_size=QUOTA)
+
+
+def _call(data: bytes, growth: Growth, plan: Plan, anchor: str | None) -> None:
+    """One call more, of these decisions; none where eager PyTorch does not take it, even as it was recorded."""
+    choices = _CallChoices(data)
     growth.choices = growth.palette.choices = choices
-    operator = choices.pick(plan.operators)
-    record = choices.pick(plan.records(anchor or operator))
+    operator = choices.one_of_many(plan.operators)
+    record = choices.one_of_many(plan.records(anchor or operator))
     wanted = choices.integer(0, len(_NAMES) - 1)
-    connected, recent = choices.boolean(CONNECTED), choices.integer(0, 3)
+    # What takes a value that is there is simpler than what brings another input.
+    connected, recent = not choices.boolean(1 - CONNECTED), choices.integer(0, 3)
     change = choices.boolean(CHANGED)
     rank = choices.integer(0, 4)
     sizes = [choices.pick(_LENGTHS) for _ in range(5)]
@@ -177,7 +205,6 @@ def _call(draw: st.DrawFn, growth: Growth, plan: Plan, anchor: str | None) -> No
         placed = growth.place(record, _dtype(record, wanted, plan.foreign), mutate=change, sizes=shapes)
     if not placed:
         _as_recorded(growth, record, _dtype(record, wanted, plan.foreign))
-    choices.fill(QUOTA)
 
 
 _NAMES = tuple(DTYPES)

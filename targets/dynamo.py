@@ -181,6 +181,23 @@ _DECOMPOSED_LADDER = Ladder(
     otherwise="no single decomposition is to blame: the partitioner, or what it saves for backward",
 )
 
+#: Where AOTAutograd and Dynamo decide on a graph. Dynamo traces some of its own modules and of functorch's, which must
+#: stay as they are: those are none of these.
+_CAPTURE = (
+    *(f"torch._dynamo.{name}" for name in ("output_graph", "side_effects", "variables.tensor", "variables.torch")),
+    *(f"torch._functorch._aot_autograd.{name}" for name in ("collect_metadata_analysis", "functional_utils")),
+    *(f"torch._functorch._aot_autograd.{name}" for name in ("input_output_analysis", "runtime_wrappers")),
+    "torch._functorch.partitioners",
+)
+
+#: Where Inductor decides on loops, their fusion and their code, on the CPU. All of it would take a minute and more to
+#: instrument, and most of that is for other devices.
+_LOOPS = (
+    *("constant_folding", "decomposition", "dependencies", "graph", "index_propagation", "ir", "loop_body", "lowering"),
+    *("optimize_indexing", "pattern_matcher", "scheduler", "sizevars", "codegen.common", "codegen.cpp"),
+    *("fx_passes.joint_graph", "fx_passes.post_grad", "fx_passes.pre_grad", "fx_passes.reinplace"),
+)
+
 _facts = functools.partial(
     Facts,
     promises=frozenset({"layout", "writes", "repeats"}),
@@ -199,6 +216,7 @@ AOT_EAGER = TorchCompile(
         summary="torch.compile's graph capture and AOTAutograd, run by eager kernels",
         compiler=True,
         ladder=Ladder(below=("dynamo",)),
+        instrumented=_CAPTURE,
     ),
     (_DYNAMIC, _HISTORY),
 )
@@ -211,6 +229,7 @@ INDUCTOR = TorchCompile(
         slow=True,  # it leaves the precompiled header
         shortcuts=frozenset(SHORTCUTS) - {"translations"},
         ladder=_INDUCTOR_LADDER,
+        instrumented=tuple(f"torch._inductor.{name}" for name in _LOOPS),
     ),
     _INDUCTOR,
 )

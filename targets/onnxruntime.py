@@ -76,6 +76,7 @@ class OnnxRuntime(Target):
         owner="onnxruntime",
         witness="shakeout.targets.witnesses:onnxruntime",
         libraries=("onnxruntime_pybind11_state*.so", "libonnxruntime.so*"),
+        instrumented=("torch.onnx._internal.exporter", "onnxscript.rewriter", "onnxscript.optimizer"),
         compiler=True,
         turns=1,
         settings=24,

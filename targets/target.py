@@ -207,6 +207,8 @@ class Facts:
         modules: names of Python packages or modules in which it is implemented (``torch._inductor``): a campaign
             watches which of their lines its cases reach.
         witness: the ``Witness`` of what it decides, its passes and patterns, as ``MODULE:NAME``; empty if it has none.
+        instrumented: modules of Python in which its work is decided: a fuzzing engine that needs instrumented code has
+            it in them and in those below them. ``-MODULE`` leaves one out.
     """
 
     summary: str = ""
@@ -230,6 +232,7 @@ class Facts:
     libraries: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
     witness: str = ""
+    instrumented: tuple[str, ...] = ()
 
     @property
     def product(self) -> str:

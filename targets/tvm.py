@@ -87,6 +87,7 @@ class Tvm(Target):
         libraries=("libtvm*.so",),
         modules=("tvm",),
         witness="shakeout.targets.witnesses:tvm",
+        instrumented=("tvm.relax.frontend.torch", "tvm.relax.transform", "tvm.relax.backend", "tvm.relax.pipeline"),
         owner="tvm",
         compiler=True,
         turns=1,

@@ -26,19 +26,21 @@ from shakeout.fuzz.campaign.campaign_folder import (
     next_directory,
     usage,
 )
+from shakeout.fuzz.campaign.config import ENGINES
 from shakeout.fuzz.campaign.investigation import Investigation
 from shakeout.fuzz.campaign.known_replay import KnownReplay
 from shakeout.fuzz.campaign.ledger import Accounts
 from shakeout.fuzz.campaign.sanity import control
 from shakeout.fuzz.campaign.seeds import Declined, Seeds
 from shakeout.fuzz.campaign.selftest import NO_FAULT, selftest
+from shakeout.fuzz.campaign.sessions import Sessions
 from shakeout.fuzz.campaign.sources import InOrder
 from shakeout.fuzz.campaign.traces import TraceLog
 from shakeout.fuzz.coverage.log import CoverageLog
 from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.environment import describe
 from shakeout.fuzz.ground.jobs import Job
-from shakeout.fuzz.ground.makers import GROWER
+from shakeout.fuzz.ground.makers import GROWER, INSTRUMENTING
 from shakeout.fuzz.steering.steering import Replays, Steering
 from shakeout.fuzz.steering.store import NAME as CORPUS
 from shakeout.fuzz.steering.store import Store
@@ -81,7 +83,7 @@ class Campaign:
         config: what is asked for.
         directory: a new one, or that of a campaign, which then goes on.
         listeners: told of each event. One that raises is not told again.
-        maker: name of what grows cases.
+        maker: name of what grows cases; empty for what the engine needs.
         known: folder of known bugs that are replayed first; None for none, and for no regressions either.
         confirmations: fresh processes in which a finding is tried.
         recycle: cases after which a worker is replaced.
@@ -97,7 +99,7 @@ class Campaign:
         directory: Path,
         listeners: Sequence[events.Listener] = (),
         *,
-        maker: str = GROWER,
+        maker: str = "",
         known: Path | None = KNOWN,
         confirmations: int = RUNS,
         recycle: int = 150,
@@ -113,7 +115,7 @@ class Campaign:
         self.directory = directory
         self.resumed = False
         self._listeners = list(listeners)
-        self._maker = maker
+        self._maker = maker or _maker(config)
         self._known = known
         self._confirmations = confirmations
         self._recycle = recycle
@@ -148,7 +150,8 @@ class Campaign:
             self.pool = WorkerPool(
                 self.directory,
                 self.config.targets,
-                self.config.workers,
+                # Sessions of an engine have a core each for long, and findings a place beside them.
+                self.config.workers + (self.config.engine != ENGINES[0]),
                 tell=self._tell,
                 maker=self._maker,
                 recycle=self._recycle,
@@ -293,9 +296,12 @@ class Campaign:
 
     # --- cases ------------------------------------------------------------------------------------------------------
 
-    def _seeds(self, steering: Steering | None = None) -> Seeds:
+    def _seeds(self, steering: Steering | None = None) -> Seeds | Sessions:
         books = self.database, self._accounts, self.investigation, self._times
-        return Seeds(self._active, *books, self._untold.append, self._declined, steering)
+        seeds = Seeds(self._active, *books, self._untold.append, self._declined, steering)
+        if self.config.engine == ENGINES[0]:
+            return seeds
+        return Sessions(self._active, self.directory, self.database, seeds)
 
     def _steering(self) -> Steering | None:
         """What decides, in a campaign that is guided."""
@@ -324,7 +330,7 @@ class Campaign:
         spent = float(self.database.meta("spent", 0.0))
         began = time.monotonic()
         budget = self._budget(began, spent)
-        deadline = None if budget is None else began + budget
+        seeds.until = deadline = None if budget is None else began + budget
         reason = ""
         until = 0.0
         while True:
@@ -363,14 +369,14 @@ class Campaign:
         budget = self.config.seconds
         return budget - spent if budget is not None and spent < budget else budget
 
-    def _triage(self, sources: InOrder, seeds: Seeds, began: float, until: float | None) -> None:
+    def _triage(self, sources: InOrder, seeds: Seeds | Sessions, began: float, until: float | None) -> None:
         """Nothing is fuzzed, and what waits has all the cores until then, or until nothing waits."""
         self.investigation.alone = True
         while self.investigation.busy and not self._stopped and (until is None or time.monotonic() < until):
             self._turn(sources, seeds)
             self._beat("triage", began, until, None)
 
-    def _turn(self, sources: InOrder, seeds: Seeds) -> None:
+    def _turn(self, sources: InOrder, seeds: Seeds | Sessions) -> None:
         """One round: hand out, collect, write down, go on with findings."""
         answers = self.pool.step(sources.next, self._limits)
         if answers or seeds.handed:
@@ -385,7 +391,7 @@ class Campaign:
         while self._untold:
             self._tell(self._untold.popleft())
 
-    def _over(self, seeds: Seeds, now: float, deadline: float | None) -> str:
+    def _over(self, seeds: Seeds | Sessions, now: float, deadline: float | None) -> str:
         if self._stopped:
             return "interrupted"
         if deadline is not None and now >= deadline:
@@ -499,3 +505,8 @@ class Campaign:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _maker(config: configuration.Config) -> str:
+    """The name of what grows cases as the engine needs it."""
+    return GROWER if config.engine == ENGINES[0] else f"{INSTRUMENTING}:{','.join(config.instrumented)}"

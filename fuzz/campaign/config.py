@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -15,7 +16,7 @@ from shakeout.fuzz.coverage.sources import Wanted
 from shakeout.targets.registry import compilers, facts_of
 from shakeout.targets.shortcuts import SHORTCUTS
 
-__all__ = ["Config", "ConfigError", "read", "write"]
+__all__ = ["ENGINES", "Config", "ConfigError", "read", "write"]
 
 
 class ConfigError(ValueError):
@@ -30,6 +31,18 @@ def _memory() -> int:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0))
+
+
+_MODULE = re.compile(r"-?\w+(\.\w+)*")
+
+#: What may decide which case is next.
+ENGINES = ("campaign", "atheris")
+
+
+def _modules_of(target: str) -> tuple[str, ...]:
+    """The module of a user's own target."""
+    module, colon, _ = target.partition(":")
+    return (module,) if colon else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +70,8 @@ class Config:
         coverage: what the cases reach is watched: of the targets' own code, and of the space of cases.
         cover: shared libraries (names, patterns or paths of files) and Python packages that are watched besides.
         coverage_report: the targets' Python is traced to the line and arc, for a report of coverage.py.
+        engine: what decides which case is next: ``campaign``, its own loop, or ``atheris``.
+        instrument: modules of Python that the engine has instrumented beside the targets' own; ``-MODULE`` leaves out.
     """
 
     targets: tuple[str, ...] = field(default_factory=compilers)
@@ -78,6 +93,14 @@ class Config:
     coverage: bool = False
     cover: tuple[str, ...] = ()
     coverage_report: bool = False
+    engine: str = ENGINES[0]
+    instrument: tuple[str, ...] = ()
+
+    @property
+    def instrumented(self) -> tuple[str, ...]:
+        """The modules of Python that an engine has instrumented."""
+        own = (one for name in self.targets for one in facts_of(name).instrumented or _modules_of(name))
+        return tuple(dict.fromkeys((*own, *self.instrument)))
 
     @property
     def watched(self) -> Wanted:
@@ -123,6 +146,8 @@ _KEYS: dict[tuple[str, str], tuple[str, str]] = {
     ("campaign", "coverage"): ("coverage", "true or false"),
     ("campaign", "coverage_report"): ("coverage_report", "true or false"),
     ("campaign", "cover"): ("cover", "a list of shared libraries and Python packages"),
+    ("campaign", "engine"): ("engine", " or ".join(f'"{name}"' for name in ENGINES)),
+    ("campaign", "instrument"): ("instrument", "a list of modules"),
     ("budget", "minutes"): ("seconds", "a positive number"),
     ("budget", "cases"): ("cases", "a positive whole number"),
     ("workers", "count"): ("workers", "a positive whole number"),
@@ -147,6 +172,15 @@ def check(name: str, value: Any) -> Any:
         case "seed":
             if whole and value >= 0:
                 return value
+        case "engine":
+            if value in ENGINES:
+                return value
+        case "instrument":
+            # Names cross a process with commas between.
+            if isinstance(value, list | tuple) and all(
+                isinstance(one, str) and _MODULE.fullmatch(one) for one in value
+            ):
+                return tuple(dict.fromkeys(value))
         case "cover":
             if isinstance(value, list | tuple) and all(isinstance(item, str) and item for item in value):
                 return tuple(dict.fromkeys(value))

@@ -79,6 +79,9 @@ class Seeds:
         self._closed = False
         self._in_hand = 0
 
+    #: When fuzzing ends, as ``time.monotonic`` tells it, for whoever gives jobs of many cases; None for never.
+    until: float | None = None
+
     # --- jobs -------------------------------------------------------------------------------------------------------
 
     def take_up(self) -> None:
@@ -122,6 +125,11 @@ class Seeds:
         self._closed = True
 
     @property
+    def again(self) -> bool:
+        """Whether something is to be done once more."""
+        return bool(self._again)
+
+    @property
     def at_work(self) -> bool:
         """Whether a case is in hand."""
         return self._in_hand > 0
@@ -151,6 +159,10 @@ class Seeds:
     def done(self, answer: Answer) -> None:
         """Write down what came of a job; inside a transaction."""
         self._in_hand -= answer.loss is not None or not answer.reply.partial
+        self.enter(answer)
+
+    def enter(self, answer: Answer) -> None:
+        """Write down what came of a case, whoever had it run; inside a transaction."""
         if answer.loss is not None:
             self._lost(answer, answer.loss)
             return

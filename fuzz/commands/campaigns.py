@@ -105,6 +105,19 @@ def add_config(run: argparse.ArgumentParser) -> None:
         const=True,
         help="trace the targets' Python, and write a .coverage file that `coverage html` opens; slows compilers down",
     )
+    run.add_argument(
+        "--engine",
+        choices=("campaign", "atheris"),
+        help="what decides which case is next: the campaign's own loop (default), or libFuzzer with the targets' "
+        "Python instrumented (needs the extra atheris)",
+    )
+    run.add_argument(
+        "--instrument",
+        action="append",
+        metavar="MODULE",
+        help="with --engine atheris: instrument this module of Python as well, and those below it; -MODULE leaves it "
+        "out; may be repeated",
+    )
     run.add_argument("--config", type=Path, metavar="FILE", help="campaign.toml; flags outrank it")
 
 
@@ -148,6 +161,7 @@ def _status(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from shakeout.corpus.database import NAME, Database
+    from shakeout.fuzz.campaign.sessions import engine_lines
     from shakeout.fuzz.coverage.summary import read_coverage
     from shakeout.fuzz.reporting.counted import counted
     from shakeout.fuzz.reporting.notes import noted
@@ -156,7 +170,7 @@ def _status(options: argparse.Namespace) -> int:
     directory = existing(options.directory)
     with Database.read(directory / NAME) as database:
         found, states, spent = counted(database), database.states(), float(database.meta("spent", 0.0))
-        notes = noted(database)
+        notes, engine = noted(database), engine_lines(database)
     ended, coverage, steered = ending(directory), read_coverage(directory), read_steering(directory)
     if options.json:
         print_json(
@@ -185,7 +199,7 @@ def _status(options: argparse.Namespace) -> int:
     console.print(f"{directory}  {clock(spent)} of fuzzing, {how}", soft_wrap=True)
     console.print(ledger_table(found.totals, programs=found.programs or None))
     console.print(found.summary, soft_wrap=True)
-    for line in coverage.lines(_asked(directory)):
+    for line in (*coverage.lines(_asked(directory)), *engine):
         console.print(line, soft_wrap=True)
     for line in steered.lines() if steered is not None else ():
         console.print(line, soft_wrap=True)
@@ -235,6 +249,8 @@ def config_of(options: argparse.Namespace, file: Path | None = None) -> Any:
         "coverage": ("--coverage", options.coverage, "nothing"),
         "coverage_report": ("--coverage-report", options.coverage_report, "nothing"),
         "cover": ("--cover", options.cover, "names of shared libraries or Python packages"),
+        "engine": ("--engine", options.engine, "campaign or atheris"),
+        "instrument": ("--instrument", options.instrument, "names of modules"),
     }
     changes = {}
     for name, (flag, value, wanted) in flags.items():
@@ -293,6 +309,7 @@ def check_targets(config: Any) -> None:
         if lacking := one.unavailable():
             raise Mistake(f"target {one.name} cannot run here: {lacking}")
     knobs = {REFUSALS: Knob(REFUSALS, (False, True)), **{knob.name: knob for one in found for knob in one.knobs()}}
+    _check_engine(config)
     for name, value in config.knobs:
         if name not in knobs:
             close = difflib.get_close_matches(name, knobs, 1)
@@ -303,11 +320,31 @@ def check_targets(config: Any) -> None:
             raise Mistake(f"--knob: {name} takes {wanted}; found {value!r}")
 
 
+def _check_engine(config: Any) -> None:
+    """That the engine is there, and has something to look at."""
+    from shakeout.targets.packages import module_available
+
+    if config.engine != "atheris":
+        if config.instrument:
+            raise Mistake("--instrument is for --engine atheris: nothing else looks at what it counts")
+        return
+    if not module_available("atheris"):
+        raise Mistake("--engine atheris: atheris is not installed: pip install 'shakeout[atheris]'")
+    if not config.instrumented:
+        raise Mistake(
+            f"--engine atheris: libFuzzer would see nothing of {', '.join(config.targets)}, of which no Python is "
+            "known; name some with --instrument MODULE"
+        )
+    if config.device != "cpu":
+        raise Mistake("--engine atheris runs cases on the CPU; leave out --device")
+
+
 def _campaign(config: Any, directory: Path, options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from shakeout.corpus.database import NAME, Database
     from shakeout.fuzz.campaign.campaign import Campaign, DirectoryUnusable, SelfTestFailed
+    from shakeout.fuzz.campaign.sessions import engine_lines
     from shakeout.fuzz.commands.display import Display
     from shakeout.fuzz.coverage.summary import read_coverage
     from shakeout.fuzz.reporting.counted import counted
@@ -330,9 +367,9 @@ def _campaign(config: Any, directory: Path, options: argparse.Namespace) -> int:
         raise Mistake(str(error), Exit.DIRECTORY) from None
     report = write_report(directory)
     with Database.read(directory / NAME) as database:
-        found, notes = counted(database), noted(database)
+        found, notes, engine = counted(database), noted(database), engine_lines(database)
     console.print(f"\nsummary  {found.summary}", soft_wrap=True)
-    for line in read_coverage(directory).lines(config.cover):
+    for line in (*read_coverage(directory).lines(config.cover), *engine):
         console.print(f"         {line}", soft_wrap=True)
     if config.coverage_report:
         console.print(f"         {_coverage_report(directory)}", soft_wrap=True)

@@ -103,6 +103,8 @@ def run(
     time_limit: float | None = None,
     avoid_known: bool = False,
     stock: bool = False,
+    engine: Literal["campaign", "atheris"] | None = None,
+    instrument: Sequence[str] = (),
     config: str | PathLike[str] | None = None,
     directory: str | PathLike[str] | None = None,
     verbose: bool = False,
@@ -125,6 +127,8 @@ def run(
         time_limit: seconds for one case; None to derive it.
         avoid_known: run no case in which the smallest case of a known bug occurs.
         stock: compile each of Inductor's kernels alone, with the compiler's own linker.
+        engine: what decides which case is next; None for the campaign's own loop.
+        instrument: modules of Python that the engine ``atheris`` has instrumented beside the targets' own.
         config: a ``campaign.toml``, which the arguments outrank.
         directory: of the campaign, which goes on if there is one; None for a new one below ``runs/``.
         verbose: show what the command shows.
@@ -162,6 +166,8 @@ def run(
         "time_limit": time_limit,
         "avoid_known": avoid_known or None,
         "stock": () if stock else None,
+        "engine": engine,
+        "instrument": list(instrument) or None,
         "config": None if config is None else Path(config),
     }
     allow(targets)

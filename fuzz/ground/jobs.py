@@ -23,6 +23,7 @@ __all__ = [
     "Reduce",
     "Run",
     "Script",
+    "Session",
     "Trial",
     "job_from_json",
 ]
@@ -87,8 +88,29 @@ class Grow(Make):
 
     Attributes:
         recipe: what kind of program is grown.
+        choices: bytes as hexadecimal digits, from which the decisions are read; empty where the seed makes them.
     """
 
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    choices: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session(Make):
+    """Run libFuzzer for a while; each case of it is answered, as if it had been a job of its own.
+
+    What the worker is about to do stands in its slot as such a job: a ``Grow`` from bytes, a ``Run`` or a ``Mutate``.
+
+    Attributes:
+        recipe: what kind of programs are grown.
+        corpus: folder of libFuzzer's inputs.
+        most: cases, at most.
+        until: when it ends, as ``time.monotonic`` tells it.
+    """
+
+    corpus: str
+    most: int
+    until: float
     recipe: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -246,7 +268,7 @@ class Recall(Job):
 
 _KINDS: Mapping[str, type[Job]] = {
     kind.__name__.lower(): kind
-    for kind in (Grow, Mutate, Run, Candidate, Reduce, Trial, Script, Examine, Learn, Recall)
+    for kind in (Grow, Mutate, Session, Run, Candidate, Reduce, Trial, Script, Examine, Learn, Recall)
 }
 
 

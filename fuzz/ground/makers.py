@@ -11,11 +11,14 @@ from shakeout.corpus.case import Case, Setting
 from shakeout.corpus.observation import Observation
 from shakeout.fuzz.ground.jobs import Make
 
-__all__ = ["GROWER", "RUNS_ONLY", "Made", "Maker", "RunsOnly", "maker"]
+__all__ = ["GROWER", "INSTRUMENTING", "RUNS_ONLY", "Made", "Maker", "RunsOnly", "maker"]
 
 #: The maker of campaigns, and that of workers which are given their cases.
 GROWER = "shakeout.fuzz.running.compose:Grower"
 RUNS_ONLY = "shakeout.fuzz.ground.makers:RunsOnly"
+
+#: The maker of campaigns whose cases an engine of others decides; modules that are instrumented stand behind it.
+INSTRUMENTING = "shakeout.fuzz.engines.instrumented:Instrumenting"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,11 @@ class RunsOnly:
 
 
 def maker(name: str) -> Maker:
-    """The maker of a name, ``MODULE:CLASS``: a name crosses processes, what it loads does not."""
-    module, _, kind = name.partition(":")
-    found: Maker = getattr(import_module(module), kind)()
+    """The maker of a name, ``MODULE:CLASS``: a name crosses processes, what it loads does not.
+
+    What the class is to be told stands behind it, with commas between: ``MODULE:CLASS:tvm.relax,tvm.tir``.
+    """
+    module, _, rest = name.partition(":")
+    kind, _, told = rest.partition(":")
+    found: Maker = getattr(import_module(module), kind)(*filter(None, told.split(",")))
     return found

@@ -172,6 +172,7 @@ class Reply:
         coverage: what was hit for the first time in that worker, by library.
         space: the case's features (``shakeout.fuzz.coverage.space``), where the job asked for them.
         made: the mutators that made the case of another one, in order.
+        engine: how far a fuzzing engine of others has come: counters hit, features, inputs that it keeps.
     """
 
     serial: int = 0
@@ -192,6 +193,7 @@ class Reply:
     coverage: tuple[Hits, ...] = ()
     space: tuple[str, ...] = ()
     made: tuple[str, ...] = ()
+    engine: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values; what is at its default is left out."""

@@ -23,8 +23,8 @@ from shakeout.targets.target import check_knobs
 
 __all__ = ["cases", "judge"]
 
-#: How often a knob that may vary does, and how many of them at most.
-VARIED = 0.3
+#: How many knobs vary at most.
+MOST_VARIED = 3
 
 
 def cases(
@@ -116,9 +116,18 @@ def _around(kernel: str, plan: Plan) -> Plan:
 @st.composite
 def _cases(draw: st.DrawFn, plan: Plan, target: str, pinned: tuple[tuple[str, Scalar], ...], free: KnobSpace) -> Case:
     one = draw(grown(plan))
+    # Each in a span of its own, so that any is left out alone.
+    drawn = dict(draw(st.lists(_varied(free), max_size=MOST_VARIED)) if free else ())
+    knobs = tuple(sorted({**drawn, **dict(pinned)}.items()))
+    return DrawnCase(one.program, one.calls, Setting(target, knobs, one.mode))
+
+
+@st.composite
+def _varied(draw: st.DrawFn, free: KnobSpace) -> tuple[str, Scalar]:
+    """A knob at another value than its default."""
     choices = HypothesisChoices(draw)
-    drawn = [(knob.name, choices.pick(knob.values[1:])) for knob in free if choices.boolean(VARIED / len(free))]
-    return DrawnCase(one.program, one.calls, Setting(target, tuple(sorted((*pinned, *drawn))), one.mode))
+    knob = choices.pick(free)
+    return knob.name, choices.pick(knob.values[1:])
 
 
 def judge(case: Case) -> Result:

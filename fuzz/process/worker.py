@@ -38,6 +38,7 @@ from shakeout.fuzz.ground.jobs import (
     Reduce,
     Run,
     Script,
+    Session,
     Trial,
     job_from_json,
 )
@@ -220,6 +221,11 @@ class _Worker:
                     from shakeout.fuzz.triage.reducing import reduced
 
                     yield reduced(job, self.slot, lambda reply: self._send(reply, serial), self._kept.of)
+                case Session():
+                    from shakeout.fuzz.engines.session import fuzz
+
+                    # It ends with the process.
+                    fuzz(job, serial, self.slot, self._maker, self._cases, lambda one, t: self._send(one, serial, t))
                 case Script():
                     from shakeout.fuzz.running.execute import repro
 

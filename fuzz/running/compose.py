@@ -87,7 +87,7 @@ def compose(job: Grow, before_call: Callable[[str], None] | None = None) -> Made
         job: with a seed; the same job on the same versions gives the same case.
         before_call: told of each call of an operator before it runs.
     """
-    from shakeout.generators.choices import SeededChoices
+    from shakeout.generators.choices import BytesChoices, SeededChoices
     from shakeout.generators.motifs.motifs import grow_motif
     from shakeout.generators.network import Recipe, grow
     from shakeout.generators.regions import enclosed
@@ -96,7 +96,7 @@ def compose(job: Grow, before_call: Callable[[str], None] | None = None) -> Made
     from shakeout.targets.registry import target
 
     prepare(lambda text: None)
-    choices = SeededChoices(job.seed)
+    choices = BytesChoices(bytes.fromhex(job.choices)) if job.choices else SeededChoices(job.seed)
     subject = target(job.target)
     facts = subject.facts
     # A runtime is asked about what backward finds, unless somebody asks for something else.

@@ -26,6 +26,8 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         coverage=True,
         coverage_report=True,
         cover=("libmine.so", "/opt/lib/libother*.so"),
+        engine="atheris",
+        instrument=("mine.passes", "-mine.passes.tables"),
         knobs=(("cpp.simdlen", 1), ("dynamic", True), ("name", 'a "quoted" \\ word')),
     )
     write(config, tmp_path / "campaign.toml")
@@ -57,6 +59,8 @@ def test_cases_alone_lift_the_time(tmp_path: Path) -> None:
         ('[campaign]\ntargets = "inductor"\n', r"\[campaign\] targets"),
         ("[campaign]\nseed = true\n", r"\[campaign\] seed"),
         ('[campaign]\ncover = "libmine.so"\n', r"\[campaign\] cover: expected a list of shared libraries"),
+        ('[campaign]\nengine = "afl"\n', r'\[campaign\] engine: expected "campaign" or "atheris", found'),
+        ('[campaign]\ninstrument = ["a,b"]\n', r"\[campaign\] instrument: expected a list of modules"),
         ("[campaign]\ncoverage = 1\n", r"\[campaign\] coverage: expected true or false"),
         ('[campaign]\ndevice = "tpu"\n', r"\[campaign\] device"),
         ("[workers]\ncount = 0\n", r"\[workers\] count"),

@@ -1,0 +1,1 @@
+"""Fuzzing engines of others, which decide what a campaign runs next."""
