@@ -5,7 +5,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 # The release that the tests are run against, installed before Shakeout so that pip does not choose a newer one.
 TORCH ?= torch==2.13.0
 # What is installed beside it: the development tools, and every compiler that is a target.
-EXTRAS ?= dev,coverage,html,onnx,openvino,tvm
+EXTRAS ?= dev,atheris,coverage,html,onnx,openvino,tvm
 FUZZ_ARGS ?= --minutes 5
 
 BIN := .venv/bin

@@ -143,7 +143,8 @@ class Campaign:
                 traces = stack.enter_context(TraceLog(self.directory))
                 self._coverage = stack.enter_context(CoverageLog(self.directory))
                 self._accounts = Accounts(self.database, traces, self._coverage, self._untold)
-                guided = self._fuzzing and self.config.coverage
+                # Another engine decides by itself what is interesting, and keeps it.
+                guided = self._fuzzing and self.config.coverage and self.config.engine == ENGINES[0]
                 self._corpus = stack.enter_context(Store(self.directory / CORPUS)) if guided else None
                 if self._fuzzing:
                     configuration.write(self.config, self.directory / "campaign.toml")
