@@ -30,8 +30,12 @@ class Codes:
         self._kept: list[CodeType] = []  # what is not alive any more could share its address with another
 
     def grown(self) -> bool:
-        """Whether modules were loaded since the last look, watched or not."""
-        return len(sys.modules) != self._modules
+        """Whether watched modules were loaded since the last look; compilers load others with each case."""
+        if len(sys.modules) == self._modules:
+            return False
+        self._modules = len(sys.modules)
+        files = {getattr(module, "__file__", None) for name, module in list(sys.modules.items()) if self.watched(name)}
+        return not files <= {None, *self._files}
 
     def watched(self, module: str) -> bool:
         """Whether a module's name is among those that are watched."""
