@@ -13,7 +13,7 @@ STAMP := .venv/shakeout-environment
 ROOMS := corpus generators oracles targets fuzz
 
 .DEFAULT_GOAL := help
-.PHONY: help fuzz test long lint types layers bench check clean
+.PHONY: help fuzz test long exhaustive lint types layers bench check clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -23,10 +23,13 @@ fuzz: $(STAMP) ## fuzz for five minutes (FUZZ_ARGS='...' for something else)
 	@$(BIN)/shakeout run --exit-zero $(FUZZ_ARGS)
 
 test: $(STAMP) ## run the tests, without the long ones
-	$(BIN)/python -m pytest -n 2 -m "not long" tests
+	$(BIN)/python -m pytest -n 2 -m "not (long or exhaustive)" tests
 
 long: $(STAMP) ## run the long tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m long tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "long and not exhaustive" tests
+
+exhaustive: $(STAMP) ## run what takes half an hour: every fault, target and setting (before a release)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m exhaustive tests
 
 lint: $(STAMP) ## style and formatting
 	$(BIN)/ruff check .

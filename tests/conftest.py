@@ -30,6 +30,19 @@ def quick_compilations() -> None:
         install(["guards"])
 
 
+#: Folders of which everything is long: elsewhere a test says so itself.
+LONG = ("slow", "quality", "right")
+
+
+@pytest.hookimpl(tryfirst=True)  # before the marks are asked for
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what lies in the folders of long tests."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here) and item.path.relative_to(here).parts[0] in LONG:
+            item.add_marker(pytest.mark.long)
+
+
 _SCRATCH = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
 
 

@@ -37,6 +37,7 @@ def test_a_decomposition_that_is_left_out_is_not_called() -> None:
     assert [one.status for one in shown] == ["compared", "compared"]
 
 
+@pytest.mark.long
 def test_the_lowering_in_which_a_fault_is_planted_is_named() -> None:
     fault = next(fault for fault in FAULTS if fault.name == "tanh saturates early")
     assert isinstance(fault.plant, Compiled)

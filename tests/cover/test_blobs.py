@@ -128,6 +128,7 @@ def test_two_million_elements_go_from_capture_to_replay(tmp_path: Path) -> None:
     assert replay_case(tmp_path / "case.json") == 0
 
 
+@pytest.mark.long
 def test_a_script_reads_the_file_beside_it_and_nothing_else(tmp_path: Path) -> None:
     case = stored(tmp_path, "aot_eager")
     (tmp_path / "repro.py").write_text(repro(case))

@@ -95,6 +95,7 @@ def registry_free(case: Case) -> dict[str, object]:
     return script.load(case)
 
 
+@pytest.mark.long
 def test_scripts_ask_with_it(case: Case, tmp_path: Path) -> None:
     one = asked(case, "transposed")
     told = registry.short(one.setting)

@@ -83,6 +83,7 @@ for seed in seeds if sys.argv[1] == "up" else seeds[::-1]:
 """
 
 
+@pytest.mark.long
 def test_the_same_seed_gives_the_same_text_in_every_process_and_order() -> None:
     texts = []
     for order, hash_seed in (("up", "1"), ("down", "2")):

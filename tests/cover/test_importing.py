@@ -122,6 +122,7 @@ def test_another_target_gets_none_of_the_knobs() -> None:
     assert Wanted(backend="somebodys").setting()[1] == ["the backend 'somebodys' is no target; inductor is taken"]
 
 
+@pytest.mark.long
 def test_a_script_that_compiles_a_hundred_functions_gives_some_and_says_so(tmp_path: Path) -> None:
     candidates = found(tmp_path, "for n in range(100):\n    torch.compile(lambda x, n=n: x + n)(torch.ones(1))\n")
     assert len(candidates.found) == MOST

@@ -319,6 +319,7 @@ def test_what_fails_on_the_cpu_too_is_searched_there(elsewhere: bool) -> None:
     assert found.case.setting.device == ("cpu" if elsewhere else "cuda")
 
 
+@pytest.mark.long
 def test_candidates_run_on_the_device_that_they_name(tmp_path: Path) -> None:
     case = grown(1)
     there = replace(case, setting=replace(case.setting, device="cuda"))

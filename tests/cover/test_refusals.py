@@ -77,6 +77,7 @@ def test_a_campaign_pins_it() -> None:
     assert dict(_config(options).knobs) == {"dynamic": True, REFUSALS: True}
 
 
+@pytest.mark.long
 def test_an_imported_case_keeps_it_and_check_says_what_cannot_run(tmp_path: Path) -> None:
     file = tmp_path / "bug.py"
     file.write_text(

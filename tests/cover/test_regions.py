@@ -313,6 +313,7 @@ def test_the_printed_script_agrees_as_well(name: str, tmp_path: Path) -> None:
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "no difference"), done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("target", ["aot_eager", "inductor"])
 def test_autocast_that_is_switched_off_inside_is_forgotten_by_the_backward_pass(target: str, tmp_path: Path) -> None:
     """pytorch/pytorch#179804; the stored case is what was written by hand."""

@@ -114,6 +114,7 @@ def test_a_worker_that_answers_before_the_zygote_says_who_it_is_is_replaced(
     assert answered == ["compared", "compared"]
 
 
+@pytest.mark.long
 def test_what_does_not_begin_or_does_not_answer_is_ended_and_then_its_zygote(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

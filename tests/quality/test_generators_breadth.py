@@ -10,8 +10,6 @@ from shakeout.generators.choices import SeededChoices
 from shakeout.generators.network import Grown, Recipe, grow
 from shakeout.generators.vocabularies.torch import Vocabulary, load_records
 
-pytestmark = pytest.mark.quality
-
 
 @pytest.fixture(scope="module")
 def vocabulary() -> Vocabulary:

@@ -32,7 +32,7 @@ def chosen() -> list[Fault]:
 @pytest.mark.parametrize(
     "fault",
     [
-        pytest.param(fault, id=fault.name, marks=[pytest.mark.long] * (number % FAST != 1))
+        pytest.param(fault, id=fault.name, marks=[pytest.mark.exhaustive] * (number % FAST != 1))
         for number, fault in enumerate(chosen())
     ],
 )

@@ -30,8 +30,6 @@ from shakeout.fuzz.running.compose import compose
 from shakeout.fuzz.running.execute import execute
 from shakeout.targets.registry import facts_of, target
 
-pytestmark = pytest.mark.quality
-
 FOLDER = Path(__file__).parent / "reports"
 
 
@@ -122,7 +120,6 @@ REPORTS = [
 ]
 
 
-@pytest.mark.long
 @pytest.mark.timeout(600)  # of a busy machine: dozens of compilations, and a script in processes of its own
 @pytest.mark.parametrize("report", REPORTS, ids=[report.file for report in REPORTS])
 def test_a_report_is_imported_shrunk_bisected_and_written_as_it_says(report: Report, tmp_path: Path) -> None:

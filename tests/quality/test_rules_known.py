@@ -23,8 +23,6 @@ from shakeout.generators.rules.rule import Rule
 from shakeout.generators.rules.trace import Trace, symbols, variant_of
 from shakeout.generators.vocabularies.records import Spread
 
-pytestmark = pytest.mark.quality
-
 Shape = tuple[int, ...]
 #: The shape of each result, from the operands' shapes and the integer attributes by name.
 Formula = Callable[[Sequence[Shape], dict[str, int]], Sequence[Shape]]

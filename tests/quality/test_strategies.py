@@ -15,8 +15,6 @@ from shakeout.corpus.case import Case
 from shakeout.corpus.program import references
 from shakeout.generators.drawn import DrawnCase, DrawnProgram
 
-pytestmark = pytest.mark.quality
-
 #: A part of the operators, so that each is met soon.
 SOME = (
     *("torch.abs", "torch.cumsum", "torch.sum", "torch.add", "torch.mul", "torch.matmul", "torch.cat", "torch.clamp"),
@@ -35,7 +33,7 @@ def smallest(wanted: Callable[[DrawnProgram], bool], seed: int = 0, **options: o
     ("operator", "expected"),
     [
         ("torch.cumsum", "v1 = torch.cumsum(x0, 0) of float32[]"),
-        pytest.param("torch.add", "v2 = torch.add(x0, x1) of float32[], float32[]", marks=pytest.mark.long),
+        ("torch.add", "v2 = torch.add(x0, x1) of float32[], float32[]"),
     ],
 )
 def test_an_operator_remains_alone(operator: str, expected: str) -> None:
@@ -45,7 +43,6 @@ def test_an_operator_remains_alone(operator: str, expected: str) -> None:
     assert smallest(wanted, operators=SOME) == expected
 
 
-@pytest.mark.long
 def test_a_shape_with_a_zero_remains() -> None:
     assert smallest(lambda drawn: any(0 in one.type.shape for one in drawn.program.inputs), operators=SOME) == (
         "v1 = torch.abs(x0) of float32[0]"
@@ -58,7 +55,6 @@ def test_a_dtype_remains() -> None:
     )
 
 
-@pytest.mark.long
 def test_two_operators_of_which_one_takes_the_other_remain() -> None:
     def wanted(drawn: DrawnProgram) -> bool:
         inputs = len(drawn.program.inputs)
@@ -138,7 +134,6 @@ def cumsum_of_the_strategies(x, dim):
 """
 
 
-@pytest.mark.long
 def test_every_case_of_a_kernel_calls_it_and_its_fault_is_shown_by_it_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,7 @@ from shakeout.fuzz.running.execute import execute, repro
 from shakeout.generators.vocabularies.kernel import NothingKnown, kernel_vocabulary
 from shakeout.targets.registry import target
 
-pytestmark = [pytest.mark.quality, pytest.mark.filterwarnings("ignore::UserWarning")]  # torch about odd arguments
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # torch about odd arguments
 
 MODULE = "shakeout_quality_kernels"
 TEXT = """

@@ -14,7 +14,7 @@ from shakeout.fuzz.ground.jobs import Grow
 from shakeout.fuzz.running.compose import compose
 from shakeout.fuzz.running.execute import execute, repro
 
-pytestmark = [pytest.mark.quality, pytest.mark.filterwarnings("ignore::UserWarning")]  # torch about odd arguments
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # torch about odd arguments
 
 MODULE = "shakeout_quality_offload"
 TEXT = """

@@ -5,13 +5,12 @@ from tests.benchmarks import right
 from tests.right.kernels import KERNELS
 from tests.right.runtimes import RUNTIMES
 
-pytestmark = [pytest.mark.quality, pytest.mark.filterwarnings("ignore")]
+pytestmark = pytest.mark.filterwarnings("ignore")
 
 #: Compared cases of each. One in a hundred seeds that gives a false alarm is seen here with probability 3 in 4.
 CASES = 150
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("name", right.TARGETS)
 def test_right_code_gives_no_finding(name: str) -> None:
     rows = right.measure([name], CASES, 1, None)

@@ -9,7 +9,6 @@ from shakeout.fuzz.minimise.predicate import NotReproduced
 from shakeout.targets.registry import target
 
 
-@pytest.mark.long
 def test_the_optimiser_of_a_known_bug_is_named() -> None:
     if missing := target("onnxruntime").unavailable():
         pytest.skip(missing)

@@ -10,8 +10,6 @@ from shakeout.fuzz.campaign.config import Config
 from shakeout.fuzz.ground import events
 from shakeout.targets.registry import compilers
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
-
 STAGES = {
     "export": {"torch.export"},
     "onnxruntime": {"torch.export", "torch.onnx", "InferenceSession"},

@@ -5,8 +5,6 @@ import pytest
 from shakeout.targets.registry import names, target
 from shakeout.testing import check_target
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
-
 #: Stand in no list, and are run all the same: for bisecting, and for the self-test.
 HIDDEN = ("planted", "dynamo", "aot_eager_decomp_partition")
 

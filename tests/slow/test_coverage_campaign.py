@@ -13,7 +13,7 @@ import pytest
 
 from shakeout.fuzz.coverage.log import NAME
 
-pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.timeout(400)
 
 LIBRARY = r"""
 extern "C" void scale(float *values, long count, float by) {

@@ -16,7 +16,7 @@ from shakeout.corpus.database import MalformedDatabase, NewerDatabase, UnusableD
 from shakeout.fuzz.campaign.campaign import Campaign, DirectoryUnusable
 from shakeout.fuzz.ground import events
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("hostile")]
+pytestmark = pytest.mark.usefixtures("hostile")
 
 
 # --- signals ---------------------------------------------------------------------------------------------------------

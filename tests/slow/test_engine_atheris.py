@@ -11,7 +11,7 @@ import pytest
 
 from shakeout.corpus import codec
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.timeout(400)
 
 #: cumsum that is wrong behind the first four elements of two dimensions, and aborts for some of four and more.
 KERNEL = """
@@ -42,7 +42,6 @@ def shakeout(tmp_path: Path, *words: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-@pytest.mark.long
 def test_libfuzzer_finds_what_lies_behind_branches_and_survives_what_ends_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,8 +18,6 @@ from shakeout.corpus import codec
 from shakeout.corpus.case import Setting
 from shakeout.fuzz.campaign.selftest import case as small
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
-
 ROOT = Path(__file__).resolve().parents[2]
 
 #: A case of the example's own vocabulary, and one in which its fast sine is wrong.

@@ -17,8 +17,6 @@ from shakeout.fuzz.gate.sending import Errand, waited
 from shakeout.fuzz.gate.sides import Side
 from shakeout.fuzz.ground.exits import Exit
 
-pytestmark = [pytest.mark.slow]
-
 
 def gate(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "shakeout", "gate", "--workers", "2", *arguments]
@@ -38,7 +36,6 @@ def library(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.long
 def test_what_breaks_is_red_with_a_small_program_and_what_only_declines_is_vacuous(library):
     # One kernel is broken by the change; another one declines everything in what is not committed yet.
     declining = library / "klib" / "silu.py"
@@ -85,7 +82,6 @@ def test_a_base_that_cannot_be_used_is_no_finding(library, tmp_path):
     assert "has no torch" in error.get("message", "")
 
 
-@pytest.mark.long
 def test_an_environment_without_shakeout_is_lent_it_and_what_it_needs(library, tmp_path, monkeypatch):
     import torch
 
@@ -123,7 +119,6 @@ def test_a_head_that_cannot_be_imported_is_told_and_so_is_an_unknown_base(librar
     assert "--base nowhere: expected a Python environment or interpreter, or a branch" in done.stderr
 
 
-@pytest.mark.long
 def test_a_signal_ends_a_gate_with_what_is_known_and_leaves_no_process_and_no_worktree(library):
     command = [sys.executable, "-m", "shakeout", "gate", "--base", "main", "--target", "klib.exp:exp", "--budget", "5m"]
     with subprocess.Popen(command, cwd=library, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:

@@ -7,8 +7,6 @@ import pytest
 from shakeout.corpus.program import Ref
 from shakeout.generators.vocabularies import torch as records
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
-
 
 @pytest.fixture(scope="module")
 def cached(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, records.Vocabulary, list[str]]:

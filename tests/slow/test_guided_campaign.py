@@ -12,7 +12,7 @@ import pytest
 
 from shakeout.fuzz.steering.store import NAME, Store
 
-pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.timeout(400)
 
 
 def shakeout(*words: str) -> list[str]:

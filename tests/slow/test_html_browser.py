@@ -20,7 +20,6 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 DRIVER = shutil.which("chromedriver")
 
 pytestmark = [
-    pytest.mark.long,
     pytest.mark.skipif(BROWSER is None or DRIVER is None, reason="no chromium with its chromedriver on the PATH"),
     pytest.mark.skipif(not vega.able(), reason=f"{vega.PACKAGE} is not installed"),
 ]

@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
-
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ["corpus", "fuzz", "generators", "oracles", "targets"]
 

@@ -11,8 +11,6 @@ import pytest
 
 from shakeout.fuzz.ground.exits import Exit
 
-pytestmark = pytest.mark.slow
-
 SLEEPER = """
 import os, time
 with open("pid.part", "w") as file:

@@ -16,8 +16,6 @@ from shakeout.corpus.intake.capturing import Captured, capture
 from shakeout.fuzz.running.execute import execute
 from shakeout.oracles.verdict import Outcome
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
-
 Made = tuple[nn.Module | Callable[..., Any], tuple[Any, ...]]
 
 

@@ -14,8 +14,6 @@ import pytest
 
 from shakeout.fuzz.ground.exits import Exit
 
-pytestmark = pytest.mark.slow
-
 ROOT = Path(__file__).parents[2]
 
 KERNEL = """
@@ -47,7 +45,6 @@ def make(place: Path, arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.long
 def test_bugs_are_no_failure_of_make(place: Path) -> None:
     wrong = "--target wrong:relu --cases 6 --workers 1 --operators 1 --mode inference --plain"
     done = make(place, wrong)

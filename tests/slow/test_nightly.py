@@ -20,7 +20,7 @@ from shakeout.fuzz.night.folder import LATEST, RECORD, REPORT
 from shakeout.fuzz.night.night import Asked, Told, nightly
 from shakeout.fuzz.workers.nursery import Interrupted
 
-pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 KERNELS = """
 import torch

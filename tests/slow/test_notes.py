@@ -16,7 +16,7 @@ from shakeout.fuzz.reporting.notes import noted
 from shakeout.generators.vocabularies.torch import cache_path, load_records
 from shakeout.oracles.metadata import STRIDES
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 #: Right, and column by column, where eager's softmax is row-major.
 KERNELS = """
@@ -76,7 +76,6 @@ def test_other_strides_are_noted_and_no_finding(tmp_path: Path, shakeout: Callab
     assert f"note: {line}" in shakeout("status", "runs/quiet")[1].replace("\n", " ")
 
 
-@pytest.mark.long
 def test_where_they_are_asked_for_they_are_findings_that_name_the_switch(
     tmp_path: Path, shakeout: Callable[..., tuple[int, str]]
 ) -> None:

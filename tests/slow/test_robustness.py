@@ -21,7 +21,7 @@ from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.makers import GROWER
 from shakeout.fuzz.workers.nursery import ZygoteBroken
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("hostile")]
+pytestmark = pytest.mark.usefixtures("hostile")
 
 
 # --- cases that end their worker -------------------------------------------------------------------------------------

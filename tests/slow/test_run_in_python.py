@@ -17,7 +17,6 @@ def test_what_does_not_fit_is_told_before_anything_starts(tmp_path: Path) -> Non
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.long
 def test_a_campaign_gives_its_bugs_with_their_cases(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     found = shakeout.run(
         "planted", knobs={"fault": "exception"}, cases=8, workers=2, operators=1, directory=tmp_path / "run"

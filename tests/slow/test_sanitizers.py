@@ -12,8 +12,6 @@ from shakeout.corpus.case import SANITIZE, Setting
 from shakeout.fuzz.running.execute import repro
 from shakeout.targets.sanitizers import runtime
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
-
 #: The planted fault: the kernel's loops go on for two elements more.
 OVERRUN = """
 from torch._inductor import codecache

@@ -20,7 +20,7 @@ from shakeout.fuzz.triage.minimising import minimise_all
 from shakeout.oracles import metamorphic
 from shakeout.targets import registry
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("registered", "no_selftest")]
+pytestmark = pytest.mark.usefixtures("registered", "no_selftest")
 
 
 @pytest.fixture
@@ -34,9 +34,7 @@ def registered(monkeypatch, hostile: None) -> Iterator[None]:
     registry.target.cache_clear()
 
 
-@pytest.mark.parametrize(
-    ("fault", "symptom"), [("recall", "wrong value"), pytest.param("recall and die", "SIGSEGV", marks=pytest.mark.long)]
-)
+@pytest.mark.parametrize(("fault", "symptom"), [("recall", "wrong value"), ("recall and die", "SIGSEGV")])
 def test_what_fails_only_behind_others_is_shortened_to_the_one_that_matters(
     tmp_path: Path, monkeypatch, fault: str, symptom: str
 ) -> None:

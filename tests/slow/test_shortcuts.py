@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from shakeout.fuzz.ground.jobs import Grow
 from shakeout.fuzz.ground.results import Answer
 from shakeout.fuzz.workers.pool import Limits, WorkerPool
@@ -40,14 +38,12 @@ def results(directory: Path, shortcuts: tuple[str, ...]) -> dict[tuple[int, str]
     }
 
 
-@pytest.mark.long
 def test_every_case_ends_as_with_the_stock_toolchain_though_the_server_dies(tmp_path: Path) -> None:
     stock = results(tmp_path / "stock", ())
     assert results(tmp_path / "joint", tuple(SHORTCUTS)) == stock
     assert [status for status, *_ in stock.values()].count("compared") >= 2
 
 
-@pytest.mark.long
 def test_algebra_is_remembered_for_longer_and_comes_out_the_same() -> None:
     simplify = """
 import sympy
@@ -97,7 +93,6 @@ def told(script: str, *arguments: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-@pytest.mark.slow
 def test_what_comes_out_alike_is_not_made_again() -> None:
     stock, quick = map(json.loads, told(REPEATS))
     assert stock["rules"] == [True, True, False, True, False], "each handler fills its table"
@@ -159,7 +154,6 @@ for names in ((), ("repeats",)):
 """
 
 
-@pytest.mark.long
 def test_a_graphs_kernels_are_all_asked_for_before_one_is_waited_for(tmp_path: Path) -> None:
     asking = """
 import json, os, select, socket, threading
@@ -192,7 +186,6 @@ assert waited() > 2
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-@pytest.mark.long
 def test_every_output_has_the_same_bits(tmp_path: Path) -> None:
     script = ROOT / "tests" / "benchmarks" / "inductor.py"
     done = subprocess.run(
@@ -202,7 +195,6 @@ def test_every_output_has_the_same_bits(tmp_path: Path) -> None:
     assert json.dumps(done.stdout).count("4 networks, 0 differ")
 
 
-@pytest.mark.slow
 def test_translations_are_read_once_and_each_export_has_tables_of_its_own() -> None:
     export = """
 import torch

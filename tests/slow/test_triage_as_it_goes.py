@@ -21,8 +21,6 @@ from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.exits import Exit
 from shakeout.targets import registry
 
-pytestmark = pytest.mark.slow
-
 HERE = Path(__file__).parent
 
 

@@ -3,7 +3,6 @@
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 from rich.console import Console
 
 from shakeout.corpus.case import Setting
@@ -15,8 +14,6 @@ from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.ground.failure import Failure
 from shakeout.fuzz.minimise.search import Budget
 from shakeout.fuzz.triage.replaying import Item, replay, shipped
-
-pytestmark = pytest.mark.slow
 
 
 def test_crashes_are_minimised_beside_wrong_values(tmp_path: Path) -> None:
@@ -84,7 +81,6 @@ def test_cases_run_again_in_workers_of_their_own() -> None:
     assert "no case" in rows["gone"].note
 
 
-@pytest.mark.long
 def test_regressions_keep_their_status() -> None:
     items = [one for one in shipped(describe()["packages"]) if one.kind == "regression" and one.expected]
     rows = replay(items, workers=2, memory=4 << 30, runs=1)

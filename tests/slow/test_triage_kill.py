@@ -6,7 +6,7 @@ These are a few moments; ``tests/benchmarks/triage.py kill`` draws two hundred.
 import pytest
 from tests.benchmarks.triaging import kill
 
-pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 #: Moments at which something was half done: counted under a bug, written down or told, but not all of it.
 MOMENTS = (
