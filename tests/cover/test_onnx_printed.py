@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.tiers import some
 
 from shakeout.corpus import known, regressions
 from shakeout.corpus.capture import capture
@@ -84,7 +85,7 @@ def test_a_shipped_bug_of_a_kernel_is_shown_where_torch_cannot_be_imported(tmp_p
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", BEHIND)
+@pytest.mark.parametrize("name", some(BEHIND, every=4))
 def test_a_report_has_the_model_of_what_goes_wrong_in_the_session(name: str) -> None:
     result = exported.observed(SHIPPED[name])
     assert result is not None

@@ -156,7 +156,7 @@ def test_replay_gives_each_case_workers_that_suit_its_sanitizer(
     assert [wanted.items() <= one.items() for one in given] == [True, False]
 
 
-@pytest.mark.long
+@pytest.mark.exhaustive
 def test_a_case_under_the_address_sanitizer_runs_again() -> None:
     if not runtime("libasan.so"):
         pytest.skip("the compiler has no AddressSanitizer")

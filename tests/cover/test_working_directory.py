@@ -127,7 +127,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-@pytest.mark.long
+@pytest.mark.exhaustive
 def test_every_command_that_runs_something_works_there(checkout: Path) -> None:
     (checkout / "case.json").write_text(CASE.read_text())
     status, said = shakeout(

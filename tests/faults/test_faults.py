@@ -3,6 +3,7 @@
 import pytest
 from tests.faults import FAULTS, Fault, listening, planted
 from tests.faults.fault import GROUPS
+from tests.tiers import some
 
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.running.execute import execute
@@ -34,7 +35,10 @@ QUICK = ("aot_eager", "export")
 
 @pytest.mark.parametrize(
     "fault",
-    [pytest.param(fault, id=named(fault), marks=[pytest.mark.long] * (fault.target not in QUICK)) for fault in FAULTS],
+    [
+        *(pytest.param(fault, id=named(fault)) for fault in FAULTS if fault.target in QUICK),
+        *some((fault for fault in FAULTS if fault.target not in QUICK), every=4, name=named, marks=[pytest.mark.long]),
+    ],
 )
 def test_a_fault_is_triggered_and_seen_and_vanishes(fault: Fault) -> None:
     if missing := target(fault.target).unavailable():

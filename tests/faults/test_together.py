@@ -18,14 +18,21 @@ SETS = [
     for number, faults in enumerate(sets(name))
 ]
 
-#: Targets that run a dozen cases in seconds; of each the first set.
+#: Targets that run a dozen cases in seconds.
 QUICK = ("aot_eager", "export")
+
+
+def tier(name: str, number: int) -> list[pytest.MarkDecorator]:
+    """The first set of a quick target is fast, that of another long, and all the others come before a release."""
+    if number > 0:
+        return [pytest.mark.exhaustive]
+    return [] if name in QUICK else [pytest.mark.long]
 
 
 @pytest.mark.parametrize(
     "faults",
     [
-        pytest.param(faults, id=f"{name} {number}", marks=[pytest.mark.long] * (name not in QUICK or number > 0))
+        pytest.param(faults, id=f"{name} {number}", marks=tier(name, number))
         for name, number, faults in SETS
         if len(faults) > 1
     ],

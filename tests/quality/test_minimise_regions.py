@@ -1,5 +1,6 @@
 """Shrinks to exactly this: failures inside branches, loops and blocks, and those to which they do not matter."""
 
+import pytest
 import torch
 from tests.faults import Fault, planted
 from tests.faults.fault import inputs, numbers
@@ -67,6 +68,7 @@ def test_regions_that_do_not_matter_are_dropped() -> None:
         assert execute(found.case).failure is None, "it slipped to another failure"
 
 
+@pytest.mark.exhaustive
 def test_a_branch_that_matters_is_kept_and_what_is_in_it_shrinks() -> None:
     fault = wrong_difference(inside=True)
     with planted(fault):

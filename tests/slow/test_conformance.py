@@ -1,6 +1,7 @@
 """Every target that is installed keeps to what a target of another package is held to."""
 
 import pytest
+from tests.tiers import some
 
 from shakeout.targets.registry import names, target
 from shakeout.testing import check_target
@@ -9,7 +10,7 @@ from shakeout.testing import check_target
 HIDDEN = ("planted", "dynamo", "aot_eager_decomp_partition")
 
 
-@pytest.mark.parametrize("name", [*names(), *HIDDEN])
+@pytest.mark.parametrize("name", some([*names(), *HIDDEN], every=4))
 def test_it_conforms(name: str) -> None:
     if (missing := target(name).unavailable()) is not None:
         pytest.skip(missing)

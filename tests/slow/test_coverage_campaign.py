@@ -90,7 +90,7 @@ def test_a_library_that_a_user_named_is_watched(tmp_path: Path, shakeout: Callab
     assert json.loads(shakeout("status", "one", "--json")[1])["coverage"]["sources"]["native"]["libmine.so"] == reached
     # The same to the line and arc, as coverage.py reads it.
     pytest.importorskip("coverage")
-    status, told = shakeout("run", *words, "--coverage-report", "--directory", "two", "--cases", "5")
+    status, told = shakeout("run", *words, "--coverage-report", "--directory", "two", "--cases", "12")
     assert status == 0, told
     assert "coverage report: 1 modules in two/.coverage" in told
     opened = coverage_of(tmp_path / "two" / ".coverage")
@@ -109,6 +109,7 @@ def coverage_of(path: Path) -> Any:
     return data
 
 
+@pytest.mark.exhaustive
 def test_a_compiler_is_watched_by_all_sources(tmp_path: Path, shakeout: Callable[..., tuple[int, str]]) -> None:
     words = ["--target", "inductor", "--operators", "3", "--mode", "inference", "--workers", "1", "--plain"]
     status, told = shakeout("run", *words, "--coverage", "--cases", "3", "--exit-zero", "--directory", "one")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.tiers import some
 from torch import nn
 from torch.nn import functional as F
 
@@ -157,7 +158,7 @@ def captured(make: Callable[[], Made], mode: Any) -> Captured:
     return capture(module, args, setting=Setting("aot_eager"), mode=mode)
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", some(MODULES, every=4))
 def test_a_module_is_imported_and_right_under_graph_capture(name: str) -> None:
     """In both modes; a case of training compares what one of inference does, and gradients."""
     level = "aten" if name == "weight_norm" else "torch"
@@ -170,7 +171,7 @@ def test_a_module_is_imported_and_right_under_graph_capture(name: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["inference", "training"])
-@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize("name", some(BLOCKS, every=3))
 def test_a_block_is_imported_and_right_under_graph_capture(name: str, mode: str) -> None:
     found = captured(BLOCKS[name], mode)
     assert found.level == "torch"

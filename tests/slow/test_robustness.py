@@ -206,6 +206,7 @@ def test_workers_killed_at_any_moment(tmp_path: Path, monkeypatch) -> None:
     assert gone(fuzzing.directory)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("no_selftest", "untried")
 def test_the_zygote_killed_again_and_again(tmp_path: Path, monkeypatch) -> None:
     fuzzing = Fuzzing(tmp_path / "run", monkeypatch, dict.fromkeys(range(24), "slow"), cases=24)

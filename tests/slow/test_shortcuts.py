@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from shakeout.fuzz.ground.jobs import Grow
 from shakeout.fuzz.ground.results import Answer
 from shakeout.fuzz.workers.pool import Limits, WorkerPool
@@ -38,6 +40,7 @@ def results(directory: Path, shortcuts: tuple[str, ...]) -> dict[tuple[int, str]
     }
 
 
+@pytest.mark.exhaustive
 def test_every_case_ends_as_with_the_stock_toolchain_though_the_server_dies(tmp_path: Path) -> None:
     stock = results(tmp_path / "stock", ())
     assert results(tmp_path / "joint", tuple(SHORTCUTS)) == stock
@@ -186,6 +189,7 @@ assert waited() > 2
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+@pytest.mark.exhaustive
 def test_every_output_has_the_same_bits(tmp_path: Path) -> None:
     script = ROOT / "tests" / "benchmarks" / "inductor.py"
     done = subprocess.run(

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from shakeout.corpus.case import Setting
@@ -81,6 +82,7 @@ def test_cases_run_again_in_workers_of_their_own() -> None:
     assert "no case" in rows["gone"].note
 
 
+@pytest.mark.exhaustive
 def test_regressions_keep_their_status() -> None:
     items = [one for one in shipped(describe()["packages"]) if one.kind == "regression" and one.expected]
     rows = replay(items, workers=2, memory=4 << 30, runs=1)

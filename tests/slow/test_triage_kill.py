@@ -5,6 +5,7 @@ These are a few moments; ``tests/benchmarks/triage.py kill`` draws two hundred.
 
 import pytest
 from tests.benchmarks.triaging import kill
+from tests.tiers import some
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -17,7 +18,7 @@ MOMENTS = (
 
 
 @pytest.mark.parametrize(
-    "moments", MOMENTS, ids=[" and ".join(f"{kind} {at}" for kind, at in moments) for moments in MOMENTS]
+    "moments", some(MOMENTS, every=3, name=lambda moments: " and ".join(f"{kind} {at}" for kind, at in moments))
 )
 def test_nothing_is_lost_and_nothing_is_told_twice(moments: tuple[tuple[str, float], ...]) -> None:
     row = kill.killed(0, moments)
