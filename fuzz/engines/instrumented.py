@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import sys
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from shakeout.fuzz.running.compose import Grower
@@ -31,7 +31,7 @@ class Instrumented:
     branches: int
 
 
-def instrument(names: Iterable[str]) -> Instrumented:
+def instrument(names: Sequence[str]) -> Instrumented:
     """Instrument all functions of some modules and of those below them, as far as they are loaded.
 
     A name that begins with ``-`` leaves out a module and those below it. Of what is instrumented twice the second time

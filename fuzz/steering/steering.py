@@ -219,7 +219,8 @@ class Steering:
         self._store.decide(replace(decision, reward=total[0], seconds=total[1]))
         for parent in decision.parents[:1]:
             if (entry := self._entries.get(parent)) is not None:
-                self._keep(replace(entry, chosen=entry.chosen + 1, yielded=entry.yielded + reward))
+                self._entries[parent] = replace(entry, chosen=entry.chosen + 1, yielded=entry.yielded + reward)
+                self._store.use(parent, reward)
 
     def _found(self, decision: Decision, made: Sequence[str], answer: Answer, result: Result, what: Added) -> None:
         if result.case in self._entries:

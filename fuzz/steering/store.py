@@ -239,9 +239,10 @@ class Store:
         )
         self._write(f"INSERT OR REPLACE INTO entries VALUES ({', '.join('?' * len(row))})", [row])
 
-    def remove(self, ids: Iterable[str]) -> None:
-        """Forget entries."""
-        self._write("DELETE FROM entries WHERE id = ?", [(one,) for one in ids])
+    def use(self, id_: str, reward: float) -> None:
+        """One more case was made of an entry, and yielded so much; the rest of the entry stays."""
+        query = "UPDATE entries SET chosen = chosen + 1, yielded = yielded + ? WHERE id = ?"
+        self._write(query, [(reward, id_)])
 
     def counts(self) -> dict[str, int]:
         """How many entries there are in each state."""

@@ -159,6 +159,17 @@ def test_one_that_never_shows_it_again_is_dropped_and_one_that_hangs_is_quaranti
     assert all(not isinstance(steering.decide(Grow(target="aot_eager", number=n, seed=n)), Mutate) for n in range(40))
 
 
+def test_what_is_gone_on_from_wears_and_keeps_all_that_it_added(store: Store) -> None:
+    store.put(entry("parent", state="kept", keys=frozenset({1, 2, 3})))
+    steering = Steering(store, ("aot_eager",), "build")
+    store.decide(Decision(7, "aot_eager", "mutate", ("delete",), ("parent",)))
+    job = Mutate(target="aot_eager", number=7, seed=5, parent="")
+    steering.learn(answered(job), Result("c0ffee", "aot_eager", "compared"), SEEN)
+    found = store.entry("parent")
+    assert found is not None
+    assert (found.chosen, found.yielded, found.keys) == (1, added(SEEN).reward, {1, 2, 3})
+
+
 def test_a_corpus_of_another_build_is_measured_anew(store: Store) -> None:
     store.put(entry("old", counts={"space": 7}, reward=3.0))
     steering = Steering(store, ("aot_eager",), "another build")
