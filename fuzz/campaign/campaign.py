@@ -29,7 +29,7 @@ from shakeout.fuzz.campaign.campaign_folder import (
 from shakeout.fuzz.campaign.config import ENGINES
 from shakeout.fuzz.campaign.investigation import Investigation
 from shakeout.fuzz.campaign.known_replay import KnownReplay
-from shakeout.fuzz.campaign.ledger import Accounts
+from shakeout.fuzz.campaign.ledger import Ledger
 from shakeout.fuzz.campaign.sanity import control
 from shakeout.fuzz.campaign.seeds import Declined, Seeds
 from shakeout.fuzz.campaign.selftest import NO_FAULT, selftest
@@ -142,7 +142,7 @@ class Campaign:
                 self._log = stack.enter_context(events.EventLog(self.directory / events.LOG))
                 traces = stack.enter_context(TraceLog(self.directory))
                 self._coverage = stack.enter_context(CoverageLog(self.directory))
-                self._accounts = Accounts(self.database, traces, self._coverage, self._untold)
+                self._ledger = Ledger(self.database, traces, self._coverage, self._untold)
                 # Another engine decides by itself what is interesting, and keeps it.
                 guided = self._fuzzing and self.config.coverage and self.config.engine == ENGINES[0]
                 self._corpus = stack.enter_context(Store(self.directory / CORPUS)) if guided else None
@@ -298,7 +298,7 @@ class Campaign:
     # --- cases ------------------------------------------------------------------------------------------------------
 
     def _seeds(self, steering: Steering | None = None) -> Seeds | Sessions:
-        books = self.database, self._accounts, self.investigation, self._times
+        books = self.database, self._ledger, self.investigation, self._times
         seeds = Seeds(self._active, *books, self._untold.append, self._declined, steering)
         if self.config.engine == ENGINES[0]:
             return seeds
@@ -326,7 +326,7 @@ class Campaign:
         sources = InOrder(self.investigation, seeds)
         replays = None
         if steering is not None:
-            replays = Replays(steering, self.config.device, self._accounts.cover, self.investigation.found)
+            replays = Replays(steering, self.config.device, self._ledger.cover, self.investigation.found)
             sources = InOrder(self.investigation, replays, seeds)
         spent = float(self.database.meta("spent", 0.0))
         began = time.monotonic()
@@ -386,7 +386,7 @@ class Campaign:
                 for answer in answers:
                     sources.done(answer)
                     # What triage reaches counts as well; what a case did was counted with the case.
-                    self._accounts.cover(answer)
+                    self._ledger.cover(answer)
         self.investigation.poll()
         # What is told was committed.
         while self._untold:
@@ -422,7 +422,7 @@ class Campaign:
                 stage=stage,
                 elapsed=now - began,
                 remaining=None if deadline is None else max(deadline - now, 0.0),
-                totals=dict(self._accounts.totals),
+                totals=dict(self._ledger.totals),
                 limits={name: self._times.limit(name) for name in self.config.targets},
                 bugs=self.database.states(),
                 waiting=self.investigation.waiting,
@@ -446,7 +446,7 @@ class Campaign:
         with contextlib.suppress(DatabaseError), self.database.transaction():
             self.database.set_meta(disk=disk)
         waiting = self.investigation.waiting
-        return events.Finished(reason, seconds, self._accounts.totals, bugs, new, message, waiting, disk)
+        return events.Finished(reason, seconds, self._ledger.totals, bugs, new, message, waiting, disk)
 
     def _tell(self, event: events.Event) -> None:
         self._log(event)

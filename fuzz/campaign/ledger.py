@@ -13,13 +13,13 @@ from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.counts import counts
 from shakeout.fuzz.ground.results import Answer, Result
 
-__all__ = ["NOTE", "Accounts"]
+__all__ = ["NOTE", "Ledger"]
 
 #: Under which notes stand among the reasons, by target and what they say: they say why nothing is a finding.
 NOTE = "note"
 
 
-class Accounts:
+class Ledger:
     """The books of one campaign.
 
     Args:

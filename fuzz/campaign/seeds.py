@@ -13,7 +13,7 @@ from shakeout.corpus.database import Database
 from shakeout.fuzz.campaign import schedule
 from shakeout.fuzz.campaign.config import Config
 from shakeout.fuzz.campaign.investigation import Investigation
-from shakeout.fuzz.campaign.ledger import Accounts
+from shakeout.fuzz.campaign.ledger import Ledger
 from shakeout.fuzz.coverage.source import FOREIGN
 from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.counts import abandoned, internal, traced
@@ -43,7 +43,7 @@ class Seeds:
     Args:
         config: of the campaign, with the targets that work.
         database: where each job is written down before it is done, and struck out when it is answered.
-        accounts: where each case is counted.
+        ledger: where each case is counted.
         investigation: told of each finding.
         times: told of each case's seconds.
         tell: told of what else is seen.
@@ -55,7 +55,7 @@ class Seeds:
         self,
         config: Config,
         database: Database,
-        accounts: Accounts,
+        ledger: Ledger,
         investigation: Investigation,
         times: TimeLimits,
         tell: events.Listener,
@@ -66,7 +66,7 @@ class Seeds:
         self._declined = declined
         self._config = config
         self._database = database
-        self._accounts = accounts
+        self._ledger = ledger
         self._investigation = investigation
         self._times = times
         self._tell = tell
@@ -94,7 +94,7 @@ class Seeds:
                 continue
             with self._database.transaction():
                 reason = f"in hand {FLIGHTS} times when the campaign died"
-                self._accounts.count(Answer(job, 0), abandoned(reason, job.target))
+                self._ledger.count(Answer(job, 0), abandoned(reason, job.target))
 
     def job(self, number: int) -> Grow:
         """Job number ``number`` of the schedule, which stays away from what is known if that is wanted."""
@@ -171,7 +171,7 @@ class Seeds:
             self._internal(answer)
             return
         self._times.add(job.target, reply.seconds)
-        new = self._accounts.count(answer, result)
+        new = self._ledger.count(answer, result)
         if self._steering is not None:
             self._steering.learn(answer, result, new)
         for what in result.left:
@@ -199,7 +199,7 @@ class Seeds:
             loss = replace(loss, kind="crash")
         if loss.symptom == "SIGTRAP" and self._config.watched.libraries and FOREIGN not in loss.output:
             # The case ran with SIGTRAP blocked, so the breakpoint's handler could not: that says nothing of its target.
-            self._accounts.count(answer, Result("", job.target, "infra", reason=_TRAPPED))
+            self._ledger.count(answer, Result("", job.target, "infra", reason=_TRAPPED))
             return
         found = lost(job, loss)
         if found.growing and isinstance(job, Make) and not job.traced:
@@ -208,7 +208,7 @@ class Seeds:
             return
         self._grown_twice.pop(job.number, None)
         self._times.add(job.target, loss.seconds)
-        self._accounts.count(answer, found.result)
+        self._ledger.count(answer, found.result)
         if self._steering is not None:
             self._steering.lost(answer, found.case, f"{loss.kind} {loss.symptom}".strip())
         if found.result.signature:
@@ -218,5 +218,5 @@ class Seeds:
     def _internal(self, answer: Answer) -> None:
         """A defect of ours."""
         result = internal(answer)
-        self._accounts.count(answer, result)
+        self._ledger.count(answer, result)
         self._investigation.found(answer.job, result, "", "", answer.history)

@@ -11,7 +11,7 @@ import pytest
 
 from shakeout.corpus.database import NAME, Database
 from shakeout.corpus.rows import Totals
-from shakeout.fuzz.campaign.ledger import Accounts
+from shakeout.fuzz.campaign.ledger import Ledger
 from shakeout.fuzz.campaign.traces import TraceLog
 from shakeout.fuzz.cli import main
 from shakeout.fuzz.coverage.log import CoverageLog
@@ -28,7 +28,7 @@ class Books:
         self.directory = directory
         self.database = database
         self.traces = traces
-        self.accounts = Accounts(database, traces, CoverageLog(directory), deque())
+        self.ledger = Ledger(database, traces, CoverageLog(directory), deque())
 
     def job(self, number: int, *statuses: Status, relation: str = "", target: str = "tvm") -> None:
         """A job's replies, one for each setting, and perhaps one for what a relation made of the program."""
@@ -42,7 +42,7 @@ class Books:
 
     def count(self, job: Grow, result: Result, reply: Reply) -> None:
         with self.database.transaction():
-            self.accounts.count(Answer(job, 0, reply), result)
+            self.ledger.count(Answer(job, 0, reply), result)
 
     @property
     def counted(self) -> Counted:
@@ -89,7 +89,7 @@ def test_a_job_that_ended_in_a_crash_counts_what_was_compared_before(books: Book
 def test_a_campaign_that_died_in_a_job_counts_its_program_once(books: Books) -> None:
     books.count(Grow(target="tvm", number=1, seed=1), Result("c", "tvm", "compared"), Reply(partial=True))
     # Another process goes on, and does the job again.
-    books.accounts = Accounts(books.database, books.traces, CoverageLog(books.directory), deque())
+    books.ledger = Ledger(books.database, books.traces, CoverageLog(books.directory), deque())
     books.job(1, "compared", "compared")
     assert books.counted.programs == {"tvm": 1}
 

@@ -14,7 +14,7 @@ from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View
 from shakeout.corpus.database import NAME, Database
 from shakeout.corpus.program import Call, Input, Program, Ref, Region, TensorType
 from shakeout.fuzz.campaign.config import Config
-from shakeout.fuzz.campaign.ledger import Accounts
+from shakeout.fuzz.campaign.ledger import Ledger
 from shakeout.fuzz.campaign.seeds import Seeds
 from shakeout.fuzz.campaign.traces import TraceLog
 from shakeout.fuzz.cli import main
@@ -230,9 +230,9 @@ def test_no_breakpoint_of_coverage_becomes_a_finding(tmp_path: Path) -> None:
             raise AssertionError(name)
 
     with Database.create(tmp_path / NAME) as database, TraceLog(tmp_path) as traces:
-        accounts = Accounts(database, traces, CoverageLog(tmp_path), deque())
+        ledger = Ledger(database, traces, CoverageLog(tmp_path), deque())
         seeds = Seeds(
-            Config(targets=("tvm",), coverage=True), database, accounts, Told(), TimeLimits(None), lambda event: None
+            Config(targets=("tvm",), coverage=True), database, ledger, Told(), TimeLimits(None), lambda event: None
         )
         job = Grow(target="tvm", number=0, seed=1)
         with database.transaction():
@@ -273,10 +273,10 @@ def test_a_report_of_nothing_is_a_mistake(capsys: pytest.CaptureFixture[str], mo
 
 def test_status_tells_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with Database.create(tmp_path / NAME) as database, TraceLog(tmp_path) as traces, CoverageLog(tmp_path) as log:
-        accounts = Accounts(database, traces, log, untold := deque())
+        ledger = Ledger(database, traces, log, untold := deque())
         with database.transaction():
             reply = Reply(coverage=(hits((4, 9)), blocks((12,))))
-            accounts.count(Answer(Grow(target="tvm", number=0, seed=1), 0, reply), Result("c", "tvm", "compared"))
+            ledger.count(Answer(Grow(target="tvm", number=0, seed=1), 0, reply), Result("c", "tvm", "compared"))
     assert untold[-1].reached == {"native": 3}
     assert main(["status", str(tmp_path)]) == Exit.OK
     assert "coverage, native: 2 of 40 functions, 1 blocks" in capsys.readouterr().out
