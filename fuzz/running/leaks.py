@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["THREADS", "Conduct", "look"]
+__all__ = ["THREADS", "ProcessState", "look"]
 
 #: More threads than this are a leak: the pools of all compilers together have some dozens.
 THREADS = 200
@@ -24,7 +24,7 @@ _SMALL = 2.0**-60
 
 
 @dataclass(frozen=True, slots=True)
-class Conduct:
+class ProcessState:
     """The state of the process that everybody shares."""
 
     locale: str
@@ -68,9 +68,9 @@ class Conduct:
         return found
 
 
-def look() -> Conduct:
+def look() -> ProcessState:
     """The state before a run."""
-    return Conduct(
+    return ProcessState(
         locale.setlocale(locale.LC_ALL),
         _directory(),
         torch.get_default_dtype(),
