@@ -20,8 +20,8 @@ from types import TracebackType
 from typing import Any, cast
 
 from shakeout.corpus.grouping import BUGS, FINDINGS, GROUPING, KEPT, Grouping, ImpossibleMove
-from shakeout.corpus.minimals import TABLES, Minimals
 from shakeout.corpus.rows import STATES, STATUSES, Bug, Decision, Flight, Known, LedgerRow, Totals
+from shakeout.corpus.smallest_cases import TABLES, SmallestCases
 
 __all__ = [
     "KEPT",
@@ -111,7 +111,7 @@ _TOTALS = tuple(f.name for f in fields(Totals))
 _LEDGER = tuple(f.name for f in fields(LedgerRow))[2:]
 
 
-class Database(Minimals, Grouping):
+class Database(SmallestCases, Grouping):
     """One campaign's database. Open it with ``create``, ``open`` or ``read``."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:

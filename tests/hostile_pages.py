@@ -11,9 +11,9 @@ import torch
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Setting
 from shakeout.corpus.database import NAME, Database
-from shakeout.corpus.minimals import Minimal
 from shakeout.corpus.program import Call, Program, Ref
 from shakeout.corpus.rows import Totals
+from shakeout.corpus.smallest_cases import SmallestCase
 from shakeout.fuzz.ground.divergence import Divergence
 from shakeout.fuzz.ground.events import LOG, BugOpened, CaseDone, EventLog, Started
 from shakeout.fuzz.ground.results import Result
@@ -85,7 +85,7 @@ def made(directory: Path, text: str = "plain") -> Path:
             assert number is not None
             database.judge(number, state="confirmed", k=3, n=3)
             found[name] = bug.id
-        database.set_minimal(Minimal(found["value"], "complete", case.text, value.to_json(), tries=12))
+        database.set_smallest(SmallestCase(found["value"], "complete", case.text, value.to_json(), tries=12))
         database.decide(found["raised"], "open", note=stored)
         database.add_replay(found["raised"], "still failing", note=stored, versions={})
     with EventLog(directory / LOG) as log:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shakeout.corpus.minimals import Replayed
+from shakeout.corpus.smallest_cases import Replayed
 from shakeout.fuzz.commands.places import print_json
 from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.exits import Exit

@@ -118,13 +118,13 @@ def found_by(directory: Path) -> tuple[list[Candidate], list[Candidate], list[st
     others: list[Candidate] = []
     with Database.read(directory / NAME) as database:
         rows = {bug.id: bug for bug in database.bugs()}
-        minimals = database.minimals()
+        smallest = database.smallest_cases()
         for item in stored(directory, database):
             bug = rows[item.id]
             if item.case is None:
                 notes.append(f"{bug.id} {bug.title}: it crashed while a program grew and left no case")
                 continue
-            small = bug.id in minimals and bool(minimals[bug.id].case_json)
+            small = bug.id in smallest and bool(smallest[bug.id].case_json)
             tried = bug.n + (FORKS if small and bug.state == "confirmed" else 0) if bug.k == bug.n else 0
             flaky = (bug.note or f"{bug.k} of {bug.n} fresh processes") if bug.state == "flaky" else ""
             bugs.append(

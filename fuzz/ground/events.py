@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeAlias
 
-from shakeout.corpus import minimals
+from shakeout.corpus import smallest_cases
 from shakeout.corpus.rows import Totals
 
 __all__ = [
@@ -154,7 +154,7 @@ class Replayed(Event):
         kind: a campaign's ``bug``, a shipped ``regression``, or a shipped ``known`` bug.
         id: of the bug, or name of the file.
         title: one line.
-        verdict: one of ``shakeout.corpus.minimals.REPLAYED``.
+        verdict: one of ``shakeout.corpus.smallest_cases.REPLAYED``.
         note: how it fails instead, or why it cannot run.
         expected: of a regression, what it should do with the installed versions; None if nothing is known.
         surprising: whether it did something else.
@@ -164,7 +164,7 @@ class Replayed(Event):
     kind: Literal["bug", "regression", "known"]
     id: str
     title: str
-    verdict: minimals.Replayed
+    verdict: smallest_cases.Replayed
     note: str = ""
     expected: Literal["fails", "fixed"] | None = None
     surprising: bool = False

@@ -11,8 +11,8 @@ from typing import Literal, TypeAlias, get_args
 from shakeout.corpus import codec
 from shakeout.corpus.case import Case
 from shakeout.corpus.database import Database
-from shakeout.corpus.minimals import Minimal
 from shakeout.corpus.rows import Bug, Decision, Sighting
+from shakeout.corpus.smallest_cases import SmallestCase
 from shakeout.fuzz.bisect.kept import within
 from shakeout.fuzz.ground.finding_folder import SCRIPT, SMALL_SCRIPT
 from shakeout.fuzz.ground.results import Result
@@ -62,7 +62,7 @@ class ReportedBug:
     findings: int
     result: Result | None
     case: Case | None
-    minimal: Minimal | None
+    minimal: SmallestCase | None
     decision: Decision | None
     life: int
     culprit: str
@@ -105,14 +105,14 @@ class BugList:
         return (*self.ranked, *(row for rows in self.apart.values() for row in rows))
 
 
-def triaged(bug: Bug, minimal: Minimal | None) -> bool:
+def triaged(bug: Bug, minimal: SmallestCase | None) -> bool:
     """Whether triage has come to a bug: it ran in fresh processes, or somebody looked for its smallest case."""
     return bug.state != "new" or minimal is not None
 
 
 def groups(database: Database) -> dict[Group, list[Bug]]:
     """The bugs of a campaign by where they stand, each in the order in which it was first seen; no empty group."""
-    standing, minimals, fixed = database.standing(), database.minimals(), database.fixed()
+    standing, smallest, fixed = database.standing(), database.smallest_cases(), database.fixed()
     back = database.lives()
 
     def group(bug: Bug) -> Group:
@@ -123,7 +123,7 @@ def groups(database: Database) -> dict[Group, list[Bug]]:
         if bug.id in fixed:
             return "fixed"
         # One that came back was looked at in its life before.
-        return "bug" if bug.id in back or triaged(bug, minimals.get(bug.id)) else "waiting"
+        return "bug" if bug.id in back or triaged(bug, smallest.get(bug.id)) else "waiting"
 
     found: dict[Group, list[Bug]] = {name: [] for name in GROUPS}
     for bug in database.bugs():
@@ -159,7 +159,7 @@ class _Rows:
     def __init__(self, directory: Path, database: Database) -> None:
         self._directory = directory
         self._database = database
-        self._minimals = database.minimals()
+        self._smallest = database.smallest_cases()
         self._standing = database.standing()
         self._lives = database.lives()
         self._sightings = database.sightings()
@@ -167,7 +167,7 @@ class _Rows:
 
     def of(self, bug: Bug, group: Group, *, by_case: bool = True) -> ReportedBug:
         """A bug; without looking at its case if that is not wanted."""
-        minimal, decision = self._minimals.get(bug.id), self._standing.get(bug.id)
+        minimal, decision = self._smallest.get(bug.id), self._standing.get(bug.id)
         case, result = self._shown(bug, minimal) if by_case else (None, None)
         copies = self._copies.get(bug.id, ())
         folder = self._directory / bug.id
@@ -190,7 +190,7 @@ class _Rows:
             script=next((path for name in (SMALL_SCRIPT, SCRIPT) if (path := folder / name).exists()), None),
         )
 
-    def _shown(self, bug: Bug, minimal: Minimal | None) -> tuple[Case | None, Result | None]:
+    def _shown(self, bug: Bug, minimal: SmallestCase | None) -> tuple[Case | None, Result | None]:
         if minimal is not None and minimal.case_json:
             case, result = _case(minimal.case_json), Result.from_json(minimal.result)
             if case is not None and result.failure is not None:

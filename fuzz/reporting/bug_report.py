@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shakeout.corpus.database import Database
-from shakeout.corpus.minimals import Replay
 from shakeout.corpus.rows import Bug, Decision
+from shakeout.corpus.smallest_cases import Replay
 from shakeout.fuzz.bisect.kept import within
 from shakeout.fuzz.reporting.bug_list import ReportedBug, reported
 from shakeout.fuzz.triage.bug_signature import UNCLASSIFIED, Signature

@@ -12,8 +12,8 @@ from pathlib import Path
 from shakeout.corpus import blobs, codec
 from shakeout.corpus.case import Setting
 from shakeout.corpus.database import NAME, Database
-from shakeout.corpus.minimals import Minimal
 from shakeout.corpus.rows import Bug, Finding
+from shakeout.corpus.smallest_cases import SmallestCase
 from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.failure import failure_of
 from shakeout.fuzz.ground.results import Result
@@ -43,7 +43,7 @@ def wanted(database: Database, *, again: bool = False) -> list[tuple[Bug, Findin
     Of those with a smallest case the ones are left out of which no pass makes a smaller one.
     """
     standing = database.standing()
-    done = {bug for bug, row in database.minimals().items() if row.state != "budget"}
+    done = {bug for bug, row in database.smallest_cases().items() if row.state != "budget"}
     found = []
     for bug in database.bugs():
         if bug.state not in _STATES or bug.id in standing or (bug.id in done and not again):
@@ -65,7 +65,7 @@ def minimised(
     width: int = 1,
     tell: events.Listener = lambda event: None,
     stop: Callable[[], bool] = lambda: False,
-) -> tuple[Minimal, Small | None]:
+) -> tuple[SmallestCase, Small | None]:
     """Minimise one finding, from its smallest case on if it has one, behind the cases that its folder says it needs.
 
     Returns:
@@ -81,7 +81,7 @@ def minimised(
             before, case, executor, wanted=failure, budget=budget, width=width, tell=tell, stop=stop
         )
     except NotReproduced as error:
-        return Minimal(bug, "not reproduced", seconds=time.monotonic() - began, note=str(error)), None
+        return SmallestCase(bug, "not reproduced", seconds=time.monotonic() - began, note=str(error)), None
     result = found.outcome.result
     assert result is not None
     larger = "" if stop() else growth(found.case, found.failure, behind(executor, found.before))
@@ -103,7 +103,7 @@ class Minimisation:
     """
 
     wanted: int
-    rows: tuple[Minimal, ...] = ()
+    rows: tuple[SmallestCase, ...] = ()
     unusable: Mapping[str, str] = field(default_factory=dict)
     similar: tuple[tuple[str, Similar], ...] = ()
 
@@ -135,7 +135,7 @@ def minimise_all(
     with Database.open(directory / NAME) as database:
         todo = wanted(database, again=again)
         store = Store(database, directory, tell)
-        rows: list[Minimal] = []
+        rows: list[SmallestCase] = []
         unusable: dict[str, str] = {}
         groups: dict[tuple[str, Place], list[tuple[Bug, Finding]]] = {}
         for one in todo:
@@ -156,7 +156,7 @@ def minimise_all(
                         rows.append(row)
                         if small is None:
                             with database.transaction():
-                                database.set_minimal(row)
+                                database.set_smallest(row)
                         else:
                             store.improve(bug.id, replace(small, script=render(small.case)))
                         tell(_event(row, len(finding.result["operators"])))
@@ -189,7 +189,7 @@ def _pool(
         yield pool
 
 
-def _event(row: Minimal, before: int) -> events.Minimised:
+def _event(row: SmallestCase, before: int) -> events.Minimised:
     """What became of one bug."""
     after = len(codec.decode(row.case_json).program.operators()) if row.case_json else None
     signature = Signature.from_json(row.signature).text if row.signature else ""

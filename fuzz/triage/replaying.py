@@ -13,7 +13,7 @@ from typing import Any, Literal
 from shakeout.corpus import blobs, codec, known, regressions
 from shakeout.corpus.case import Case
 from shakeout.corpus.database import NAME, Database
-from shakeout.corpus.minimals import Replayed
+from shakeout.corpus.smallest_cases import Replayed
 from shakeout.corpus.vocabularies import vocabulary
 from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.counts import result_of
@@ -68,7 +68,7 @@ class Row:
 
     Attributes:
         item: what ran.
-        verdict: one of ``shakeout.corpus.minimals.REPLAYED``.
+        verdict: one of ``shakeout.corpus.smallest_cases.REPLAYED``.
         note: how it fails instead, or why it cannot run.
         failed: runs in which it failed, as before or otherwise.
         runs: how often it ran.
@@ -101,11 +101,11 @@ class Row:
 
 def stored(directory: Path, database: Database) -> list[Item]:
     """The bugs of a campaign, each by its smallest case if it has one; known and internal ones are left out."""
-    minimals, found = database.minimals(), []
+    smallest, found = database.smallest_cases(), []
     for bug in database.bugs():
         if bug.state in ("known", "internal"):
             continue
-        minimal = minimals.get(bug.id)
+        minimal = smallest.get(bug.id)
         findings = [finding for finding in database.findings(bug.id) if finding.case_json]
         best = min(findings, key=lambda one: (-one.k, len(one.case_json)), default=None)
         if minimal is not None and minimal.case_json:

@@ -8,7 +8,7 @@ from typing import Any
 
 from shakeout.corpus import codec
 from shakeout.corpus.case import Case
-from shakeout.corpus.minimals import Minimal
+from shakeout.corpus.smallest_cases import SmallestCase
 from shakeout.fuzz.ground.failure import Failure, failure_of
 from shakeout.fuzz.ground.jobs import Job
 from shakeout.fuzz.ground.results import Result
@@ -84,10 +84,10 @@ class Small:
         signature = self.signature
         return unclassified(coarse) if signature is None else cause_of(signature, self.result, self.case)
 
-    def row(self, bug: str) -> Minimal:
+    def row(self, bug: str) -> SmallestCase:
         """As a row of the database."""
         signature = self.signature
-        return Minimal(
+        return SmallestCase(
             bug,
             "complete" if self.complete else "budget",
             self.case.text,

@@ -65,7 +65,9 @@ def similar(signatures: Mapping[str, Signature], bug: str) -> list[Similar]:
 def signatures(database: Database) -> dict[str, Signature]:
     """The fine signatures by bug; unclassified bugs have none."""
     return {
-        bug: Signature.from_json(minimal.signature) for bug, minimal in database.minimals().items() if minimal.signature
+        bug: Signature.from_json(minimal.signature)
+        for bug, minimal in database.smallest_cases().items()
+        if minimal.signature
     }
 
 

@@ -15,8 +15,8 @@ from shakeout.corpus import blobs, codec
 from shakeout.corpus.case import Case
 from shakeout.corpus.database import Database
 from shakeout.corpus.files import write_whole
-from shakeout.corpus.minimals import Minimal
 from shakeout.corpus.rows import Bug, Finding
+from shakeout.corpus.smallest_cases import SmallestCase
 from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.environment import describe
 from shakeout.fuzz.ground.failure import failure_of
@@ -68,9 +68,9 @@ class Store:
         for finding in database.reduced():
             small = stored_small(finding.small, finding.small_result)
             self._own.add(Remembered(finding.bug, small.case, small.failure))
-        minimals = database.minimals()
+        smallest = database.smallest_cases()
         for bug in database.bugs():
-            minimal = minimals.get(bug.id)
+            minimal = smallest.get(bug.id)
             if minimal is not None and minimal.case_json:
                 small = stored_small(minimal.case_json, minimal.result)
                 self._own.add(Remembered(bug.id, small.case, small.failure))
@@ -225,7 +225,7 @@ class Store:
                 if back and small is not None:
                     # The one of its life before fails no more, or it would not have been fixed.
                     self._write_small(there, small)
-                    self.database.set_minimal(small.row(there))
+                    self.database.set_smallest(small.row(there))
                 return self.database.bug(there)
             told = shown.result if small is None else small.result
             bug = self.database.open_bug(
@@ -249,7 +249,7 @@ class Store:
                 self._write(bug.id, shown.result, shown.job, shown.case, script)
             if small is not None:
                 self._write_small(bug.id, small)
-                self.database.set_minimal(small.row(bug.id))
+                self.database.set_smallest(small.row(bug.id))
             self._learn(bug.id, small, shown.group)
             bug = self.database.bug(bug.id)
             size = len((shown.result if small is None else small.result).operators)
@@ -265,7 +265,7 @@ class Store:
         with self.database.transaction():
             bug = self.database.bug(id_)
             self._write_small(bug.id, small)
-            self.database.set_minimal(small.row(bug.id))
+            self.database.set_smallest(small.row(bug.id))
             there = self._causes.get(small.cause(bug.signature), "")
             other = self.database.bug(there).id if there else bug.id
             self._learn(bug.id, small, bug.signature)
@@ -278,9 +278,9 @@ class Store:
 
     def gone(self, shown: Shown, note: str) -> None:
         """A stored bug's case does not fail any more, so it has no smallest one."""
-        if shown.bug and shown.bug not in self.database.minimals():
+        if shown.bug and shown.bug not in self.database.smallest_cases():
             with self.database.transaction():
-                self.database.set_minimal(Minimal(shown.bug, "not reproduced", note=note))
+                self.database.set_smallest(SmallestCase(shown.bug, "not reproduced", note=note))
 
     def conclude(
         self,
@@ -338,11 +338,11 @@ class Store:
             job_of: the job with a number, for what a campaign of an earlier version has stored.
         """
         found = [self._shown(finding, job_of) for finding in self.database.waiting_findings()]
-        minimals, standing = self.database.minimals(), self.database.standing()
+        smallest, standing = self.database.smallest_cases(), self.database.standing()
         for bug in self.database.bugs():
             if bug.state not in ("new", "confirmed") or bug.id in standing:
                 continue
-            if bug.id in minimals and (bug.state == "confirmed" or bug.n):
+            if bug.id in smallest and (bug.state == "confirmed" or bug.n):
                 continue
             best = self._best(bug.id, job_of)
             if best is not None and (best.case or bug.state == "new"):
@@ -360,7 +360,7 @@ class Store:
 
     def small(self, bug: str) -> Small | None:
         """The smallest case of a bug, if it has one."""
-        minimal = self.database.minimals().get(bug)
+        minimal = self.database.smallest_cases().get(bug)
         if minimal is None or not minimal.case_json:
             return None
         return stored_small(minimal.case_json, minimal.result)

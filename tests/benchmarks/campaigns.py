@@ -161,13 +161,13 @@ def listed(directory: Path, folder: Path) -> list[Row]:
         raise RuntimeError(f"{' '.join(asked)} ended with {told.returncode}:\n{told.stdout}{told.stderr}")
     found = []
     with Database.read(directory / NAME) as database:
-        minimals = database.minimals()
+        smallest = database.smallest_cases()
         for bug in json.loads(told.stdout):
             # Without groups every bug is listed as one, whether anything was done about it or not.
             if bug.get("group", "bug") != "bug" or bug["state"] in (*ASIDE, "flaky"):
                 continue
             findings = database.findings(bug["id"])
-            minimal = minimals.get(bug["id"])
+            minimal = smallest.get(bug["id"])
             small = minimal is not None and bool(minimal.case_json)
             text = minimal.case_json if minimal is not None and small else findings[0].case_json if findings else ""
             stored = minimal.result if minimal is not None and small else findings[0].result if findings else {}

@@ -17,7 +17,7 @@ from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Setting
 from shakeout.corpus.codec import from_json
 from shakeout.corpus.database import NAME, Database
-from shakeout.corpus.minimals import Minimal
+from shakeout.corpus.smallest_cases import SmallestCase
 from shakeout.fuzz.bisect.facts import Bisection, Culprit
 from shakeout.fuzz.bisect.kept import within
 from shakeout.fuzz.cli import main
@@ -79,7 +79,7 @@ class Campaign:
 
     def shrink(self, bug: str, case: Case, result: Result) -> None:
         with Database.open(self.directory / NAME) as database:
-            database.set_minimal(Minimal(bug, "complete", case.text, result.to_json()))
+            database.set_smallest(SmallestCase(bug, "complete", case.text, result.to_json()))
 
     def decide(self, bug: str, status: str, **rest: str) -> None:
         with Database.open(self.directory / NAME) as database:

@@ -20,8 +20,8 @@ from shakeout.corpus.database import (
     UnknownBug,
     UnusableDatabase,
 )
-from shakeout.corpus.minimals import Minimal
 from shakeout.corpus.rows import Bug, Group, Known, LedgerRow, Sighting, Totals
+from shakeout.corpus.smallest_cases import SmallestCase
 
 
 @pytest.fixture
@@ -208,7 +208,7 @@ def test_a_file_of_an_earlier_version_is_read_and_written(database: Database, ve
         assert reader.standing() == {}
         assert reader.bugs() == rows
         assert [one.id for one in reader.findings(bug.id)] == [number, 2]
-        assert (reader.waiting(), reader.moves(), reader.minimals()) == (0, [], {})
+        assert (reader.waiting(), reader.moves(), reader.smallest_cases()) == (0, [], {})
         assert reader.sightings()[bug.id] == (Sighting("inductor", "NaN lost", 2),)
         assert reader.bug(bug.id[:5]).id == bug.id
     with Database.open(database.path) as writer:
@@ -276,13 +276,13 @@ def test_a_merge_is_one_row_and_is_taken_back_whole(database: Database) -> None:
         database.settle(number, bug.id)
     database.count(other.id, "export", "wrong value", 4)
     database.judge(numbers[1], state="confirmed", k=3, n=3, note="3 of 3")
-    database.set_minimal(Minimal(other.id, "complete", "{}"))
+    database.set_smallest(SmallestCase(other.id, "complete", "{}"))
     before = database.bugs()
     merged = database.merge(one.id, other.id)
     assert [bug.id for bug in database.bugs()] == [one.id]
     assert (merged.count, merged.state, merged.k) == (7, "confirmed", 3)
     assert database.bug(other.id).id == one.id, "its name still leads to it"
-    assert set(database.minimals()) == {one.id}
+    assert set(database.smallest_cases()) == {one.id}
     assert database.states() == {"confirmed": 1}
     assert {(row.target, row.count) for row in database.sightings()[one.id]} == {("inductor", 3), ("export", 4)}
     with pytest.raises(ImpossibleMove, match="cannot be merged with itself"):

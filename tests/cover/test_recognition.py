@@ -236,7 +236,7 @@ def test_a_bug_of_the_campaign_is_recognised_by_its_smallest_case(tmp_path: Path
     bug = store.settle(shown, small)
     assert (run.database.waiting(), bug.count, bug.state) == (0, 1, "new")
     assert (tmp_path / bug.id / "case.min.json").exists()
-    assert run.database.minimals()[bug.id].case_json == small.case.text
+    assert run.database.smallest_cases()[bug.id].case_json == small.case.text
     run.find(case_of(lambda x: (x * 0).tanh(), NAN), replace(failing(), signature="another"), 1)
     assert (run.database.bug(bug.id).count, run.database.waiting()) == (2, 0)
     # Another campaign process knows it as well.

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from shakeout.corpus.database import KEPT, NAME, Database
-from shakeout.corpus.minimals import Minimal
+from shakeout.corpus.smallest_cases import SmallestCase
 from shakeout.corpus.storage import Values
 from shakeout.fuzz.campaign import selftest
 from shakeout.fuzz.cli import main
@@ -135,7 +135,7 @@ def test_a_fixed_bug_that_a_campaign_finds_again_is_new(directory: Path) -> None
         bug = stored(database)
         database.judge(1, state="confirmed", k=3, n=3)
         database.add_replay(bug, "fixed", "", {})
-        database.set_minimal(Minimal(bug, "complete", case.text, found.to_json()))
+        database.set_smallest(SmallestCase(bug, "complete", case.text, found.to_json()))
         investigation = Investigation(database, directory, None, told.append, memory=1)  # type: ignore[arg-type]
         with database.transaction():
             investigation.found(Grow(number=7, seed=7, target="planted"), found, case.text, "print()", ())
@@ -169,7 +169,7 @@ def test_the_finding_that_brings_a_bug_back_is_kept_and_is_the_one_that_is_tried
         database.judge(1, state="confirmed", k=3, n=3)
         assert len(database.findings(bug)) == KEPT
         found = replace(result(oracle="value"), signature="one", case=case(99).id)
-        database.set_minimal(Minimal(bug, "complete", selftest.case("wrong value").text, found.to_json()))
+        database.set_smallest(SmallestCase(bug, "complete", selftest.case("wrong value").text, found.to_json()))
         store = Store(database, directory, lambda event: None)
         with database.transaction():
             assert store.found(job, found, case(99).text, "print()", ()) is None  # it is open: one more of it
@@ -191,8 +191,8 @@ def test_known_and_internal_bugs_are_left_out_and_the_smallest_case_is_taken(dir
             stored(database, state, state)
         smallest = selftest.case("wrong stride")
         shown = result(oracle="metadata", symptom="wrong strides")
-        row = Minimal(bug, "complete", smallest.text, shown.to_json())
-        database.set_minimal(row)
+        row = SmallestCase(bug, "complete", smallest.text, shown.to_json())
+        database.set_smallest(row)
         history = stored(database, "history", "history")
         (directory / history).mkdir()
         (directory / history / "sequence.jsonl").write_text(f"{smallest.text}\n{smallest.text}\n")

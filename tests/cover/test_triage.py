@@ -13,8 +13,8 @@ from tests.older_database import downgrade
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Setting
 from shakeout.corpus.database import NAME, Database
-from shakeout.corpus.minimals import Minimal
 from shakeout.corpus.observation import raised
+from shakeout.corpus.smallest_cases import SmallestCase
 from shakeout.corpus.vocabularies import vocabulary
 from shakeout.corpus.vocabularies.torch import family
 from shakeout.fuzz.campaign import config, selftest
@@ -243,18 +243,18 @@ def test_every_bug_that_is_open_is_minimised_and_near_ones_are_suggested(
     assert minimise_all_command(directory, console=console, **arguments) == Exit.OK
     said = console.export_text()
     with Database.read(directory / NAME) as database:
-        minimals = database.minimals()
-        assert set(minimals) == {wrong, other, gone}
-        assert minimals[wrong].state == minimals[other].state == "complete"
-        assert minimals[gone].state == "not reproduced"
-        assert minimals[gone].note
-        assert flaky not in minimals
+        smallest = database.smallest_cases()
+        assert set(smallest) == {wrong, other, gone}
+        assert smallest[wrong].state == smallest[other].state == "complete"
+        assert smallest[gone].state == "not reproduced"
+        assert smallest[gone].note
+        assert flaky not in smallest
         assert not wanted(database)
         assert len(wanted(database, again=True)) == 3
         assert database.bug(again) == database.bug(wrong), "one cause is one bug"
         assert (database.bug(wrong).count, len(database.findings(wrong))) == (2, 2)
-    assert minimals[wrong].signature["oracle"] == "value"
-    assert (directory / wrong / "case.min.json").read_text().strip() == minimals[wrong].case_json
+    assert smallest[wrong].signature["oracle"] == "value"
+    assert (directory / wrong / "case.min.json").read_text().strip() == smallest[wrong].case_json
     assert f"{again}   is {wrong}: one cause" in said
 
 
@@ -274,7 +274,7 @@ def test_whoever_minimises_is_told_and_answered_and_nothing_is_printed(
             again: "complete",
             gone: "not reproduced",
         }
-        assert set(database.minimals()) == {wrong, gone}
+        assert set(database.smallest_cases()) == {wrong, gone}
     assert done.wanted == 3
     assert done.unusable == {}
     assert events.Merged(wrong, again, "one cause") in told
@@ -311,8 +311,8 @@ def test_show_tells_smallest_case_and_signature(directory: Path, capsys: pytest.
         one, two = (add(database, case, failing(), name) for name in ("one", "two"))
         three = add(database, case, failing(), "three")
         for bug in (one, two):
-            database.set_minimal(Minimal(bug, "complete", case.text, failing().to_json(), signature.to_json()))
-        database.set_minimal(Minimal(three, "not reproduced", note="it does not fail"))
+            database.set_smallest(SmallestCase(bug, "complete", case.text, failing().to_json(), signature.to_json()))
+        database.set_smallest(SmallestCase(three, "not reproduced", note="it does not fail"))
     assert main(["bugs", "show", one, "--directory", str(directory)]) == Exit.OK
     said = capsys.readouterr().out
     assert "smallest  def program(x0):" in said
@@ -366,12 +366,12 @@ def test_triage_with_nothing_to_do_loads_nothing_and_wrong_numbers_are_told(
 def test_an_older_file_has_no_smallest_cases_until_it_is_written(directory: Path) -> None:
     downgrade(directory / NAME, 2)
     with Database.read(directory / NAME) as database:
-        assert not database.minimals()
+        assert not database.smallest_cases()
         assert not database.replays()
         assert not database.fixed()
     with Database.open(directory / NAME) as database:
         bug = add(database, case_of(lambda x: torch.mul(x, 2), X), failing(), "one")
-        database.set_minimal(Minimal(bug, "budget"))
+        database.set_smallest(SmallestCase(bug, "budget"))
         for verdict in ("fixed", "back", "cannot run", "fixed"):
             database.add_replay(bug, verdict, "", {"torch": "2.13.0"})
         assert database.lives() == {bug: 2}

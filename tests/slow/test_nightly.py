@@ -124,7 +124,7 @@ def test_the_difference_is_right_and_told_once_whatever_is_killed() -> None:
     with Database.read(Path("run") / NAME) as database:
         assert [replay.verdict for replay in database.replays(old.id)][-2:] == ["fixed", "back"]
         assert database.bug(old.id).state == "confirmed"
-        assert math.prod(decode(database.minimals()[old.id].case_json).program.inputs[0].type.shape) > 1
+        assert math.prod(decode(database.smallest_cases()[old.id].case_json).program.inputs[0].type.shape) > 1
 
 
 def test_the_budget_holds_and_an_end_that_is_asked_for_leaves_no_record() -> None:

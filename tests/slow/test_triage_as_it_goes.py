@@ -68,12 +68,12 @@ def test_many_findings_of_two_faults_are_two_bugs_reduced_and_confirmed(
             "wrong value": ("confirmed", 14),
             "SIGSEGV": ("confirmed", 2),
         }
-        minimals = database.minimals()
+        smallest = database.smallest_cases()
         assert database.waiting() == 0
         assert sum(row.count for rows in database.sightings().values() for row in rows) == 16
     for bug in bugs.values():
-        assert minimals[bug.id].state == "complete"
-        assert decode(minimals[bug.id].case_json).program.calls == ()
+        assert smallest[bug.id].state == "complete"
+        assert decode(smallest[bug.id].case_json).program.calls == ()
         assert (bug.k, bug.n, bug.note) == (1, 1, "1 of 1 fresh processes, 3 of 3 fresh workers")
     script = tmp_path / "run" / bugs["wrong value"].id / "case.min.py"
     plain = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}

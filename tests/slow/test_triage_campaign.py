@@ -44,9 +44,9 @@ def test_crashes_are_minimised_beside_wrong_values(tmp_path: Path) -> None:
         minimise_all_command(tmp_path, budget=budget, workers=2, memory=2 << 30, plain=True, console=console) == Exit.OK
     )
     with Database.read(tmp_path / NAME) as database:
-        minimals = database.minimals()
-    assert {minimals[bug].signature["oracle"] for bug in bugs.values()} == {"value", "crash"}
-    assert minimals[bugs["abort"]].signature["culprit"].startswith("phase run")
+        smallest = database.smallest_cases()
+    assert {smallest[bug].signature["oracle"] for bug in bugs.values()} == {"value", "crash"}
+    assert smallest[bugs["abort"]].signature["culprit"].startswith("phase run")
     assert "operators 2 -> 0" in console.export_text()
 
 

@@ -24,8 +24,8 @@ from tests.faults.entangle import interleaved
 from shakeout.corpus import regressions
 from shakeout.corpus.case import Case, InputSet, Setting
 from shakeout.corpus.database import NAME, Database
-from shakeout.corpus.minimals import Minimal
 from shakeout.corpus.program import Program
+from shakeout.corpus.smallest_cases import SmallestCase
 from shakeout.fuzz.campaign.investigation import Investigation
 from shakeout.fuzz.ground.jobs import Grow
 from shakeout.fuzz.ground.results import Result
@@ -125,8 +125,8 @@ def stored(database: Database, bug: Bug, number: int) -> None:
         state="confirmed",
     )
     fine = signature_of(bug.case, result)
-    small = Minimal(row.id, "complete", bug.case.text, result.to_json(), {} if fine is None else fine.to_json())
-    database.set_minimal(small)
+    small = SmallestCase(row.id, "complete", bug.case.text, result.to_json(), {} if fine is None else fine.to_json())
+    database.set_smallest(small)
 
 
 def findings(known: Sequence[Bug], networks: Sequence[tuple[Program, InputSet]]) -> Iterator[tuple[Case, Result]]:

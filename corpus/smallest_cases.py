@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["REPLAYED", "TABLES", "Minimal", "Minimals", "Replay", "Replayed"]
+__all__ = ["REPLAYED", "TABLES", "Replay", "Replayed", "SmallestCase", "SmallestCases"]
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS minimals (
@@ -32,7 +32,7 @@ REPLAYED: tuple[Replayed, ...] = ("fixed", "still failing", "changed", "flaky", 
 
 
 @dataclass(frozen=True, slots=True)
-class Minimal:
+class SmallestCase:
     """The smallest case of a bug.
 
     Attributes:
@@ -77,7 +77,7 @@ class Replay:
     replayed: float
 
 
-class Minimals:
+class SmallestCases:
     """The part of a database with these two tables; an older file has neither until it is opened to be written."""
 
     @abstractmethod
@@ -89,7 +89,7 @@ class Minimals:
     def _there(self, table: str) -> bool:
         return bool(self._rows("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", table))
 
-    def minimals(self) -> dict[str, Minimal]:
+    def smallest_cases(self) -> dict[str, SmallestCase]:
         """The smallest cases by bug; not of those that were merged into another."""
         if not self._there("minimals"):
             return {}
@@ -99,10 +99,10 @@ class Minimals:
         for bug, state, case, result, signature, *rest in self._rows(
             f"SELECT {names} FROM minimals {merged} ORDER BY bug"
         ):
-            found[bug] = Minimal(bug, state, case, json.loads(result), json.loads(signature), *rest)
+            found[bug] = SmallestCase(bug, state, case, json.loads(result), json.loads(signature), *rest)
         return found
 
-    def set_minimal(self, row: Minimal) -> None:
+    def set_smallest(self, row: SmallestCase) -> None:
         """Store the smallest case of a bug; the one before is forgotten."""
         values = (row.bug, row.state, row.case_json, json.dumps(row.result), json.dumps(row.signature))
         rest = (row.tries, row.seconds, row.minimised or time.time(), row.note)
