@@ -1,7 +1,7 @@
 """Parts of a grown program put into regions: blocks, branches, checkpoints, function transforms, custom operators.
 
 The part keeps its meaning, or, under autocast, becomes another program that the reference runs as well; whether it
-does, and which types it has then, ``validity.settle`` finds out by running it.
+does, and which types it has then, ``validity.validated`` finds out by running it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from shakeout.corpus.case import Case, InputSet, Storage, Values, View
 from shakeout.corpus.program import Arg, Call, Form, Input, Name, Program, Ref, Region, TensorType, mapped
 from shakeout.corpus.vocabularies import Vocabulary, vocabulary
 from shakeout.generators.choices import Choices
-from shakeout.generators.validity import Unsettled, settle
+from shakeout.generators.validity import InvalidCandidate, validated
 
 __all__ = ["enclosed"]
 
@@ -62,8 +62,8 @@ def enclosed(choices: Choices, case: Case) -> Case | None:
         if made is None:
             continue
         try:
-            return settle(made)
-        except Unsettled:
+            return validated(made)
+        except InvalidCandidate:
             continue
     return None
 

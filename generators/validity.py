@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
     from shakeout.corpus.vocabularies.traits import Traits
 
-__all__ = ["DEMANDS", "Demands", "Unsettled", "settle"]
+__all__ = ["REQUIREMENTS", "InvalidCandidate", "Requirements", "validated"]
 
 
-class Unsettled(Exception):
+class InvalidCandidate(Exception):
     """The reference rejects the candidate, or what it computes is not defined."""
 
 
 @dataclass(frozen=True, slots=True)
-class Demands:
+class Requirements:
     """What candidates have to keep.
 
     Attributes:
@@ -44,33 +44,33 @@ class Demands:
 
 
 #: From the strictest; those that the original keeps are asked of its candidates.
-DEMANDS = (Demands(), Demands(finite=False), Demands(defined=False, finite=False))
+REQUIREMENTS = (Requirements(), Requirements(finite=False), Requirements(defined=False, finite=False))
 
 
-# --- settling -------------------------------------------------------------------------------------------------------
+# --- validating -----------------------------------------------------------------------------------------------------
 
 
-def settle(case: Case, demands: Demands = DEMANDS[0]) -> Case:
+def validated(case: Case, requirements: Requirements = REQUIREMENTS[0]) -> Case:
     """The case with the result types that it really has.
 
     Raises:
-        Unsettled: the reference rejects it, or it does not keep the demands.
+        InvalidCandidate: the reference rejects it, or it does not keep the requirements.
     """
     training = case.setting.mode == "training"
-    settled = _run(case.program, case.calls[0], training, demands, follow=True)
+    valid = _run(case.program, case.calls[0], training, requirements, follow=True)
     for inputs in case.calls[1:]:
-        again = _run(settled, inputs, training, demands, follow=False)
-        if [call.form for call in again.calls] != [call.form for call in settled.calls]:
-            raise Unsettled("another form of result in a later call")
-        if [len(call.results) for call in again.calls] != [len(call.results) for call in settled.calls]:
-            raise Unsettled("another number of results in a later call")
-    found = replace(case, program=settled)
+        again = _run(valid, inputs, training, requirements, follow=False)
+        if [call.form for call in again.calls] != [call.form for call in valid.calls]:
+            raise InvalidCandidate("another form of result in a later call")
+        if [len(call.results) for call in again.calls] != [len(call.results) for call in valid.calls]:
+            raise InvalidCandidate("another number of results in a later call")
+    found = replace(case, program=valid)
     if not codec.stored(found):
-        raise Unsettled("it is larger than what can be stored")
+        raise InvalidCandidate("it is larger than what can be stored")
     return found
 
 
-def _run(program: Program, inputs: InputSet, training: bool, demands: Demands, *, follow: bool) -> Program:
+def _run(program: Program, inputs: InputSet, training: bool, requirements: Requirements, *, follow: bool) -> Program:
     import torch
 
     from shakeout.generators.definedness import ordinary
@@ -80,11 +80,11 @@ def _run(program: Program, inputs: InputSet, training: bool, demands: Demands, *
     try:
         given = tensors_of(inputs, training)
     except Exception as error:
-        raise Unsettled("torch rejects the inputs") from error
+        raise InvalidCandidate("torch rejects the inputs") from error
     types = []
     for one, tensor in zip(program.inputs, given, strict=True):
-        if demands.finite and not ordinary(tensor.detach()):
-            raise Unsettled("an input is not finite")
+        if requirements.finite and not ordinary(tensor.detach()):
+            raise InvalidCandidate("an input is not finite")
         type_ = _type(tensor)
         assert type_ is not None
         types.append(replace(one, type=type_))
@@ -95,20 +95,20 @@ def _run(program: Program, inputs: InputSet, training: bool, demands: Demands, *
         try:
             stack.enter_context(structured.within(program, words.value))
         except (RuntimeError, TypeError, ValueError) as error:
-            raise Unsettled(f"torch rejects a block around it: {error}") from error
-        calls, numbers = _calls(program.calls, values, training, demands, words, follow=follow, typed=_type)
-    if demands.defined and not torch.equal(before, torch.default_generator.get_state()):
-        raise Unsettled("it draws random numbers")
+            raise InvalidCandidate(f"torch rejects a block around it: {error}") from error
+        calls, numbers = _calls(program.calls, values, training, requirements, words, follow=follow, typed=_type)
+    if requirements.defined and not torch.equal(before, torch.default_generator.get_state()):
+        raise InvalidCandidate("it draws random numbers")
     try:
         return replace(program, inputs=tuple(types), calls=calls, returns=_returned(program.returns, numbers))
     except ValueError as error:
-        raise Unsettled(str(error)) from None
+        raise InvalidCandidate(str(error)) from None
 
 
 def _returned(returns: Sequence[int], numbers: Mapping[int, Arg]) -> tuple[int, ...]:
     found = [numbers.get(number) for number in returns]
     if None in found:
-        raise Unsettled("a returned result does not exist any more")
+        raise InvalidCandidate("a returned result does not exist any more")
     return tuple(one.index for one in found if isinstance(one, Ref))
 
 
@@ -116,7 +116,7 @@ def _calls(
     calls: Sequence[Call],
     values: list[Any],
     training: bool,
-    demands: Demands,
+    requirements: Requirements,
     words: Vocabulary,
     *,
     follow: bool,
@@ -124,7 +124,7 @@ def _calls(
 ) -> tuple[tuple[Call, ...], dict[int, Arg]]:
     """The calls with the results that they really have, and where each old value is now; ``values`` grows by theirs."""
     numbers: dict[int, Arg] = {number: Ref(number) for number in range(len(values))}
-    settled = []
+    valid = []
     # Of results whose sizes their operands' values decide, from what they were to what they are. No pass knows them,
     # so where a later call names one, it follows here.
     sizes: dict[int, int] = {}
@@ -133,14 +133,14 @@ def _calls(
         try:
             moved = mapped(call, numbers)
         except KeyError:
-            raise Unsettled("an operand does not exist any more") from None
+            raise InvalidCandidate("an operand does not exist any more") from None
         try:
-            moved, form, results, kept = _call(moved, values, training, demands, words, follow=follow)
-        except Unsettled:
+            moved, form, results, kept = _call(moved, values, training, requirements, words, follow=follow)
+        except InvalidCandidate:
             follows = everywhere(moved, functools.partial(scaled, sizes=sizes, words=words))
             if follows == moved:
                 raise
-            moved, form, results, kept = _call(follows, values, training, demands, words, follow=follow)
+            moved, form, results, kept = _call(follows, values, training, requirements, words, follow=follow)
         found = [
             typed(tensor) if position < len(kept) and kept[position] else None
             for position, tensor in enumerate(results)
@@ -151,16 +151,16 @@ def _calls(
                 found[position] = None  # it means nothing, as it did before
         if follow and not call.regions and _sized_by_values(moved, values, words):
             sizes |= _changes(call.results, found)
-        settled.append(replace(moved, form=form, results=tuple(found)))
+        valid.append(replace(moved, form=form, results=tuple(found)))
         old += len(call.results)
         values.extend(results)
-    return tuple(settled), numbers
+    return tuple(valid), numbers
 
 
 def _structured(
-    call: Call, values: list[Any], training: bool, demands: Demands, words: Vocabulary, *, follow: bool
+    call: Call, values: list[Any], training: bool, requirements: Requirements, words: Vocabulary, *, follow: bool
 ) -> tuple[Call, Any, list[Any], list[bool]]:
-    """A call with regions: each region is settled where it runs first, or on copies if it does not run.
+    """A call with regions: each region is validated where it runs first, or on copies if it does not run.
 
     What a loop's body computes has to be defined in every round.
     """
@@ -170,7 +170,7 @@ def _structured(
 
     structure = structured.structures(words).get(call.operator)
     if structure is None:
-        raise Unsettled(f"{call.operator} takes no regions")
+        raise InvalidCandidate(f"{call.operator} takes no regions")
     found: dict[int, Region] = {}
 
     def inside(number: int, given: list[Any]) -> list[Any]:
@@ -178,15 +178,15 @@ def _structured(
         try:
             parameters = [_value_type(value) for value in given[: len(region.parameters)]]
             if None in parameters:
-                raise Unsettled("a region is given what is no value")
+                raise InvalidCandidate("a region is given what is no value")
             first = follow and number not in found
-            calls, numbers = _calls(region.calls, given, training, demands, words, follow=first, typed=_value_type)
+            calls, numbers = _calls(region.calls, given, training, requirements, words, follow=first, typed=_value_type)
             returns = _returned(region.returns, numbers)
             new = Region(tuple(filter(None, parameters)), region.captures, calls, returns)
         except (Rejected, ValueError) as error:
-            raise Unsettled(str(error)) from error
+            raise InvalidCandidate(str(error)) from error
         if found.setdefault(number, new).returns != returns:
-            raise Unsettled("a region returns something else in a later round")
+            raise InvalidCandidate("a region returns something else in a later round")
         return [given[one] for one in returns]
 
     try:
@@ -198,12 +198,12 @@ def _structured(
                 captured = [copies[one] for one in call.regions[number].captures]
                 inside(number, [*(words.value(arg, copies) for arg in bound), *captured])
         if len(found) < len(call.regions):
-            raise Unsettled("a region never runs")
+            raise InvalidCandidate("a region never runs")
         form, results = read_results(results) if results else ("none", [])
     except (Rejected, RuntimeError, TypeError, IndexError, ValueError, NotImplementedError) as error:
-        raise Unsettled(str(error)) from error
-    settled = replace(call, regions=tuple(found[number] for number in range(len(call.regions))))
-    return settled, form, results, [isinstance(result, torch.Tensor) for result in results]
+        raise InvalidCandidate(str(error)) from error
+    valid = replace(call, regions=tuple(found[number] for number in range(len(call.regions))))
+    return valid, form, results, [isinstance(result, torch.Tensor) for result in results]
 
 
 def _value_type(value: Any) -> TensorType | None:
@@ -212,46 +212,46 @@ def _value_type(value: Any) -> TensorType | None:
 
 
 def _call(
-    call: Call, values: list[Any], training: bool, demands: Demands, words: Vocabulary, *, follow: bool
+    call: Call, values: list[Any], training: bool, requirements: Requirements, words: Vocabulary, *, follow: bool
 ) -> tuple[Call, Any, list[Any], list[bool]]:
-    """One call with its regions settled, its form and results, and which of them are defined values."""
+    """One call with its regions validated, its form and results, and which of them are defined values."""
     import torch
 
     from shakeout.generators.calls import Rejected, perform
     from shakeout.generators.definedness import after, before, ordinary, undefined_results
 
     if call.regions:
-        return _structured(call, values, training, demands, words, follow=follow)
+        return _structured(call, values, training, requirements, words, follow=follow)
     used = [values[number] for number in call.operands()]
     if used and any(type(value) in (bool, int, float) for value in used):
         return _on_numbers(call, values, words)
     try:
         kind, function = words.traits(call.operator), words.resolve(call.operator)
     except ValueError as error:
-        raise Unsettled(str(error)) from error
+        raise InvalidCandidate(str(error)) from error
     targets = [values[number] for number in words.written(call)]
     if not all(isinstance(tensor, torch.Tensor) for tensor in used):
-        raise Unsettled("an operand is no tensor")
+        raise InvalidCandidate("an operand is no tensor")
     try:
-        if demands.defined:
+        if requirements.defined:
             reason = before(kind, used, targets, call.args, call.kwargs) or _twice(call, values, kind)
             if reason is not None:
-                raise Unsettled(reason)
+                raise InvalidCandidate(reason)
         form, results = perform(function, call.args, call.kwargs, values)
         undefined: frozenset[int] = frozenset()
-        if demands.defined:
+        if requirements.defined:
             with torch.no_grad():
                 reason = after(used, targets, results)
                 found = undefined_results(kind, used, results, training)
             if reason is not None or found is None:
-                raise Unsettled(reason or "equal elements make it ambiguous")
+                raise InvalidCandidate(reason or "equal elements make it ambiguous")
             undefined = found
-        if demands.finite:
+        if requirements.finite:
             for tensor in (*results, *targets):
                 if isinstance(tensor, torch.Tensor) and not ordinary(tensor.detach()):
-                    raise Unsettled("not finite")
+                    raise InvalidCandidate("not finite")
     except (Rejected, RuntimeError, TypeError, IndexError, ValueError, NotImplementedError) as error:
-        raise Unsettled(str(error)) from error
+        raise InvalidCandidate(str(error)) from error
     return call, form, results, [isinstance(t, torch.Tensor) and i not in undefined for i, t in enumerate(results)]
 
 
@@ -260,7 +260,7 @@ def _on_numbers(call: Call, values: list[Any], words: Vocabulary) -> tuple[Call,
     try:
         results = words.call(call, values)
     except Exception as error:  # whatever Python says of it
-        raise Unsettled(str(error)) from error
+        raise InvalidCandidate(str(error)) from error
     return call, call.form, results, [True] * len(results)
 
 
@@ -311,5 +311,5 @@ def _type(tensor: Any) -> TensorType | None:
     if not isinstance(tensor, torch.Tensor):
         return None
     if tensor.dtype not in NAMES or tensor.layout != torch.strided or tensor.is_quantized:
-        raise Unsettled("a result is no plain tensor")
+        raise InvalidCandidate("a result is no plain tensor")
     return TensorType(NAMES[tensor.dtype], tuple(map(int, tensor.shape)))

@@ -202,7 +202,7 @@ def recorded(case: Case, keep: frozenset[int]) -> dict[int, Fresh] | None:
     where it is one.
 
     Args:
-        case: a settled case.
+        case: a case that was validated.
         keep: positions of the calls that are kept.
 
     Returns:

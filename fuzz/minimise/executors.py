@@ -22,12 +22,12 @@ from shakeout.fuzz.minimise.predicate import Outcome
 from shakeout.fuzz.workers.isolated import Isolated
 from shakeout.fuzz.workers.nursery import ZygoteBroken
 from shakeout.fuzz.workers.place import Place
-from shakeout.generators.validity import Demands, Unsettled, settle
+from shakeout.generators.validity import InvalidCandidate, Requirements, validated
 
 __all__ = ["CandidatePool", "candidate", "in_process"]
 
 
-def in_process(cases: Sequence[Case], demands: Demands) -> list[Outcome]:
+def in_process(cases: Sequence[Case], requirements: Requirements) -> list[Outcome]:
     """Run candidates here, one after the other: for failures that cannot take the process with them."""
     from shakeout.fuzz.running.execute import execute
 
@@ -35,12 +35,12 @@ def in_process(cases: Sequence[Case], demands: Demands) -> list[Outcome]:
     for case in cases:
         began = time.monotonic()
         try:
-            settled = settle(case, demands)
-        except Unsettled:
+            valid = validated(case, requirements)
+        except InvalidCandidate:
             found.append(Outcome("invalid", seconds=time.monotonic() - began))
             continue
-        result = execute(settled, explain=False)
-        found.append(Outcome(result.status, failure_of(result), settled, result, seconds=time.monotonic() - began))
+        result = execute(valid, explain=False)
+        found.append(Outcome(result.status, failure_of(result), valid, result, seconds=time.monotonic() - began))
     return found
 
 
@@ -85,9 +85,9 @@ class CandidatePool:
     ) -> None:
         self._open.close()
 
-    def __call__(self, cases: Sequence[Case], demands: Demands) -> list[Outcome]:
+    def __call__(self, cases: Sequence[Case], requirements: Requirements) -> list[Outcome]:
         """What became of each candidate."""
-        return self.run([candidate(case, demands) for case in cases])
+        return self.run([candidate(case, requirements) for case in cases])
 
     def run(self, jobs: Sequence[Candidate | Run]) -> list[Outcome]:
         """What became of each job's own case, whatever ran before it; each job is an object of its own."""
@@ -99,17 +99,19 @@ class CandidatePool:
         return found
 
 
-def candidate(case: Case, demands: Demands) -> Candidate | Run:
+def candidate(case: Case, requirements: Requirements) -> Candidate | Run:
     """The job that runs a candidate."""
     target, device = case.setting.target, case.setting.device
     if target == vocabulary(case.program.vocabulary).REFERENCE:
-        # A reference that crashes would do so while the candidate is settled, and blame nobody.
+        # A reference that crashes would do so while the candidate is validated, and blame nobody.
         return Run(target=target, case=case.text, device=device)
-    return Candidate(target=target, case=case.text, device=device, defined=demands.defined, finite=demands.finite)
+    return Candidate(
+        target=target, case=case.text, device=device, defined=requirements.defined, finite=requirements.finite
+    )
 
 
 def _outcome(job: Candidate | Run, answer: Answer) -> Outcome:
-    if answer.reply.internal.startswith(f"{INTERNAL} {Unsettled.__name__}"):
+    if answer.reply.internal.startswith(f"{INTERNAL} {InvalidCandidate.__name__}"):
         return Outcome("invalid", seconds=answer.seconds)
     result = result_of(answer)
     text = answer.reply.case
@@ -119,7 +121,7 @@ def _outcome(job: Candidate | Run, answer: Answer) -> Outcome:
             return Outcome("infra", seconds=answer.seconds)
     failure = failure_of(result)
     case = codec.decode(text) if text and failure is not None else None
-    # Without a text it died while it was settled: that is the reference's matter, and says nothing of the target.
+    # Without a text it died while it was validated: that is the reference's matter, and says nothing of the target.
     if failure is not None and case is None:
         return Outcome("invalid", seconds=answer.seconds)
     return Outcome(result.status, failure, case, result, answer.seconds)

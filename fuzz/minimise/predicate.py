@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from shakeout.corpus.case import Case
 from shakeout.fuzz.ground.failure import Failure
 from shakeout.fuzz.ground.results import Result
-from shakeout.generators.validity import Demands
+from shakeout.generators.validity import Requirements
 
 __all__ = ["Executor", "NotReproduced", "Outcome", "Reliability", "repetitions"]
 
@@ -39,7 +39,8 @@ class Outcome:
     """What became of one candidate.
 
     Attributes:
-        status: as in ``Result.status``; ``invalid`` too if it does not keep the demands, ``infra`` if nothing is known.
+        status: as in ``Result.status``; ``invalid`` too if it does not keep the requirements, ``infra`` if
+            nothing is known.
         failure: why it failed; None if it did not.
         case: the candidate with the result types that it really has; given where it failed.
         result: of its run; None for a candidate that is invalid.
@@ -53,9 +54,9 @@ class Outcome:
     seconds: float = 0.0
 
 
-#: Runs candidates under some demands and tells what became of each, in order. Whatever a candidate does to a process is
-#: an outcome too.
-Executor = Callable[[Sequence[Case], Demands], Sequence[Outcome]]
+#: Runs candidates under some requirements and tells what became of each, in order. Whatever a candidate does to a
+#: process is an outcome too.
+Executor = Callable[[Sequence[Case], Requirements], Sequence[Outcome]]
 
 
 @dataclass(frozen=True, slots=True)

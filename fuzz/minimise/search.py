@@ -29,7 +29,7 @@ from shakeout.fuzz.minimise.predicate import (
     Reliability,
     repetitions,
 )
-from shakeout.generators.validity import DEMANDS, Demands
+from shakeout.generators.validity import REQUIREMENTS, Requirements
 
 __all__ = ["FIRST", "Budget", "Minimised", "minimise"]
 
@@ -123,7 +123,7 @@ class _Search:
     outcome: Outcome = field(init=False)
     wanted: Failure = field(init=False)
     reliability: Reliability = field(init=False)
-    demands: Demands = field(init=False)
+    requirements: Requirements = field(init=False)
     repeat: int = 1
     #: The cases that were taken on the evidence of one run, the original first, until one is measured.
     unmeasured: list[tuple[Case, Outcome]] = field(default_factory=list)
@@ -131,14 +131,14 @@ class _Search:
     # --- the original -----------------------------------------------------------------------------------------------
 
     def begin(self, case: Case, wanted: Failure | None) -> None:
-        """Run the original under the strictest demands that it keeps: five times if that is quick, else once.
+        """Run the original under the strictest requirements that it keeps: five times if that is quick, else once.
 
         One that does not fail in its first run gets the others in any case.
         """
         why = invalid = ""
         self._tell_of(case, 0.0)  # a first run may take a minute
-        for demands in DEMANDS:
-            found = self._runs(case, demands, 1)
+        for requirements in REQUIREMENTS:
+            found = self._runs(case, requirements, 1)
             if found[0].status == "invalid":
                 invalid = "invalid"
                 continue
@@ -146,13 +146,13 @@ class _Search:
                 self._tell_of(case, found[0].seconds)
             at_once = found[0].failure is not None and wanted in (None, found[0].failure)
             if not at_once or self._quick(found[0]):
-                found += self._runs(case, demands, MEASURED - 1, ends=True)
+                found += self._runs(case, requirements, MEASURED - 1, ends=True)
             failures = [outcome.failure for outcome in found if outcome.failure is not None]
             if wanted is None and failures:
                 wanted = max(failures, key=failures.count)
             hits = [outcome for outcome in found if outcome.failure is not None and outcome.failure == wanted]
             if hits:
-                self.demands, self.wanted, self.outcome = demands, hits[-1].failure or failures[0], hits[-1]
+                self.requirements, self.wanted, self.outcome = requirements, hits[-1].failure or failures[0], hits[-1]
                 self.best = hits[-1].case or case
                 self.reliability = Reliability(len(hits), len(found))
                 self.repeat = repetitions(self.reliability)
@@ -165,11 +165,11 @@ class _Search:
                 break
         raise NotReproduced(f"the case does not fail {'as ' + str(wanted) if wanted else 'here'} ({why or invalid})")
 
-    def _runs(self, case: Case, demands: Demands, runs: int, *, ends: bool = False) -> list[Outcome]:
+    def _runs(self, case: Case, requirements: Requirements, runs: int, *, ends: bool = False) -> list[Outcome]:
         """What becomes of a case, so often; fewer times if it ``ends`` with the budget."""
         found: list[Outcome] = []
         while len(found) < runs and not (ends and self._over()):
-            found += self.executor([case] * min(self.width, runs - len(found)), demands)
+            found += self.executor([case] * min(self.width, runs - len(found)), requirements)
         self.tries += len(found)
         return found
 
@@ -192,7 +192,7 @@ class _Search:
             self.best, self.outcome = self.unmeasured.pop()
             self.complete &= self.best is smallest
             self._check()
-            found = [self.outcome, *self._runs(self.best, self.demands, MEASURED - 1, ends=True)]
+            found = [self.outcome, *self._runs(self.best, self.requirements, MEASURED - 1, ends=True)]
             hits = [outcome for outcome in found if outcome.failure == self.wanted]
             if len(hits) > 1 or not self.unmeasured:
                 self.reliability = Reliability(len(hits), len(found))
@@ -290,7 +290,7 @@ class _Search:
             for _ in range(repeat):
                 if not waiting:
                     break
-                outcomes = self.executor([batch[n] for n in waiting], self.demands)
+                outcomes = self.executor([batch[n] for n in waiting], self.requirements)
                 self.tries += len(outcomes)
                 rest = []
                 for n, outcome in zip(waiting, outcomes, strict=True):

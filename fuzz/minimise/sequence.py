@@ -30,7 +30,7 @@ from shakeout.fuzz.minimise.predicate import (
     repetitions,
 )
 from shakeout.fuzz.minimise.search import Budget, Minimised, minimise
-from shakeout.generators.validity import Demands
+from shakeout.generators.validity import Requirements
 
 __all__ = ["behind", "minimise_behind", "recorded_before"]
 
@@ -62,8 +62,8 @@ def behind(pool: CandidatePool, before: Sequence[Case]) -> Executor:
     if not before:
         return pool
 
-    def run(cases: Sequence[Case], demands: Demands) -> list[Outcome]:
-        return pool.run([replace(candidate(case, demands), before=_runs(before)) for case in cases])
+    def run(cases: Sequence[Case], requirements: Requirements) -> list[Outcome]:
+        return pool.run([replace(candidate(case, requirements), before=_runs(before)) for case in cases])
 
     return run
 
@@ -130,8 +130,8 @@ def _behind(before: Sequence[Case], case: Case) -> Run:
 def _alone(pool: CandidatePool) -> Executor:
     """Runs candidates each in a fresh worker: what others leave behind may make them fail."""
 
-    def run(cases: Sequence[Case], demands: Demands) -> list[Outcome]:
-        return pool.run([replace(candidate(case, demands), fresh=True) for case in cases])
+    def run(cases: Sequence[Case], requirements: Requirements) -> list[Outcome]:
+        return pool.run([replace(candidate(case, requirements), fresh=True) for case in cases])
 
     return run
 
@@ -140,9 +140,9 @@ def _within(pool: CandidatePool, before: Cases, place: int, case: Case) -> Execu
     """Runs a case behind others of which candidates take the place of one; the failures are those of the case."""
     first, rest = _runs(before[:place]), _runs(before[place + 1 :])
 
-    def run(cases: Sequence[Case], demands: Demands) -> list[Outcome]:
+    def run(cases: Sequence[Case], requirements: Requirements) -> list[Outcome]:
         last = _behind((), case)
-        jobs = [replace(last, before=(*first, candidate(one, demands), *rest), fresh=False) for one in cases]
+        jobs = [replace(last, before=(*first, candidate(one, requirements), *rest), fresh=False) for one in cases]
         # The case of an outcome is the candidate's, and here only the other one's text is known.
         return [replace(outcome, case=None) for outcome in pool.run(jobs)]
 

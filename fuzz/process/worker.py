@@ -312,10 +312,10 @@ class _Worker:
                 self.slot.phase("grow")
                 return self._maker.compose(job, self.slot.trace if job.traced else None)
             case Candidate():
-                from shakeout.generators.validity import Demands, settle
+                from shakeout.generators.validity import Requirements, validated
 
                 self.slot.phase("grow")
-                return Made(settle(codec.decode(job.case), Demands(job.defined, job.finite)))
+                return Made(validated(codec.decode(job.case), Requirements(job.defined, job.finite)))
             case Trial():
                 from shakeout.fuzz.bisect.hooks import limit_process
 

@@ -26,7 +26,7 @@ from shakeout.fuzz.minimise.measure import size
 from shakeout.fuzz.minimise.predicate import NotReproduced, Outcome
 from shakeout.fuzz.minimise.search import Budget, Minimised, minimise
 from shakeout.fuzz.triage.scaling import growth
-from shakeout.generators.validity import DEMANDS, Demands, Unsettled, settle
+from shakeout.generators.validity import REQUIREMENTS, InvalidCandidate, Requirements, validated
 
 __all__ = ["SCRIPT_SECONDS", "reduced", "roots"]
 
@@ -89,7 +89,7 @@ def _at_root(case: Case, result: Result | None, worker: _Worker, budget: Budget)
     """The smallest case of what is wrong nearer to the root, if that fails by itself."""
     worker.wanted = None
     for root in roots(case, result):
-        if worker([root], DEMANDS[-1])[0].failure is None:
+        if worker([root], REQUIREMENTS[-1])[0].failure is None:
             continue  # what is right once is not worth the runs that say how often it fails
         try:
             return minimise(root, worker, budget=budget)
@@ -130,16 +130,16 @@ class _Worker:
         self._known: Mapping[str, Outcome] = {}
         self._explained: dict[str, Result] = {}
         self._best = size(case)
-        # A reference that crashes would do so while the candidate is settled.
-        self._settles = wanted.target != vocabulary(case.program.vocabulary).REFERENCE
+        # A reference that crashes would do so while the candidate is validated.
+        self._validates = wanted.target != vocabulary(case.program.vocabulary).REFERENCE
         if job.result:
             result = Result.from_json(job.result)
             self._known = {case.id: Outcome(result.status, wanted, case, result)}
 
-    def __call__(self, cases: Sequence[Case], demands: Demands) -> list[Outcome]:
-        return [self._outcome(case, demands) for case in cases]
+    def __call__(self, cases: Sequence[Case], requirements: Requirements) -> list[Outcome]:
+        return [self._outcome(case, requirements) for case in cases]
 
-    def _outcome(self, case: Case, demands: Demands) -> Outcome:
+    def _outcome(self, case: Case, requirements: Requirements) -> Outcome:
         if case.id in self._known:
             return self._known[case.id]
         if case.id in self._seen or case.setting.device != self._device:
@@ -150,15 +150,15 @@ class _Worker:
         self._slot.case(case.text)
         self._slot.phase("reference")
         try:
-            settled = settle(case, demands) if self._settles else case
-        except Unsettled:
+            valid = validated(case, requirements) if self._validates else case
+        except InvalidCandidate:
             return Outcome("invalid", seconds=time.monotonic() - began)
-        result = self._run(settled, explain=False)
+        result = self._run(valid, explain=False)
         failure = failure_of(result)
-        if failure is not None and failure == self.wanted and size(settled) < self._best:
-            self._best = size(settled)
-            self._send(Reply(case=settled.text, result=result, partial=True))
-        return Outcome(result.status, failure, settled, result, time.monotonic() - began)
+        if failure is not None and failure == self.wanted and size(valid) < self._best:
+            self._best = size(valid)
+            self._send(Reply(case=valid.text, result=result, partial=True))
+        return Outcome(result.status, failure, valid, result, time.monotonic() - began)
 
     def explained(self, found: Minimised) -> Result:
         """What there is to tell of the smallest case: a run that also looks where it goes wrong, if it may run here."""

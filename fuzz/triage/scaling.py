@@ -14,7 +14,7 @@ from shakeout.corpus.edit import with_inputs
 from shakeout.fuzz.ground.failure import Failure, grown_alike
 from shakeout.fuzz.minimise.edit import items_of
 from shakeout.fuzz.minimise.predicate import Executor, Outcome
-from shakeout.generators.validity import Demands
+from shakeout.generators.validity import Requirements
 
 __all__ = ["SIZES", "grown", "growth"]
 
@@ -22,7 +22,7 @@ __all__ = ["SIZES", "grown", "growth"]
 SIZES = (2, 3, 17, 257)
 
 #: A candidate has to have a meaning; its numbers may be anything.
-DEMANDS = Demands(finite=False)
+REQUIREMENTS = Requirements(finite=False)
 
 #: Oracles that compare element by element.
 _ELEMENTWISE = ("value", "gradient", "mutation")
@@ -61,7 +61,7 @@ def growth(case: Case, failure: Failure, executor: Executor) -> str:
     if failure.oracle not in _ELEMENTWISE:
         return ""
     larger = grown(case)
-    outcomes = executor(list(larger.values()), DEMANDS) if larger else ()
+    outcomes = executor(list(larger.values()), REQUIREMENTS) if larger else ()
     words = [(size, _word(outcome, failure)) for size, outcome in zip(larger, outcomes, strict=True)]
     return ", ".join(f"{size} {word}" for size, word in words if word)
 

@@ -24,7 +24,7 @@ from shakeout.generators.mutation.draft import Draft, draft
 from shakeout.generators.mutation.following import Follower
 from shakeout.generators.mutation.mutators import INPUTS, PROGRAM, Mutator
 from shakeout.generators.network import Recipe, finished, watched
-from shakeout.generators.validity import Demands, Unsettled, settle
+from shakeout.generators.validity import InvalidCandidate, Requirements, validated
 from shakeout.generators.values import Palette
 from shakeout.generators.vocabularies.torch import Vocabulary
 
@@ -117,7 +117,7 @@ def mutate(
             if not applied:
                 continue
             made = (
-                _settled(one, applied, tried)
+                _validated(one, applied, tried)
                 if structured
                 else _run(choices, one, applied, tried, vocabulary, limits, before_call)
             )
@@ -177,13 +177,15 @@ def _further(case: Case) -> tuple[bool, bool]:
     return other, bool(further) and not other
 
 
-def _settled(one: Draft, applied: tuple[str, ...], tried: int) -> Mutant | None:
+def _validated(one: Draft, applied: tuple[str, ...], tried: int) -> Mutant | None:
     """A program with regions keeps its calls, and is fed otherwise; it is run to see whether that means anything."""
     mode: Mode = "training" if one.training else "inference"
     changed = with_inputs(one.case, (input_set(one.given),))
     try:
-        found = settle(replace(changed, setting=replace(one.case.setting, mode=mode)), Demands(finite=not one.special))
-    except Unsettled:
+        found = validated(
+            replace(changed, setting=replace(one.case.setting, mode=mode)), Requirements(finite=not one.special)
+        )
+    except InvalidCandidate:
         return None
     return Mutant(found, applied, tried)
 

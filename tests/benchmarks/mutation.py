@@ -17,7 +17,7 @@ from shakeout.fuzz.ground.jobs import Grow
 from shakeout.fuzz.running.compose import compose, vocabulary_of
 from shakeout.generators.choices import SeededChoices
 from shakeout.generators.mutation.mutate import MUTATORS, mutate
-from shakeout.generators.validity import DEMANDS, Unsettled, settle
+from shakeout.generators.validity import REQUIREMENTS, InvalidCandidate, validated
 
 
 def main() -> None:
@@ -66,10 +66,10 @@ def main() -> None:
 
 def _valid(text: str) -> bool:
     case = codec.decode(text)
-    for demands in DEMANDS[:2]:
+    for requirements in REQUIREMENTS[:2]:
         try:
-            settle(case, demands)
-        except Unsettled as error:
+            validated(case, requirements)
+        except InvalidCandidate as error:
             reason = error
             continue
         return True

@@ -23,7 +23,7 @@ from shakeout.corpus.vocabularies.structured import STRUCTURES
 from shakeout.fuzz import cli
 from shakeout.fuzz.ground.exits import Exit
 from shakeout.generators.rules.library import library_of_torch
-from shakeout.generators.validity import Unsettled, settle
+from shakeout.generators.validity import InvalidCandidate, validated
 from shakeout.targets.registry import source
 from shakeout.targets.target import UnknownKnob
 
@@ -457,5 +457,5 @@ def test_a_case_that_would_be_nested_too_deep_is_not_written() -> None:
 
 
 def test_a_candidate_that_cannot_be_stored_is_no_candidate() -> None:
-    with pytest.raises(Unsettled, match="larger than what can be stored"):
-        settle(large(1_500_000))
+    with pytest.raises(InvalidCandidate, match="larger than what can be stored"):
+        validated(large(1_500_000))

@@ -72,9 +72,9 @@ def test_what_has_no_elements_or_is_rejected_says_nothing() -> None:
     mine = case_of(lambda x: x * 2, torch.tensor(0.0))
     assert growth(mine, Failure("aot_eager", "exception", "RuntimeError", "text"), in_process) == ""
     other = Outcome("compared", Failure("aot_eager", "metadata", "wrong strides"))
-    assert growth(mine, WRONG, lambda cases, demands: [other] * len(cases)).startswith("2 other")
+    assert growth(mine, WRONG, lambda cases, requirements: [other] * len(cases)).startswith("2 other")
     infra = Outcome("infra")
-    assert growth(mine, WRONG, lambda cases, demands: [infra] * len(cases)) == ""
+    assert growth(mine, WRONG, lambda cases, requirements: [infra] * len(cases)) == ""
 
 
 def test_growth_tells_signatures_apart_and_leaves_them_near() -> None:

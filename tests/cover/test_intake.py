@@ -16,7 +16,7 @@ from shakeout.corpus.intake.capturing import Captured, capture
 from shakeout.corpus.intake.refusal import NotCaptured
 from shakeout.corpus.program import Call, Name
 from shakeout.fuzz.running.execute import execute
-from shakeout.generators.validity import settle
+from shakeout.generators.validity import validated
 from shakeout.oracles.verdict import Outcome
 
 EAGER = Setting("eager")
@@ -521,9 +521,9 @@ def test_a_backward_pass_of_a_custom_operator_is_brought_along() -> None:
         "torch.Tensor.add",
     ]
     assert codec.decode(found.case.text) == found.case
-    settled = settle(found.case)
-    assert settled.program == found.case.program
-    result = execute(settled)
+    valid = validated(found.case)
+    assert valid.program == found.case.program
+    result = execute(valid)
     assert (result.status, result.outcome, result.reason) == ("compared", Outcome.PASS, "")
 
 

@@ -32,7 +32,7 @@ from shakeout.fuzz.minimise.search import FIRST, Budget, minimise
 from shakeout.generators.choices import SeededChoices
 from shakeout.generators.inputsets import tensors_of
 from shakeout.generators.network import Recipe, grow
-from shakeout.generators.validity import DEMANDS, Demands, Unsettled, settle
+from shakeout.generators.validity import REQUIREMENTS, InvalidCandidate, Requirements, validated
 from shakeout.generators.vocabularies.torch import load_records
 from shakeout.oracles.verdict import Outcome as VerdictOutcome
 from shakeout.oracles.verdict import Verdict
@@ -61,29 +61,29 @@ def grown(seed: int, operators: int = 8, mode: str = "inference", repeat: bool =
     return Case(made.program, made.calls, Setting("eager", (), made.mode))
 
 
-def settled_as_grown(case: Case) -> tuple[Case, Demands]:
-    """The case with the strictest demands that it keeps."""
-    for demands in DEMANDS:
+def validated_as_grown(case: Case) -> tuple[Case, Requirements]:
+    """The case with the strictest requirements that it keeps."""
+    for requirements in REQUIREMENTS:
         try:
-            return settle(case, demands), demands
-        except Unsettled:
+            return validated(case, requirements), requirements
+        except InvalidCandidate:
             continue
-    raise AssertionError("a grown case keeps none of the demands")
+    raise AssertionError("a grown case keeps none of the requirements")
 
 
 def fails_with(operator: str) -> object:
-    """An executor for which every settled case with an operator fails."""
+    """An executor for which every valid case with an operator fails."""
 
-    def run(cases: Sequence[Case], demands: Demands) -> list[Outcome]:
+    def run(cases: Sequence[Case], requirements: Requirements) -> list[Outcome]:
         found = []
         for case in cases:
             try:
-                settled = settle(case, demands)
-            except Unsettled:
+                valid = validated(case, requirements)
+            except InvalidCandidate:
                 found.append(Outcome("invalid"))
                 continue
-            failure = WRONG if operator in settled.program.operators() else None
-            found.append(Outcome("compared", failure, settled))
+            failure = WRONG if operator in valid.program.operators() else None
+            found.append(Outcome("compared", failure, valid))
         return found
 
     return run
@@ -91,18 +91,18 @@ def fails_with(operator: str) -> object:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_every_candidate_is_a_case_that_can_be_stored_and_run_or_is_refused(seed: int) -> None:
-    case, demands = settled_as_grown(grown(seed, mode="training" if seed % 2 else "inference", repeat=seed == 4))
-    settled = 0
+    case, requirements = validated_as_grown(grown(seed, mode="training" if seed % 2 else "inference", repeat=seed == 4))
+    valid = 0
     for one in PASSES:
         for candidate in itertools.islice(one(case), 12):
             assert codec.decode(candidate.text).text == candidate.text
             try:
-                again = settle(candidate, demands)
-            except Unsettled:
+                again = validated(candidate, requirements)
+            except InvalidCandidate:
                 continue
-            settled += 1
-            assert settle(again, demands).text == again.text
-    assert settled >= 15
+            valid += 1
+            assert validated(again, requirements).text == again.text
+    assert valid >= 15
 
 
 def computed(case: Case) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
@@ -122,9 +122,9 @@ def same(a: torch.Tensor, b: torch.Tensor) -> bool:
 
 @pytest.mark.parametrize("seed", [3, 5, 12])
 def test_removal_keeps_what_the_reference_computes(seed: int) -> None:
-    case, demands = settled_as_grown(grown(seed))
+    case, requirements = validated_as_grown(grown(seed))
     known, _ = computed(case)
-    smaller = [made for made in graph.removal()(case) if _settled(made, demands) is not None]
+    smaller = [made for made in graph.removal()(case) if _validated(made, requirements) is not None]
     assert len(smaller) >= 8
     for made in smaller:
         assert len(made.program.calls) < len(case.program.calls)
@@ -155,14 +155,14 @@ def test_what_names_a_size_that_values_decide_follows_them(network: Callable[...
     given = [torch.ones(3, 4), torch.tensor([[True], [False], [True]]).repeat(1, 4)]
     case = capture(network, lambda: given, setting=Setting("eager"))
     for found in (tensors.resized(case), values.numbers(case)):
-        counts = [one.program.calls[0].results[0].shape[0] for one in map(_settled, found) if one is not None]
+        counts = [one.program.calls[0].results[0].shape[0] for one in map(_validated, found) if one is not None]
         assert set(counts) - {8}
 
 
-def _settled(case: Case, demands: Demands = DEMANDS[0]) -> Case | None:
+def _validated(case: Case, requirements: Requirements = REQUIREMENTS[0]) -> Case | None:
     try:
-        return settle(case, demands)
-    except Unsettled:
+        return validated(case, requirements)
+    except InvalidCandidate:
         return None
 
 
@@ -171,7 +171,7 @@ def test_the_element_that_matters_is_left_wherever_it_is(place: tuple[int, int])
     given = torch.zeros(3, 11)
     given[place] = math.nan
 
-    def run(cases: Sequence[Case], demands: Demands) -> list[Outcome]:
+    def run(cases: Sequence[Case], requirements: Requirements) -> list[Outcome]:
         nan = ["nan" in case.text for case in cases]
         return [Outcome("compared", WRONG if n else None, case) for n, case in zip(nan, cases, strict=True)]
 
@@ -187,7 +187,7 @@ def test_a_zero_among_few_is_asked_whether_it_has_to_be_one() -> None:
     given[2:5] = [70.0, 0.0, 70.0]
     case = capture(torch.sin, lambda: [torch.tensor(given)], setting=Setting("eager", (), "inference"))
 
-    def run(cases: Sequence[Case], demands: Demands) -> list[Outcome]:
+    def run(cases: Sequence[Case], requirements: Requirements) -> list[Outcome]:
         items = [
             [item for one in tensors_of(case.calls[0], False) for item in one.flatten().tolist()] for case in cases
         ]
@@ -217,10 +217,10 @@ def test_a_size_follows_the_first_of_several_calls_only() -> None:
         lambda: [torch.ones(3), masks[1]],
         setting=Setting("eager"),
     )
-    assert settle(case).text == case.text
+    assert validated(case).text == case.text
     first = [c for c in values.numbers(case) if c.calls[0].storages[1].values.items == (True, True, True)]
     assert first
-    assert not any(map(_settled, first))
+    assert not any(map(_validated, first))
 
 
 @pytest.mark.filterwarnings("ignore:Implicit dimension choice")
@@ -256,8 +256,8 @@ def test_other_failures_are_kept_and_not_followed() -> None:
     other = Failure("x", "exception", "RuntimeError")
     inner = fails_with(wanted)
 
-    def run(cases: Sequence[Case], demands: Demands) -> list[Outcome]:
-        found = inner(cases, demands)  # type: ignore[operator]
+    def run(cases: Sequence[Case], requirements: Requirements) -> list[Outcome]:
+        found = inner(cases, requirements)  # type: ignore[operator]
         return [Outcome("failed", other, o.case) if o.failure is None and o.case else o for o in found]
 
     found = minimise(case, run)
@@ -269,7 +269,7 @@ def test_other_failures_are_kept_and_not_followed() -> None:
 def test_progress_begins_before_anything_is_run() -> None:
     told: list[tuple[int, str]] = []
 
-    def executor(cases: Sequence[Case], demands: Demands) -> list[Outcome]:
+    def executor(cases: Sequence[Case], requirements: Requirements) -> list[Outcome]:
         assert told
         return [Outcome("compared") for _ in cases]
 
@@ -297,19 +297,19 @@ def test_what_fails_on_the_cpu_too_is_searched_there(elsewhere: bool) -> None:
     case = replace(case, setting=replace(case.setting, device="cuda"))
     asked: list[str] = []
 
-    def run(cases: Sequence[Case], demands: Demands) -> list[Outcome]:
+    def run(cases: Sequence[Case], requirements: Requirements) -> list[Outcome]:
         """As on a machine that has a GPU, on which whatever settles fails."""
         found = []
         for candidate in cases:
             device = candidate.setting.device
             asked.append(device)
             try:
-                settled = settle(replace(candidate, setting=replace(candidate.setting, device="cpu")), demands)
-            except Unsettled:
+                valid = validated(replace(candidate, setting=replace(candidate.setting, device="cpu")), requirements)
+            except InvalidCandidate:
                 found.append(Outcome("invalid"))
                 continue
             failure = WRONG if device == "cuda" or elsewhere else None
-            found.append(Outcome("compared", failure, replace(settled, setting=candidate.setting)))
+            found.append(Outcome("compared", failure, replace(valid, setting=candidate.setting)))
         return found
 
     found = minimise(case, run, wanted=WRONG)
@@ -323,13 +323,13 @@ def test_what_fails_on_the_cpu_too_is_searched_there(elsewhere: bool) -> None:
 def test_candidates_run_on_the_device_that_they_name(tmp_path: Path) -> None:
     case = grown(1)
     there = replace(case, setting=replace(case.setting, device="cuda"))
-    demands = settled_as_grown(case)[1]
+    requirements = validated_as_grown(case)[1]
     with CandidatePool(tmp_path, Setting("eager", device="cuda"), 1) as pool:
-        found = pool([case, there], demands)
+        found = pool([case, there], requirements)
     assert found[0].status == "compared"
     assert found[1].status == ("compared" if torch.cuda.is_available() else "infra")
     with CandidatePool(tmp_path, Setting("eager"), 1) as pool:
-        assert pool([there], demands)[0].status == "unsupported"
+        assert pool([there], requirements)[0].status == "unsupported"
 
 
 def test_where_a_tensor_was_is_no_part_of_the_reason() -> None:
@@ -357,8 +357,8 @@ def test_a_flaky_case_is_tried_more_often_and_must_fail_twice() -> None:
     inner = fails_with(operator)
     count = itertools.count()
 
-    def run(cases: Sequence[Case], demands: Demands) -> list[Outcome]:
-        found = inner(cases, demands)  # type: ignore[operator]
+    def run(cases: Sequence[Case], requirements: Requirements) -> list[Outcome]:
+        found = inner(cases, requirements)  # type: ignore[operator]
         return [o if next(count) % 3 == 0 or o.failure is None else Outcome("compared", None, o.case) for o in found]
 
     found = minimise(case, run)
@@ -368,12 +368,12 @@ def test_a_flaky_case_is_tried_more_often_and_must_fail_twice() -> None:
 
 def slow(
     inner: object, ran: list[Case], told: Callable[[Case], float], lucky: Callable[[Case], bool] = lambda case: False
-) -> Callable[[Sequence[Case], Demands], list[Outcome]]:
+) -> Callable[[Sequence[Case], Requirements], list[Outcome]]:
     """An executor that tells how long each run took, and for which some cases fail by luck."""
 
-    def run(cases: Sequence[Case], demands: Demands) -> list[Outcome]:
+    def run(cases: Sequence[Case], requirements: Requirements) -> list[Outcome]:
         ran.extend(cases)
-        found = [replace(o, seconds=told(c)) for c, o in zip(cases, inner(cases, demands), strict=True)]  # type: ignore[operator]
+        found = [replace(o, seconds=told(c)) for c, o in zip(cases, inner(cases, requirements), strict=True)]  # type: ignore[operator]
         return [
             replace(o, failure=WRONG, case=c) if o.status == "compared" and lucky(c) else o
             for c, o in zip(cases, found, strict=True)
@@ -448,7 +448,7 @@ def test_what_is_invalid_is_told_apart() -> None:
     broken = case.program.calls[0].operator + "_missing"
     calls = (replace(call, operator=broken), *case.program.calls[1:])
     wrong = replace(case, program=replace(case.program, calls=calls))
-    assert in_process([wrong], Demands())[0].status == "invalid"
+    assert in_process([wrong], Requirements())[0].status == "invalid"
 
 
 # --- the command ------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from shakeout.generators.inputsets import input_set
 from shakeout.generators.motifs.motifs import MOTIFS
 from shakeout.generators.mutation.draft import draft, givens
 from shakeout.generators.mutation.mutate import MUTATORS, mutate
-from shakeout.generators.validity import DEMANDS, Unsettled, settle
+from shakeout.generators.validity import REQUIREMENTS, InvalidCandidate, validated
 
 M = TensorType("float32", (4, 6))
 #: relu(x @ y.T) * 2 + z, in a chain that every mutator has something to do with.
@@ -55,11 +55,11 @@ PARENT = Case(
 )
 
 
-def settled(case: Case) -> bool:
-    for demands in DEMANDS[:2]:
+def valid(case: Case) -> bool:
+    for requirements in REQUIREMENTS[:2]:
         try:
-            settle(codec.decode(case.text), demands)
-        except Unsettled:
+            validated(codec.decode(case.text), requirements)
+        except InvalidCandidate:
             continue
         return True
     return False
@@ -80,7 +80,7 @@ def test_each_mutator_makes_valid_cases_and_the_same_ones_again(name: str) -> No
         assert other is not None
         assert one.case.text == other.case.text
         assert one.case.text != PARENT.text
-        assert settled(one.case)
+        assert valid(one.case)
         made += [one] * (one.mutators == (name,))
     assert made, "no case was made by the mutator that was asked for"
     for one in made:
@@ -161,7 +161,7 @@ def test_a_program_with_regions_is_fed_otherwise() -> None:
     mutant = mutate(SeededChoices(0), parent, ["values"], vocabulary_of("aot_eager"))
     assert mutant is not None
     assert mutant.case.program.operators() == parent.program.operators()
-    assert settled(mutant.case)
+    assert valid(mutant.case)
 
 
 @pytest.mark.parametrize("name", MOTIFS)
@@ -175,7 +175,7 @@ def test_each_motif_is_a_valid_program_of_its_operators(name: str) -> None:
     }[name]
     for seed in range(5):
         case = Grower().compose(Grow(target="inductor", seed=seed, recipe={"motif": name})).case
-        assert settled(case)
+        assert valid(case)
         assert telling & set(case.program.operators())
 
 

@@ -34,7 +34,7 @@ from shakeout.fuzz.running.execute import execute, repro
 from shakeout.fuzz.triage.subprogram import Dissected, occurrences
 from shakeout.generators.inputsets import tensors_of
 from shakeout.generators.rules.observed import taken
-from shakeout.generators.validity import Unsettled, settle
+from shakeout.generators.validity import InvalidCandidate, validated
 from shakeout.oracles.exactness import candidate, elementary
 from shakeout.oracles.metamorphic import derive
 
@@ -202,8 +202,8 @@ def test_what_pytorch_asks_of_a_custom_operator_is_asked_of_candidates(
     made = Call(
         "torch.library.custom_op", ((Ref(0),),), (), (TWO,), "sequence", (Region((TWO,), (), calls, (returns,)),)
     )
-    with pytest.raises(Unsettled, match=told):
-        settle(fed(Program((Input(TWO),), (made,), (1,)), "eager"))
+    with pytest.raises(InvalidCandidate, match=told):
+        validated(fed(Program((Input(TWO),), (made,), (1,)), "eager"))
 
 
 def test_transforms_are_functions_that_are_called() -> None:
@@ -385,10 +385,10 @@ def test_candidates_are_programs_that_run(name: str) -> None:
         for made in one(case):
             assert codec.decode(made.text).program == made.program
             try:
-                settled = settle(made)
-            except Unsettled:
+                valid = validated(made)
+            except InvalidCandidate:
                 continue
-            assert execute(settled).status in ("compared", "invalid")
+            assert execute(valid).status in ("compared", "invalid")
     assert any(size(made) < size(case) for one in (nested.unwrapped, nested.around) for made in one(case)) or (
         name in ("scan", "mapped")  # whose body has no operands of its own
     )
@@ -406,7 +406,7 @@ def test_what_is_settled_has_the_types_that_it_has(name: str) -> None:
     calls = tuple(everywhere(one, blurred) for one in program.calls)
     case = fed(program, "eager")
     unknown = Case(Program(program.inputs, calls, program.returns, around=program.around), case.calls, case.setting)
-    assert settle(unknown).program == program
+    assert validated(unknown).program == program
 
 
 def test_a_branch_that_is_not_taken_is_settled_as_well() -> None:
@@ -416,5 +416,5 @@ def test_a_branch_that_is_not_taken_is_settled_as_well() -> None:
     )  # whose sizes do not fit
     true = program.calls[0].regions[0]
     branch = Call("torch.cond", program.calls[0].args, (), (TWO, TWO), "sequence", (true, taken_only))
-    with pytest.raises(Unsettled):
-        settle(fed(Program(program.inputs, (branch,), (3,)), "eager"))
+    with pytest.raises(InvalidCandidate):
+        validated(fed(Program(program.inputs, (branch,), (3,)), "eager"))

@@ -18,10 +18,10 @@ from shakeout.fuzz.ground.jobs import Candidate, Run
 from shakeout.fuzz.minimise.predicate import NotReproduced, Outcome
 from shakeout.fuzz.minimise.search import Budget
 from shakeout.fuzz.minimise.sequence import minimise_behind, recorded_before
-from shakeout.generators.validity import Demands, settle
+from shakeout.generators.validity import Requirements, validated
 
 WRONG = Failure("planted", "value", "wrong value")
-LENIENT = Demands(defined=True, finite=True)
+LENIENT = Requirements(defined=True, finite=True)
 
 
 def case(operator: str, seed: int) -> Case:
@@ -52,7 +52,7 @@ class Processes:
         self.runs = 0
         self.longest: list[int] = []
 
-    def __call__(self, cases: Sequence[Case], demands: Demands) -> list[Outcome]:
+    def __call__(self, cases: Sequence[Case], requirements: Requirements) -> list[Outcome]:
         raise AssertionError("no candidate runs where others have left something behind")
 
     def run(self, jobs: Sequence[Candidate | Run]) -> list[Outcome]:
@@ -64,7 +64,7 @@ class Processes:
         left = {name for one in job.before for name in operators(codec.decode(one.to_json()["case"]))}
         own = codec.decode(job.case)
         if isinstance(job, Candidate):
-            own = settle(own, Demands(job.defined, job.finite))
+            own = validated(own, Requirements(job.defined, job.finite))
         shows = "torch.sin" in operators(own) and self.needs <= left
         self.runs += shows
         return Outcome("compared", WRONG if shows and self.fails(self.runs) else None, own)

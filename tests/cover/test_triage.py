@@ -222,8 +222,8 @@ class InProcess:
     def __exit__(self, *error: object) -> None:
         pass
 
-    def __call__(self, cases: Any, demands: Any) -> Any:
-        return in_process(cases, demands)
+    def __call__(self, cases: Any, requirements: Any) -> Any:
+        return in_process(cases, requirements)
 
 
 def test_every_bug_that_is_open_is_minimised_and_near_ones_are_suggested(

@@ -23,7 +23,7 @@ from shakeout.fuzz.minimise import graph
 from shakeout.fuzz.minimise.measure import size
 from shakeout.fuzz.running import replicas, runs
 from shakeout.fuzz.triage.bug_signature import signature_of
-from shakeout.generators.validity import Unsettled, settle
+from shakeout.generators.validity import InvalidCandidate, validated
 from shakeout.oracles import vendor
 from shakeout.oracles.exactness import candidate
 from shakeout.oracles.relations import RELATIONS
@@ -247,12 +247,12 @@ def test_relations_write_only_operators_that_it_has() -> None:
 
 
 def test_candidates_of_a_minimiser_are_run_by_it() -> None:
-    settled = settle(case(*TWO))
-    assert settled.program == case(*TWO).program
-    with pytest.raises(Unsettled, match="not tiny"):
-        settle(case(("torch.neg", (0,))))
-    with pytest.raises(Unsettled, match="draws random numbers"):
-        settle(case(("tiny.noise", (0,))))
+    valid = validated(case(*TWO))
+    assert valid.program == case(*TWO).program
+    with pytest.raises(InvalidCandidate, match="not tiny"):
+        validated(case(("torch.neg", (0,))))
+    with pytest.raises(InvalidCandidate, match="draws random numbers"):
+        validated(case(("tiny.noise", (0,))))
 
 
 def test_a_minimiser_knows_its_writes_and_its_simplest_operators() -> None:

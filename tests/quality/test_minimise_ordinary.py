@@ -15,7 +15,7 @@ from shakeout.fuzz.minimise.measure import size
 from shakeout.fuzz.minimise.predicate import Outcome
 from shakeout.fuzz.minimise.search import Minimised, minimise
 from shakeout.generators.inputsets import tensors_of
-from shakeout.generators.validity import Demands, Unsettled, settle
+from shakeout.generators.validity import InvalidCandidate, Requirements, validated
 
 WRONG = Failure("x", "value", "wrong value")
 Wrong = Callable[[Case, list[torch.Tensor]], bool]
@@ -27,19 +27,19 @@ def shrunk(network: Callable[..., Any], given: Sequence[torch.Tensor], wrong: Wr
     operator = original.program.operators()[-1]
     seen: list[Case] = []
 
-    def run(cases: Sequence[Case], demands: Demands) -> list[Outcome]:
+    def run(cases: Sequence[Case], requirements: Requirements) -> list[Outcome]:
         found = []
         for case in cases:
             try:
-                settled = settle(case, demands)
-            except Unsettled:
+                valid = validated(case, requirements)
+            except InvalidCandidate:
                 found.append(Outcome("invalid"))
                 continue
-            inputs = list(tensors_of(settled.calls[0], False))
-            fails = bool(inputs) and operator in settled.program.operators() and wrong(settled, inputs)
+            inputs = list(tensors_of(valid.calls[0], False))
+            fails = bool(inputs) and operator in valid.program.operators() and wrong(valid, inputs)
             if fails:
-                seen.append(settled)
-            found.append(Outcome("compared", WRONG if fails else None, settled))
+                seen.append(valid)
+            found.append(Outcome("compared", WRONG if fails else None, valid))
         return found
 
     found = minimise(original, run)
