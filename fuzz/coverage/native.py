@@ -174,7 +174,7 @@ class NativeSource:
                 hits.append(Hits(self.name, identity, name, "blocks", tuple(blocks)))
         return tuple(hits)
 
-    def settle(self, seconds: float) -> None:
+    def look_closer(self, seconds: float) -> None:
         """Arm the blocks of functions that were hit, and what was loaded meanwhile."""
         if self._traps is None or self._broken:
             return

@@ -89,7 +89,7 @@ class PassSource:
             for (unit, kind), (keys, exist) in places.items()
         )
 
-    def settle(self, seconds: float) -> None:
+    def look_closer(self, seconds: float) -> None:
         """Nothing."""
 
     def before_fork(self, known: Sequence[Hits]) -> None:

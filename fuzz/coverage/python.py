@@ -128,7 +128,7 @@ class PythonSource:
                 told |= fresh
                 yield Hits(self.name, unit, self._names[file], "lines", tuple(sorted(fresh)))
 
-    def settle(self, seconds: float) -> None:
+    def look_closer(self, seconds: float) -> None:
         """Watch what was loaded meanwhile."""
         if self._watch is not None and self._codes.grown():
             self._add(self._watch, frozen=False)

@@ -60,7 +60,7 @@ class Source(Protocol):
         """What was hit for the first time in this process since the last call, and is not known of the campaign."""
         ...
 
-    def settle(self, seconds: float) -> None:
+    def look_closer(self, seconds: float) -> None:
         """Between two cases: look closer at what was hit, and at what was loaded, for about so long at most."""
         ...
 

@@ -113,10 +113,10 @@ class Sources:
         """What was hit for the first time in this process since the last call."""
         return tuple(hits for source in tuple(self._every) for hits in self._of(source, source.take) or ())
 
-    def settle(self, seconds: float) -> None:
+    def look_closer(self, seconds: float) -> None:
         """Between two cases: each may look closer for so long."""
         for source in tuple(self._every):
-            self._of(source, partial(source.settle, seconds))
+            self._of(source, partial(source.look_closer, seconds))
 
     def before_fork(self) -> None:
         """Children tell what this process hit itself, but not what the campaign knows by now."""

@@ -173,7 +173,7 @@ class SpaceSource:
         self._fresh.clear()
         return tuple(Hits(self.name, "", "", kind, tuple(some)) for kind, some in kinds.items())
 
-    def settle(self, seconds: float) -> None:
+    def look_closer(self, seconds: float) -> None:
         """Nothing."""
 
     def before_fork(self, known: Sequence[Hits]) -> None:

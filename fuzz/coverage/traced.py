@@ -112,7 +112,7 @@ class TracedSource:
                     told.append(Hits(self.name, unit, _module(file, self._modules), kind, tuple(sorted(fresh))))
         return tuple(told)
 
-    def settle(self, seconds: float) -> None:
+    def look_closer(self, seconds: float) -> None:
         """Nothing."""
 
     def before_fork(self, known: Sequence[Hits]) -> None:

@@ -60,7 +60,7 @@ PRUNE_EVERY = 20
 
 #: Seconds between two cases in which coverage looks closer at what the last one hit for the first time. Soon that is
 #: nothing; at a worker's beginning it is some thousand functions, a fifth of a millisecond each.
-SETTLE = 0.25
+CLOSER = 0.25
 
 #: With less room on the disk than this, a failure is the disk's.
 LEAST_FREE = 32 << 20
@@ -197,7 +197,7 @@ class _Worker:
         with occupied(), alone() if job.fresh else contextlib.nullcontext():
             for reply in self._replies(serial, job):
                 self._send(reply, serial, time.monotonic() - began)
-                self._sources.settle(SETTLE)
+                self._sources.look_closer(CLOSER)
                 began = time.monotonic()
         self.slot.end()
         self._done += 1

@@ -120,7 +120,7 @@ def serve(channel: Channel, maker: Maker, name: str, every: Sources) -> None:
             hits = every.take()
             sent = [one.to_json() for one in hits]
             spent = time.process_time() - began
-            every.settle(0.25)
+            every.look_closer(0.25)
             between = time.process_time() - began - spent
             reached = by_source(hits)
             channel.send({"seen": seen, "spent": spent, "between": between, "reached": reached, "hits": sent})

@@ -214,7 +214,7 @@ def test_a_source_that_is_not_available_says_so_once(
     (told,) = source.arm()
     assert said in told.reason
     assert source.arm() == ()
-    source.settle(1)
+    source.look_closer(1)
     source.before_fork(())
     assert source.take() == ()
 

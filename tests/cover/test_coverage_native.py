@@ -184,7 +184,7 @@ def test_just_the_functions_that_were_called_each_once(watched: Watched) -> None
 def test_each_branch_is_a_block_and_each_is_told_once(watched: Watched) -> None:
     watched.call("branch", 11)
     assert watched.entered() == ["branch"]
-    watched.source.settle(10)
+    watched.source.look_closer(10)
     assert watched.call("branch", 11) == 1
     first = watched.blocks()
     assert watched.call("branch", 11) == 1
@@ -205,10 +205,10 @@ def test_exceptions_jumps_and_signals_pass_through_what_is_armed(watched: Watche
         assert watched.call("lands", 1) == 5
         assert watched.call("lands", 0) == 0
         watched.source.take()
-        watched.source.settle(10)
+        watched.source.look_closer(10)
     assert watched.call("signals", 3) == 3
     watched.source.take()
-    watched.source.settle(10)
+    watched.source.look_closer(10)
     assert watched.call("signals", 2) == 5
     assert {name for name, _ in watched.blocks()} <= {"signals"}
 
@@ -219,7 +219,7 @@ def test_who_blocks_all_signals_meets_breakpoints_as_everybody_does(watched: Wat
         assert watched.call("blocks_signals", 11) == 12
         assert watched.call("blocks_signals", 1) == 2
         watched.source.take()
-        watched.source.settle(10)
+        watched.source.look_closer(10)
 
 
 def test_what_cannot_be_certain_is_left_alone(watched: Watched) -> None:
@@ -230,7 +230,7 @@ def test_what_cannot_be_certain_is_left_alone(watched: Watched) -> None:
         watched.library.overlapping(1, 1, memory)
         watched.library.overlapping(1, 0, memory)
         told = watched.source.take()
-        watched.source.settle(10)
+        watched.source.look_closer(10)
     assert memory[0] == 4
     assert told == ()
 
@@ -240,7 +240,7 @@ def test_blocks_behind_a_jump_table_run_as_they_are(watched: Watched) -> None:
     for _ in range(3):
         assert [watched.call("table", index) for index in range(9)] == expected
         watched.source.take()
-        watched.source.settle(10)
+        watched.source.look_closer(10)
 
 
 def test_a_forked_child_has_hits_of_its_own(watched: Watched) -> None:
@@ -286,7 +286,7 @@ def test_many_threads_meet_the_same_breakpoints_and_each_is_told_once(watched: W
             thread.join()
         told = [place for hits in watched.source.take() for place in hits.keys]
         assert len(told) == len(set(told))
-        watched.source.settle(10)
+        watched.source.look_closer(10)
     assert len(set(results)) == 1
 
 
@@ -302,7 +302,7 @@ def test_without_a_disassembler_functions_are_told_alone(
     assert armed.watched >= len(FUNCTIONS)
     for _ in range(3):
         assert library.branch(11) == 1
-        source.settle(1)
+        source.look_closer(1)
     (hits,) = source.take()
     assert (hits.kind, len(hits)) == ("functions", 1)
 
@@ -329,7 +329,7 @@ def test_a_library_that_is_loaded_later_is_armed_between_two_cases(build: Callab
     source = NativeSource([path.name])
     assert source.arm() == ()
     library = ctypes.CDLL(str(path))
-    source.settle(1)
+    source.look_closer(1)
     assert library.plain(1) == 2
     (hits,) = source.take()
     assert (hits.name, hits.kind, len(hits)) == (path.name, "functions", 1)
@@ -346,7 +346,7 @@ def test_what_the_campaign_knows_is_not_told_again(build: Callable[[str], Path],
     with CoverageLog(tmp_path) as log:
         library.branch(11)
         assert by_source(log.add(source.take(), case=3, target="mine", seconds=1.0)) == {"native": 1}
-        source.settle(10)
+        source.look_closer(10)
         library.branch(11)
         (first,) = log.add(source.take(), case=4, target="mine", seconds=2.0)
         assert first.kind == "blocks"

@@ -77,7 +77,7 @@ steps += [step(lambda: code.branch(3))]
 pid = os.fork()
 if pid == 0:
     import mine.late
-    source.settle(1)
+    source.look_closer(1)
     print(json.dumps(step(lambda: mine.late.late(2))), flush=True)
     os._exit(0)
 os.waitpid(pid, 0)
