@@ -115,7 +115,7 @@ class Grouping:
         """When a finding was seen, in seconds since 1970."""
         return float(self._rows("SELECT seen FROM findings WHERE id = ?", finding)[0][0])
 
-    def settled(self, finding: int) -> bool:
+    def assigned(self, finding: int) -> bool:
         """Whether a finding is of a bug, or was counted under one and forgotten."""
         rows = self._rows("SELECT bug FROM findings WHERE id = ?", finding)
         return not rows or rows[0][0] is not None
@@ -249,7 +249,7 @@ class Grouping:
         self._many(f"INSERT INTO bugs VALUES ({', '.join('?' * 15)}, '')", [row])
         return self.bug(id_)
 
-    def settle(self, finding: int, bug: str) -> None:
+    def assign(self, finding: int, bug: str) -> None:
         """A waiting finding is one of a bug, and with it those of its group that wait to be counted.
 
         Where enough are kept of the bug it is only counted, and its case forgotten.

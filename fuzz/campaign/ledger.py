@@ -59,7 +59,7 @@ class Ledger:
         if result.status == "compared" and not result.relation:
             self._compared.add(job.number)
             self._one_more("settings", job.target)
-        if reply.settled or not reply.partial:
+        if reply.answered or not reply.partial:
             self._database.land(job.number)
             if job.number in self._compared:
                 self._compared.remove(job.number)

@@ -258,8 +258,8 @@ class _Session:
     # --- what it tells ------------------------------------------------------------------------------------------------
 
     def _answer(self, reply: Reply, began: float, *, last: bool = False) -> None:
-        """One case's reply; all of them but the last are partial, and each has settled a case of its own."""
-        told = replace(reply, partial=not last, settled=True, spent=last, engine=self._stated())
+        """One case's reply; all of them but the last are partial, and each has answered a case of its own."""
+        told = replace(reply, partial=not last, answered=True, spent=last, engine=self._stated())
         self._send(told, time.monotonic() - began)
 
     def _stated(self) -> dict[str, int]:

@@ -167,7 +167,7 @@ class Reply:
         learnt: rows of what a learner found.
         internal: a defect of ours, in one line; then ``traceback`` says where.
         partial: more replies to the job follow.
-        settled: the job's own cases are all answered; what follows is a changed one.
+        answered: the job's own cases are all answered; what follows is a changed one.
         spent: the worker is not fit for another job.
         coverage: what was hit for the first time in that worker, by library.
         space: the case's features (``shakeout.fuzz.coverage.space``), where the job asked for them.
@@ -188,7 +188,7 @@ class Reply:
     internal: str = ""
     traceback: str = ""
     partial: bool = False
-    settled: bool = False
+    answered: bool = False
     spent: bool = False
     coverage: tuple[Hits, ...] = ()
     space: tuple[str, ...] = ()

@@ -243,7 +243,7 @@ class _Worker:
         """Make a case, run it under each of its settings, and what a metamorphic relation makes of it if it passed.
 
         With each reply comes the text of its case. All replies but the last are ``partial``, and the last of the job's
-        own is ``settled``: if the worker ends while it runs the changed case, the job has been answered all the same.
+        own is ``answered``: if the worker ends while it runs the changed case, the job has been answered all the same.
         """
         import torch
 
@@ -299,7 +299,7 @@ class _Worker:
                 derived, shared = found
                 waiting.append(derived.case)
                 found = None
-                reply = replace(reply, settled=True)
+                reply = replace(reply, answered=True)
             yield text, replace(reply, partial=bool(waiting))
             began = time.monotonic()
 

@@ -124,7 +124,7 @@ class Inquiry:
         self._search.hear(reply)
 
     def stop(self) -> None:
-        """End it; what is not settled waits on."""
+        """End it; a finding that no bug has got waits on."""
         if isinstance(self.waiting, Confirmation):
             self.waiting.stop()
         self._steps.close()
@@ -142,10 +142,10 @@ class Inquiry:
         small = stored if fails else (yield from self._reduced())
         if small is not None:
             if not fails and store.bug_of(shown, small) not in ("", shown.bug):
-                store.settle(shown, small)  # one of another bug
+                store.assign(shown, small)  # one of another bug
                 return
             if fails or (yield from self._fails_anew(small)):
-                bug = store.database.bug(shown.bug) if fails else store.settle(shown, small)
+                bug = store.database.bug(shown.bug) if fails else store.assign(shown, small)
                 if bug.state == "confirmed" or (yield from self._confirmed(bug)):
                     return
                 self.shown = replace(shown, bug=bug.id)

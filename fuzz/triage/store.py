@@ -164,7 +164,7 @@ class Store:
         if bug:
             with self.database.transaction():
                 self._make_room(bug)
-                self.database.settle(shown.number, bug)
+                self.database.assign(shown.number, bug)
                 self._back(bug, shown.job)
         return bool(bug)
 
@@ -204,7 +204,7 @@ class Store:
             found = self._own.find(small.case, small.result)
         return self.database.bug(found).id if found else ""
 
-    def settle(self, shown: Shown, small: Small | None, state: str = "new") -> Bug:
+    def assign(self, shown: Shown, small: Small | None, state: str = "new") -> Bug:
         """A finding is one of the bug with its cause, which is opened if there is none; the bug as it is then."""
         verdict = (shown.result if small is None else small.result).failure
         assert verdict is not None
@@ -219,7 +219,7 @@ class Store:
                 return self.database.bug(shown.bug) if small is None else self.improve(shown.bug, small)
             if there:
                 back = self._make_room(there)
-                self.database.settle(shown.number, there)
+                self.database.assign(shown.number, there)
                 self._learn(there, small, shown.group)
                 self._back(there, shown.job)
                 if back and small is not None:
@@ -239,7 +239,7 @@ class Store:
                 index=shown.job.number,
                 seen=self.database.seen(shown.number),
             )
-            self.database.settle(shown.number, bug.id)
+            self.database.assign(shown.number, bug.id)
             if small is not None and small.failure != failure_of(shown.result):
                 # Nearer to the root than the finding: that is the bug's case.
                 self._write(bug.id, small.result, shown.job, small.case.text, small.script)
@@ -293,7 +293,7 @@ class Store:
         output: str = "",
         sequence: Sequence[str] = (),
     ) -> Bug:
-        """Store what became of a finding where it was tried, and tell it; one that is of no bug yet is settled so.
+        """Store what became of a finding where it was tried, and tell it; one that is of no bug yet gets one.
 
         Args:
             shown: the finding.
@@ -304,8 +304,8 @@ class Store:
             sequence: texts of the cases behind which it fails, and of its own.
         """
         with self.database.transaction():
-            settled = self.database.settled(shown.number)
-            bug = None if settled else self.settle(shown, None, state)
+            assigned = self.database.assigned(shown.number)
+            bug = None if assigned else self.assign(shown, None, state)
             bug = self.database.judge(shown.number, state=state, k=k, n=max(n, 1), note=note) or bug
             assert bug is not None
             folder = self.directory / bug.id

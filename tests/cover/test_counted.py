@@ -35,7 +35,7 @@ class Books:
         job = Grow(target=target, number=number, seed=1)
         for place, status in enumerate(statuses, 1):
             last = place == len(statuses)
-            reply = Reply(partial=not last or bool(relation), settled=last and bool(relation))
+            reply = Reply(partial=not last or bool(relation), answered=last and bool(relation))
             self.count(job, Result("c", target, status, exact=True), reply)
         if relation:
             self.count(job, Result("c", target, "compared", relation=relation), Reply())

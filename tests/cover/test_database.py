@@ -249,11 +249,11 @@ def test_what_waits_is_no_bug_and_then_brings_its_group_along(database: Database
     assert (database.bugs(), database.waiting()) == ([], 2)
     assert [one.id for one in database.waiting_findings()] == [first, second]
     bug = opened(database)
-    database.settle(first, bug.id)
+    database.assign(first, bug.id)
     assert database.group("coarse") == Group("coarse", bug.id, 3, 0)
     assert (database.bug(bug.id).count, database.waiting()) == (2, 1)
     other = opened(database, "another cause of one coarse signature")
-    database.settle(second, other.id)
+    database.assign(second, other.id)
     assert database.group("coarse").bug == bug.id
     assert {one.id: one.count for one in database.bugs()} == {bug.id: 2, other.id: 1}
     assert database.sightings()[bug.id] == (Sighting("inductor", "NaN lost", 2),)
@@ -264,7 +264,7 @@ def test_what_waits_is_no_bug_and_then_brings_its_group_along(database: Database
 def test_a_frequent_bug_does_not_fill_the_file(database: Database) -> None:
     bug = opened(database)
     for number in range(KEPT + 3):
-        database.settle(waits(database, str(number)), bug.id)
+        database.assign(waits(database, str(number)), bug.id)
     assert len(database.findings(bug.id)) == KEPT
     assert (database.bug(bug.id).count, database.waiting()) == (KEPT + 3, 0)
 
@@ -273,7 +273,7 @@ def test_a_merge_is_one_row_and_is_taken_back_whole(database: Database) -> None:
     one, other = opened(database, "one"), opened(database, "other")
     numbers = [waits(database, name) for name in "abc"]
     for number, bug in zip(numbers, (one, other, other), strict=True):
-        database.settle(number, bug.id)
+        database.assign(number, bug.id)
     database.count(other.id, "export", "wrong value", 4)
     database.judge(numbers[1], state="confirmed", k=3, n=3, note="3 of 3")
     database.set_smallest(SmallestCase(other.id, "complete", "{}"))
@@ -303,7 +303,7 @@ def test_what_is_split_off_is_a_new_bug(database: Database) -> None:
     bug = opened(database)
     numbers = [waits(database, name) for name in "abc"]
     for number in numbers:
-        database.settle(number, bug.id)
+        database.assign(number, bug.id)
     other = database.split(bug.id, [numbers[2]])
     assert (other.state, other.count, database.bug(bug.id).count) == ("new", 1, 2)
     assert [one.id for one in database.findings(other.id)] == [numbers[2]]

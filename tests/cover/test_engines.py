@@ -195,7 +195,7 @@ def sessions(tmp_path: Path, books: Books):
 
 
 def reply(text: str, **more) -> Reply:
-    return Reply(result=Result("id", "planted", "compared"), case=text, partial=True, settled=True, **more)
+    return Reply(result=Result("id", "planted", "compared"), case=text, partial=True, answered=True, **more)
 
 
 def test_each_answer_of_a_session_is_entered_as_that_of_a_case(

@@ -256,8 +256,8 @@ def test_a_worker_runs_the_changed_case_behind_the_other(tmp_path: Path, monkeyp
         if len(answers) == 2:
             break
     (before, first), (text, second) = answers
-    assert (first.partial, first.settled) == (True, True)
-    assert (second.partial, second.settled) == (False, False)
+    assert (first.partial, first.answered) == (True, True)
+    assert (second.partial, second.answered) == (False, False)
     assert (first.result.relation, second.result.parent) == ("", first.result.case)
     assert second.result.relation in RELATIONS
     assert codec.decode(text).id == second.result.case != first.result.case

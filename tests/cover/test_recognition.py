@@ -233,7 +233,7 @@ def test_a_bug_of_the_campaign_is_recognised_by_its_smallest_case(tmp_path: Path
     run.find(case_of(lambda x: (x * 0).exp().sin(), NAN), replace(failing(), signature="coarse"))
     (shown,) = store.waiting(lambda number: Grow(number=number, seed=0, target="aot_eager"))
     small = Small(case_of(lambda x: x * 0, NAN), LOST, failing(), "#")
-    bug = store.settle(shown, small)
+    bug = store.assign(shown, small)
     assert (run.database.waiting(), bug.count, bug.state) == (0, 1, "new")
     assert (tmp_path / bug.id / "case.min.json").exists()
     assert run.database.smallest_cases()[bug.id].case_json == small.case.text
@@ -255,7 +255,7 @@ def test_one_cause_is_one_bug_and_another_one_of_the_same_coarse_signature_is_no
     failure = Failure("aot_eager", "value", "wrong value")
     made = [case_of(lambda x: x.sin(), X), case_of(lambda x: x.sin(), X.double()), case_of(lambda x: x.exp(), X)]
     smalls = [Small(case, failure, failing("wrong value"), "#") for case in made]
-    bugs = [store.settle(*pair) for pair in zip(shown, smalls, strict=True)]
+    bugs = [store.assign(*pair) for pair in zip(shown, smalls, strict=True)]
     assert bugs[0].id == bugs[1].id != bugs[2].id
     assert sorted(bug.count for bug in run.database.bugs()) == [1, 2]
     assert [type(event).__name__ for event in run.told].count("BugOpened") == 2
@@ -291,7 +291,7 @@ with Database.create(directory / NAME) as database:
         investigation.found(job, result, case.text, "#", ())
     (shown,) = investigation.store.waiting(lambda number: job)
     failure = Failure(case.setting.target, "value", "wrong value")
-    bug = investigation.store.settle(shown, Small(case, failure, result, "#"))
+    bug = investigation.store.assign(shown, Small(case, failure, result, "#"))
     with database.transaction():
         investigation.found(job, result, case.text, "#", ())
     assert database.bug(bug.id).count == 2
