@@ -72,7 +72,7 @@ def _explained(error: Exception) -> int:
     from shakeout.corpus.codec import MalformedCase
     from shakeout.corpus.database import DatabaseError, ImpossibleDecision, ImpossibleMove, UnknownBug
     from shakeout.fuzz.campaign.config import ConfigError
-    from shakeout.fuzz.workers.nursery import Interrupted, ZygoteBroken
+    from shakeout.fuzz.workers.zygote_client import Interrupted, ZygoteBroken
     from shakeout.targets.target import UnknownKnob, UnknownTarget
 
     if isinstance(error, ZygoteBroken):

@@ -46,10 +46,10 @@ from shakeout.fuzz.steering.store import NAME as CORPUS
 from shakeout.fuzz.steering.store import Store
 from shakeout.fuzz.triage.recognition import expected
 from shakeout.fuzz.workers.confirm import RUNS
-from shakeout.fuzz.workers.nursery import Interrupted, ZygoteBroken
 from shakeout.fuzz.workers.place import Place
 from shakeout.fuzz.workers.pool import Limits, WorkerPool
 from shakeout.fuzz.workers.timing import LEAST, TimeLimits
+from shakeout.fuzz.workers.zygote_client import Interrupted, ZygoteBroken
 from shakeout.targets.registry import facts_of
 
 __all__ = ["Campaign", "DirectoryUnusable", "SelfTestFailed", "next_directory"]

@@ -14,7 +14,7 @@ from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.ground.progress import interruptible
 from shakeout.fuzz.minimise.predicate import NotReproduced
-from shakeout.fuzz.workers.nursery import Interrupted
+from shakeout.fuzz.workers.zygote_client import Interrupted
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -350,7 +350,7 @@ def _campaign(config: Any, directory: Path, options: argparse.Namespace) -> int:
     from shakeout.fuzz.reporting.counted import counted
     from shakeout.fuzz.reporting.markdown import write_report
     from shakeout.fuzz.reporting.notes import noted
-    from shakeout.fuzz.workers.nursery import ZygoteBroken
+    from shakeout.fuzz.workers.zygote_client import ZygoteBroken
 
     console = Console(highlight=False)
     try:

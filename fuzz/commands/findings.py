@@ -276,7 +276,7 @@ def _replay_all(options: argparse.Namespace) -> int:
     from shakeout.fuzz.campaign import config
     from shakeout.fuzz.commands.replay_all import replay_all_command
     from shakeout.fuzz.triage.replaying import RUNS as EACH
-    from shakeout.fuzz.workers.nursery import Interrupted, ZygoteBroken
+    from shakeout.fuzz.workers.zygote_client import Interrupted, ZygoteBroken
 
     if options.target is not None or (options.runs is not None and options.runs < 1):
         raise Mistake("replay --all: --runs takes a positive number, and each case has a target of its own")
@@ -309,7 +309,7 @@ def _minimise(options: argparse.Namespace) -> int:
 
     from shakeout.fuzz.campaign import config
     from shakeout.fuzz.commands.minimise import minimise_command
-    from shakeout.fuzz.workers.nursery import Interrupted, ZygoteBroken
+    from shakeout.fuzz.workers.zygote_client import Interrupted, ZygoteBroken
 
     for flag, value in (("--seconds", options.seconds), ("--tries", options.tries), ("--workers", options.workers)):
         if value is not None and not value > 0:
@@ -342,7 +342,7 @@ def _minimise_all(options: argparse.Namespace) -> int:
     from shakeout.fuzz.campaign import config
     from shakeout.fuzz.commands.minimise import minimise_all_command
     from shakeout.fuzz.minimise.search import Budget
-    from shakeout.fuzz.workers.nursery import Interrupted
+    from shakeout.fuzz.workers.zygote_client import Interrupted
 
     defaults = config.Config()
     try:

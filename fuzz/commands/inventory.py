@@ -178,8 +178,8 @@ def _learn(options: argparse.Namespace) -> int:
 def _selftest(options: argparse.Namespace) -> int:
     from shakeout.fuzz.campaign.selftest import selftest
     from shakeout.fuzz.ground import events
-    from shakeout.fuzz.workers.nursery import ZygoteBroken
     from shakeout.fuzz.workers.pool import WorkerPool
+    from shakeout.fuzz.workers.zygote_client import ZygoteBroken
 
     def tell(event: events.Event) -> None:
         if isinstance(event, events.Warming) and not event.done:

@@ -76,7 +76,7 @@ def learn_command(options: argparse.Namespace, console: Console) -> int:
     from shakeout.fuzz.ground.progress import interruptible
     from shakeout.fuzz.learning.errors import CannotLearn
     from shakeout.fuzz.learning.learn import How
-    from shakeout.fuzz.workers.nursery import Interrupted, ZygoteBroken
+    from shakeout.fuzz.workers.zygote_client import Interrupted, ZygoteBroken
 
     _check(options)
     status = Exit.OK

@@ -77,7 +77,7 @@ def _nightly(options: argparse.Namespace) -> int:
     from shakeout.fuzz.ground.progress import interruptible
     from shakeout.fuzz.night.backups import KEEP
     from shakeout.fuzz.night.night import Asked, nightly
-    from shakeout.fuzz.workers.nursery import Interrupted
+    from shakeout.fuzz.workers.zygote_client import Interrupted
 
     console = Console(highlight=False)
     keep = KEEP if options.backups is None else options.backups

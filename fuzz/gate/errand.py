@@ -62,7 +62,7 @@ def _explained(error: Exception) -> tuple[int, str]:
     from shakeout.corpus.database import DatabaseError
     from shakeout.fuzz.campaign.campaign import DirectoryUnusable, SelfTestFailed
     from shakeout.fuzz.ground.exits import Exit
-    from shakeout.fuzz.workers.nursery import ZygoteBroken
+    from shakeout.fuzz.workers.zygote_client import ZygoteBroken
     from shakeout.targets.target import UnknownKnob
 
     match error:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 
 from shakeout.fuzz.learning.store import Files
-from shakeout.fuzz.workers.nursery import Interrupted
+from shakeout.fuzz.workers.zygote_client import Interrupted
 from shakeout.generators.vocabularies.collector import run_module
 
 __all__ = ["CollectingFailed", "collected", "finished"]

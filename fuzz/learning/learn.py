@@ -16,7 +16,7 @@ from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.learning.errors import CannotLearn
 from shakeout.fuzz.learning.operators import LostCall, learn_operators
-from shakeout.fuzz.workers.nursery import Interrupted
+from shakeout.fuzz.workers.zygote_client import Interrupted
 
 if TYPE_CHECKING:
     from shakeout.fuzz.learning.store import Files

@@ -20,8 +20,8 @@ from shakeout.fuzz.ground.results import Answer
 from shakeout.fuzz.ground.signature import INTERNAL
 from shakeout.fuzz.minimise.predicate import Outcome
 from shakeout.fuzz.workers.isolated import Isolated
-from shakeout.fuzz.workers.nursery import ZygoteBroken
 from shakeout.fuzz.workers.place import Place
+from shakeout.fuzz.workers.zygote_client import ZygoteBroken
 from shakeout.generators.validity import InvalidCandidate, Requirements, validated
 
 __all__ = ["CandidatePool", "candidate", "in_process"]

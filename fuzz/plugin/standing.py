@@ -13,10 +13,10 @@ from shakeout.fuzz.ground.jobs import Job
 from shakeout.fuzz.ground.makers import RUNS_ONLY
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.triage.replaying import Item, job_of
-from shakeout.fuzz.workers.nursery import ZygoteBroken
 from shakeout.fuzz.workers.place import Place
 from shakeout.fuzz.workers.pool import Limits, WorkerPool
 from shakeout.fuzz.workers.timing import TimeLimits
+from shakeout.fuzz.workers.zygote_client import ZygoteBroken
 
 __all__ = ["CannotRun", "StandingPools"]
 

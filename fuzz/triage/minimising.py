@@ -28,8 +28,8 @@ from shakeout.fuzz.triage.scaling import growth
 from shakeout.fuzz.triage.shown import Small
 from shakeout.fuzz.triage.similar import Similar, signatures, similar
 from shakeout.fuzz.triage.store import Store
-from shakeout.fuzz.workers.nursery import ZygoteBroken
 from shakeout.fuzz.workers.place import Place
+from shakeout.fuzz.workers.zygote_client import ZygoteBroken
 
 __all__ = ["Minimisation", "minimise_all", "minimised", "wanted"]
 

@@ -23,10 +23,10 @@ from shakeout.fuzz.ground.finding_folder import SHORTEST, read_sequence
 from shakeout.fuzz.ground.jobs import Job, Run
 from shakeout.fuzz.ground.makers import RUNS_ONLY
 from shakeout.fuzz.ground.results import Result
-from shakeout.fuzz.workers.nursery import Interrupted, ZygoteBroken
 from shakeout.fuzz.workers.place import Place
 from shakeout.fuzz.workers.pool import Limits, WorkerPool
 from shakeout.fuzz.workers.timing import TimeLimits
+from shakeout.fuzz.workers.zygote_client import Interrupted, ZygoteBroken
 from shakeout.targets.accelerators import missing
 from shakeout.targets.registry import target
 from shakeout.targets.target import UnknownTarget

@@ -27,10 +27,10 @@ from shakeout.fuzz.ground.jobs import Job
 from shakeout.fuzz.ground.makers import GROWER
 from shakeout.fuzz.ground.results import Answer, Loss, LossKind, Reply
 from shakeout.fuzz.ground.slot import WAITING, SlotState, Watch
-from shakeout.fuzz.workers.nursery import Nursery, StageFailed
 from shakeout.fuzz.workers.place import Place
 from shakeout.fuzz.workers.protocol import LOG, TELL_STACK, Channel, Disconnected
 from shakeout.fuzz.workers.seat import Seat, death, family
+from shakeout.fuzz.workers.zygote_client import StageFailed, ZygoteClient
 from shakeout.targets.accelerators import present
 from shakeout.targets.joint import ENOUGH, Company, company
 from shakeout.targets.registry import facts_of
@@ -123,8 +123,8 @@ class WorkerPool:
         self._workers = workers
         crowd = company(workers, _most_processes()) if "joint" in shortcuts else Company(workers, ENOUGH)
         self._spare = crowd.processes - workers
-        self._nursery = Nursery(directory, maker, tell, shortcuts, crowd, place.environment(targets))
-        self.headers = self._nursery.headers
+        self._zygote = ZygoteClient(directory, maker, tell, shortcuts, crowd, place.environment(targets))
+        self.headers = self._zygote.headers
         #: Seconds that the last fork took in the zygote, and until a dead worker's successor was ready.
         self.fork_seconds = 0.0
         self.replace_seconds = 0.0
@@ -153,7 +153,7 @@ class WorkerPool:
             Interrupted: ``stop`` said so.
         """
         (self.directory / "slots").mkdir(parents=True, exist_ok=True)
-        self._nursery.start(stop, [name for name in self._targets if facts_of(name).slow])
+        self._zygote.start(stop, [name for name in self._targets if facts_of(name).slow])
         self._occupy()
         if complete:
             self.warm()
@@ -166,7 +166,7 @@ class WorkerPool:
 
     def in_order(self, names: Iterable[str]) -> list[str]:
         """Targets in the order in which they are best warmed: what others are still busy for comes last."""
-        return sorted(names, key=lambda name: facts_of(name).slow and self._nursery.building)
+        return sorted(names, key=lambda name: facts_of(name).slow and self._zygote.building)
 
     def warm(self, names: Iterable[str] | None = None) -> dict[str, str]:
         """Warm some targets, or all, with fresh workers afterwards; raises like ``start``.
@@ -181,11 +181,11 @@ class WorkerPool:
         self._vacate()
         for name in self.in_order(wanted):
             if facts_of(name).slow:
-                self._nursery.await_builder()
+                self._zygote.await_builder()
                 # Now a core is free for what the maker needs.
-                self._nursery.stage({"begin": ""})
+                self._zygote.stage({"begin": ""})
             try:
-                self._nursery.stage({"warm": name})
+                self._zygote.stage({"warm": name})
             except StageFailed as error:
                 broken[name] = str(error)
             self.headers.keep()
@@ -195,19 +195,19 @@ class WorkerPool:
     def prepare(self) -> None:
         """Have the maker load what it needs, with fresh workers afterwards; raises like ``start``."""
         self._vacate()
-        self._nursery.stage({"prepare": ""})
+        self._zygote.stage({"prepare": ""})
         if self._cover:
             # Last, when everything is loaded and warm: what a warm-up hits says nothing of a case.
             log = str((self.directory / COVERAGE).absolute())
             try:
-                self._nursery.stage({"cover": {"wanted": self._cover.to_json(), "log": log}})
+                self._zygote.stage({"cover": {"wanted": self._cover.to_json(), "log": log}})
             except StageFailed as error:
                 said = (str(error).strip().splitlines() or ["it said nothing"])[-1]
                 self._tell(events.CoverageArmed("all sources", reason=said[:300]))
         # Not before: each stage has every worker forked anew.
         for seat in self._add(self._spare):
             seat.asleep = True  # the first case need not wait until all are forked
-        self._nursery.cases(begin=True)
+        self._zygote.cases(begin=True)
         self._occupy()
 
     def _widen(self, jobs: int) -> None:
@@ -224,18 +224,18 @@ class WorkerPool:
 
     def no_more(self) -> None:
         """No more cases are handed out: the kernels of those in hand wait for no others."""
-        self._nursery.cases(begin=False)
+        self._zygote.cases(begin=False)
 
     def _vacate(self) -> None:
         """End every worker; none of them has a job in hand."""
         for seat in self._seats:
             self._kill(seat)
             self._clear(seat)
-        self._selector.unregister(self._nursery)
+        self._selector.unregister(self._zygote)
 
     def _occupy(self) -> None:
         """Listen to the zygote, and have it fork a worker for each seat that needs one."""
-        self._selector.register(self._nursery, selectors.EVENT_READ, None)
+        self._selector.register(self._zygote, selectors.EVENT_READ, None)
         for seat in self._seats:
             if not seat.asleep:
                 self._fork(seat)
@@ -252,7 +252,7 @@ class WorkerPool:
         for seat in self._seats:
             self._kill(seat)
             self._clear(seat)
-        self._nursery.close()
+        self._zygote.close()
         self._selector.close()
         for name in ("cache", "slots"):
             shutil.rmtree(self.directory / name, ignore_errors=True)
@@ -397,7 +397,7 @@ class WorkerPool:
         job, reply = seat.job, Reply.from_json(message)
         if job is None or seat.serial != reply.serial:
             return
-        self._nursery.deaths = 0
+        self._zygote.deaths = 0
         self._answers.append(Answer(job, seat.number, reply, None, tuple(seat.history)))
         if reply.partial:
             seat.given = time.monotonic()  # the time limit is for one setting
@@ -465,7 +465,7 @@ class WorkerPool:
 
     def _listen(self) -> None:
         try:
-            message = self._nursery.receive()
+            message = self._zygote.receive()
         except Disconnected:
             self._zygote_died("died")
             return
@@ -525,13 +525,13 @@ class WorkerPool:
             if seat.job is not None:
                 self._lose(seat, "interrupted", f"the zygote {what}")
             self._clear(seat)
-        self._selector.unregister(self._nursery)
-        self._nursery.died(what)
-        self._nursery.restart()
+        self._selector.unregister(self._zygote)
+        self._zygote.died(what)
+        self._zygote.restart()
         self._occupy()
 
     def _fork(self, seat: Seat) -> None:
-        if not self._nursery.alive:
+        if not self._zygote.alive:
             return
         seat.name = f"worker-{seat.number}-{next(self._forks)}"
         slot = self.directory / "slots" / seat.name
@@ -541,7 +541,7 @@ class WorkerPool:
         self._selector.register(seat.channel, selectors.EVENT_READ, seat)
         home = self.directory / "cache" / seat.name
         request = {"name": seat.name, "slot": str(slot.absolute()), "home": str(home.absolute())}
-        self._nursery.fork(request, theirs.fileno())
+        self._zygote.fork(request, theirs.fileno())
         seat.owed = time.monotonic()
         theirs.close()
 

@@ -33,7 +33,7 @@ from shakeout.fuzz.night.record import BugState, Night, Replay, Shipped, Standin
 from shakeout.fuzz.night.report import lines, markdown, summary
 from shakeout.fuzz.night.standing import standing
 from shakeout.fuzz.reporting.bug_list import BugList
-from shakeout.fuzz.workers.nursery import Interrupted
+from shakeout.fuzz.workers.zygote_client import Interrupted
 
 SECONDS = st.floats(1, 1e6)
 

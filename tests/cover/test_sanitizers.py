@@ -22,7 +22,7 @@ from shakeout.fuzz.running.compose import drawn_knobs
 from shakeout.fuzz.running.execute import execute
 from shakeout.fuzz.triage.replaying import Item, replay
 from shakeout.fuzz.workers import pool
-from shakeout.fuzz.workers.nursery import Nursery, ZygoteBroken
+from shakeout.fuzz.workers.zygote_client import ZygoteBroken, ZygoteClient
 from shakeout.generators.choices import SeededChoices
 from shakeout.targets.dynamo import INDUCTOR
 from shakeout.targets.sanitizers import process_environment, runtime, sanitized, told
@@ -84,7 +84,7 @@ def given(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
     """The environments in which zygotes would have been started; none is."""
     found: list[dict[str, str]] = []
 
-    class Unstarted(Nursery):
+    class Unstarted(ZygoteClient):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
             found.append(dict(arguments[-1]))
@@ -92,7 +92,7 @@ def given(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
         def start(self, stop: object, slow: object) -> None:
             raise ZygoteBroken("not in this test")
 
-    monkeypatch.setattr(pool, "Nursery", Unstarted)
+    monkeypatch.setattr(pool, "ZygoteClient", Unstarted)
     return found
 
 

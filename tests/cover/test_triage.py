@@ -29,7 +29,7 @@ from shakeout.fuzz.triage import minimising
 from shakeout.fuzz.triage.bug_signature import Signature, dtype_class, signature_of, stripped
 from shakeout.fuzz.triage.minimising import wanted
 from shakeout.fuzz.triage.similar import near
-from shakeout.fuzz.workers.nursery import ZygoteBroken
+from shakeout.fuzz.workers.zygote_client import ZygoteBroken
 from shakeout.oracles.verdict import Outcome, Verdict
 
 

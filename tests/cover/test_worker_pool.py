@@ -133,7 +133,7 @@ def test_what_does_not_begin_or_does_not_answer_is_ended_and_then_its_zygote(
             statuses.append(answer.reply.result.status)
             if len(statuses) == 1:
                 # It cannot say that the worker is dead that is dismissed now.
-                zygote = pool._nursery._process
+                zygote = pool._zygote._process
                 assert zygote is not None
                 os.kill(zygote.pid, signal.SIGSTOP)
     finally:

@@ -18,7 +18,7 @@ from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.progress import Stop
 from shakeout.fuzz.night.folder import LATEST, RECORD, REPORT
 from shakeout.fuzz.night.night import Asked, Told, nightly
-from shakeout.fuzz.workers.nursery import Interrupted
+from shakeout.fuzz.workers.zygote_client import Interrupted
 
 pytestmark = pytest.mark.timeout(600)
 

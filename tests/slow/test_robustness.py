@@ -19,7 +19,7 @@ from shakeout.corpus.database import Database
 from shakeout.fuzz.campaign.campaign import Campaign, SelfTestFailed
 from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.makers import GROWER
-from shakeout.fuzz.workers.nursery import ZygoteBroken
+from shakeout.fuzz.workers.zygote_client import ZygoteBroken
 
 pytestmark = pytest.mark.usefixtures("hostile")
 

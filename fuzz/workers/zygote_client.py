@@ -22,7 +22,7 @@ from shakeout.targets.joint import BEGIN, LARGEST, LAST, Company, find_linker
 from shakeout.targets.shortcuts import ALWAYS
 from shakeout.targets.shortcuts import environment as shortcut_environment
 
-__all__ = ["Interrupted", "Nursery", "StageFailed", "ZygoteBroken"]
+__all__ = ["Interrupted", "StageFailed", "ZygoteBroken", "ZygoteClient"]
 
 #: How often the zygote may die before anything was answered in between, and how often while it loads one target: once
 #: somebody may have killed it, twice it is the target.
@@ -54,7 +54,7 @@ class Interrupted(Exception):
     """Asked to stop before the targets were warm."""
 
 
-class Nursery:
+class ZygoteClient:
     """One zygote at a time; when it dies, ``restart`` brings another one as far as it had come.
 
     Args:
