@@ -30,7 +30,7 @@ from shakeout.fuzz.campaign.config import ENGINES
 from shakeout.fuzz.campaign.investigation import Investigation
 from shakeout.fuzz.campaign.known_replay import KnownReplay
 from shakeout.fuzz.campaign.ledger import Ledger
-from shakeout.fuzz.campaign.sanity import control
+from shakeout.fuzz.campaign.sanity import check
 from shakeout.fuzz.campaign.seeds import Declined, Seeds
 from shakeout.fuzz.campaign.selftest import NO_FAULT, selftest
 from shakeout.fuzz.campaign.sessions import Sessions
@@ -290,7 +290,7 @@ class Campaign:
         if not facts_of(name).compiler:
             return ""
         memory, device = self.config.memory_limit, self.config.device
-        return control(self.pool, name, device=device, memory=memory, stop=lambda: self._stopped)
+        return check(self.pool, name, device=device, memory=memory, stop=lambda: self._stopped)
 
     def _concerns(self, bug: KnownBug, target: str) -> bool:
         return bug.case.setting.target == target and bug.case.setting.device == self.config.device

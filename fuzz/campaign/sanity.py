@@ -1,4 +1,4 @@
-"""The control of a target: two networks that no compiler gets wrong, through real workers, before a campaign uses it.
+"""A check of a target: two networks that no compiler gets wrong, through real workers, before a campaign uses it.
 
 The self-test asks whether faults are seen; this asks whether what is seen are faults. A target that cannot run here at
 all, for whatever reason (a process that must not be forked, a library that does not fit), fails with every network, and
@@ -17,7 +17,7 @@ from shakeout.fuzz.ground.jobs import Run
 from shakeout.fuzz.ground.results import Answer
 from shakeout.fuzz.workers.pool import Limits, WorkerPool
 
-__all__ = ["case", "control"]
+__all__ = ["case", "check"]
 
 #: Where each worker warms itself, that is in it.
 SECONDS = 180.0
@@ -37,9 +37,7 @@ def case(target: str, device: str, mode: Mode) -> Case:
     return Case(program, (InputSet(tuple(values), tuple(views)),), Setting(target, (), mode, device))
 
 
-def control(
-    pool: WorkerPool, target: str, *, device: str, memory: int, stop: Callable[[], bool] = lambda: False
-) -> str:
+def check(pool: WorkerPool, target: str, *, device: str, memory: int, stop: Callable[[], bool] = lambda: False) -> str:
     """Why nothing that this target shows here would be worth anything; empty if there is no reason.
 
     Args:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from shakeout.corpus.interpreter import add_working_directory
 from shakeout.fuzz.ground.makers import maker as load_maker
-from shakeout.fuzz.workers.protocol import Control, Disconnected, die_with_parent
+from shakeout.fuzz.workers.protocol import ControlChannel, Disconnected, die_with_parent
 
 if TYPE_CHECKING:
     from shakeout.fuzz.coverage.sources import Sources
@@ -46,13 +46,13 @@ def main() -> None:
     if "libasan" in os.environ.get("LD_PRELOAD", ""):
         del os.environ["LD_PRELOAD"]
     add_working_directory()  # where a user's own target is
-    supervisor = Control(socket.socket(fileno=descriptor))
+    supervisor = ControlChannel(socket.socket(fileno=descriptor))
     with contextlib.suppress(Disconnected):
         _stage(supervisor, lambda: _step(supervisor, "loading torch", functools.partial(_load, maker)))
         _serve(supervisor, maker, *sys.argv[4:])
 
 
-def _stage(supervisor: Control, work: Callable[[], object]) -> None:
+def _stage(supervisor: ControlChannel, work: Callable[[], object]) -> None:
     """Do one thing more before the next fork, and say that it is done, or why not."""
     try:
         work()
@@ -65,7 +65,7 @@ def _stage(supervisor: Control, work: Callable[[], object]) -> None:
     supervisor.send({"ready": len(os.listdir("/proc/self/task"))})
 
 
-def _step(supervisor: Control, name: str, work: Callable[[], object]) -> None:
+def _step(supervisor: ControlChannel, name: str, work: Callable[[], object]) -> None:
     """Something that takes its time: tell when it begins and when it ends."""
     supervisor.send({"warming": name})
     began = time.monotonic()
@@ -83,21 +83,21 @@ def _load(maker: str) -> None:
     load_maker(maker)
 
 
-def _warm(supervisor: Control, name: str, door: str, shortcuts: str) -> None:
+def _warm(supervisor: ControlChannel, name: str, door: str, shortcuts: str) -> None:
     from shakeout.targets.registry import target
 
     subject = target(name)
     _step(supervisor, f"warming {name}", lambda: subject.warm_with(shortcuts.split(","), int(door)))
 
 
-def _prepare(supervisor: Control, maker: str) -> None:
+def _prepare(supervisor: ControlChannel, maker: str) -> None:
     def say(text: str) -> None:
         supervisor.send({"warming": text})
 
     _step(supervisor, "loading the operators", lambda: load_maker(maker).prepare(say))
 
 
-def _serve(supervisor: Control, maker: str, door: str = "-1", shortcuts: str = "") -> None:
+def _serve(supervisor: ControlChannel, maker: str, door: str = "-1", shortcuts: str = "") -> None:
     """Fork on request, and tell who died of what."""
     told, wake = socket.socketpair()
     for end in (told, wake):
@@ -125,7 +125,7 @@ def _serve(supervisor: Control, maker: str, door: str = "-1", shortcuts: str = "
                 _stage(supervisor, functools.partial(_prepare, supervisor, maker))
 
 
-def _cover(supervisor: Control, request: dict[str, Any], sources: list[Sources]) -> None:
+def _cover(supervisor: ControlChannel, request: dict[str, Any], sources: list[Sources]) -> None:
     """Arm the sources of coverage; workers inherit them."""
     from shakeout.fuzz.coverage import sources as coverage
 
@@ -140,7 +140,7 @@ def _cover(supervisor: Control, request: dict[str, Any], sources: list[Sources])
 
 
 def _fork(
-    supervisor: Control,
+    supervisor: ControlChannel,
     request: dict[str, Any],
     file: int,
     maker: str,
@@ -181,7 +181,7 @@ def _fork(
     supervisor.send({"forked": pid, "name": request["name"], "seconds": time.monotonic() - began})
 
 
-def _reap(supervisor: Control) -> None:
+def _reap(supervisor: ControlChannel) -> None:
     while True:
         try:
             dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)

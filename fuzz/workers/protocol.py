@@ -10,7 +10,7 @@ import socket
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["ENVIRONMENT", "LOG", "TELL_STACK", "Channel", "Control", "Disconnected", "die_with_parent"]
+__all__ = ["ENVIRONMENT", "LOG", "TELL_STACK", "Channel", "ControlChannel", "Disconnected", "die_with_parent"]
 
 _PR_SET_PDEATHSIG = 1
 
@@ -89,7 +89,7 @@ class Channel:
         self._socket.close()
 
 
-class Control:
+class ControlChannel:
     """A packet socket that carries JSON objects, and open files with them."""
 
     def __init__(self, sock: socket.socket) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from shakeout.corpus.interpreter import command
 from shakeout.fuzz.ground import events
 from shakeout.fuzz.workers.headers import Headers
-from shakeout.fuzz.workers.protocol import ENVIRONMENT, Control, Disconnected
+from shakeout.fuzz.workers.protocol import ENVIRONMENT, ControlChannel, Disconnected
 from shakeout.targets.joint import BEGIN, LARGEST, LAST, Company, find_linker
 from shakeout.targets.shortcuts import ALWAYS
 from shakeout.targets.shortcuts import environment as shortcut_environment
@@ -89,7 +89,7 @@ class ZygoteClient:
         self._stop: Callable[[], bool] = lambda: False
         self._process: subprocess.Popen[bytes] | None = None
         self._builder: subprocess.Popen[bytes] | None = None
-        self._control: Control | None = None
+        self._control: ControlChannel | None = None
         self._stages: list[dict[str, Any]] = []
 
     # --- life -------------------------------------------------------------------------------------------------------
@@ -265,7 +265,7 @@ class ZygoteClient:
             words += [str(door), ",".join(self._shortcuts)]
         self._process = self._spawn(words, "zygote.log", files, self._environment)
         theirs.close()
-        self._control = Control(ours)
+        self._control = ControlChannel(ours)
         self._await()
         for message in self._stages:
             self._do(message)

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from shakeout.fuzz.ground.jobs import Candidate, Examine, Grow, Job, Learn, Recall, Run, Script, Trial, job_from_json
-from shakeout.fuzz.workers.protocol import Channel, Control, Disconnected
+from shakeout.fuzz.workers.protocol import Channel, ControlChannel, Disconnected
 
 
 def test_a_job_survives_the_journey() -> None:
@@ -88,7 +88,7 @@ def test_talking_to_the_dead() -> None:
 
 
 def test_files_travel_with_their_message() -> None:
-    left, right = (Control(end) for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+    left, right = (ControlChannel(end) for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
     pipes = [os.pipe() for _ in range(2)]
     for number, (_, write) in enumerate(pipes):
         left.send({"number": number}, (write,))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shakeout.fuzz.campaign import sanity as module
-from shakeout.fuzz.campaign.sanity import case, control
+from shakeout.fuzz.campaign.sanity import case, check
 from shakeout.fuzz.campaign.selftest import NO_FAULT
 from shakeout.fuzz.running.execute import execute
 from shakeout.fuzz.workers.pool import WorkerPool
@@ -29,8 +29,8 @@ def test_a_target_that_fails_with_it_is_told(monkeypatch: pytest.MonkeyPatch, tm
     try:
         pool.start(complete=False)
         pool.warm(["aot_eager"])
-        assert control(pool, "aot_eager", device="cpu", memory=2 << 30) == ""
-        assert control(pool, "planted", device="cpu", memory=2 << 30) == ""
+        assert check(pool, "aot_eager", device="cpu", memory=2 << 30) == ""
+        assert check(pool, "planted", device="cpu", memory=2 << 30) == ""
         for fault, said in (("wrong value", "expected"), ("abort", "SIGABRT"), (NO_FAULT, "")):
             knobs = () if fault == NO_FAULT else (("fault", fault),)
 
@@ -39,7 +39,7 @@ def test_a_target_that_fails_with_it_is_told(monkeypatch: pytest.MonkeyPatch, tm
                 return replace(made, setting=replace(made.setting, knobs=knobs))
 
             monkeypatch.setattr(module, "case", planted)
-            text = control(pool, "planted", device="cpu", memory=2 << 30)
+            text = check(pool, "planted", device="cpu", memory=2 << 30)
             assert said in text
             assert bool(text) == (fault != NO_FAULT)
     finally:
