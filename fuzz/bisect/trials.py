@@ -15,7 +15,7 @@ from shakeout.fuzz.ground import jobs
 from shakeout.fuzz.ground.counts import result_of
 from shakeout.fuzz.ground.failure import Failure, failure_of, with_less
 from shakeout.fuzz.workers.isolated import Isolated
-from shakeout.fuzz.workers.place import Place
+from shakeout.fuzz.workers.worker_kind import WorkerKind
 
 __all__ = ["Executor", "Shown", "Trial", "TrialPool", "in_process", "judged"]
 
@@ -73,7 +73,7 @@ class TrialPool(Isolated):
     """
 
     def __init__(self, directory: Path, setting: Setting, workers: int, **more: Any) -> None:
-        super().__init__(directory, [setting.target], workers, place=Place.of(setting), **more)
+        super().__init__(directory, [setting.target], workers, kind=WorkerKind.of(setting), **more)
         self._records = directory / "records"
         self._serial = itertools.count()
 

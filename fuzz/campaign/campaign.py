@@ -46,9 +46,9 @@ from shakeout.fuzz.steering.store import NAME as CORPUS
 from shakeout.fuzz.steering.store import Store
 from shakeout.fuzz.triage.recognition import expected
 from shakeout.fuzz.workers.confirm import RUNS
-from shakeout.fuzz.workers.place import Place
 from shakeout.fuzz.workers.pool import Limits, WorkerPool
 from shakeout.fuzz.workers.timing import LEAST, TimeLimits
+from shakeout.fuzz.workers.worker_kind import WorkerKind
 from shakeout.fuzz.workers.zygote_client import Interrupted, ZygoteBroken
 from shakeout.targets.registry import facts_of
 
@@ -156,7 +156,7 @@ class Campaign:
                 tell=self._tell,
                 maker=self._maker,
                 recycle=self._recycle,
-                place=Place.pinned(self.config.device, dict(self.config.knobs)),
+                kind=WorkerKind.pinned(self.config.device, dict(self.config.knobs)),
                 shortcuts=self.config.shortcuts,
                 cover=self.config.watched,
             )

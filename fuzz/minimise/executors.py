@@ -20,7 +20,7 @@ from shakeout.fuzz.ground.results import Answer
 from shakeout.fuzz.ground.signature import INTERNAL
 from shakeout.fuzz.minimise.predicate import Outcome
 from shakeout.fuzz.workers.isolated import Isolated
-from shakeout.fuzz.workers.place import Place
+from shakeout.fuzz.workers.worker_kind import WorkerKind
 from shakeout.fuzz.workers.zygote_client import ZygoteBroken
 from shakeout.generators.validity import InvalidCandidate, Requirements, validated
 
@@ -62,7 +62,11 @@ class CandidatePool:
         self._own = setting.device
         self._pools = {
             device: Isolated(
-                directory / device, [setting.target], workers, place=replace(Place.of(setting), device=device), **more
+                directory / device,
+                [setting.target],
+                workers,
+                kind=replace(WorkerKind.of(setting), device=device),
+                **more,
             )
             for device in dict.fromkeys((setting.device, "cpu"))
         }

@@ -1,4 +1,4 @@
-"""What the cases of one pytest process run in: a pool for each kind of place, warmed once, ended with the process."""
+"""What the cases of one pytest process run in: a pool for each kind of worker, warmed once, ended with the process."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from shakeout.fuzz.ground.jobs import Job
 from shakeout.fuzz.ground.makers import RUNS_ONLY
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.triage.replaying import Item, job_of
-from shakeout.fuzz.workers.place import Place
 from shakeout.fuzz.workers.pool import Limits, WorkerPool
 from shakeout.fuzz.workers.timing import TimeLimits
+from shakeout.fuzz.workers.worker_kind import WorkerKind
 from shakeout.fuzz.workers.zygote_client import ZygoteBroken
 
 __all__ = ["CannotRun", "StandingPools"]
@@ -36,16 +36,16 @@ class StandingPools:
     """
 
     def __init__(self, items: Sequence[Item], seconds: float | None = None) -> None:
-        self._targets: dict[Place, list[str]] = {}
+        self._targets: dict[WorkerKind, list[str]] = {}
         for item in items:
             if item.case is not None:
                 setting = item.case.setting
-                names = self._targets.setdefault(Place.of(setting), [])
+                names = self._targets.setdefault(WorkerKind.of(setting), [])
                 names += [setting.target] if setting.target not in names else []
         self._times = TimeLimits(seconds)
         self._memory = Config().memory_limit
-        self._pools: dict[Place, WorkerPool] = {}
-        self._warm: dict[tuple[Place, str], str] = {}
+        self._pools: dict[WorkerKind, WorkerPool] = {}
+        self._warm: dict[tuple[WorkerKind, str], str] = {}
         self._open = contextlib.ExitStack()
 
     def run(self, item: Item) -> Result:
@@ -56,17 +56,17 @@ class StandingPools:
         """
         assert item.case is not None
         setting = item.case.setting
-        place = Place.of(setting)
-        if why := self._loaded(place, setting.target):
+        kind = WorkerKind.of(setting)
+        if why := self._loaded(kind, setting.target):
             raise CannotRun(f"{setting.target} could not be loaded: {why}")
         job = job_of(item)
         try:
-            answer = next(self._pools[place].answers([job], self._limits))
+            answer = next(self._pools[kind].answers([job], self._limits))
         except ZygoteBroken as error:
-            self._warm.update(dict.fromkeys(((place, name) for name in self._targets[place]), _last(str(error))))
+            self._warm.update(dict.fromkeys(((kind, name) for name in self._targets[kind]), _last(str(error))))
             raise CannotRun(f"the process that loads the targets died: {_last(str(error))}") from None
         except BaseException:  # Ctrl-C, or another plugin's time limit: the next case must not wait for this one
-            self._pools[place].abandon()
+            self._pools[kind].abandon()
             raise
         if answer.loss is None and not answer.reply.internal:
             self._times.add(job.target, answer.seconds / (1 + len(job.before)))
@@ -77,23 +77,23 @@ class StandingPools:
         self._open.close()
         self._pools.clear()
 
-    def _loaded(self, place: Place, name: str) -> str:
+    def _loaded(self, kind: WorkerKind, name: str) -> str:
         """Load a target if nobody did; why it cannot be, or nothing."""
-        if (place, name) not in self._warm:
+        if (kind, name) not in self._warm:
             try:
-                self._warm[place, name] = _last(self._pool(place).warm([name]).get(name, ""))
+                self._warm[kind, name] = _last(self._pool(kind).warm([name]).get(name, ""))
             except ZygoteBroken as error:
-                self._warm[place, name] = _last(str(error))
-        return self._warm[place, name]
+                self._warm[kind, name] = _last(str(error))
+        return self._warm[kind, name]
 
-    def _pool(self, place: Place) -> WorkerPool:
-        if place not in self._pools:
+    def _pool(self, kind: WorkerKind) -> WorkerPool:
+        if kind not in self._pools:
             scratch = Path(self._open.enter_context(tempfile.TemporaryDirectory(prefix="shakeout-")))
-            pool = WorkerPool(scratch, self._targets[place], 1, maker=RUNS_ONLY, place=place)
+            pool = WorkerPool(scratch, self._targets[kind], 1, maker=RUNS_ONLY, kind=kind)
             self._open.callback(pool.stop)
             pool.start(complete=False)
-            self._pools[place] = pool
-        return self._pools[place]
+            self._pools[kind] = pool
+        return self._pools[kind]
 
     def _limits(self, job: Job) -> Limits:
         return Limits(self._times.limit(job.target) * (1 + len(job.before)), self._memory)

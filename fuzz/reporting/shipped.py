@@ -33,7 +33,7 @@ from shakeout.fuzz.minimise import executors
 from shakeout.fuzz.minimise.predicate import NotReproduced
 from shakeout.fuzz.minimise.search import Budget, minimise
 from shakeout.fuzz.reporting.exported import export
-from shakeout.fuzz.workers.place import Place
+from shakeout.fuzz.workers.worker_kind import WorkerKind
 from shakeout.targets.accelerators import missing
 from shakeout.targets.registry import facts_of, target
 
@@ -79,9 +79,9 @@ def looked_at(
     )
 
 
-def _place(one: tuple[Path, Bug]) -> tuple[str, Place]:
-    """Where a case runs: its target, and what has to be settled about its workers."""
-    return one[1].case.setting.target, Place.of(one[1].case.setting)
+def _kind(one: tuple[Path, Bug]) -> tuple[str, WorkerKind]:
+    """Where a case runs: its target, and the kind of its workers."""
+    return one[1].case.setting.target, WorkerKind.of(one[1].case.setting)
 
 
 def _told(fact: Fact) -> bool:
@@ -107,10 +107,10 @@ def main(arguments: Sequence[str] | None = None, tell: Callable[[str], None] = p
         print(f"no case of this name ships: {', '.join(sorted(unknown))}", file=sys.stderr)
         return Exit.USAGE
     wanted = [(path, bug) for path, bug in every if (bug.id in ids if ids else bug.evidence is None)]
-    wanted.sort(key=_place)
-    for (name, place), group in itertools.groupby(wanted, _place):
-        if lacking := missing(place.device) or target(name).unavailable():
-            tell(f"{name} ({place.device}): {lacking}")
+    wanted.sort(key=_kind)
+    for (name, kind), group in itertools.groupby(wanted, _kind):
+        if lacking := missing(kind.device) or target(name).unavailable():
+            tell(f"{name} ({kind.device}): {lacking}")
             continue
         bugs = list(group)
         setting = bugs[0][1].case.setting

@@ -28,7 +28,7 @@ from shakeout.fuzz.triage.scaling import growth
 from shakeout.fuzz.triage.shown import Small
 from shakeout.fuzz.triage.similar import Similar, signatures, similar
 from shakeout.fuzz.triage.store import Store
-from shakeout.fuzz.workers.place import Place
+from shakeout.fuzz.workers.worker_kind import WorkerKind
 from shakeout.fuzz.workers.zygote_client import ZygoteBroken
 
 __all__ = ["Minimisation", "minimise_all", "minimised", "wanted"]
@@ -137,9 +137,9 @@ def minimise_all(
         store = Store(database, directory, tell)
         rows: list[SmallestCase] = []
         unusable: dict[str, str] = {}
-        groups: dict[tuple[str, Place], list[tuple[Bug, Finding]]] = {}
+        groups: dict[tuple[str, WorkerKind], list[tuple[Bug, Finding]]] = {}
         for one in todo:
-            groups.setdefault(_place(one[1]), []).append(one)
+            groups.setdefault(_kind(one[1]), []).append(one)
         for (target, _), chosen in groups.items():
             tell(events.Minimising(target, len(chosen)))
             try:
@@ -172,10 +172,10 @@ def _setting(finding: Finding) -> Setting:
     return codec.decode(finding.case_json).setting
 
 
-def _place(finding: Finding) -> tuple[str, Place]:
+def _kind(finding: Finding) -> tuple[str, WorkerKind]:
     """Which pool a finding needs."""
     setting = _setting(finding)
-    return setting.target, Place.of(setting)
+    return setting.target, WorkerKind.of(setting)
 
 
 @contextlib.contextmanager

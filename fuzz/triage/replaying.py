@@ -23,9 +23,9 @@ from shakeout.fuzz.ground.finding_folder import SHORTEST, read_sequence
 from shakeout.fuzz.ground.jobs import Job, Run
 from shakeout.fuzz.ground.makers import RUNS_ONLY
 from shakeout.fuzz.ground.results import Result
-from shakeout.fuzz.workers.place import Place
 from shakeout.fuzz.workers.pool import Limits, WorkerPool
 from shakeout.fuzz.workers.timing import TimeLimits
+from shakeout.fuzz.workers.worker_kind import WorkerKind
 from shakeout.fuzz.workers.zygote_client import Interrupted, ZygoteBroken
 from shakeout.targets.accelerators import missing
 from shakeout.targets.registry import target
@@ -168,10 +168,10 @@ def replay(
             settled(Row(item, "cannot run", why))
         else:
             able.append(item)
-    for place in dict.fromkeys(Place.of(_case(item).setting) for item in able):
-        chosen = [item for item in able if Place.of(_case(item).setting) == place]
+    for kind in dict.fromkeys(WorkerKind.of(_case(item).setting) for item in able):
+        chosen = [item for item in able if WorkerKind.of(_case(item).setting) == kind]
         try:
-            for row in _on(place, chosen, workers, memory, runs, warming, stop):
+            for row in _on(kind, chosen, workers, memory, runs, warming, stop):
                 settled(row)
         except Interrupted:  # while a target was loaded
             break
@@ -198,7 +198,7 @@ def unable(item: Item) -> str:
 
 
 def _on(
-    place: Place,
+    kind: WorkerKind,
     items: Sequence[Item],
     workers: int,
     memory: int,
@@ -206,10 +206,10 @@ def _on(
     warming: events.Listener,
     stop: Callable[[], bool],
 ) -> Iterator[Row]:
-    """Run items of one place, one target after the other as it is warm."""
+    """Run items on one kind of worker, one target after the other as it is warm."""
     names = tuple(dict.fromkeys(_case(item).setting.target for item in items))
     with tempfile.TemporaryDirectory(prefix="shakeout-") as scratch:
-        pool = WorkerPool(Path(scratch), names, workers, tell=warming, maker=RUNS_ONLY, place=place)
+        pool = WorkerPool(Path(scratch), names, workers, tell=warming, maker=RUNS_ONLY, kind=kind)
         try:
             pool.start(stop, complete=False)
             for name in pool.in_order(names):

@@ -10,9 +10,9 @@ from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.jobs import Job
 from shakeout.fuzz.ground.makers import RUNS_ONLY
 from shakeout.fuzz.ground.results import Answer
-from shakeout.fuzz.workers.place import Place
 from shakeout.fuzz.workers.pool import Limits, WorkerPool
 from shakeout.fuzz.workers.timing import TimeLimits
+from shakeout.fuzz.workers.worker_kind import WorkerKind
 
 __all__ = ["Isolated"]
 
@@ -25,7 +25,7 @@ class Isolated:
         targets: that are warmed.
         workers: how many.
         maker: name of what grows cases.
-        place: of the cases.
+        kind: of worker that the cases need.
         memory: bytes that a job may take.
         seconds: that it may take; None to derive it as it goes.
         tell: told while the targets are warmed.
@@ -39,13 +39,13 @@ class Isolated:
         workers: int,
         *,
         maker: str = RUNS_ONLY,
-        place: Place,
+        kind: WorkerKind,
         memory: int = 4 << 30,
         seconds: float | None = None,
         tell: events.Listener = lambda event: None,
         stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._pool = WorkerPool(directory, targets, workers, tell=tell, maker=maker, place=place)
+        self._pool = WorkerPool(directory, targets, workers, tell=tell, maker=maker, kind=kind)
         self._times = TimeLimits(seconds)
         self._memory = memory
         self._stop = stop

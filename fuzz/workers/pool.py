@@ -27,9 +27,9 @@ from shakeout.fuzz.ground.jobs import Job
 from shakeout.fuzz.ground.makers import GROWER
 from shakeout.fuzz.ground.results import Answer, Loss, LossKind, Reply
 from shakeout.fuzz.ground.slot import WAITING, SlotState, Watch
-from shakeout.fuzz.workers.place import Place
 from shakeout.fuzz.workers.protocol import LOG, TELL_STACK, Channel, Disconnected
 from shakeout.fuzz.workers.seat import Seat, death, family
+from shakeout.fuzz.workers.worker_kind import WorkerKind
 from shakeout.fuzz.workers.zygote_client import StageFailed, ZygoteClient
 from shakeout.targets.accelerators import present
 from shakeout.targets.joint import ENOUGH, Company, company
@@ -62,7 +62,7 @@ BIRTHS = 2
 TAIL = 8000
 
 #: On the CPU, with nothing special about it.
-_ORDINARY = Place()
+_ORDINARY = WorkerKind()
 _NOTHING = Wanted()
 
 
@@ -93,7 +93,7 @@ class WorkerPool:
         tell: told of what happens.
         maker: name of what grows cases.
         recycle: jobs after which a worker is replaced.
-        place: what has to be settled about the workers before they are started. A case that needs another place than
+        kind: what has to be decided about the workers before they are started. A case that needs another kind than
             this is declined.
         shortcuts: of ``shakeout.targets.shortcuts``. With joint builds there are more workers than jobs at work: the
             others wait for their kernels meanwhile.
@@ -110,20 +110,20 @@ class WorkerPool:
         tell: events.Listener = lambda event: None,
         maker: str = GROWER,
         recycle: int = 150,
-        place: Place = _ORDINARY,
+        kind: WorkerKind = _ORDINARY,
         shortcuts: Collection[str] = ALWAYS,
         cover: Wanted = _NOTHING,
     ) -> None:
         self.directory = directory
         self._cover = cover
         # A process that has used CUDA cannot be forked, so where it could have, each worker warms itself.
-        forked = place.sees_no_accelerator(targets) or (place.device == "cpu" and not present())
+        forked = kind.sees_no_accelerator(targets) or (kind.device == "cpu" and not present())
         used = {*ALWAYS, *(name for one in targets if forked for name in facts_of(one).shortcuts)}
         shortcuts = [name for name in shortcuts if name in used]
         self._workers = workers
         crowd = company(workers, _most_processes()) if "joint" in shortcuts else Company(workers, ENOUGH)
         self._spare = crowd.processes - workers
-        self._zygote = ZygoteClient(directory, maker, tell, shortcuts, crowd, place.environment(targets))
+        self._zygote = ZygoteClient(directory, maker, tell, shortcuts, crowd, kind.environment(targets))
         self.headers = self._zygote.headers
         #: Seconds that the last fork took in the zygote, and until a dead worker's successor was ready.
         self.fork_seconds = 0.0

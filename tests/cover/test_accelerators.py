@@ -9,8 +9,8 @@ from shakeout.corpus import codec
 from shakeout.fuzz.campaign import selftest
 from shakeout.fuzz.triage.replaying import Item, replay
 from shakeout.fuzz.workers import pool as module
-from shakeout.fuzz.workers.place import Place
 from shakeout.fuzz.workers.pool import WorkerPool
+from shakeout.fuzz.workers.worker_kind import WorkerKind
 from shakeout.targets.accelerators import HIDDEN, missing
 from shakeout.targets.registry import may_use_accelerator, names
 
@@ -37,7 +37,7 @@ def test_workers_see_an_accelerator_only_where_there_is_a_use_for_it(
 ) -> None:
     for name in HIDDEN:
         monkeypatch.delenv(name, raising=False)
-    pool = WorkerPool(tmp_path, targets, 1, place=Place(device))
+    pool = WorkerPool(tmp_path, targets, 1, kind=WorkerKind(device))
     try:
         pool.start(complete=False)
         found = environments(tmp_path)

@@ -1,4 +1,4 @@
-"""Where a case can run: what has to be settled about a worker before it is started."""
+"""Kinds of workers: what has to be decided about a worker before it is started, because a case asks for it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from shakeout.targets.accelerators import HIDDEN
 from shakeout.targets.registry import may_use_accelerator
 from shakeout.targets.sanitizers import process_environment
 
-__all__ = ["Place"]
+__all__ = ["WorkerKind"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Place:
-    """One kind of worker. A pool has workers of one place, and cases of different places need different pools.
+class WorkerKind:
+    """One kind of worker. A pool has workers of one kind, and cases that ask for different kinds need different pools.
 
     Attributes:
         device: ``cpu`` or ``cuda``: where the tensors are.
@@ -27,12 +27,12 @@ class Place:
     sanitizer: str = ""
 
     @classmethod
-    def of(cls, setting: Setting) -> Place:
+    def of(cls, setting: Setting) -> WorkerKind:
         """Where a case under a setting can run."""
         return cls.pinned(setting.device, dict(setting.knobs))
 
     @classmethod
-    def pinned(cls, device: str, knobs: Mapping[str, Any]) -> Place:
+    def pinned(cls, device: str, knobs: Mapping[str, Any]) -> WorkerKind:
         """Where cases with these knobs can run."""
         kind = knobs.get(SANITIZE) or ""
         # Not every sanitizer needs a process of its own, nor is each installed.
