@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from shakeout.fuzz.workers.headers import Headers
-from shakeout.fuzz.workers.seat import family
+from shakeout.fuzz.workers.worker_handle import family
 
 __all__ = ["NEEDED", "RUNS", "Confirmation", "stock_environment"]
 

@@ -28,7 +28,7 @@ from shakeout.fuzz.ground.makers import GROWER
 from shakeout.fuzz.ground.results import Answer, Loss, LossKind, Reply
 from shakeout.fuzz.ground.slot import WAITING, SlotState, Watch
 from shakeout.fuzz.workers.protocol import LOG, TELL_STACK, Channel, Disconnected
-from shakeout.fuzz.workers.seat import Seat, death, family
+from shakeout.fuzz.workers.worker_handle import WorkerHandle, death, family
 from shakeout.fuzz.workers.worker_kind import WorkerKind
 from shakeout.fuzz.workers.zygote_client import StageFailed, ZygoteClient
 from shakeout.targets.accelerators import present
@@ -54,7 +54,7 @@ GROWTH = 1 << 30
 #: ended too early would cost another fork, but on a machine that is slow for all of them that would never end.
 BIRTH_SECONDS = 60.0
 
-#: Workers of one seat that may fail to begin, one after the other, before their zygote is taken for the cause: it may
+#: Workers of one handle that may fail to begin, one after the other, before their zygote is taken for the cause: it may
 #: have been forked while it held a lock, and then every fork of it has that lock.
 BIRTHS = 2
 
@@ -129,7 +129,7 @@ class WorkerPool:
         self.fork_seconds = 0.0
         self.replace_seconds = 0.0
         self._targets = list(targets) if forked else []
-        self._seats = [Seat(number) for number in range(1, workers + 1)]
+        self._handles = [WorkerHandle(number) for number in range(1, workers + 1)]
         self._tell = tell
         self._recycle = recycle
         self._selector = selectors.DefaultSelector()
@@ -154,7 +154,7 @@ class WorkerPool:
         """
         (self.directory / "slots").mkdir(parents=True, exist_ok=True)
         self._zygote.start(stop, [name for name in self._targets if facts_of(name).slow])
-        self._occupy()
+        self._fork_all()
         if complete:
             self.warm()
             self.prepare()
@@ -178,7 +178,7 @@ class WorkerPool:
         broken: dict[str, str] = {}
         if not wanted:
             return broken
-        self._vacate()
+        self._end_all()
         for name in self.in_order(wanted):
             if facts_of(name).slow:
                 self._zygote.await_builder()
@@ -189,12 +189,12 @@ class WorkerPool:
             except StageFailed as error:
                 broken[name] = str(error)
             self.headers.keep()
-        self._occupy()
+        self._fork_all()
         return broken
 
     def prepare(self) -> None:
         """Have the maker load what it needs, with fresh workers afterwards; raises like ``start``."""
-        self._vacate()
+        self._end_all()
         self._zygote.stage({"prepare": ""})
         if self._cover:
             # Last, when everything is loaded and warm: what a warm-up hits says nothing of a case.
@@ -205,53 +205,53 @@ class WorkerPool:
                 said = (str(error).strip().splitlines() or ["it said nothing"])[-1]
                 self._tell(events.CoverageArmed("all sources", reason=said[:300]))
         # Not before: each stage has every worker forked anew.
-        for seat in self._add(self._spare):
-            seat.asleep = True  # the first case need not wait until all are forked
+        for handle in self._add(self._spare):
+            handle.asleep = True  # the first case need not wait until all are forked
         self._zygote.cases(begin=True)
-        self._occupy()
+        self._fork_all()
 
     def _widen(self, jobs: int) -> None:
         """So many jobs are all there is, and all of them can wait for kernels that are compiled jointly."""
-        for seat in self._add(min(self._spare, jobs - len(self._seats))):
-            self._fork(seat)
+        for handle in self._add(min(self._spare, jobs - len(self._handles))):
+            self._fork(handle)
 
-    def _add(self, number: int) -> list[Seat]:
-        """Some of the seats of workers that wait for kernels."""
-        seats = [Seat(len(self._seats) + one) for one in range(1, number + 1)]
-        self._seats += seats
-        self._spare -= len(seats)
-        return seats
+    def _add(self, number: int) -> list[WorkerHandle]:
+        """Handles for some of the workers that wait for kernels."""
+        handles = [WorkerHandle(len(self._handles) + one) for one in range(1, number + 1)]
+        self._handles += handles
+        self._spare -= len(handles)
+        return handles
 
     def no_more(self) -> None:
         """No more cases are handed out: the kernels of those in hand wait for no others."""
         self._zygote.cases(begin=False)
 
-    def _vacate(self) -> None:
+    def _end_all(self) -> None:
         """End every worker; none of them has a job in hand."""
-        for seat in self._seats:
-            self._kill(seat)
-            self._clear(seat)
+        for handle in self._handles:
+            self._kill(handle)
+            self._clear(handle)
         self._selector.unregister(self._zygote)
 
-    def _occupy(self) -> None:
-        """Listen to the zygote, and have it fork a worker for each seat that needs one."""
+    def _fork_all(self) -> None:
+        """Listen to the zygote, and have it fork a worker for each handle that needs one."""
         self._selector.register(self._zygote, selectors.EVENT_READ, None)
-        for seat in self._seats:
-            if not seat.asleep:
-                self._fork(seat)
+        for handle in self._handles:
+            if not handle.asleep:
+                self._fork(handle)
 
     def _wake(self) -> None:
         """Have one more worker forked before there is none for the next jobs."""
-        sleeping = next((seat for seat in self._seats if seat.asleep), None)
-        if sleeping and sum(seat.job is None and not seat.asleep for seat in self._seats) < self._workers:
+        sleeping = next((handle for handle in self._handles if handle.asleep), None)
+        if sleeping and sum(handle.job is None and not handle.asleep for handle in self._handles) < self._workers:
             sleeping.asleep = False
             self._fork(sleeping)
 
     def stop(self) -> None:
         """Kill everything, and remove what was only for running."""
-        for seat in self._seats:
-            self._kill(seat)
-            self._clear(seat)
+        for handle in self._handles:
+            self._kill(handle)
+            self._clear(handle)
         self._zygote.close()
         self._selector.close()
         for name in ("cache", "slots"):
@@ -262,17 +262,17 @@ class WorkerPool:
     @property
     def size(self) -> int:
         """How many workers there are, at work or waiting for a joint build."""
-        return len(self._seats)
+        return len(self._handles)
 
     @property
     def busy(self) -> bool:
         """Whether a job is in hand."""
-        return any(seat.job is not None or seat.pending is not None for seat in self._seats)
+        return any(handle.job is not None or handle.pending is not None for handle in self._handles)
 
     @property
     def running(self) -> tuple[Job, ...]:
         """The jobs in hand."""
-        jobs = (job for seat in self._seats for job in (seat.job, seat.pending))
+        jobs = (job for handle in self._handles for job in (handle.job, handle.pending))
         return tuple(job for job in jobs if job is not None)
 
     def step(
@@ -288,11 +288,11 @@ class WorkerPool:
         Raises:
             ZygoteBroken: the zygote died, and cannot be started again.
         """
-        for seat in self._seats:
-            if seat.free:
+        for handle in self._handles:
+            if handle.free:
                 if self._full:
                     break  # there may be hundreds that have nothing to do
-                self._employ(seat, next_job)
+                self._give(handle, next_job)
         self._wake()
         for key, _ in self._selector.select(min(timeout, TICK)):
             if key.data is None:
@@ -300,7 +300,7 @@ class WorkerPool:
             else:
                 self._collect(key.data)
                 # At once, before the answers are written down: a worker that waits is time lost.
-                self._employ(key.data, next_job)
+                self._give(key.data, next_job)
         self._watch(limits)
         answers = list(self._answers)
         self._answers.clear()
@@ -344,122 +344,122 @@ class WorkerPool:
     def abandon(self) -> tuple[Job, ...]:
         """Kill the workers that have a job in hand; the jobs."""
         jobs = self.running
-        for seat in self._seats:
-            if seat.job is not None or seat.pending is not None:
-                self._kill(seat)
-                seat.job = seat.pending = None
-                seat.leaving, seat.ready = True, False
+        for handle in self._handles:
+            if handle.job is not None or handle.pending is not None:
+                self._kill(handle)
+                handle.job = handle.pending = None
+                handle.leaving, handle.ready = True, False
         return jobs
 
     @property
     def _full(self) -> bool:
         """Whether as many as there may be are at work."""
-        return sum(one.job is not None and not one.waiting for one in self._seats) >= self._workers
+        return sum(one.job is not None and not one.waiting for one in self._handles) >= self._workers
 
-    def _employ(self, seat: Seat, next_job: Callable[[], Job | None]) -> None:
-        if not seat.free or self._full:
+    def _give(self, handle: WorkerHandle, next_job: Callable[[], Job | None]) -> None:
+        if not handle.free or self._full:
             return
-        job, seat.pending = seat.pending or next_job(), None
+        job, handle.pending = handle.pending or next_job(), None
         if job is None:
             return
-        if (job.fresh or job.before) and seat.history:
-            seat.pending = job
-            self._dismiss(seat)
+        if (job.fresh or job.before) and handle.history:
+            handle.pending = job
+            self._dismiss(handle)
             return
-        assert seat.channel is not None
-        seat.job, seat.serial, seat.given, seat.waiting = job, next(self._jobs), time.monotonic(), False
+        assert handle.channel is not None
+        handle.job, handle.serial, handle.given, handle.waiting = job, next(self._jobs), time.monotonic(), False
         # If it just died, its death comes with the next look.
         with contextlib.suppress(Disconnected):
-            seat.channel.send({"serial": seat.serial, "job": job.to_json()})
+            handle.channel.send({"serial": handle.serial, "job": job.to_json()})
 
-    def _collect(self, seat: Seat) -> None:
-        assert seat.channel is not None
+    def _collect(self, handle: WorkerHandle) -> None:
+        assert handle.channel is not None
         try:
-            messages = seat.channel.receive()
+            messages = handle.channel.receive()
         except Disconnected:
-            self._forget(seat.channel)
-            seat.ready, seat.mute = False, time.monotonic()
+            self._forget(handle.channel)
+            handle.ready, handle.mute = False, time.monotonic()
             return
         for message in messages:
-            self._take(seat, message)
+            self._take(handle, message)
 
-    def _take(self, seat: Seat, message: Mapping[str, Any]) -> None:
+    def _take(self, handle: WorkerHandle, message: Mapping[str, Any]) -> None:
         """One message of a worker."""
         if "began" in message:
-            seat.ready, seat.unborn, seat.resident = True, 0, message["resident"]
-            if seat.empty_since:
-                self.replace_seconds = time.monotonic() - seat.empty_since
-                if seat.reason:
+            handle.ready, handle.unborn, handle.resident = True, 0, message["resident"]
+            if handle.empty_since:
+                self.replace_seconds = time.monotonic() - handle.empty_since
+                if handle.reason:
                     spent = round(self.replace_seconds, 4)
-                    self._tell(events.WorkerDied(seat.number, seat.reason, seat.died_at, spent))
-            seat.empty_since, seat.reason, seat.died_at = 0.0, "", None
+                    self._tell(events.WorkerDied(handle.number, handle.reason, handle.died_at, spent))
+            handle.empty_since, handle.reason, handle.died_at = 0.0, "", None
             return
-        job, reply = seat.job, Reply.from_json(message)
-        if job is None or seat.serial != reply.serial:
+        job, reply = handle.job, Reply.from_json(message)
+        if job is None or handle.serial != reply.serial:
             return
         self._zygote.deaths = 0
-        self._answers.append(Answer(job, seat.number, reply, None, tuple(seat.history)))
+        self._answers.append(Answer(job, handle.number, reply, None, tuple(handle.history)))
         if reply.partial:
-            seat.given = time.monotonic()  # the time limit is for one setting
+            handle.given = time.monotonic()  # the time limit is for one setting
             return
-        seat.job = None
-        seat.history.append(job)
-        grown = reply.resident - seat.resident
-        if reply.spent or len(seat.history) >= self._recycle or grown > GROWTH or job.fresh or job.before:
-            self._dismiss(seat)
+        handle.job = None
+        handle.history.append(job)
+        grown = reply.resident - handle.resident
+        if reply.spent or len(handle.history) >= self._recycle or grown > GROWTH or job.fresh or job.before:
+            self._dismiss(handle)
 
     def _watch(self, limits: Callable[[Job], Limits]) -> None:
         """End what takes too long or too much."""
         now = time.monotonic()
         if self._zygote_hangs(now):
             return
-        for seat in self._seats:
-            if seat.mute and now - seat.mute > 1:
+        for handle in self._handles:
+            if handle.mute and now - handle.mute > 1:
                 # It closed its channel and lives on.
-                seat.mute = 0.0
-                seat.killed = ("crash", "its channel was closed")
-                self._kill(seat)
-            if seat.job is None or not seat.pid or seat.killed or seat.watch is None:
+                handle.mute = 0.0
+                handle.killed = ("crash", "its channel was closed")
+                self._kill(handle)
+            if handle.job is None or not handle.pid or handle.killed or handle.watch is None:
                 continue
-            limit = limits(seat.job)
-            state = seat.watch.look()
-            if seat.waiting:
-                seat.given += now - seat.looked  # that time is the other kernels'
-            seat.waiting, seat.looked = state.job == seat.serial and state.phase == WAITING, now
-            if seat.waiting:
+            limit = limits(handle.job)
+            state = handle.watch.look()
+            if handle.waiting:
+                handle.given += now - handle.looked  # that time is the other kernels'
+            handle.waiting, handle.looked = state.job == handle.serial and state.phase == WAITING, now
+            if handle.waiting:
                 continue
-            early = state.job == seat.serial and state.phase in ("grow", "reference")
-            if now - seat.given > limit.seconds:
-                self._punish(seat, "hang", f"no answer within {limit.seconds:.3g} s")
-            elif early and now - state.since > limit.early and not seat.job.before:
-                self._punish(seat, "hang", f"no answer within {limit.early:.3g} s")
-            elif (used := family(seat.pid) - seat.resident) > limit.bytes:
+            early = state.job == handle.serial and state.phase in ("grow", "reference")
+            if now - handle.given > limit.seconds:
+                self._end(handle, "hang", f"no answer within {limit.seconds:.3g} s")
+            elif early and now - state.since > limit.early and not handle.job.before:
+                self._end(handle, "hang", f"no answer within {limit.early:.3g} s")
+            elif (used := family(handle.pid) - handle.resident) > limit.bytes:
                 text = f"{used >> 20} MiB beyond a fresh worker, limit {limit.bytes >> 20} MiB"
-                self._punish(seat, "memory", text)
+                self._end(handle, "memory", text)
 
     def _zygote_hangs(self, now: float) -> bool:
         """End workers that do not begin, and the zygote if it is the cause; whether it was."""
-        for seat in self._seats:
-            if seat.owed and now - max(seat.owed, self._heard) > BIRTH_SECONDS:
+        for handle in self._handles:
+            if handle.owed and now - max(handle.owed, self._heard) > BIRTH_SECONDS:
                 self._zygote_died("does not answer")
                 return True
-            if not seat.forked or now - seat.forked < BIRTH_SECONDS or seat.ready or seat.mute or seat.owed:
+            if not handle.forked or now - handle.forked < BIRTH_SECONDS or handle.ready or handle.mute or handle.owed:
                 continue
-            seat.unborn += 1
-            if seat.unborn >= BIRTHS:
-                seat.unborn = 0
+            handle.unborn += 1
+            if handle.unborn >= BIRTHS:
+                handle.unborn = 0
                 self._zygote_died(f"forked {BIRTHS} in a row that did not begin")
                 return True
-            self._punish(seat, "hang", f"it did not begin within {BIRTH_SECONDS:.3g} s")
+            self._end(handle, "hang", f"it did not begin within {BIRTH_SECONDS:.3g} s")
         return False
 
-    def _punish(self, seat: Seat, kind: LossKind, symptom: str) -> None:
-        seat.killed = (kind, symptom)
+    def _end(self, handle: WorkerHandle, kind: LossKind, symptom: str) -> None:
+        handle.killed = (kind, symptom)
         if kind == "hang":
             with contextlib.suppress(ProcessLookupError):
-                os.kill(seat.pid, TELL_STACK)
+                os.kill(handle.pid, TELL_STACK)
                 time.sleep(STACK_SECONDS)
-        self._kill(seat)
+        self._kill(handle)
 
     # --- births and deaths ------------------------------------------------------------------------------------------
 
@@ -472,120 +472,120 @@ class WorkerPool:
         self._heard = time.monotonic()
         if "forked" in message:
             self.fork_seconds = message["seconds"]
-            for seat in self._seats:
-                if seat.name == message["name"]:
-                    seat.pid, seat.forked, seat.owed = message["forked"], self._heard, 0.0
-                    if seat.leaving or seat.killed:
+            for handle in self._handles:
+                if handle.name == message["name"]:
+                    handle.pid, handle.forked, handle.owed = message["forked"], self._heard, 0.0
+                    if handle.leaving or handle.killed:
                         # It began, answered and was dismissed before the zygote could say who it is.
-                        self._kill(seat)
+                        self._kill(handle)
         elif "armed" in message:
             self._tell(events.CoverageArmed(**message["armed"]))
         elif "dead" in message:
-            for seat in self._seats:
-                if seat.pid == message["dead"]:
-                    self._bury(seat, message["status"])
+            for handle in self._handles:
+                if handle.pid == message["dead"]:
+                    self._reap(handle, message["status"])
 
-    def _bury(self, seat: Seat, status: int) -> None:
-        """A worker is dead: what it last said still counts, its job is lost, and another takes its seat."""
-        assert seat.channel is not None
-        seat.pid = 0
-        for message in seat.channel.drain():
-            self._take(seat, message)
-        died = not seat.leaving
-        seat.empty_since = time.monotonic()
+    def _reap(self, handle: WorkerHandle, status: int) -> None:
+        """A worker is dead: what it last said still counts, its job is lost, and another takes over."""
+        assert handle.channel is not None
+        handle.pid = 0
+        for message in handle.channel.drain():
+            self._take(handle, message)
+        died = not handle.leaving
+        handle.empty_since = time.monotonic()
         if died:
-            kind, symptom = death(status, seat.killed)
-            seat.reason = f"{kind}: {symptom}"
-            if seat.job is not None:
-                self._lose(seat, kind, symptom)
-        self._clear(seat)
-        self._fork(seat)
+            kind, symptom = death(status, handle.killed)
+            handle.reason = f"{kind}: {symptom}"
+            if handle.job is not None:
+                self._lose(handle, kind, symptom)
+        self._clear(handle)
+        self._fork(handle)
 
-    def _lose(self, seat: Seat, kind: LossKind, symptom: str) -> None:
-        job = seat.job
+    def _lose(self, handle: WorkerHandle, kind: LossKind, symptom: str) -> None:
+        job = handle.job
         assert job is not None
-        assert seat.watch is not None
-        state = seat.watch.read()
-        if state.job != seat.serial or not state.phase:
+        assert handle.watch is not None
+        state = handle.watch.read()
+        if state.job != handle.serial or not state.phase:
             # It died before it saw the job.
-            state = SlotState(seat.serial, seat.given, "start", seat.given)
-        seconds = time.monotonic() - seat.given
+            state = SlotState(handle.serial, handle.given, "start", handle.given)
+        seconds = time.monotonic() - handle.given
         self.headers.distrust(seconds)
-        loss = Loss(kind, symptom, state, seconds, self._output(seat))
-        seat.job, seat.died_at = None, job.number
-        self._answers.append(Answer(job, seat.number, loss=loss, history=tuple(seat.history)))
+        loss = Loss(kind, symptom, state, seconds, self._output(handle))
+        handle.job, handle.died_at = None, job.number
+        self._answers.append(Answer(job, handle.number, loss=loss, history=tuple(handle.history)))
 
     def _zygote_died(self, what: str) -> None:
         """The workers die with their zygote; their jobs come back, and another zygote is started."""
-        for seat in self._seats:
-            self._kill(seat)
-            if seat.channel is not None:
-                for message in seat.channel.drain():
-                    self._take(seat, message)
-            if seat.job is not None:
-                self._lose(seat, "interrupted", f"the zygote {what}")
-            self._clear(seat)
+        for handle in self._handles:
+            self._kill(handle)
+            if handle.channel is not None:
+                for message in handle.channel.drain():
+                    self._take(handle, message)
+            if handle.job is not None:
+                self._lose(handle, "interrupted", f"the zygote {what}")
+            self._clear(handle)
         self._selector.unregister(self._zygote)
         self._zygote.died(what)
         self._zygote.restart()
-        self._occupy()
+        self._fork_all()
 
-    def _fork(self, seat: Seat) -> None:
+    def _fork(self, handle: WorkerHandle) -> None:
         if not self._zygote.alive:
             return
-        seat.name = f"worker-{seat.number}-{next(self._forks)}"
-        slot = self.directory / "slots" / seat.name
-        seat.watch = Watch(slot)
+        handle.name = f"worker-{handle.number}-{next(self._forks)}"
+        slot = self.directory / "slots" / handle.name
+        handle.watch = Watch(slot)
         ours, theirs = socket.socketpair()
-        seat.channel = Channel(ours)
-        self._selector.register(seat.channel, selectors.EVENT_READ, seat)
-        home = self.directory / "cache" / seat.name
-        request = {"name": seat.name, "slot": str(slot.absolute()), "home": str(home.absolute())}
+        handle.channel = Channel(ours)
+        self._selector.register(handle.channel, selectors.EVENT_READ, handle)
+        home = self.directory / "cache" / handle.name
+        request = {"name": handle.name, "slot": str(slot.absolute()), "home": str(home.absolute())}
         self._zygote.fork(request, theirs.fileno())
-        seat.owed = time.monotonic()
+        handle.owed = time.monotonic()
         theirs.close()
 
-    def _dismiss(self, seat: Seat) -> None:
+    def _dismiss(self, handle: WorkerHandle) -> None:
         """Replace a worker that did nothing wrong; it has no job in hand, so a kill loses nothing."""
-        seat.leaving, seat.ready = True, False
-        self._kill(seat)
+        handle.leaving, handle.ready = True, False
+        self._kill(handle)
 
-    def _kill(self, seat: Seat) -> None:
+    def _kill(self, handle: WorkerHandle) -> None:
         """The worker, and with it its group: a compiler that it started."""
-        if not seat.pid:
+        if not handle.pid:
             return
-        if seat.job is not None:
-            self.headers.distrust(time.monotonic() - seat.given)
+        if handle.job is not None:
+            self.headers.distrust(time.monotonic() - handle.given)
         for kill in (os.killpg, os.kill):
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                kill(seat.pid, signal.SIGKILL)
-        seat.owed = seat.owed or time.monotonic()
+                kill(handle.pid, signal.SIGKILL)
+        handle.owed = handle.owed or time.monotonic()
 
-    def _clear(self, seat: Seat) -> None:
+    def _clear(self, handle: WorkerHandle) -> None:
         """Forget a dead worker."""
-        if seat.channel is not None:
-            self._forget(seat.channel)
-            seat.channel.close()
-            seat.channel = None
-        if seat.watch is not None:
-            seat.watch.close()
-            seat.watch = None
-        if seat.name:
+        if handle.channel is not None:
+            self._forget(handle.channel)
+            handle.channel.close()
+            handle.channel = None
+        if handle.watch is not None:
+            handle.watch.close()
+            handle.watch = None
+        if handle.name:
             with contextlib.suppress(OSError):
-                (self.directory / "slots" / seat.name).unlink()
-            shutil.rmtree(self.directory / "cache" / seat.name, ignore_errors=True)
-        seat.pid, seat.name, seat.ready, seat.leaving = 0, "", False, False
-        seat.killed, seat.mute, seat.resident = None, 0.0, 0
-        seat.owed = seat.forked = 0.0
-        seat.history = []
+                (self.directory / "slots" / handle.name).unlink()
+            shutil.rmtree(self.directory / "cache" / handle.name, ignore_errors=True)
+        handle.pid, handle.name, handle.ready, handle.leaving = 0, "", False, False
+        handle.killed, handle.mute, handle.resident = None, 0.0, 0
+        handle.owed = handle.forked = 0.0
+        handle.history = []
 
     def _forget(self, end: Channel) -> None:
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(end)
 
-    def _output(self, seat: Seat) -> str:
+    def _output(self, handle: WorkerHandle) -> str:
         try:
-            with (self.directory / "cache" / seat.name / LOG).open("rb") as file:
+            with (self.directory / "cache" / handle.name / LOG).open("rb") as file:
                 file.seek(0, os.SEEK_END)
                 file.seek(max(file.tell() - TAIL, 0))
                 return file.read().decode("utf-8", "replace").replace("\0", "").strip()

@@ -75,7 +75,7 @@ def test_as_many_wait_for_kernels_as_are_needed_and_a_stop_leaves_nothing_in_han
         return [Run(target="planted", case=codec.encode(selftest.case(fault))) for _ in range(number)]
 
     def awake() -> int:
-        return sum(not seat.asleep for seat in pool._seats)
+        return sum(not handle.asleep for handle in pool._handles)
 
     try:
         pool.start(complete=False)

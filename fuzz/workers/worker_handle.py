@@ -1,4 +1,4 @@
-"""One place in a pool: the worker that sits there now, what it works at, and what became of the one before."""
+"""What a pool knows of one of its workers: who it is now, what it works at, and what became of the one before."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from shakeout.fuzz.ground.results import LossKind
 from shakeout.fuzz.ground.slot import Watch
 from shakeout.fuzz.workers.protocol import Channel
 
-__all__ = ["Seat", "death", "family"]
+__all__ = ["WorkerHandle", "death", "family"]
 
 
 @dataclass(slots=True)
-class Seat:
-    """One place at the table; the worker that sits there changes. Times are of the monotonic clock, 0 for not.
+class WorkerHandle:
+    """One worker of a pool; when it dies another one takes over. Times are of the monotonic clock, 0 for not.
 
     Attributes:
-        number: of the seat.
+        number: of the handle, which its workers share.
         name: of the worker.
         channel: to the worker.
         watch: on its slot.
