@@ -23,7 +23,7 @@ from shakeout.generators.habits import MAX_ELEMENTS, MAX_TOTAL, MIXED, Habits
 from shakeout.generators.recorded import bound, mutated, shapes
 from shakeout.generators.rules.observed import MOST_REFUSED, observed_call, template
 from shakeout.generators.rules.trace import Trace
-from shakeout.generators.values import DTYPES, NAMES, Given, Palette, row_major, tensor_of
+from shakeout.generators.values import DTYPES, NAMES, Given, InputSampler, row_major, tensor_of
 from shakeout.generators.vocabularies.records import Record, Spread
 
 __all__ = ["Growth", "Step"]
@@ -70,13 +70,13 @@ class Growth:
     def __init__(
         self,
         choices: Choices,
-        palette: Palette,
+        sampler: InputSampler,
         habits: Habits,
         avoid: frozenset[str] = frozenset(),
         foreign: frozenset[str] = frozenset(),
         only: frozenset[str] | None = None,
     ) -> None:
-        self.choices, self.palette, self.habits = choices, palette, habits
+        self.choices, self.sampler, self.habits = choices, sampler, habits
         self._avoid, self._foreign, self._only = avoid, foreign, only
         self._before_call: Callable[[Step], None] | None = None
         self.inputs: list[tuple[int, Given]] = []  # with the number of the value
@@ -208,9 +208,9 @@ class Growth:
             if made is not None:
                 return made
         if plain or not choices.boolean(habits.share):
-            given = self.palette.given(dtype, shape, spread, writable=writable, plain=plain)
+            given = self.sampler.given(dtype, shape, spread, writable=writable, plain=plain)
         else:
-            given = self._sharing(dtype, shape) or self.palette.given(
+            given = self._sharing(dtype, shape) or self.sampler.given(
                 dtype, shape, spread, writable=writable, plain=plain
             )
         if given is None:

@@ -30,7 +30,7 @@ from shakeout.generators.inputsets import Failed, input_set, repeated, replay, r
 from shakeout.generators.overwrites import overwrite
 from shakeout.generators.proposals import place_by_rule
 from shakeout.generators.rules.trace import Trace
-from shakeout.generators.values import Given, Palette
+from shakeout.generators.values import Given, InputSampler
 from shakeout.generators.vocabularies.records import Record, Slot
 from shakeout.generators.vocabularies.ruled import Ruled
 from shakeout.generators.vocabularies.torch import Vocabulary
@@ -175,8 +175,8 @@ def _growth(choices: Choices, recipe: Recipe, style: Style, *, ruled: bool) -> G
         overwrites=training and recipe.overwrites,
         ruled=choices.pick(_RULED if small else _RULED_IN_NETWORKS) if ruled else 0.0,
     )
-    palette = Palette(choices, kind, choices.pick((0.0, 0.4, 0.8)))
-    return Growth(choices, palette, habits, recipe.avoid, recipe.foreign, recipe.only)
+    sampler = InputSampler(choices, kind, choices.pick((0.0, 0.4, 0.8)))
+    return Growth(choices, sampler, habits, recipe.avoid, recipe.foreign, recipe.only)
 
 
 #: Recorded calls remain: they have values and attributes that no rule speaks of.
@@ -412,7 +412,7 @@ def finished(growth: Growth, recipe: Recipe, style: Style, vocabulary: str, tell
         calls=tuple(sets),
         mode=mode,
         style=style,
-        exact=growth.palette.kind == "integers" and all(given.values.kind != "uniform" for given in inputs),
+        exact=growth.sampler.kind == "integers" and all(given.values.kind != "uniform" for given in inputs),
         dynamic=dynamic,
         overwrites=overwrites,
         fed=tuple(step.operator for step in steps if any(operand in made for operand in step.operands)),

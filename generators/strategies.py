@@ -28,7 +28,7 @@ from shakeout.generators.habits import MAX_ELEMENTS
 from shakeout.generators.hypothesis import reject, st
 from shakeout.generators.network import Grown, Recipe, finished
 from shakeout.generators.plans import ODD, Plan, ValuesKind, check, operators_of_torch, planned
-from shakeout.generators.values import DTYPES, Palette, fresh_layout, row_major, tensor_of
+from shakeout.generators.values import DTYPES, InputSampler, fresh_layout, row_major, tensor_of
 from shakeout.generators.vocabularies.records import Record, Spread
 
 __all__ = ["HypothesisChoices", "grown", "programs", "tensors"]
@@ -169,13 +169,13 @@ def grown(draw: st.DrawFn, plan: Plan) -> Grown:
         warnings.simplefilter("ignore")
         kind = choices.pick(plan.values)
         growth = Growth(
-            choices, Palette(choices, kind, plan.odd), replace(plan.habits, special=kind == "special"),
+            choices, InputSampler(choices, kind, plan.odd), replace(plan.habits, special=kind == "special"),
             foreign=plan.foreign,
         )  # fmt: skip
         calls = draw(st.lists(_CALL, min_size=plan.least, max_size=plan.most))
         for number, data in enumerate(calls):
             _call(data, growth, plan, plan.anchor if number == 0 else None)
-        growth.choices = growth.palette.choices = SIMPLEST
+        growth.choices = growth.sampler.choices = SIMPLEST
         if len(growth.steps) < plan.least or plan.anchor not in (None, *(step.operator for step in growth.steps)):
             reject()
         return finished(growth, Recipe(dynamic=False, repeat=False), "small", plan.vocabulary)
@@ -187,7 +187,7 @@ _CALL = st.binary(min_size=QUOTA, max_size=QUOTA)
 def _call(data: bytes, growth: Growth, plan: Plan, anchor: str | None) -> None:
     """One call more, of these decisions; none where eager PyTorch does not take it, even as it was recorded."""
     choices = _CallChoices(data)
-    growth.choices = growth.palette.choices = choices
+    growth.choices = growth.sampler.choices = choices
     operator = choices.one_of_many(plan.operators)
     record = choices.one_of_many(plan.records(anchor or operator))
     wanted = choices.integer(0, len(_NAMES) - 1)
@@ -267,12 +267,12 @@ def _taken(
 
 def _as_recorded(growth: Growth, record: Record, dtype: str) -> None:
     """The call with the sizes that it was recorded with, on plain inputs; nothing is drawn."""
-    habits, odd = growth.habits, growth.palette.odd
+    habits, odd = growth.habits, growth.sampler.odd
     growth.habits = replace(habits, reuse=0.0)
-    growth.choices = growth.palette.choices = SIMPLEST
-    growth.palette.odd = 0.0
+    growth.choices = growth.sampler.choices = SIMPLEST
+    growth.sampler.odd = 0.0
     growth.place(record, dtype, sizes=[record.shape(place) for place in range(len(record.slots))])
-    growth.habits, growth.palette.odd = habits, odd
+    growth.habits, growth.sampler.odd = habits, odd
 
 
 # --- tensors ----------------------------------------------------------------------------------------------------------
@@ -335,8 +335,8 @@ def _elements(draw: st.DrawFn, dtype: str, size: int, kinds: tuple[ValuesKind, .
     flat = torch.zeros(size, dtype=DTYPES[dtype])
     if choices.boolean(FILLED):
         # Special ones are single elements, which shrink to the one that matters.
-        palette = Palette(choices, "uniform" if kind == "special" else kind, 0.0)
-        flat = tensor_of(Storage(dtype, size, palette.values(dtype, Spread(), size)))
+        sampler = InputSampler(choices, "uniform" if kind == "special" else kind, 0.0)
+        flat = tensor_of(Storage(dtype, size, sampler.values(dtype, Spread(), size)))
     wide = DTYPES[dtype].is_floating_point or DTYPES[dtype].is_complex
     pool: tuple[float, ...] = _WHOLE
     if wide:

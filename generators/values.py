@@ -14,7 +14,7 @@ from shakeout.corpus.value_cache import filled
 from shakeout.generators.choices import Choices
 from shakeout.generators.vocabularies.records import Spread
 
-__all__ = ["DTYPES", "NAMES", "Given", "Layout", "Palette", "fresh_layout", "plain", "tensor_of"]
+__all__ = ["DTYPES", "NAMES", "Given", "InputSampler", "Layout", "fresh_layout", "plain", "tensor_of"]
 
 #: Every dtype that a case can hold, by name and back. Torch has more: ``float8_e8m0fnu`` has neither zero nor sign, and
 #: quantised ones, ``bits8`` and whatever has less than eight bits cannot be converted to or from numbers.
@@ -183,7 +183,7 @@ def tensor_of(storage: Storage) -> torch.Tensor:
     return filled(DTYPES[storage.dtype], (storage.size,), values.kind, values.seed, values.low, values.high)
 
 
-class Palette:
+class InputSampler:
     """How the inputs of one case are drawn: which values, how often an unusual layout.
 
     Attributes:

@@ -40,19 +40,19 @@ class Block:
     def input(self, *shape: int) -> Value:
         """An input of the block."""
         plain = self.choices.boolean(0.7)
-        given = self.growth.palette.given(self.dtype, shape, Spread(), writable=False, plain=plain)
+        given = self.growth.sampler.given(self.dtype, shape, Spread(), writable=False, plain=plain)
         assert given is not None
         return self._give(given)
 
     def statistic(self, *shape: int, positive: bool = False) -> Value:
         """A buffer of the network, of which no gradient is asked; ``positive``: of one half or more."""
         spread = Spread("any", 0.5, 2.0) if positive else Spread("any", -1.0, 1.0)
-        values = self.growth.palette.values(self.dtype, spread, max(math.prod(shape), 1))
+        values = self.growth.sampler.values(self.dtype, spread, max(math.prod(shape), 1))
         return self.growth.give(Given(self.dtype, shape, row_major(len(shape)), values, self.dtype))
 
     def weight(self, *shape: int) -> Value:
         """A parameter of the network, which lies in memory as parameters do."""
-        values = self.growth.palette.values(self.dtype, Spread("any", -1.0, 1.0), max(math.prod(shape), 1))
+        values = self.growth.sampler.values(self.dtype, Spread("any", -1.0, 1.0), max(math.prod(shape), 1))
         return self._give(Given(self.dtype, shape, row_major(len(shape)), values, self.dtype, parameter=True))
 
     def _give(self, given: Given) -> Value:

@@ -15,7 +15,7 @@ from shakeout.generators.growth import Growth
 from shakeout.generators.habits import Habits
 from shakeout.generators.motifs.blocks import Block, Value
 from shakeout.generators.network import Grown, Recipe, finished, watched
-from shakeout.generators.values import Palette
+from shakeout.generators.values import InputSampler
 
 __all__ = ["MOTIFS", "grow_motif"]
 
@@ -147,7 +147,7 @@ def grow_motif(choices: Choices, recipe: Recipe, name: str, before_call: Callabl
         kind: str = recipe.values or choices.pick(("uniform", "uniform", "integers"))
         growth = Growth(
             choices,
-            Palette(choices, kind, 0.5),
+            InputSampler(choices, kind, 0.5),
             Habits(training=training, special=kind == "special", writes=recipe.writes),
             foreign=recipe.foreign,
         )

@@ -25,7 +25,7 @@ from shakeout.generators.mutation.following import Follower
 from shakeout.generators.mutation.mutators import INPUTS, PROGRAM, Mutator
 from shakeout.generators.network import Recipe, finished, watched
 from shakeout.generators.validity import InvalidCandidate, Requirements, validated
-from shakeout.generators.values import Palette
+from shakeout.generators.values import InputSampler
 from shakeout.generators.vocabularies.torch import Vocabulary
 
 __all__ = ["ATTEMPTS", "MUTATORS", "Limits", "Mutant", "mutate"]
@@ -148,7 +148,7 @@ def _run(
         ruled=0.5 if vocabulary.ruled else 0.0,
     )
     kind = "special" if one.special else choices.pick(_KINDS)
-    growth = Growth(choices, Palette(choices, kind, 0.3), habits, limits.avoid, limits.foreign)
+    growth = Growth(choices, InputSampler(choices, kind, 0.3), habits, limits.avoid, limits.foreign)
     tell = None if before_call is None else watched(growth, vocabulary.name, before_call)
     follower = Follower(growth, case, one.given, vocabulary, one.sizes, one.dtypes)
     for act in one.actions:

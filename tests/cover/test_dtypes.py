@@ -26,7 +26,7 @@ from shakeout.generators.rules.examine import Budget, calls_of, examine
 from shakeout.generators.rules.execution import executed, outcome
 from shakeout.generators.rules.measure import learn_measured
 from shakeout.generators.rules.trace import Trace
-from shakeout.generators.values import DTYPES, NAMES, Palette, tensor_of
+from shakeout.generators.values import DTYPES, NAMES, InputSampler, tensor_of
 from shakeout.generators.vocabularies.bootstrap import records_of_examples
 from shakeout.generators.vocabularies.kernel import records_of_rule
 from shakeout.generators.vocabularies.probe import operand, retype
@@ -159,8 +159,8 @@ def test_every_dtype_is_filled_for_every_need(dtype: torch.dtype, spread: Spread
     assert (made.dtype, made.shape) == (dtype, (3, 3))
     assert type_of(made) == TensorType(name, (3, 3))
     for kind in ("integers", "uniform", "special"):
-        palette = Palette(SeededChoices(1), kind, 0.5)
-        given = palette.given(name, (3, 3), spread, writable=False, plain=False)
+        sampler = InputSampler(SeededChoices(1), kind, 0.5)
+        given = sampler.given(name, (3, 3), spread, writable=False, plain=False)
         if given is not None and spread.literal is None:
             storage = given.storage()
             flat = tensor_of(storage)

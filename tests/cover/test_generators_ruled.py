@@ -23,7 +23,7 @@ from shakeout.generators.rules.execution import executed
 from shakeout.generators.rules.library import Library, drawn_from, pack, spread_to_json
 from shakeout.generators.rules.measure import learn_measured
 from shakeout.generators.rules.trace import symbols
-from shakeout.generators.values import Palette
+from shakeout.generators.values import InputSampler
 from shakeout.generators.vocabularies.records import Record, Slot
 from shakeout.generators.vocabularies.ruled import ruled
 from shakeout.generators.vocabularies.torch import Vocabulary, load_records
@@ -65,7 +65,7 @@ def empty(
     seed: int, avoid: frozenset[str] = frozenset(), foreign: frozenset[str] = frozenset(), **habits: object
 ) -> Growth:
     choices = SeededChoices(seed)
-    return Growth(choices, Palette(choices, "integers", 0.0), Habits(**habits), avoid, foreign)  # type: ignore[arg-type]
+    return Growth(choices, InputSampler(choices, "integers", 0.0), Habits(**habits), avoid, foreign)  # type: ignore[arg-type]
 
 
 def grown(vocabulary: Vocabulary, seed: int, **recipe: object) -> Grown:
