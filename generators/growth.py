@@ -19,7 +19,7 @@ from shakeout.generators import views
 from shakeout.generators.calls import Rejected, Saved, perform
 from shakeout.generators.choices import Choices
 from shakeout.generators.definedness import after, before, ordinary, undefined_results
-from shakeout.generators.habits import MAX_ELEMENTS, MAX_TOTAL, MIXED, Habits
+from shakeout.generators.growth_config import MAX_ELEMENTS, MAX_TOTAL, MIXED, GrowthConfig
 from shakeout.generators.recorded import bound, mutated, shapes
 from shakeout.generators.rules.observed import MOST_REFUSED, observed_call, template
 from shakeout.generators.rules.trace import Trace
@@ -71,12 +71,12 @@ class Growth:
         self,
         choices: Choices,
         sampler: InputSampler,
-        habits: Habits,
+        config: GrowthConfig,
         avoid: frozenset[str] = frozenset(),
         foreign: frozenset[str] = frozenset(),
         only: frozenset[str] | None = None,
     ) -> None:
-        self.choices, self.sampler, self.habits = choices, sampler, habits
+        self.choices, self.sampler, self.config = choices, sampler, config
         self._avoid, self._foreign, self._only = avoid, foreign, only
         self._before_call: Callable[[Step], None] | None = None
         self.inputs: list[tuple[int, Given]] = []  # with the number of the value
@@ -111,7 +111,7 @@ class Growth:
     def unrestricted(self) -> None:
         """From now on leave out no operator and no dtype, and draw plain calls alone."""
         self.derive(0)
-        self.habits = Habits(special=self.habits.special)
+        self.config = GrowthConfig(special=self.config.special)
         self._avoid = self._foreign = frozenset()
         self._only = None
 
@@ -184,7 +184,7 @@ class Growth:
         tensor = self.tensors[number]
         if tensor.dtype == torch.bool or tensor.is_complex() or not tensor.numel():
             return True
-        if spread.kind == "any" and self.habits.special:
+        if spread.kind == "any" and self.config.special:
             return True
         if tensor.dtype.itemsize == 1 and tensor.is_floating_point():
             return False
@@ -197,17 +197,17 @@ class Growth:
 
     def _fresh(self, dtype: str, shape: tuple[int, ...], spread: Spread, *, writable: bool, plain: bool) -> int:
         """A new input, or a view or constant made for the purpose."""
-        choices, habits = self.choices, self.habits
+        choices, config = self.choices, self.config
         if dtype in self._foreign:
             raise Rejected("foreign dtype")
-        if math.prod(shape) > (MAX_ELEMENTS if not habits.large else 1 << 16):
+        if math.prod(shape) > (MAX_ELEMENTS if not config.large else 1 << 16):
             raise Rejected("too large")
         anything = spread.kind == "any" and spread.low is None and not plain
-        if anything and self._deriving > 0 and choices.boolean(habits.derive):
+        if anything and self._deriving > 0 and choices.boolean(config.derive):
             made = self._derived(dtype, shape)
             if made is not None:
                 return made
-        if plain or not choices.boolean(habits.share):
+        if plain or not choices.boolean(config.share):
             given = self.sampler.given(dtype, shape, spread, writable=writable, plain=plain)
         else:
             given = self._sharing(dtype, shape) or self.sampler.given(
@@ -216,8 +216,8 @@ class Growth:
         if given is None:
             raise Rejected("no such values")
         wide = DTYPES[dtype].is_floating_point or DTYPES[dtype].is_complex
-        leaf = habits.training and not writable and wide and choices.boolean(0.85)
-        parameter = wide and choices.boolean(habits.parameter)
+        leaf = config.training and not writable and wide and choices.boolean(0.85)
+        parameter = wide and choices.boolean(config.parameter)
         if leaf or parameter:
             given = Given(
                 given.dtype, given.shape, given.layout, given.values, given.storage_dtype, given.shares, given.window,
@@ -250,7 +250,7 @@ class Growth:
             or view.strides != (1,)
         ):
             tensor = standalone.strided(flat, DTYPES[given.dtype], view.shape, view.strides, view.offset)
-        if given.requires_grad or not self.habits.writes:
+        if given.requires_grad or not self.config.writes:
             self.protected.add(flat.untyped_storage().data_ptr())
         number = self._add(tensor, given.dtype, given.shape, -1)
         self.inputs.append((number, given))
@@ -311,12 +311,12 @@ class Growth:
         self, record: Record, dtype: str, focus: tuple[int, int] | None, sizes: Sequence[Shape] | None
     ) -> tuple[list[int], dict[int, bool | int | float]]:
         """Values for the slots; for some slots a Python number instead."""
-        choices, habits = self.choices, self.habits
+        choices, config = self.choices, self.config
         plain = words.traits(record.operator).plain
         numbers: list[int] = []
         scalars: dict[int, bool | int | float] = {}
         if sizes is None:
-            sizes = shapes(record, choices, habits, None if focus is None else (self.shapes[focus[0]], focus[1]))
+            sizes = shapes(record, choices, config, None if focus is None else (self.shapes[focus[0]], focus[1]))
         for place, slot in enumerate(record.slots):
             if focus is not None and place == focus[1]:
                 numbers.append(focus[0])
@@ -326,9 +326,9 @@ class Growth:
                 wanted = dtype
                 # A user's kernel may well take tensors of one dtype and nothing else.
                 if place and len(record.slots) > 1 and record.dtypes and ":" not in record.operator:
-                    if choices.boolean(habits.mix):
+                    if choices.boolean(config.mix):
                         wanted = choices.pick(MIXED)
-                    elif choices.boolean(habits.number) and place not in record.mutates:
+                    elif choices.boolean(config.number) and place not in record.mutates:
                         scalars[place] = choices.pick((1, 2, 0, -1, 0.5, 2.0, True))
                         numbers.append(-1)
                         continue
@@ -351,14 +351,14 @@ class Growth:
         Raises:
             Rejected: there can be none.
         """
-        if not plain and self.choices.boolean(self.habits.reuse):
+        if not plain and self.choices.boolean(self.config.reuse):
             for candidate in self._matching(dtype, shape):
                 if candidate in self.dead or (writes and not self.writable(candidate)):
                     continue
                 if self._holds(candidate, spread):
                     return candidate
                 break
-        if writes and not self.habits.writes:
+        if writes and not self.config.writes:
             raise Rejected("writes to an input")
         return self._fresh(dtype, shape, spread, writable=writes, plain=plain)
 
@@ -397,10 +397,10 @@ class Growth:
 
     def welcomes(self, operator: str, mutates: Sequence[int], grad: bool) -> bool:
         """Whether a call of an operator that writes to these operands is proposed at all."""
-        if not self.permits(operator) or (self.habits.training and not grad):
+        if not self.permits(operator) or (self.config.training and not grad):
             return False
         # Many a backward pass needs what would be overwritten.
-        unwelcome = self.habits.training and mutates and not self.habits.overwrites
+        unwelcome = self.config.training and mutates and not self.config.overwrites
         return not unwelcome or self.choices.boolean(0.4)
 
     def permits(self, operator: str) -> bool:
@@ -510,7 +510,7 @@ class Growth:
             # Several values may be one object: an in-place call, or one that had nothing to do, returns its operand.
             changed = [tensors[number] for number in written]
             self.dead.update(n for n in range(first) if any(tensors[n] is tensor for tensor in changed))
-        if ":" in operator and self.habits.training:
+        if ":" in operator and self.config.training:
             # A user's kernel may keep for its backward pass what its reference does not keep.
             kept = [*used, *(tensor for tensor in fresh if tensor is not None)]
             self.protected.update(tensor.untyped_storage().data_ptr() for tensor in kept)
@@ -535,12 +535,12 @@ class Growth:
         reason = after(used, targets, results)
         if reason is not None:
             raise Rejected(reason)
-        undefined = undefined_results(kind, used, results, self.habits.training)
+        undefined = undefined_results(kind, used, results, self.config.training)
         if undefined is None:
             raise Rejected("equal elements make it ambiguous")
         types: list[tuple[str, tuple[int, ...]] | None] = []
         fresh: list[torch.Tensor | None] = []
-        limit = MAX_ELEMENTS * 4 if not self.habits.large else 1 << 18
+        limit = MAX_ELEMENTS * 4 if not self.config.large else 1 << 18
         total = self.total
         for position, tensor in enumerate(results):
             if not isinstance(tensor, torch.Tensor) or position in undefined:
@@ -554,15 +554,15 @@ class Growth:
                 raise Rejected("foreign dtype")
             size = tensor.numel()
             total += size
-            if size > limit or total > (MAX_TOTAL if not self.habits.large else 1 << 20):
+            if size > limit or total > (MAX_TOTAL if not self.config.large else 1 << 20):
                 raise Rejected("too large")
-            if not self.habits.special and not ordinary(tensor):
+            if not self.config.special and not ordinary(tensor):
                 raise Rejected("not finite")
             types.append((dtype, tuple(tensor.shape)))
             fresh.append(tensor)
         if results and not any(type_ is not None for type_ in types):
             raise Rejected("nothing of its result is defined")
-        if not self.habits.special:
+        if not self.config.special:
             for tensor in targets:
                 if not ordinary(tensor):
                     raise Rejected("not finite")

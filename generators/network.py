@@ -25,7 +25,7 @@ from shakeout.corpus.program import Call, Program, Ref, TensorType, renumbered
 from shakeout.generators import views
 from shakeout.generators.choices import Choices
 from shakeout.generators.growth import Growth, Step
-from shakeout.generators.habits import Habits
+from shakeout.generators.growth_config import GrowthConfig
 from shakeout.generators.inputsets import Failed, input_set, repeated, replay, resized, untouched
 from shakeout.generators.overwrites import overwrite
 from shakeout.generators.proposals import place_by_rule
@@ -142,7 +142,7 @@ def grow(
             _small(growth, recipe, vocabulary)
         else:
             _network(growth, recipe, vocabulary)
-        if growth.habits.overwrites:
+        if growth.config.overwrites:
             overwrite(growth, vocabulary)
         if not growth.steps:
             growth.unrestricted()  # a program without a call is none
@@ -158,7 +158,7 @@ def _growth(choices: Choices, recipe: Recipe, style: Style, *, ruled: bool) -> G
     small = style == "small"
     kind: ValuesKind = choices.weighted(_VALUES) if recipe.values is None else recipe.values
     training = recipe.mode == "training" or (recipe.mode is None and choices.boolean(0.3))
-    habits = Habits(
+    config = GrowthConfig(
         reuse=0.25 if small else 0.6,
         resize=choices.pick((0.0, 0.3, 0.7)),
         zero=choices.pick((0.0, 0.0, 0.0, 0.1)),
@@ -176,7 +176,7 @@ def _growth(choices: Choices, recipe: Recipe, style: Style, *, ruled: bool) -> G
         ruled=choices.pick(_RULED if small else _RULED_IN_NETWORKS) if ruled else 0.0,
     )
     sampler = InputSampler(choices, kind, choices.pick((0.0, 0.4, 0.8)))
-    return Growth(choices, sampler, habits, recipe.avoid, recipe.foreign, recipe.only)
+    return Growth(choices, sampler, config, recipe.avoid, recipe.foreign, recipe.only)
 
 
 #: Recorded calls remain: they have values and attributes that no rule speaks of.
@@ -217,13 +217,13 @@ def _main(growth: Growth, recipe: Recipe, vocabulary: Vocabulary, attempt: int) 
         return place_by_rule(growth, rule, None)
     record = choices.pick(vocabulary.records(operator))
     dtype = choices.pick(record.dtypes) if record.dtypes else "float32"
-    return growth.place(record, dtype, mutate=attempt < 5 and choices.boolean(growth.habits.mutate))
+    return growth.place(record, dtype, mutate=attempt < 5 and choices.boolean(growth.config.mutate))
 
 
 def _by_rule(growth: Growth, vocabulary: Vocabulary, operator: str) -> Ruled | None:
     """The rule that a call is drawn from, or None where it is a recorded one."""
-    rules = vocabulary.rules(operator) if growth.habits.ruled and not growth.habits.large else ()
-    return growth.choices.pick(rules) if rules and growth.choices.boolean(growth.habits.ruled) else None
+    rules = vocabulary.rules(operator) if growth.config.ruled and not growth.config.large else ()
+    return growth.choices.pick(rules) if rules and growth.choices.boolean(growth.config.ruled) else None
 
 
 def _formed(growth: Growth) -> bool:
@@ -260,7 +260,7 @@ def _network(growth: Growth, recipe: Recipe, vocabulary: Vocabulary) -> None:
                 continue
             record = choices.pick(vocabulary.records(operator))
             dtype = _dtype(growth, record.dtypes)
-            growth.place(record, dtype, mutate=choices.boolean(growth.habits.mutate))
+            growth.place(record, dtype, mutate=choices.boolean(growth.config.mutate))
         else:
             follow(growth, vocabulary, _tip(growth), 0.25)
 
@@ -306,7 +306,7 @@ def follow(growth: Growth, vocabulary: Vocabulary, value: int, formed: float) ->
     if not takers:
         return False
     records, rules = choices.pick(takers)
-    if rules and not growth.habits.large and (not records or choices.boolean(growth.habits.ruled)):
+    if rules and not growth.config.large and (not records or choices.boolean(growth.config.ruled)):
         # Each operand more is mostly a fresh input more, which takes longer to make than the call does.
         one, other = choices.pick(rules), choices.pick(rules)
         rule, place = one if len(one[0].spreads) <= len(other[0].spreads) else other
@@ -315,7 +315,7 @@ def follow(growth: Growth, vocabulary: Vocabulary, value: int, formed: float) ->
         return False
     record, slot = choices.pick(records)
     main = dtype if record.slots[slot].dtype == "T" else _dtype(growth, record.dtypes)
-    return growth.place(record, main, (value, slot), mutate=choices.boolean(growth.habits.mutate))
+    return growth.place(record, main, (value, slot), mutate=choices.boolean(growth.config.mutate))
 
 
 # --- from growth to program ------------------------------------------------------------------------------------------
@@ -373,7 +373,7 @@ def finished(growth: Growth, recipe: Recipe, style: Style, vocabulary: str, tell
     """
     choices = growth.choices
     inputs, steps, returned = _numbered(growth)
-    training = growth.habits.training and any(given.requires_grad for given in inputs)
+    training = growth.config.training and any(given.requires_grad for given in inputs)
     overwrites = False
     calls: list[dict[str, Any]] = []
     returns = returned
@@ -382,7 +382,7 @@ def finished(growth: Growth, recipe: Recipe, style: Style, vocabulary: str, tell
         training = bool(calls)
     if not training:
         calls.append(_seen(growth, inputs, returns))
-    if growth.habits.training and not training:
+    if growth.config.training and not training:
         inputs = [replace(given, requires_grad=False) if given.requires_grad else given for given in inputs]
         sets = [input_set(inputs)]
     else:
@@ -497,7 +497,7 @@ def _trained(
     overwrites = False
     first = input_set(inputs)
     parameters: dict[int, torch.Tensor | None] = {n: None for n, given in enumerate(inputs) if given.parameter}
-    for _ in range(3 if growth.habits.overwrites else 2):
+    for _ in range(3 if growth.config.overwrites else 2):
         if not steps or not returns:
             break
         if tell is not None:
@@ -505,11 +505,11 @@ def _trained(
             tell("backward", lambda: Case(program, (first,), Setting("eager", (), "training")))  # noqa: B023
         try:
             shown, _ = replay(
-                steps, first, special=growth.habits.special, returns=returns, training=True, same_types=True,
+                steps, first, special=growth.config.special, returns=returns, training=True, same_types=True,
                 parameters=parameters, overwrites=overwrites,
             )  # fmt: skip
         except Failed as failure:
-            if failure.overwritten and growth.habits.overwrites and not overwrites:
+            if failure.overwritten and growth.config.overwrites and not overwrites:
                 overwrites = True
                 continue
             growth.note(f"training: {failure}")
@@ -568,7 +568,7 @@ def _further(
     # A parameter that takes a step is another one in the next call.
     left: dict[int, torch.Tensor | None] = {number: None for number, given in enumerate(inputs) if given.parameter}
     again = functools.partial(
-        replay, steps, special=growth.habits.special, returns=returns, training=training, overwrites=overwrites
+        replay, steps, special=growth.config.special, returns=returns, training=training, overwrites=overwrites
     )
     if left and training:
         _, left = again(input_set(inputs), same_types=True, parameters=left)

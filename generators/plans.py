@@ -1,4 +1,4 @@
-"""What drawn programs are drawn from, the simplest first: operators, ways to call each, dtypes, habits."""
+"""What drawn programs are drawn from, the simplest first: operators, ways to call each, dtypes, sizes and chances."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from shakeout.corpus.program import Arg
-from shakeout.generators.habits import Habits
+from shakeout.generators.growth_config import GrowthConfig
 from shakeout.generators.values import DTYPES
 from shakeout.generators.vocabularies.records import Record
 from shakeout.generators.vocabularies.torch import Vocabulary, load_records
@@ -35,7 +35,7 @@ class Plan:
         least: calls, at least.
         most: calls, at most.
         values: kinds of inputs.
-        habits: how calls are drawn.
+        config: how calls are drawn.
         odd: how often an input does not lie row-major in memory.
     """
 
@@ -47,7 +47,7 @@ class Plan:
     least: int
     most: int
     values: tuple[ValuesKind, ...]
-    habits: Habits
+    config: GrowthConfig
     odd: float
 
 
@@ -99,7 +99,7 @@ def planned(
         least=least,
         most=most,
         values=tuple(values),
-        habits=Habits(reuse=0.5, mix=0.0, number=0.0, training=training, writes=writes),
+        config=GrowthConfig(reuse=0.5, mix=0.0, number=0.0, training=training, writes=writes),
         odd=ODD if layouts else 0.0,
     )
 

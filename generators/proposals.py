@@ -12,7 +12,7 @@ from shakeout.corpus.program import renumbered
 from shakeout.corpus.vocabularies import kernel as words
 from shakeout.generators.calls import Rejected
 from shakeout.generators.growth import Growth
-from shakeout.generators.habits import LATTICE, MAX_ELEMENTS
+from shakeout.generators.growth_config import LATTICE, MAX_ELEMENTS
 from shakeout.generators.rules.propose import Limits, assign
 from shakeout.generators.vocabularies.records import Spread
 from shakeout.generators.vocabularies.ruled import Ruled
@@ -54,7 +54,7 @@ def _place(growth: Growth, ruled: Ruled, dtype: str | None, focus: tuple[int, in
         shapes[focus[1]], given[focus[1]] = growth.shapes[focus[0]], growth.dtypes[focus[0]]
     elif dtype is not None and dtype in rule.dtypes.allowed(0):
         given[0] = dtype
-    empty = choices.boolean(growth.habits.zero)
+    empty = choices.boolean(growth.config.zero)
     values = assign(rule, choices, shapes, _EMPTY if empty else LIMITS, empty)
     dtypes = rule.dtypes.draw(choices, given, len(rule.variant.ranks) > 1 and choices.boolean(_ALIKE))
     if values is None or dtypes is None:

@@ -10,7 +10,7 @@ from shakeout.corpus.vocabularies import kernel as words
 from shakeout.corpus.vocabularies.operator import identify
 from shakeout.generators.calls import Rejected
 from shakeout.generators.choices import Choices
-from shakeout.generators.habits import LARGE, LATTICE, MAX_ELEMENTS, MIXED, Habits
+from shakeout.generators.growth_config import LARGE, LATTICE, MAX_ELEMENTS, MIXED, GrowthConfig
 from shakeout.generators.values import DTYPES
 from shakeout.generators.vocabularies.records import Record
 
@@ -18,14 +18,14 @@ __all__ = ["bound", "mutated", "shapes"]
 
 
 def shapes(
-    record: Record, choices: Choices, habits: Habits, focus: tuple[tuple[int, ...], int] | None
+    record: Record, choices: Choices, config: GrowthConfig, focus: tuple[tuple[int, ...], int] | None
 ) -> list[tuple[int, ...]]:
     """A shape for each slot.
 
     Args:
         record: the call.
         choices: decides.
-        habits: how often sizes are other ones than were recorded.
+        config: how often sizes are other ones than were recorded.
         focus: a shape and the slot that has it.
 
     Raises:
@@ -33,18 +33,18 @@ def shapes(
     """
     slots = record.slots
     if focus is None:
-        if record.ranks and choices.boolean(habits.resize):
+        if record.ranks and choices.boolean(config.resize):
             rank = choices.pick([r for r in range(6) if record.ranks >> r & 1])
             shape = tuple(
-                0 if choices.boolean(habits.zero) else choices.pick(LATTICE[: 17 if rank < 3 else 6])
+                0 if choices.boolean(config.zero) else choices.pick(LATTICE[: 17 if rank < 3 else 6])
                 for _ in range(rank)
             )
-            if habits.large and rank:
+            if config.large and rank:
                 shape = (*(min(size, 2) for size in shape[:-1]), choices.pick(LARGE))
-            if math.prod(shape) > MAX_ELEMENTS and not habits.large:
+            if math.prod(shape) > MAX_ELEMENTS and not config.large:
                 shape = tuple(min(size, 9) for size in shape)
             return _broadcast(record, choices, [shape] * len(slots), -1)
-        sizes = _sizes(record, choices, habits)
+        sizes = _sizes(record, choices, config)
         return [tuple([sizes[c] for c in slot.classes]) for slot in slots]
     shape, place = focus
     if record.ranks >> len(shape) & 1:
@@ -60,15 +60,15 @@ def shapes(
     return [tuple([sizes[c] for c in slot.classes]) for slot in slots]
 
 
-def _sizes(record: Record, choices: Choices, habits: Habits) -> list[int]:
+def _sizes(record: Record, choices: Choices, config: GrowthConfig) -> list[int]:
     """A size for each class: recorded, or another where that is free."""
     sizes = list(record.sizes)
     changed = False
     for number, free in enumerate(record.free):
-        if free and choices.boolean(habits.resize):
-            sizes[number] = 0 if choices.boolean(habits.zero) else choices.pick(LATTICE)
+        if free and choices.boolean(config.resize):
+            sizes[number] = 0 if choices.boolean(config.zero) else choices.pick(LATTICE)
             changed = True
-    if habits.large and any(record.free):
+    if config.large and any(record.free):
         number = choices.pick([i for i, free in enumerate(record.free) if free])
         for other, free in enumerate(record.free):
             if free:

@@ -24,7 +24,7 @@ from shakeout.corpus.vocabularies import kernel as words
 from shakeout.generators.choices import Choices
 from shakeout.generators.drawn import DrawnProgram
 from shakeout.generators.growth import Growth
-from shakeout.generators.habits import MAX_ELEMENTS
+from shakeout.generators.growth_config import MAX_ELEMENTS
 from shakeout.generators.hypothesis import reject, st
 from shakeout.generators.network import Grown, Recipe, finished
 from shakeout.generators.plans import ODD, Plan, ValuesKind, check, operators_of_torch, planned
@@ -169,7 +169,7 @@ def grown(draw: st.DrawFn, plan: Plan) -> Grown:
         warnings.simplefilter("ignore")
         kind = choices.pick(plan.values)
         growth = Growth(
-            choices, InputSampler(choices, kind, plan.odd), replace(plan.habits, special=kind == "special"),
+            choices, InputSampler(choices, kind, plan.odd), replace(plan.config, special=kind == "special"),
             foreign=plan.foreign,
         )  # fmt: skip
         calls = draw(st.lists(_CALL, min_size=plan.least, max_size=plan.most))
@@ -267,12 +267,12 @@ def _taken(
 
 def _as_recorded(growth: Growth, record: Record, dtype: str) -> None:
     """The call with the sizes that it was recorded with, on plain inputs; nothing is drawn."""
-    habits, odd = growth.habits, growth.sampler.odd
-    growth.habits = replace(habits, reuse=0.0)
+    config, odd = growth.config, growth.sampler.odd
+    growth.config = replace(config, reuse=0.0)
     growth.choices = growth.sampler.choices = SIMPLEST
     growth.sampler.odd = 0.0
     growth.place(record, dtype, sizes=[record.shape(place) for place in range(len(record.slots))])
-    growth.habits, growth.sampler.odd = habits, odd
+    growth.config, growth.sampler.odd = config, odd
 
 
 # --- tensors ----------------------------------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ class Block:
         return self._give(Given(self.dtype, shape, row_major(len(shape)), values, self.dtype, parameter=True))
 
     def _give(self, given: Given) -> Value:
-        leaf = self.growth.habits.training
+        leaf = self.growth.config.training
         return self.growth.give(
             Given(
                 given.dtype, given.shape, given.layout, given.values, given.storage_dtype,

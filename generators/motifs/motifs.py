@@ -12,7 +12,7 @@ from shakeout.corpus.program import reference
 from shakeout.generators.calls import Rejected
 from shakeout.generators.choices import Choices
 from shakeout.generators.growth import Growth
-from shakeout.generators.habits import Habits
+from shakeout.generators.growth_config import GrowthConfig
 from shakeout.generators.motifs.blocks import Block, Value
 from shakeout.generators.network import Grown, Recipe, finished, watched
 from shakeout.generators.values import InputSampler
@@ -148,7 +148,7 @@ def grow_motif(choices: Choices, recipe: Recipe, name: str, before_call: Callabl
         growth = Growth(
             choices,
             InputSampler(choices, kind, 0.5),
-            Habits(training=training, special=kind == "special", writes=recipe.writes),
+            GrowthConfig(training=training, special=kind == "special", writes=recipe.writes),
             foreign=recipe.foreign,
         )
         tell = None if before_call is None else watched(growth, "torch", before_call)

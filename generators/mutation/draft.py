@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from shakeout.corpus.case import Case, InputSet, contiguous
 from shakeout.corpus.vocabularies.kernel import written
-from shakeout.generators.habits import MAX_ELEMENTS
+from shakeout.generators.growth_config import MAX_ELEMENTS
 from shakeout.generators.values import Given, row_major
 
 if TYPE_CHECKING:

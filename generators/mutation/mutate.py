@@ -18,7 +18,7 @@ from shakeout.corpus.edit import with_inputs
 from shakeout.corpus.observation import Observation
 from shakeout.generators.choices import Choices
 from shakeout.generators.growth import Growth
-from shakeout.generators.habits import Habits
+from shakeout.generators.growth_config import GrowthConfig
 from shakeout.generators.inputsets import input_set
 from shakeout.generators.mutation.draft import Draft, draft
 from shakeout.generators.mutation.following import Follower
@@ -137,7 +137,7 @@ def _run(
 ) -> Mutant | None:
     """Grow what the draft says; None where nothing of it is left."""
     case = one.case
-    habits = Habits(
+    config = GrowthConfig(
         reuse=0.5,
         resize=0.3,
         large=one.large,
@@ -148,7 +148,7 @@ def _run(
         ruled=0.5 if vocabulary.ruled else 0.0,
     )
     kind = "special" if one.special else choices.pick(_KINDS)
-    growth = Growth(choices, InputSampler(choices, kind, 0.3), habits, limits.avoid, limits.foreign)
+    growth = Growth(choices, InputSampler(choices, kind, 0.3), config, limits.avoid, limits.foreign)
     tell = None if before_call is None else watched(growth, vocabulary.name, before_call)
     follower = Follower(growth, case, one.given, vocabulary, one.sizes, one.dtypes)
     for act in one.actions:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from shakeout.corpus.case import Values
 from shakeout.corpus.program import Arg, mapped, reference
 from shakeout.generators.choices import Choices
-from shakeout.generators.habits import LATTICE, MAX_ELEMENTS
+from shakeout.generators.growth_config import LATTICE, MAX_ELEMENTS
 from shakeout.generators.mutation.draft import Draft, givens, overwritten
 from shakeout.generators.mutation.following import Follower
 from shakeout.generators.network import follow

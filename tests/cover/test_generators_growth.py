@@ -15,7 +15,7 @@ from shakeout.corpus.program import Ref
 from shakeout.generators import inputsets
 from shakeout.generators.choices import Choices, SeededChoices
 from shakeout.generators.growth import Growth
-from shakeout.generators.habits import Habits
+from shakeout.generators.growth_config import GrowthConfig
 from shakeout.generators.inputsets import input_set, tensors_of
 from shakeout.generators.network import Grown, Recipe, grow
 from shakeout.generators.values import Given, InputSampler, row_major
@@ -201,9 +201,11 @@ def test_training_has_gradients_and_spares_its_leaves(vocabulary: Vocabulary) ->
 # --- one proposal ----------------------------------------------------------------------------------------------------
 
 
-def growth(**habits: float) -> Growth:
+def growth(**config: float) -> Growth:
     choices = SeededChoices(0)
-    return Growth(choices, InputSampler(choices, "integers", 0.0), Habits(resize=0.0, mix=0.0, number=0.0, **habits))
+    return Growth(
+        choices, InputSampler(choices, "integers", 0.0), GrowthConfig(resize=0.0, mix=0.0, number=0.0, **config)
+    )
 
 
 def give(grown: Growth, *shape: int, dtype: str = "float32") -> int:
@@ -336,7 +338,7 @@ def test_a_call_that_writes_unannounced_is_dropped_and_spoils_what_was_seen() ->
     torch.cov(x, fweights=torch.tensor([1]))
     if x.item() == 0.5:
         pytest.skip("this torch leaves the operand alone")
-    growth = Growth(SeededChoices(1), InputSampler(SeededChoices(1), "uniform", 0.0), Habits(resize=0.0))
+    growth = Growth(SeededChoices(1), InputSampler(SeededChoices(1), "uniform", 0.0), GrowthConfig(resize=0.0))
     record = Record(
         "torch.cov", (Ref(0),), (("fweights", Ref(1)),),
         (Slot("T", (0,)), Slot("int64", (0,), Spread("any", 1, 1))), (1,), (False,), ("float32",),

@@ -15,7 +15,7 @@ from shakeout.corpus.case import Case, Setting
 from shakeout.fuzz.commands import doctor
 from shakeout.generators.choices import SeededChoices
 from shakeout.generators.growth import Growth
-from shakeout.generators.habits import Habits
+from shakeout.generators.growth_config import GrowthConfig
 from shakeout.generators.network import Grown, Recipe, grow
 from shakeout.generators.proposals import place_by_rule
 from shakeout.generators.rules.examine import Budget, examine
@@ -62,10 +62,10 @@ def vocabulary(plain: Vocabulary, content: dict) -> Vocabulary:
 
 
 def empty(
-    seed: int, avoid: frozenset[str] = frozenset(), foreign: frozenset[str] = frozenset(), **habits: object
+    seed: int, avoid: frozenset[str] = frozenset(), foreign: frozenset[str] = frozenset(), **config: object
 ) -> Growth:
     choices = SeededChoices(seed)
-    return Growth(choices, InputSampler(choices, "integers", 0.0), Habits(**habits), avoid, foreign)  # type: ignore[arg-type]
+    return Growth(choices, InputSampler(choices, "integers", 0.0), GrowthConfig(**config), avoid, foreign)  # type: ignore[arg-type]
 
 
 def grown(vocabulary: Vocabulary, seed: int, **recipe: object) -> Grown:

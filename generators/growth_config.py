@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["LARGE", "LATTICE", "MAX_ELEMENTS", "MAX_TOTAL", "MIXED", "Habits"]
+__all__ = ["LARGE", "LATTICE", "MAX_ELEMENTS", "MAX_TOTAL", "MIXED", "GrowthConfig"]
 
 #: Elements of one value, and of all values of a case: small tensors show the same bugs sooner.
 MAX_ELEMENTS = 1 << 12
@@ -20,7 +20,7 @@ MIXED = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "uint8",
 
 
 @dataclass(frozen=True, slots=True)
-class Habits:
+class GrowthConfig:
     """How a case is drawn: probabilities and limits.
 
     Attributes:
