@@ -27,7 +27,7 @@ Asked = tuple[str, Limit | None]
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What an inquiry was told.
+    """What an ablation was told.
 
     Attributes:
         wanted: the failure that is looked for.

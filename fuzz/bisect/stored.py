@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from shakeout.corpus.case import Case
+from shakeout.fuzz.bisect.ablation import Ablation
 from shakeout.fuzz.bisect.facts import Bisection, Fact, Releases
-from shakeout.fuzz.bisect.inquiry import Inquiry
 from shakeout.fuzz.bisect.kept import Kept, Memory, beside, within
 from shakeout.fuzz.bisect.ladders import bisected
 from shakeout.fuzz.bisect.trials import TrialPool
@@ -78,14 +78,14 @@ class _Progress:
     job: Job
     began: float = field(default_factory=time.monotonic)
     facts: list[Fact] = field(default_factory=list)
-    inquiry: Inquiry | None = None
+    ablation: Ablation | None = None
     before: Bisection | None = None
     releases: Releases | None = None
     unkept: str = ""
 
     def bisection(self, *, complete: bool) -> Bisection:
         """All of it, with what releases said before: they were not asked again."""
-        asked, before = self.inquiry, self.before
+        asked, before = self.ablation, self.before
         facts: Sequence[Fact] = self.facts
         if before is not None and not complete:
             # What is only told once more must not take the place of all that is known.
@@ -106,7 +106,7 @@ class _Progress:
         """Store it, if that can be, and give it."""
         bisection = self.bisection(complete=complete)
         try:
-            self.job.kept.write(bisection, self.inquiry.memory() if self.inquiry is not None else None)
+            self.job.kept.write(bisection, self.ablation.memory() if self.ablation is not None else None)
         except OSError as error:
             self.unkept = str(error)
         return bisection
@@ -196,11 +196,11 @@ def _facts(
     job: Job, pool: TrialPool, progress: _Progress, listener: events.Listener, stop: Stop, memory: Memory | None
 ) -> Iterator[Fact]:
     def tell(text: str) -> None:
-        runs = progress.inquiry.trials if progress.inquiry else 0
+        runs = progress.ablation.trials if progress.ablation else 0
         listener(events.Asking(text, runs, time.monotonic() - progress.began))
 
-    progress.inquiry = Inquiry(job.case, pool, wanted=job.wanted, tell=tell, stop=stop, memory=memory)
-    for fact in bisected(progress.inquiry):
+    progress.ablation = Ablation(job.case, pool, wanted=job.wanted, tell=tell, stop=stop, memory=memory)
+    for fact in bisected(progress.ablation):
         # What was answered while it was told to stop may rest on runs that were cut off.
         if stop():
             return

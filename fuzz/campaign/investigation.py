@@ -19,7 +19,7 @@ from shakeout.fuzz.ground.jobs import Job
 from shakeout.fuzz.ground.results import Answer, Result
 from shakeout.fuzz.triage.recognition import Remembered
 from shakeout.fuzz.triage.shown import Shown
-from shakeout.fuzz.triage.steps import BUDGET, Inquiry, Tools
+from shakeout.fuzz.triage.steps import BUDGET, Tools, TriageTask
 from shakeout.fuzz.triage.store import Store
 from shakeout.fuzz.workers.confirm import RUNS, Confirmation
 from shakeout.fuzz.workers.pool import WorkerPool
@@ -121,7 +121,7 @@ class Investigation:
         self._share = Share(workers)
         self._tools = Tools(self.store, self._confirmation, runs, BUDGET, self._is_confirmed)
         self._queue: deque[Shown] = deque()
-        self._active: list[Inquiry] = []
+        self._active: list[TriageTask] = []
         self._jobs: deque[Job] = deque()
         self._busy: set[int] = set()  # jobs in hand, by identity
 
@@ -179,9 +179,9 @@ class Investigation:
     def poll(self) -> None:
         """Move on with what needs no worker; never waits."""
         self._share.at_work(self.waiting, self._cores())
-        for inquiry in list(self._active):
-            if isinstance(inquiry.waiting, Confirmation) and inquiry.waiting.poll(self._width()):
-                self._move(inquiry, None)
+        for task in list(self._active):
+            if isinstance(task.waiting, Confirmation) and task.waiting.poll(self._width()):
+                self._move(task, None)
         self._begin()
 
     def next(self) -> Job | None:
@@ -194,26 +194,26 @@ class Investigation:
 
     def done(self, answer: Answer) -> None:
         """Take an answer to one of its jobs."""
-        inquiry = next((one for one in self._active if one.waiting is answer.job), None)
+        task = next((one for one in self._active if one.waiting is answer.job), None)
         if answer.loss is None and answer.reply.partial:
-            if inquiry is not None:
-                inquiry.hear(answer.reply)
+            if task is not None:
+                task.hear(answer.reply)
             return
         self._busy.discard(id(answer.job))
-        if inquiry is None:
+        if task is None:
             return
         if answer.loss is None and answer.reply.internal:
             self.found(answer.job, internal(answer), "", "", answer.history)
-        inquiry.attempts += 1
-        if answer.loss is not None and answer.loss.kind == "interrupted" and inquiry.attempts < ATTEMPTS:
+        task.attempts += 1
+        if answer.loss is not None and answer.loss.kind == "interrupted" and task.attempts < ATTEMPTS:
             self._jobs.append(answer.job)
         else:
-            self._move(inquiry, answer)
+            self._move(task, answer)
 
     def stop(self) -> None:
         """End what is running; what is not settled waits, and is triaged when the campaign goes on."""
-        for inquiry in self._active:
-            inquiry.stop()
+        for task in self._active:
+            task.stop()
         for one in (self._active, self._queue, self._jobs, self._busy):
             one.clear()
 
@@ -241,19 +241,19 @@ class Investigation:
             self._queue.remove(shown)
             if self.store.recognised(shown):
                 continue
-            inquiry = Inquiry(shown, self._tools)
-            self._active.append(inquiry)
-            self._move(inquiry, None)
+            task = TriageTask(shown, self._tools)
+            self._active.append(task)
+            self._move(task, None)
 
     def _may_begin(self) -> bool:
         busy = len(self._active)
         return busy < self._workers if self.alone else self._share.allows(self.waiting, busy)
 
-    def _move(self, inquiry: Inquiry, answer: Answer | None) -> None:
-        if not inquiry.move(answer):
-            self._active.remove(inquiry)
-        elif isinstance(inquiry.waiting, Job):
-            self._jobs.append(inquiry.waiting)
+    def _move(self, task: TriageTask, answer: Answer | None) -> None:
+        if not task.move(answer):
+            self._active.remove(task)
+        elif isinstance(task.waiting, Job):
+            self._jobs.append(task.waiting)
 
     def _is_confirmed(self, bug: str) -> None:
         if bug not in self.confirmed:

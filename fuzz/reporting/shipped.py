@@ -23,8 +23,8 @@ from shakeout.corpus.files import write_whole
 from shakeout.corpus.known import KnownBug
 from shakeout.corpus.regressions import Regression
 from shakeout.fuzz.bisect import trials
+from shakeout.fuzz.bisect.ablation import Ablation
 from shakeout.fuzz.bisect.facts import Culprit, Cures, Fact, Knobs
-from shakeout.fuzz.bisect.inquiry import Inquiry
 from shakeout.fuzz.bisect.ladders import bisected
 from shakeout.fuzz.campaign.config import Config
 from shakeout.fuzz.ground.environment import describe
@@ -65,7 +65,7 @@ def looked_at(
         NotReproduced: it does not fail here.
     """
     found = minimise(case, candidates, budget=BUDGET, width=width)
-    facts = [fact for fact in bisected(Inquiry(found.case, parts)) if _told(fact)]
+    facts = [fact for fact in bisected(Ablation(found.case, parts)) if _told(fact)]
     exported = export(found.case)
     versions = describe()["packages"]
     compiler = () if found.case.setting.device == "cpu" else ("triton",)

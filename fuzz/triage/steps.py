@@ -32,7 +32,7 @@ from shakeout.fuzz.triage.shown import Shown, Small
 from shakeout.fuzz.triage.store import Store
 from shakeout.fuzz.workers.confirm import Confirmation
 
-__all__ = ["BUDGET", "Inquiry", "Step", "Tools"]
+__all__ = ["BUDGET", "Step", "Tools", "TriageTask"]
 
 #: The search for the smallest case while a campaign runs. Half of the networks with a planted fault were down to their
 #: smallest case after 1 to 23 seconds, by target, and 22 to 34 candidates (docs/triage/deduplication.jsonl). What is a
@@ -93,8 +93,8 @@ class _Search:
             self.case, self.result = reply.case, reply.result
 
 
-class Inquiry:
-    """One finding on its way; ``waiting`` is what it waits for.
+class TriageTask:
+    """The triage of one finding, step by step; ``waiting`` is what it waits for.
 
     Args:
         shown: the finding.

@@ -25,8 +25,8 @@ from tests.faults import FAULTS, Fault, planted
 from tests.faults.fault import Canary
 from tests.faults.inductor import Compiled, uncached
 
+from shakeout.fuzz.bisect.ablation import Ablation
 from shakeout.fuzz.bisect.facts import Culprit
-from shakeout.fuzz.bisect.inquiry import Inquiry
 from shakeout.fuzz.bisect.ladders import taken_apart
 from shakeout.fuzz.bisect.trials import in_process
 from shakeout.fuzz.ground.environment import describe
@@ -61,10 +61,10 @@ def measured(fault: Fault) -> dict[str, Any]:
     row: dict[str, Any] = {"fault": fault.name, "target": fault.target, "operator": operator_of(fault)}
     with in_force(fault):
         try:
-            inquiry = Inquiry(fault.case(), in_process)
+            ablation = Ablation(fault.case(), in_process)
         except NotReproduced as error:
             return row | {"reproduced": False, "note": str(error)}
-        found = [fact for fact in taken_apart(inquiry, facts_of(fault.target).ladder) if isinstance(fact, Culprit)]
+        found = [fact for fact in taken_apart(ablation, facts_of(fault.target).ladder) if isinstance(fact, Culprit)]
     stage = next((one for one in found if one.kind == "stage"), None)
     lowering = next((one for one in found if one.kind == "lowering"), None)
     right = stage is not None and stage.names == (fault.target,)
@@ -75,7 +75,7 @@ def measured(fault: Fault) -> dict[str, Any]:
         "lowering_right": named if row["operator"] else None,
         "culprits": [str(one) for one in found],
         "confidence": found[-1].confidence if found else None,
-        "runs": inquiry.trials,
+        "runs": ablation.trials,
         "seconds": round(time.monotonic() - began, 1),
         "versions": describe()["packages"],
     }

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from tests.bisecting import BAD, WRONG, Fake, case_of, of
 
+from shakeout.fuzz.bisect.ablation import Ablation
 from shakeout.fuzz.bisect.facts import Bisection, Culprit, Cures, Knobs, Note, Releases, Rung
 from shakeout.fuzz.bisect.hooks import Gate, Limit
-from shakeout.fuzz.bisect.inquiry import Inquiry
 from shakeout.fuzz.bisect.kept import within
 from shakeout.fuzz.bisect.ladders import bisected, taken_apart
 from shakeout.fuzz.bisect.trials import Shown, Trial, judged
@@ -23,7 +23,7 @@ from shakeout.targets.registry import facts_of
 def test_a_lowering_is_named() -> None:
     parts = {"lowerings": ["aten.cos (cos)", "aten.sin (sin)", "aten.add (add)"], "fusions": ["a with b"]}
     fake = Fake(parts, lambda t, at: t.case.setting.target == "inductor" and "aten.sin (sin)" in at["lowerings"])
-    found = list(bisected(Inquiry(case_of(), fake)))
+    found = list(bisected(Ablation(case_of(), fake)))
     assert [str(rung).split()[1] for rung in of(found, Rung)] == ["good", "good", "good", "bad"]
     stage, lowering = of(found, Culprit)
     assert stage.names == ("inductor",)
@@ -45,7 +45,7 @@ def test_the_pattern_of_a_pass_is_named_and_nothing_behind_it() -> None:
             trial.case.setting.target == "inductor" and "fold" in at["joint_graph_passes"] and "two" in at["patterns"]
         )
 
-    found = of(list(bisected(Inquiry(case_of(), Fake(parts, fails)))), Culprit)
+    found = of(list(bisected(Ablation(case_of(), Fake(parts, fails)))), Culprit)
     assert [(one.kind, one.names) for one in found] == [
         ("stage", ("inductor",)),
         ("joint-graph pass", ("fold",)),
@@ -56,13 +56,13 @@ def test_the_pattern_of_a_pass_is_named_and_nothing_behind_it() -> None:
 def test_two_lowerings_that_are_both_wrong_are_told_as_not_cured_alone() -> None:
     parts = {"lowerings": ["sin", "cos", "sin again"]}
     fake = Fake(parts, lambda t, at: any("sin" in name for name in at["lowerings"]))
-    culprit = Inquiry(case_of(), fake).culprit("lowerings", "lowering")
+    culprit = Ablation(case_of(), fake).culprit("lowerings", "lowering")
     assert culprit is not None
     assert (culprit.names, culprit.alone) == (("sin",), False)
 
 
 def test_a_failure_below_inductor_is_not_blamed_on_inductor() -> None:
-    found = list(bisected(Inquiry(case_of(), Fake({}, lambda t, at: t.case.setting.target != "dynamo"))))
+    found = list(bisected(Ablation(case_of(), Fake({}, lambda t, at: t.case.setting.target != "dynamo"))))
     assert [one.names for one in of(found, Culprit)] == [("aot_eager",)]
 
 
@@ -75,13 +75,13 @@ def test_a_decomposition_is_named() -> None:
             and "aten.var" in at["decomposition"]
         )
 
-    found = list(bisected(Inquiry(case_of(), Fake(parts, fails))))
+    found = list(bisected(Ablation(case_of(), Fake(parts, fails))))
     assert [one.names for one in of(found, Culprit)] == [("aot_eager_decomp_partition",), ("aten.var",)]
 
 
 def test_nothing_is_named_where_nothing_cures() -> None:
     found = list(
-        bisected(Inquiry(case_of(), Fake({"lowerings": ["x"]}, lambda t, at: t.case.setting.target == "inductor")))
+        bisected(Ablation(case_of(), Fake({"lowerings": ["x"]}, lambda t, at: t.case.setting.target == "inductor")))
     )
     assert [one.names for one in of(found, Culprit)] == [("inductor",)]
     assert of(found, Note)
@@ -110,7 +110,7 @@ def test_where_no_part_is_to_blame_an_exception_is_told_with_what_raised_it() ->
 
     ladder = facts_of("inductor").ladder
     assert ladder is not None
-    *_, culprit, note = taken_apart(Inquiry(case_of(), run), ladder)
+    *_, culprit, note = taken_apart(Ablation(case_of(), run), ladder)
     assert culprit == Culprit("operator", ("loop (loop), in update",))
     assert note == Note("without that step it raises at loop (loop), in run_node")
 
@@ -122,13 +122,13 @@ def test_an_optimiser_and_its_level_are_named() -> None:
         level = trial.case.setting.knob("optimization", "ALL")
         return level in ("EXTENDED", "LAYOUT", "ALL") and "LayerNormFusion" in at["optimisers"]
 
-    found = list(bisected(Inquiry(case_of("onnxruntime"), Fake(parts, fails))))
+    found = list(bisected(Ablation(case_of("onnxruntime"), Fake(parts, fails))))
     assert [rung.verdict for rung in of(found, Rung)] == ["good", "good", "bad", "bad", "bad"]
     assert [one.names for one in of(found, Culprit)] == [("optimization=EXTENDED",), ("LayerNormFusion",)]
 
 
 def test_what_fails_without_optimisation_is_no_optimisers_fault() -> None:
-    found = list(bisected(Inquiry(case_of("onnxruntime"), Fake({}, lambda t, at: True))))
+    found = list(bisected(Ablation(case_of("onnxruntime"), Fake({}, lambda t, at: True))))
     assert not of(found, Culprit)
     assert "without any optimisation" in str(of(found, Note)[0])
 
@@ -142,7 +142,7 @@ def test_single_optimisers_are_left_out_one_by_one_only_where_that_can_help() ->
 
     for helps in (True, False):
         tried.clear()
-        assert of(list(bisected(Inquiry(case_of("onnxruntime"), Fake({}, fails)))), Cures)[0].tried > 5
+        assert of(list(bisected(Ablation(case_of("onnxruntime"), Fake({}, fails)))), Cures)[0].tried > 5
         assert (set(tried) != {None}) == helps
 
 
@@ -154,36 +154,36 @@ def test_a_pass_of_tvm_is_named_with_the_stage_that_the_oracles_blame() -> None:
         found = Fake(parts, lambda t, at: "FuseOps" in at["tvm passes"])(trials)
         return [replace(one, stage=staged.stage) if one.failure else one for one in found]
 
-    stage, culprit = of(list(bisected(Inquiry(case_of("tvm"), execute))), Culprit)
+    stage, culprit = of(list(bisected(Ablation(case_of("tvm"), execute))), Culprit)
     assert stage.names == ("relax.build",)
     assert (culprit.names, culprit.number, culprit.of) == (("FuseOps",), 2, 3)
 
 
 @pytest.mark.parametrize(("name", "says"), [("openvino", "no switch"), ("export", "no switch"), ("eager", "no parts")])
 def test_what_an_interface_does_not_allow_is_said(name: str, says: str) -> None:
-    notes = of(list(bisected(Inquiry(case_of(name), Fake({}, lambda t, at: True)))), Note)
+    notes = of(list(bisected(Ablation(case_of(name), Fake({}, lambda t, at: True)))), Note)
     assert any(says in str(note) for note in notes)
 
 
 def test_knobs_that_do_not_matter_are_put_back() -> None:
     case = case_of(max_fusion_size=1, pattern_matcher=False)
-    inquiry = Inquiry(case, Fake({}, lambda t, at: t.case.setting.knob("max_fusion_size") == 1))
-    assert next(iter(bisected(inquiry))) == Knobs((("max_fusion_size", 1),))
-    assert inquiry.case.setting.knobs == (("max_fusion_size", 1),)
-    cures = inquiry.cures()
+    ablation = Ablation(case, Fake({}, lambda t, at: t.case.setting.knob("max_fusion_size") == 1))
+    assert next(iter(bisected(ablation))) == Knobs((("max_fusion_size", 1),))
+    assert ablation.case.setting.knobs == (("max_fusion_size", 1),)
+    cures = ablation.cures()
     assert ("max_fusion_size", 64) in cures.found
 
 
 def test_default_settings_that_fail_are_told_so() -> None:
-    inquiry = Inquiry(case_of(max_fusion_size=1), Fake({}, lambda t, at: True))
-    assert inquiry.needed_knobs() == ()
+    ablation = Ablation(case_of(max_fusion_size=1), Fake({}, lambda t, at: True))
+    assert ablation.needed_knobs() == ()
 
 
 def test_what_does_not_fail_is_refused() -> None:
     with pytest.raises(NotReproduced, match="does not fail here"):
-        Inquiry(case_of(), Fake({}, lambda t, at: False))
+        Ablation(case_of(), Fake({}, lambda t, at: False))
     with pytest.raises(NotReproduced, match="in the way that was told"):
-        Inquiry(case_of(), Fake({}, lambda t, at: True), wanted=Failure("inductor", "crash", "SIGSEGV"))
+        Ablation(case_of(), Fake({}, lambda t, at: True), wanted=Failure("inductor", "crash", "SIGSEGV"))
 
 
 def test_rare_failures_run_more_often() -> None:
@@ -193,9 +193,9 @@ def test_rare_failures_run_more_often() -> None:
         count[0] += 1
         return count[0] % 3 == 0 and trial.case.setting.target == "inductor"
 
-    inquiry = Inquiry(case_of(), Fake({}, sometimes))
-    assert inquiry.certainty.needed > 4
-    assert [rung.verdict for rung in inquiry.rungs(("dynamo", "aot_eager"))] == ["good", "good"]
+    ablation = Ablation(case_of(), Fake({}, sometimes))
+    assert ablation.certainty.needed > 4
+    assert [rung.verdict for rung in ablation.rungs(("dynamo", "aot_eager"))] == ["good", "good"]
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from tests.bisecting import Fake, case_of
 from shakeout.corpus import codec, known
 from shakeout.corpus.case import Case
 from shakeout.fuzz.bisect import stored
+from shakeout.fuzz.bisect.ablation import Ablation
 from shakeout.fuzz.bisect.facts import Bisection, Releases, Rung
-from shakeout.fuzz.bisect.inquiry import Inquiry
 from shakeout.fuzz.bisect.kept import Memory, beside, within
 from shakeout.fuzz.bisect.ladders import bisected
 from shakeout.fuzz.bisect.trials import Shown, Trial
@@ -301,9 +301,9 @@ def test_where_nothing_can_be_kept_everything_is_told(
 
 
 def test_a_memory_survives_its_file() -> None:
-    inquiry = Inquiry(case_of(), Fake({"lowerings": ("a", "b")}, lambda t, at: "b" in at["lowerings"]))
-    assert list(bisected(inquiry))
-    memory = inquiry.memory()
+    ablation = Ablation(case_of(), Fake({"lowerings": ("a", "b")}, lambda t, at: "b" in at["lowerings"]))
+    assert list(bisected(ablation))
+    memory = ablation.memory()
     assert memory.answers
     assert Memory.from_json(json.loads(json.dumps(memory.to_json()))) == memory
     with pytest.raises(ValueError, match="not the memory"):

@@ -22,8 +22,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Setting
+from shakeout.fuzz.bisect.ablation import Ablation
 from shakeout.fuzz.bisect.hooks import Limit, limited
-from shakeout.fuzz.bisect.inquiry import Inquiry
 from shakeout.fuzz.bisect.trials import Trial, in_process
 from shakeout.targets import limits
 
@@ -43,7 +43,7 @@ def test_the_lowering_in_which_a_fault_is_planted_is_named() -> None:
     assert isinstance(fault.plant, Compiled)
     # Planted without the canary's second compilation, which would be counted too.
     with uncached(), fault.plant.patch(Canary()):
-        found = Inquiry(fault.case(), in_process).culprit("lowerings", "lowering")
+        found = Ablation(fault.case(), in_process).culprit("lowerings", "lowering")
     assert found is not None
     assert found.alone
     assert len(found.names) == 1
@@ -70,9 +70,9 @@ def test_a_pass_of_patterns_is_told_as_the_pattern_that_is_wrong() -> None:
     given = [torch.arange(64.0).reshape(2, 2, 4, 4).sub(30 + shift).div(20) for shift in range(3)]
     case = capture(network, lambda: [one.clone() for one in given], setting=Setting("inductor"))
     with fused_attention_forgets_its_scale():
-        inquiry = Inquiry(case, in_process)
-        coarse = inquiry.culprit("joint_graph_passes", "joint-graph pass")
-        fine = inquiry.culprit("patterns", "pattern")
+        ablation = Ablation(case, in_process)
+        coarse = ablation.culprit("joint_graph_passes", "joint-graph pass")
+        fine = ablation.culprit("patterns", "pattern")
     assert coarse is not None
     assert fine is not None
     assert coarse.names == ("pass_pattern_0",)

@@ -16,8 +16,8 @@ from tests import packages
 from shakeout.corpus import support
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Setting
+from shakeout.fuzz.bisect.ablation import Ablation
 from shakeout.fuzz.bisect.facts import Culprit, Fact, Note, Rung
-from shakeout.fuzz.bisect.inquiry import Inquiry
 from shakeout.fuzz.bisect.ladders import bisected
 from shakeout.fuzz.bisect.releases import product
 from shakeout.fuzz.bisect.trials import Shown, Trial, in_process
@@ -114,8 +114,8 @@ def test_it_has_a_short_script(example: Target) -> None:
 
 
 def test_bisect_names_its_level_and_its_pass(example: Target) -> None:
-    inquiry = Inquiry(sine(Setting("example", (("disabled", "square"), ("fast_math", True)))), in_process)
-    found = list(bisected(inquiry))
+    ablation = Ablation(sine(Setting("example", (("disabled", "square"), ("fast_math", True)))), in_process)
+    found = list(bisected(ablation))
     assert [str(rung).split() for rung in found if isinstance(rung, Rung)] == [
         ["level=0", "good"],
         ["level=1", "good"],
@@ -254,7 +254,7 @@ def facts_with(monkeypatch: pytest.MonkeyPatch, ladder: Ladder, cured_by: Sequen
         return shown
 
     monkeypatch.setattr(Eager, "facts", Facts(ladder=ladder))
-    found = bisected(Inquiry(sine(Setting("eager")), execute))
+    found = bisected(Ablation(sine(Setting("eager")), execute))
     return [fact for fact in found if isinstance(fact, Culprit | Note)]
 
 

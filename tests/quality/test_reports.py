@@ -14,8 +14,8 @@ from tests.tiers import some
 from shakeout.corpus.case import Case
 from shakeout.corpus.user_objects import ALLOWED, find
 from shakeout.fuzz.bisect import trials
+from shakeout.fuzz.bisect.ablation import Ablation
 from shakeout.fuzz.bisect.facts import Fact
-from shakeout.fuzz.bisect.inquiry import Inquiry
 from shakeout.fuzz.bisect.ladders import taken_apart
 from shakeout.fuzz.bisect.stored import Job
 from shakeout.fuzz.campaign.schedule import seed_of
@@ -162,7 +162,7 @@ def blamed(case: Case) -> Iterator[Fact]:
     """The facts of a ladder, in this process."""
     ladder = facts_of(case.setting.target).ladder
     assert ladder is not None
-    return taken_apart(Inquiry(case, trials.in_process), ladder)
+    return taken_apart(Ablation(case, trials.in_process), ladder)
 
 
 def shrunk(case: Case, report: Report | None = None) -> Minimised:

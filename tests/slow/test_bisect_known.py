@@ -3,7 +3,7 @@
 import pytest
 
 from shakeout.corpus import known
-from shakeout.fuzz.bisect.inquiry import Inquiry
+from shakeout.fuzz.bisect.ablation import Ablation
 from shakeout.fuzz.bisect.trials import in_process
 from shakeout.fuzz.minimise.predicate import NotReproduced
 from shakeout.targets.registry import target
@@ -14,7 +14,7 @@ def test_the_optimiser_of_a_known_bug_is_named() -> None:
         pytest.skip(missing)
     case = known.load(known.DIRECTORY / "onnxruntime-layer-norm-fusion-broadcast-scale.json").case
     try:
-        found = Inquiry(case, in_process).culprit("optimisers", "optimiser")
+        found = Ablation(case, in_process).culprit("optimisers", "optimiser")
     except NotReproduced as error:
         pytest.skip(f"fixed in the installed version: {error}")
     assert found is not None

@@ -1,4 +1,4 @@
-"""What a ladder asks about one case: whether it still fails with something left out, and what that something is."""
+"""Ablation of one case: whether it still fails with something left out, and what that something is."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from shakeout.fuzz.ground.failure import Failure
 from shakeout.fuzz.minimise.predicate import MEASURED, NotReproduced, Reliability
 from shakeout.targets.registry import target
 
-__all__ = ["Inquiry"]
+__all__ = ["Ablation"]
 
 
-class Inquiry:
-    """Runs trials of one case, remembers what they said, and counts.
+class Ablation:
+    """Runs trials of one case, each with something left out, remembers what they said, and counts.
 
     Args:
         case: that fails.
@@ -27,7 +27,7 @@ class Inquiry:
         wanted: the failure; None for the one that the case shows.
         tell: told in words what is tried.
         stop: asked now and then whether to give up.
-        memory: what another inquiry of the same case was told: it is not asked again.
+        memory: what another ablation of the same case was told: it is not asked again.
 
     Attributes:
         case: the case; ladders may put a simpler setting in its place.
@@ -188,7 +188,7 @@ class Inquiry:
         Args:
             kind: of limit.
             label: what a person calls such a thing.
-            case: on another target or under another setting; the inquiry's own by default.
+            case: on another target or under another setting; the ablation's own by default.
 
         Returns:
             None if it fails without any of them too, or if nothing is told.
@@ -259,4 +259,4 @@ def plural(label: str) -> str:
 
 
 def _silent(step: Step) -> None:
-    """The inquiry tells what it tries itself."""
+    """The ablation tells what it tries itself."""
