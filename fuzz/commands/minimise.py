@@ -11,7 +11,7 @@ from shakeout.fuzz.commands.line import Line
 from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.ground.progress import interruptible
-from shakeout.fuzz.minimise.measure import elements
+from shakeout.fuzz.minimise.order import elements
 from shakeout.fuzz.minimise.predicate import NotReproduced
 from shakeout.fuzz.minimise.search import FIRST, Budget
 from shakeout.fuzz.minimise.stored import Written, case_file, minimise_stored

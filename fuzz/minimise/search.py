@@ -19,7 +19,7 @@ from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.failure import Failure
 from shakeout.fuzz.minimise import graph, nested, settings, tensors, values
 from shakeout.fuzz.minimise.edit import invented, recorded
-from shakeout.fuzz.minimise.measure import elements, size
+from shakeout.fuzz.minimise.order import elements, size
 from shakeout.fuzz.minimise.predicate import (
     MEASURED,
     SHARE,

@@ -15,7 +15,7 @@ from shakeout.corpus.edit import with_inputs
 from shakeout.corpus.program import Arg, Call, Name, everywhere
 from shakeout.corpus.vocabularies import vocabulary
 from shakeout.fuzz.minimise.edit import compacted, dense, items_of, own_storage, shaped
-from shakeout.fuzz.minimise.measure import simpler_dtypes
+from shakeout.fuzz.minimise.order import simpler_dtypes
 from shakeout.fuzz.minimise.ordinary import as_element, item_cost
 from shakeout.generators.sizes import scaled
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from shakeout.corpus.case import Case, InputSet, Storage, Values
 from shakeout.fuzz.minimise.edit import as_literal, chunks
-from shakeout.fuzz.minimise.measure import COUNTS, element_cost
+from shakeout.fuzz.minimise.order import COUNTS, element_cost
 from shakeout.fuzz.minimise.ordinary import as_element, counted, item_cost
 from shakeout.fuzz.minimise.tensors import ELEMENTWISE
 

@@ -22,7 +22,7 @@ from shakeout.fuzz.ground.failure import Failure, failure_of
 from shakeout.fuzz.ground.jobs import Reduce
 from shakeout.fuzz.ground.results import LOSSES, Reply, Result
 from shakeout.fuzz.ground.slot import Slot
-from shakeout.fuzz.minimise.measure import size
+from shakeout.fuzz.minimise.order import size
 from shakeout.fuzz.minimise.predicate import NotReproduced, Outcome
 from shakeout.fuzz.minimise.search import Budget, Minimised, minimise
 from shakeout.fuzz.triage.scaling import growth

@@ -39,7 +39,7 @@ from shakeout.corpus.case import Mode, Setting
 from shakeout.corpus.intake.capturing import capture
 from shakeout.corpus.intake.refusal import NotCaptured
 from shakeout.fuzz.minimise.executors import in_process
-from shakeout.fuzz.minimise.measure import elements
+from shakeout.fuzz.minimise.order import elements
 from shakeout.fuzz.minimise.search import Budget, minimise
 from shakeout.fuzz.running.execute import execute
 

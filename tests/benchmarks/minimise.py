@@ -23,7 +23,7 @@ from tests.faults import FAULTS, Fault, planted
 from tests.faults.entangle import hosted
 
 from shakeout.fuzz.minimise.executors import in_process
-from shakeout.fuzz.minimise.measure import elements
+from shakeout.fuzz.minimise.order import elements
 from shakeout.fuzz.minimise.predicate import NotReproduced
 from shakeout.fuzz.minimise.search import Budget, minimise
 from shakeout.fuzz.running.execute import execute

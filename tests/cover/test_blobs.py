@@ -27,7 +27,7 @@ from shakeout.fuzz.commands.replay import replay_case
 from shakeout.fuzz.minimise import tensors
 from shakeout.fuzz.minimise.edit import as_literal, recorded, shaped
 from shakeout.fuzz.minimise.executors import in_process
-from shakeout.fuzz.minimise.measure import size
+from shakeout.fuzz.minimise.order import size
 from shakeout.fuzz.minimise.search import Budget, minimise
 from shakeout.fuzz.reporting.exported import observed
 from shakeout.fuzz.running import fresh

@@ -16,7 +16,7 @@ from shakeout.corpus.intake.capturing import capture
 from shakeout.corpus.short import short
 from shakeout.fuzz.ground.jobs import Grow
 from shakeout.fuzz.minimise import settings
-from shakeout.fuzz.minimise.measure import size
+from shakeout.fuzz.minimise.order import size
 from shakeout.fuzz.running import runs
 from shakeout.fuzz.running.compose import compose
 from shakeout.fuzz.running.execute import execute, repro

@@ -26,7 +26,7 @@ from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.minimise import graph, settings, tensors, values
 from shakeout.fuzz.minimise.edit import invented
 from shakeout.fuzz.minimise.executors import CandidatePool, in_process
-from shakeout.fuzz.minimise.measure import elements, size
+from shakeout.fuzz.minimise.order import elements, size
 from shakeout.fuzz.minimise.predicate import MOST_REPETITIONS, NotReproduced, Outcome, Reliability, repetitions
 from shakeout.fuzz.minimise.search import FIRST, Budget, minimise
 from shakeout.generators.choices import SeededChoices

@@ -28,7 +28,7 @@ from shakeout.corpus.short import short
 from shakeout.corpus.vocabularies import torch as words
 from shakeout.corpus.vocabularies.structured import within
 from shakeout.fuzz.minimise import nested
-from shakeout.fuzz.minimise.measure import size
+from shakeout.fuzz.minimise.order import size
 from shakeout.fuzz.running import runs
 from shakeout.fuzz.running.execute import execute, repro
 from shakeout.fuzz.triage.subprogram import Dissected, occurrences

@@ -20,7 +20,7 @@ from shakeout.fuzz.ground.jobs import Grow
 from shakeout.fuzz.ground.results import Loss, Result
 from shakeout.fuzz.ground.slot import SlotState
 from shakeout.fuzz.minimise import graph
-from shakeout.fuzz.minimise.measure import size
+from shakeout.fuzz.minimise.order import size
 from shakeout.fuzz.running import replicas, runs
 from shakeout.fuzz.triage.bug_signature import signature_of
 from shakeout.generators.validity import InvalidCandidate, validated

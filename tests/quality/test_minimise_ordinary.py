@@ -11,7 +11,7 @@ from shakeout.corpus import script
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Setting
 from shakeout.fuzz.ground.failure import Failure
-from shakeout.fuzz.minimise.measure import size
+from shakeout.fuzz.minimise.order import size
 from shakeout.fuzz.minimise.predicate import Outcome
 from shakeout.fuzz.minimise.search import Minimised, minimise
 from shakeout.generators.inputsets import tensors_of

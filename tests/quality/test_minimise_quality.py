@@ -9,7 +9,7 @@ from tests.faults.graphs import Graph, instead
 
 from shakeout.corpus import script
 from shakeout.fuzz.minimise.executors import in_process
-from shakeout.fuzz.minimise.measure import elements
+from shakeout.fuzz.minimise.order import elements
 from shakeout.fuzz.minimise.search import Budget, minimise
 from shakeout.fuzz.running.execute import execute
 

@@ -24,7 +24,7 @@ from shakeout.fuzz.ground.failure import failure_of
 from shakeout.fuzz.ground.jobs import Grow
 from shakeout.fuzz.intake.importing import Imported, import_file
 from shakeout.fuzz.minimise.executors import in_process
-from shakeout.fuzz.minimise.measure import elements
+from shakeout.fuzz.minimise.order import elements
 from shakeout.fuzz.minimise.search import Budget, Minimised, minimise
 from shakeout.fuzz.reporting.drafting import drafted
 from shakeout.fuzz.running.compose import compose
