@@ -7,9 +7,9 @@ from pathlib import Path
 
 from shakeout.corpus.files import write_whole
 from shakeout.fuzz.reporting.bug_list import BugList
+from shakeout.fuzz.reporting.campaign_report import CampaignReport, TargetTime, gathered
 from shakeout.fuzz.reporting.fence import fenced
 from shakeout.fuzz.reporting.plain import bug_lines, fresh, said
-from shakeout.fuzz.reporting.report import CampaignReport, TargetTime, gathered
 from shakeout.fuzz.reporting.short_scripts import short_scripts
 from shakeout.fuzz.reporting.tables import table as _table
 

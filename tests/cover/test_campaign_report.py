@@ -9,9 +9,9 @@ from shakeout.corpus.rows import Known, Totals
 from shakeout.fuzz.campaign import selftest
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.reporting.bug_list import BugList
+from shakeout.fuzz.reporting.campaign_report import CampaignReport, Reason, TargetTime, gathered
 from shakeout.fuzz.reporting.markdown import markdown, write_report
 from shakeout.fuzz.reporting.notes import CountedNote
-from shakeout.fuzz.reporting.report import CampaignReport, Reason, TargetTime, gathered
 from shakeout.fuzz.reporting.short_scripts import short_scripts
 from shakeout.oracles.verdict import Note, Outcome, Verdict
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from shakeout.corpus.database import NAME, Database
 from shakeout.corpus.files import write_whole
 from shakeout.fuzz.reporting.bug_report import BugReport, bug_report
+from shakeout.fuzz.reporting.campaign_report import CampaignReport, gathered
 from shakeout.fuzz.reporting.course import Course, course
 from shakeout.fuzz.reporting.html import vega
 from shakeout.fuzz.reporting.html.drawings import course_chart
@@ -15,7 +16,6 @@ from shakeout.fuzz.reporting.html.page import rendered
 from shakeout.fuzz.reporting.html.views import bug_view
 from shakeout.fuzz.reporting.markdown import TOP
 from shakeout.fuzz.reporting.plain import fresh, said
-from shakeout.fuzz.reporting.report import CampaignReport, gathered
 from shakeout.fuzz.reporting.short_scripts import short_scripts
 
 __all__ = ["PAGE", "bug_page", "campaign_page", "write_bug", "write_campaign"]
