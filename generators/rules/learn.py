@@ -12,7 +12,7 @@ from shakeout.corpus.program import Arg, Form, TensorType
 from shakeout.generators.rules.dtypes import learn_accepted, learn_result
 from shakeout.generators.rules.expressions import Apply, Expr, Mask, all_of
 from shakeout.generators.rules.preconditions import assumed_equalities, learn_preconditions
-from shakeout.generators.rules.rule import Case, Domain, Result, Rule
+from shakeout.generators.rules.rule import Domain, Rule, RuleCase, RuleResult
 from shakeout.generators.rules.shapes import Grounds, Shape, features, learn_shape
 from shakeout.generators.rules.synthesise import Effort
 from shakeout.generators.rules.table import Table, tabulate
@@ -138,7 +138,7 @@ def _look(trace: Trace) -> _Look:
     return trace.form, tuple([None if result is None else len(result.shape) for result in trace.results])
 
 
-def _cases(table: Table, effort: Effort) -> tuple[tuple[Case, ...], tuple[str, ...]]:
+def _cases(table: Table, effort: Effort) -> tuple[tuple[RuleCase, ...], tuple[str, ...]]:
     """The cases of a rule, from accepted records."""
     looks = [_look(trace) for trace in table.traces]
     if len(set(looks)) == 1:
@@ -203,12 +203,12 @@ def _not(expr: Expr) -> Expr:
     return Apply("<", (other, one)) if expr.op == "<=" else Apply("<=", (other, one))
 
 
-def _case(table: Table, guard: Expr | None, effort: Effort) -> Case:
+def _case(table: Table, guard: Expr | None, effort: Effort) -> RuleCase:
     """One case from records of equal look."""
     form, ranks = _look(table.traces[0])
     steady = table.where(~table.loose)
     grounds = Grounds(steady)
-    results: list[Result | None] = []
+    results: list[RuleResult | None] = []
     known: dict[bytes, Shape] = {}
     for place, rank in enumerate(ranks):
         if rank is None:
@@ -218,14 +218,14 @@ def _case(table: Table, guard: Expr | None, effort: Effort) -> Case:
         dtypes = [tuple([operand.dtype for operand in trace.operands]) for trace in table.traces]
         dtype = learn_result([(given, type_.dtype) for given, type_ in zip(dtypes, types, strict=True)], table.variant)
         if table.loose.any() or not len(steady):
-            results.append(Result(dtype, Shape((None,) * rank)))
+            results.append(RuleResult(dtype, Shape((None,) * rank)))
             continue
         target = np.array([type_.shape for type_ in types], np.int64).reshape(len(types), rank).T
         key = target.tobytes()
         if key not in known:
             known[key] = learn_shape(grounds, target, effort)
-        results.append(Result(dtype, known[key]))
-    return Case(guard, form, tuple(results))
+        results.append(RuleResult(dtype, known[key]))
+    return RuleCase(guard, form, tuple(results))
 
 
 def _result_type(trace: Trace, place: int) -> TensorType:

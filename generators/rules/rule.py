@@ -25,11 +25,11 @@ from shakeout.generators.rules.preconditions import Precondition
 from shakeout.generators.rules.shapes import Shape
 from shakeout.generators.rules.trace import Kind, Trace, Variant, attributes, symbols, variant_of
 
-__all__ = ["PARTS", "Case", "Domain", "Result", "Rule"]
+__all__ = ["PARTS", "Domain", "Rule", "RuleCase", "RuleResult"]
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class RuleResult:
     """The type of one result."""
 
     dtype: ResultType
@@ -37,7 +37,7 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class RuleCase:
     """What a call gives where ``guard`` holds; a rule's cases are asked in order, and no guard holds always.
 
     Attributes:
@@ -48,7 +48,7 @@ class Case:
 
     guard: Expr | None
     form: Form
-    results: tuple[Result | None, ...]
+    results: tuple[RuleResult | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class Rule:
     preconditions: tuple[Precondition, ...]
     assumed: tuple[Expr, ...]
     dtypes: Accepted
-    cases: tuple[Case, ...]
+    cases: tuple[RuleCase, ...]
     pools: tuple[tuple[str, tuple[Arg, ...]], ...] = ()
     valid: int = 0
     invalid: int = 0
@@ -197,7 +197,7 @@ class Rule:
         except (Undefined, OverflowError):
             return False
 
-    def case(self, values: Sequence[int]) -> Case | None:
+    def case(self, values: Sequence[int]) -> RuleCase | None:
         """The case that applies to symbols of these values."""
         if self.cases and self.cases[0].guard is None:
             return self.cases[0]
@@ -226,7 +226,7 @@ class Rule:
             found.append(TensorType(dtype, shape))
         return tuple(found)
 
-    def sizes(self, result: Result, values: Sequence[int]) -> tuple[int, ...] | None:
+    def sizes(self, result: RuleResult, values: Sequence[int]) -> tuple[int, ...] | None:
         """The shape of a result for symbols of these values, None where it is not known."""
         sizes = [size for size in result.shape.sizes if size is not None]
         if len(sizes) < len(result.shape.sizes):
@@ -395,7 +395,7 @@ def _constant(kind: str) -> Arg:
     return Name(kind)
 
 
-def _result_lines(name: str, result: Result | None) -> list[str]:
+def _result_lines(name: str, result: RuleResult | None) -> list[str]:
     if result is None:
         return [f"{name} is no tensor"]
     lines = [f"{name}.dtype: {result.dtype.describe()}"]
@@ -414,21 +414,23 @@ def _edited_lines(shape: Shape) -> list[str]:
     return [f"  there {text(size)}" for size in sorted(inner, key=text)[:2]]
 
 
-def _result_json(result: Result) -> list[Any]:
+def _result_json(result: RuleResult) -> list[Any]:
     sizes = [None if size is None else expr_to_json(size) for size in result.shape.sizes]
     return [result.dtype.to_json(), sizes, result.shape.label]
 
 
-def _case(row: Any) -> Case:
+def _case(row: Any) -> RuleCase:
     guard, form, results = row
     if form not in ("tensor", "sequence", "none"):
         raise ValueError(f"a rule's form is tensor, sequence or none, not {form!r}")
-    return Case(None if guard is None else expr_from_json(guard), form, tuple([_result(result) for result in results]))
+    return RuleCase(
+        None if guard is None else expr_from_json(guard), form, tuple([_result(result) for result in results])
+    )
 
 
-def _result(row: Any) -> Result | None:
+def _result(row: Any) -> RuleResult | None:
     if row is None:
         return None
     dtype, sizes, label = row
     exprs = tuple([None if size is None else expr_from_json(size) for size in sizes])
-    return Result(ResultType.from_json(dtype), Shape(exprs, str(label)))
+    return RuleResult(ResultType.from_json(dtype), Shape(exprs, str(label)))
