@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, cast
 
 from shakeout.corpus.grouping import BUGS, FINDINGS, GROUPING, KEPT, Grouping, ImpossibleMove
-from shakeout.corpus.rows import STATES, STATUSES, Bug, Decision, Flight, Known, LedgerRow, Totals
+from shakeout.corpus.rows import STATES, STATUSES, Bug, Decision, Flight, KnownBugReplay, LedgerRow, Totals
 from shakeout.corpus.smallest_cases import TABLES, SmallestCases
 
 __all__ = [
@@ -303,10 +303,10 @@ class Database(SmallestCases, Grouping):
         """Number of bugs by state."""
         return dict(self._rows(f"SELECT state, COUNT(*) FROM bugs {self._own} GROUP BY state"))
 
-    def known(self) -> list[Known]:
+    def known(self) -> list[KnownBugReplay]:
         """What became of the shipped known bugs."""
         query = "SELECT id, title, reference, state, reason, signature, target FROM known ORDER BY id"
-        return [Known(*row) for row in self._rows(query)]
+        return [KnownBugReplay(*row) for row in self._rows(query)]
 
     def flights(self) -> list[Flight]:
         """Jobs handed out and never answered."""
@@ -477,7 +477,7 @@ class Database(SmallestCases, Grouping):
         if said is not None and said.status in ("reported", "invalid", "wontfix"):
             self.decide(bug, "open", note="it was fixed, and is back")
 
-    def set_known(self, row: Known) -> None:
+    def set_known(self, row: KnownBugReplay) -> None:
         """Store what became of a shipped known bug."""
         values = tuple(getattr(row, f.name) for f in fields(row))
         self._many("INSERT OR REPLACE INTO known VALUES (?, ?, ?, ?, ?, ?, ?)", [values])

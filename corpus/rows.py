@@ -14,7 +14,7 @@ __all__ = [
     "Finding",
     "Flight",
     "Group",
-    "Known",
+    "KnownBugReplay",
     "LedgerRow",
     "Move",
     "Sighting",
@@ -211,7 +211,7 @@ class Flight:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownBugReplay:
     """What became of a shipped known bug when it was replayed last."""
 
     id: str

@@ -11,7 +11,7 @@ from typing import Any
 from shakeout.corpus.codec import encode
 from shakeout.corpus.database import Database
 from shakeout.corpus.known import KnownBug
-from shakeout.corpus.rows import Known
+from shakeout.corpus.rows import KnownBugReplay
 from shakeout.fuzz.campaign.investigation import Investigation
 from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.counts import result_of
@@ -78,7 +78,7 @@ class KnownReplay:
     def _is(self, bug: KnownBug, state: Any, reason: str, signature: str = "", seconds: float = 0.0) -> None:
         target = bug.case.setting.target
         with self._database.transaction():
-            self._database.set_known(Known(bug.id, bug.title, bug.reference, state, reason, signature, target))
+            self._database.set_known(KnownBugReplay(bug.id, bug.title, bug.reference, state, reason, signature, target))
         self._tell(
             events.KnownReplayed(bug.id, bug.title, bug.reference, state, reason, target, round(float(seconds), 3))
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from shakeout.corpus.database import NAME, Database
-from shakeout.corpus.rows import Known, LedgerRow, Totals
+from shakeout.corpus.rows import KnownBugReplay, LedgerRow, Totals
 from shakeout.fuzz.coverage.summary import Coverage, read_coverage
 from shakeout.fuzz.ground.environment import describe
 from shakeout.fuzz.reporting.bug_list import BugList, bug_list
@@ -88,7 +88,7 @@ class CampaignReport:
     times: tuple[TargetTime, ...]
     disk: Mapping[str, int]
     bugs: BugList
-    known: tuple[Known, ...]
+    known: tuple[KnownBugReplay, ...]
     notes: tuple[CountedNote, ...]
     coverage: Coverage
     reasons: Mapping[Hindrance, tuple[Reason, ...]]

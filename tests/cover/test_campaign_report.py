@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from shakeout.corpus.database import NAME, Database
-from shakeout.corpus.rows import Known, Totals
+from shakeout.corpus.rows import KnownBugReplay, Totals
 from shakeout.fuzz.campaign import selftest
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.reporting.bug_list import BugList
@@ -44,7 +44,7 @@ def directory(tmp_path: Path) -> Path:
         database.set_meta(spent=61.4, proven={"planted": 1}, related={"scaled": 2, "permuted": 1})
         database.set_meta(programs={"planted": 1}, settings={"planted": 2})
         database.set_meta(disk={"kept": 1_500_000, "compilers": 2_000_000, "headers": 3_000_000})
-        database.set_known(Known("k", "an old bug", "https://example.org/1", "fixed", "", "", "planted"))
+        database.set_known(KnownBugReplay("k", "an old bug", "https://example.org/1", "fixed", "", "", "planted"))
 
         def add(name: str, case_id: str, text: str, result: Result, state: str) -> tuple[str, int | None]:
             shown = {"signature": name, "title": f"{name} is wrong", "target": "planted", "oracle": "value"}

@@ -20,7 +20,7 @@ from shakeout.corpus.database import (
     UnknownBug,
     UnusableDatabase,
 )
-from shakeout.corpus.rows import Bug, Group, Known, LedgerRow, Sighting, Totals
+from shakeout.corpus.rows import Bug, Group, KnownBugReplay, LedgerRow, Sighting, Totals
 from shakeout.corpus.smallest_cases import SmallestCase
 
 
@@ -147,7 +147,7 @@ def test_bugs_are_found_by_a_beginning(database: Database) -> None:
 
 
 def test_known_bugs_are_kept(database: Database) -> None:
-    row = Known("mul-by-zero", "x * 0", "https://example.org", "still there", "", "signature", "inductor")
+    row = KnownBugReplay("mul-by-zero", "x * 0", "https://example.org", "still there", "", "signature", "inductor")
     database.set_known(row)
     database.set_known(row)
     assert database.known() == [row]
