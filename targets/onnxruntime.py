@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from shakeout.corpus.case import Knob, KnobSpace, Setting
 from shakeout.targets.packages import holds, uninstalled
 from shakeout.targets.printed import loaded, staged
-from shakeout.targets.short import through_export
 from shakeout.targets.target import Facts, Ladder, Levels, Part, Short, Target
+from shakeout.targets.through_export import through_export
 
 if TYPE_CHECKING:
     import torch

@@ -5,8 +5,8 @@ from __future__ import annotations
 from shakeout.corpus.case import Knob, KnobSpace, Setting
 from shakeout.targets.packages import holds, uninstalled
 from shakeout.targets.printed import run_once, staged
-from shakeout.targets.short import through_export
 from shakeout.targets.target import Facts, Ladder, Levels, Part, Short, Target
+from shakeout.targets.through_export import through_export
 
 __all__ = ["OPTIONAL", "TVM", "Tvm"]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from shakeout.corpus import blobs
 from shakeout.corpus.case import Case
 from shakeout.corpus.interpreter import command
-from shakeout.corpus.short import short
+from shakeout.corpus.short_script import short
 from shakeout.fuzz.ground.child import run
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.reporting.models import behind_model

@@ -21,7 +21,7 @@ from shakeout.corpus import blobs, codec, script
 from shakeout.corpus.blobs import BadBlob
 from shakeout.corpus.capture import capture, describe_inputs
 from shakeout.corpus.case import Case, Setting, Storage, Values
-from shakeout.corpus.short import short
+from shakeout.corpus.short_script import short
 from shakeout.fuzz.cli import main
 from shakeout.fuzz.commands.replay import replay_case
 from shakeout.fuzz.minimise import tensors

@@ -13,7 +13,7 @@ import torch
 from shakeout.corpus import codec, known, regressions, standalone
 from shakeout.corpus.case import COTANGENTS, Case, Cotangent, Setting
 from shakeout.corpus.intake.capturing import capture
-from shakeout.corpus.short import short
+from shakeout.corpus.short_script import short
 from shakeout.fuzz.ground.jobs import Grow
 from shakeout.fuzz.minimise import settings
 from shakeout.fuzz.minimise.order import size

@@ -12,7 +12,7 @@ import torch
 from shakeout.corpus import codec, script, standalone
 from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View, contiguous
 from shakeout.corpus.program import Call, Input, Program, Ref, TensorType
-from shakeout.corpus.short import short
+from shakeout.corpus.short_script import short
 from shakeout.corpus.value_cache import filled
 from shakeout.fuzz.learning.errors import Errors
 from shakeout.fuzz.learning.maker import case_of

@@ -15,7 +15,7 @@ from shakeout.corpus import blobs, codec
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Setting
 from shakeout.corpus.program import Input, Program, Ref
-from shakeout.corpus.short import short
+from shakeout.corpus.short_script import short
 from shakeout.fuzz.cli import main
 from shakeout.fuzz.ground import child
 from shakeout.fuzz.ground.exits import Exit

@@ -24,7 +24,7 @@ from shakeout.corpus.program import (
     mapped,
     scoped,
 )
-from shakeout.corpus.short import short
+from shakeout.corpus.short_script import short
 from shakeout.corpus.vocabularies import torch as words
 from shakeout.corpus.vocabularies.structured import within
 from shakeout.fuzz.minimise import nested
