@@ -275,7 +275,7 @@ def _replay_all(options: argparse.Namespace) -> int:
 
     from shakeout.fuzz.campaign import config
     from shakeout.fuzz.commands.replay_all import replay_all_command
-    from shakeout.fuzz.triage.replaying import RUNS as EACH
+    from shakeout.fuzz.triage.replay_bugs import RUNS as EACH
     from shakeout.fuzz.workers.zygote_client import Interrupted, ZygoteBroken
 
     if options.target is not None or (options.runs is not None and options.runs < 1):

@@ -16,7 +16,7 @@ from shakeout.fuzz.minimise.predicate import NotReproduced
 from shakeout.fuzz.minimise.search import FIRST, Budget
 from shakeout.fuzz.minimise.stored import Written, case_file, minimise_stored
 from shakeout.fuzz.triage.bug_signature import UNCLASSIFIED
-from shakeout.fuzz.triage.minimising import minimise_all
+from shakeout.fuzz.triage.minimise_bugs import minimise_all
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -10,7 +10,7 @@ from shakeout.fuzz.commands.places import print_json
 from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.ground.progress import interruptible
-from shakeout.fuzz.triage.replaying import Replays, replay_all
+from shakeout.fuzz.triage.replay_bugs import Replays, replay_all
 
 if TYPE_CHECKING:
     from rich.console import Console

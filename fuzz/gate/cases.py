@@ -15,7 +15,7 @@ from shakeout.fuzz.ground.failure import Failure, failure_of
 from shakeout.fuzz.ground.finding_folder import CASE, MINIMISED
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.running.case_file import stored_case
-from shakeout.fuzz.triage.replaying import stored
+from shakeout.fuzz.triage.replay_bugs import stored
 from shakeout.fuzz.triage.steps import FORKS
 
 __all__ = ["Candidate", "found_by", "in_folder", "in_folders", "shipped"]

@@ -138,7 +138,7 @@ def _replay(request: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
     from shakeout.corpus import blobs, codec
     from shakeout.fuzz.ground.failure import failure_of
     from shakeout.fuzz.ground.progress import interruptible
-    from shakeout.fuzz.triage.replaying import Item, Row, replay
+    from shakeout.fuzz.triage.replay_bugs import Item, Row, replay
 
     blobs.tell(request["blobs"])
     items = [

@@ -35,7 +35,7 @@ from shakeout.fuzz.night.standing import replay_of, standing, versions
 from shakeout.fuzz.reporting.bug_list import ReportedBug, bug_list
 from shakeout.fuzz.reporting.html.write import write_campaign
 from shakeout.fuzz.reporting.markdown import write_report
-from shakeout.fuzz.triage.replaying import Item, Row, replay_all
+from shakeout.fuzz.triage.replay_bugs import Item, Row, replay_all
 from shakeout.fuzz.workers.zygote_client import Interrupted, ZygoteBroken
 from shakeout.targets.registry import facts_of
 

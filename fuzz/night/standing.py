@@ -13,7 +13,7 @@ from shakeout.fuzz.ground.environment import describe
 from shakeout.fuzz.night.record import BugState, Replay, Shipped, Standing
 from shakeout.fuzz.reporting.bug_list import ReportedBug, bug_list
 from shakeout.fuzz.reporting.plain import fresh
-from shakeout.fuzz.triage.replaying import Row
+from shakeout.fuzz.triage.replay_bugs import Row
 
 __all__ = ["replay_of", "standing", "versions"]
 

@@ -12,7 +12,7 @@ from shakeout.fuzz.ground.counts import result_of
 from shakeout.fuzz.ground.jobs import Job
 from shakeout.fuzz.ground.makers import RUNS_ONLY
 from shakeout.fuzz.ground.results import Result
-from shakeout.fuzz.triage.replaying import Item, job_of
+from shakeout.fuzz.triage.replay_bugs import Item, job_of
 from shakeout.fuzz.workers.pool import Limits, WorkerPool
 from shakeout.fuzz.workers.timing import TimeLimits
 from shakeout.fuzz.workers.worker_kind import WorkerKind

@@ -29,8 +29,8 @@ from shakeout.fuzz.ground.finding_folder import (
     read_sequence,
 )
 from shakeout.fuzz.running.case_file import LARGEST, check_knobs_of, stored_case
-from shakeout.fuzz.triage.replaying import Item, stored
-from shakeout.fuzz.triage.replaying import unable as unable_item
+from shakeout.fuzz.triage.replay_bugs import Item, stored
+from shakeout.fuzz.triage.replay_bugs import unable as unable_item
 from shakeout.targets.accelerators import missing
 from shakeout.targets.target import UnknownTarget
 

@@ -7,7 +7,7 @@ import torch
 
 from shakeout.corpus import codec
 from shakeout.fuzz.campaign import selftest
-from shakeout.fuzz.triage.replaying import Item, replay
+from shakeout.fuzz.triage.replay_bugs import Item, replay
 from shakeout.fuzz.workers import pool as module
 from shakeout.fuzz.workers.pool import WorkerPool
 from shakeout.fuzz.workers.worker_kind import WorkerKind

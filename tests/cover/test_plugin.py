@@ -18,7 +18,7 @@ from shakeout.fuzz.ground.failure import Failure
 from shakeout.fuzz.ground.finding_folder import MINIMISED, write_finding
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.plugin import stored
-from shakeout.fuzz.triage.replaying import Item
+from shakeout.fuzz.triage.replay_bugs import Item
 from shakeout.oracles.verdict import Outcome, Verdict
 
 WRONG = Result("", "planted", "compared", (Verdict("value", Outcome.FAIL, "wrong value", "2 expected,\n\x1b[31m3"),))

@@ -17,7 +17,7 @@ from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.ground.failure import Failure
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.triage import replaying
-from shakeout.fuzz.triage.replaying import Item, Row
+from shakeout.fuzz.triage.replay_bugs import Item, Row
 from shakeout.oracles.verdict import Outcome, Verdict
 
 WRONG = Failure("planted", "value", "wrong value")

@@ -20,7 +20,7 @@ from shakeout.fuzz.minimise import executors as candidates
 from shakeout.fuzz.minimise.search import Budget
 from shakeout.fuzz.running.compose import drawn_knobs
 from shakeout.fuzz.running.execute import execute
-from shakeout.fuzz.triage.replaying import Item, replay
+from shakeout.fuzz.triage.replay_bugs import Item, replay
 from shakeout.fuzz.workers import pool
 from shakeout.fuzz.workers.zygote_client import ZygoteBroken, ZygoteClient
 from shakeout.generators.choices import SeededChoices

@@ -27,7 +27,7 @@ from shakeout.fuzz.minimise.executors import in_process
 from shakeout.fuzz.minimise.search import Budget
 from shakeout.fuzz.triage import minimising
 from shakeout.fuzz.triage.bug_signature import Signature, dtype_class, signature_of, stripped
-from shakeout.fuzz.triage.minimising import wanted
+from shakeout.fuzz.triage.minimise_bugs import wanted
 from shakeout.fuzz.triage.similar import near
 from shakeout.fuzz.workers.zygote_client import ZygoteBroken
 from shakeout.oracles.verdict import Outcome, Verdict

@@ -16,7 +16,7 @@ from shakeout.fuzz.minimise.executors import CandidatePool
 from shakeout.fuzz.minimise.search import Budget
 from shakeout.fuzz.minimise.stored import minimise_stored
 from shakeout.fuzz.triage import minimising, replaying
-from shakeout.fuzz.triage.minimising import minimise_all
+from shakeout.fuzz.triage.minimise_bugs import minimise_all
 from shakeout.oracles import metamorphic
 from shakeout.targets import registry
 

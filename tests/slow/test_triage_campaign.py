@@ -14,7 +14,7 @@ from shakeout.fuzz.ground.environment import describe
 from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.ground.failure import Failure
 from shakeout.fuzz.minimise.search import Budget
-from shakeout.fuzz.triage.replaying import Item, replay, shipped
+from shakeout.fuzz.triage.replay_bugs import Item, replay, shipped
 
 
 def test_crashes_are_minimised_beside_wrong_values(tmp_path: Path) -> None:
