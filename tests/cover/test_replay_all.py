@@ -16,7 +16,7 @@ from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.ground.failure import Failure
 from shakeout.fuzz.ground.results import Result
-from shakeout.fuzz.triage import replaying
+from shakeout.fuzz.triage import replay_bugs
 from shakeout.fuzz.triage.replay_bugs import Item, Row
 from shakeout.oracles.verdict import Outcome, Verdict
 
@@ -45,11 +45,11 @@ def result(status: str = "compared", oracle: str = "", symptom: str = "wrong val
     ],
 )
 def test_each_verdict(results: list[Result], verdict: str) -> None:
-    assert replaying._judged(item("wrong value"), results).verdict == verdict
+    assert replay_bugs._judged(item("wrong value"), results).verdict == verdict
 
 
 def test_what_no_failure_is_remembered_of_still_fails_in_any_way() -> None:
-    assert replaying._judged(item("wrong value", None), [result(oracle="crash")] * 2).verdict == "still failing"
+    assert replay_bugs._judged(item("wrong value", None), [result(oracle="crash")] * 2).verdict == "still failing"
 
 
 def test_a_regression_that_does_something_else_than_expected_is_surprising() -> None:
@@ -94,8 +94,8 @@ def replayed(directory: Path, monkeypatch: pytest.MonkeyPatch, verdict: str, *mo
             tell(Row(one, verdict, "", 2, 2))  # type: ignore[arg-type]
         return []
 
-    monkeypatch.setattr(replaying, "replay", run)
-    monkeypatch.setattr(replaying, "shipped", lambda versions: [])
+    monkeypatch.setattr(replay_bugs, "replay", run)
+    monkeypatch.setattr(replay_bugs, "shipped", lambda versions: [])
     return main(["replay", "--all", str(directory), *more])
 
 
@@ -196,7 +196,7 @@ def test_known_and_internal_bugs_are_left_out_and_the_smallest_case_is_taken(dir
         history = stored(database, "history", "history")
         (directory / history).mkdir()
         (directory / history / "sequence.jsonl").write_text(f"{smallest.text}\n{smallest.text}\n")
-        items = {one.id: one for one in replaying.stored(directory, database)}
+        items = {one.id: one for one in replay_bugs.stored(directory, database)}
     assert set(items) == {bug, history}
     assert items[bug].case == smallest
     assert items[bug].failure == Failure("planted", "metadata", "wrong strides")
@@ -206,8 +206,8 @@ def test_known_and_internal_bugs_are_left_out_and_the_smallest_case_is_taken(dir
 def test_what_is_shipped_counts_only_where_it_is_not_as_expected(monkeypatch: pytest.MonkeyPatch) -> None:
     def status(verdict: Any, expected: Any = None) -> int:
         one = Row(replace(item("wrong value", expected=expected), kind="regression"), verdict)
-        monkeypatch.setattr(replaying, "shipped", lambda versions: [one.item])
-        monkeypatch.setattr(replaying, "replay", lambda items, tell, **options: [tell(one)])
+        monkeypatch.setattr(replay_bugs, "shipped", lambda versions: [one.item])
+        monkeypatch.setattr(replay_bugs, "replay", lambda items, tell, **options: [tell(one)])
         return main(["replay", "--all"])
 
     monkeypatch.chdir("/")
@@ -227,13 +227,13 @@ def test_whoever_asks_is_told_and_answered_and_nothing_is_printed(
         return []
 
     shipped = replace(item("wrong value", expected="fails"), kind="regression")
-    monkeypatch.setattr(replaying, "replay", run)
-    monkeypatch.setattr(replaying, "shipped", lambda versions: [shipped])
+    monkeypatch.setattr(replay_bugs, "replay", run)
+    monkeypatch.setattr(replay_bugs, "shipped", lambda versions: [shipped])
     with Database.open(directory / NAME) as database:
         bug = stored(database)
         database.add_replay(bug, "fixed", "", {})
     told: list[events.Event] = []
-    done = replaying.replay_all(directory, workers=1, memory=1, tell=told.append)
+    done = replay_bugs.replay_all(directory, workers=1, memory=1, tell=told.append)
     assert [(row.item.id, row.verdict) for row in done.rows] == [(bug, "back"), ("wrong value", "fixed")]
     assert told == [
         events.Replayed("bug", bug, "one is wrong", "back", life=2),

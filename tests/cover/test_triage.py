@@ -25,7 +25,7 @@ from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.minimise.executors import in_process
 from shakeout.fuzz.minimise.search import Budget
-from shakeout.fuzz.triage import minimising
+from shakeout.fuzz.triage import minimise_bugs
 from shakeout.fuzz.triage.bug_signature import Signature, dtype_class, signature_of, stripped
 from shakeout.fuzz.triage.minimise_bugs import wanted
 from shakeout.fuzz.triage.similar import near
@@ -237,7 +237,7 @@ def test_every_bug_that_is_open_is_minimised_and_near_ones_are_suggested(
         flaky = add(database, *planted("wrong value"), "five", state="flaky")
         settled = add(database, *planted("wrong value"), "six")
         database.decide(settled, "invalid")
-    monkeypatch.setattr(minimising, "CandidatePool", InProcess)
+    monkeypatch.setattr(minimise_bugs, "CandidatePool", InProcess)
     console = Console(width=300, record=True)
     arguments: dict[str, Any] = {"budget": Budget(60, 40), "workers": 1, "memory": 2 << 30, "plain": True}
     assert minimise_all_command(directory, console=console, **arguments) == Exit.OK
@@ -266,8 +266,8 @@ def test_whoever_minimises_is_told_and_answered_and_nothing_is_printed(
         again = add(database, *planted("wrong value"), "two")
         gone = add(database, planted("none")[0], planted("wrong value")[1], "three")
     told: list[events.Event] = []
-    monkeypatch.setattr(minimising, "CandidatePool", InProcess)
-    done = minimising.minimise_all(directory, budget=Budget(60, 40), workers=1, memory=2 << 30, tell=told.append)
+    monkeypatch.setattr(minimise_bugs, "CandidatePool", InProcess)
+    done = minimise_bugs.minimise_all(directory, budget=Budget(60, 40), workers=1, memory=2 << 30, tell=told.append)
     with Database.read(directory / NAME) as database:
         assert {row.bug: row.state for row in done.rows} == {
             wrong: "complete",
@@ -296,8 +296,8 @@ def test_bugs_of_a_target_that_cannot_be_loaded_are_left(directory: Path, monkey
     with Database.open(directory / NAME) as database:
         add(database, *planted("wrong value"), "one")
     told: list[events.Event] = []
-    monkeypatch.setattr(minimising, "CandidatePool", Broken)
-    done = minimising.minimise_all(directory, budget=Budget(60, 40), workers=1, memory=2 << 30, tell=told.append)
+    monkeypatch.setattr(minimise_bugs, "CandidatePool", Broken)
+    done = minimise_bugs.minimise_all(directory, budget=Budget(60, 40), workers=1, memory=2 << 30, tell=told.append)
     assert (done.wanted, done.rows) == (1, ())
     assert done.unusable == {"planted": "ImportError: no such thing"}
     assert told == [events.Minimising("planted", 1), events.Unusable("planted", "ImportError: no such thing")]

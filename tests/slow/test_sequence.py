@@ -15,7 +15,7 @@ from shakeout.fuzz.minimise import stored
 from shakeout.fuzz.minimise.executors import CandidatePool
 from shakeout.fuzz.minimise.search import Budget
 from shakeout.fuzz.minimise.stored import minimise_stored
-from shakeout.fuzz.triage import minimising, replaying
+from shakeout.fuzz.triage import minimise_bugs, replay_bugs
 from shakeout.fuzz.triage.minimise_bugs import minimise_all
 from shakeout.oracles import metamorphic
 from shakeout.targets import registry
@@ -45,7 +45,7 @@ def test_what_fails_only_behind_others_is_shortened_to_the_one_that_matters(
     folder = fuzzing.directory / bug.id
     assert len(read_sequence(folder)) == 12
     # The zygote has to load what registers the target.
-    for module in (minimising, stored):
+    for module in (minimise_bugs, stored):
         monkeypatch.setattr(module, "CandidatePool", functools.partial(CandidatePool, maker="hostile_cases:Maker"))
     told: list[events.Event] = []
     options = {"workers": 2, "memory": 2 << 30, "tell": told.append}
@@ -58,10 +58,10 @@ def test_what_fails_only_behind_others_is_shortened_to_the_one_that_matters(
     assert done.rows[0].case_json == last.text == (folder / "case.min.json").read_text().strip()
     # What was recorded stays, and the smallest case fails behind the one that is left, and only so.
     assert len(read_sequence(folder)) == 12
-    monkeypatch.setattr(replaying, "RUNS_ONLY", "hostile_cases:Maker")
+    monkeypatch.setattr(replay_bugs, "RUNS_ONLY", "hostile_cases:Maker")
     with fuzzing.database as database:
-        (item,) = replaying.stored(fuzzing.directory, database)
-    rows = replaying.replay([item, replace(item, before=())], workers=2, memory=2 << 30)
+        (item,) = replay_bugs.stored(fuzzing.directory, database)
+    rows = replay_bugs.replay([item, replace(item, before=())], workers=2, memory=2 << 30)
     assert {len(row.item.before): row.verdict for row in rows} == {1: "still failing", 0: "fixed"}
     if symptom == "SIGSEGV":
         return
