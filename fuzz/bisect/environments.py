@@ -19,7 +19,7 @@ from shakeout.corpus import cache
 from shakeout.fuzz.bisect.facts import Releases
 from shakeout.fuzz.bisect.search import Certainty, Verdict, first_bad, merged
 from shakeout.fuzz.ground.child import run
-from shakeout.fuzz.ground.environment import version
+from shakeout.fuzz.ground.versions import version
 
 __all__ = [
     "Environment",

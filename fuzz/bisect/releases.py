@@ -17,8 +17,8 @@ from shakeout.fuzz.bisect.facts import Bisection, Note, Releases
 from shakeout.fuzz.bisect.search import Certainty
 from shakeout.fuzz.bisect.stored import Job
 from shakeout.fuzz.ground import events
-from shakeout.fuzz.ground.environment import version
 from shakeout.fuzz.ground.progress import Stop
+from shakeout.fuzz.ground.versions import version
 from shakeout.fuzz.running.case_file import SECONDS, render
 from shakeout.targets.registry import facts_of
 

@@ -16,10 +16,10 @@ from shakeout.fuzz.bisect.kept import Kept, Memory, beside, within
 from shakeout.fuzz.bisect.ladders import bisected
 from shakeout.fuzz.bisect.trials import TrialPool
 from shakeout.fuzz.ground import events
-from shakeout.fuzz.ground.environment import describe
 from shakeout.fuzz.ground.failure import Failure, failure_of
 from shakeout.fuzz.ground.finding_folder import CASE, MINIMISED, RESULT, read_result
 from shakeout.fuzz.ground.progress import Stop
+from shakeout.fuzz.ground.versions import describe
 from shakeout.fuzz.running.case_file import read_case
 from shakeout.targets.registry import facts_of
 

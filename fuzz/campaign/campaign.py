@@ -38,9 +38,9 @@ from shakeout.fuzz.campaign.sources import InOrder
 from shakeout.fuzz.campaign.traces import TraceLog
 from shakeout.fuzz.coverage.log import CoverageLog
 from shakeout.fuzz.ground import events
-from shakeout.fuzz.ground.environment import describe
 from shakeout.fuzz.ground.jobs import Job
 from shakeout.fuzz.ground.makers import GROWER, INSTRUMENTING
+from shakeout.fuzz.ground.versions import describe
 from shakeout.fuzz.steering.steering import Replays, Steering
 from shakeout.fuzz.steering.store import NAME as CORPUS
 from shakeout.fuzz.steering.store import Store

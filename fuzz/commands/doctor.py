@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from shakeout.fuzz.ground.environment import version
+from shakeout.fuzz.ground.versions import version
 
 __all__ = ["Check", "checks"]
 

@@ -156,7 +156,7 @@ def _takes(target: str, table: Mapping[str, Support], *, as_json: bool) -> int:
 
 def _write_table(options: argparse.Namespace, rows: Sequence[LedgerRow]) -> int:
     from shakeout.corpus.support import measured
-    from shakeout.fuzz.ground.environment import describe
+    from shakeout.fuzz.ground.versions import describe
 
     if options.target is None:
         raise Mistake("--write: say of which target with --target")

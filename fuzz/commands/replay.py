@@ -16,7 +16,7 @@ __all__ = ["replay_case", "replay_known", "replay_script"]
 
 def replay_case(path: Path, target: str | None = None) -> int:
     """Run a stored case and print what the oracles say: 0 no failure, 1 failure, 125 cannot run."""
-    from shakeout.fuzz.ground.environment import version
+    from shakeout.fuzz.ground.versions import version
     from shakeout.fuzz.running import fresh
     from shakeout.targets.registry import facts_of
 

@@ -80,7 +80,7 @@ def _explained(error: Exception) -> tuple[int, str]:
 
 def _about(request: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
     """What is installed, and how each target stands: ``ready``, ``absent``, or ``broken`` with the reason."""
-    from shakeout.fuzz.ground.environment import describe
+    from shakeout.fuzz.ground.versions import describe
 
     lacking = [name for name in ("torch", "numpy", "safetensors", "expecttest") if not importlib.util.find_spec(name)]
     found = {"python": platform.python_version(), "lacking": lacking, "broken": "", "versions": {}, "targets": {}}

@@ -7,8 +7,8 @@ import json
 from typing import Any
 
 from shakeout.fuzz.gate.told import Finding, Outcome, Refusal
-from shakeout.fuzz.ground.environment import version
 from shakeout.fuzz.ground.exits import Exit
+from shakeout.fuzz.ground.versions import version
 
 __all__ = ["sarif"]
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from shakeout.corpus import codec
 from shakeout.corpus.files import write_whole
-from shakeout.fuzz.ground.environment import describe
 from shakeout.fuzz.ground.results import Result
+from shakeout.fuzz.ground.versions import describe
 
 __all__ = [
     "CASE",

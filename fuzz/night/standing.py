@@ -9,7 +9,7 @@ from pathlib import Path
 from shakeout.corpus import user_objects
 from shakeout.corpus.database import NAME, Database
 from shakeout.fuzz.coverage.summary import read_coverage
-from shakeout.fuzz.ground.environment import describe
+from shakeout.fuzz.ground.versions import describe
 from shakeout.fuzz.night.record import BugState, Replay, Shipped, Standing
 from shakeout.fuzz.reporting.bug_list import ReportedBug, bug_list
 from shakeout.fuzz.reporting.plain import fresh

@@ -16,7 +16,6 @@ from pathlib import Path
 from shakeout.corpus import blobs, codec, known, regressions
 from shakeout.corpus.case import Case
 from shakeout.corpus.database import NAME, Database, DatabaseError
-from shakeout.fuzz.ground.environment import describe
 from shakeout.fuzz.ground.failure import Failure, failure_of
 from shakeout.fuzz.ground.finding_folder import (
     CASE,
@@ -28,6 +27,7 @@ from shakeout.fuzz.ground.finding_folder import (
     read_result,
     read_sequence,
 )
+from shakeout.fuzz.ground.versions import describe
 from shakeout.fuzz.running.case_file import LARGEST, check_knobs_of, stored_case
 from shakeout.fuzz.triage.replay_bugs import Item, stored
 from shakeout.fuzz.triage.replay_bugs import unable as unable_item

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 from shakeout.corpus.database import NAME, Database
 from shakeout.corpus.rows import KnownBugReplay, LedgerRow, Totals
 from shakeout.fuzz.coverage.summary import Coverage, read_coverage
-from shakeout.fuzz.ground.environment import describe
+from shakeout.fuzz.ground.versions import describe
 from shakeout.fuzz.reporting.bug_list import BugList, bug_list
 from shakeout.fuzz.reporting.counted import Counted, counted
 from shakeout.fuzz.reporting.notes import CountedNote, noted

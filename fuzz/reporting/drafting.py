@@ -11,11 +11,11 @@ from shakeout.corpus.case import Case
 from shakeout.corpus.database import NAME, Database, UnknownBug
 from shakeout.corpus.files import write_whole
 from shakeout.fuzz.bisect.stored import Job
-from shakeout.fuzz.ground.environment import describe
 from shakeout.fuzz.ground.finding_folder import MINIMISED, read_result
 from shakeout.fuzz.ground.origin import read_origin
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.ground.signature import headline
+from shakeout.fuzz.ground.versions import describe
 from shakeout.fuzz.reporting.draft import Draft, written
 from shakeout.fuzz.reporting.exported import Exported, collected, export, observed
 from shakeout.fuzz.reporting.formats import Format, form_of

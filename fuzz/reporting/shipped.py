@@ -27,8 +27,8 @@ from shakeout.fuzz.bisect.ablation import Ablation
 from shakeout.fuzz.bisect.facts import Culprit, Cures, Fact, Knobs
 from shakeout.fuzz.bisect.ladders import bisected
 from shakeout.fuzz.campaign.config import Config
-from shakeout.fuzz.ground.environment import describe
 from shakeout.fuzz.ground.exits import Exit
+from shakeout.fuzz.ground.versions import describe
 from shakeout.fuzz.minimise import executors
 from shakeout.fuzz.minimise.predicate import NotReproduced
 from shakeout.fuzz.minimise.search import Budget, minimise

@@ -17,12 +17,12 @@ from shakeout.corpus.smallest_cases import Replayed
 from shakeout.corpus.vocabularies import vocabulary
 from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.counts import result_of
-from shakeout.fuzz.ground.environment import describe
 from shakeout.fuzz.ground.failure import Failure, failure_of, remembered
 from shakeout.fuzz.ground.finding_folder import SHORTEST, read_sequence
 from shakeout.fuzz.ground.jobs import Job, Run
 from shakeout.fuzz.ground.makers import RUNS_ONLY
 from shakeout.fuzz.ground.results import Result
+from shakeout.fuzz.ground.versions import describe
 from shakeout.fuzz.workers.pool import Limits, WorkerPool
 from shakeout.fuzz.workers.timing import TimeLimits
 from shakeout.fuzz.workers.worker_kind import WorkerKind

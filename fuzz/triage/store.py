@@ -18,12 +18,12 @@ from shakeout.corpus.files import write_whole
 from shakeout.corpus.rows import Bug, Finding
 from shakeout.corpus.smallest_cases import SmallestCase
 from shakeout.fuzz.ground import events
-from shakeout.fuzz.ground.environment import describe
 from shakeout.fuzz.ground.failure import failure_of
 from shakeout.fuzz.ground.finding_folder import MINIMISED, OUTPUT, SMALL_SCRIPT, write_finding, write_sequence
 from shakeout.fuzz.ground.jobs import Job, job_from_json
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.ground.signature import INTERNAL, title
+from shakeout.fuzz.ground.versions import describe
 from shakeout.fuzz.triage.bug_signature import Signature
 from shakeout.fuzz.triage.cause import cause_of, told_at_once, unclassified
 from shakeout.fuzz.triage.recognition import Recognition, Remembered

@@ -34,8 +34,8 @@ from shakeout.fuzz.campaign.config import Config
 from shakeout.fuzz.campaign.schedule import job
 from shakeout.fuzz.coverage.hits import by_source
 from shakeout.fuzz.coverage.sources import Sources, Wanted, sources
-from shakeout.fuzz.ground.environment import describe
 from shakeout.fuzz.ground.makers import GROWER, Maker, maker
+from shakeout.fuzz.ground.versions import describe
 from shakeout.fuzz.workers.protocol import ENVIRONMENT, Channel, Disconnected
 from shakeout.targets.registry import target
 

@@ -29,7 +29,7 @@ from shakeout.fuzz.bisect.ablation import Ablation
 from shakeout.fuzz.bisect.facts import Culprit
 from shakeout.fuzz.bisect.ladders import taken_apart
 from shakeout.fuzz.bisect.trials import in_process
-from shakeout.fuzz.ground.environment import describe
+from shakeout.fuzz.ground.versions import describe
 from shakeout.fuzz.minimise.predicate import NotReproduced
 from shakeout.targets.registry import facts_of
 

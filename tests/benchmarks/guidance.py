@@ -20,7 +20,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from shakeout.fuzz.ground.environment import describe
+from shakeout.fuzz.ground.versions import describe
 from shakeout.targets.registry import facts_of
 
 #: Fields that make two rows the same measurement.

@@ -20,7 +20,7 @@ from typing import Any
 
 from shakeout.fuzz.coverage.python import PythonSource
 from shakeout.fuzz.coverage.traced import TracedSource
-from shakeout.fuzz.ground.environment import describe
+from shakeout.fuzz.ground.versions import describe
 from shakeout.targets.registry import facts_of
 
 

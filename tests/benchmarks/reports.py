@@ -23,7 +23,7 @@ from typing import Any
 from shakeout.corpus import known, regressions
 from shakeout.corpus.case import Case
 from shakeout.fuzz.bisect.stored import chosen
-from shakeout.fuzz.ground.environment import describe
+from shakeout.fuzz.ground.versions import describe
 from shakeout.fuzz.reporting.exported import export
 from shakeout.targets.registry import target
 

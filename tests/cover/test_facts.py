@@ -23,7 +23,6 @@ from shakeout.fuzz.bisect.releases import product
 from shakeout.fuzz.bisect.trials import Shown, Trial, in_process
 from shakeout.fuzz.campaign import schedule
 from shakeout.fuzz.cli import main
-from shakeout.fuzz.ground import environment
 from shakeout.fuzz.ground.failure import Failure
 from shakeout.fuzz.ground.jobs import Grow
 from shakeout.fuzz.reporting.draft import Draft, written
@@ -193,7 +192,7 @@ def test_a_name_of_ours_stays_ours(site: Path) -> None:
 def test_the_supervisor_learns_what_it_needs_without_importing_a_compiler() -> None:
     code = """
 import sys
-from shakeout.fuzz.ground import environment
+from shakeout.fuzz.ground import versions
 from shakeout.fuzz.campaign import schedule
 from shakeout.fuzz.workers import pool
 from shakeout.targets.registry import facts_of, may_use_accelerator, names, target

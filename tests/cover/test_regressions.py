@@ -8,8 +8,8 @@ import pytest
 from shakeout.corpus import script
 from shakeout.corpus.codec import MalformedCase
 from shakeout.corpus.regressions import Regression, load, load_all
-from shakeout.fuzz.ground.environment import describe
 from shakeout.fuzz.ground.failure import failure_of
+from shakeout.fuzz.ground.versions import describe
 from shakeout.fuzz.reporting import pages
 from shakeout.fuzz.running.execute import execute
 

@@ -10,9 +10,9 @@ from shakeout.corpus.case import Setting
 from shakeout.corpus.database import NAME, Database
 from shakeout.fuzz.campaign import selftest
 from shakeout.fuzz.commands.minimise import minimise_all_command
-from shakeout.fuzz.ground.environment import describe
 from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.ground.failure import Failure
+from shakeout.fuzz.ground.versions import describe
 from shakeout.fuzz.minimise.search import Budget
 from shakeout.fuzz.triage.replay_bugs import Item, replay, shipped
 
