@@ -45,10 +45,10 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A place where packages are installed."""
     monkeypatch.syspath_prepend(tmp_path)
     registry.target.cache_clear()
-    environment.describe.cache_clear()
+    versions.describe.cache_clear()
     yield tmp_path
     registry.target.cache_clear()
-    environment.describe.cache_clear()
+    versions.describe.cache_clear()
     for name in [name for name in sys.modules if name.partition(".")[0] in ("example_stack", "mine")]:
         del sys.modules[name]
 
@@ -76,7 +76,7 @@ def test_it_is_listed_and_tested_by_default(example: Target, capsys: pytest.Capt
 
 def test_its_turns_and_packages_are_its_own(example: Target) -> None:
     assert schedule.turns(("inductor", "example", "eager")) == ("inductor", *("example",) * 3, "eager", "eager")
-    assert environment.describe()["packages"]["example-stack"] == "1.2.3"
+    assert versions.describe()["packages"]["example-stack"] == "1.2.3"
     assert product("example") == "example-stack"
 
 
@@ -197,7 +197,7 @@ from shakeout.fuzz.campaign import schedule
 from shakeout.fuzz.workers import pool
 from shakeout.targets.registry import facts_of, may_use_accelerator, names, target
 schedule.turns((*names(), "some.module:kernel"))
-environment.describe()
+versions.describe()
 assert may_use_accelerator("some.module:kernel")
 for name in names():
     facts_of(name), target(name).knobs(), target(name).unavailable()

@@ -339,7 +339,7 @@ def test_jobs_stay_away_only_if_asked_and_only_from_their_own_target(tmp_path: P
             seeds = Seeds(
                 campaign.config,
                 campaign.database,
-                campaign._accounts,
+                campaign._ledger,
                 campaign.investigation,
                 campaign._times,
                 lambda event: None,
