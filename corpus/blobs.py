@@ -71,7 +71,7 @@ class BadBlob(InvalidProgram):
 
 def held(case: Case) -> tuple[Storage, ...]:
     """The storages of a case whose values are blobs."""
-    return blobs_of(case.calls)
+    return blobs_of(case.input_sets)
 
 
 def beside(path: Path) -> tuple[str, ...]:
@@ -91,8 +91,8 @@ def placed(case: Case, places: Sequence[str]) -> Case:
         found = tuple(dict.fromkeys((*places, *storage.values.places)))
         return replace(storage, values=replace(storage.values, places=found))
 
-    sets = (InputSet(tuple(map(put, inputs.storages)), inputs.views) for inputs in case.calls)
-    return replace(case, calls=tuple(sets))
+    sets = (InputSet(tuple(map(put, inputs.storages)), inputs.views) for inputs in case.input_sets)
+    return replace(case, input_sets=tuple(sets))
 
 
 def tell(places: Sequence[str]) -> None:

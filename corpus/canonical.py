@@ -35,18 +35,20 @@ class CannotBeStored(InvalidProgram):
     """A case that could not be read again if it were written."""
 
 
-def text(program: Program, calls: Sequence[InputSet], setting: Setting) -> str:
+def text(program: Program, input_sets: Sequence[InputSet], setting: Setting) -> str:
     """The canonical text of a case.
 
     Raises:
         CannotBeStored: it is larger, or nested deeper, than what is read again.
     """
     try:
-        found = json.dumps(to_json(program, calls, setting), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        found = json.dumps(
+            to_json(program, input_sets, setting), sort_keys=True, separators=(",", ":"), allow_nan=False
+        )
     except ValueError as error:  # a whole number of thousands of digits
         raise CannotBeStored(f"the case cannot be stored: {error}") from None
     if len(found) > MAX_BYTES:
-        held = max((storage.size, n) for inputs in calls for n, storage in enumerate(inputs.storages))[0]
+        held = max((storage.size, n) for inputs in input_sets for n, storage in enumerate(inputs.storages))[0]
         raise CannotBeStored(
             f"the case has {len(found)} bytes as text, and at most {MAX_BYTES} are stored and read again; its largest "
             f"tensor has {held} elements: make it smaller, or draw its values instead of writing them out"
@@ -54,7 +56,7 @@ def text(program: Program, calls: Sequence[InputSet], setting: Setting) -> str:
     return found
 
 
-def to_json(program: Program, calls: Sequence[InputSet], setting: Setting) -> dict[str, Any]:
+def to_json(program: Program, input_sets: Sequence[InputSet], setting: Setting) -> dict[str, Any]:
     """A case as plain JSON values."""
     stored: dict[str, Any] = {
         "vocabulary": program.vocabulary,
@@ -73,7 +75,7 @@ def to_json(program: Program, calls: Sequence[InputSet], setting: Setting) -> di
     if setting.cotangent != "whole":
         under["cotangent"] = setting.cotangent
     return {
-        "format": 2 if program.structured() or blobs_of(calls) or "cotangent" in under else 1,
+        "format": 2 if program.structured() or blobs_of(input_sets) or "cotangent" in under else 1,
         "program": stored,
         "calls": [
             {
@@ -97,7 +99,7 @@ def to_json(program: Program, calls: Sequence[InputSet], setting: Setting) -> di
                     for view in inputs.views
                 ],
             }
-            for inputs in calls
+            for inputs in input_sets
         ],
         "setting": under,
     }

@@ -54,14 +54,14 @@ class Case:
     """
 
     program: Program
-    calls: tuple[InputSet, ...]
+    input_sets: tuple[InputSet, ...]
     setting: Setting
     _memo: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not self.calls:
+        if not self.input_sets:
             raise InvalidProgram("a case needs at least one input set")
-        for number, inputs in enumerate(self.calls):
+        for number, inputs in enumerate(self.input_sets):
             if len(inputs.views) != len(self.program.inputs):
                 raise InvalidProgram(
                     f"call {number} gives {len(inputs.views)} inputs, the program takes {len(self.program.inputs)}"
@@ -75,7 +75,7 @@ class Case:
             CannotBeStored: it is larger, or nested deeper, than what is read again.
         """
         if "text" not in self._memo:
-            self._memo["text"] = canonical.text(self.program, self.calls, self.setting)
+            self._memo["text"] = canonical.text(self.program, self.input_sets, self.setting)
         return self._memo["text"]
 
     @property

@@ -105,7 +105,7 @@ def loads(text: str | bytes) -> Any:
 
 def to_json(case: Case) -> dict[str, Any]:
     """A case as plain JSON values."""
-    return canonical.to_json(case.program, case.calls, case.setting)
+    return canonical.to_json(case.program, case.input_sets, case.setting)
 
 
 def from_json(data: object, places: Sequence[str] = ()) -> Case:
@@ -120,7 +120,7 @@ def from_json(data: object, places: Sequence[str] = ()) -> Case:
             raise MalformedCase(f"format {version} does not exist")
         case = Case(
             program=_read_program(_get(data, "program", dict, "case"), version),
-            calls=tuple(
+            input_sets=tuple(
                 _read_inputs(item, f"calls[{number}]") for number, item in enumerate(_get(data, "calls", list, "case"))
             ),
             setting=_read_setting(_get(data, "setting", dict, "case")),

@@ -193,7 +193,7 @@ def assembled(
     except (InvalidProgram, KeyError):
         return None
     sets = []
-    for position, inputs_of in enumerate(case.calls):
+    for position, inputs_of in enumerate(case.input_sets):
         storages, views = list(inputs_of.storages), [inputs_of.views[number] for number in inputs]
         for number in given:
             view, storage = fresh[number].places[position]
@@ -202,7 +202,7 @@ def assembled(
                 storages.append(storage)
             views.append(view)
         sets.append(without_unused(InputSet(tuple(storages), tuple(views))))
-    return replace(case, program=program, calls=tuple(sets))
+    return replace(case, program=program, input_sets=tuple(sets))
 
 
 def rewritten(case: Case, position: int, call: Call) -> Case | None:
@@ -231,12 +231,12 @@ def with_inputs(case: Case, sets: Sequence[InputSet]) -> Case:
         for one, view in zip(case.program.inputs, sets[0].views, strict=True)
     )
     sets = [without_unused(inputs) for inputs in sets]
-    return replace(case, program=replace(case.program, inputs=given), calls=tuple(sets))
+    return replace(case, program=replace(case.program, inputs=given), input_sets=tuple(sets))
 
 
 def alone(case: Case, number: int) -> Case:
     """The case with one of its input sets as the only call."""
-    return with_inputs(case, (case.calls[number],))
+    return with_inputs(case, (case.input_sets[number],))
 
 
 def without_unused(inputs: InputSet) -> InputSet:

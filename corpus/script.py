@@ -154,12 +154,12 @@ def inputs(case: Case) -> list[str]:
     """For each call the function ``inputs_0`` and so on, as source without a last newline."""
     names = value_names(case.program)[: len(case.program.inputs)]
     training = case.setting.mode == "training"
-    return [_inputs(given, names, i, case.setting.device, training) for i, given in enumerate(case.calls)]
+    return [_inputs(given, names, i, case.setting.device, training) for i, given in enumerate(case.input_sets)]
 
 
 def body(case: Case) -> str:
     """The network and the inputs of each call, as source text without imports."""
-    makers = ", ".join(f"inputs_{i}" for i in range(len(case.calls)))
+    makers = ", ".join(f"inputs_{i}" for i in range(len(case.input_sets)))
     parts = [network(case.program, case.setting.device).rstrip(), *inputs(case)]
     kind = case.setting.cotangent
     told = [] if kind == "whole" else [f"make.cotangent = {kind!r}"]

@@ -67,9 +67,9 @@ def short(case: Case, prepare: str, *, imports: Sequence[str] = (), strides: boo
     """
     from shakeout.corpus import standalone
 
-    if len(case.calls) != 1 or case.program.around:
+    if len(case.input_sets) != 1 or case.program.around:
         return None
-    case = replace(case, calls=(_written(case.calls[0]),))
+    case = replace(case, input_sets=(_written(case.input_sets[0]),))
     training = case.setting.mode == "training"
     if any(given.role == "parameter" for given in case.program.inputs):
         network, given = "bind(tensors)", "*arguments(tensors)"

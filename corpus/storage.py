@@ -100,6 +100,6 @@ class InputSet:
         return len(set(used)) < len(used)
 
 
-def blobs_of(calls: Sequence[InputSet]) -> tuple[Storage, ...]:
+def blobs_of(input_sets: Sequence[InputSet]) -> tuple[Storage, ...]:
     """The storages whose values are blobs."""
-    return tuple(storage for inputs in calls for storage in inputs.storages if storage.values.kind == "blob")
+    return tuple(storage for inputs in input_sets for storage in inputs.storages if storage.values.kind == "blob")

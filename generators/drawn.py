@@ -62,7 +62,7 @@ class DrawnCase(Case):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Case):
             return NotImplemented
-        return (self.program, self.calls, self.setting) == (other.program, other.calls, other.setting)
+        return (self.program, self.input_sets, self.setting) == (other.program, other.input_sets, other.setting)
 
     __hash__ = Case.__hash__
 

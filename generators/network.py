@@ -89,7 +89,7 @@ class Grown:
 
     Attributes:
         program: the program.
-        calls: its input sets; the first is the one it was grown on.
+        input_sets: its input sets; the first is the one it was grown on.
         mode: ``training`` only if the backward pass ran as well.
         style: how it was grown.
         exact: every input is made of small whole numbers.
@@ -103,7 +103,7 @@ class Grown:
     """
 
     program: Program
-    calls: tuple[InputSet, ...]
+    input_sets: tuple[InputSet, ...]
     mode: Mode
     style: Style
     exact: bool
@@ -409,7 +409,7 @@ def finished(growth: Growth, recipe: Recipe, style: Style, vocabulary: str, tell
     made = {step.first + i for step in steps for i in range(len(step.types))}
     return Grown(
         program=program,
-        calls=tuple(sets),
+        input_sets=tuple(sets),
         mode=mode,
         style=style,
         exact=growth.sampler.kind == "integers" and all(given.values.kind != "uniform" for given in inputs),

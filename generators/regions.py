@@ -193,7 +193,7 @@ def _flagged(case: Case, flag: bool) -> Case:
     storage = Storage("bool", 1, Values("literal", items=(flag,)))
     sets = [
         InputSet((*given.storages, storage), (*given.views, View(len(given.storages), "bool", (), ())))
-        for given in case.calls
+        for given in case.input_sets
     ]
     return Case(changed, tuple(sets), case.setting)
 

@@ -157,7 +157,7 @@ def programs(
                 layouts=layouts,
                 writes=mutation,
             )
-        ).map(lambda one: DrawnProgram(Case(one.program, one.calls, Setting("eager", (), one.mode))))
+        ).map(lambda one: DrawnProgram(Case(one.program, one.input_sets, Setting("eager", (), one.mode))))
     )
 
 

@@ -57,8 +57,8 @@ def validated(case: Case, requirements: Requirements = REQUIREMENTS[0]) -> Case:
         InvalidCandidate: the reference rejects it, or it does not keep the requirements.
     """
     training = case.setting.mode == "training"
-    valid = _run(case.program, case.calls[0], training, requirements, follow=True)
-    for inputs in case.calls[1:]:
+    valid = _run(case.program, case.input_sets[0], training, requirements, follow=True)
+    for inputs in case.input_sets[1:]:
         again = _run(valid, inputs, training, requirements, follow=False)
         if [call.form for call in again.calls] != [call.form for call in valid.calls]:
             raise InvalidCandidate("another form of result in a later call")

@@ -78,7 +78,7 @@ def candidate(case: Case) -> bool:
     kinds = {words.traits(operator).exactness for operator in case.program.operators()}
     if "" in kinds or (case.setting.mode == "training" and "choices" in kinds):
         return False
-    for inputs in case.calls:
+    for inputs in case.input_sets:
         if inputs.shared():
             return False
         for storage, dtype in ((inputs.storages[view.storage], view.dtype) for view in inputs.views):

@@ -67,7 +67,7 @@ def inputs_reversed(case: Case, place: int) -> Related | None:
     writer = Rewriter(program, reversed(range(count)))
     for call, first in numbered(program):
         writer.copy(call, first)
-    return _related(case, writer, tuple(replace(inputs, views=inputs.views[::-1]) for inputs in case.calls))
+    return _related(case, writer, tuple(replace(inputs, views=inputs.views[::-1]) for inputs in case.input_sets))
 
 
 def outputs_reversed(case: Case, place: int) -> Related | None:
@@ -118,7 +118,7 @@ def _some(items: Sequence[int], place: int, count: int) -> list[int]:
 
 def _related(case: Case, writer: Rewriter, sets: tuple[InputSet, ...] | None = None) -> Related:
     """The case with what was written as its program, and the old outputs."""
-    new = replace(case, program=writer.rewritten(), calls=case.calls if sets is None else sets)
+    new = replace(case, program=writer.rewritten(), input_sets=case.input_sets if sets is None else sets)
     return Related(new, tuple(range(len(case.program.returns))))
 
 
@@ -186,18 +186,18 @@ def input_constant(case: Case, place: int) -> Related | None:
     Only an input in memory of its own, to which nobody writes, and which has no gradient.
     """
     program, words = case.program, vocabulary(case.program.vocabulary)
-    if len(program.inputs) < 2 or len(case.calls) != 1:
+    if len(program.inputs) < 2 or len(case.input_sets) != 1:
         return None
     touched = {number for call in program.calls for number in words.written(call)} | set(program.returns)
     candidates = [
         number
-        for number, view in enumerate(case.calls[0].views)
-        if number not in touched and _own(case.calls[0], view) and not _viewed(program, number)
+        for number, view in enumerate(case.input_sets[0].views)
+        if number not in touched and _own(case.input_sets[0], view) and not _viewed(program, number)
     ]
     if not candidates or not _speaks(case, "torch.tensor"):
         return None
     chosen = candidates[place % len(candidates)]
-    inputs = case.calls[0]
+    inputs = case.input_sets[0]
     storage = inputs.storages[inputs.views[chosen].storage]
     type_ = program.inputs[chosen].type
     left = [number for number in range(len(program.inputs)) if number != chosen]
@@ -327,7 +327,7 @@ def batch_split(case: Case, place: int) -> Related | None:
     with another last digit.
     """
     types, words = case.program.types(), vocabulary(case.program.vocabulary)
-    if len({tuple(view.shape for view in inputs.views) for inputs in case.calls}) > 1:
+    if len({tuple(view.shape for view in inputs.views) for inputs in case.input_sets}) > 1:
         return None  # where to cut depends on the sizes
 
     def fits(call: Call) -> bool:

@@ -149,15 +149,15 @@ def unusual(case: Case) -> tuple[str, ...]:
         found.append(f"{count} operators")
     found += [operator for operator in dict.fromkeys(case.program.operators()) if _private(case, operator)]
     types = case.program.types()
-    dtypes = {type_.dtype for type_ in types if type_ is not None} | {view.dtype for view in case.calls[0].views}
+    dtypes = {type_.dtype for type_ in types if type_ is not None} | {view.dtype for view in case.input_sets[0].views}
     found += sorted(dtypes - _ORDINARY)
     if case.setting.told().knobs:
         found.append("knobs")
-    if any(storage.values.kind == "special" for inputs in case.calls for storage in inputs.storages):
+    if any(storage.values.kind == "special" for inputs in case.input_sets for storage in inputs.storages):
         found.append("special values")
-    if any(0 in view.shape for view in case.calls[0].views):
+    if any(0 in view.shape for view in case.input_sets[0].views):
         found.append("empty inputs")
-    if any(inputs.shared() for inputs in case.calls):
+    if any(inputs.shared() for inputs in case.input_sets):
         found.append("inputs that share memory")
     return tuple(found)
 

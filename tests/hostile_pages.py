@@ -46,7 +46,7 @@ def made(directory: Path, text: str = "plain") -> Path:
             (Call("torch.einsum", (stored, Ref(0)), (), (case.program.inputs[0].type,)),),
             (1,),
         ),
-        calls=tuple(replace(inputs, views=inputs.views[:1]) for inputs in case.calls),
+        input_sets=tuple(replace(inputs, views=inputs.views[:1]) for inputs in case.input_sets),
     )
     want = torch.zeros(2, 40)
     got = want.clone()

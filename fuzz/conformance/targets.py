@@ -250,7 +250,7 @@ def _runs(subject: Target, cases: Sequence[Case]) -> Iterator[str]:
     compared = 0
     for number, case in enumerate(cases):
         result = execute(case, explain=False)
-        what = f"case {number} ({', '.join(result.operators)}; {case.setting.mode}, {len(case.calls)} calls)"
+        what = f"case {number} ({', '.join(result.operators)}; {case.setting.mode}, {len(case.input_sets)} calls)"
         if result.failure is not None:
             yield f"{what} fails: {result.failure.symptom}: {(result.failure.message.splitlines() or [''])[0]}"
         elif result.status == "compared":

@@ -51,7 +51,7 @@ def words(case: Case, status: str = "") -> Mapping[str, frozenset[str]]:
             for one in (*(given.type for given in program.inputs), *(o for call in calls for o in call.results))
             if one is not None
         ),
-        "layouts": frozenset(word for inputs in case.calls for word in _layouts(inputs.views)),
+        "layouts": frozenset(word for inputs in case.input_sets for word in _layouts(inputs.views)),
         "knobs": frozenset(
             f"{setting.target}: {word}"
             for word in (
@@ -60,7 +60,7 @@ def words(case: Case, status: str = "") -> Mapping[str, frozenset[str]]:
                 f"on {setting.device}",
                 *(
                     ["several sizes"]
-                    if len({tuple(v.shape for v in inputs.views) for inputs in case.calls}) > 1
+                    if len({tuple(v.shape for v in inputs.views) for inputs in case.input_sets}) > 1
                     else []
                 ),
             )

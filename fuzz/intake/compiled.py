@@ -88,16 +88,16 @@ class Candidates:
         That goes for inference only: in training a case takes steps of its own between its calls.
         """
         place, case = self._cases.get(label, (0, None))
-        if case is None or case.setting.mode == "training" or len(case.calls) == CALLS:
+        if case is None or case.setting.mode == "training" or len(case.input_sets) == CALLS:
             return
         before = len(self.refused)
         got = self._captured(function, args, kwargs, label, case.setting)
         del self.refused[before:]  # the first call is a case, and a note says how many are
         if got is None or (got.case.program, got.case.setting) != (case.program, case.setting):
             return
-        (inputs,) = got.case.calls
-        if inputs not in case.calls and _parameters(got.case) == _parameters(case):
-            case = replace(case, calls=(*case.calls, inputs))
+        (inputs,) = got.case.input_sets
+        if inputs not in case.input_sets and _parameters(got.case) == _parameters(case):
+            case = replace(case, input_sets=(*case.input_sets, inputs))
             self._cases[label] = (place, case)
             self.found[place] = replace(self.found[place], case=case.text)
 
@@ -126,7 +126,7 @@ class Candidates:
         said = []
         for label, count in self._calls.items():
             if count > 1 and label in self._cases:
-                taken = len(self._cases[label][1].calls)
+                taken = len(self._cases[label][1].input_sets)
                 which = "the first is" if taken == 1 else f"{taken} with different values are"
                 said.append(f"{label} is called {count} times; {which} taken")
         return [*self.notes, *said]
@@ -211,7 +211,7 @@ class Candidates:
 
 def _parameters(case: Case) -> list[tuple[View, Storage]]:
     """What the parameters of the first call hold."""
-    inputs = case.calls[0]
+    inputs = case.input_sets[0]
     pairs = zip(case.program.inputs, inputs.views, strict=True)
     return [
         (replace(view, storage=0), inputs.storages[view.storage]) for given, view in pairs if given.role == "parameter"

@@ -182,14 +182,14 @@ def shaped(inputs: InputSet, shapes: Mapping[int, tuple[int, ...]], *, last: boo
 def compacted(case: Case) -> Case:
     """The case without what no input looks at behind the last element of a storage."""
     sets = []
-    for inputs in case.calls:
+    for inputs in case.input_sets:
         storages = list(inputs.storages)
         for number, storage in enumerate(storages):
             views = [view for view in inputs.views if view.storage == number]
             if all(view.dtype == storage.dtype for view in views):
                 storages[number] = filled_like(storage, min(storage.size, max(_reach(view) for view in views)))
         sets.append(InputSet(tuple(storages), inputs.views))
-    return replace(case, calls=tuple(sets))
+    return replace(case, input_sets=tuple(sets))
 
 
 # --- values as the reference computes them ----------------------------------------------------------------------------
@@ -215,7 +215,7 @@ def recorded(case: Case, keep: frozenset[int]) -> dict[int, Fresh] | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what torch thinks of the program is no news to who minimises it
-            for inputs in case.calls:
+            for inputs in case.input_sets:
                 found.append(_recorded(case, inputs, keep, wanted))
     except Exception:  # whatever torch raises: then there is no such candidate
         return None
@@ -239,7 +239,7 @@ def invented(case: Case, keep: frozenset[int]) -> dict[int, Fresh] | None:
         low, high = (0, 1) if type_.dtype == "bool" else (-2, 2) if floating else (0, 3)
         storage = Storage(type_.dtype, math.prod(type_.shape), Values("integers", 1, low, high))
         view = View(0, type_.dtype, type_.shape, contiguous(type_.shape))
-        result[number] = Fresh(type_, ((view, storage),) * len(case.calls))
+        result[number] = Fresh(type_, ((view, storage),) * len(case.input_sets))
     return result
 
 

@@ -201,7 +201,7 @@ def inlined(case: Case) -> Iterator[Case]:
 def _number(case: Case, number: int) -> int | float | bool | complex:
     """What stands for an input: its elements if they are one number, else 2, which is no operator's neutral element."""
     found: set[int | float | bool | complex] = set()
-    for inputs in case.calls:
+    for inputs in case.input_sets:
         view = inputs.views[number]
         storage = inputs.storages[view.storage]
         if storage.size > 64 or storage.dtype != view.dtype:

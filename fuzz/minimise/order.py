@@ -44,7 +44,7 @@ def size(case: Case) -> Size:
     dtypes, layouts, values, attributes, knobs, input sets, training, parameters and leaves, characters.
     """
     program, setting = case.program, case.setting
-    views = [view for inputs in case.calls for view in inputs.views]
+    views = [view for inputs in case.input_sets for view in inputs.views]
     return (
         len(program.operators()) + len(program.around),
         _operator_costs(program) + _depth(program.calls),
@@ -52,11 +52,11 @@ def size(case: Case) -> Size:
         elements(case),
         sum(len(view.shape) for view in views),
         sum(_RANK.get(view.dtype, len(DTYPES)) for view in views),
-        sum(_layout_cost(inputs) for inputs in case.calls),
-        sum(map(_values_cost, case.calls)),
+        sum(_layout_cost(inputs) for inputs in case.input_sets),
+        sum(map(_values_cost, case.input_sets)),
         _attribute_cost((*program.calls, *program.around), program.types(), vocabulary(program.vocabulary)),
         len(setting.knobs),
-        len(case.calls),
+        len(case.input_sets),
         (setting.mode == "training") + (setting.cotangent != "whole"),
         sum(given.role == "parameter" for given in program.inputs) + sum(view.requires_grad for view in views),
         setting.device != "cpu",
@@ -66,7 +66,7 @@ def size(case: Case) -> Size:
 
 def elements(case: Case) -> int:
     """Elements of all inputs of all calls."""
-    return sum(math.prod(view.shape) for inputs in case.calls for view in inputs.views)
+    return sum(math.prod(view.shape) for inputs in case.input_sets for view in inputs.views)
 
 
 def _depth(calls: Sequence[Call]) -> float:

@@ -19,18 +19,18 @@ __all__ = ["attributes", "call_sets", "device", "leaves", "setting"]
 
 def call_sets(case: Case) -> Iterator[Case]:
     """Fewer calls of the same artefact: one, then without some of them."""
-    count = len(case.calls)
+    count = len(case.input_sets)
     if count < 2:
         return
     for number in range(count):
         yield alone(case, number)
     for chunk in chunks(count):
         if 0 < len(chunk) < count - 1:
-            yield _fed(case, tuple(inputs for number, inputs in enumerate(case.calls) if number not in chunk))
+            yield _fed(case, tuple(inputs for number, inputs in enumerate(case.input_sets) if number not in chunk))
 
 
-def _fed(case: Case, calls: tuple[InputSet, ...]) -> Case:
-    return with_inputs(replace(case, calls=calls), calls)
+def _fed(case: Case, input_sets: tuple[InputSet, ...]) -> Case:
+    return with_inputs(replace(case, input_sets=input_sets), input_sets)
 
 
 def device(case: Case) -> Iterator[Case]:
@@ -61,7 +61,7 @@ def leaves(case: Case) -> Iterator[Case]:
             replace(given, role="input") if number in chosen else given for number, given in enumerate(program.inputs)
         )
         yield replace(case, program=replace(program, inputs=inputs))
-    wanted = [n for n in range(len(program.inputs)) if any(inputs.views[n].requires_grad for inputs in case.calls)]
+    wanted = [n for n in range(len(program.inputs)) if any(inputs.views[n].requires_grad for inputs in case.input_sets)]
     unneeded = wanted if case.setting.mode == "inference" else []
     for chosen in ([unneeded] if unneeded else []) + [[number] for number in wanted]:
         sets = tuple(
@@ -72,9 +72,9 @@ def leaves(case: Case) -> Iterator[Case]:
                     for number, view in enumerate(inputs.views)
                 ),
             )
-            for inputs in case.calls
+            for inputs in case.input_sets
         )
-        yield replace(case, calls=sets)
+        yield replace(case, input_sets=sets)
 
 
 def attributes(case: Case) -> Iterator[Case]:

@@ -43,18 +43,18 @@ def ladder(number: int, least: int = 1) -> list[int]:
 
 def capped(case: Case) -> Iterator[Case]:
     """Every size of every input cut to some small number at once."""
-    largest = max((extent for inputs in case.calls for view in inputs.views for extent in view.shape), default=0)
+    largest = max((extent for inputs in case.input_sets for view in inputs.views for extent in view.shape), default=0)
     for cap in (1, 2, 3, 4, 8):
         if cap < largest:
             yield from _resized(case, lambda s, i, d, extent: min(extent, cap), {})  # noqa: B023
-            sizes = sorted({e for view in case.calls[0].views for e in view.shape if e > cap}, reverse=True)
+            sizes = sorted({e for view in case.input_sets[0].views for e in view.shape if e > cap}, reverse=True)
             yield from _resized(case, lambda s, i, d, extent: min(extent, cap), dict.fromkeys(sizes, cap))  # noqa: B023
 
 
 def resized(case: Case) -> Iterator[Case]:
     """One size made smaller wherever it occurs, then in one dimension of one input only."""
-    for number in range(len(case.calls)):
-        sizes = sorted({extent for view in case.calls[number].views for extent in view.shape if extent > 1})
+    for number in range(len(case.input_sets)):
+        sizes = sorted({extent for view in case.input_sets[number].views for extent in view.shape if extent > 1})
         for old in reversed(sizes):
             places = _places(case, number, old)
             for new in ladder(old):
@@ -70,7 +70,7 @@ def resized(case: Case) -> Iterator[Case]:
 
 def _places(case: Case, number: int, old: int) -> set[tuple[int, int]]:
     """Inputs and dimensions that have a size in one input set."""
-    views = case.calls[number].views
+    views = case.input_sets[number].views
     return {(i, d) for i, view in enumerate(views) for d, extent in enumerate(view.shape) if extent == old}
 
 
@@ -108,12 +108,12 @@ def _resized(case: Case, change: Callable[[int, int, int, int], int], sizes: Map
             for i, view in enumerate(inputs.views)
             if (shape := tuple(change(s, i, d, extent) for d, extent in enumerate(view.shape))) != view.shape
         }
-        for s, inputs in enumerate(case.calls)
+        for s, inputs in enumerate(case.input_sets)
     ]
     for last in (False, True):
-        sets = [shaped(inputs, cut, last=last) for inputs, cut in zip(case.calls, shapes, strict=True)]
+        sets = [shaped(inputs, cut, last=last) for inputs, cut in zip(case.input_sets, shapes, strict=True)]
         made = compacted(with_inputs(case, sets))
-        if made.calls == case.calls:
+        if made.input_sets == case.input_sets:
             return
         yield replace(made, program=replace(made.program, calls=calls))
         if all(map(operator.le, _least_simple(case), _least_simple(made))):
@@ -122,7 +122,7 @@ def _resized(case: Case, change: Callable[[int, int, int, int], int], sizes: Map
 
 def _least_simple(case: Case) -> list[float]:
     """How far the least simple element of each input is from being simple; 0 of a large one."""
-    storages = [inputs.storages[view.storage] for inputs in case.calls for view in inputs.views]
+    storages = [inputs.storages[view.storage] for inputs in case.input_sets for view in inputs.views]
     return [
         max(map(item_cost, items_of(storage)), default=0.0) if storage.size <= ELEMENTWISE else 0.0
         for storage in storages
@@ -134,7 +134,7 @@ def _least_simple(case: Case) -> list[float]:
 
 def ranks(case: Case) -> Iterator[Case]:
     """Inputs without one of their dimensions of size 1: all that have it, then one of them."""
-    views = case.calls[0].views
+    views = case.input_sets[0].views
     most = max((len(view.shape) for view in views), default=0)
     for dimension in range(most):
         having = [i for i in range(len(views)) if _single(case, i, dimension)]
@@ -156,13 +156,13 @@ def ranks(case: Case) -> Iterator[Case]:
 
 
 def _single(case: Case, number: int, dimension: int) -> bool:
-    shapes = [inputs.views[number].shape for inputs in case.calls]
+    shapes = [inputs.views[number].shape for inputs in case.input_sets]
     return all(dimension < len(shape) and shape[dimension] == 1 for shape in shapes)
 
 
 def _squeezed(case: Case, dimensions: Mapping[int, int]) -> Case:
     sets = []
-    for inputs in case.calls:
+    for inputs in case.input_sets:
         views = list(inputs.views)
         for number, d in dimensions.items():
             view = views[number]
@@ -209,7 +209,7 @@ def _lowered(call: Call, dimension: int, rank: int) -> Call:
 
 def dtypes(case: Case) -> Iterator[Case]:
     """A simpler dtype: for all inputs of any other one, for all of one dtype, then for one input."""
-    views = case.calls[0].views
+    views = case.input_sets[0].views
     present = sorted({view.dtype for view in views}, key=lambda dtype: -len(simpler_dtypes(dtype)))
     if len(present) > 1:
         for new in simpler_dtypes(present[0])[:2]:
@@ -232,7 +232,7 @@ def _converted(case: Case, change: Callable[[int, str], str], names: tuple[str, 
         if calls == case.program.calls:
             return
     sets = []
-    for inputs in case.calls:
+    for inputs in case.input_sets:
         storages, views = list(inputs.storages), list(inputs.views)
         for number, view in enumerate(views):
             new = change(number, view.dtype)
@@ -305,7 +305,7 @@ def _values_as(storage: Storage, dtype: str) -> Values:
 
 def layouts(case: Case) -> Iterator[Case]:
     """Inputs with memory of their own and row-major: all, then one; else without gaps, or without an offset."""
-    odd = [i for i in range(len(case.program.inputs)) if any(_odd(inputs, i) for inputs in case.calls)]
+    odd = [i for i in range(len(case.program.inputs)) if any(_odd(inputs, i) for inputs in case.input_sets)]
     if len(odd) > 1:
         yield _relaid(case, odd, lambda view: contiguous(view.shape))
     for number in odd:
@@ -324,7 +324,7 @@ def _odd(inputs: InputSet, number: int) -> bool:
 
 def _relaid(case: Case, chosen: Sequence[int], strides: Callable[[View], tuple[int, ...]]) -> Case:
     sets = []
-    for inputs in case.calls:
+    for inputs in case.input_sets:
         storages, views = list(inputs.storages), list(inputs.views)
         for number in chosen:
             view = views[number]
@@ -339,7 +339,7 @@ def _relaid(case: Case, chosen: Sequence[int], strides: Callable[[View], tuple[i
 def _shifted(case: Case, number: int) -> Case:
     """The case with one input at the beginning of its storage."""
     sets = []
-    for inputs in case.calls:
+    for inputs in case.input_sets:
         views = list(inputs.views)
         views[number] = replace(views[number], offset=0)
         sets.append(replace(inputs, views=tuple(views)))

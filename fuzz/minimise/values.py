@@ -22,15 +22,15 @@ ZEROS = 8
 
 def values(case: Case) -> Iterator[Case]:
     """Ordinary numbers in place of all that the inputs hold, then of what one of them holds: 1, 2, 3; ones; zeros."""
-    all_of = [(s, n) for s, inputs in enumerate(case.calls) for n in range(len(inputs.storages))]
+    all_of = [(s, n) for s, inputs in enumerate(case.input_sets) for n in range(len(inputs.storages))]
     if len(all_of) > 1:
         for fill in _FILLS:
             made = case
             for s, n in all_of:
-                made = _refilled(made, s, n, fill(made.calls[s].storages[n], _first(made.calls[s], n)))
+                made = _refilled(made, s, n, fill(made.input_sets[s].storages[n], _first(made.input_sets[s], n)))
             yield made
     for s, n in all_of:
-        storage, first = case.calls[s].storages[n], _first(case.calls[s], n)
+        storage, first = case.input_sets[s].storages[n], _first(case.input_sets[s], n)
         for fill in _FILLS:
             yield _refilled(case, s, n, fill(storage, first))
         for drawn in _drawn(storage):
@@ -39,7 +39,7 @@ def values(case: Case) -> Iterator[Case]:
 
 def numbers(case: Case) -> Iterator[Case]:
     """Single elements made simpler: halves of a tensor, quarters, then one by one."""
-    for s, inputs in enumerate(case.calls):
+    for s, inputs in enumerate(case.input_sets):
         for n, storage in enumerate(inputs.storages):
             if storage.size <= ELEMENTWISE:
                 for items in _simpler_items(as_literal(storage), _first(inputs, n)):
@@ -134,6 +134,8 @@ _FILLS: tuple[Callable[[Storage, int], Storage], ...] = (
 
 def _refilled(case: Case, number: int, place: int, storage: Storage) -> Case:
     """The case with one storage of one input set replaced."""
-    inputs = case.calls[number]
+    inputs = case.input_sets[number]
     storages = (*inputs.storages[:place], storage, *inputs.storages[place + 1 :])
-    return replace(case, calls=(*case.calls[:number], replace(inputs, storages=storages), *case.calls[number + 1 :]))
+    return replace(
+        case, input_sets=(*case.input_sets[:number], replace(inputs, storages=storages), *case.input_sets[number + 1 :])
+    )

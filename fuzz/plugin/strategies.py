@@ -119,7 +119,7 @@ def _cases(draw: st.DrawFn, plan: Plan, target: str, pinned: tuple[tuple[str, Sc
     # Each in a span of its own, so that any is left out alone.
     drawn = dict(draw(st.lists(_varied(free), max_size=MOST_VARIED)) if free else ())
     knobs = tuple(sorted({**drawn, **dict(pinned)}.items()))
-    return DrawnCase(one.program, one.calls, Setting(target, knobs, one.mode))
+    return DrawnCase(one.program, one.input_sets, Setting(target, knobs, one.mode))
 
 
 @st.composite

@@ -13,7 +13,7 @@ __all__ = ["behind_model", "model_script"]
 
 def behind_model(case: Case, result: Result | None) -> bool:
     """Whether a case goes wrong behind the model that was made of its program, so that the model alone may show it."""
-    if result is None or result.failure is None or len(case.calls) != 1:
+    if result is None or result.failure is None or len(case.input_sets) != 1:
         return False
     return result.stage in facts_of(case.setting.target).behind
 

@@ -126,7 +126,7 @@ class GivenTensor:
 
 def given_tensors(case: Case) -> Iterator[GivenTensor]:
     """The inputs of the first call."""
-    inputs = case.calls[0]
+    inputs = case.input_sets[0]
     for name, given, view in zip(script.value_names(case.program), case.program.inputs, inputs.views, strict=False):
         plain = view.strides == contiguous(view.shape)
         layout = [] if plain else [f"strides {view.strides}"]
@@ -140,8 +140,8 @@ def _input_lines(case: Case) -> Iterator[str]:
         layout = f", {given.layout}" if given.layout else ""
         values = f" = {given.values}" if given.values else ""
         yield f"  {given.name:<9} {given.type}{layout}{values}"
-    if len(case.calls) > 1:
-        yield f"  calls     {len(case.calls)}, each with inputs of its own; these are the first one's"
+    if len(case.input_sets) > 1:
+        yield f"  calls     {len(case.input_sets)}, each with inputs of its own; these are the first one's"
 
 
 def _values(view: View, storage: Storage) -> str:

@@ -64,4 +64,4 @@ def _asked(cases: Sequence[Case]) -> dict[str, str | None]:
 
 def _filed(case: Case) -> bool:
     """Whether values of a case lie in files, which a script that is read in a list has not beside it."""
-    return any(storage.values.kind == "blob" for inputs in case.calls for storage in inputs.storages)
+    return any(storage.values.kind == "blob" for inputs in case.input_sets for storage in inputs.storages)

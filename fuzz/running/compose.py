@@ -127,7 +127,7 @@ def compose(job: Grow, before_call: Callable[[str], None] | None = None) -> Made
     training = grown.mode == "training"
     cotangent = choices.pick(COTANGENTS[1:]) if training and choices.boolean(COTANGENT_SHARE) else COTANGENTS[0]
     settings = [Setting(job.target, knobs, grown.mode, job.device, cotangent) for knobs in drawn]
-    case = Case(grown.program, grown.calls, settings[0])
+    case = Case(grown.program, grown.input_sets, settings[0])
     inside = None
     if facts.regions and not _exact_turn(job.seed) and choices.boolean(REGION_SHARE):
         inside = enclosed(choices, case)

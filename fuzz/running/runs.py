@@ -79,7 +79,7 @@ def _changed(
 
 def relaid(case: Case) -> Observation:
     """The reference on row-major copies of its inputs; nothing where inputs share memory, which copies would undo."""
-    if any(inputs.shared() for inputs in case.calls):
+    if any(inputs.shared() for inputs in case.input_sets):
         return NOTHING
     import torch
 
@@ -223,7 +223,7 @@ def exact(case: Case) -> Observation:
 def _wide(case: Case) -> dict[str, Any] | None:
     """The text in double precision; None where the bytes of a float are reinterpreted, which has no wider version."""
     words = vocabulary(case.program.vocabulary)
-    for inputs in case.calls:
+    for inputs in case.input_sets:
         for view in inputs.views:
             held = inputs.storages[view.storage].dtype
             if view.dtype != held and (words.wider(view.dtype), words.wider(held)) != (view.dtype, held):

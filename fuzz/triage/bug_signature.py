@@ -161,7 +161,7 @@ def _dtypes(case: Case) -> tuple[str, ...]:
 def layout_of(case: Case) -> str:
     """What the minimiser could not make row-major."""
     found = set()
-    for inputs in case.calls:
+    for inputs in case.input_sets:
         if inputs.shared():
             found.add("shared memory")
         for view in inputs.views:
@@ -176,10 +176,10 @@ def layout_of(case: Case) -> str:
 
 def needed(case: Case) -> tuple[str, ...]:
     """What the minimiser could not make small or simple."""
-    views = [view for inputs in case.calls for view in inputs.views]
+    views = [view for inputs in case.input_sets for view in inputs.views]
     largest = max((extent for view in views for extent in view.shape), default=0)
     found = {f"extent {bound}" for bound in [bound for bound in EXTENTS if largest >= bound][-1:]}
-    for storage in (storage for inputs in case.calls for storage in inputs.storages):
+    for storage in (storage for inputs in case.input_sets for storage in inputs.storages):
         values = storage.values
         if values.kind == "special":
             found.add("special values")
@@ -216,7 +216,7 @@ def _setting(case: Case) -> tuple[str, ...]:
     found = [f"{name}={value}" for name, value in setting.knobs]
     found += [f"cotangent={setting.cotangent}"] if setting.cotangent != "whole" else []
     found += [word for word, there in (("training", setting.mode == "training"), (setting.device, True)) if there]
-    if len(case.calls) > 1:
+    if len(case.input_sets) > 1:
         found.append("several calls")
     return tuple(sorted(word for word in found if word != "cpu"))
 

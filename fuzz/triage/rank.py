@@ -221,7 +221,7 @@ def _constants(case: Case) -> Iterator[complex]:
 
 def _extreme(case: Case) -> Iterator[bool]:
     """Whether numbers lie near an end of their dtype's range."""
-    for storage in (storage for inputs in case.calls for storage in inputs.storages):
+    for storage in (storage for inputs in case.input_sets for storage in inputs.storages):
         largest, least = _ENDS.get(storage.dtype, (float("inf"), 0.0))
         values = storage.values
         bounds = () if values.kind in ("literal", "blob") else (values.low, values.high)
@@ -231,7 +231,7 @@ def _extreme(case: Case) -> Iterator[bool]:
 
 
 def _empty(case: Case) -> bool:
-    views = (view.shape for inputs in case.calls for view in inputs.views)
+    views = (view.shape for inputs in case.input_sets for view in inputs.views)
     made = (type_.shape for type_ in case.program.types() if type_ is not None)
     return any(0 in shape for shape in (*views, *made))
 
@@ -246,7 +246,7 @@ def exotic(case: Case) -> tuple[tuple[str, int], ...]:
     layout = layout_of(case).split("+") if layout_of(case) else []
     found += [(word, _HEAVY) for word in layout if word in ("overlapping", "bytes of another dtype")]
     found += [(word, 1) for word in layout if word in ("strided", "offset")]
-    if len(case.calls) > 1:
+    if len(case.input_sets) > 1:
         found.append(("several calls", 1))
     words = vocabulary(case.program.vocabulary)
     seldom = [name for name in case.program.operators() if not _common(words.family(name), name)]
@@ -281,7 +281,7 @@ def _size(case: Case | None) -> tuple[int, int, int]:
     """Operators, elements and length of the text; a case that is not there counts as large."""
     if case is None:
         return (1 << 30, 1 << 30, 1 << 30)
-    elements = sum(storage.size for inputs in case.calls for storage in inputs.storages)
+    elements = sum(storage.size for inputs in case.input_sets for storage in inputs.storages)
     return sum(1 for _ in walk(case.program.calls)), elements, len(case.text)
 
 

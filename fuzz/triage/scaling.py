@@ -40,7 +40,7 @@ def grown(case: Case) -> dict[int, Case]:
     """
     found = {}
     for size in SIZES:
-        sets = [_grown(inputs, size) for inputs in case.calls]
+        sets = [_grown(inputs, size) for inputs in case.input_sets]
         if case.program.inputs and all(made is not None for made in sets):
             found[size] = with_inputs(case, [made for made in sets if made is not None])
     return found

@@ -112,7 +112,7 @@ def _setting_fits(small: Case, large: Case) -> bool:
         (a.target, a.device) == (b.target, b.device)
         and all(knobs.get(name, _Absent) == value for name, value in a.knobs)
         and (a.mode == "inference" or b.mode == "training")
-        and (len(small.calls) == 1 or len(large.calls) > 1)
+        and (len(small.input_sets) == 1 or len(large.input_sets) > 1)
     )
 
 

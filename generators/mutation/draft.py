@@ -58,7 +58,7 @@ def draft(case: Case, partner: Case | None) -> Draft:
     actions: list[Action] = [_again(position) for position in range(len(case.program.calls))]
     special = any(
         storage.values.kind == "special" or any(not _finite(item) for item in storage.values.items)
-        for storage in case.calls[0].storages
+        for storage in case.input_sets[0].storages
     )
     return Draft(case, partner, givens(case), actions, case.setting.mode == "training", special)
 
@@ -73,7 +73,7 @@ def _finite(item: complex) -> bool:
 
 def givens(case: Case) -> list[Given]:
     """The inputs of a case's first call, each as one that could have been drawn."""
-    inputs = case.calls[0]
+    inputs = case.input_sets[0]
     owners: dict[int, int] = {}
     found = []
     for number, (view, one) in enumerate(zip(inputs.views, case.program.inputs, strict=True)):

@@ -159,7 +159,7 @@ def _run(
     grown = finished(growth, Recipe(dynamic=dynamic, repeat=repeat), "network", vocabulary.name, tell)
     setting = replace(case.setting, mode=grown.mode)
     return Mutant(
-        Case(replace(grown.program, around=case.program.around), grown.calls, setting),
+        Case(replace(grown.program, around=case.program.around), grown.input_sets, setting),
         applied,
         tried,
         grown.fed,
@@ -171,7 +171,7 @@ def _run(
 
 def _further(case: Case) -> tuple[bool, bool]:
     """Whether a case has further calls with other sizes, and with other values."""
-    first, *further = case.calls
+    first, *further = case.input_sets
     shapes = [view.shape for view in first.views]
     other = any([view.shape for view in inputs.views] != shapes for inputs in further)
     return other, bool(further) and not other
@@ -192,4 +192,8 @@ def _validated(one: Draft, applied: tuple[str, ...], tried: int) -> Mutant | Non
 
 def _same(one: Case, other: Case) -> bool:
     """Whether two cases differ in nothing but in what they return and how often they are called."""
-    return (one.program.calls, one.calls[0], one.setting) == (other.program.calls, other.calls[0], other.setting)
+    return (one.program.calls, one.input_sets[0], one.setting) == (
+        other.program.calls,
+        other.input_sets[0],
+        other.setting,
+    )

@@ -30,7 +30,7 @@ def once(seed: int, recipe: Recipe, vocabulary: Vocabulary) -> tuple[int, dict[s
     marks = [clock()]
     grown = grow(SeededChoices(seed), recipe, vocabulary)
     marks.append(clock())
-    case = Case(grown.program, grown.calls, Setting("eager", (), grown.mode))
+    case = Case(grown.program, grown.input_sets, Setting("eager", (), grown.mode))
     assert case.id  # the canonical text and its hash
     marks.append(clock())
     namespace = script.load(case, script.body(case))
@@ -92,8 +92,8 @@ def breadth(vocabulary: Vocabulary, recipe: Recipe, programs: int) -> str:
 
 
 def _axes(grown: Grown) -> set[str]:
-    first = grown.calls[0]
-    found = {grown.mode, "further inputs" if len(grown.calls) > 1 else "one call"}
+    first = grown.input_sets[0]
+    found = {grown.mode, "further inputs" if len(grown.input_sets) > 1 else "one call"}
     found |= {"dynamic"} if grown.dynamic else set()
     found |= {"whole numbers"} if grown.exact else set()
     found |= {"shared storage"} if first.shared() else set()

@@ -227,7 +227,7 @@ def _digest(seed: int) -> tuple[int, str]:
 
     recipe, _ = KINDS["inference"]
     grown = grow(SeededChoices(seed), Recipe(style="network", operators=10, **recipe), load_records())
-    case = Case(grown.program, grown.calls, Setting("inductor", (), grown.mode))
+    case = Case(grown.program, grown.input_sets, Setting("inductor", (), grown.mode))
     seen = runs.observe(script.load(case), target("inductor").source(case.setting))
     if seen.error is not None:
         return seed, f"{seen.error.kind}: {seen.error.template}"

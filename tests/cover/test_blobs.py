@@ -112,11 +112,11 @@ def test_a_case_with_a_blob_is_what_was_written(tmp_path: Path, count: int, dtyp
     raw = torch.randint(0, top, (count * DTYPES[dtype].itemsize,), dtype=torch.uint8, generator=generator)
     values = blobs.write(raw.view(DTYPES[dtype]), tmp_path)
     case = stored(tmp_path / "case", "eager")
-    (inputs,) = case.calls
-    held = replace(case, calls=(replace(inputs, storages=(*inputs.storages, Storage(dtype, count, values))),))
+    (inputs,) = case.input_sets
+    held = replace(case, input_sets=(replace(inputs, storages=(*inputs.storages, Storage(dtype, count, values))),))
     again = codec.decode(held.text, [str(tmp_path)])
     assert again.text == held.text
-    assert torch.equal(blobs.load(again.calls[0].storages[1]).view(torch.uint8), raw)
+    assert torch.equal(blobs.load(again.input_sets[0].storages[1]).view(torch.uint8), raw)
 
 
 # --- the way from capture to a report ---------------------------------------------------------------------------------
@@ -164,7 +164,7 @@ def test_the_blobs_of_a_case_may_lie_in_its_campaigns_folder(tmp_path: Path) -> 
     finding.mkdir(parents=True)
     (tmp_path / "case.json").rename(finding / "case.json")
     case = read_case(finding / "case.json", None)
-    assert torch.equal(tensor_of(case.calls[0].storages[0]).reshape(60, 50), large())
+    assert torch.equal(tensor_of(case.input_sets[0].storages[0]).reshape(60, 50), large())
 
 
 def test_processes_that_are_started_find_what_a_command_has_read(tmp_path: Path) -> None:
@@ -264,7 +264,7 @@ def test_format_1_has_no_blobs(tmp_path: Path) -> None:
 
 def test_a_part_of_a_blob_keeps_its_values(tmp_path: Path) -> None:
     case = stored(tmp_path)
-    (inputs,) = case.calls
+    (inputs,) = case.input_sets
     with blobs.workshop():
         for shape in ((60, 20), (5, 50), (4, 4)):
             cut = shaped(inputs, {0: shape})
@@ -281,11 +281,11 @@ def test_a_blob_takes_another_dtype(tmp_path: Path) -> None:
     odd[0, :3] = torch.tensor([float("nan"), float("inf"), 1e300], dtype=torch.float64)
     case = stored(tmp_path, tensor=odd)
     with blobs.workshop():
-        made = {one.calls[0].storages[0].dtype for one in tensors.dtypes(case)}
+        made = {one.input_sets[0].storages[0].dtype for one in tensors.dtypes(case)}
         assert made == {"float32"}
-        whole = tensors._cast(case.calls[0].storages[0], "int8")
+        whole = tensors._cast(case.input_sets[0].storages[0], "int8")
         assert tensor_of(whole)[:3].tolist() == [0, 0, 127]
-        assert tensor_of(tensors._cast(case.calls[0].storages[0], "bool"))[357:359].tolist() == [True, True]
+        assert tensor_of(tensors._cast(case.input_sets[0].storages[0], "bool"))[357:359].tolist() == [True, True]
 
 
 def test_what_takes_a_calls_place_keeps_its_values(tmp_path: Path) -> None:
@@ -304,11 +304,11 @@ def test_what_takes_a_calls_place_keeps_its_values(tmp_path: Path) -> None:
 
 def test_a_blob_costs_more_than_a_range_and_less_text_than_literals(tmp_path: Path) -> None:
     case = stored(tmp_path)
-    (inputs,) = case.calls
+    (inputs,) = case.input_sets
     plain = replace(inputs, storages=(Storage("float32", 3000, Values("uniform", 1, -2, 2)),))
-    assert size(replace(case, calls=(plain,))) < size(case)
+    assert size(replace(case, input_sets=(plain,))) < size(case)
     literal = replace(inputs, storages=(as_literal(inputs.storages[0]),))
-    assert len(replace(case, calls=(literal,)).text) > 10 * len(case.text)
+    assert len(replace(case, input_sets=(literal,)).text) > 10 * len(case.text)
 
 
 def positive(site: Site, operator: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -323,5 +323,5 @@ def test_minus_zero_among_three_thousand_numbers_is_found(tmp_path: Path) -> Non
     with blobs.workshop(), graph.planted(Canary()):
         found = minimise(case, in_process, budget=Budget(90.0, 300))
     assert "blob(" not in script.body(found.case)
-    assert sum(storage.size for storage in found.case.calls[0].storages) <= 4
+    assert sum(storage.size for storage in found.case.input_sets[0].storages) <= 4
     assert found.case.program.operators() == ("torch.Tensor.reciprocal",)

@@ -290,7 +290,7 @@ def test_a_number_of_bugs_is_positive(told: Callable[..., str], capsys: pytest.C
 def test_a_case_without_a_short_script_costs_no_other_its_own() -> None:
     # The module of this one does not exist, and would not be imported if it did.
     foreign = replace(WRONG, setting=Setting("no_such_module:kernel"))
-    twice = replace(WRONG, calls=WRONG.calls * 2)
+    twice = replace(WRONG, input_sets=WRONG.input_sets * 2)
     found = short_scripts([foreign, twice, NAN])
     assert set(found) == {NAN.id}
     assert short_scripts([]) == {}

@@ -58,7 +58,7 @@ def vocabulary() -> Vocabulary:
 @given(st.binary(max_size=200))
 def test_any_bytes_give_a_valid_case(vocabulary: Vocabulary, data: bytes) -> None:
     grown = grow(BytesChoices(data), Recipe(), vocabulary)
-    case = Case(grown.program, grown.calls, Setting("eager", (), grown.mode))
+    case = Case(grown.program, grown.input_sets, Setting("eager", (), grown.mode))
     assert case.program.calls
     assert codec.decode(case.text) == case
 

@@ -157,9 +157,9 @@ def test_growing_shows_what_the_text_shows() -> None:
         told, grown = runs.observe(script.load(made.case)), made.reference
         if grown is None:
             continue  # eager wrote where it should not, and the call was dropped
-        assert len(told.calls) == len(grown.calls) == len(made.case.calls)
+        assert len(told.calls) == len(grown.calls) == len(made.case.input_sets)
         assert not differences(told.calls, grown.calls, {}, ("bits", "layout")), made.case.program.operators()
-        settings.add((made.case.setting.mode, len(made.case.calls)))
+        settings.add((made.case.setting.mode, len(made.case.input_sets)))
     assert {("training", 1), ("training", 2), ("inference", 1), ("inference", 3)} <= settings
 
 
@@ -228,6 +228,6 @@ def test_a_later_call_is_named_only_where_it_needs_the_first() -> None:
         assert failure is not None
         assert (failure.symptom, failure.evidence["call"]) == ("NaN lost", 1)
         found = minimise(both, in_process, budget=Budget(60.0, 200))
-    assert len(found.case.calls) == 1
+    assert len(found.case.input_sets) == 1
     assert found.failure.symptom == "NaN lost"
     assert found.complete

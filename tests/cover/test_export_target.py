@@ -71,7 +71,7 @@ def test_writes_to_parameters_arrive_unless_the_program_was_loaded_with_its_own(
 def test_sizes_may_vary_between_the_calls() -> None:
     one = case(lambda x: (torch.relu(x).sum(0),), torch.ones(4, 3))
     other = case(lambda x: (torch.relu(x).sum(0),), torch.ones(7, 3))
-    result = execute(replace(one, calls=(*one.calls, *other.calls)))
+    result = execute(replace(one, input_sets=(*one.input_sets, *other.input_sets)))
     assert (result.status, result.outcome) == ("compared", Outcome.PASS), result
 
 

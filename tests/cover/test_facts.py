@@ -23,6 +23,7 @@ from shakeout.fuzz.bisect.releases import product
 from shakeout.fuzz.bisect.trials import Shown, Trial, in_process
 from shakeout.fuzz.campaign import schedule
 from shakeout.fuzz.cli import main
+from shakeout.fuzz.ground import versions
 from shakeout.fuzz.ground.failure import Failure
 from shakeout.fuzz.ground.jobs import Grow
 from shakeout.fuzz.reporting.draft import Draft, written

@@ -31,7 +31,7 @@ def vocabulary() -> Vocabulary:
 
 
 def case(grown: Grown) -> Case:
-    return Case(grown.program, grown.calls, Setting("eager", (), grown.mode))
+    return Case(grown.program, grown.input_sets, Setting("eager", (), grown.mode))
 
 
 def reference(grown: Grown) -> list[dict]:
@@ -79,7 +79,7 @@ vocabulary = load_records()
 seeds = list(range(60))
 for seed in seeds if sys.argv[1] == "up" else seeds[::-1]:
     grown = grow(SeededChoices(seed), Recipe(index=seed), vocabulary)
-    print(seed, codec.encode(Case(grown.program, grown.calls, Setting("eager", (), grown.mode))))
+    print(seed, codec.encode(Case(grown.program, grown.input_sets, Setting("eager", (), grown.mode))))
 """
 
 
@@ -112,7 +112,7 @@ def test_a_recipe_is_followed(vocabulary: Vocabulary) -> None:
         assert small.style == "small"
         assert 1 <= len(small.program.calls) <= 3
         assert small.mode == "inference"
-        assert all(s.values.kind in ("integers", "uniform", "literal") for s in small.calls[0].storages)
+        assert all(s.values.kind in ("integers", "uniform", "literal") for s in small.input_sets[0].storages)
     long = grow(SeededChoices(1), Recipe(style="network", operators=60, mode="inference"), vocabulary)
     assert 55 <= len(long.program.calls) <= 60
     avoided = frozenset(name for name in vocabulary.operators if "add" in name)
@@ -175,13 +175,15 @@ def test_further_inputs_have_other_sizes_or_other_values(vocabulary: Vocabulary)
         grown = grow(SeededChoices(seed), Recipe(style="small", dynamic=True), vocabulary)
         if grown.dynamic:
             dynamic += 1
-            shapes = [tuple(view.shape for view in inputs.views) for inputs in grown.calls]
+            shapes = [tuple(view.shape for view in inputs.views) for inputs in grown.input_sets]
             assert len(set(shapes)) == len(shapes)
             reference(grown)
         grown = grow(SeededChoices(seed), Recipe(style="small", repeat=True, dynamic=False), vocabulary)
-        if len(grown.calls) > 1:
+        if len(grown.input_sets) > 1:
             repeated += 1
-            assert [view.shape for view in grown.calls[0].views] == [view.shape for view in grown.calls[1].views]
+            assert [view.shape for view in grown.input_sets[0].views] == [
+                view.shape for view in grown.input_sets[1].views
+            ]
     assert dynamic > 20
     assert repeated > 30
 
@@ -190,7 +192,7 @@ def test_training_has_gradients_and_spares_its_leaves(vocabulary: Vocabulary) ->
     trained = 0
     for seed in range(60):
         grown = grow(SeededChoices(seed), Recipe(mode="training", values="uniform"), vocabulary)
-        leaves = [view for view in grown.calls[0].views if view.requires_grad]
+        leaves = [view for view in grown.input_sets[0].views if view.requires_grad]
         assert bool(leaves) == (grown.mode == "training")
         if grown.mode == "training":
             trained += 1
@@ -296,7 +298,7 @@ def test_the_stored_recipe_gives_the_very_tensors(vocabulary: Vocabulary) -> Non
         grown = grow(SeededChoices(seed), Recipe(style="small"), vocabulary)
         namespace = script.load(case(grown))
         for number, make in enumerate(namespace["CALLS"]):
-            ours = tensors_of(grown.calls[number], grown.mode == "training")
+            ours = tensors_of(grown.input_sets[number], grown.mode == "training")
             for mine, printed in zip(ours, make(), strict=True):
                 assert mine.dtype == printed.dtype
                 assert mine.stride() == printed.stride()
@@ -363,7 +365,7 @@ def test_each_run_is_told_as_a_case_before_it_happens(vocabulary: Vocabulary) ->
                 assert made.setting.mode == "training" or grown.mode == "inference"
             else:
                 assert made.program.operators()[-1] == one["operator"]
-        if grown.mode == "training" and len(grown.calls) > 1:
+        if grown.mode == "training" and len(grown.input_sets) > 1:
             # The last one is the whole case.
             assert codec.from_json(told[-1]["case"]) == case(grown)
     assert {"backward", "other inputs"} < kinds
@@ -374,7 +376,7 @@ def test_inputs_are_not_written_to_where_that_is_not_wanted(vocabulary: Vocabula
     for seed in range(60):
         grown = grow(SeededChoices(seed), Recipe(mode="inference", writes=False), vocabulary)
         in_place += any(call.operator.endswith("_") for call in grown.program.calls)
-        for inputs, seen in zip(grown.calls, reference(grown), strict=True):
+        for inputs, seen in zip(grown.input_sets, reference(grown), strict=True):
             roles = [given.role for given in grown.program.inputs]
             tensors = zip(tensors_of(inputs, training=False), roles, strict=True)
             given = [tensor for tensor, _ in sorted(tensors, key=lambda pair: pair[1] == "parameter")]

@@ -146,7 +146,7 @@ def test_programs_are_valid_and_the_same_each_time(vocabulary: Vocabulary, conte
     for seed in range(30):
         made = grown(vocabulary, seed, style=style, operators=6)
         assert made == grown(again, seed, style=style, operators=6)
-        case = Case(made.program, made.calls, Setting("eager", (), made.mode))
+        case = Case(made.program, made.input_sets, Setting("eager", (), made.mode))
         namespace = script.load(case)
         outputs = standalone.run(namespace["bind"], namespace["arguments"], namespace["CALLS"], lambda network: network)
         types = made.program.types()

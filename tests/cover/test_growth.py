@@ -30,10 +30,10 @@ def test_the_last_dimension_of_every_input_has_each_size() -> None:
     case = case_of(lambda x, y: x * y, torch.tensor(1.5), torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
     larger = grown(case)
     assert tuple(larger) == SIZES
-    views = larger[3].calls[0].views
+    views = larger[3].input_sets[0].views
     assert [view.shape for view in views] == [(3,), (2, 3)]
     assert [one.type.shape for one in larger[3].program.inputs] == [(3,), (2, 3)]
-    storages = larger[3].calls[0].storages
+    storages = larger[3].input_sets[0].storages
     assert storages[views[0].storage].values.items == (1.5, 1.5, 1.5)
     assert storages[views[1].storage].values.items == (1.0, 2.0, 3.0, 4.0, 1.0, 2.0)
 

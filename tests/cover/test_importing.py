@@ -151,7 +151,7 @@ def test_further_calls_with_other_values_are_calls_of_the_case(tmp_path: Path) -
     )
     candidates = found(tmp_path, text)
     case = case_of(candidates)
-    assert [inputs.storages[0].values.items[0] for inputs in case.calls] == [0.0, 1.0, 2.0]
+    assert [inputs.storages[0].values.items[0] for inputs in case.input_sets] == [0.0, 1.0, 2.0]
     assert candidates.done() == ["Linear (bug.py:5) is called 9 times; 3 with different values are taken"]
     assert execute(case.on("eager")).outcome is Outcome.PASS
 
@@ -269,7 +269,7 @@ def test_what_the_installed_minifier_writes(tmp_path: Path) -> None:
     read(tmp_path / "repro.py", "", candidates)
     case = case_of(candidates)
     assert case.program.operators() == ("torch.ops.aten.mm.default", "torch.ops.aten.gelu.default")
-    assert case.calls[0].storages[0].values.items == tuple(x.flatten().tolist())
+    assert case.input_sets[0].storages[0].values.items == tuple(x.flatten().tolist())
     assert not candidates.notes
 
     traced = torch.fx.symbolic_trace(
@@ -301,7 +301,7 @@ def test_a_printed_script_brings_its_cotangent_and_its_operators(form: str, tmp_
     calls = (regions.call("torch.clone", Ref(1)), operator, regions.call("torch.mul", Ref(2), Ref(3)))
     program = Program((Input(regions.TWO),) * 3, calls, (5, 4))
     case = regions.fed(program, "inductor", "training")
-    (inputs,) = case.calls
+    (inputs,) = case.input_sets
     # The operator is given what asks for no gradient, since it has no formula for one.
     views = (*inputs.views[:2], replace(inputs.views[2], requires_grad=True))
     setting = replace(case.setting, cotangent="transposed")

@@ -99,7 +99,7 @@ def test_keywords_nested_arguments_and_nested_results() -> None:
 
 def test_large_values_are_blobs_where_a_directory_is_given(tmp_path: Path) -> None:
     case = captured(nn.Linear(40, 10), torch.randn(2, 40), directory=tmp_path).case
-    assert [s.values.kind for s in case.calls[0].storages] == ["literal", "blob", "literal"]
+    assert [s.values.kind for s in case.input_sets[0].storages] == ["literal", "blob", "literal"]
     assert len(list((tmp_path / "blobs").iterdir())) == 1
 
 
@@ -111,7 +111,7 @@ def test_arguments_that_share_memory_share_it_in_the_case() -> None:
         return b * 2
 
     case = captured(function, whole[:4], whole[2:]).case
-    assert len(case.calls[0].storages) == 1
+    assert len(case.input_sets[0].storages) == 1
     assert torch.equal(whole, torch.arange(6.0))
 
 

@@ -23,7 +23,7 @@ def test_each_is_explained_referenced_and_small(bug) -> None:
     assert len(bug.explanation) > 40
     assert bug.expected != bug.observed
     assert len(bug.case.program.calls) <= 6
-    assert all(len(storage.values.items) <= 64 for storage in bug.case.calls[0].storages)
+    assert all(len(storage.values.items) <= 64 for storage in bug.case.input_sets[0].storages)
     compile(script.body(bug.case), bug.id, "exec")
 
 

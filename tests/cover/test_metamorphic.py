@@ -126,8 +126,8 @@ def test_only_what_is_homogeneous_is_scaled() -> None:
 def test_cutting_depends_on_the_sizes() -> None:
     parent = case(torch.sin, A)
     assert RELATIONS["batch split"](parent, 0) is not None
-    other = case(torch.sin, torch.ones(2, 3)).calls[0]
-    assert RELATIONS["batch split"](replace(parent, calls=(*parent.calls, other)), 0) is None
+    other = case(torch.sin, torch.ones(2, 3)).input_sets[0]
+    assert RELATIONS["batch split"](replace(parent, input_sets=(*parent.input_sets, other)), 0) is None
 
 
 def test_grown_programs_keep_every_relation() -> None:

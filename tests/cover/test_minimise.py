@@ -58,7 +58,7 @@ WRONG = Failure("x", "value", "wrong value")
 def grown(seed: int, operators: int = 8, mode: str = "inference", repeat: bool = False) -> Case:
     recipe = Recipe(style="network", operators=operators, mode=mode, dynamic=False, repeat=repeat)  # type: ignore[arg-type]
     made = grow(SeededChoices(seed), recipe, load_records())
-    return Case(made.program, made.calls, Setting("eager", (), made.mode))
+    return Case(made.program, made.input_sets, Setting("eager", (), made.mode))
 
 
 def validated_as_grown(case: Case) -> tuple[Case, Requirements]:
@@ -107,7 +107,7 @@ def test_every_candidate_is_a_case_that_can_be_stored_and_run_or_is_refused(seed
 
 def computed(case: Case) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """Every value that the reference shows while it runs a case, each time that it changes, and what is returned."""
-    values = list(tensors_of(case.calls[0], False))
+    values = list(tensors_of(case.input_sets[0], False))
     seen: list[torch.Tensor] = []
     with torch.no_grad():
         for call in case.program.calls:
@@ -177,7 +177,7 @@ def test_the_element_that_matters_is_left_wherever_it_is(place: tuple[int, int])
 
     case = capture(lambda x: x.exp(), lambda: [given], setting=Setting("eager"))
     found = minimise(case, run).case
-    assert found.calls[0].views[0].shape == ()
+    assert found.input_sets[0].views[0].shape == ()
     assert elements(found) == 1
 
 
@@ -189,7 +189,7 @@ def test_a_zero_among_few_is_asked_whether_it_has_to_be_one() -> None:
 
     def run(cases: Sequence[Case], requirements: Requirements) -> list[Outcome]:
         items = [
-            [item for one in tensors_of(case.calls[0], False) for item in one.flatten().tolist()] for case in cases
+            [item for one in tensors_of(case.input_sets[0], False) for item in one.flatten().tolist()] for case in cases
         ]
         return [
             Outcome("compared", WRONG if len(row) == 16 and row[2] == row[4] == 70 else None, one)
@@ -197,7 +197,7 @@ def test_a_zero_among_few_is_asked_whether_it_has_to_be_one() -> None:
         ]
 
     found = minimise(case, run)
-    (storage,) = found.case.calls[0].storages
+    (storage,) = found.case.input_sets[0].storages
     assert storage.values.items[2:5] == (70.0, 4.0, 70.0)
     assert 0.0 not in storage.values.items
 
@@ -206,7 +206,7 @@ def test_an_input_that_no_call_takes_goes() -> None:
     case = capture(lambda x, y: torch.sin(x), lambda: [torch.ones(2), torch.ones(3, 3)], setting=Setting("eager"))
     assert len(case.program.inputs) == 2
     found = minimise(case, fails_with("torch.sin"))  # type: ignore[arg-type]
-    assert len(found.case.program.inputs) == len(found.case.calls[0].views) == 1
+    assert len(found.case.program.inputs) == len(found.case.input_sets[0].views) == 1
 
 
 def test_a_size_follows_the_first_of_several_calls_only() -> None:
@@ -218,7 +218,7 @@ def test_a_size_follows_the_first_of_several_calls_only() -> None:
         setting=Setting("eager"),
     )
     assert validated(case).text == case.text
-    first = [c for c in values.numbers(case) if c.calls[0].storages[1].values.items == (True, True, True)]
+    first = [c for c in values.numbers(case) if c.input_sets[0].storages[1].values.items == (True, True, True)]
     assert first
     assert not any(map(_validated, first))
 

@@ -66,7 +66,7 @@ def valid(case: Case) -> bool:
 
 
 def test_inputs_are_given_as_they_were() -> None:
-    assert input_set(givens(PARENT)) == PARENT.calls[0]
+    assert input_set(givens(PARENT)) == PARENT.input_sets[0]
     assert draft(PARENT, None).special is False
 
 
@@ -93,7 +93,7 @@ def test_each_mutator_makes_valid_cases_and_the_same_ones_again(name: str) -> No
                 assert len(operators) > len(before)
             case "layout" | "values":
                 assert operators == before
-                assert one.case.calls[0] != PARENT.calls[0]
+                assert one.case.input_sets[0] != PARENT.input_sets[0]
             case "dtype":
                 assert {given.type.dtype for given in one.case.program.inputs} != {"float32"}
 
@@ -135,7 +135,7 @@ def test_where_nothing_that_was_asked_for_has_a_place_something_else_is_changed(
         made = Grower().compose(Mutate(target=target, seed=1, parent=PARENT.text, mutators=(mutator,)))
         assert made.mutators
         assert not {KNOBS, ENCLOSE} & set(made.mutators)
-        assert made.case.program != PARENT.program or made.case.calls != PARENT.calls
+        assert made.case.program != PARENT.program or made.case.input_sets != PARENT.input_sets
 
 
 def test_a_program_of_a_kernel_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:

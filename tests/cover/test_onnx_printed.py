@@ -210,6 +210,6 @@ def test_only_what_fails_behind_the_model_is_shown_by_it() -> None:
     assert all(behind_model(case, result(stage, wrong)) for stage in behind)
     assert not behind_model(case, result("run"))
     assert not behind_model(case, None)
-    assert not behind_model(replace(case, calls=case.calls * 2), result("run", wrong))
+    assert not behind_model(replace(case, input_sets=case.input_sets * 2), result("run", wrong))
     inductor = replace(case, setting=Setting("inductor"))
     assert not behind_model(inductor, result("run", wrong))

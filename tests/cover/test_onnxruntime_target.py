@@ -195,7 +195,7 @@ def test_complex_numbers_travel_as_pairs() -> None:
 
 def test_sizes_may_vary_between_the_calls() -> None:
     one, other = (case(lambda x: (torch.relu(x).sum(0), x.mT), torch.ones(n, 3)) for n in (4, 7))
-    result = execute(replace(one, calls=(*one.calls, *other.calls)))
+    result = execute(replace(one, input_sets=(*one.input_sets, *other.input_sets)))
     check(result)
     assert result.seconds["torch.onnx"] > 0
 

@@ -78,7 +78,7 @@ def test_sizes_may_vary_between_the_calls() -> None:
     for knobs in ({}, {"shapes": "static"}):
         one = case(lambda x: (torch.relu(x).sum(0), x * 2), torch.ones(4, 3), **knobs)
         other = case(lambda x: (torch.relu(x).sum(0), x * 2), torch.ones(7, 3))
-        passes(replace(one, calls=(*one.calls, *other.calls)))
+        passes(replace(one, input_sets=(*one.input_sets, *other.input_sets)))
 
 
 @pytest.mark.parametrize(

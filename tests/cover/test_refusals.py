@@ -38,7 +38,7 @@ def test_a_graph_break_is_a_finding_where_refusals_are(case: Case, tmp_path: Pat
     plain = execute(case)
     assert refused(plain)
     assert plain.failure is None
-    asked = Case(case.program, case.calls, counted(case.setting))
+    asked = Case(case.program, case.input_sets, counted(case.setting))
     assert asked.id != case.id
     assert codec.decode(asked.text) == asked
     found = execute(asked)
@@ -67,7 +67,7 @@ def test_every_target_has_it_and_none_is_told(case: Case) -> None:
     with pytest.raises(UnknownKnob, match="refusals takes False, True"):
         check_knobs(target("export"), Setting("export", ((REFUSALS, 3),)))
     assert source(counted(Setting("inductor"))).startswith(source(Setting("inductor")).rstrip())
-    one = Case(case.program, case.calls, counted(case.setting))
+    one = Case(case.program, case.input_sets, counted(case.setting))
     assert one.on("export").setting == counted(Setting("export"))
     assert case.on("export").setting == Setting("export")
 

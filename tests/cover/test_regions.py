@@ -226,7 +226,7 @@ def test_what_is_interpreted_is_what_the_text_computes(name: str) -> None:
     case = fed(PROGRAMS[name](), "eager")
     (shown,) = runs.observe(script.load(case)).calls
     with torch.no_grad(), within(case.program, words.value):
-        values = words.evaluate(case.program, tensors_of(case.calls[0], training=False))
+        values = words.evaluate(case.program, tensors_of(case.input_sets[0], training=False))
     for number, output in zip(case.program.returns, shown["output"], strict=True):
         assert torch.equal(values[number], output)
 
@@ -239,7 +239,7 @@ def test_replicas_see_each_call_inside() -> None:
         return results
 
     case = fed(regions.loop(), "eager")
-    words.evaluate(case.program, tensors_of(case.calls[0], training=False), after)
+    words.evaluate(case.program, tensors_of(case.input_sets[0], training=False), after)
     assert seen.count("torch.add") == 3
     assert seen.count("torch.Tensor.__lt__") == 4
     assert not any("while_loop" in operator for operator in seen)
@@ -248,7 +248,7 @@ def test_replicas_see_each_call_inside() -> None:
 def test_double_precision_is_not_lowered_by_autocast() -> None:
     case = fed(regions.lowered(), "eager")
     (shown,) = runs.baseline(case).calls
-    a, b = tensors_of(case.calls[0], training=False)
+    a, b = tensors_of(case.input_sets[0], training=False)
     assert torch.equal(shown["output"][0], a.double() @ b.double())
     wide = words.widened(regions.switched_off())
     assert wide is not None
@@ -405,7 +405,9 @@ def test_what_is_settled_has_the_types_that_it_has(name: str) -> None:
 
     calls = tuple(everywhere(one, blurred) for one in program.calls)
     case = fed(program, "eager")
-    unknown = Case(Program(program.inputs, calls, program.returns, around=program.around), case.calls, case.setting)
+    unknown = Case(
+        Program(program.inputs, calls, program.returns, around=program.around), case.input_sets, case.setting
+    )
     assert validated(unknown).program == program
 
 

@@ -119,6 +119,6 @@ def test_a_hang_has_an_end_and_what_the_reference_rejects_cannot_run() -> None:
     type_ = TensorType("float32", (3,))
     case = rounded().on("eager")
     program = Program(case.program.inputs, (Call("torch.neg", (Ref(0), 7), (), (type_,)),), (1,))
-    refused = fresh.answer(Case(program, case.calls, case.setting), 60.0)
+    refused = fresh.answer(Case(program, case.input_sets, case.setting), 60.0)
     assert refused.status == fresh.CANNOT_RUN
     assert refused.lines[0].startswith("invalid: TypeError")

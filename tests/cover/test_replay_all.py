@@ -155,9 +155,9 @@ def test_the_finding_that_brings_a_bug_back_is_kept_and_is_the_one_that_is_tried
 
     def case(number: int) -> Any:
         one = selftest.case("wrong value")
-        inputs = replace(one.calls[0].storages[0], values=Values("integers", number, -4, 4))
-        calls = (replace(one.calls[0], storages=(inputs, *one.calls[0].storages[1:])),)
-        return replace(one, calls=calls)
+        inputs = replace(one.input_sets[0].storages[0], values=Values("integers", number, -4, 4))
+        calls = (replace(one.input_sets[0], storages=(inputs, *one.input_sets[0].storages[1:])),)
+        return replace(one, input_sets=calls)
 
     job = Grow(number=7, seed=7, target="planted")
     with Database.open(directory / NAME) as database:

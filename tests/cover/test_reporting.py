@@ -38,7 +38,7 @@ def run(text: str, path: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("bug", [bug for bug in KNOWN if len(bug.case.calls) == 1], ids=lambda bug: bug.id)
+@pytest.mark.parametrize("bug", [bug for bug in KNOWN if len(bug.case.input_sets) == 1], ids=lambda bug: bug.id)
 def test_short_scripts_are_short_and_need_no_shakeout(bug: known.KnownBug) -> None:
     text = short_form(bug.case)
     assert text is not None

@@ -461,11 +461,11 @@ def apart_from_nothing(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 def test_a_gradient_of_nothing_is_absent_and_stays_so_behind_infinity() -> None:
     # The gradient of y is a sum of no terms, which times infinity is no number.
     one = case(apart_from_nothing, torch.ones(0, 2), torch.ones(2, 3), training=True)
-    program, (given,) = one.program, one.calls
+    program, (given,) = one.program, one.input_sets
     scaled = Call("torch.mul", (Ref(1), math.inf), (), (TensorType("float32", (2, 3)),))
     product = replace(program.calls[0], args=(Ref(0), Ref(2)))
     program = replace(program, calls=(scaled, product), returns=(3,))
-    result = execute(replace(one, program=program, calls=(given,)))
+    result = execute(replace(one, program=program, input_sets=(given,)))
     assert (result.status, result.failure) == ("compared", None)
     (gradient,) = (verdict for verdict in result.verdicts if verdict.oracle == "gradient")
     assert (gradient.outcome, gradient.symptom) == (Outcome.UNKNOWN, "unstable")

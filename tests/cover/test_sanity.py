@@ -21,7 +21,7 @@ def test_its_networks_are_right_under_eager(mode: str) -> None:
     result = execute(made)
     assert result.status == "compared"
     assert result.failure is None
-    assert any(view.requires_grad for view in made.calls[0].views) == (mode == "training")
+    assert any(view.requires_grad for view in made.input_sets[0].views) == (mode == "training")
 
 
 def test_a_target_that_fails_with_it_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -29,9 +29,9 @@ def case(operator: str, seed: int) -> Case:
     made = selftest.case("none")
     program = made.program
     last = Call(operator, (Ref(1),), (), program.calls[1].results)
-    storage = made.calls[0].storages[0]
-    inputs = replace(made.calls[0], storages=(replace(storage, values=replace(storage.values, seed=seed)),))
-    return replace(made, program=replace(program, calls=(program.calls[0], last)), calls=(inputs,))
+    storage = made.input_sets[0].storages[0]
+    inputs = replace(made.input_sets[0], storages=(replace(storage, values=replace(storage.values, seed=seed)),))
+    return replace(made, program=replace(program, calls=(program.calls[0], last)), input_sets=(inputs,))
 
 
 def operators(one: Case) -> tuple[str, ...]:

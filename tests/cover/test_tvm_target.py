@@ -86,7 +86,7 @@ def test_constants() -> None:
 def test_sizes_may_vary_between_the_calls() -> None:
     one = case(lambda x: (torch.relu(x).sum(0), x * 2), torch.ones(4, 3))
     other = case(lambda x: (torch.relu(x).sum(0), x * 2), torch.ones(7, 3))
-    passes(replace(one, calls=(*one.calls, *other.calls)))
+    passes(replace(one, input_sets=(*one.input_sets, *other.input_sets)))
 
 
 def test_without_decompositions_writes_within_the_program_are_declined() -> None:

@@ -33,7 +33,9 @@ def test_a_setting_that_comes_again_begins_anew() -> None:
 
 def test_another_program_mode_or_value_shares_nothing() -> None:
     case = case_of()
-    other_values = replace(case, calls=capture(torch.sin, lambda: [torch.zeros(3)], setting=case.setting).calls)
+    other_values = replace(
+        case, input_sets=capture(torch.sin, lambda: [torch.zeros(3)], setting=case.setting).input_sets
+    )
     for other in (case_of(torch.cos), case_of(mode="training"), other_values):
         kept = _Kept()
         first = kept.of(case)

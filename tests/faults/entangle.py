@@ -45,7 +45,7 @@ def entangled(case: Case, seed: int, operators: int = 8) -> Case:
         avoid=declined(case.setting.target), foreign=subject.facts.foreign, writes="writes" in subject.facts.promises,
     )  # fmt: skip
     grown = grow(SeededChoices(seed), recipe, load_records())
-    return interleaved(case, grown.program, grown.calls[0])
+    return interleaved(case, grown.program, grown.input_sets[0])
 
 
 def interleaved(case: Case, theirs: Program, given: InputSet) -> Case:
@@ -68,8 +68,8 @@ def interleaved(case: Case, theirs: Program, given: InputSet) -> Case:
         turn = 1 - turn
     returned = [places[number] for program, places in ((ours, own), (theirs, other)) for number in program.returns]
     returns = tuple(dict.fromkeys(ref.index for ref in returned if isinstance(ref, Ref)))
-    sets = tuple(_side_by_side(inputs_of, given) for inputs_of in case.calls)
-    return replace(case, program=Program(inputs, tuple(calls), returns, ours.vocabulary), calls=sets)
+    sets = tuple(_side_by_side(inputs_of, given) for inputs_of in case.input_sets)
+    return replace(case, program=Program(inputs, tuple(calls), returns, ours.vocabulary), input_sets=sets)
 
 
 def _side_by_side(first: InputSet, second: InputSet) -> InputSet:

@@ -107,7 +107,7 @@ def test_one_operator_meets_layouts_values_and_dtypes(vocabulary: Vocabulary) ->
     for seed in range(300):
         grown = grow(SeededChoices(seed), Recipe(style="small", operators=1, index=index), vocabulary)
         if grown.program.operators() == ("torch.abs",):
-            view = grown.calls[0].views[0]
+            view = grown.input_sets[0].views[0]
             plain = view.strides == contiguous(view.shape)
-            seen.add((view.dtype, plain, grown.calls[0].storages[0].values.kind))
+            seen.add((view.dtype, plain, grown.input_sets[0].storages[0].values.kind))
     assert len(seen) > 35

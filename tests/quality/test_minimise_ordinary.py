@@ -35,7 +35,7 @@ def shrunk(network: Callable[..., Any], given: Sequence[torch.Tensor], wrong: Wr
             except InvalidCandidate:
                 found.append(Outcome("invalid"))
                 continue
-            inputs = list(tensors_of(valid.calls[0], False))
+            inputs = list(tensors_of(valid.input_sets[0], False))
             fails = bool(inputs) and operator in valid.program.operators() and wrong(valid, inputs)
             if fails:
                 seen.append(valid)
@@ -56,7 +56,7 @@ def body(found: Minimised) -> str:
 
 def items(found: Minimised) -> list[list[Any]]:
     """What each input holds."""
-    return [tensor.reshape(-1).tolist() for tensor in tensors_of(found.case.calls[0], False)]
+    return [tensor.reshape(-1).tolist() for tensor in tensors_of(found.case.input_sets[0], False)]
 
 
 def always(case: Case, given: list[torch.Tensor]) -> bool:

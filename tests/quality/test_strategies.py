@@ -152,4 +152,4 @@ def test_every_case_of_a_kernel_calls_it_and_its_fault_is_shown_by_it_alone(
     case = find(every, wrong, settings=DRAWN, random=random.Random(0))
     assert all(name in one.program.operators() for one in seen)
     assert case.program.operators() == (name,)
-    assert [view.shape for view in case.calls[0].views] == [(3,)]
+    assert [view.shape for view in case.input_sets[0].views] == [(3,)]

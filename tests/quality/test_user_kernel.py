@@ -120,7 +120,7 @@ def planted(case: Case, name: str, dtype: str) -> bool:
     calls = [call for call in case.program.calls if call.operator == f"{MODULE}:{name}"]
     given = [types[call.operands()[0]] for call in calls]
     # In a later call of the same artefact the inputs may have other sizes.
-    later = [view for inputs in case.calls[1:] for view in inputs.views]
+    later = [view for inputs in case.input_sets[1:] for view in inputs.views]
     return any(t is not None and t.dtype == dtype and t.shape and t.shape[-1] % 2 for t in (*given, *later))
 
 
@@ -171,7 +171,7 @@ def test_the_arguments_cross_dtypes_widths_and_layouts() -> None:
                 seen["odd"] += bool(type_.shape) and type_.shape[-1] % 2 == 1
                 seen["even"] += bool(type_.shape) and type_.shape[-1] % 2 == 0
                 if i < inputs:
-                    view = case.calls[0].views[i]
+                    view = case.input_sets[0].views[i]
                     seen["offset"] += view.offset > 0
                     seen["expanded"] += 0 in view.strides
                     seen["permuted"] += list(view.strides) != sorted(view.strides, reverse=True)

@@ -109,7 +109,7 @@ def test_a_right_context_changes_no_bit(name: str) -> None:
         assert result.status == "compared", (result.status, result.reason, repro(case, result))
         seen["other bits"] += not result.exact  # of a program so unstable that rounding explains any value
         seen[case.setting.mode] += 1
-        seen["two calls"] += len(case.calls) > 1
+        seen["two calls"] += len(case.input_sets) > 1
         seen["parameters"] += any(one.role == "parameter" for one in case.program.inputs)
     assert seen["undefined"] + seen["other bits"] <= 2, seen
     assert seen["training"] > 150, seen

@@ -60,7 +60,7 @@ def outcome(path: Path) -> str:
     if "" not in (case.text, script.network(case.program)):
         compile(render(case), "repro.py", "exec")
     namespace = script.load(case)
-    sizes = [storage.size for inputs in case.calls for storage in inputs.storages]
+    sizes = [storage.size for inputs in case.input_sets for storage in inputs.storages]
     sizes += [n for type_ in case.program.types() if type_ is not None for n in type_.shape]
     if sum(sizes) > SMALL:
         return "read"

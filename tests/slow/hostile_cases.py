@@ -114,9 +114,9 @@ def compose(job: Grow, before_call=None) -> Made:
         fault = "none"  # of growing, and not of the target
     made: Case = case("none")
     # Each job's case is another one, by the seed of its values.
-    storage = made.calls[0].storages[0]
+    storage = made.input_sets[0].storages[0]
     values = replace(storage.values, seed=job.recipe["index"] % 1000 + 1)
-    calls = (replace(made.calls[0], storages=(replace(storage, values=values),)),)
+    calls = (replace(made.input_sets[0], storages=(replace(storage, values=values),)),)
     # Signatures have the operators in them: faults that are told apart by their history get an operator each.
     operator = OPERATORS.get(fault, "torch.mul")
     last = replace(made.program.calls[1], operator=operator)

@@ -108,7 +108,7 @@ def _case_view(case: Case, result: Result | None, bug: str) -> CaseView:
     return CaseView(
         program=program,
         inputs=tuple(given_tensors(case)),
-        calls=len(case.calls),
+        calls=len(case.input_sets),
         graph=None if drawn is None else program_graph(drawn, f"The program of {bug}", described),
         differs="" if where is None else f"behind {where.operator}: {where.message}",
         setting=", ".join([case.setting.mode, *(f"{name}={value!r}" for name, value in case.setting.knobs)]),

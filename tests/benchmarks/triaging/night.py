@@ -89,7 +89,7 @@ def grown(operators: int, seed: int) -> tuple[Program, InputSet] | None:
 
     recipe = Recipe(style="network", operators=operators, mode="inference", dynamic=False, repeat=False)
     made = grow(SeededChoices(seed), recipe, _records())
-    return (made.program, made.calls[0]) if made.program.returns else None
+    return (made.program, made.input_sets[0]) if made.program.returns else None
 
 
 def bugs() -> list[Bug]:
