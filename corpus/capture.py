@@ -53,12 +53,12 @@ def capture(
 def _recorded(function: Callable[..., Any], tensors: Sequence[torch.Tensor], parameters: Sequence[int]) -> Program:
     import torch
 
-    from shakeout.corpus.intake.recorder import Recorder, type_of
+    from shakeout.corpus.intake.recorder import ProgramRecorder, type_of
     from shakeout.corpus.intake.seeing import recording, seeing
     from shakeout.corpus.intake.trace import closed
 
     with torch.no_grad():
-        recorder = Recorder("torch", lambda tensor: False, seeing)
+        recorder = ProgramRecorder("torch", lambda tensor: False, seeing)
         # One tensor that is given twice is two inputs of one memory.
         given = [one.detach() if any(one is other for other in tensors[:n]) else one for n, one in enumerate(tensors)]
         for tensor in given:

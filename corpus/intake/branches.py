@@ -18,7 +18,7 @@ from shakeout.corpus.program import Call
 from shakeout.corpus.vocabularies.structured import STRUCTURES
 
 if TYPE_CHECKING:
-    from shakeout.corpus.intake.recorder import Recorder
+    from shakeout.corpus.intake.recorder import ProgramRecorder
     from shakeout.corpus.intake.trace import Scope
 
 __all__ = ["record", "uncompiled"]
@@ -35,7 +35,7 @@ _CHECKPOINT = Call("torch.utils.checkpoint.checkpoint", (), (("use_reentrant", F
 
 
 @contextlib.contextmanager
-def uncompiled(recorder: Recorder) -> Iterator[None]:
+def uncompiled(recorder: ProgramRecorder) -> Iterator[None]:
     """Nothing is compiled as long as the context is open: neither branches and loops, nor what the user compiles.
 
     Nor is anything checkpointed: the part becomes a region, and whoever runs the case computes it anew in the backward
@@ -75,7 +75,7 @@ def uncompiled(recorder: Recorder) -> Iterator[None]:
         yield
 
 
-def record(recorder: Recorder, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+def record(recorder: ProgramRecorder, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Write a branch or loop down, and give back what it gives.
 
     Raises:
@@ -89,7 +89,7 @@ def record(recorder: Recorder, func: Any, args: Sequence[Any], kwargs: Mapping[s
     return known(recorder, *args, **kwargs)
 
 
-def _cond(recorder: Recorder, predicate: Any, true: Any, false: Any, operands: Any = ()) -> Any:
+def _cond(recorder: ProgramRecorder, predicate: Any, true: Any, false: Any, operands: Any = ()) -> Any:
     flat, spec = _pytree.tree_flatten(tuple(operands))
 
     def function(branch: Any) -> Callable[..., Any]:
@@ -110,7 +110,9 @@ def _cond(recorder: Recorder, predicate: Any, true: Any, false: Any, operands: A
     return _pytree.tree_unflatten(results, shapes[0])
 
 
-def _while_loop(recorder: Recorder, condition: Any, body: Any, carried: Any, additional: Any = (), **more: Any) -> Any:
+def _while_loop(
+    recorder: ProgramRecorder, condition: Any, body: Any, carried: Any, additional: Any = (), **more: Any
+) -> Any:
     if any(more.values()):
         raise NotCaptured("a while_loop that keeps every round's values is not an operator of a case", here())
     given = [*carried, *additional]
@@ -130,7 +132,7 @@ def _while_loop(recorder: Recorder, condition: Any, body: Any, carried: Any, add
     return tuple(Number(a, recorder) if b is None else b for a, b in zip(ended, results, strict=True))
 
 
-def _scan(recorder: Recorder, combine: Any, start: Any, over: Any, additional_inputs: Any = ()) -> Any:
+def _scan(recorder: ProgramRecorder, combine: Any, start: Any, over: Any, additional_inputs: Any = ()) -> Any:
     if len(start) != 1 or len(over) != 1 or additional_inputs:
         raise NotCaptured("a scan with more than one carried value, or over more than one tensor", here())
     scope, _ = _body(recorder, combine, [start[0], over[0][0]])
@@ -145,7 +147,7 @@ def _scan(recorder: Recorder, combine: Any, start: Any, over: Any, additional_in
     return results
 
 
-def _body(recorder: Recorder, function: Callable[..., Any], given: Sequence[Any]) -> tuple[Scope, Any]:
+def _body(recorder: ProgramRecorder, function: Callable[..., Any], given: Sequence[Any]) -> tuple[Scope, Any]:
     """Record a body on copies, so that running it changes nothing."""
     copies = []
     for one in given:
@@ -161,7 +163,7 @@ def _flat(value: Any) -> list[Any]:
     return list(_pytree.tree_flatten(value)[0])
 
 
-def _results(recorder: Recorder, value: Any, given: Sequence[Any]) -> list[Any]:
+def _results(recorder: ProgramRecorder, value: Any, given: Sequence[Any]) -> list[Any]:
     """The results of a branch or loop.
 
     Raises:

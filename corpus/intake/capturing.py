@@ -20,7 +20,7 @@ from shakeout.corpus.case import Case, Mode, Setting
 from shakeout.corpus.codec import encode
 from shakeout.corpus.inputs import describe_inputs
 from shakeout.corpus.intake import beside, switches
-from shakeout.corpus.intake.recorder import Level, Recorder, type_of
+from shakeout.corpus.intake.recorder import Level, ProgramRecorder, type_of
 from shakeout.corpus.intake.refusal import NotCaptured, blamed
 from shakeout.corpus.intake.seeing import recording, seeing
 from shakeout.corpus.intake.subject import Attributes, Contents, Subject, leaves_of
@@ -144,7 +144,7 @@ def _captured(
 
     given = beside.fresh(subject.tensors, mode)
     with beside.called(around, mode):
-        recorder = Recorder(level, lift, seeing, gradients=mode == "training")
+        recorder = ProgramRecorder(level, lift, seeing, gradients=mode == "training")
         for tensor in given:
             recorder.give(tensor)
         try:
@@ -186,7 +186,9 @@ def _captured(
     return Captured(case, level, tuple(dict.fromkeys(notes)))
 
 
-def _program(recorder: Recorder, subject: Subject, written: Collection[int], around: tuple[Call, ...]) -> Program:
+def _program(
+    recorder: ProgramRecorder, subject: Subject, written: Collection[int], around: tuple[Call, ...]
+) -> Program:
     """What was recorded.
 
     Args:
@@ -241,7 +243,7 @@ def _nested_in(spec: Any, kind: type) -> bool:
     return spec.type is kind or any(_nested_in(child, kind) for child in children)
 
 
-def _raised(error: Exception, recorder: Recorder) -> NotCaptured:
+def _raised(error: Exception, recorder: ProgramRecorder) -> NotCaptured:
     """What a function that raises says of itself."""
     said = (str(error).strip().splitlines() or [""])[0][:300]
     lower = recorder.level == "torch" and bool(recorder.scope.seen)

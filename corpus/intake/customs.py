@@ -17,7 +17,7 @@ from shakeout.corpus.intake.refusal import NotCaptured, here
 from shakeout.corpus.intake.trace import reads
 
 if TYPE_CHECKING:
-    from shakeout.corpus.intake.recorder import Recorder
+    from shakeout.corpus.intake.recorder import ProgramRecorder
 
 __all__ = ["defined", "record"]
 
@@ -34,7 +34,9 @@ def defined(func: Any) -> Any:
     return OPDEFS.get(f"{func}".replace(".default", "").replace(".", "::"))
 
 
-def record(recorder: Recorder, definition: Any, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+def record(
+    recorder: ProgramRecorder, definition: Any, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> Any:
     """Write a call of a custom operator down, with what it computes, and give back what it gives.
 
     Raises:
@@ -130,7 +132,7 @@ def _promised(
 
 
 def _body(
-    recorder: Recorder,
+    recorder: ProgramRecorder,
     definition: Any,
     name: str,
     args: Sequence[Any],

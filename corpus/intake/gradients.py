@@ -16,7 +16,7 @@ from shakeout.corpus.intake.refusal import NotCaptured, here
 from shakeout.corpus.intake.trace import reads
 
 if TYPE_CHECKING:
-    from shakeout.corpus.intake.recorder import Recorder
+    from shakeout.corpus.intake.recorder import ProgramRecorder
     from shakeout.corpus.intake.trace import Scope
 
 __all__ = ["record"]
@@ -37,7 +37,7 @@ class _Context:
 
 
 def record(
-    recorder: Recorder,
+    recorder: ProgramRecorder,
     definition: Any,
     name: str,
     call: tuple[Any, Sequence[Any], Mapping[str, Any]],

@@ -20,7 +20,7 @@ from shakeout.corpus.intake.refusal import NotCaptured, here
 from shakeout.corpus.intake.trace import Scope, Seen
 from shakeout.corpus.program import Arg, Call, Form, Name, Slice, TensorType, reference
 
-__all__ = ["Level", "Number", "Recorder", "check_kind", "type_of"]
+__all__ = ["Level", "Number", "ProgramRecorder", "check_kind", "type_of"]
 
 Level = Literal["torch", "aten"]
 
@@ -35,7 +35,7 @@ def type_of(value: Any) -> TensorType:
 class Number:
     """A number of Python that a loop carries: its value while recording, and what is done to it is an operator."""
 
-    def __init__(self, value: bool | int | float, recorder: Recorder) -> None:
+    def __init__(self, value: bool | int | float, recorder: ProgramRecorder) -> None:
         self.value = value
         self._recorder = recorder
 
@@ -62,10 +62,10 @@ for _name in "add sub mul truediv floordiv mod pow radd rsub rmul lt le gt ge eq
 
 
 #: Makes the context in which a recorder is told of operators.
-Seeing: TypeAlias = Callable[["Recorder"], contextlib.AbstractContextManager[Any]]
+Seeing: TypeAlias = Callable[["ProgramRecorder"], contextlib.AbstractContextManager[Any]]
 
 
-class Recorder:
+class ProgramRecorder:
     """What is known of a function while it runs.
 
     Attributes:

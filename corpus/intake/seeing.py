@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from shakeout.corpus.intake import branches, customs, switches, transforms
-from shakeout.corpus.intake.recorder import Number, Recorder
+from shakeout.corpus.intake.recorder import Number, ProgramRecorder
 from shakeout.corpus.intake.refusal import NotCaptured, here
 from shakeout.corpus.vocabularies import aten
 from shakeout.corpus.vocabularies import torch as words
@@ -55,7 +55,7 @@ _SWITCHES = frozenset(("_set_grad_enabled",))
 _ITEMS = "torch.unbind"
 
 
-def seeing(recorder: Recorder) -> contextlib.AbstractContextManager[Any]:
+def seeing(recorder: ProgramRecorder) -> contextlib.AbstractContextManager[Any]:
     """The context in which operators are seen."""
     return _Functions(recorder) if recorder.level == "torch" else _Operators(recorder)
 
@@ -63,7 +63,7 @@ def seeing(recorder: Recorder) -> contextlib.AbstractContextManager[Any]:
 class _Functions(TorchFunctionMode):
     """Sees the functions of torch by the names that the source calls them."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: ProgramRecorder) -> None:
         super().__init__()
         self._recorder = recorder
 
@@ -105,7 +105,7 @@ class _Functions(TorchFunctionMode):
 class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Sees the operators of PyTorch's library, beneath autograd."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: ProgramRecorder) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._recorder = recorder
 
@@ -133,7 +133,7 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _made_of_data(
-    recorder: Recorder, name: str, run: Callable[[], Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+    recorder: ProgramRecorder, name: str, run: Callable[[], Any], args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> Any:
     """A tensor made of plain data: an operator, or an input where the data is no argument of a case."""
     try:
@@ -171,7 +171,7 @@ def _holds_tensor(value: Any) -> bool:
     return False
 
 
-def _without_device(recorder: Recorder, name: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def _without_device(recorder: ProgramRecorder, name: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Keyword arguments without the device that the program's tensors are on anyway."""
     found = dict(kwargs)
     device = found.get("device")
@@ -244,7 +244,7 @@ def _unknown(func: Any) -> str:
 
 
 @contextlib.contextmanager
-def recording(recorder: Recorder) -> Iterator[None]:
+def recording(recorder: ProgramRecorder) -> Iterator[None]:
     """See what is called until the context is left."""
     with (
         switches.blocks(recorder.enter, recorder.leave),

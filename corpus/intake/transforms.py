@@ -19,13 +19,13 @@ from torch._functorch import apis, eager_transforms
 from shakeout.corpus.intake.refusal import NotCaptured, here
 
 if TYPE_CHECKING:
-    from shakeout.corpus.intake.recorder import Recorder
+    from shakeout.corpus.intake.recorder import ProgramRecorder
 
 __all__ = ["applied"]
 
 
 @contextlib.contextmanager
-def applied(recorder: Recorder) -> Iterator[None]:
+def applied(recorder: ProgramRecorder) -> Iterator[None]:
     """What is transformed is recorded as long as the context is open, at the level of the source."""
     if recorder.level != "torch":
         yield
@@ -61,7 +61,7 @@ def applied(recorder: Recorder) -> Iterator[None]:
 
 
 def _record(
-    recorder: Recorder,
+    recorder: ProgramRecorder,
     name: str,
     function: Callable[..., Any],
     run: Callable[[], Any],
@@ -89,7 +89,7 @@ def _record(
 
 
 def _written(
-    recorder: Recorder,
+    recorder: ProgramRecorder,
     name: str,
     function: Callable[..., Any],
     run: Callable[[], Any],

@@ -27,7 +27,7 @@ from shakeout.generators.calls import Rejected, read_results
 from shakeout.generators.rules.execution import outcome
 from shakeout.generators.rules.observed import template
 from shakeout.generators.rules.trace import Trace, Variant, variant_of
-from shakeout.generators.vocabularies.recorder import Heard, Recorder, operator_names, type_of
+from shakeout.generators.vocabularies.recorder import CallRecorder, Heard, operator_names, type_of
 from shakeout.generators.vocabularies.samples import dtypes_of, entries, errors, samples, title
 
 __all__ = ["Tracer", "main", "names_in"]
@@ -101,7 +101,7 @@ class Tracer:
         return found
 
 
-def _sampled(info: Any, tracer: Tracer, recorder: Recorder) -> None:
+def _sampled(info: Any, tracer: Tracer, recorder: CallRecorder) -> None:
     supported = dtypes_of(info)
     first = next((name for name in _MAIN if name in supported), None)
     if first is None:
@@ -118,7 +118,7 @@ def _sampled(info: Any, tracer: Tracer, recorder: Recorder) -> None:
             recorder.hear(info.op, (sample.input, *sample.args), sample.kwargs)
 
 
-def _documented(function: Any, tracer: Tracer, recorder: Recorder) -> None:
+def _documented(function: Any, tracer: Tracer, recorder: CallRecorder) -> None:
     """Run the examples of a docstring; what one of them defines, the next ones see."""
     tracer.source = "docstring"
     text = inspect.getdoc(function) or ""
@@ -154,7 +154,7 @@ def _put(out: IO[str], name: str, rows: list[Any]) -> None:
     out.flush()
 
 
-def _work() -> Iterator[tuple[str, Callable[[Tracer, Recorder], None]]]:
+def _work() -> Iterator[tuple[str, Callable[[Tracer, CallRecorder], None]]]:
     """Everything that gives traces, by name."""
     functions = dict(words.operators())
     for info in entries():
@@ -171,7 +171,7 @@ def main(argv: Sequence[str]) -> int:
     torch.set_num_threads(1)
     names = operator_names()  # before op_db adds to what there is
     tracer = Tracer()
-    recorder = Recorder(names, tracer)
+    recorder = CallRecorder(names, tracer)
     done = names_in(path) | skip
     with warnings.catch_warnings(), torch.no_grad(), path.open("a", encoding="utf-8") as out:
         warnings.simplefilter("ignore")

@@ -24,7 +24,7 @@ from shakeout.corpus.program import Arg, Name, Ref, Slice
 from shakeout.corpus.vocabularies import torch as words
 from shakeout.corpus.vocabularies.operator import identify
 from shakeout.generators.vocabularies.probe import Draft, DraftSlot, probe, retype
-from shakeout.generators.vocabularies.recorder import Heard, Recorder, Unrecordable, heard, operator_names
+from shakeout.generators.vocabularies.recorder import CallRecorder, Heard, Unrecordable, heard, operator_names
 from shakeout.generators.vocabularies.records import Record, Slot, Spread
 from shakeout.generators.vocabularies.samples import dtypes_of, entries, samples, title
 
@@ -187,7 +187,7 @@ def _name(dtype: torch.dtype) -> str:
 # --- tracing ---------------------------------------------------------------------------------------------------------
 
 
-def _trace(info: Any, dtype: torch.dtype, drafts: _Drafts, recorder: Recorder, limit: int | None) -> None:
+def _trace(info: Any, dtype: torch.dtype, drafts: _Drafts, recorder: CallRecorder, limit: int | None) -> None:
     """Hear what the samples of an entry call."""
     drafts.main = dtype
     for sample in samples(info, dtype, limit):
@@ -218,7 +218,7 @@ def collect(progress: Callable[[str, int, int], None], skip: frozenset[str] = fr
         skip: names (as told to ``progress``) that are left out because they crash.
     """
     kept = _Drafts()
-    recorder = Recorder(operator_names(), kept)  # before op_db adds to what there is
+    recorder = CallRecorder(operator_names(), kept)  # before op_db adds to what there is
     op_db = entries()
     found: dict[str, list[Record]] = {}
     families: dict[str, set[str]] = {}

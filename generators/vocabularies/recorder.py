@@ -17,7 +17,7 @@ from shakeout.corpus.program import Arg, Name, Ref, Slice, TensorType
 from shakeout.corpus.vocabularies import torch as words
 from shakeout.generators.values import plain
 
-__all__ = ["Heard", "Listener", "Recorder", "Unrecordable", "heard", "operator_names", "type_of"]
+__all__ = ["CallRecorder", "Heard", "Listener", "Unrecordable", "heard", "operator_names", "type_of"]
 
 #: Elements of an operand beyond which a call is not written down: it says what a smaller one says.
 MAX_ELEMENTS = 4096
@@ -97,7 +97,7 @@ def type_of(tensor: torch.Tensor) -> TensorType:
     return TensorType(str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
 
 
-class Recorder(TorchFunctionMode):
+class CallRecorder(TorchFunctionMode):
     """Hears the calls of operators that are made while it is entered; calls inside those are not heard."""
 
     def __init__(self, names: Callable[[Any], str | None], listener: Listener) -> None:

@@ -12,7 +12,7 @@ from shakeout.generators.rules.examine import Budget, calls_of, examine
 from shakeout.generators.rules.execution import executed
 from shakeout.generators.rules.observed import template
 from shakeout.generators.rules.trace import Trace, symbols, variant_of
-from shakeout.generators.vocabularies.recorder import Recorder, operator_names
+from shakeout.generators.vocabularies.recorder import CallRecorder, operator_names
 from shakeout.generators.vocabularies.records import Record, Slot, Spread
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # torch about odd arguments
@@ -193,7 +193,7 @@ def test_calls_that_contradict_each_other_crash_nothing() -> None:
 
 def heard(function: object, *args: object, **kwargs: object) -> list[Trace]:
     tracer = collect.Tracer()
-    with Recorder(operator_names(), tracer), contextlib.suppress(Exception):
+    with CallRecorder(operator_names(), tracer), contextlib.suppress(Exception):
         function(*args, **kwargs)
     return tracer.take()
 
@@ -234,7 +234,7 @@ def test_a_docstrings_examples_are_run_whatever_they_do() -> None:
         """
 
     tracer = collect.Tracer()
-    collect._documented(function, tracer, Recorder(operator_names(), tracer))
+    collect._documented(function, tracer, CallRecorder(operator_names(), tracer))
     assert [trace.operator for trace in tracer.take()] == ["torch.ones", "torch.Tensor.t", "torch.mm"]
     assert torch.get_default_dtype() == torch.float32
 
@@ -249,7 +249,7 @@ def test_a_line_that_was_cut_off_is_missing(tmp_path) -> None:
 def test_a_function_that_is_made_of_others_is_heard_as_one_call() -> None:
     """Torch tells a mode of torch.add, and nothing of torch.masked."""
     heard: list[str] = []
-    recorder = Recorder(operator_names(), lambda call: heard.append(call.operator))
+    recorder = CallRecorder(operator_names(), lambda call: heard.append(call.operator))
     x = torch.ones(3)
     assert recorder.hear(torch.masked.sum, (x,), {"mask": x > 0}).item() == 3.0
     recorder.hear(torch.add, (x, x), {})
