@@ -305,7 +305,8 @@ def follow(growth: Growth, vocabulary: Vocabulary, value: int, formed: float) ->
     takers = vocabulary.takers(dtype, len(shape))
     if not takers:
         return False
-    records, rules = choices.pick(takers)
+    taker = choices.pick(takers)
+    records, rules = taker.records, taker.rules
     if rules and not growth.config.large and (not records or choices.boolean(growth.config.ruled)):
         # Each operand more is mostly a fresh input more, which takes longer to make than the call does.
         one, other = choices.pick(rules), choices.pick(rules)

@@ -33,8 +33,8 @@ def overwrite(growth: Growth, vocabulary: Vocabulary) -> None:
         value = choices.pick(values)
         takers = vocabulary.takers(growth.dtypes[value], len(growth.shapes[value]))
         for _ in range(DRAWS if takers else 0):
-            records, _rules = choices.pick(takers)
-            writers = [(record, slot) for record, slot in records if slot in record.mutates]
+            taker = choices.pick(takers)
+            writers = [(record, slot) for record, slot in taker.records if slot in record.mutates]
             if writers:
                 record, slot = choices.pick(writers)
                 growth.place(record, growth.dtypes[value], (value, slot))

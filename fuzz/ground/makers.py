@@ -59,6 +59,9 @@ class Maker(Protocol):
             say: told what takes its time.
         """
 
+    def load_all(self) -> None:
+        """Load what jobs come to need in the end; in the zygote, before a worker is forked for one that has ended."""
+
     def compose(self, job: Make, before_call: Callable[[str], None] | None = None) -> Made:
         """The case of a job; the same job on the same versions gives the same case.
 
@@ -77,6 +80,9 @@ class RunsOnly:
     def prepare(self, say: Callable[[str], None]) -> None:
         """Load what replays inputs and validates candidates."""
         import shakeout.generators.inputsets  # noqa: F401
+
+    def load_all(self) -> None:
+        """That was all."""
 
     def compose(self, job: Make, before_call: Callable[[str], None] | None = None) -> Made:
         """No case is grown here."""

@@ -105,16 +105,20 @@ def _serve(supervisor: ControlChannel, maker: str, door: str = "-1", shortcuts: 
     signal.signal(signal.SIGCHLD, lambda number, frame: None)
     signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
     sources: list[Sources] = []  # none, or those of this process
+    workers: set[int] = set()  # that were forked since the operators were loaded
+    ended = False  # whether one of those did
     while True:
         ready, _, _ = select.select([supervisor.fileno(), told.fileno()], [], [])
         if told.fileno() in ready:
             with contextlib.suppress(BlockingIOError):
                 told.recv(4096)
-            _reap(supervisor)
+            ended |= not workers.isdisjoint(_reap(supervisor))
         if supervisor.fileno() in ready:
             request, files = supervisor.receive()
             if "fork" in request:
-                _fork(supervisor, request["fork"], files[0], maker, (told, wake), sources)
+                if ended:
+                    load_maker(maker).load_all()
+                workers.add(_fork(supervisor, request["fork"], files[0], maker, (told, wake), sources))
             elif "warm" in request:
                 _stage(supervisor, functools.partial(_warm, supervisor, request["warm"], door, shortcuts))
             elif "cover" in request:
@@ -123,6 +127,7 @@ def _serve(supervisor: ControlChannel, maker: str, door: str = "-1", shortcuts: 
                 _stage(supervisor, load_maker(maker).begin)
             else:
                 _stage(supervisor, functools.partial(_prepare, supervisor, maker))
+                workers, ended = set(), False
 
 
 def _cover(supervisor: ControlChannel, request: dict[str, Any], sources: list[Sources]) -> None:
@@ -146,7 +151,8 @@ def _fork(
     maker: str,
     inherited: tuple[socket.socket, ...],
     sources: list[Sources],
-) -> None:
+) -> int:
+    """Fork a worker; its number."""
     parent = os.getpid()
     began = time.monotonic()
     for every in sources:
@@ -179,16 +185,20 @@ def _fork(
         os.setpgid(pid, pid)
     os.close(file)
     supervisor.send({"forked": pid, "name": request["name"], "seconds": time.monotonic() - began})
+    return pid
 
 
-def _reap(supervisor: ControlChannel) -> None:
+def _reap(supervisor: ControlChannel) -> set[int]:
+    """Tell which workers died of what; their numbers."""
+    found: set[int] = set()
     while True:
         try:
             dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
-            return
+            return found
         if dead is None:
-            return
+            return found
+        found.add(dead.si_pid)
         # As long as it is not reaped its number is nobody else's: now its children can be killed by their group.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(dead.si_pid, signal.SIGKILL)

@@ -77,7 +77,6 @@ def prepare(say: Callable[[str], None]) -> None:
         _collecting.pop().wait()
     if not _loaded:
         _loaded.append(load_records(say))
-        _loaded[0].warm()
 
 
 def compose(job: Grow, before_call: Callable[[str], None] | None = None) -> Made:
@@ -157,6 +156,11 @@ class Grower:
     def prepare(self, say: Callable[[str], None]) -> None:
         """Load the operators and their rules."""
         prepare(say)
+
+    def load_all(self) -> None:
+        """Read every record and rule: a worker's first cases read those that they meet, the later ones nearly all."""
+        if _loaded:
+            _loaded[0].read_all()
 
     def compose(self, job: Make, before_call: Callable[[str], None] | None = None) -> Made:
         """The case of a job."""

@@ -8,17 +8,21 @@ import gzip
 import json
 import tempfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any
 
 from shakeout.corpus import cache
 from shakeout.corpus.files import write_whole
 from shakeout.corpus.vocabularies import torch as words
 from shakeout.generators.rules.library import Library, library_of_torch
+from shakeout.generators.vocabularies import takers
 from shakeout.generators.vocabularies.collector import run_module
 from shakeout.generators.vocabularies.records import Record
 from shakeout.generators.vocabularies.ruled import Ruled, ruled
+from shakeout.generators.vocabularies.takers import Fits
 
 __all__ = ["FORMAT", "BootstrapFailed", "Takers", "Vocabulary", "cache_path", "load_records"]
 
@@ -27,15 +31,38 @@ FORMAT = 7
 #: How many operators may crash the bootstrap before that is no longer their fault.
 MAX_CRASHES = 8
 
+#: Kinds of operands that may be another operator's result; the others have to be made for the call.
+_ANY = ("any", "index")
+
 Progress = Callable[[str], None]
 Taker = tuple[Record, int]
 
 
-class Takers(NamedTuple):
-    """Where an operator takes a value: records and rules, each with the slot or operand."""
+@dataclass(frozen=True, slots=True)
+class Takers:
+    """Where an operator takes a value of some dtype and rank; read when it is asked for.
 
-    records: tuple[Taker, ...]
-    rules: tuple[tuple[Ruled, int], ...]
+    Attributes:
+        vocabulary: of the operator.
+        operator: its qualified name.
+        dtype: of the value.
+        rank: of the value.
+    """
+
+    vocabulary: Vocabulary
+    operator: str
+    dtype: str
+    rank: int
+
+    @property
+    def records(self) -> tuple[Taker, ...]:
+        """Records, each with the slot."""
+        return self.vocabulary.taking_records(self.operator, self.dtype, self.rank)
+
+    @property
+    def rules(self) -> tuple[tuple[Ruled, int], ...]:
+        """Rules, each with the operand."""
+        return self.vocabulary.taking_rules(self.operator, self.dtype, self.rank)
 
 
 class BootstrapFailed(RuntimeError):
@@ -50,17 +77,24 @@ class Vocabulary:
     Args:
         rows: of records, by operator.
         library: what was learnt of operators; without it, calls are those that were recorded.
+        index: which values each operator takes, as far as it is known; the rest is read from records and rules.
     """
 
     name = "torch"
 
-    def __init__(self, rows: Mapping[str, list[Any]], library: Library | None = None) -> None:
+    def __init__(
+        self,
+        rows: Mapping[str, list[Any]],
+        library: Library | None = None,
+        index: Mapping[str, Fits] = MappingProxyType({}),
+    ) -> None:
         self.operators: tuple[str, ...] = tuple(sorted(rows))
         self._rows = rows
         self._records: dict[str, tuple[Record, ...]] = {}
         self._library = library if library is not None and library.operators else None
         self._rules: dict[str, tuple[Ruled, ...]] = {}
-        self._takers: dict[int, dict[str, tuple[Takers, ...]]] = {}
+        self._index: dict[str, Fits] = dict(index)
+        self._takers: dict[tuple[str, int], tuple[Takers, ...]] = {}
         self._parts: dict[frozenset[str], Vocabulary] = {}
 
     def records(self, operator: str) -> tuple[Record, ...]:
@@ -100,54 +134,90 @@ class Vocabulary:
         found = self._parts.get(operators)
         if found is None:
             found = Vocabulary({name: row for name, row in self._rows.items() if name in operators}, self._library)
-            found.name, found._records, found._rules = self.name, self._records, self._rules
+            found.name, found._records, found._rules, found._index = self.name, self._records, self._rules, self._index
             self._parts[operators] = found
+        return found
+
+    def fits(self, operator: str) -> Fits:
+        """Which values an operator takes from elsewhere."""
+        found = self._index.get(operator)
+        if found is None:
+            found = self._index[operator] = self._found(operator)
         return found
 
     def takers(self, dtype: str, rank: int) -> tuple[Takers, ...]:
         """Where a value of this dtype and rank can go, for each operator that takes one."""
-        found = self._takers.get(rank)
+        found = self._takers.get((dtype, rank))
         if found is None:
-            found = self._takers[rank] = self._indexed(rank)
-        return found.get(dtype, ())
+            taking = (name for name in self.operators if dtype in self.fits(name).get(rank, ()))
+            found = self._takers[dtype, rank] = tuple(Takers(self, name, dtype, rank) for name in taking)
+        return found
 
-    def _indexed(self, rank: int) -> dict[str, tuple[Takers, ...]]:
-        """The takers of every dtype at one rank."""
-        groups: dict[str, list[Takers]] = {}
-        for operator in self.operators:
-            if words.traits(operator).plain:
-                continue  # what another operator made lies in memory as it pleases
-            group: dict[str, list[Taker]] = {}
-            for record in self.records(operator):
-                for number, slot in enumerate(record.slots):
-                    if slot.spread.kind not in ("any", "index"):
-                        continue
-                    if slot.rank != rank and not record.ranks >> rank & 1:
-                        continue
-                    taker = (record, number)
-                    for dtype in record.dtypes if slot.dtype == "T" else (slot.dtype,):
-                        group.setdefault(dtype, []).append(taker)
-            by_rule: dict[str, list[tuple[Ruled, int]]] = {}
-            for rule in self.rules(operator):
-                for number, (spread, own) in enumerate(zip(rule.spreads, rule.rule.variant.ranks, strict=True)):
-                    if own == rank and spread.kind in ("any", "index"):
-                        for dtype in rule.rule.dtypes.allowed(number):
-                            by_rule.setdefault(dtype, []).append((rule, number))
-            for dtype in {**group, **by_rule}:
-                takers = Takers(tuple(group.get(dtype, ())), tuple(by_rule.get(dtype, ())))
-                groups.setdefault(dtype, []).append(takers)
-        return {dtype: tuple(found) for dtype, found in groups.items()}
+    def taking_records(self, operator: str, dtype: str, rank: int) -> tuple[Taker, ...]:
+        """The records of an operator that take such a value, each with the slot."""
+        return tuple(
+            (record, number)
+            for record, number, dtypes, ranks in self._slots(operator)
+            if rank in ranks and dtype in dtypes
+        )
 
-    def warm(self) -> None:
-        """Read and index every record and rule now, so that processes forked from here need not.
+    def taking_rules(self, operator: str, dtype: str, rank: int) -> tuple[tuple[Ruled, int], ...]:
+        """The rules of an operator that take such a value, each with the operand."""
+        return tuple(
+            (rule, number)
+            for rule, number, own in self._operands(operator)
+            if own == rank and dtype in rule.rule.dtypes.allowed(number)
+        )
 
-        They live as long as the process: the garbage collector is told to leave them, and all else that is there,
-        alone. Looking through them again and again took a third of the time of growing.
-        """
-        enabled = gc.isenabled()
-        gc.disable()  # nothing of what is read here is garbage
-        for rank in range(6):
-            self.takers("float32", rank)
+    def _found(self, operator: str) -> Fits:
+        """Which values an operator takes, from its records and rules."""
+        if words.traits(operator).plain:
+            return {}  # what another operator made lies in memory as it pleases
+        found: dict[int, set[str]] = {}
+        for _, _, dtypes, ranks in self._slots(operator):
+            for rank in ranks:
+                found.setdefault(rank, set()).update(dtypes)
+        for rule, number, rank in self._operands(operator):
+            found.setdefault(rank, set()).update(rule.rule.dtypes.allowed(number))
+        return {rank: frozenset(dtypes) for rank, dtypes in found.items()}
+
+    def _slots(self, operator: str) -> Iterator[tuple[Record, int, tuple[str, ...], frozenset[int]]]:
+        """Of each record the slots for values of others, with the dtypes and ranks that they take."""
+        for record in self.records(operator):
+            varied = frozenset(rank for rank in range(record.ranks.bit_length()) if record.ranks >> rank & 1)
+            for number, slot in enumerate(record.slots):
+                if slot.spread.kind in _ANY:
+                    yield record, number, record.dtypes if slot.dtype == "T" else (slot.dtype,), varied | {slot.rank}
+
+    def _operands(self, operator: str) -> Iterator[tuple[Ruled, int, int]]:
+        """Of each rule the operands for values of others, with their rank."""
+        for rule in self.rules(operator):
+            for number, (spread, rank) in enumerate(zip(rule.spreads, rule.rule.variant.ranks, strict=True)):
+                if spread.kind in _ANY:
+                    yield rule, number, rank
+
+    def read_all(self) -> None:
+        """Read every record and rule now, so that processes forked from here need not."""
+        if all(operator in self._rules for operator in self.operators):
+            return
+        with _kept():
+            for operator in self.operators:
+                self.records(operator)
+                self.rules(operator)
+
+
+@contextlib.contextmanager
+def _kept() -> Iterator[None]:
+    """What is made in here lives as long as the process.
+
+    The garbage collector is told to leave it, and all else that is there, alone. Looking through it again and again
+    took a third of the time of growing.
+    """
+    enabled = gc.isenabled()
+    gc.disable()  # nothing of what is read here is garbage
+    try:
+        yield
+    finally:
         gc.collect()
         gc.freeze()
         if enabled:
@@ -173,16 +243,30 @@ def load_records(progress: Progress | None = None) -> Vocabulary:
         BootstrapFailed: the samples could not be run; the message ends with what the process said.
     """
     path = cache_path()
-    rows = _read(path)
-    if rows is None:
-        rows = _bootstrap(path, progress or (lambda text: None))
-    return Vocabulary(rows, library_of_torch())
+    with _kept():
+        data = _bytes(path)
+        rows = _rows(data)
+        if rows is None:
+            data, rows = _bootstrap(path, progress or (lambda text: None))
+        made_of, kept = takers.digest(data), takers.index_path()
+        index = takers.read(kept, made_of)
+        found = Vocabulary(rows, library_of_torch(), index or {})
+        if index is None:
+            takers.write(kept, made_of, {operator: found.fits(operator) for operator in found.operators})
+    return found
 
 
-def _read(path: Path) -> Mapping[str, list[Any]] | None:
-    """The cached rows, or None where there are none that can be read."""
+def _bytes(path: Path) -> bytes:
     try:
-        rows = json.loads(gzip.decompress(path.read_bytes()))
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def _rows(data: bytes) -> Mapping[str, list[Any]] | None:
+    """The rows of a file of records, or None where they cannot be read."""
+    try:
+        rows = json.loads(gzip.decompress(data))
         # One record of the many: a file of another format would fail here and not in the middle of a campaign.
         Record.from_json(name := next(iter(rows)), rows[name][0])
     except (OSError, EOFError, zlib.error, ValueError, TypeError, KeyError, IndexError, AttributeError, StopIteration):
@@ -190,8 +274,8 @@ def _read(path: Path) -> Mapping[str, list[Any]] | None:
     return rows  # type: ignore[no-any-return]
 
 
-def _bootstrap(path: Path, progress: Progress) -> Mapping[str, list[Any]]:
-    """Collect in a process of its own; again without an operator that killed it."""
+def _bootstrap(path: Path, progress: Progress) -> tuple[bytes, Mapping[str, list[Any]]]:
+    """Collect in a process of its own, again without an operator that killed it; the file's content and its rows."""
     skip: list[str] = []
     with tempfile.TemporaryDirectory(prefix="shakeout-") as directory:
         fresh = Path(directory) / "records.json.gz"
@@ -206,14 +290,14 @@ def _bootstrap(path: Path, progress: Progress) -> Mapping[str, list[Any]]:
         else:
             raise BootstrapFailed(f"collecting operator samples crashed {MAX_CRASHES} times, last at {skip[-1]}")
         data = fresh.read_bytes()
-        rows = _read(fresh)
+        rows = _rows(data)
     if rows is None:
         raise BootstrapFailed("collecting operator samples gave no record")
     # A cache that cannot be written costs the next start some seconds, nothing else.
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, data)
-    return rows
+    return data, rows
 
 
 def _collect(path: Path, skip: list[str], progress: Progress) -> tuple[int, str, str]:

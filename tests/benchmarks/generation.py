@@ -59,7 +59,7 @@ def speed(vocabulary: Vocabulary, recipe: Recipe, programs: int) -> str:
 def ratio(vocabulary: Vocabulary, recipe: Recipe, programs: int) -> str:
     """One line: operators per second by rules and by recorded calls alone, measured in turn."""
     both = (vocabulary, vocabulary.recorded())
-    both[1].warm()
+    both[1].read_all()
     operators, spent = [0, 0], [0.0, 0.0]
     for seed in range(programs):
         rounds = [[once(seed, recipe, one) for one in both] for _ in range(ROUNDS)]
@@ -139,7 +139,7 @@ def main() -> None:
     vocabulary = load_records()
     print(f"records: {time.perf_counter() - started:.2f} s (seconds where the cache was there), ", end="")
     print(f"{len(vocabulary.operators)} operators")
-    vocabulary.warm()
+    vocabulary.read_all()
     for seed in range(1500):  # streams of values, imports on first use
         grow(SeededChoices(1_000_000 + seed), Recipe(), vocabulary)
     for size in (10, 30, 100):

@@ -2,11 +2,16 @@
 
 import gzip
 import json
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from shakeout.corpus import learnt
 from shakeout.corpus.program import Name, Ref, Slice
+from shakeout.generators.vocabularies import takers
 from shakeout.generators.vocabularies import torch as records
 from shakeout.generators.vocabularies.records import Record, Slot, Spread
 
@@ -69,7 +74,7 @@ def test_collected_once_then_read(cache: Path, monkeypatch: pytest.MonkeyPatch) 
     assert told == [[]]
     assert first.operators == second.operators == ("torch.index_put",)
     assert second.records("torch.index_put") == (RECORD,)
-    assert [path.name for path in cache.parent.iterdir()] == [cache.name]
+    assert set(cache.parent.iterdir()) == {cache, takers.index_path()}
 
 
 @pytest.mark.parametrize(
@@ -115,12 +120,61 @@ def test_a_collection_that_fails_says_why(cache: Path, monkeypatch: pytest.Monke
 
 def test_takers_are_the_records_with_a_place_for_a_value() -> None:
     vocabulary = records.Vocabulary({RECORD.operator: [RECORD.to_json()]})
-    taker = records.Takers(((RECORD, 0),), ())
-    assert vocabulary.takers("float32", 2) == (taker,)
-    assert vocabulary.takers("float32", 1) == (taker,)  # bit 1 of ranks
+    for rank in (2, 1):  # its own, and bit 1 of ranks
+        (taker,) = vocabulary.takers("float32", rank)
+        assert (taker.records, taker.rules) == (((RECORD, 0),), ())
     assert vocabulary.takers("float32", 3) == ()
     assert vocabulary.takers("float64", 2) == ()
     strided = records.Vocabulary({"torch.as_strided": [RECORD.to_json()]})
     assert strided.takers("float32", 2) == ()
     # Indices that must not meet are never taken from elsewhere.
     assert vocabulary.takers("int64", 1) == ()
+
+
+# --- which operators take a value -----------------------------------------------------------------------------------
+
+
+def test_the_index_says_what_records_and_rules_say_and_spares_reading_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records.load_records()  # collected at most once for all tests
+    content = records.cache_path().read_bytes()
+    monkeypatch.setenv("SHAKEOUT_CACHE", str(tmp_path))
+    records.cache_path().write_bytes(content)
+    whole = records.load_records()
+    assert len(whole._rules) > 1000, "the first time nearly all of them are read"
+    spared = records.load_records()
+    for dtype, rank in (("float32", 2), ("int64", 1), ("bfloat16", 0), ("complex64", 5), ("bool", 7)):
+        names = [one.operator for one in whole.takers(dtype, rank)]
+        assert names == [name for name in whole.operators if dtype in whole._found(name).get(rank, ())]
+        assert names == [one.operator for one in spared.takers(dtype, rank)]
+        assert all(one.records or one.rules for one in whole.takers(dtype, rank))
+    assert not spared._records
+    assert not spared._rules
+    one, other = (vocabulary.takers("float32", 2)[0] for vocabulary in (spared, whole))
+    assert (one.records, len(one.rules)) == (other.records, len(other.rules))
+    assert set(spared._rules) == {one.operator}
+    spared.read_all()
+    assert set(spared._rules) == set(spared.operators)
+
+
+@pytest.mark.parametrize("change", ["records", "rules", "garbage", "truncated", "hostile"])
+def test_an_index_of_something_else_is_made_again(cache: Path, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
+    answers(monkeypatch, (0, "", ""))
+    assert records.load_records().takers("float32", 2)
+    path = takers.index_path()
+    good = path.read_bytes()
+    if change == "records":
+        other = replace(RECORD, dtypes=("float64",))
+        cache.write_bytes(gzip.compress(json.dumps({RECORD.operator: [other.to_json()]}).encode()))
+    elif change == "rules":
+        learnt.write(learnt.torch_path(version("torch")), {"operators": {}})
+    else:
+        made_of = json.loads(gzip.decompress(good))["made of"]
+        bad: dict[str, Any] = {"made of": made_of, "dtypes": [["float32"]], "operators": {RECORD.operator: {"two": 0}}}
+        written = {"garbage": b"garbage", "truncated": good[:-9], "hostile": gzip.compress(json.dumps(bad).encode())}
+        path.write_bytes(written[change])
+    found = records.load_records()
+    assert bool(found.takers("float32", 2)) == (change != "records")
+    content = json.loads(gzip.decompress(path.read_bytes()))
+    assert (content == json.loads(gzip.decompress(good))) == (change not in ("records", "rules"))

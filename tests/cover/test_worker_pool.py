@@ -114,6 +114,37 @@ def test_a_worker_that_answers_before_the_zygote_says_who_it_is_is_replaced(
     assert answered == ["compared", "compared"]
 
 
+MAKER = """
+import os
+from shakeout.fuzz.ground.makers import RunsOnly
+
+class Telling(RunsOnly):
+    def load_all(self):
+        with open(os.environ["TOLD"], "a") as file:
+            file.write(f"{os.getppid()} ")
+"""
+
+
+def test_what_few_cases_need_is_loaded_before_a_worker_is_forked_for_one_that_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "telling_maker.py").write_text(MAKER)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH")))))
+    monkeypatch.setenv("TOLD", str(tmp_path / "told"))
+    pool = WorkerPool(tmp_path / "pool", ["planted"], 1, maker="telling_maker:Telling")
+    fine = [Run(target="planted", case=codec.encode(selftest.case(selftest.NO_FAULT))) for _ in range(2)]
+    try:
+        pool.start()  # the workers of the self-test do not count
+        (first,) = pool.answers(fine[:1], lambda job: Limits(60.0, 2 << 30))
+        assert not (tmp_path / "told").exists()
+
+        (second,) = pool.answers([replace(fine[1], fresh=True)], lambda job: Limits(60.0, 2 << 30))
+    finally:
+        pool.stop()
+    assert {first.reply.result.status, second.reply.result.status} == {"compared"}
+    assert (tmp_path / "told").read_text().split() == [str(os.getpid())], "once, in the zygote"
+
+
 @pytest.mark.long
 def test_what_does_not_begin_or_does_not_answer_is_ended_and_then_its_zygote(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

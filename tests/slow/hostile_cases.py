@@ -100,6 +100,9 @@ class Maker:
     def prepare(self, say) -> None:
         say("nothing to load")
 
+    def load_all(self) -> None:
+        pass
+
     def compose(self, job: Grow, before_call=None) -> Made:
         return compose(job, before_call)
 
