@@ -1,27 +1,32 @@
 """The campaign's SQLite file: totals, ledger, findings and bugs, what people decided, and which jobs were handed out.
 
 One process writes (the campaign's supervisor), any number read; what a person decides about a bug is written in
-between, in one short transaction. Write-ahead logging with ``synchronous=NORMAL``: what was committed survives the
-death of the process, and of the machine up to the last checkpoint. No connection crosses a fork.
+between, in one short transaction.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from types import TracebackType
-from typing import Any, cast
+from typing import Any
 
 from shakeout.corpus.grouping import BUGS, FINDINGS, GROUPING, KEPT, Grouping, ImpossibleMove
 from shakeout.corpus.rows import STATES, STATUSES, Bug, Decision, Flight, KnownBugReplay, LedgerRow, Totals
 from shakeout.corpus.smallest_cases import TABLES, SmallestCases
+from shakeout.corpus.sqlite_file import (
+    DatabaseError,
+    Kind,
+    MalformedDatabase,
+    NewerDatabase,
+    SqliteFile,
+    UnusableDatabase,
+    version_of,
+)
 
 __all__ = [
     "KEPT",
@@ -80,22 +85,6 @@ CREATE TABLE IF NOT EXISTS decisions (
 """
 
 
-class DatabaseError(Exception):
-    """The campaign's database cannot be used."""
-
-
-class MalformedDatabase(DatabaseError):
-    """The file is damaged, or it is not a database of Shakeout."""
-
-
-class NewerDatabase(DatabaseError):
-    """A later version of Shakeout wrote the file."""
-
-
-class UnusableDatabase(DatabaseError):
-    """The file cannot be opened or written: a full disk, a read-only place, missing rights."""
-
-
 class ImpossibleDecision(ValueError):
     """A person said something of a bug that cannot be; the message tells why."""
 
@@ -111,12 +100,16 @@ _TOTALS = tuple(f.name for f in fields(Totals))
 _LEDGER = tuple(f.name for f in fields(LedgerRow))[2:]
 
 
-class Database(SmallestCases, Grouping):
+class Database(SqliteFile, SmallestCases, Grouping):
     """One campaign's database. Open it with ``create``, ``open`` or ``read``."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
-        self.path = path
-        self._connection = connection
+    KIND = Kind(
+        APPLICATION,
+        VERSION,
+        "database",
+        absent="is {0} the directory of a campaign?",
+        anew="start a new campaign in another directory",
+    )
 
     @classmethod
     def create(cls, path: Path, meta: Mapping[str, Any] | None = None) -> Database:
@@ -127,28 +120,18 @@ class Database(SmallestCases, Grouping):
         """
         if path.exists():
             raise UnusableDatabase(f"{path} exists already; resume that campaign, or choose another directory")
-        with _explained(path):
-            # The tables appear whole under their final name, so a death in between leaves no half-made file there.
-            draft = path.with_name(path.name + ".new")
-            draft.unlink(missing_ok=True)
-            connection = sqlite3.connect(draft, isolation_level=None)
-            connection.execute(f"PRAGMA application_id={APPLICATION}")
-            counts = ", ".join(f"{name} {'REAL' if name == 'seconds' else 'INTEGER'} NOT NULL" for name in _TOTALS)
-            ledger = ", ".join(f"{name} INTEGER NOT NULL" for name in _LEDGER)
-            parts = {
-                "decisions": _DECISIONS,
-                "minimals": TABLES,
-                "bugs": BUGS,
-                "findings": FINDINGS,
-                "grouping": GROUPING,
-            }
-            schema = _SCHEMA.format(totals=counts, ledger=ledger, **parts)
-            connection.executescript(f"BEGIN;{schema}COMMIT;")
-            rows = [(key, json.dumps(value)) for key, value in {"next": 0, "spent": 0.0, **(meta or {})}.items()]
-            connection.executemany("INSERT INTO meta VALUES (?, ?)", rows)
-            connection.execute(f"PRAGMA user_version={VERSION}")
-            connection.close()
-            draft.rename(path)
+        counts = ", ".join(f"{name} {'REAL' if name == 'seconds' else 'INTEGER'} NOT NULL" for name in _TOTALS)
+        ledger = ", ".join(f"{name} INTEGER NOT NULL" for name in _LEDGER)
+        parts = {
+            "decisions": _DECISIONS,
+            "minimals": TABLES,
+            "bugs": BUGS,
+            "findings": FINDINGS,
+            "grouping": GROUPING,
+        }
+        first = {"next": 0, "spent": 0.0, **(meta or {})}
+        rows = [("INSERT INTO meta VALUES (?, ?)", (key, json.dumps(value))) for key, value in first.items()]
+        cls._make(path, _SCHEMA.format(totals=counts, ledger=ledger, **parts), rows)
         return cls.open(path)
 
     @classmethod
@@ -158,70 +141,32 @@ class Database(SmallestCases, Grouping):
         Raises:
             MalformedDatabase, NewerDatabase, UnusableDatabase: with what to do about it.
         """
-        with _explained(path):
-            _check_present(path)
-            connection = sqlite3.connect(path, isolation_level=None, timeout=10)
-            try:
-                _check_version(path, connection)
-                if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-                    raise MalformedDatabase(f"{path} is damaged; start a new campaign in another directory")
-                connection.execute("PRAGMA journal_mode=WAL")
-                connection.execute("PRAGMA synchronous=NORMAL")
-                _migrate(connection)
-                connection.execute("PRAGMA foreign_keys=ON")
-            except BaseException:
-                connection.close()
-                raise
-        return cls(path, connection)
+        return cls(path, cls._opened(path))
 
     @classmethod
     def read(cls, path: Path) -> Database:
         """An existing file, only to read; also while a campaign writes to it."""
-        with _explained(path):
-            _check_present(path)
-            connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10)
-            try:
-                _check_version(path, connection)
-            except sqlite3.OperationalError:
-                # Without write access to the directory, the log's shared memory cannot be made; nobody writes then.
-                connection.close()
-                connection = sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)
-                _check_version(path, connection)
-        return cls(path, connection)
+        return cls(path, cls._opened_to_read(path))
 
-    def back_up(self, path: Path) -> None:
-        """Write a copy of all that is committed at this moment, which appears whole; also while a campaign writes.
-
-        Raises:
-            MalformedDatabase: this file is damaged; what stood under the name before stays.
-            UnusableDatabase: the copy cannot be written.
-        """
-        draft = path.with_name(f"{path.name}.{os.getpid()}.part")
-        with _explained(path):
-            try:
-                with closing(sqlite3.connect(draft, isolation_level=None)) as copy:
-                    with _explained(self.path):
-                        self._connection.backup(copy)
-                    if copy.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-                        raise MalformedDatabase(f"{self.path} is damaged")
-                    copy.execute("PRAGMA journal_mode=DELETE")  # one file, without a log beside it
-                with draft.open("rb") as file:
-                    os.fsync(file.fileno())
-                draft.rename(path)
-            finally:
-                draft.unlink(missing_ok=True)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._connection.close()
-
-    def __enter__(self) -> Database:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    @classmethod
+    def _migrate(cls, connection: sqlite3.Connection) -> None:
+        """Bring the tables of an earlier version up to date, all at once; ids and rows stay."""
+        if version_of(connection) == VERSION:
+            return
+        # Else what refers to a table would go with it when that takes another name.
+        connection.execute("PRAGMA legacy_alter_table=ON")
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            # Somebody else may have done it while this process waited for the lock.
+            if version_of(connection) < VERSION:
+                for statement in (*_statements(_DECISIONS + TABLES), *_statements(_TO_FIVE)):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version={VERSION}")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+        connection.execute("PRAGMA legacy_alter_table=OFF")
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
@@ -289,8 +234,8 @@ class Database(SmallestCases, Grouping):
 
     def decisions(self) -> list[Decision]:
         """All that people said of bugs, oldest first; the last one about a bug counts."""
-        with _explained(self.path):
-            if _version(self._connection) < _DECISIONS_SINCE:
+        with self._explained(self.path):
+            if version_of(self._connection) < _DECISIONS_SINCE:
                 return []
         return [Decision(*row) for row in self._rows(f"SELECT {_DECISION} FROM decisions ORDER BY id")]
 
@@ -313,22 +258,6 @@ class Database(SmallestCases, Grouping):
         return [Flight(*row) for row in self._rows("SELECT job, text, attempts FROM flights ORDER BY job")]
 
     # --- writing ----------------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """All writes inside are committed together, or none; one inside another is part of it."""
-        if self._connection.in_transaction:
-            yield
-            return
-        with _explained(self.path):
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
-            self._connection.execute("COMMIT")
 
     def set_meta(self, **values: Any) -> None:
         """Set values of the table ``meta``."""
@@ -484,18 +413,6 @@ class Database(SmallestCases, Grouping):
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
-    def _rows(self, query: str, *values: Any) -> list[Any]:
-        with _explained(self.path):
-            return self._connection.execute(query, values).fetchall()
-
-    def _many(self, query: str, rows: Iterable[Sequence[Any]]) -> None:
-        with _explained(self.path):
-            self._connection.executemany(query, rows)
-
-    def _insert(self, query: str, values: Sequence[Any]) -> int:
-        with _explained(self.path):
-            return cast(int, self._connection.execute(query, values).lastrowid)
-
     def _fresh_id(self, identity: str) -> str:
         digest = hashlib.sha256(identity.encode()).hexdigest()
         taken = {row[0] for row in self._rows("SELECT id FROM bugs")}
@@ -512,35 +429,6 @@ _GONE = "SELECT merged FROM bugs WHERE id = ? AND merged != ''"
 
 def _bug(row: Sequence[Any]) -> Bug:
     return Bug(*row)
-
-
-def _check_present(path: Path) -> None:
-    if not path.exists():
-        raise UnusableDatabase(f"{path} does not exist; is {path.parent} the directory of a campaign?")
-
-
-def _version(connection: sqlite3.Connection) -> int:
-    return cast(int, connection.execute("PRAGMA user_version").fetchone()[0])
-
-
-def _migrate(connection: sqlite3.Connection) -> None:
-    """Bring the tables of an earlier version up to date, all at once; ids and rows stay."""
-    if _version(connection) == VERSION:
-        return
-    # Else what refers to a table would go with it when that takes another name.
-    connection.execute("PRAGMA legacy_alter_table=ON")
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        # Somebody else may have done it while this process waited for the lock.
-        if _version(connection) < VERSION:
-            for statement in (*_statements(_DECISIONS + TABLES), *_statements(_TO_FIVE)):
-                connection.execute(statement)
-            connection.execute(f"PRAGMA user_version={VERSION}")
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
-    connection.execute("PRAGMA legacy_alter_table=OFF")
 
 
 def _statements(text: str) -> list[str]:
@@ -562,38 +450,3 @@ INSERT INTO sightings SELECT id, target, symptom, count FROM bugs;
 DROP TABLE old_findings;
 DROP TABLE old_bugs
 """
-
-
-def _check_version(path: Path, connection: sqlite3.Connection) -> None:
-    version = _version(connection)
-    application = connection.execute("PRAGMA application_id").fetchone()[0]
-    if application != APPLICATION or version < 1:
-        raise MalformedDatabase(f"{path} is not a database of Shakeout")
-    if version > VERSION:
-        raise NewerDatabase(
-            f"{path} was written by a newer Shakeout (tables of version {version}, this one knows {VERSION}); "
-            "install a newer Shakeout"
-        )
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """SQLite's errors as ours, in words that say what to do."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        text = str(error)
-        # SQLite tells a limit of the file's size, and a full quota, as an error of input and output.
-        if "full" in text or "disk I/O error" in text:
-            raise UnusableDatabase(
-                f"{path}: the disk is full, or broken ({text}); free some space and resume"
-            ) from None
-        if "readonly" in text or "read-only" in text or "unable to open" in text:
-            raise UnusableDatabase(f"{path} cannot be written ({text}); check the rights of its directory") from None
-        if "malformed" in text or "no such" in text:
-            raise MalformedDatabase(f"{path} is damaged ({text}); start a new campaign elsewhere") from None
-        raise UnusableDatabase(f"{path}: {text}") from None
-    except sqlite3.DatabaseError as error:
-        raise MalformedDatabase(f"{path} is damaged ({error}); start a new campaign in another directory") from None
-    except OSError as error:
-        raise UnusableDatabase(f"{path} cannot be written: {error.strerror or error}") from None

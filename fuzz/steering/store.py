@@ -8,20 +8,18 @@ what the case in hand would have added.
 from __future__ import annotations
 
 import json
-import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, get_args
 
-from shakeout.corpus.database import DatabaseError
+from shakeout.corpus.sqlite_file import Kind, SqliteFile
 from shakeout.fuzz.steering.arms import Arm
 from shakeout.fuzz.steering.features import packed, unpacked
 
-__all__ = ["NAME", "Decision", "Entry", "State", "Store", "UnusableCorpus"]
+__all__ = ["NAME", "Decision", "Entry", "State", "Store"]
 
 #: File name in a campaign's directory.
 NAME = "corpus.sqlite"
@@ -54,10 +52,6 @@ CREATE TABLE decisions (
     parents TEXT NOT NULL, reward REAL, seconds REAL
 );
 """
-
-
-class UnusableCorpus(DatabaseError):
-    """The file cannot be used: it is damaged, not of Shakeout, of a later version, or cannot be written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +132,7 @@ _ENTRY = tuple(Entry.__slots__)
 _ARM = tuple(Arm.__slots__)
 
 
-class Store:
+class Store(SqliteFile):
     """The file of one campaign, or one that was exported. Use it as a context manager.
 
     Args:
@@ -146,71 +140,21 @@ class Store:
         write: whether it will be written to.
 
     Raises:
-        UnusableCorpus: with what to do about it.
+        DatabaseError: with what to do about it.
     """
 
+    KIND = Kind(
+        APPLICATION,
+        VERSION,
+        "corpus",
+        absent="the campaign of {0} was none with --coverage",
+        anew="move it away, and the campaign begins another one",
+    )
+
     def __init__(self, path: Path, *, write: bool = True) -> None:
-        self.path = path
-        with _explained(path):
-            if not write and not path.exists():
-                raise UnusableCorpus(f"{path.parent} has no corpus: it was no campaign with --coverage")
-            fresh = not path.exists()
-            self._connection = sqlite3.connect(path, isolation_level=None, timeout=10)
-            try:
-                self._begin(fresh, write)
-            except BaseException:
-                self._connection.close()
-                raise
-
-    def _begin(self, fresh: bool, write: bool) -> None:
-        run = self._connection.execute
-        if write:
-            run("PRAGMA journal_mode=WAL")
-            run("PRAGMA synchronous=NORMAL")
-        with self.transaction():
-            # One that died while it made the file has left it without a table.
-            if (fresh or not run("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]) and write:
-                for statement in filter(str.strip, _TABLES.split(";")):
-                    run(statement)
-                run(f"PRAGMA application_id={APPLICATION}")
-                run(f"PRAGMA user_version={VERSION}")
-        if run("PRAGMA application_id").fetchone()[0] != APPLICATION:
-            raise UnusableCorpus(f"{self.path} is no corpus of Shakeout")
-        if run("PRAGMA user_version").fetchone()[0] > VERSION:
-            raise UnusableCorpus(f"{self.path} was written by a later version of Shakeout; use that one")
-        if run("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-            raise UnusableCorpus(f"{self.path} is damaged; move it away, and the campaign begins another one")
-
-    def close(self) -> None:
-        """Close the file."""
-        self._connection.close()
-
-    def __enter__(self) -> Store:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """All writes inside are committed together, or none; one inside another is part of it."""
-        if self._connection.in_transaction:
-            yield
-            return
-        with _explained(self.path):
-            self._connection.execute("BEGIN IMMEDIATE" if self._writable() else "BEGIN")
-            try:
-                yield
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
-            self._connection.execute("COMMIT")
-
-    def _writable(self) -> bool:
-        return bool(self._connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal")
+        if write and not path.exists():
+            self._make(path, _TABLES)
+        super().__init__(path, self._opened(path) if write else self._opened_to_read(path))
 
     # --- entries ----------------------------------------------------------------------------------------------------
 
@@ -320,10 +264,10 @@ class Store:
         """Write entries as a file of their own, which appears whole.
 
         Raises:
-            UnusableCorpus: it cannot be written.
+            UnusableDatabase: it cannot be written.
         """
         draft = path.with_name(path.name + ".part")
-        with _explained(path):
+        with self._explained(path):
             draft.unlink(missing_ok=True)
             with closing(Store(draft)) as made:
                 with made.transaction():
@@ -334,13 +278,9 @@ class Store:
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
-    def _rows(self, query: str, *values: Any) -> list[Any]:
-        with _explained(self.path):
-            return self._connection.execute(query, values).fetchall()
-
     def _write(self, query: str, rows: list[Any]) -> None:
         with self.transaction():
-            self._connection.executemany(query, rows)
+            self._many(query, rows)
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:
@@ -348,15 +288,3 @@ def _entry(row: tuple[Any, ...]) -> Entry:
     for name in ("mutators", "parents", "words"):
         values[name] = tuple(json.loads(values[name]))
     return Entry(**{**values, "counts": json.loads(values["counts"]), "keys": unpacked(values["keys"])})
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        if "full" in str(error):
-            raise UnusableCorpus(f"the disk of {path} is full; free some space, then resume") from None
-        raise UnusableCorpus(f"{path} cannot be used: {error}; move it away to go on without it") from None
-    except OSError as error:
-        raise UnusableCorpus(f"{path} cannot be written: {error.strerror}") from None

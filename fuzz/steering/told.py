@@ -74,7 +74,7 @@ def read_steering(directory: Path) -> Steered | None:
     """What is known of a campaign's steering; None where it was not guided.
 
     Raises:
-        UnusableCorpus: its file cannot be read.
+        DatabaseError: its file cannot be read.
     """
     if not (directory / NAME).exists():
         return None

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from shakeout.corpus.database import NAME as DATABASE
-from shakeout.corpus.database import Database
+from shakeout.corpus.database import Database, MalformedDatabase
 from shakeout.fuzz.campaign.selftest import case
 from shakeout.fuzz.cli import main
 from shakeout.fuzz.coverage.hits import Hits
@@ -23,7 +23,7 @@ from shakeout.fuzz.steering.arms import FLOOR, Arm, chosen, rates, shares
 from shakeout.fuzz.steering.energy import covering, energy
 from shakeout.fuzz.steering.features import added, packed, unpacked
 from shakeout.fuzz.steering.steering import Replays, Steering
-from shakeout.fuzz.steering.store import NAME, Decision, Entry, Store, UnusableCorpus
+from shakeout.fuzz.steering.store import NAME, Decision, Entry, Store
 from shakeout.fuzz.steering.told import read_steering
 
 SEEN = (
@@ -252,7 +252,7 @@ with store.transaction():
 
 def test_a_damaged_file_is_told_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(b"no database at all" * 100)
-    with pytest.raises(UnusableCorpus, match="cannot be used"):
+    with pytest.raises(MalformedDatabase, match=r"is damaged .*; move it away"):
         Store(tmp_path / NAME)
     assert (tmp_path / NAME).read_bytes().startswith(b"no database")
 
@@ -261,7 +261,7 @@ def test_a_campaign_does_not_begin_on_a_damaged_corpus(tmp_path: Path, capsys: p
     (tmp_path / NAME).write_bytes(b"no database at all" * 100)
     status = main(["run", "--coverage", "--target", "aot_eager", "--plain", "--directory", str(tmp_path)])
     assert status == Exit.DIRECTORY
-    assert "cannot be used" in capsys.readouterr().err
+    assert "is damaged" in capsys.readouterr().err
     assert (tmp_path / NAME).read_bytes().startswith(b"no database")
 
 
