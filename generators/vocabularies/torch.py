@@ -37,6 +37,11 @@ class Takers(NamedTuple):
     records: tuple[Taker, ...]
     rules: tuple[tuple[Ruled, int], ...]
 
+    @property
+    def operator(self) -> str:
+        """Qualified name."""
+        return self.records[0][0].operator if self.records else self.rules[0][0].operator
+
 
 class BootstrapFailed(RuntimeError):
     """The records could not be collected."""
@@ -62,6 +67,7 @@ class Vocabulary:
         self._rules: dict[str, tuple[Ruled, ...]] = {}
         self._takers: dict[int, dict[str, tuple[Takers, ...]]] = {}
         self._parts: dict[frozenset[str], Vocabulary] = {}
+        self._whole: Vocabulary | None = None
 
     def records(self, operator: str) -> tuple[Record, ...]:
         """Every record of an operator."""
@@ -101,15 +107,26 @@ class Vocabulary:
         if found is None:
             found = Vocabulary({name: row for name, row in self._rows.items() if name in operators}, self._library)
             found.name, found._records, found._rules = self.name, self._records, self._rules
+            found._whole = self
             self._parts[operators] = found
         return found
 
     def takers(self, dtype: str, rank: int) -> tuple[Takers, ...]:
         """Where a value of this dtype and rank can go, for each operator that takes one."""
+        return self._index(rank).get(dtype, ())
+
+    def _index(self, rank: int) -> dict[str, tuple[Takers, ...]]:
+        """The takers of every dtype at one rank, looked for once; a part finds its own among those of the whole."""
         found = self._takers.get(rank)
         if found is None:
-            found = self._takers[rank] = self._indexed(rank)
-        return found.get(dtype, ())
+            whole = None if self._whole is None else self._whole._index(rank)
+            found = self._indexed(rank) if whole is None else self._among(whole)
+            self._takers[rank] = found
+        return found
+
+    def _among(self, index: dict[str, tuple[Takers, ...]]) -> dict[str, tuple[Takers, ...]]:
+        rows = self._rows
+        return {dtype: tuple([one for one in takers if one.operator in rows]) for dtype, takers in index.items()}
 
     def _indexed(self, rank: int) -> dict[str, tuple[Takers, ...]]:
         """The takers of every dtype at one rank."""
@@ -146,7 +163,7 @@ class Vocabulary:
         """
         enabled = gc.isenabled()
         gc.disable()  # nothing of what is read here is garbage
-        for rank in range(6):
+        for rank in range(8):
             self.takers("float32", rank)
         gc.collect()
         gc.freeze()
