@@ -170,12 +170,14 @@ def poisoned(case: Case) -> Observation:
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
     )
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    # What torch.use_deterministic_algorithms calls, which imports TorchInductor to tell that as well: most of a second.
+    switch = torch._C._set_deterministic_algorithms
+    switch(True, warn_only=True)
     try:
         # PyTorch fills every fresh tensor in this mode (torch.utils.deterministic.fill_uninitialized_memory).
         return observe(script.load(case))
     finally:
-        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        switch(before[0], warn_only=before[1])
 
 
 def repeated(case: Case, number: int) -> Observation:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import functools
 import gc
+import importlib
 import json
 import mmap
 import os
@@ -236,6 +237,7 @@ def measure(names: Sequence[str], cases: int, workers: int, file: Path | None) -
     compose.prepare(lambda text: print(text, flush=True))
     for name in names:
         compose.vocabulary_of(TARGETS[name])
+    importlib.import_module("torch._dynamo")  # ``checkpoint`` does, when it is first called
     leaks.look()
     gc.collect()
     gc.freeze()  # children neither look through it nor write to it

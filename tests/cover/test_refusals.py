@@ -1,91 +1,74 @@
-"""What a target refuses is a finding where somebody asks for it, and nowhere else."""
+"""What a user's kernel declines is found out before programs are made of it, whatever else it does."""
 
-from __future__ import annotations
+import os
 
-import subprocess
-import sys
-from pathlib import Path
-
-import pytest
 import torch
 
-from shakeout.corpus import codec
-from shakeout.corpus.case import REFUSALS, Case, Setting
-from shakeout.corpus.intake.capturing import capture
-from shakeout.fuzz.cli import _parser
-from shakeout.fuzz.commands.campaigns import _config
-from shakeout.fuzz.ground.refusals import counted, refused
-from shakeout.fuzz.intake.checking import check_case
-from shakeout.fuzz.intake.importing import import_file
-from shakeout.fuzz.running.execute import execute, repro
-from shakeout.oracles.vendor import unusual
-from shakeout.targets.registry import names, source, target
-from shakeout.targets.target import UnknownKnob, check_knobs
+import shakeout
+from shakeout.corpus.program import Ref
+from shakeout.generators.vocabularies.records import Record, Slot
+from shakeout.generators.vocabularies.refusals import accepted
+
+SUM = Record("torch.sum", (Ref(0),), (), (Slot("T", (0, 1)),), (1, 2), (True, True), (), ranks=0b1111)
+DTYPES = ("float32", "int32", "complex64", "float64")
 
 
-def resized(x: torch.Tensor) -> torch.Tensor:
-    y = x.clone()
-    y.resize_(2)
-    return y
+def only_floats(x: torch.Tensor) -> torch.Tensor:
+    if not x.dtype.is_floating_point:
+        raise NotImplementedError("floating-point numbers")
+    return x.sum()
 
 
-@pytest.fixture(scope="module")
-def case() -> Case:
-    return capture(resized, (torch.arange(4.0),), setting=Setting("aot_eager")).case
+@shakeout.kernel(reference=torch.sum)
+def floats_of_some_rank(x: torch.Tensor) -> torch.Tensor:
+    """Takes no scalar, and none of one row or one column, which is a matter of sizes and not of ranks."""
+    if not x.dim() or 1 in x.shape:
+        raise NotImplementedError("larger tensors")
+    return only_floats(x)
 
 
-def test_a_graph_break_is_a_finding_where_refusals_are(case: Case, tmp_path: Path) -> None:
-    plain = execute(case)
-    assert refused(plain)
-    assert plain.failure is None
-    asked = Case(case.program, case.calls, counted(case.setting))
-    assert asked.id != case.id
-    assert codec.decode(asked.text) == asked
-    found = execute(asked)
-    assert not refused(found)
-    assert found.failure is not None
-    assert (found.failure.oracle, found.failure.symptom) == ("exception", "Unsupported")
-    assert "resize_" in found.failure.message
-    assert "knobs" not in unusual(asked)
-    script = tmp_path / "repro.py"
-    script.write_text(repro(asked, found))
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
-    assert done.returncode == 1, done.stderr
-    assert "Unsupported" in done.stdout
+@shakeout.kernel(reference=torch.sum)
+def dies_of_complex(x: torch.Tensor) -> torch.Tensor:
+    """Ends its process where it might have declined."""
+    if x.dtype.is_complex:
+        os.abort()
+    return only_floats(x)
 
 
-def test_what_is_taken_is_judged_as_ever() -> None:
-    case = capture(torch.sin, (torch.ones(2),), setting=counted(Setting("aot_eager"))).case
-    assert execute(case).outcome == "pass"
+@shakeout.kernel(reference=torch.sum)
+def wrong_of_whole(x: torch.Tensor) -> torch.Tensor:
+    """An error is none of support."""
+    if not x.dtype.is_floating_point and not x.dtype.is_complex:
+        raise RuntimeError("not implemented for 'Int'")
+    return only_floats(x)
 
 
-def test_every_target_has_it_and_none_is_told(case: Case) -> None:
-    for name in names():
-        plain, asked = Setting(name), counted(Setting(name))
-        assert asked.told() == plain
-        check_knobs(target(name), asked)
-    with pytest.raises(UnknownKnob, match="refusals takes False, True"):
-        check_knobs(target("export"), Setting("export", ((REFUSALS, 3),)))
-    assert source(counted(Setting("inductor"))).startswith(source(Setting("inductor")).rstrip())
-    one = Case(case.program, case.calls, counted(case.setting))
-    assert one.on("export").setting == counted(Setting("export"))
-    assert case.on("export").setting == Setting("export")
+@shakeout.kernel(reference=torch.sum)
+def takes_nothing(x: torch.Tensor) -> torch.Tensor:
+    """Not finished yet."""
+    raise NotImplementedError("anything")
 
 
-def test_a_campaign_pins_it() -> None:
-    options = _parser().parse_args(["run", "--refusals", "--target", "aot_eager", "--knob", "dynamic=True"])
-    assert dict(_config(options).knobs) == {"dynamic": True, REFUSALS: True}
+def asked(name: str, *dtypes: str) -> list[Record]:
+    operator = f"{__name__}:{name}"
+    record = Record(operator, SUM.args, (), SUM.slots, SUM.sizes, SUM.free, dtypes or DTYPES, ranks=SUM.ranks)
+    return accepted(operator, [record])
 
 
-@pytest.mark.long
-def test_an_imported_case_keeps_it_and_check_says_what_cannot_run(tmp_path: Path) -> None:
-    file = tmp_path / "bug.py"
-    file.write_text(
-        "import torch\n\ndef resized(x):\n    y = x.clone()\n    y.resize_(2)\n    return y\n\n"
-        'torch.compile(resized, backend="aot_eager")(torch.arange(4.0))\n'
-    )
-    for refusals in (False, True):
-        out = tmp_path / str(refusals)
-        found = import_file(file, output=out, seconds=120, memory=8 << 30, refusals=refusals)
-        (checked,) = check_case(found.cases[0].case, ["aot_eager"], 120)
-        assert (checked.status, checked.refused) == (("differs", False) if refusals else ("cannot run", True))
+def test_dtypes_and_ranks_that_a_kernel_declines_are_left_out_and_sizes_are_not() -> None:
+    (found,) = asked("floats_of_some_rank")
+    assert found.dtypes == ("float32", "float64")
+    assert found.ranks == 0b1110  # of rank 3 the first that was tried has a size of one
+
+
+def test_a_kernel_that_dies_or_raises_has_declined_nothing() -> None:
+    (found,) = asked("dies_of_complex")
+    assert found.dtypes == ("float32", "complex64", "float64")
+    (found,) = asked("wrong_of_whole")
+    assert found.dtypes == ("float32", "int32", "float64")
+
+
+def test_of_a_kernel_that_declines_everything_everything_is_asked() -> None:
+    (found,) = asked("takes_nothing")
+    assert (found.dtypes, found.ranks) == (DTYPES, SUM.ranks)
+    assert asked("floats_of_some_rank", "int32")[0].dtypes == ("int32",)
