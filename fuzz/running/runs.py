@@ -223,12 +223,15 @@ def exact(case: Case) -> Observation:
 
 
 def _wide(case: Case) -> dict[str, Any] | None:
-    """The text in double precision; None where the bytes of a float are reinterpreted, which has no wider version."""
+    """The text in double precision; None where the bytes of a float are reinterpreted, which has no wider version.
+
+    The parts of complex numbers are as many numbers in double precision.
+    """
     words = vocabulary(case.program.vocabulary)
     for inputs in case.calls:
         for view in inputs.views:
             held = inputs.storages[view.storage].dtype
-            if view.dtype != held and (words.wider(view.dtype), words.wider(held)) != (view.dtype, held):
+            if _real(view.dtype) != _real(held) and (words.wider(view.dtype), words.wider(held)) != (view.dtype, held):
                 return None
 
     program = words.widened(case.program)
@@ -239,6 +242,13 @@ def _wide(case: Case) -> dict[str, Any] | None:
         return _widen(tensors, words.wider)
 
     return _fed(script.load(replace(case, program=program)), widen)
+
+
+def _real(dtype: str) -> str:
+    import torch
+
+    found: torch.dtype = getattr(torch, dtype)
+    return str(found.to_real()).removeprefix("torch.")
 
 
 def _widen(tensors: list[torch.Tensor], wider: Callable[[str], str]) -> list[torch.Tensor]:
