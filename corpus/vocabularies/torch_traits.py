@@ -97,7 +97,7 @@ _FLAGS = {
         "householder_product orgqr ormqr matrix_power"
     ),
     "pivots": "lu_solve lu_unpack ldl_solve",
-    "eliminates": "lu lu_factor lu_factor_ex",
+    "eliminates": "lu lu_factor lu_factor_ex pinverse pinv inverse inv inv_ex",
     # With four dimensions the CPU's kernel reads as many values as there are keys.
     "attends": "scaled_dot_product_attention",
     # Its default on a processor is `gelsy`, which gives equal calls different bits.

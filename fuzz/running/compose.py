@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import subprocess
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -77,6 +78,8 @@ def prepare(say: Callable[[str], None]) -> None:
         _collecting.pop().wait()
     if not _loaded:
         _loaded.append(load_records(say))
+        # Autograd imports it, and sympy with it, in the first backward pass of a process.
+        importlib.import_module("torch.fx.experimental.symbolic_shapes")
 
 
 def compose(job: Grow, before_call: Callable[[str], None] | None = None) -> Made:
@@ -104,7 +107,8 @@ def compose(job: Grow, before_call: Callable[[str], None] | None = None) -> Made
     wish: dict[str, Any] = {"mode": facts.mode, "overwrites": takes and choices.boolean(OVERWRITES_SHARE)}
     if ":" in job.target and 0 <= job.number < SIMPLE_FIRST:
         wish |= {"style": "small", "operators": 1 if job.number < SIMPLE_FIRST // 2 else None}
-    if not choices.boolean(EXPLORE):
+    exploring = choices.boolean(EXPLORE)
+    if not exploring:
         avoid = declined(job.target, facts.support or DIRECTORY)
         wish |= {"avoid": avoid, "foreign": facts.foreign, "writes": "writes" in facts.promises}
     if facts.vocabulary == "torch" and "values" not in job.recipe and _exact_turn(job.seed):
@@ -113,7 +117,8 @@ def compose(job: Grow, before_call: Callable[[str], None] | None = None) -> Made
     focus, motif = tuple(asked.pop("focus", ())), str(asked.pop("motif", ""))
     recipe = Recipe(**{**wish, **asked})
     if facts.vocabulary == "kernel":
-        grown = grow_around(choices, recipe, kernel_vocabulary(job.target, _loaded[0]), before_call)
+        around = kernel_vocabulary(job.target, _loaded[0], asked=not exploring)
+        grown = grow_around(choices, recipe, around, before_call)
     elif motif:
         grown = grow_motif(choices, recipe, motif, before_call)
     elif focus:
@@ -143,7 +148,7 @@ def vocabulary_of(name: str) -> Vocabulary:
 
     prepare(lambda text: None)
     kernel = target(name).facts.vocabulary == "kernel"
-    return kernel_vocabulary(name, _loaded[0]) if kernel else _loaded[0]
+    return kernel_vocabulary(name, _loaded[0], asked=True) if kernel else _loaded[0]
 
 
 class Grower:

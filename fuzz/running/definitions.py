@@ -78,7 +78,13 @@ def _attention(
     dropout_p: float = 0.0,
     is_causal: bool = False,
     scale: float | None = None,
+    *,
+    late: bool = False,
 ) -> torch.Tensor:
+    """A softmax of scores, and a product; or, ``late``, a product of what is divided by its sum in the end.
+
+    The gradient of a score is a difference of two sums then, of as many terms as a value has numbers.
+    """
     import torch
 
     _floating(query, key, value)
@@ -91,6 +97,9 @@ def _attention(
             raise NotImplementedError("a mask is added to scores by one of PyTorch's own ways, and set by another")
         rows, columns = (torch.arange(n, device=query.device) for n in scores.shape[-2:])
         scores = scores.masked_fill(columns[None] > rows[:, None], -math.inf)
+    if late:
+        weights = _apart(scores, -1).exp()
+        return ((weights @ _wide(value)) / weights.sum(-1, keepdim=True)).to(query.dtype)
     return (_softmax(scores, -1) @ _wide(value)).to(query.dtype)
 
 
@@ -213,8 +222,10 @@ DEFINITIONS: dict[str, Callable[..., torch.Tensor]] = {
     "conv3d": _convolution,
 }
 
-#: Another one of the same operators, where kernels differ by more than rounding errors; one is as good as another.
+#: Another one of the same operators, where kernels differ by more than the rounding errors of one; one is as good as
+#: another.
 ALTERNATIVES: dict[str, Callable[..., torch.Tensor]] = {
     **{name: functools.partial(_convolution, skips=True) for name in ("conv1d", "conv2d", "conv3d")},
     "gelu": functools.partial(_gelu, cancels=False),
+    "scaled_dot_product_attention": functools.partial(_attention, late=True),
 }

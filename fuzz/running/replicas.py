@@ -22,6 +22,7 @@ from shakeout.corpus.program import Call
 from shakeout.corpus.vocabularies import Vocabulary, kernel, vocabulary
 from shakeout.corpus.vocabularies.operator import identify
 from shakeout.corpus.vocabularies.traits import Traits
+from shakeout.fuzz.running.backward import rounded
 from shakeout.fuzz.running.decisions import at_the_border, compared, eliminated
 from shakeout.fuzz.running.definitions import ALTERNATIVES, DEFINITIONS
 from shakeout.fuzz.running.memory import Memory, reinterpreted
@@ -71,8 +72,8 @@ def replica(case: Case, number: int) -> Observation:
     evaluate = kernel.evaluate_fused if fused else words.evaluate
     definitions = {**DEFINITIONS, **ALTERNATIVES} if number % 4 == 2 else DEFINITIONS
     memory = Memory(())
-    # The call that runs, where it only moves numbers that no rounding error has moved.
-    copies: list[Call] = []
+    # The call that runs, where it only moves numbers that no rounding error has moved, with the formats of those.
+    copies: list[tuple[Call, set[torch.dtype]]] = []
 
     def run(operation: Call, values: Sequence[Any]) -> list[Any]:
         if ":" in operation.operator:
@@ -82,7 +83,9 @@ def replica(case: Case, number: int) -> Observation:
             memory.reads(read, noise)
         copies.clear()
         if traits.exactness == "moves" and not any(memory.moved(values[n]) for n in operation.operands()):
-            copies.append(operation)
+            copies.append((operation, {values[n].dtype for n in operation.operands() if floats(values[n])}))
+        if traits.exactness != "moves" and not words.written(operation):
+            operation, values = rounded(operation, values, noise)
         # The other half does what the operator does inside, and a kernel of several that is fused is among it.
         if number % 2 == 0:
             definition = definitions.get(words.family(operation.operator))
@@ -131,8 +134,9 @@ def replica(case: Case, number: int) -> Observation:
             operands: list[torch.Tensor] = []
 
             def after(call: Call, results: list[Any]) -> list[Any]:
-                traits, copied = words.traits(call.operator), any(call is one for one in copies)
-                found = [_move(traits, result, memory, noise, copied) for result in results]
+                traits = words.traits(call.operator)
+                formats = next((dtypes for one, dtypes in copies if one is call), None)
+                found = [_move(traits, result, memory, noise, formats) for result in results]
                 within = ":" in call.operator or call is kernel.UNNAMED
                 if within:
                     found = [_of_kernel(result, memory, noise) for result in found]
@@ -278,14 +282,21 @@ def _terms(operation: Call, values: Sequence[Any], traits: Traits) -> dict[int, 
     return terms
 
 
-def _move(traits: Traits, result: Any, memory: Memory, noise: torch.Generator, copied: bool = False) -> Any:
+def _move(
+    traits: Traits, result: Any, memory: Memory, noise: torch.Generator, formats: set[torch.dtype] | None = None
+) -> Any:
     """A result with rounding errors, and with another NaN for NaN; views and what is not a float stay as they are.
 
-    ``copied`` says that it is made of numbers that none has moved, so that its bytes are known.
+    ``formats`` are those of the numbers that it is made of, if none of them was moved: then its bytes are known, and
+    what is in the format that it had was not rounded. Of what is made of Python's numbers alone the set is empty.
     """
     if not floats(result):
         return result
     if memory.knows(result) and not traits.in_place:
+        return result
+    copied = formats is not None
+    if formats is not None and formats <= {result.dtype}:
+        memory.keep(result)
         return result
     if traits.in_place:
         another = scattered if memory.read(result) and not copied else moved_numbers

@@ -170,12 +170,14 @@ def poisoned(case: Case) -> Observation:
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
     )
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    # What torch.use_deterministic_algorithms calls, which imports TorchInductor to tell that as well: most of a second.
+    switch = torch._C._set_deterministic_algorithms
+    switch(True, warn_only=True)
     try:
         # PyTorch fills every fresh tensor in this mode (torch.utils.deterministic.fill_uninitialized_memory).
         return observe(script.load(case))
     finally:
-        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        switch(before[0], warn_only=before[1])
 
 
 def repeated(case: Case, number: int) -> Observation:
@@ -221,12 +223,15 @@ def exact(case: Case) -> Observation:
 
 
 def _wide(case: Case) -> dict[str, Any] | None:
-    """The text in double precision; None where the bytes of a float are reinterpreted, which has no wider version."""
+    """The text in double precision; None where the bytes of a float are reinterpreted, which has no wider version.
+
+    The parts of complex numbers are as many numbers in double precision.
+    """
     words = vocabulary(case.program.vocabulary)
     for inputs in case.input_sets:
         for view in inputs.views:
             held = inputs.storages[view.storage].dtype
-            if view.dtype != held and (words.wider(view.dtype), words.wider(held)) != (view.dtype, held):
+            if _real(view.dtype) != _real(held) and (words.wider(view.dtype), words.wider(held)) != (view.dtype, held):
                 return None
 
     program = words.widened(case.program)
@@ -237,6 +242,13 @@ def _wide(case: Case) -> dict[str, Any] | None:
         return _widen(tensors, words.wider)
 
     return _fed(script.load(replace(case, program=program)), widen)
+
+
+def _real(dtype: str) -> str:
+    import torch
+
+    found: torch.dtype = getattr(torch, dtype)
+    return str(found.to_real()).removeprefix("torch.")
 
 
 def _widen(tensors: list[torch.Tensor], wider: Callable[[str], str]) -> list[torch.Tensor]:

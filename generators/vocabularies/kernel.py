@@ -33,6 +33,7 @@ from shakeout.generators.values import DTYPES
 from shakeout.generators.vocabularies.bootstrap import records_of_examples
 from shakeout.generators.vocabularies.probe import operand, retype
 from shakeout.generators.vocabularies.records import Record, Spread
+from shakeout.generators.vocabularies.refusals import accepted
 from shakeout.generators.vocabularies.torch import Takers, Vocabulary
 
 __all__ = ["KernelVocabulary", "NothingKnown", "grow_around", "kernel_vocabulary", "records_of_rule"]
@@ -88,16 +89,20 @@ class KernelVocabulary(Vocabulary):
 
 
 @functools.lru_cache(maxsize=64)
-def kernel_vocabulary(operator: str, around: Vocabulary) -> KernelVocabulary:
+def kernel_vocabulary(operator: str, around: Vocabulary, *, asked: bool = False) -> KernelVocabulary:
     """The vocabulary of a declared kernel.
 
     Args:
         operator: ``MODULE:NAME``.
         around: the torch vocabulary.
+        asked: leave out what the kernel itself declines; that is found out by running it, in processes of its own.
 
     Raises:
         NothingKnown: neither its reference nor its examples give a call that the reference accepts.
     """
+    if asked:
+        everything = kernel_vocabulary(operator, around)
+        return KernelVocabulary(operator, tuple(accepted(operator, everything.records(operator))), around)
     declared = words.kernel(operator)
     examples = [(example.args, example.kwargs) for example in declared.examples]
     records = records_of_examples(operator, examples, list(DTYPES))

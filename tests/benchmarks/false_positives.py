@@ -1,12 +1,12 @@
 """Measures false positives: cases in which target and reference are one implementation in two guises.
 
 Run it directly: ``python tests/benchmarks/false_positives.py [--rows FILE] [--cases N] [--guise NAME ...]``. Cases are
-a campaign's, grown from a seed of their own. Children of this process run them in batches, so that a crash costs one
-case and is told. With ``--rows`` each batch is appended to a file of JSON lines as one row, findings with all that they
-say, and a further run goes on behind the last one. How many runs of the reference a verdict asked for, beside the one
-that is compared, is counted as well. Zero findings in n cases bound the rate by 3/n at 95 % (the rule of three); k
-findings by the upper limit of Clopper and Pearson. ``--share`` puts more programs into regions, and asks more gradients
-with other cotangents, than a campaign does.
+a campaign's, grown from a seed of their own. Children of as many processes as ``--workers`` says run them in batches,
+so that a crash costs one case and is told. With ``--rows`` each batch is appended to a file of JSON lines as one row,
+findings with all that they say, and a further run goes on behind the last one. How many runs of the reference a verdict
+asked for, beside the one that is compared, is counted as well. Zero findings in n cases bound the rate by 3/n at 95 %
+(the rule of three); k findings by the upper limit of Clopper and Pearson. ``--share`` puts more programs into regions,
+and asks more gradients with other cotangents, than a campaign does.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ import functools
 import itertools
 import json
 import math
+import signal
 import subprocess
 import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.benchmarks import guises
-from tests.benchmarks.apart import each
+from tests.benchmarks.apart import Apart, spread
 
 from shakeout.corpus.case import Case
 from shakeout.corpus.support import declined
@@ -50,8 +51,11 @@ GUISES = ("eager", "aot_eager", "reordered", "threads")
 #: Whose finding is PyTorch's own where another guise, which changes nothing at all, has it as well.
 IDLE = {"reordered": "passing"}
 
-#: Cases of one child.
+#: Cases of one row.
 BATCH = 100
+
+#: Seconds after which a job counts as hanging, and its process ends.
+LIMIT = 300
 
 #: Of every measurement; no campaign of ours has it.
 SEED = 20_251
@@ -135,13 +139,16 @@ def idle(one: Case, result: Result) -> bool:
 
 def told(name: str, index: int) -> list[dict[str, Any]]:
     """The rows of one job, or that it could not be run."""
+    signal.alarm(LIMIT)
     try:
         return list(case(name, index))
     except Exception as error:
         return [{"status": "internal", "doubts": [f"{type(error).__name__}: {error}"]}]
+    finally:
+        signal.alarm(0)
 
 
-def batch(name: str, first: int, last: int, share: float | None = None) -> dict[str, Any]:
+def batch(apart: Apart, name: str, first: int, last: int, share: float | None = None) -> dict[str, Any]:
     """One row: what became of the cases ``first`` to ``last``, which is not among them."""
     began = time.monotonic()
     statuses: Counter[str] = Counter()
@@ -150,8 +157,8 @@ def batch(name: str, first: int, last: int, share: float | None = None) -> dict[
     oracles: dict[str, Counter[str]] = {}
     findings = []
     trivial = exact = regions = cotangents = 0
-    for index, found in each(lambda index: told(name, index), range(first, last)):
-        if found is None:
+    for index in range(first, last):
+        if (found := apart((name, index))) is None:
             found = [{"status": "process died", "doubts": [], "finding": {"index": index, "status": "process died"}}]
         for row in found:
             statuses[row["status"]] += 1
@@ -183,6 +190,11 @@ def batch(name: str, first: int, last: int, share: float | None = None) -> dict[
         "commit": commit(),
         "torch": torch.__version__,
     }
+
+
+def _worker() -> Callable[[Sequence[Any]], dict[str, Any]]:
+    apart = Apart(lambda item: told(*item))
+    return lambda job: batch(apart, *job)
 
 
 @functools.cache
@@ -228,6 +240,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=200, help="of each guise")
     parser.add_argument("--guise", action="append", choices=GUISES)
     parser.add_argument("--share", type=float, help="of regions and other cotangents; a campaign's otherwise")
+    parser.add_argument("--workers", type=int, default=1, help="processes at a time")
     parser.add_argument("--seconds", type=float, default=math.inf, help="begin no batch after them")
     options = parser.parse_args()
     began = time.monotonic()
@@ -241,15 +254,23 @@ def main() -> None:
     leaks.look()
     declined("aot_eager")
     chosen = options.guise or GUISES
+    todo = (
+        (name, first, min(first + BATCH, options.cases), options.share)
+        for first, name in itertools.product(range(0, options.cases, BATCH), chosen)
+        if (name, first) not in done
+    )
+
+    def following() -> tuple[str, int, int, float | None] | None:
+        return None if time.monotonic() - began > options.seconds else next(todo, None)
+
     with guises.known(), often(options.share):
-        for first, name in itertools.product(range(0, options.cases, BATCH), chosen):
-            if time.monotonic() - began > options.seconds:
-                break
-            if (name, first) not in done:
-                rows.append(batch(name, first, min(first + BATCH, options.cases), options.share))
-                if options.rows is not None:
-                    with options.rows.open("a") as file:
-                        file.write(json.dumps(rows[-1]) + "\n")
+        for (name, first, *_), row in spread(_worker, following, options.workers):
+            rows.append(row)
+            if options.rows is not None:
+                with options.rows.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+            told = f"{name} {first}: {row['cases']} cases, {len(row['findings'])} findings, {row['seconds']} s"
+            print(told, flush=True)
     print("\n".join(table(rows)))
     for row in rows:
         for finding in row["findings"]:

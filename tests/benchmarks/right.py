@@ -4,8 +4,8 @@ Run it directly: ``python tests/benchmarks/right.py [NAME ...] [--cases N] [--wo
 and runtime is a target as a user's is, and gets the cases that a campaign would give it, relations included, until N
 were compared. Rows are appended to a file of JSON lines, one for each range of seeds; a further run goes on behind the
 last one and adds up what there is, so a measurement can be made of many runs. Workers are forked from one process that
-has loaded everything; nothing is confirmed, minimised or stored, so that a case costs what it takes to grow, run and
-judge it. Zero findings in n cases bound the rate by 3/n at 95 % (the rule of three).
+has loaded everything, and stay; nothing is confirmed, minimised or stored, so that a case costs what it takes to grow,
+run and judge it. Zero findings in n cases bound the rate by 3/n at 95 % (the rule of three).
 
 A finding is told with the id and the text of its case: ``shakeout replay --allow tests.right.kernels`` (or
 ``tests.right.runtimes``) in the root of the repository takes it.
@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import argparse
 import functools
+import gc
+import importlib
 import json
 import mmap
-import multiprocessing
-import multiprocessing.connection
 import os
 import platform
 import signal
@@ -36,7 +36,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.benchmarks.apart import each
+from tests.benchmarks.apart import Apart, spread
 from tests.right.kernels import KERNELS
 from tests.right.runtimes import RUNTIMES
 
@@ -51,7 +51,7 @@ from shakeout.oracles.verdict import Outcome
 ROOT = Path(__file__).parents[2]
 ROWS = ROOT / "docs" / "oracles" / "right.jsonl"
 
-#: Seeds of one row, and of one child process.
+#: Seeds of one row.
 BATCH = 100
 
 #: Of every measurement; no campaign of ours has it.
@@ -123,39 +123,48 @@ class _Phase:
         return self._memory[:].rstrip(b"\0").decode()
 
 
-def batch(name: str, first: int, last: int) -> dict[str, Any]:
-    """One row: what became of the seeds ``first`` to ``last``, which is not among them."""
-    began = time.monotonic()
-    statuses: Counter[str] = Counter()
-    doubts: Counter[str] = Counter()
-    findings = []
-    exact = 0
-    phase = _Phase()
-    for index, found in each(lambda index: told(name, index, phase), range(first, last)):
-        if found is None:
-            # A program that eager dies of is nothing that the kernel did.
-            found = [{"status": f"process died in the phase {phase.read()}", "doubts": []}]
-            if phase.read() == "run":
-                found[0]["finding"] = {"index": index, "case": "", "oracle": "process", "symptom": "process died"}
-        for row in found:
-            statuses[row["status"]] += 1
-            doubts.update(row["doubts"])
-            exact += row.get("exact", False)
-            if "finding" in row:
-                findings.append(row["finding"])
-    return {
-        "name": name,
-        "seed": SEED,
-        "first": first,
-        "last": last,
-        "compared": statuses["compared"],
-        "exact": exact,
-        "status": dict(statuses),
-        "doubts": dict(doubts),
-        "findings": findings,
-        "seconds": round(time.monotonic() - began, 2),
-        **versions(),
-    }
+class _Worker:
+    """Runs batches, each seed in a child of its own process, which is another one where a seed has killed it."""
+
+    def __init__(self) -> None:
+        self._phase = _Phase()
+        self._apart = Apart(lambda item: told(item[0], item[1], self._phase))
+
+    def __call__(self, job: tuple[str, int, int]) -> dict[str, Any]:
+        """One row: what became of the seeds from the first to the last of a name, which is not among them."""
+        name, first, last = job
+        began = time.monotonic()
+        statuses: Counter[str] = Counter()
+        doubts: Counter[str] = Counter()
+        findings = []
+        exact = 0
+        for index in range(first, last):
+            found = self._apart((name, index))
+            if found is None:
+                # A program that eager dies of is nothing that the kernel did.
+                phase = self._phase.read()
+                found = [{"status": f"process died in the phase {phase}", "doubts": []}]
+                if phase == "run":
+                    found[0]["finding"] = {"index": index, "case": "", "oracle": "process", "symptom": "process died"}
+            for row in found:
+                statuses[row["status"]] += 1
+                doubts.update(row["doubts"])
+                exact += row.get("exact", False)
+                if "finding" in row:
+                    findings.append(row["finding"])
+        return {
+            "name": name,
+            "seed": SEED,
+            "first": first,
+            "last": last,
+            "compared": statuses["compared"],
+            "exact": exact,
+            "status": dict(statuses),
+            "doubts": dict(doubts),
+            "findings": findings,
+            "seconds": round(time.monotonic() - began, 2),
+            **versions(),
+        }
 
 
 @functools.cache
@@ -172,21 +181,30 @@ def ranges(rows: Sequence[dict[str, Any]], names: Sequence[str], cases: int) -> 
     Reads ``rows`` anew for each range, so that rows which arrive meanwhile count; what is under way counts as if it
     gave as many compared cases as its kernel does on average.
     """
-    given: dict[str, set[int]] = {name: {row["first"] for row in rows if row["name"] == name} for name in names}
+    given: dict[str, set[int]] = {name: set() for name in names}
+    free: Counter[str] = Counter()  # below it there is no seed that is not given
+    compared: Counter[str] = Counter()
+    done: Counter[str] = Counter()
+    read = 0
     while True:
+        for row in rows[read:]:
+            read += 1
+            if row["name"] in given:
+                given[row["name"]].add(row["first"])
+                compared[row["name"]] += row["compared"]
+                done[row["name"]] += 1
         expected = {}
         for name in names:
-            mine = [row for row in rows if row["name"] == name]
-            compared, seeds = sum(row["compared"] for row in mine), BATCH * len(mine)
-            if compared >= cases or seeds >= PATIENCE * max(cases, BATCH):
+            seeds = BATCH * done[name]
+            if compared[name] >= cases or seeds >= PATIENCE * max(cases, BATCH):
                 continue
-            share = compared / seeds if seeds else 1.0
-            expected[name] = compared + share * BATCH * (len(given[name]) - len(mine))
+            share = compared[name] / seeds if seeds else 1.0
+            expected[name] = compared[name] + share * BATCH * (len(given[name]) - done[name])
         short = [name for name in expected if expected[name] < cases]
         if not short:
             return
         name = min(short, key=expected.__getitem__)
-        first = next(n for n in range(0, sys.maxsize, BATCH) if n not in given[name])
+        first = free[name] = next(n for n in range(free[name], sys.maxsize, BATCH) if n not in given[name])
         given[name].add(first)
         yield name, first, first + BATCH
 
@@ -217,44 +235,41 @@ def measure(names: Sequence[str], cases: int, workers: int, file: Path | None) -
         rows = [json.loads(line) for line in file.read_text().splitlines()]
         rows = [row for row in rows if row["name"] in names and row["seed"] == SEED]
     compose.prepare(lambda text: print(text, flush=True))
+    for name in names:
+        compose.vocabulary_of(TARGETS[name])
+    importlib.import_module("torch._dynamo")  # ``checkpoint`` does, when it is first called
     leaks.look()
-    began, done = time.monotonic(), 0
+    gc.collect()
+    gc.freeze()  # children neither look through it nor write to it
+    began, done, under_way = time.monotonic(), 0, 0
     todo = ranges(rows, names, cases)
-    running: dict[Any, Any] = {}
-    fork = multiprocessing.get_context("fork")
-    while True:
-        while len(running) < workers and (job := next(todo, None)) is not None:
-            receiving, sending = fork.Pipe(duplex=False)
-            process = fork.Process(target=_serve, args=(sending, *job))
-            process.start()
-            sending.close()
-            running[receiving] = receiving, process
-        if not running:
-            todo = ranges(rows, names, cases)
-            if (job := next(todo, None)) is None:
-                return rows
-            todo = ranges(rows, names, cases)
-            continue
-        for ready in multiprocessing.connection.wait(list(running)):
-            row = running[ready][0].recv()
-            running.pop(ready)[1].join()
-            rows.append(row)
-            done += sum(row["status"].values())
-            if file is not None:
-                with file.open("a") as out:
-                    out.write(json.dumps(row) + "\n")
-            rate = done / (time.monotonic() - began)
-            total = sum(one["compared"] for one in rows if one["name"] == row["name"])
-            print(
-                f"{row['name']:<24} seeds {row['first']}-{row['last']}: {row['compared']} compared of "
-                f"{sum(row['status'].values())}, {total} in all, {len(row['findings'])} findings; "
-                f"{rate:.1f} cases/s of {workers} workers",
-                flush=True,
-            )
 
+    def following() -> tuple[str, int, int] | None:
+        nonlocal todo, under_way
+        job = next(todo, None)
+        if job is None and not under_way:  # what was under way may have given less than was expected
+            todo = ranges(rows, names, cases)
+            job = next(todo, None)
+        under_way += job is not None
+        return job
 
-def _serve(sending: Any, name: str, first: int, last: int) -> None:
-    sending.send(batch(name, first, last))
+    total = Counter({name: sum(row["compared"] for row in rows if row["name"] == name) for name in names})
+    for _, row in spread(_Worker, following, workers):
+        rows.append(row)
+        under_way -= 1
+        done += sum(row["status"].values())
+        total[row["name"]] += row["compared"]
+        if file is not None:
+            with file.open("a") as out:
+                out.write(json.dumps(row) + "\n")
+        rate = done / (time.monotonic() - began)
+        print(
+            f"{row['name']:<24} seeds {row['first']}-{row['last']}: {row['compared']} compared of "
+            f"{sum(row['status'].values())}, {total[row['name']]} in all, {len(row['findings'])} findings; "
+            f"{rate:.1f} cases/s of {workers} workers",
+            flush=True,
+        )
+    return rows
 
 
 def main() -> int:
