@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import itertools
 import json
 import os
 import platform
@@ -138,7 +139,14 @@ def _samples(request: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
     from shakeout.fuzz.ground import events
     from shakeout.generators.vocabularies.torch import load_records, records_kept
 
-    load_records(lambda text: tell({"event": events.Warming(text, 0.0, done=False).to_json()}))
+    said = itertools.count()
+
+    def say(text: str) -> None:
+        # A line for every few operators; one in ten is enough to see that it goes on.
+        if next(said) % 10 == 0:
+            tell({"event": events.Warming(text, 0.0, done=False).to_json()})
+
+    load_records(say)
     return {"kept": records_kept()}
 
 
@@ -256,8 +264,8 @@ def _fuzz(request: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
 
     with Campaign(config, Path(request["directory"]), [hear], declined=declined) as campaign:
         finished = campaign.run()
-        left = campaign.left
-    return {"reason": finished.reason, "left": list(left), "message": finished.message}
+        left, overdue = campaign.left, campaign.overdue
+    return {"reason": finished.reason, "left": list(left), "overdue": overdue, "message": finished.message}
 
 
 _ERRANDS: Mapping[str, Callable[[Mapping[str, Any], Tell], dict[str, Any]]] = {

@@ -198,6 +198,10 @@ class Gate:
             record.notes.append(f"the budget was over before the campaign, which was ended{_place(done)}")
         if left := done.answer.get("left"):
             raise Broken(f"the head {pair.head.name}: {', '.join(left)} cannot be used; {_last_notice(done)}")
+        record.undone += [
+            f"a case on {name} was at work for {seconds:.0f} s, far longer than others, and may hang"
+            for name, seconds in done.answer.get("overdue", ())
+        ]
         if not (directory / NAME).exists():
             return [], [], []  # there was no time for anything, and nothing that was compared is vacuous
         with Database.read(directory / NAME) as database:

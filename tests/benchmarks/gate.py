@@ -41,8 +41,8 @@ HISTORIES = {"kernels": histories.KERNELS, "runtime": histories.RUNTIME, "passes
 
 #: What each has where nobody says: a compiler takes a second for what a kernel does in a twentieth, Inductor several,
 #: and what ships for compilers is replayed first.
-BUDGETS = {"kernels": "45s", "runtime": "40s", "passes": "60s", "inductor": "150s"}
-COMPILER = "75s"
+BUDGETS = {"kernels": "45s", "runtime": "40s", "passes": "60s", "inductor": "120s"}
+COMPILER = "60s"
 
 #: Seconds after which a gate is taken for hung and killed, beyond its budget: it promises half a minute or a tenth.
 PATIENCE = 90.0
@@ -76,7 +76,7 @@ class Job:
 
     @property
     def seconds(self) -> float:
-        return float(self.budget.rstrip("s"))
+        return seconds_of(self.budget)
 
 
 def main() -> None:
@@ -125,17 +125,30 @@ def prepared(options: argparse.Namespace, scratch: Path) -> tuple[dict[str, Path
     def budget(name: str) -> str:
         return options.budget or BUDGETS.get(name, COMPILER)
 
-    # Those that take long begin first: what is begun last decides how long all of it takes.
-    changes.sort(key=lambda one: -float(budget(one[0]).rstrip("s")))
-    seeds = [
-        [Job(name, one.title, seed, budget(name), one.breaks, one.branch) for name, one in changes]
-        for seed in range(options.first_seed, options.first_seed + options.seeds)
-    ]
+    def gates(seed: int) -> list[Job]:
+        # Those that take long begin first: what is begun last decides how long all of it takes.
+        order = sorted(changes, key=lambda one: seconds_of(budget(one[0])), reverse=seed == options.first_seed)
+        return [Job(name, one.title, seed, budget(name), one.breaks, one.branch) for name, one in order]
+
     kinds = [*places, *(() if options.history else (name for name in compilers() if not target(name).unavailable()))]
-    pairs = itertools.product(range(options.first_seed, options.first_seed + options.same), kinds)
-    same = [Job(name, "none", seed, budget(name)) for seed, name in itertools.islice(pairs, options.same)]
-    same.sort(key=lambda job: -job.seconds)
-    return places, [*(seeds[0] if seeds else ()), *same, *itertools.chain(*seeds[1:])]
+    same = [Job(name, "none", seed, budget(name)) for name, seed in itertools.islice(equal(kinds), options.same)]
+    seeds = [gates(options.first_seed + number) for number in range(options.seeds)]
+    first = seeds[0] if seeds else []
+    return places, [*first, *sorted(same, key=lambda job: -job.seconds), *itertools.chain(*seeds[1:])]
+
+
+def equal(kinds: Sequence[str]) -> Iterator[tuple[str, int]]:
+    """What is compared with itself, and with which seed: what takes less time more often."""
+    numbers = {name: itertools.count() for name in kinds}
+    for turn in itertools.count():
+        for name in kinds:
+            times = 2 if name in ("kernels", "runtime") else 1 if name != "inductor" or turn % 3 == 0 else 0
+            yield from ((name, next(numbers[name])) for _ in range(times))
+
+
+def seconds_of(budget: str) -> float:
+    """A budget in seconds."""
+    return float(budget.removesuffix("s"))
 
 
 def work(options: argparse.Namespace, places: dict[str, Path], jobs: Sequence[Job], scratch: Path) -> None:
