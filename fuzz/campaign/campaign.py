@@ -114,6 +114,8 @@ class Campaign:
         self._active = config  # without the targets that turn out not to work
         self.directory = directory
         self.resumed = False
+        #: Targets of cases that seemed to hang when the time was over, too short a time to tell, and their seconds.
+        self.overdue: list[tuple[str, float]] = []
         self._listeners = list(listeners)
         self._maker = maker or _maker(config)
         self._known = known
@@ -354,6 +356,7 @@ class Campaign:
                 reason = "interrupted"
             self._beat("fuzzing", began, deadline, spent)
         seeds.close()
+        self.overdue = seeds.overdue(LAST_CASES) if isinstance(seeds, Seeds) else []
         fuzzed = time.monotonic() - began
         with self.database.transaction():
             self.database.set_meta(spent=spent + fuzzed)

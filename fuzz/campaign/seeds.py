@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import replace
@@ -77,7 +78,7 @@ class Seeds:
         self._left: set[tuple[str, str]] = set()
         self._grown_twice: dict[int, Answer] = {}
         self._closed = False
-        self._in_hand = 0
+        self._in_hand: dict[int, tuple[Job, float]] = {}  # with the time since when
 
     #: When fuzzing ends, as ``time.monotonic`` tells it, for whoever gives jobs of many cases; None for never.
     until: float | None = None
@@ -117,7 +118,7 @@ class Seeds:
             job = usual if self._steering is None else self._steering.decide(usual)
             self._number += 1
         self._handed.append(job)
-        self._in_hand += 1
+        self._in_hand[id(job)] = job, time.monotonic()
         return job
 
     def close(self) -> None:
@@ -132,7 +133,17 @@ class Seeds:
     @property
     def at_work(self) -> bool:
         """Whether a case is in hand."""
-        return self._in_hand > 0
+        return bool(self._in_hand)
+
+    def overdue(self, least: float) -> list[tuple[str, float]]:
+        """Cases in hand that take far longer than others did, as if they hung: target, and seconds.
+
+        Args:
+            least: seconds that no case is suspected for.
+        """
+        now = time.monotonic()
+        taken = [(job.target, now - since) for job, since in self._in_hand.values()]
+        return [(name, spent) for name, spent in taken if spent > max(least, self._times.overdue(name))]
 
     @property
     def over(self) -> bool:
@@ -158,7 +169,8 @@ class Seeds:
 
     def done(self, answer: Answer) -> None:
         """Write down what came of a job; inside a transaction."""
-        self._in_hand -= answer.loss is not None or not answer.reply.partial
+        if answer.loss is not None or not answer.reply.partial:
+            self._in_hand.pop(id(answer.job), None)
         self.enter(answer)
 
     def enter(self, answer: Answer) -> None:

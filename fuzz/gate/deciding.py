@@ -87,12 +87,10 @@ class Deciding:
                 if base.failed:
                     steady.remove(one)
                     found.append(self._told(one, None, decide(Trials(("fails",)), base)))
-        for k in sorted({self._runs(one) for one in steady}):
-            found += self._tried([one for one in steady if self._runs(one) == k], k)
+        if steady:
+            # All at once: starting both sides once more takes longer than one run more of each.
+            found += self._tried(steady, max(needed(one.tried, self.asked.error) for one in steady))
         return found
-
-    def _runs(self, one: Candidate) -> int:
-        return needed(one.tried, self.asked.error)
 
     def _there(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         """Those whose target the base has."""

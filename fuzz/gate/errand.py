@@ -1,15 +1,16 @@
 """The process of a side: an errand done in the environment that is under test, with the Shakeout that sent it.
 
-Errands are ``about`` (what is there), ``replay`` (cases that run again), ``reduce`` (smaller cases) and ``fuzz`` (a
-campaign). The process speaks
-JSON lines over a file descriptor of its own, since what a user wrote may print. Nothing here imports torch but
-``about``, which loads what users declared, and what prints a program at the end of ``replay``.
+Errands are ``about`` (what is there), ``samples`` (what torch's operators are called with, collected), ``replay``
+(cases that run again), ``reduce`` (smaller cases) and ``fuzz`` (a campaign). The process speaks JSON lines over a file
+descriptor of its own, since what a user wrote may print. Nothing here imports torch but ``about``, which loads what
+users declared, and what prints a program at the end of ``replay``.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import itertools
 import json
 import os
 import platform
@@ -63,10 +64,11 @@ def _explained(error: Exception) -> tuple[int, str]:
     from shakeout.fuzz.campaign.campaign import DirectoryUnusable, SelfTestFailed
     from shakeout.fuzz.ground.exits import Exit
     from shakeout.fuzz.workers.zygote_client import ZygoteBroken
+    from shakeout.generators.vocabularies.torch import BootstrapFailed
     from shakeout.targets.target import UnknownKnob
 
     match error:
-        case ZygoteBroken() | SelfTestFailed():
+        case ZygoteBroken() | SelfTestFailed() | BootstrapFailed():
             return Exit.INFRASTRUCTURE, str(error)
         case DirectoryUnusable() | DatabaseError() | OSError():
             return Exit.DIRECTORY, str(error)
@@ -90,8 +92,10 @@ def _about(request: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
         importlib.import_module("torch")
     except Exception as error:
         return {**found, "broken": f"{type(error).__name__}: {error}"[:500]}
+    from shakeout.generators.vocabularies.torch import records_kept  # needs NumPy
+
     targets = {name: _standing(name) for name in request["targets"]}
-    return {**found, "versions": describe()["packages"], "targets": targets}
+    return {**found, "versions": describe()["packages"], "targets": targets, "samples": records_kept()}
 
 
 def _standing(name: str) -> dict[str, Any]:
@@ -128,6 +132,22 @@ def _place(name: str, found: object) -> dict[str, Any]:
         return {"file": inspect.getsourcefile(subject), "line": inspect.getsourcelines(subject)[1]}
     except (TypeError, OSError):
         return {}
+
+
+def _samples(request: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
+    """Collect the samples of this torch's operators, of which programs are grown; whether they are kept."""
+    from shakeout.fuzz.ground import events
+    from shakeout.generators.vocabularies.torch import load_records, records_kept
+
+    said = itertools.count()
+
+    def say(text: str) -> None:
+        # A line for every few operators; one in ten is enough to see that it goes on.
+        if next(said) % 10 == 0:
+            tell({"event": events.Warming(text, 0.0, done=False).to_json()})
+
+    load_records(say)
+    return {"kept": records_kept()}
 
 
 # --- cases that run again ---------------------------------------------------------------------------------------------
@@ -169,6 +189,7 @@ def _replay(request: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
             workers=request["workers"],
             memory=request["memory"],
             runs=request["runs"],
+            ready=request["ready"],
             tell=settled,
             warming=lambda event: tell({"event": event.to_json()}),
             stop=stop,
@@ -243,12 +264,13 @@ def _fuzz(request: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
 
     with Campaign(config, Path(request["directory"]), [hear], declined=declined) as campaign:
         finished = campaign.run()
-        left = campaign.left
-    return {"reason": finished.reason, "left": list(left), "message": finished.message}
+        left, overdue = campaign.left, campaign.overdue
+    return {"reason": finished.reason, "left": list(left), "overdue": overdue, "message": finished.message}
 
 
 _ERRANDS: Mapping[str, Callable[[Mapping[str, Any], Tell], dict[str, Any]]] = {
     "about": _about,
+    "samples": _samples,
     "replay": _replay,
     "reduce": _reduce,
     "fuzz": _fuzz,

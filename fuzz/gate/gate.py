@@ -31,6 +31,10 @@ __all__ = ["CAMPAIGN", "Gate"]
 #: The campaign's directory, in the gate's folder.
 CAMPAIGN = "campaign"
 
+#: Seconds in which the samples of a torch that was never fuzzed here are collected: a minute or two on two cores that
+#: have nothing else to do.
+COLLECTING = 900.0
+
 
 class Gate:
     """One run of the gate.
@@ -79,6 +83,7 @@ class Gate:
                 pair.root = root
                 try:
                     self._look(pair)
+                    self._collect(pair)
                     self._compare(pair)
                 finally:
                     record.base, record.head = pair.told(base), pair.told(head)
@@ -111,6 +116,22 @@ class Gate:
             record.changed = touched(asked.targets, pair.head.front, repo.root, changed)
             if record.changed and len(record.changed) < len(asked.targets):
                 self._say(f"changed  {', '.join(record.changed)}")
+
+    def _collect(self, pair: Pair) -> None:
+        """What programs are grown of, once for each version of torch; the budget is not for that."""
+        if pair.about["head"]["samples"]:
+            return
+        torch = pair.about["head"]["versions"].get("torch", "")
+        self._say(f"samples  of the operators of torch {torch}, once; the budget waits for them")
+        began = time.monotonic()
+        with self._record.timed("samples"):
+            pair.collect(began + COLLECTING)
+        took = time.monotonic() - began
+        self._budget = replace(self._budget, began=self._budget.began + took)
+        self._record.notes.append(
+            f"the samples of torch {torch}'s operators were collected in {took:.0f} s, which the budget is not for; "
+            "a SHAKEOUT_CACHE that is kept between jobs spares them"
+        )
 
     def _compare(self, pair: Pair) -> None:
         failing, stored = self._replayed(pair)
@@ -177,6 +198,10 @@ class Gate:
             record.notes.append(f"the budget was over before the campaign, which was ended{_place(done)}")
         if left := done.answer.get("left"):
             raise Broken(f"the head {pair.head.name}: {', '.join(left)} cannot be used; {_last_notice(done)}")
+        record.undone += [
+            f"a case on {name} was at work for {seconds:.0f} s, far longer than others, and may hang"
+            for name, seconds in done.answer.get("overdue", ())
+        ]
         if not (directory / NAME).exists():
             return [], [], []  # there was no time for anything, and nothing that was compared is vacuous
         with Database.read(directory / NAME) as database:

@@ -98,6 +98,22 @@ class Pair:
                 raise Failed(f"the head {side.name}: {found['why']}", Exit.USAGE)
         return about
 
+    def collect(self, until: float) -> bool:
+        """Collect the samples of the head's operators; whether they are kept for the next gate.
+
+        Raises:
+            Broken: they were not there in time.
+            Failed: it cannot be done.
+            Interrupted: somebody asked to stop.
+        """
+        (done,) = self._waited(until, Errand(self.head, self.scratch, {"errand": "samples"}, self._lacking(self.head)))
+        if done.late:
+            raise Broken(
+                f"the head {self.head.name}: the samples of its operators were not collected in time; where nothing "
+                f"else is at work they take a minute or two (see {self.scratch / 'head-samples.log'})"
+            )
+        return bool(done.answer["kept"])
+
     def told(self, side: Side) -> SideTold:
         """A side for a report."""
         about = self.about.get(side.role)
@@ -189,6 +205,7 @@ class Pair:
             workers=workers,
             memory=self.memory,
             lacking=self._lacking(side),
+            ready=[name for name, found in self.about[side.role]["targets"].items() if found["state"] == "ready"],
             told=told,
         )
 

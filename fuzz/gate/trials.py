@@ -78,11 +78,14 @@ def replaying(
     workers: int,
     memory: int,
     lacking: Sequence[str] = (),
+    ready: Sequence[str] = (),
     told: bool = False,
 ) -> Errand:
     """The errand that runs candidates so many times each, each time in a fresh worker.
 
     Args:
+        lacking: packages that the side has not.
+        ready: targets of which it is known that the side can use them.
         told: whether what fails is told in words.
     """
     files = [storage.values.places for one in candidates for storage in blobs.held(one.case)]
@@ -94,6 +97,7 @@ def replaying(
             "cases": [{"id": one.id, "case": one.case.text, "before": list(one.before)} for one in candidates],
             "blobs": sorted({place for places in files for place in places}),
             "runs": runs,
+            "ready": list(ready),
             "workers": workers,
             "memory": memory,
             "told": told,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -138,6 +138,7 @@ def replay(
     workers: int,
     memory: int,
     runs: int = RUNS,
+    ready: Collection[str] = (),
     tell: Callable[[Row], None] = lambda row: None,
     warming: events.Listener = lambda event: None,
     stop: Callable[[], bool] = lambda: False,
@@ -149,6 +150,8 @@ def replay(
         workers: side by side.
         memory: bytes that a case may take.
         runs: of each case, each in a fresh worker.
+        ready: targets of which somebody has seen that they can be used here. What a user wrote is imported for the
+            others, and torch with it, which takes as long as many runs.
         tell: told of each item as it is settled.
         warming: told while targets are loaded.
         stop: asked now and then whether to give up.
@@ -164,7 +167,7 @@ def replay(
 
     able: list[Item] = []
     for item in items:
-        if why := unable(item):
+        if why := unable(item, ready):
             settled(Row(item, "cannot run", why))
         else:
             able.append(item)
@@ -183,13 +186,13 @@ def _case(item: Item) -> Case:
     return item.case
 
 
-def unable(item: Item) -> str:
-    """Why an item cannot run here; empty if it can. What a user wrote is imported to find out."""
+def unable(item: Item, ready: Collection[str] = ()) -> str:
+    """Why an item cannot run here; empty if it can. What a user wrote is imported to find out, unless it is ready."""
     if item.case is None:
         return "it crashed while it was grown, and has no case"
     if why := missing(item.case.setting.device):
         return why
-    if item.case.setting.target == vocabulary(item.case.program.vocabulary).REFERENCE:
+    if item.case.setting.target in (vocabulary(item.case.program.vocabulary).REFERENCE, *ready):
         return ""
     try:
         return target(item.case.setting.target).unavailable() or ""

@@ -35,6 +35,11 @@ class TimeLimits:
         self._seconds[target].append(seconds)
         self._limits.pop(target, None)
 
+    def overdue(self, target: str) -> float:
+        """Seconds after which a case is suspected to hang: sooner than it is ended, for whoever cannot wait so long."""
+        seconds = sorted(self._seconds[target])
+        return FACTOR * seconds[int(QUANTILE * (len(seconds) - 1))] if seconds else LEAST
+
     def limit(self, target: str) -> float:
         """Seconds that a case of a target may take."""
         if self._fixed is not None:

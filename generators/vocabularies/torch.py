@@ -24,7 +24,7 @@ from shakeout.generators.vocabularies.records import Record
 from shakeout.generators.vocabularies.ruled import Ruled, ruled
 from shakeout.generators.vocabularies.takers import Fits
 
-__all__ = ["FORMAT", "BootstrapFailed", "Takers", "Vocabulary", "cache_path", "load_records"]
+__all__ = ["FORMAT", "BootstrapFailed", "Takers", "Vocabulary", "cache_path", "load_records", "records_kept"]
 
 #: Version of the cached rows; raise it whenever the bootstrap finds something else than before.
 FORMAT = 7
@@ -229,6 +229,11 @@ def cache_path() -> Path:
     from importlib.metadata import version
 
     return cache.directory() / f"torch-{version('torch')}-records-{FORMAT}.json.gz"
+
+
+def records_kept() -> bool:
+    """Whether the records of the installed torch are there, so that loading them takes no time to speak of."""
+    return _read(cache_path()) is not None
 
 
 def load_records(progress: Progress | None = None) -> Vocabulary:

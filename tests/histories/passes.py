@@ -38,9 +38,9 @@ def silu(x):
     return (w / (1 + torch.exp(-w))).to(x.dtype)
 
 
-@rule(aten.leaky_relu.default)
-def leaky_relu(x, negative_slope=0.01):
-    return torch.where(x > 0, x, x * negative_slope)
+@rule(aten.hardshrink.default)
+def hardshrink(x, lambd=0.5):
+    return torch.where((x >= -lambd) & (x <= lambd), 0, x)
 
 
 @rule(aten.hardtanh.default)
@@ -48,11 +48,9 @@ def hardtanh(x, low=-1, high=1):
     return torch.clamp(x, low, high) if x.is_floating_point() else NotImplemented
 
 
-@rule(aten.addcmul.default)
-def addcmul(x, y, z, *, value=1):
-    if not x.is_floating_point() or {y.dtype, z.dtype} != {x.dtype}:
-        return NotImplemented
-    return (wide(x) + value * wide(y) * wide(z)).to(x.dtype)
+@rule(aten.threshold.default)
+def threshold(x, threshold, value):
+    return torch.where(wide(x) <= threshold, value, x) if x.is_floating_point() else NotImplemented
 '''
 
 _BACKEND = '''
@@ -120,17 +118,21 @@ PASSES = History(
         "fxlib/target.py": _TARGET,
     },
     targets=("fxlib",),
-    arguments=("--focus", "*silu*", "--focus", "*leaky_relu*", "--focus", "*hardtanh*", "--focus", "*addcmul*"),
+    arguments=("--focus", "*silu*", "--focus", "*hardshrink*", "--focus", "*hardtanh*", "--focus", "*threshold*"),
     entry_points={"shakeout.targets": {"fxlib": "fxlib.target:TARGET"}},
     changes=(
         Change("Say what a rule is", False, {"fxlib/passes.py": [("RULES = {}", "#: By overload.\nRULES = {}")]}),
-        Change("One slope", True, {"fxlib/passes.py": [("x * negative_slope)", "x * 0.01)")]}),
+        Change(
+            "One bound",
+            True,
+            {"fxlib/passes.py": [("(x >= -lambd) & (x <= lambd)", "(x >= -0.5) & (x <= 0.5)")]},
+        ),
         Change(
             "A product where a quotient was",
             False,
             {"fxlib/passes.py": [("w / (1 + torch.exp(-w))", "w * torch.sigmoid(w)")]},
         ),
-        Change("Any value is one", True, {"fxlib/passes.py": [("value * wide(y)", "wide(y)")]}),
+        Change("Nothing is zero", True, {"fxlib/passes.py": [("<= threshold, value, x)", "<= threshold, 0, x)")]}),
         Change("Unused imports", False, {"fxlib/passes.py": [("import operator\n\n", "")]}),
         Change(
             "Always between minus one and one",
@@ -138,13 +140,9 @@ PASSES = History(
             {"fxlib/passes.py": [("torch.clamp(x, low, high)", "torch.clamp(x, -1, 1)")]},
         ),
         Change(
-            "Compare the other way round",
+            "Compare once",
             False,
-            {
-                "fxlib/passes.py": [
-                    ("torch.where(x > 0, x, x * negative_slope)", "torch.where(x <= 0, x * negative_slope, x)")
-                ]
-            },
+            {"fxlib/passes.py": [("(x >= -lambd) & (x <= lambd)", "x.abs() <= lambd")]},
         ),
         Change(
             "Half precision as it is",
