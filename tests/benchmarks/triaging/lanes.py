@@ -1,9 +1,9 @@
 """What campaigns tell, many rows at once: each measured on two cores of its own, side by side.
 
 ``python -m tests.benchmarks.triaging.lanes FOLDER [--seconds S] [--cores N]`` cuts a machine into lanes of two cores
-and has each run ``tests/benchmarks/triage.py`` for one row after the other, the most wanted first, as long as one more is
-likely to end in time. Those processes append their rows to files of ``FOLDER`` themselves, so that what was measured is
-kept however this ends, and a row that is there is not measured again. 32 cores and 300 s are enough for the twelve
+and has each run ``tests/benchmarks/triage.py`` for one row after the other, the most wanted first, as long as one more
+is likely to end in time. Those processes append their rows to files of ``FOLDER`` themselves, so that what was measured
+is kept however this ends, and a row that is there is not measured again. 32 cores and 300 s are enough for the twelve
 kernels and a set of faults of four compilers, two minutes each, and behind them for further sets, costs and kills.
 """
 

@@ -2,10 +2,10 @@
 
 ``python victim.py WHAT DIRECTORY MOMENT``. WHAT is ``campaign`` for a small one of cases that misbehave; ``collect``
 for one of kernels with a mistake each, in which nothing is triaged; and ``triage`` for what triages that. The moment is
-``statement N`` (before the database's N-th statement that writes), ``event N`` (before the N-th event is logged: what it tells is committed), ``file N`` (before the N-th file
-takes its final name), ``seconds S`` after the first finding, ``workers S`` (the zygote and what it forked are killed
-then, and the supervisor is not), or ``never``. Statements, events and files are counted from the first finding on, or
-from the first look at those that wait.
+``statement N`` (before the database's N-th statement that writes), ``event N`` (before the N-th event is logged: what
+it tells is committed), ``file N`` (before the N-th file takes its final name), ``seconds S`` after the first finding,
+``workers S`` (the zygote and what it forked are killed then, and the supervisor is not), or ``never``. Statements,
+events and files are counted from the first finding on, or from the first look at those that wait.
 """
 
 from __future__ import annotations
