@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
+import math
 import os
 import random
 import shutil
@@ -49,7 +50,7 @@ MOMENTS = {
 WEIGHTS = (3, 3, 3, 3, 1)
 
 #: Kills of one campaign or backlog at most, after which it is left alone.
-MOST = 12
+MOST = 20
 
 #: Runs that may be needed to work off what waits, once nobody kills them.
 PATIENCE = 3
@@ -205,8 +206,17 @@ def compared(found: Left, wanted: Left) -> dict[str, Any]:
     }
 
 
-def killed(seed: int, moments: Sequence[tuple[str, float]] = (), what: str = CAMPAIGN) -> dict[str, Any]:
-    """One row: what was killed some times, at given moments or at some that are drawn."""
+def killed(
+    seed: int, moments: Sequence[tuple[str, float]] = (), what: str = CAMPAIGN, until: float = math.inf
+) -> dict[str, Any]:
+    """One row: what was killed some times, at given moments or at some that are drawn.
+
+    Args:
+        seed: of the moments.
+        moments: these and no others.
+        what: is killed.
+        until: it is left alone from then on, by ``time.monotonic``.
+    """
     draw, kinds = random.Random(seed), MOMENTS[what]
     drawn = [(kind, round(draw.uniform(0, kinds[kind]), 1)) for kind in draw.choices(list(kinds), WEIGHTS, k=MOST)]
     kills = []
@@ -215,6 +225,8 @@ def killed(seed: int, moments: Sequence[tuple[str, float]] = (), what: str = CAM
         directory = Path(scratch) / "run"
         begun(what, directory)
         for kind, number in moments or drawn:
+            if time.monotonic() > until:
+                break
             number = number if kind in ("seconds", "workers") else max(int(number), 1)
             over = attempt(what, directory, kind, number)
             if not over or kind == "workers":
@@ -229,10 +241,10 @@ def killed(seed: int, moments: Sequence[tuple[str, float]] = (), what: str = CAM
 def measure(rows: Sequence[dict[str, Any]], options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Rows until backlogs were killed often enough."""
     kills, seeds = sum(len(row["kills"]) for row in rows), {row["seed"] for row in rows}
-    seed = options.first
+    seed, until = options.first, time.monotonic() + options.seconds
     while kills < options.kills:
         if seed not in seeds:
-            row = killed(seed, what=BACKLOG)
+            row = killed(seed, what=BACKLOG, until=until)
             kills += len(row["kills"])
             yield row
         seed += 1

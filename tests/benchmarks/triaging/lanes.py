@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.benchmarks.campaigns import read_rows, versions
-from tests.benchmarks.triaging.cost import KERNEL
+from tests.benchmarks.triaging.cost import KERNELS
 from tests.faults.mistakes import MISTAKES
 from tests.faults.together import sets
 
@@ -32,7 +32,7 @@ CORES = 2
 
 #: Seconds around the minutes, by what is measured: torch is loaded and targets are warmed before, what waits is triaged
 #: behind them, and the bugs of the list run once more. A cost fuzzes for half of its minutes and triages for as long.
-AROUND = {"kernels": 50, "faults": 80, "time": 70, "kill": 60}
+AROUND = {"kernels": 50, "faults": 80, "time": 70, "kill": 40}
 
 #: Seconds for what was interrupted to end.
 END = 8
@@ -65,9 +65,9 @@ def errands(folder: Path, only: str | None) -> Iterator[Errand]:
     kinds = [mistake.kind for mistake in MISTAKES]
     found = [Errand("kernels", ("--only", kind), kind in kernels) for kind in kinds[:12]]
     found += [fault(target, 0) for target in ("inductor", "onnxruntime", "tvm", "aot_eager", "export")]
-    found += [Errand("time", ("--only", target), target in costs) for target in ("inductor", KERNEL)]
-    kills = [Errand("kill", ("--first", str(1000 * lane + 1))) for lane in range(1, 6)]
-    found += [*kills[:3], fault("aot_eager", 1), fault("aot_eager", 2), *kills[3:]]
+    found += [Errand("time", ("--only", target), target in costs) for target in ("inductor", KERNELS)]
+    kills = [Errand("kill", ("--first", str(1000 * lane + 1))) for lane in range(1, 9)]
+    found += [*kills[:5], fault("aot_eager", 1), fault("aot_eager", 2), *kills[5:]]
     found += [fault("aot_eager", number) for number in range(3, len(sets("aot_eager")))]
     found += [Errand("kernels", ("--only", kind), kind in kernels) for kind in kinds[12:]]
     for errand in found:
@@ -98,8 +98,8 @@ class Lanes:
             self._say(f"cores {cores}: {name}, {minutes:g} min")
             command = [sys.executable, str(ROOT / "tests/benchmarks/triage.py"), errand.what, *errand.row]
             command += ["--rows", str(self._folder / f"{errand.what}.jsonl"), "--minutes", f"{minutes:g}"]
-            # Kills go on for as long as there is time; what is not over then has no row.
-            command += ["--seconds", f"{max(self._left() - AROUND['kill'], 0):.0f}"] if errand.what == "kill" else []
+            if errand.what == "kill":  # for as long as there is time
+                command += ["--seconds", f"{max(self._left() - AROUND['kill'], 0):.0f}"]
             with (self._folder / "log.txt").open("ab") as log:
                 process = subprocess.Popen(
                     ["taskset", "-c", ",".join(map(str, cores)), *command],
