@@ -32,7 +32,8 @@ CORES = 2
 
 #: Seconds around the minutes, by what is measured: torch is loaded and targets are warmed before, what waits is triaged
 #: behind them, and the bugs of the list run once more. A cost fuzzes for half of its minutes and triages for as long.
-AROUND = {"kernels": 50, "faults": 80, "time": 70, "kill": 40}
+#: ``pace`` is one worker of Inductor on one core, as ``tests/benchmarks/scale.py`` measures it.
+AROUND = {"kernels": 50, "faults": 80, "time": 70, "kill": 40, "pace": 70}
 
 #: Seconds for what was interrupted to end.
 END = 8
@@ -40,7 +41,7 @@ END = 8
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """What one process measures: ``what`` of ``tests/benchmarks/triage.py``, which row, and whether it is there."""
+    """What one process measures: ``what`` of ``triage.py`` or ``pace``, which row of it, and whether that is there."""
 
     what: str
     row: tuple[str, ...]
@@ -49,6 +50,18 @@ class Errand:
     def minutes(self, seconds: float, most: Sequence[float]) -> float | None:
         """Minutes of the campaign for which so many seconds are enough; None if they are not."""
         return next((one for one in most if 60 * one + AROUND[self.what] <= seconds), None)
+
+    def command(self, folder: Path, minutes: float, left: float) -> list[str]:
+        """The command line, with rows in a folder, where so many seconds are left."""
+        if self.what == "pace":
+            asked = ["scale.py", "--targets", "inductor", "--workers", "1", "--seconds", f"{60 * minutes:g}"]
+        else:
+            asked = ["triage.py", self.what, *self.row, "--minutes", f"{minutes:g}"]
+        if self.what == "kill":  # for as long as there is time
+            asked += ["--seconds", f"{max(left - AROUND['kill'], 0):.0f}"]
+        script, *more = asked
+        rows = str(folder / f"{self.what}.jsonl")
+        return [sys.executable, str(ROOT / "tests" / "benchmarks" / script), *more, "--rows", rows]
 
 
 def errands(folder: Path, only: str | None) -> Iterator[Errand]:
@@ -64,7 +77,9 @@ def errands(folder: Path, only: str | None) -> Iterator[Errand]:
 
     kinds = [mistake.kind for mistake in MISTAKES]
     found = [Errand("kernels", ("--only", kind), kind in kernels) for kind in kinds[:12]]
-    found += [fault(target, 0) for target in ("inductor", "onnxruntime", "tvm", "aot_eager", "export")]
+    paced = [row for row in rows["pace"] if "operators" in " ".join(row["extra"])]
+    found += [fault("inductor", 0), fault("onnxruntime", 0), Errand("pace", ("", "inductor"), bool(paced))]
+    found += [fault(target, 0) for target in ("tvm", "aot_eager", "export")]
     found += [Errand("time", ("--only", target), target in costs) for target in ("inductor", KERNELS)]
     kills = [Errand("kill", ("--first", str(1000 * lane + 1))) for lane in range(1, 9)]
     found += [*kills[:5], fault("aot_eager", 1), fault("aot_eager", 2), *kills[5:]]
@@ -96,10 +111,7 @@ class Lanes:
             errand, minutes = taken
             name = f"{errand.what} {errand.row[1]}{' set ' + errand.row[3] if len(errand.row) > 2 else ''}"
             self._say(f"cores {cores}: {name}, {minutes:g} min")
-            command = [sys.executable, str(ROOT / "tests/benchmarks/triage.py"), errand.what, *errand.row]
-            command += ["--rows", str(self._folder / f"{errand.what}.jsonl"), "--minutes", f"{minutes:g}"]
-            if errand.what == "kill":  # for as long as there is time
-                command += ["--seconds", f"{max(self._left() - AROUND['kill'], 0):.0f}"]
+            command = errand.command(self._folder, minutes, self._left())
             with (self._folder / "log.txt").open("ab") as log:
                 process = subprocess.Popen(
                     ["taskset", "-c", ",".join(map(str, cores)), *command],
