@@ -178,7 +178,7 @@ _kept: list[tempfile.TemporaryDirectory[str]] = []
 
 
 @functools.cache
-def undisturbed(what: str = CAMPAIGN) -> Left:
+def undisturbed(what: str) -> Left:
     """What there is when nobody kills anything."""
     with tempfile.TemporaryDirectory(prefix="shakeout-bench-") as scratch:
         directory = Path(scratch) / "run"
