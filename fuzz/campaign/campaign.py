@@ -170,6 +170,7 @@ class Campaign:
                 self.directory,
                 self.pool,
                 self._untold.append,
+                targets=self.config.targets,
                 workers=self.config.workers,
                 memory=self.config.memory_limit,
                 runs=self._confirmations,
