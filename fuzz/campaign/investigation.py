@@ -21,8 +21,10 @@ from shakeout.fuzz.triage.recognition import Remembered
 from shakeout.fuzz.triage.shown import Shown
 from shakeout.fuzz.triage.steps import BUDGET, Tools, TriageTask
 from shakeout.fuzz.triage.store import Store
-from shakeout.fuzz.workers.confirm import RUNS, Confirmation
+from shakeout.fuzz.workers.confirm import RUNS, Confirmation, stock_environment
 from shakeout.fuzz.workers.pool import WorkerPool
+from shakeout.fuzz.workers.stock import Stock
+from shakeout.targets.registry import facts_of
 
 __all__ = ["Investigation", "Share"]
 
@@ -92,6 +94,7 @@ class Investigation:
         directory: of the campaign.
         pool: whose workers do the jobs.
         tell: told of what was stored.
+        targets: of the campaign, whose scripts load what they need.
         workers: cases at work at a time.
         memory: bytes that a script may take.
         runs: fresh processes for a script that nobody has reduced.
@@ -104,6 +107,7 @@ class Investigation:
         pool: WorkerPool,
         tell: events.Listener,
         *,
+        targets: Sequence[str] = (),
         workers: int = 1,
         memory: int,
         runs: int = RUNS,
@@ -119,6 +123,8 @@ class Investigation:
         self._memory = memory
         self._workers = workers
         self._share = Share(workers)
+        cache = directory / "cache"
+        self._stock = Stock(_loaded(targets), stock_environment(cache / "stock", cache / "tmp"), cache / "stock.log")
         self._tools = Tools(self.store, self._confirmation, runs, BUDGET, self._is_confirmed)
         self._queue: deque[Shown] = deque()
         self._active: list[TriageTask] = []
@@ -216,6 +222,7 @@ class Investigation:
             task.stop()
         for one in (self._active, self._queue, self._jobs, self._busy):
             one.clear()
+        self._stock.close()
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
@@ -259,7 +266,7 @@ class Investigation:
         if bug not in self.confirmed:
             self.confirmed.append(bug)
 
-    def _confirmation(self, name: str, script: Path, runs: int) -> Confirmation:
+    def _confirmation(self, name: str, script: Path, runs: int, forked: bool) -> Confirmation:
         cache = self._directory / "cache"
         return Confirmation(
             name,
@@ -269,4 +276,11 @@ class Investigation:
             temporary=cache / "tmp",
             memory=self._memory,
             runs=runs,
+            stock=self._stock if forked else None,
         )
+
+
+def _loaded(targets: Sequence[str]) -> tuple[str, ...]:
+    """What the scripts of all findings load, and those of most."""
+    compiled = any("joint" in facts_of(name).shortcuts for name in targets)
+    return ("torch", *(["torch._inductor.compile_fx"] if compiled else []))

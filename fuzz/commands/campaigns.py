@@ -126,7 +126,7 @@ def add_exit_zero(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--exit-zero",
         action="store_true",
-        help="end with status 0 although bugs were found; other failures keep theirs",
+        help="end with status 0 although bugs were found or findings wait; other failures keep theirs",
     )
 
 
@@ -376,7 +376,7 @@ def _campaign(config: Any, directory: Path, options: argparse.Namespace) -> int:
     for one in notes:
         console.print(f"note     {one.line}", soft_wrap=True)
     status, why = _judged(outcome)
-    if status == Exit.FOUND and options.exit_zero:
+    if status in (Exit.FOUND, Exit.VACUOUS) and options.exit_zero:
         status = Exit.OK
     console.print(f"report   {report}   exit {int(status)} ({why})", soft_wrap=True)
     if advice := _advice(found, directory):
@@ -421,4 +421,7 @@ def _judged(outcome: Any) -> tuple[Exit, str]:
         return Exit.DIRECTORY, outcome.message or "stopped by an error"
     if outcome.new:
         return Exit.FOUND, f"{len(outcome.new)} new bug{'s' if len(outcome.new) > 1 else ''}"
+    if outcome.waiting:
+        wait = "1 finding waits" if outcome.waiting == 1 else f"{outcome.waiting:,} findings wait"
+        return Exit.VACUOUS, f"no new bug yet; {wait}"
     return Exit.OK, "nothing new"

@@ -62,4 +62,4 @@ def _triage(options: argparse.Namespace) -> int:
     console.print(f"{new} new bug{'' if new == 1 else 's'}; {said}\nreport   {report}", soft_wrap=True)
     if outcome.reason == "interrupted":
         return Exit.INTERRUPTED
-    return Exit.FOUND if new else Exit.OK
+    return Exit.FOUND if new else Exit.VACUOUS if left else Exit.OK

@@ -32,6 +32,9 @@ class Exit(enum.IntEnum):
     INFRASTRUCTURE = 3, "the self-test missed a fault, a target or an operator could not be loaded or learnt"
     DIRECTORY = 4, "a directory or database cannot be used: damaged, newer, read-only, full, in use"
     REFUSED = 5, "no report: the project's own rules would close it, or it should not be reported"
-    VACUOUS = 6, "nothing was found because next to nothing was compared: green by accident"
+    VACUOUS = (
+        6,
+        "nothing was found, but next to nothing was compared, or what failed still waits for triage: green by accident",
+    )
     INTERNAL = 70, "a defect of Shakeout's own"
     INTERRUPTED = 130, "ended by Ctrl-C or a signal, cleanly; the same command goes on"

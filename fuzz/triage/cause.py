@@ -27,6 +27,7 @@ from dataclasses import replace
 from shakeout.corpus.case import Case
 from shakeout.fuzz.ground.results import LOSSES, Result
 from shakeout.fuzz.triage.bug_signature import Signature, culprit_of
+from shakeout.oracles.verdict import Outcome
 from shakeout.targets.registry import facts_of
 
 __all__ = ["cause_of", "told_at_once", "unclassified"]
@@ -87,6 +88,9 @@ def _own(result: Result, case: Case, *, smallest: bool) -> str:
     if failing is None:
         return ""
     place = _PLACES.get(failing.oracle, "outputs")
+    failed = {verdict.oracle for verdict in result.verdicts if verdict.outcome is Outcome.FAIL}
+    if "mutation" in failed and place in ("outputs", "gradients"):
+        place = "inputs"  # what was written to one shows in whatever is made of it afterwards
     # What a user declares is a kernel, with a vocabulary of its own, or a runtime.
     if "bits" in facts_of(name).promises or (":" in name and case.program.vocabulary == "torch"):
         return f"runtime | {name} | {place}"

@@ -102,14 +102,17 @@ def roots(case: Case, result: Result | None) -> Iterator[Case]:
     """The beginnings of a program that may hold its failure's cause alone, shortest first.
 
     One ends with the first operator that goes wrong, where that is known, and around a user's kernel one ends with each
-    call of it. What comes behind shows the mistake in ways of its own: as NaN, as an exception, as another gradient.
+    call of it. What comes behind shows the mistake in ways of its own: as NaN, as an exception, as another gradient. So
+    does an input that is returned as well: what was written to it is a wrong value then.
     """
-    calls = case.program.calls
+    program = case.program
+    calls = program.calls
     ends = {position + 1 for position, call in enumerate(calls) if call.operator == case.setting.target}
     if result is not None and result.divergence is not None:
         ends.add(result.divergence.call + 1)
+    given = any(value < len(program.inputs) for value in program.returns)
     for end in sorted(ends):
-        if end < len(calls) and (part := beginning(case, end)) is not None:
+        if (end < len(calls) or given) and (part := beginning(case, end)) is not None:
             yield part
 
 

@@ -1,7 +1,8 @@
 """Confirmation: a bug is confirmed once a script of its own fails in fresh processes.
 
 The toolchain is the stock one: none of the campaign's settings, and nothing taken from a compiler's cache but the
-precompiled header, which is Inductor's own.
+precompiled header, which is Inductor's own. A process may be forked from one that has loaded torch and done nothing
+else (``shakeout.fuzz.workers.stock``).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Literal
 
 from shakeout.fuzz.workers.headers import Headers
 from shakeout.fuzz.workers.worker_handle import family
+from shakeout.fuzz.workers.stock import Process, Stock
 
 __all__ = ["NEEDED", "RUNS", "Confirmation", "stock_environment"]
 
@@ -40,6 +42,9 @@ DIFFERENCE = 1
 #: Bytes that torch and its compilers hold before a case begins, generously.
 OWN_BYTES = 2 << 30
 
+#: Where Inductor keeps what it compiles; the one variable that each run has of its own.
+CACHE = "TORCHINDUCTOR_CACHE_DIR"
+
 _CAMPAIGN = ("TORCHINDUCTOR_", "TORCH_LOGS", "TORCH_COMPILE", "TORCHDYNAMO_", "PYTHONHASHSEED")
 
 Outcome = Literal["fails", "passes", "cannot run"]
@@ -51,7 +56,7 @@ def stock_environment(cache: Path, temporary: Path) -> dict[str, str]:
     return {
         **kept,
         "TMPDIR": str(temporary.absolute()),
-        "TORCHINDUCTOR_CACHE_DIR": str(cache.absolute()),
+        CACHE: str(cache.absolute()),
         "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1",
         # One process compiles instead of a pool, each of which would import torch first; what it compiles is the same.
         "TORCHINDUCTOR_COMPILE_THREADS": "1",
@@ -62,7 +67,7 @@ def stock_environment(cache: Path, temporary: Path) -> dict[str, str]:
 class _Run:
     """One fresh process."""
 
-    process: subprocess.Popen[bytes]
+    process: Process
     scratch: Path
     began: float
 
@@ -87,6 +92,7 @@ class Confirmation:
         memory: int,
         runs: int = RUNS,
         seconds: float = SECONDS,
+        stock: Stock | None = None,
     ) -> None:
         self.name = name
         self.outcomes: list[Outcome] = []
@@ -98,6 +104,7 @@ class Confirmation:
         self._memory = memory
         self._runs = runs
         self._seconds = seconds
+        self._stock = stock
         self._started = 0
         self._running: list[_Run] = []
 
@@ -154,8 +161,17 @@ class Confirmation:
         scratch = self._scratch / str(self._started)
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)
+        self._running.append(_Run(self._forked(scratch) or self._fresh(scratch), scratch, time.monotonic()))
+
+    def _forked(self, scratch: Path) -> Process | None:
+        if self._stock is None:
+            return None
+        own = {CACHE: str((scratch / "cache").absolute())}
+        return self._stock.run(self._script, own, scratch / "output", scratch / "errors")
+
+    def _fresh(self, scratch: Path) -> Process:
         with (scratch / "output").open("wb") as output, (scratch / "errors").open("wb") as errors:
-            process = subprocess.Popen(
+            return subprocess.Popen(
                 [sys.executable, str(self._script.absolute())],
                 env=stock_environment(scratch / "cache", self._temporary),
                 stdin=subprocess.DEVNULL,
@@ -163,7 +179,6 @@ class Confirmation:
                 stderr=errors,
                 start_new_session=True,
             )
-        self._running.append(_Run(process, scratch, time.monotonic()))
 
     def _end(self, run: _Run, outcome: Outcome, remark: str = "") -> None:
         if outcome == "fails" or not self.failed:

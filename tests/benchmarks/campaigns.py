@@ -199,13 +199,14 @@ def waiting(directory: Path) -> int:
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """What is measured, and on what."""
+    """What is measured, and on what; the commit is what ``BENCHMARK_COMMIT`` says, for a copy without a repository."""
     import torch
 
     root = Path(shakeout.fuzz.__file__).resolve().parent
     described = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=root, capture_output=True, text=True)
     machine = f"{platform.machine()}, {os.cpu_count()} cores"
-    return {"commit": described.stdout.strip() or "unknown", "torch": torch.__version__, "machine": machine}
+    commit = os.environ.get("BENCHMARK_COMMIT") or described.stdout.strip() or "unknown"
+    return {"commit": commit, "torch": torch.__version__, "machine": machine}
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -216,8 +217,10 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 def write_row(path: Path, row: Mapping[str, Any]) -> None:
     """Append a row, with what it was measured on."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        file.write(json.dumps({**row, **versions(), "at": time.strftime("%Y-%m-%d %H:%M")}) + "\n")
+    line = json.dumps({**row, **versions(), "at": time.strftime("%Y-%m-%d %H:%M")}) + "\n"
+    # In one piece, since several processes may append to one file.
+    with path.open("ab", buffering=0) as file:
+        file.write(line.encode())
 
 
 def events(directory: Path, *kinds: str) -> Iterator[dict[str, Any]]:

@@ -41,6 +41,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=2.0, help="of fuzzing in each campaign (default 2)")
     parser.add_argument("--workers", type=int, default=2, help="of each campaign (default 2)")
     parser.add_argument("--only", action="append", metavar="NAME", help="only this mistake or target; may be repeated")
+    parser.add_argument("--set", type=int, metavar="N", help="only this set of a target's faults")
+    parser.add_argument("--first", type=int, default=1, metavar="SEED", help="of the campaigns that are killed")
     parser.add_argument("--kills", type=int, default=200, help="of campaigns, in all (default 200)")
     options = parser.parse_args()
     os.environ["SHAKEOUT_ALLOW"] = ",".join(MODULES)

@@ -121,6 +121,17 @@ def test_what_is_wrong_of_a_kernel_is_one_cause_for_each_place() -> None:
     assert told_at_once(result_of(KERNEL), kernel_case()) == outputs
 
 
+def test_what_a_kernel_writes_to_is_the_cause_of_what_is_made_of_it() -> None:
+    wrote = Verdict("mutation", Outcome.FAIL, "wrong mutation", "", "input after the call 0")
+
+    def both(told: Result) -> str:
+        return cause(kernel_case(), replace(told, verdicts=(*told.verdicts, wrote)))
+
+    found = {both(result_of(KERNEL, oracle)) for oracle in ("value", "metadata", "gradient", "mutation")}
+    assert found == {f"kernel | {KERNEL} | inputs"}
+    assert both(raised(KERNEL, "no such dtype", "kernels.py:norm")).endswith("exception")
+
+
 def test_every_operator_is_a_bystander_inside_of_a_runtime() -> None:
     for name in ("save_on_cpu", "mine.offload:store"):
         cases = [case_of(lambda x: x.sin(), target=name), case_of(lambda x: x.cos() + 1, target=name)]

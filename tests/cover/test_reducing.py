@@ -36,8 +36,14 @@ import shakeout
 @shakeout.kernel(reference=torch.abs)
 def forgets_the_last(x):
     return torch.cat([x[:-1].abs(), x[-1:]]) if x.dim() == 1 and len(x) > 1 else x.abs()
+
+
+@shakeout.kernel(reference=torch.abs)
+def works_in_its_input(x):
+    return x.abs_().clone()
 """
 KERNEL = f"{MODULE}:forgets_the_last"
+WRITES = f"{MODULE}:works_in_its_input"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -75,11 +81,11 @@ def run(job: Reduce, tmp_path: Path) -> tuple[Reply, list[Reply]]:
         slot.close()
 
 
-def kernel_case(program: Any, *values: float) -> Case:
-    """A case of the kernel, written with its reference in its place."""
-    case = capture(lambda x: program(torch.abs, x), lambda: [torch.tensor(values)], setting=Setting(KERNEL))
+def kernel_case(program: Any, *values: float, kernel: str = KERNEL) -> Case:
+    """A case of a kernel, written with its reference in its place."""
+    case = capture(lambda x: program(torch.abs, x), lambda: [torch.tensor(values)], setting=Setting(kernel))
     first, *rest = case.program.calls
-    calls = (replace(first, operator=KERNEL), *rest)
+    calls = (replace(first, operator=kernel), *rest)
     return replace(case, program=replace(case.program, vocabulary="kernel", calls=calls))
 
 
@@ -146,3 +152,11 @@ def test_a_kernel_s_mistake_ends_at_the_kernel_whatever_comes_behind_it(
     # Where the values show at once that the kernel is the first to go wrong, nobody need reduce anything.
     at_once = told_at_once(result, case)
     assert at_once == ("" if symptom == "RuntimeError" else f"kernel | {KERNEL} | outputs")
+
+
+def test_an_input_that_a_kernel_wrote_to_is_no_wrong_value_where_it_is_returned(tmp_path: Path) -> None:
+    case = kernel_case(lambda kernel, x: (kernel(x), x), 1.0, -2.0, kernel=WRITES)
+    reply, _ = run(job_of(case), tmp_path)
+    assert tuple(reply.learnt["failure"][:3]) == (WRITES, "mutation", "wrong mutation")
+    assert reply.result is not None
+    assert told_at_once(execute(case), case) == f"kernel | {WRITES} | inputs"

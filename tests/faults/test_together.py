@@ -41,6 +41,7 @@ def test_each_of_several_faults_shows(faults: tuple[Fault, ...]) -> None:
     if missing := target(faults[0].target).unavailable():
         pytest.skip(missing)
     with together(faults) as canaries:
+        target(faults[0].target).warm()  # a campaign does not use what it cannot warm
         for fault in faults:
             assert execute(fault.case(), explain=False).failure is not None, fault.name
             assert canaries[fault.name].reached, fault.name

@@ -6,7 +6,8 @@ a bug costs, and what was looked at in between and was no new bug is part of tha
 has none, a campaign confirms bugs and ``minimise --all`` reduces them: a bug costs the processes of its script, and
 what the processes of the second command have used from the first run of its case until its line is printed.
 
-Faults are planted (``tests/faults/together.py``), so that there are bugs enough; the kernel has one mistake.
+Faults are planted (``tests/faults/together.py``), so that there are bugs enough; of kernels it is the backlog that
+``kill.py`` triages, of half a dozen with a mistake each.
 """
 
 from __future__ import annotations
@@ -25,12 +26,13 @@ from typing import Any
 
 from tests.benchmarks.campaigns import command, events
 from tests.benchmarks.inductor import spent
+from tests.benchmarks.triaging import kill
 from tests.faults.mistakes import FOLDER
 from tests.faults.together import environment, sets
 
-#: What is measured: compilers, and a kernel whose mistake shows in many ways.
-KERNEL = "my_log_softmax:log_softmax"
-TARGETS = ("inductor", "aot_eager", "export", "onnxruntime", "tvm", KERNEL)
+#: What is measured: compilers, and kernels.
+KERNELS = "kernels"
+TARGETS = ("inductor", "aot_eager", "export", "onnxruntime", "tvm", KERNELS)
 
 #: Seconds between two looks at processes and at the log: what is missed of a process that ends in between.
 BEAT = 0.1
@@ -150,12 +152,15 @@ def measure(rows: Sequence[dict[str, Any]], options: argparse.Namespace) -> Iter
     for target in TARGETS:
         if target in done or (options.only and target not in options.only):
             continue
-        further = {} if target == KERNEL else environment(sets(target)[0])
+        further = {} if target == KERNELS else environment(sets(target)[0])
         with tempfile.TemporaryDirectory(prefix="shakeout-bench-") as scratch:
             directory = Path(scratch) / "run"
-            folder = FOLDER if target == KERNEL else Path(scratch)
+            folder = FOLDER if target == KERNELS else Path(scratch)
             limit = 60 * options.minutes
-            if triages():
+            if target == KERNELS:
+                kill.begun(kill.BACKLOG, directory)
+                found, how = triaged(directory, folder, further, limit), "triage"
+            elif triages():
                 backlog(directory, target, folder, further, limit / 2)
                 found = triaged(directory, folder, further, limit)
                 how = "triage"

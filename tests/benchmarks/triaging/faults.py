@@ -93,6 +93,8 @@ def measure(rows: Sequence[dict[str, Any]], options: argparse.Namespace) -> Iter
     for number, target, faults in sorted(every, key=lambda row: (row[0], TARGETS.index(row[1]))):
         if (target, number) in done or (options.only and target not in options.only):
             continue
+        if options.set not in (None, number):
+            continue
         yield campaign(target, number, faults, options)
 
 

@@ -1,11 +1,14 @@
-"""A campaign that is killed in the middle of triage, again and again: whether what it ends with is what it ought to be.
+"""Triage that is killed in the middle, again and again: whether what it ends with is what it ought to be.
 
-``victim.py`` runs a campaign of cases of which some crash, raise or are wrong. It is killed with all its processes
-before a statement of the database, before an event is logged, before a file takes its name, at some second after the
-first finding, or only its workers are; then the same command goes on, to be killed at another moment, and in the end
-undisturbed. What it has then is compared with what a campaign has that nobody killed: *lost* are findings that are
-counted under no bug, and bugs that are missing; *twice* are findings that are counted twice, bugs that are there twice,
-and bugs that the event log opens or confirms more than once. *Untold* are bugs that the log never opens or confirms.
+``victim.py`` runs what is killed with all its processes before a statement of the database, before an event is logged,
+before a file takes its name, or at some second, or only its workers are; then the same command goes on, to be killed at
+another moment, and in the end undisturbed. What there is then is compared with what there is where nobody killed
+anything: *lost* are findings that are counted under no bug, and bugs that are missing; *twice* are findings that are
+counted twice, bugs that are there twice, and bugs that the event log opens or confirms more than once. *Untold* are
+bugs that the log never opens or confirms.
+
+What is measured is the triage of a backlog: findings of half a dozen kernels with a mistake each, which a campaign has
+left waiting. The same can be done to a small campaign of cases that misbehave, while it fuzzes (``CAMPAIGN``).
 """
 
 from __future__ import annotations
@@ -13,8 +16,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
+import math
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,18 +33,24 @@ from typing import Any
 
 from tests.benchmarks.campaigns import events, waiting
 from tests.benchmarks.triaging.victim import processes
+from tests.faults.mistakes import FOLDER, MODULES
 
 from shakeout.corpus.database import NAME, Database
 
-#: Moments of which one is drawn, and up to which number. A campaign that nobody kills writes some 150 statements and 30
-#: files from its first finding on, logs 30 events, and takes 15 s; so most runs are killed before they are half done.
-MOMENTS = {"statement": 60, "event": 12, "file": 12, "seconds": 5, "workers": 5}
+#: What is killed, and how far into it each kind of moment is drawn, so that most runs are killed before they are over.
+#: Undisturbed, the campaign writes some 150 statements and 30 files from its first finding on, logs 30 events, and
+#: takes 15 s.
+CAMPAIGN, BACKLOG = "campaign", "triage"
+MOMENTS = {
+    CAMPAIGN: {"statement": 60, "event": 12, "file": 12, "seconds": 5, "workers": 5},
+    BACKLOG: {"statement": 60, "event": 6, "file": 9, "seconds": 6, "workers": 6},
+}
 
-#: How often each is drawn, relatively: a campaign whose workers are killed goes on to its end.
+#: How often each is drawn, relatively: where only workers are killed, the run goes on to its end.
 WEIGHTS = (3, 3, 3, 3, 1)
 
-#: Kills of one campaign at most, after which it is left alone.
-MOST = 8
+#: Kills of one campaign or backlog at most, after which it is left alone.
+MOST = 20
 
 #: Runs that may be needed to work off what waits, once nobody kills them.
 PATIENCE = 3
@@ -52,11 +63,11 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What a campaign has when it is over.
+    """What there is when all is over.
 
     Attributes:
-        bugs: by target, oracle, symptom and state, how many there are.
-        findings: by target, oracle and symptom, how many cases are counted under bugs.
+        bugs: how many there are, by what tells them apart and their state.
+        findings: how many cases are counted under bugs, by what they are of.
         seen: cases that failed, by the campaign's totals.
         waiting: findings that nothing was done about.
         opened, confirmed: by bug, how often the event log says so.
@@ -72,7 +83,7 @@ class Left:
     names: frozenset[str]
 
 
-def left(directory: Path) -> Left:
+def left(directory: Path, what: str = CAMPAIGN) -> Left:
     """Look at a campaign."""
     with Database.read(directory / NAME) as database:
         bugs = database.bugs()
@@ -82,9 +93,13 @@ def left(directory: Path) -> Left:
     opened = [one["bug"] for one in log if one["event"] == "BugOpened" or one.get("new")]
     findings: Counter[str] = Counter()
     for bug in bugs:
-        findings[f"{bug.target} {bug.oracle} {bug.symptom}"] += bug.count
+        # Under which of a kernel's bugs those are counted that nobody looks at depends on which is known first.
+        findings[bug.target if what == BACKLOG else f"{bug.target} {bug.oracle} {bug.symptom}"] += bug.count
     return Left(
-        Counter(f"{bug.target} {bug.oracle} {bug.symptom} {bug.state}" for bug in bugs),
+        # The id of a bug is made of its cause; crashes are told apart by what they say, which is not always the same.
+        Counter(
+            f"{bug.id if what == BACKLOG else f'{bug.target} {bug.oracle} {bug.symptom}'} {bug.state}" for bug in bugs
+        ),
         findings,
         seen,
         waiting(directory),
@@ -94,24 +109,26 @@ def left(directory: Path) -> Left:
     )
 
 
-def attempt(directory: Path, kind: str, number: float = 0.0) -> bool:
-    """Run the campaign, or go on with it; whether it came to its end."""
+def attempt(what: str, directory: Path, kind: str, number: float = 0.0) -> bool:
+    """Run it, or go on with it; whether it came to its end."""
     folder = directory.parent
     path = [str(HERE.parents[2]), str(HERE.parents[1] / "slow"), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(path),
         "SHAKEOUT_CACHE": str(folder / "store"),
+        "SHAKEOUT_ALLOW": ",".join(MODULES),
         "MARK": str(folder / "mark"),
     }
     with (folder / "log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.benchmarks.triaging.victim", str(directory), kind, str(number)],
-            cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            [sys.executable, "-m", "tests.benchmarks.triaging.victim", what, str(directory), kind, str(number)],
+            cwd=folder if what == CAMPAIGN else FOLDER, env=environment, stdin=subprocess.DEVNULL, stdout=log,
+            stderr=log, start_new_session=True,
         )  # fmt: skip
         try:
             status = process.wait(LIMIT)
-        except subprocess.TimeoutExpired:
+        except BaseException:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             raise
@@ -122,27 +139,52 @@ def attempt(directory: Path, kind: str, number: float = 0.0) -> bool:
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.02)
     if status not in (0, -signal.SIGKILL):
-        raise RuntimeError(f"the campaign ended with {status}:\n{(folder / 'log').read_text()[-2000:]}")
+        raise RuntimeError(f"it ended with {status}:\n{(folder / 'log').read_text()[-2000:]}")
     return status == 0
 
 
-def finish(directory: Path) -> int:
-    """Let a campaign come to its end; how many runs that took."""
+def finish(what: str, directory: Path) -> int:
+    """Let it come to its end; how many runs that took."""
     runs = 0
     while not runs or (waiting(directory) and runs < PATIENCE):
         runs += 1
-        if not attempt(directory, "never"):
-            raise RuntimeError("a campaign that was left alone was killed")
+        if not attempt(what, directory, "never"):
+            raise RuntimeError("what was left alone was killed")
     return runs
 
 
+def begun(what: str, directory: Path) -> None:
+    """What is there before anybody kills anything: nothing, or a copy of the backlog."""
+    if what == BACKLOG:
+        shutil.copytree(backlog(), directory)
+
+
 @functools.cache
-def undisturbed() -> Left:
-    """What the campaign has when nobody kills it."""
+def backlog() -> Path:
+    """A campaign in which findings wait, made once."""
+    directory = Path(_scratch()) / "run"
+    attempt("collect", directory, "never")
+    if not waiting(directory):
+        raise RuntimeError(f"nothing waits:\n{(directory.parent / 'log').read_text()[-2000:]}")
+    return directory
+
+
+def _scratch() -> str:
+    _kept.append(tempfile.TemporaryDirectory(prefix="shakeout-bench-"))
+    return _kept[-1].name
+
+
+_kept: list[tempfile.TemporaryDirectory[str]] = []
+
+
+@functools.cache
+def undisturbed(what: str) -> Left:
+    """What there is when nobody kills anything."""
     with tempfile.TemporaryDirectory(prefix="shakeout-bench-") as scratch:
         directory = Path(scratch) / "run"
-        finish(directory)
-        return left(directory)
+        begun(what, directory)
+        finish(what, directory)
+        return left(directory, what)
 
 
 def compared(found: Left, wanted: Left) -> dict[str, Any]:
@@ -164,43 +206,56 @@ def compared(found: Left, wanted: Left) -> dict[str, Any]:
     }
 
 
-def killed(seed: int, moments: Sequence[tuple[str, float]] = ()) -> dict[str, Any]:
-    """One row: a campaign that was killed some times, at given moments or at some that are drawn."""
-    draw = random.Random(seed)
-    drawn = [(kind, round(draw.uniform(0, MOMENTS[kind]), 1)) for kind in draw.choices(list(MOMENTS), WEIGHTS, k=MOST)]
+def killed(
+    seed: int, moments: Sequence[tuple[str, float]] = (), what: str = CAMPAIGN, until: float = math.inf
+) -> dict[str, Any]:
+    """One row: what was killed some times, at given moments or at some that are drawn.
+
+    Args:
+        seed: of the moments.
+        moments: these and no others.
+        what: is killed.
+        until: it is left alone from then on, by ``time.monotonic``.
+    """
+    draw, kinds = random.Random(seed), MOMENTS[what]
+    drawn = [(kind, round(draw.uniform(0, kinds[kind]), 1)) for kind in draw.choices(list(kinds), WEIGHTS, k=MOST)]
     kills = []
+    wanted = undisturbed(what)
     with tempfile.TemporaryDirectory(prefix="shakeout-bench-") as scratch:
         directory = Path(scratch) / "run"
+        begun(what, directory)
         for kind, number in moments or drawn:
+            if time.monotonic() > until:
+                break
             number = number if kind in ("seconds", "workers") else max(int(number), 1)
-            over = attempt(directory, kind, number)
+            over = attempt(what, directory, kind, number)
             if not over or kind == "workers":
                 kills.append(f"{kind} {number:g}")
             if over:
                 break
-        runs = finish(directory)
-        found = left(directory)
-    return {"seed": seed, "kills": kills, "last runs": runs, **compared(found, undisturbed())}
+        runs = finish(what, directory)
+        found = left(directory, what)
+    return {"killed": what, "seed": seed, "kills": kills, "last runs": runs, **compared(found, wanted)}
 
 
 def measure(rows: Sequence[dict[str, Any]], options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Rows until enough campaigns were killed often enough."""
-    kills, seed = sum(len(row["kills"]) for row in rows), max((row["seed"] for row in rows), default=0)
+    """Rows until backlogs were killed often enough."""
+    kills, seeds = sum(len(row["kills"]) for row in rows), {row["seed"] for row in rows}
+    seed, until = options.first, time.monotonic() + options.seconds
     while kills < options.kills:
+        if seed not in seeds:
+            row = killed(seed, what=BACKLOG, until=until)
+            kills += len(row["kills"])
+            yield row
         seed += 1
-        row = killed(seed)
-        kills += len(row["kills"])
-        yield row
 
 
 def told(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """How often campaigns were killed, and what that did."""
+    """How often something was killed, and what that did."""
     kinds = Counter(kill.partition(" ")[0] for row in rows for kill in row["kills"])
-    yield f"{len(rows)} campaigns, {kinds.total()} kills: " + ", ".join(
-        f"{n} {kind}" for kind, n in kinds.most_common()
-    )
+    yield f"{len(rows)} times, {kinds.total()} kills: " + ", ".join(f"{n} {kind}" for kind, n in kinds.most_common())
     for what in ("lost", "twice", "untold"):
-        yield f"{what}: {sum(row[what] for row in rows)} in {sum(row[what] > 0 for row in rows)} campaigns"
+        yield f"{what}: {sum(row[what] for row in rows)} in {sum(row[what] > 0 for row in rows)} of them"
     for row in rows:
         if row["lost"] or row["twice"]:
             yield f"seed {row['seed']}: {', '.join(row['kills'])}: {row['what']}"

@@ -1,0 +1,158 @@
+"""Processes for scripts with the stock toolchain, forked from one that has loaded torch and compiled nothing.
+
+The process is started when the first script is run, and until it is ready, scripts are run in processes of their own;
+so they are where it cannot be started, where it died, and where torch may have an accelerator, which no fork of a
+process that has looked for one can use.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from shakeout.corpus.interpreter import command
+from shakeout.fuzz.workers.protocol import Control, Disconnected
+from shakeout.targets.accelerators import present
+
+__all__ = ["Process", "Stock"]
+
+#: Seconds in which a process that is ready has forked: it takes a few hundredths of one.
+FORK_SECONDS = 5.0
+
+#: What a script ended with whose end nobody can tell any more, since the process that forked it is gone: it could not
+#: run (``git bisect run``).
+UNTOLD = 125
+
+
+class Process(Protocol):
+    """What is known of a process; ``subprocess.Popen`` is one."""
+
+    @property
+    def pid(self) -> int:
+        """Its number, which is that of its group."""
+
+    def poll(self) -> int | None:
+        """The exit status, negative for a signal; None as long as it runs."""
+
+    def wait(self) -> int:
+        """Wait for its end; the exit status."""
+
+
+class _Forked:
+    """A process that ``Stock`` has forked."""
+
+    def __init__(self, stock: Stock, pid: int) -> None:
+        self.pid = pid
+        self._stock = stock
+
+    def poll(self) -> int | None:
+        """The exit status, negative for a signal; None as long as it runs."""
+        return self._stock.status(self.pid)
+
+    def wait(self) -> int:
+        """Wait for its end; the exit status."""
+        while (status := self.poll()) is None:
+            time.sleep(0.01)
+        return status
+
+
+class Stock:
+    """The process that forks; one for a campaign.
+
+    Args:
+        modules: that it loads, what scripts load anyway.
+        environment: of the scripts, but for what each has of its own.
+        log: where what it prints goes.
+    """
+
+    def __init__(self, modules: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+        self._modules = modules
+        self._environment = environment
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: Control | None = None
+        self._usable = not present()
+        self._ready = False
+        self._statuses: dict[int, int] = {}
+
+    def run(self, script: Path, environment: Mapping[str, str], output: Path, errors: Path) -> Process | None:
+        """Run a script in a fork; None where that cannot be done now, which is no error.
+
+        Args:
+            script: a Python file.
+            environment: what it has of its own.
+            output, errors: where what it prints goes.
+        """
+        if self._usable and self._process is None:
+            self._start()
+        self._listen()
+        if not self._ready or self._control is None:
+            return None
+        paths = {"script": script, "output": output, "errors": errors}
+        asked = {name: str(path.absolute()) for name, path in paths.items()}
+        try:
+            self._control.send({**asked, "environment": dict(environment)})
+            until = time.monotonic() + FORK_SECONDS
+            while (pid := self._listen(max(until - time.monotonic(), 0.0))) is None:
+                if self._control is None or time.monotonic() > until:
+                    raise Disconnected("it does not answer")
+        except Disconnected:
+            self.close()
+            return None
+        return _Forked(self, pid)
+
+    def status(self, pid: int) -> int | None:
+        """What a process that was forked ended with; None as long as it runs."""
+        self._listen()
+        return self._statuses.get(pid, None if self._control is not None else UNTOLD)
+
+    def close(self) -> None:
+        """End it, and with it what it has forked; it is not started again."""
+        self._usable = self._ready = False
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    def _start(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        arguments = command("-m", "shakeout.fuzz.process.stock", str(theirs.fileno()), str(os.getpid()), *self._modules)
+        with theirs:
+            try:
+                with self._log.open("ab") as log:
+                    self._process = subprocess.Popen(
+                        arguments, env=dict(self._environment), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                        pass_fds=[theirs.fileno()], start_new_session=True,
+                    )  # fmt: skip
+            except OSError:
+                ours.close()
+                self._usable = False
+                return
+        self._control = Control(ours)
+
+    def _listen(self, seconds: float = 0.0) -> int | None:
+        """Hear what it says, waiting so long for the first word; the number of a process that it forked, if it did."""
+        while self._control is not None and select.select([self._control.fileno()], [], [], seconds)[0]:
+            seconds = 0.0
+            try:
+                said, _ = self._control.receive()
+            except Disconnected:
+                self.close()
+                return None
+            if "forked" in said:
+                return int(said["forked"])
+            if "dead" in said:
+                self._statuses[int(said["dead"])] = int(said["status"])
+            self._ready = self._ready or "ready" in said
+        return None

@@ -1,0 +1,120 @@
+"""Scripts in forks of a process that has loaded torch: what they end with, what they find, and what ends them."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shakeout.fuzz.workers import stock as stock_module
+from shakeout.fuzz.workers.confirm import Confirmation, stock_environment
+from shakeout.fuzz.workers.headers import Headers
+from shakeout.fuzz.workers.stock import UNTOLD, Process, Stock
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stock]:
+    folder = tmp_path_factory.mktemp("stock")
+    stock = ready(Stock(("torch",), stock_environment(folder / "cache", folder), folder / "log"), folder)
+    yield stock
+    stock.close()
+
+
+def ready(stock: Stock, folder: Path) -> Stock:
+    script = folder / "nothing.py"
+    script.write_text("")
+    until = time.monotonic() + 60
+    while (process := stock.run(script, {}, folder / "out", folder / "err")) is None:
+        assert time.monotonic() < until, (folder / "log").read_text()
+        time.sleep(0.05)
+    assert process.wait() == 0
+    return stock
+
+
+def begin(stock: Stock, tmp_path: Path, text: str, **environment: str) -> Process:
+    script = tmp_path / "script.py"
+    script.write_text(text)
+    process = stock.run(script, environment, tmp_path / "out", tmp_path / "err")
+    assert process is not None
+    return process
+
+
+def test_a_script_finds_what_it_finds_in_a_process_of_its_own(loaded: Stock, tmp_path: Path) -> None:
+    text = (
+        "import os, sys\nloaded = 'torch' in sys.modules\n"
+        "if __name__ == '__main__':\n"
+        "    import beside, torch\n"
+        "    print(loaded, sys.argv == [__file__], os.environ['OWN'], beside.VALUE, torch.ones(3).sum().item())\n"
+        "    sys.exit(7)\n"
+    )
+    (tmp_path / "beside.py").write_text("VALUE = 5")
+    assert begin(loaded, tmp_path, text, OWN="here").wait() == 7
+    assert (tmp_path / "out").read_text() == "True True here 5 3.0\n"
+    # What one has done, the next one knows nothing of.
+    assert (
+        begin(loaded, tmp_path, "import os, sys; sys.exit('OWN' in os.environ or 'beside' in sys.modules)").wait() == 0
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [("raise ImportError('gone')", 1), ("def broken(:", 1), ("import os; os.abort()", -signal.SIGABRT)],
+)
+def test_how_a_script_ends_is_told_as_of_a_process(loaded: Stock, tmp_path: Path, text: str, status: int) -> None:
+    assert begin(loaded, tmp_path, text).wait() == status
+    assert "gone" not in text or "ImportError: gone" in (tmp_path / "err").read_text()
+
+
+def test_confirmations_are_forked_and_killed_with_what_they_started(loaded: Stock, tmp_path: Path) -> None:
+    script = tmp_path / "case.min.py"
+    more = {"headers": Headers(tmp_path, tmp_path / "store"), "temporary": tmp_path, "memory": 1 << 30, "stock": loaded}
+
+    def outcome(text: str, seconds: float = 60.0) -> Confirmation:
+        script.write_text(text)
+        one = Confirmation("SH-1", script, tmp_path / "scratch", runs=1, seconds=seconds, **more)
+        while not one.poll():
+            time.sleep(0.01)
+        return one
+
+    one = outcome("import sys; print('torch' in sys.modules)\nprint('output 0 differs'); sys.exit(1)")
+    assert (one.outcomes, one.output) == (["fails"], "True\noutput 0 differs\n")
+    one = outcome(
+        "import subprocess, time\nprint(subprocess.Popen(['sleep', '600']).pid, flush=True)\ntime.sleep(600)", 1
+    )
+    assert one.outcomes == ["cannot run"]
+    child = int(one.output.split()[0])
+    until = time.monotonic() + 5
+    while os.path.exists(f"/proc/{child}") and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not os.path.exists(f"/proc/{child}")
+
+
+def test_where_it_died_or_cannot_be_used_scripts_run_in_processes_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = stock_environment(tmp_path / "cache", tmp_path)
+    stock = ready(Stock((), environment, tmp_path / "log"), tmp_path)
+    process = begin(stock, tmp_path, "import time; time.sleep(600)")
+    assert stock._process is not None
+    os.kill(stock._process.pid, signal.SIGKILL)
+    assert process.wait() == UNTOLD
+    until = time.monotonic() + 5
+    while os.path.exists(f"/proc/{process.pid}/cmdline") and time.monotonic() < until:
+        time.sleep(0.02)  # it dies with the process that forked it
+    (tmp_path / "case.min.py").write_text("print('torch'); print('differs'); raise SystemExit(1)")
+    monkeypatch.setattr(stock_module, "present", lambda: True)
+    for unusable in (
+        stock,
+        Stock((), environment, tmp_path / "log"),
+        Stock(("no_such_module",), environment, tmp_path / "log"),
+    ):
+        one = Confirmation(
+            "SH-1", tmp_path / "case.min.py", tmp_path / "scratch", headers=Headers(tmp_path, tmp_path / "store"),
+            temporary=tmp_path, memory=1 << 30, runs=1, stock=unusable,
+        )  # fmt: skip
+        while not one.poll():
+            time.sleep(0.01)
+        assert one.outcomes == ["fails"]
+        unusable.close()
