@@ -11,7 +11,7 @@ import torch
 from shakeout.corpus import script, standalone
 from shakeout.corpus.case import Case, Mode
 from shakeout.corpus.intake.refusal import NotCaptured, blamed
-from shakeout.corpus.intake.subject import Attributes, Contents, Subject, leaves_of
+from shakeout.corpus.intake.subject import Attributes, Contents, Subject, results_of
 from shakeout.corpus.program import Call
 from shakeout.corpus.vocabularies import structured
 from shakeout.corpus.vocabularies import torch as words
@@ -133,7 +133,7 @@ def _shown(case: Case, subject: Subject, originals: Sequence[torch.Tensor], argu
     def network(*ignored: torch.Tensor) -> list[torch.Tensor]:
         with _Blocks(program.around):
             returned = subject(tensors[:arguments])
-        return [one for one in leaves_of(returned)[0] if isinstance(one, torch.Tensor)]
+        return [one for one in results_of(returned)[0] if isinstance(one, torch.Tensor)]
 
     torch.default_generator.manual_seed(0)
     outputs, gradients = standalone.observe(network, given, leaves, case.setting.cotangent)

@@ -10,6 +10,7 @@ from unittest import mock
 
 import torch
 import torch.utils.checkpoint
+from torch.autograd.graph import _engine_run_backward
 from torch.utils import _pytree
 
 from shakeout.corpus.intake.recorder import Number
@@ -30,6 +31,9 @@ _COMPILED = (
     ("torch._higher_order_ops.scan", "_maybe_compile_and_run_fn", lambda function, *args: function(*args)),
 )
 
+
+#: Runs a backward pass, for ``torch.autograd.grad``.
+_ENGINE: Callable[..., Any] = _engine_run_backward
 
 _CHECKPOINT = Call("torch.utils.checkpoint.checkpoint", (), (("use_reentrant", False),), (), "none")
 
@@ -62,7 +66,15 @@ def uncompiled(recorder: ProgramRecorder) -> Iterator[None]:
             here(),
         )
 
+    def backward(outputs: Any, gradients: Any, keep: Any, create: Any, *more: Any, **options: Any) -> Any:
+        """Of ``torch.autograd.grad``: what it computes asks for no gradient, unless somebody says so."""
+        if create or recorder.busy:
+            return _ENGINE(outputs, gradients, keep, create, *more, **options)
+        with torch.no_grad():
+            return _ENGINE(outputs, gradients, keep, create, *more, **options)
+
     with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch.object(torch.autograd, "_engine_run_backward", backward))
         stack.enter_context(
             mock.patch.object(torch.utils.checkpoint, "_checkpoint_without_reentrant_generator", checkpointed)
         )

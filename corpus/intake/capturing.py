@@ -8,7 +8,6 @@ what nobody thought of is refused as well, and never becomes another program.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,10 +19,11 @@ from shakeout.corpus.case import Case, Mode, Setting
 from shakeout.corpus.codec import encode
 from shakeout.corpus.inputs import describe_inputs
 from shakeout.corpus.intake import beside, switches
-from shakeout.corpus.intake.recorder import Level, ProgramRecorder, type_of
+from shakeout.corpus.intake.reach import is_plain_object
+from shakeout.corpus.intake.recorder import Level, Number, ProgramRecorder, type_of
 from shakeout.corpus.intake.refusal import NotCaptured, blamed
 from shakeout.corpus.intake.seeing import recording, seeing
-from shakeout.corpus.intake.subject import Attributes, Contents, Subject, leaves_of
+from shakeout.corpus.intake.subject import PLAIN, Attributes, Contents, Subject, results_of
 from shakeout.corpus.intake.trace import closed
 from shakeout.corpus.program import Call, Input, InvalidProgram, Program, Role
 
@@ -68,6 +68,7 @@ def capture(
         setting: target and knobs; its mode and device are taken from what is captured.
         mode: ``inference`` or ``training``; None for training where gradient mode is on and something that is a leaf
             wants a gradient (of a module in evaluation mode that has to be an argument), and inference otherwise.
+            A module counts that the function reaches, of a closure or as a global.
         around: blocks around the call; None for those that are open now.
         levels: at which it may be seen, in the order in which they are tried.
         directory: where the case is going to be stored; large inputs go to its folder of blobs. Without one every
@@ -82,7 +83,11 @@ def capture(
     if torch.is_inference_mode_enabled():
         subject.notes.append("it is called in inference mode; the case is called without gradients")
     with torch.inference_mode(False):
-        return _at_some_level(subject, levels, chosen, setting, around, directory)
+        found = _at_some_level(subject, levels, chosen, setting, around, directory)
+        if mode is None and chosen == "training" and not any(one.requires_grad for one in found.case.calls[0].views):
+            # What asks for a gradient is within reach, and not used.
+            return _at_some_level(subject, levels, "inference", setting, around, directory)
+        return found
 
 
 def _at_some_level(
@@ -93,7 +98,7 @@ def _at_some_level(
     around: tuple[Call, ...],
     directory: Path | None,
 ) -> Captured:
-    contents, attributes = Contents(subject.kept()), Attributes(subject.module)
+    contents, attributes = Contents(subject.kept()), Attributes(subject.modules, subject.objects)
     first: NotCaptured | None = None
     for level in levels:
         blocks = around if level == "torch" else tuple(one for one in around if one.operator != "torch.autocast")
@@ -116,10 +121,8 @@ def _at_some_level(
 def _mode(subject: Subject) -> Mode:
     if not torch.is_grad_enabled():
         return "inference"
-    wanted = any(tensor.requires_grad for tensor in subject.tensors)
-    module = subject.module
-    if module is not None and module.training:
-        wanted = wanted or any(parameter.requires_grad for parameter in module.parameters())
+    learning = [one for module in subject.modules if module.training for one in module.parameters()]
+    wanted = any(tensor.requires_grad for tensor in (*subject.tensors, *subject.found, *learning))
     return "training" if wanted else "inference"
 
 
@@ -148,7 +151,7 @@ def _captured(
         for tensor in given:
             recorder.give(tensor)
         try:
-            with recording(recorder):
+            with subject.leaving_no_gradients(), recording(recorder):
                 returned = subject(given)
                 recorder.check()
             written = {id(tensor) for tensor in lifted if contents.changed(tensor)}
@@ -159,7 +162,7 @@ def _captured(
         finally:
             contents.put_back()
             changed = attributes.put_back()
-    outputs, spec = leaves_of(returned)
+    outputs, spec = results_of(returned)
     notes = [*subject.notes, *recorder.notes, *_about_results(outputs, spec)]
     if changed:
         notes.append(f"the call binds {', '.join(changed)} anew; the case holds the first call")
@@ -197,7 +200,7 @@ def _program(
         written: the tensors, by identity, that the call has written to.
         around: blocks around it.
     """
-    arguments, state = len(subject.tensors), {id(one) for one in subject.state().values()}
+    arguments, state = len(subject.tensors), {id(one) for one in subject.state()}
     placed = []
     for place, (number, tensor) in enumerate(recorder.inputs):
         held = place >= arguments and (id(tensor) in state or isinstance(tensor, torch.nn.Parameter))
@@ -227,9 +230,8 @@ def _about_results(outputs: Sequence[Any], spec: Any) -> Iterator[str]:
     """
     plain = [one for one in outputs if not isinstance(one, torch.Tensor)]
     for one in plain:
-        if not (one is None or isinstance(one, bool | int | float | complex | str) or type(one).__name__ == "Number"):
-            kind = "dataclass" if dataclasses.is_dataclass(one) else type(one).__name__
-            raise NotCaptured(f"it returns a {kind}, which a case cannot hold; return its tensors")
+        if not isinstance(one, PLAIN | Number | None) and (callable(one) or not is_plain_object(one)):
+            raise NotCaptured(f"it returns a {type(one).__name__}, which a case cannot hold; return its tensors")
     if plain:
         are = "is a plain value" if len(plain) == 1 else "are plain values"
         yield f"{len(plain)} of its results {are}, and not compared"

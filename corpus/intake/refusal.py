@@ -14,7 +14,7 @@ from typing import Any
 
 from shakeout.corpus.program import InvalidProgram
 
-__all__ = ["NotCaptured", "Place", "blamed", "call", "here"]
+__all__ = ["LEFT_BEHIND", "NotCaptured", "Place", "blamed", "call", "here"]
 
 #: The user's source is what is neither Shakeout's, nor installed, nor Python's own.
 _OURS = str(Path(__file__).resolve().parents[2])
@@ -26,6 +26,12 @@ _INSTALLED = tuple(
 _BENEATH = tuple(
     os.path.join(sysconfig.get_path("platlib"), "torch", name)
     for name in ("overrides.py", "_ops.py", "_library", "_tensor.py", "_compile.py", "_higher_order_ops", "utils")
+)
+
+#: Why a whole step of training is none.
+LEFT_BEHIND = (
+    "gradients that a backward pass leaves in .grad are no values of a case; hand over what computes the loss (the "
+    "case asks for its gradients itself), or call torch.autograd.grad"
 )
 
 #: Folders of Shakeout's that hold what nobody would call Shakeout's own.

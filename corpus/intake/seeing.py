@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from shakeout.corpus.intake import branches, customs, switches, transforms
 from shakeout.corpus.intake.recorder import Number, ProgramRecorder
-from shakeout.corpus.intake.refusal import NotCaptured, here
+from shakeout.corpus.intake.refusal import LEFT_BEHIND, NotCaptured, here
 from shakeout.corpus.vocabularies import aten
 from shakeout.corpus.vocabularies import torch as words
 
@@ -52,6 +52,9 @@ _OF_DATA = frozenset(("torch.tensor", "torch.as_tensor", "torch.asarray", "torch
 #: What sets a switch of torch; the blocks tell it.
 _SWITCHES = frozenset(("_set_grad_enabled",))
 
+#: Operators that only tell a profiler where a program is.
+_TOLD = "torch.ops.profiler."
+
 _ITEMS = "torch.unbind"
 
 
@@ -77,6 +80,8 @@ class _Functions(TorchFunctionMode):
                 return func(*_values(args), **_values(kwargs))
 
         last, owner = _named(func)
+        if _told(func):
+            return run()
         if func is torch.device or last in _SWITCHES or (owner == "property" and last in _STATIC_PROPERTIES):
             return run()
         if (owner != "property" and last in _STATIC) or (last == "type" and len(args) == 1 and not kwargs):
@@ -95,7 +100,7 @@ class _Functions(TorchFunctionMode):
             return customs.record(recorder, definition, func, args, kwargs)
         name = _operator(func)
         if name is None:
-            raise NotCaptured(_unknown(func), here(), lower=True)
+            raise NotCaptured(_unknown(func), here(), lower=last != "backward")
         kept = _without_device(recorder, name, kwargs)
         if name in _OF_DATA and not _holds_tensor((args, kwargs)):
             return _made_of_data(recorder, name, run, args, kept)
@@ -118,6 +123,8 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
             with recorder.inside():
                 return func(*args, **kwargs)
 
+        if _told(func):
+            return run()
         if func.__name__.partition(".")[0] in ("_local_scalar_dense", "item", "equal", "is_nonzero"):
             raise NotCaptured(
                 "it makes a plain value of a tensor's elements, so what comes next may depend on the data; "
@@ -222,6 +229,10 @@ def _named(func: Any) -> tuple[str, str]:
     return last, owner
 
 
+def _told(func: Any) -> bool:
+    return isinstance(func, torch._ops.OpOverload | torch._ops.OpOverloadPacket) and _spoken(func).startswith(_TOLD)
+
+
 def _spoken(func: Any) -> str:
     """A function by the name that a person would know."""
     if isinstance(func, torch._ops.OpOverload | torch._ops.OpOverloadPacket):
@@ -233,6 +244,8 @@ def _spoken(func: Any) -> str:
 def _unknown(func: Any) -> str:
     """Why a function is no operator, and what to do."""
     name = _spoken(func)
+    if name.endswith((".backward", ".grad.__get__", ".grad.__set__")):
+        return f"{name.removesuffix('.__get__').removesuffix('.__set__')}: {LEFT_BEHIND}"
     ours = ("torch.ops.aten.", "torch.ops.prims.", "torch.ops.higher_order.")
     if isinstance(func, torch._ops.OpOverload | torch._ops.OpOverloadPacket) and not name.startswith(ours):
         return (

@@ -7,6 +7,7 @@ after every run, so that the user's module is what it was.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -16,22 +17,56 @@ from torch.utils import _pytree
 
 from shakeout.corpus.case import Mode
 from shakeout.corpus.intake import refusal
+from shakeout.corpus.intake.reach import is_plain_object, reached
 from shakeout.corpus.intake.recorder import check_kind
-from shakeout.corpus.intake.refusal import NotCaptured
+from shakeout.corpus.intake.refusal import LEFT_BEHIND, NotCaptured
 from shakeout.corpus.standalone import memory
 
-__all__ = ["Attributes", "Contents", "Subject", "leaves_of"]
+__all__ = ["PLAIN", "Attributes", "Contents", "Subject", "leaves_of", "results_of"]
 
 _ABSENT = object()
 
 #: Leaves of arguments that are no tensors and may be written into a program.
-_PLAIN = (bool, int, float, complex, str, torch.dtype, torch.device, torch.layout, torch.memory_format)
+PLAIN = (
+    bool | int | float | complex | str | torch.dtype | torch.device | torch.layout | torch.memory_format | torch.Size
+)
 
 
 def leaves_of(value: Any) -> tuple[list[Any], Any]:
     """The leaves of nested lists, tuples and dictionaries, and how they are nested."""
     leaves, spec = _pytree.tree_flatten(value)
     return list(leaves), spec
+
+
+def results_of(value: Any) -> tuple[list[Any], Any]:
+    """The leaves of what a call returns, and how they are nested; objects with fields are opened as dictionaries.
+
+    An object of a user's class that leads to no tensor is a leaf.
+
+    Raises:
+        NotCaptured: an object holds itself.
+    """
+    return leaves_of(_opened(value, ()))
+
+
+def _opened(value: Any, within: tuple[int, ...]) -> Any:
+    if isinstance(value, torch.Tensor | torch.Size):
+        return value
+    if id(value) in within:
+        raise NotCaptured(f"it returns a {type(value).__name__} that holds itself; return its tensors")
+    within = (*within, id(value))
+    if isinstance(value, list | tuple):
+        opened = [_opened(one, within) for one in value]
+        return opened if isinstance(value, list) else tuple(opened)
+    if isinstance(value, Mapping):
+        held = dict(value)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        held = {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
+    elif is_plain_object(value) and not callable(value) and reached([value])[1]:
+        held = vars(value)
+    else:
+        return value
+    return {key: _opened(one, within) for key, one in held.items()}
 
 
 class Contents:
@@ -73,11 +108,12 @@ def _version(tensor: torch.Tensor) -> int:
 
 
 class Attributes:
-    """What a module's attributes are bound to now, to be bound to it again: a forward pass may cache, or count."""
+    """What attributes of modules and objects are bound to now, to be bound to it again: a call may cache, or count."""
 
-    def __init__(self, module: torch.nn.Module | None) -> None:
-        parts = {} if module is None else dict(module.named_modules())
-        self._kept = [(name, part, self._bound(part)) for name, part in parts.items()]
+    def __init__(self, modules: Iterable[torch.nn.Module], objects: Iterable[Any] = ()) -> None:
+        parts = {id(part): (name, part) for module in modules for name, part in module.named_modules()}
+        self._kept = [(name, part, self._bound(part)) for name, part in parts.values()]
+        self._objects = [(one, dict(vars(one))) for one in objects]
 
     @staticmethod
     def _bound(part: torch.nn.Module) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
@@ -103,6 +139,11 @@ class Attributes:
                     changed.append(prefix + key)
             vars(part).clear()
             vars(part).update(own)
+        for one, own in self._objects:
+            bound = vars(one)
+            changed += [key for key in {**own, **bound} if own.get(key, _ABSENT) is not bound.get(key, _ABSENT)]
+            bound.clear()
+            bound.update(own)
         if state:
             raise NotCaptured(
                 f"the forward pass binds {', '.join(state)} to another tensor, and a case holds writes only; "
@@ -117,12 +158,15 @@ class Subject:
     Attributes:
         function: what is called.
         tensors: the distinct tensors among its arguments, in order of appearance.
-        module: the module that it is, or is a method of; None for a function.
+        modules: the module that it is, or those that it reaches: of a closure, as globals, through objects.
+        objects: of the user's classes that it reaches, whose attributes it may bind anew.
+        found: tensors that it reaches outside of modules.
         notes: what a person should know of the arguments.
 
     Args:
         function: a callable.
-        args: its arguments: tensors, plain values, and lists, tuples and dictionaries of them.
+        args: its arguments: tensors, plain values, and lists, tuples and dictionaries of them; objects stay what they
+            are, and their tensors are found when they are used.
         kwargs: its keyword arguments.
 
     Raises:
@@ -133,8 +177,8 @@ class Subject:
         if not callable(function):
             raise NotCaptured(f"expected a function or a module, found {type(function).__name__}")
         self.function = function
-        self.module = _module(function)
-        for tensor in self.state().values():
+        self.modules, self.found, self.objects = reached([function, *args, *kwargs.values()])
+        for tensor in self.state():
             check_kind(tensor)
         self.notes: list[str] = []
         self._leaves, self._spec = leaves_of((tuple(args), dict(kwargs)))
@@ -146,7 +190,7 @@ class Subject:
         # What was frozen, as a loaded vocabulary does with all that is there, is not among the objects.
         gc.unfreeze()
         self._before = {id(one): one for one in gc.get_objects() if issubclass(type(one), torch.Tensor)}
-        self._before |= {id(one): one for one in self.state().values()}
+        self._before |= {id(one): one for one in self.state()}
 
     def _place(self, leaf: Any) -> int | None:
         if isinstance(leaf, torch.Tensor):
@@ -158,21 +202,24 @@ class Subject:
                     return place
             self.tensors.append(leaf)
             return len(self.tensors) - 1
-        if leaf is not None:
-            if not isinstance(leaf, _PLAIN):
-                raise NotCaptured(
-                    f"an argument is a {type(leaf).__name__}; expected tensors, numbers, strings, dtypes and None, and "
-                    "lists, tuples and dictionaries of them"
-                )
-            if isinstance(leaf, int | float | complex | str) and type(leaf) in (bool, int, float, complex, str):
+        if isinstance(leaf, PLAIN | None):
+            if type(leaf) in (bool, int, float, complex, str):
                 self.notes.append(f"the argument {leaf!r:.40} is written into the program")
+        elif type(leaf).__module__.partition(".")[0] == "numpy":
+            raise NotCaptured(f"an argument is a numpy.{type(leaf).__name__}; give torch.as_tensor of it")
+        elif isinstance(leaf, Iterator):
+            raise NotCaptured(f"an argument is a {type(leaf).__name__}, which the first call uses up; give a list")
+        elif not callable(leaf):
+            self.notes.append(
+                f"the argument of class {type(leaf).__name__} stays what it is: its tensors become inputs where they "
+                "are used, the rest is written into the program"
+            )
         return None
 
-    def state(self) -> dict[str, torch.Tensor]:
-        """Parameters and buffers by name; one that has several names has one of them."""
-        if self.module is None:
-            return {}
-        return {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}
+    def state(self) -> list[torch.Tensor]:
+        """Parameters and buffers of its modules; one that has several names once."""
+        every = [one for module in self.modules for one in (*module.parameters(), *module.buffers())]
+        return list({id(one): one for one in every}.values())
 
     @contextlib.contextmanager
     def asking(self, mode: Mode) -> Iterator[None]:
@@ -180,7 +227,7 @@ class Subject:
 
         A kernel is chosen by that even where gradients are off, and in a case of inference nothing asks.
         """
-        asked = [one for one in self.state().values() if mode == "inference" and one.requires_grad and one.is_leaf]
+        asked = [one for one in self.state() if mode == "inference" and one.requires_grad and one.is_leaf]
         for one in asked:
             one.requires_grad_(False)
         try:
@@ -189,13 +236,30 @@ class Subject:
             for one in asked:
                 one.requires_grad_(True)
 
+    @contextlib.contextmanager
+    def leaving_no_gradients(self) -> Iterator[None]:
+        """What ``.grad`` holds is put back when the context is left.
+
+        Raises:
+            NotCaptured: something else is there then.
+        """
+        before = [(one, one.grad) for one in (*self.state(), *self.found) if one.is_leaf]
+        try:
+            yield
+        finally:
+            changed = [(one, held) for one, held in before if one.grad is not held]
+            for one, held in changed:
+                one.grad = held
+        if changed:
+            raise NotCaptured(LEFT_BEHIND)
+
     def existed(self, tensor: torch.Tensor) -> bool:
         """Whether a tensor was there before the function was run."""
         return self._before.get(id(tensor)) is tensor
 
     def kept(self) -> Sequence[torch.Tensor]:
         """All tensors that it may write to, as far as they are known."""
-        return [*self.tensors, *self.state().values()]
+        return [*self.tensors, *self.state()]
 
     def __call__(self, tensors: Sequence[torch.Tensor]) -> Any:
         """Call it with other tensors in the place of its own."""
@@ -203,11 +267,3 @@ class Subject:
         leaves = [leaf if place is None else tensors[place] for leaf, place in pairs]
         args, kwargs = _pytree.tree_unflatten(leaves, self._spec)
         return refusal.call(self.function, args, kwargs)
-
-
-def _module(function: Any) -> torch.nn.Module | None:
-    """The module that a callable belongs to."""
-    if isinstance(function, torch.nn.Module):
-        return function
-    owner = getattr(function, "__self__", None)
-    return owner if isinstance(owner, torch.nn.Module) else None

@@ -27,10 +27,11 @@ _FILES = """
 FILE is run in a process of its own, as you would run it; so do not import what you would not run. It may be
 
   a script       what it gives to torch.compile is not compiled, but taken: each callable with its real arguments,
-                 the blocks around the call, and the settings as knobs; what it gives to torch.export.export likewise
+                 the blocks around the call, and the settings as knobs; what it gives to torch.export.export likewise;
+                 a script that only defines tests is run by pytest
   FILE:NAME      NAME is a function or a torch.nn.Module, and inputs(), example_inputs or get_inputs() of the file
                  gives its arguments (a tuple, or a dictionary of keyword arguments); or NAME is a function without
-                 arguments that returns (function or module, inputs)
+                 arguments that returns (function or module, inputs); or a test, which pytest runs
   a repro.py     of PyTorch's minifier, or an fx_graph_runnable.py
   a script       that Shakeout printed, edited or not
   a .pt2         of torch.export.save, which is read as data: nothing of it runs but operators of PyTorch's library

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
+from types import BuiltinFunctionType, FrameType
 from typing import Any
 from unittest import mock
 
@@ -56,6 +56,7 @@ class Candidates:
         self._calls: dict[str, int] = {}
         self._cases: dict[str, tuple[int, Case]] = {}
         self._inside = False
+        self._text = _text(Path(request.file))
 
     def take(
         self,
@@ -137,11 +138,22 @@ class Candidates:
 
         What is given to ``torch.export.export`` is taken as well, and exported.
         """
-        with (
-            mock.patch.object(torch, "compile", self._compile),
-            mock.patch.object(torch.export, "export", self._export),
-        ):
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(mock.patch.object(torch, "compile", self._compile))
+            stack.enter_context(mock.patch.object(torch.export, "export", self._export))
+            if "_dynamo" in self._text:  # which takes a second to load
+                stack.enter_context(mock.patch.object(_dynamo(), "optimize", self._optimize))
             yield
+
+    def uncalled(self) -> list[str]:
+        """What was compiled and never called."""
+        return [label for label, count in self._calls.items() if not count]
+
+    def _optimize(self, backend: Any = "inductor", *more: Any, nopython: bool = False, **options: Any) -> Any:
+        """What stands in the place of ``torch._dynamo.optimize``, which older scripts call."""
+        if more or _of_torch(sys._getframe(1)):
+            return _dynamo().eval_frame.optimize(backend, *more, nopython=nopython, **options)
+        return self._compile(backend=backend, fullgraph=nopython, dynamic=options.get("dynamic"))
 
     def _export(
         self, mod: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, *more: Any, **options: Any
@@ -186,6 +198,8 @@ class Candidates:
             return _COMPILE(model, fullgraph=fullgraph, dynamic=dynamic, backend=backend, mode=mode, options=options)
         wanted = Wanted(backend, mode, dynamic, dict(options or {}))
         name = getattr(model, "__qualname__", type(model).__qualname__)
+        if isinstance(model, BuiltinFunctionType):
+            name = model.__name__  # torch.sin, whose class nobody knows
         owner = getattr(model, "__self__", None)
         if isinstance(owner, torch.nn.Module) and name.endswith("_call_impl"):  # of module.compile()
             name = type(owner).__qualname__
@@ -209,6 +223,16 @@ class Candidates:
         return functools.wraps(model)(called)
 
 
+def _text(path: Path) -> str:
+    """A script's text; empty for data, or what cannot be read."""
+    if path.suffix != ".py":
+        return ""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
 def _parameters(case: Case) -> list[tuple[View, Storage]]:
     """What the parameters of the first call hold."""
     inputs = case.input_sets[0]
@@ -220,6 +244,12 @@ def _parameters(case: Case) -> list[tuple[View, Storage]]:
 
 _COMPILE: Callable[..., Any] = torch.compile
 _EXPORT: Callable[..., Any] = torch.export.export
+
+
+def _dynamo() -> Any:
+    import torch._dynamo
+
+    return torch._dynamo
 
 
 def _of_torch(frame: FrameType) -> bool:

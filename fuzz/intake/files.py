@@ -1,8 +1,9 @@
 """What a file holds that somebody hands over, and how what is in it is called.
 
-``NAME`` is a function, a module, a class of modules, or a function without arguments that returns what is to be
-compiled and its inputs. A file without ``NAME`` is what PyTorch's minifier leaves behind (``mod`` and ``load_args``), a
-script that Shakeout printed, or a script of somebody's, which is run. A ``.pt2`` and a ``.onnx`` are read as data.
+``NAME`` is a function, a module, a class of modules, a function without arguments that returns what is to be compiled
+and its inputs, or a test. A file without ``NAME`` is what PyTorch's minifier leaves behind (``mod`` and
+``load_args``), a script that Shakeout printed, or a script of somebody's, which is run; tests that it only defines are
+run by pytest. A ``.pt2`` and a ``.onnx`` are read as data.
 """
 
 from __future__ import annotations
@@ -50,6 +51,9 @@ def read(path: Path, name: str, candidates: Candidates) -> None:
         return
     if path.suffix == ".onnx":
         take_model(candidates, path, path.name, None)
+        return
+    if name and _is_test(name) and name in _defined(path):
+        _tests(path, name, candidates)
         return
     if name:
         _named(_module(path, candidates), name, candidates)
@@ -246,12 +250,43 @@ def _script(path: Path, defined: set[str], candidates: Candidates) -> None:
                 candidates.notes.append(f"the script ends with status {error.code}")
         except Exception as error:
             candidates.notes.append(_raised(error, "the script"))
+    if candidates.found or candidates.refused:
+        return
+    if any(map(_is_test, defined)):
+        _tests(path, "", candidates)
+        return
+    uncalled = candidates.uncalled()
+    names = ", ".join(f"{path.name}:{name}" for name in sorted(defined)) or "nothing"
+    more = "".join(f"; {note}" for note in candidates.notes)
+    what = (
+        f"and never calls what it compiles: {', '.join(uncalled)}"
+        if uncalled
+        else "and calls nothing that torch.compile gave it, nor a session of ONNX Runtime"
+    )
+    raise CannotRead(f"{path.name} was run {what}{more}. Name what is to be compiled (FILE:NAME); it defines {names}")
+
+
+def _is_test(name: str) -> bool:
+    """Whether pytest takes something of this name for a test."""
+    return name.startswith(("test", "Test"))
+
+
+def _tests(path: Path, name: str, candidates: Candidates) -> None:
+    """Tests that a file defines, run by pytest in this process; without a name all of them."""
+    what = f"{path.name}:{name}" if name else f"the tests of {path.name}"
+    try:
+        import pytest
+    except ImportError:
+        raise CannotRead(f"{what} would be run by pytest, which is not installed: pip install pytest") from None
+    # Its own options, and other processes, have no place here; what fails is what the file is about.
+    options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-o", "addopts=", "--rootdir", str(path.parent)]
+    with candidates.watching(), watching_sessions(candidates, path.read_text(encoding="utf-8")):
+        status = pytest.main([*options, f"{path}::{name}" if name else str(path)])
     if not candidates.found and not candidates.refused:
-        names = ", ".join(f"{path.name}:{name}" for name in sorted(defined)) or "nothing"
-        more = "".join(f"; {note}" for note in candidates.notes)
+        words = {0: "passed", 1: "failed", 5: "are none"}.get(int(status), f"could not be run (status {int(status)})")
         raise CannotRead(
-            f"{path.name} was run and calls nothing that torch.compile gave it, nor a session of ONNX Runtime{more}. "
-            f"Name what is to be compiled (FILE:NAME); it defines {names}"
+            f"{what} {'was' if name else 'were'} run by pytest ({words}), and nothing that torch.compile gave was "
+            "called. Name what is to be compiled (FILE:NAME)"
         )
 
 

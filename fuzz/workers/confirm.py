@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Literal
 
 from shakeout.fuzz.workers.headers import Headers
-from shakeout.fuzz.workers.worker_handle import family
 from shakeout.fuzz.workers.stock import Process, Stock
+from shakeout.fuzz.workers.worker_handle import family
 
 __all__ = ["NEEDED", "RUNS", "Confirmation", "stock_environment"]
 

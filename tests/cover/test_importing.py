@@ -169,6 +169,50 @@ def test_what_is_refused_does_not_keep_the_rest_back(tmp_path: Path) -> None:
     assert "return x * x.sum().item()" in refused.reason
 
 
+TESTS = """
+import pytest
+import torch
+import torch._dynamo as dynamo
+
+@pytest.mark.parametrize("dim", [0, 1])
+def test_softmax(dim):
+    fast = dynamo.optimize("aot_eager", nopython=True)(lambda x: x.softmax(dim))
+    assert fast(torch.ones(2, 3)).sum() == -1  # what the report is about
+
+def test_raises():
+    with pytest.raises(ZeroDivisionError):
+        torch.compile(lambda x: x / 0 if x.dim() == 1 else 1 / 0)(torch.ones(2, 2))
+"""
+
+
+def test_tests_that_a_file_defines_are_run_by_pytest(tmp_path: Path) -> None:
+    """In a process of its own; with the older way to compile, which is taken as well."""
+    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --an-option-of-somebodys\n")
+    file = tmp_path / "bug.py"
+    file.write_text(TESTS)
+    told = import_file(file, output=tmp_path / "out", seconds=240, memory=8 << 30)
+    assert [one.case.setting.target for one in told.cases] == ["aot_eager", "aot_eager"]
+    assert [one.case.program.operators() for one in told.cases] == [("torch.Tensor.softmax",)] * 2
+    (refused,) = told.refused
+    assert "the function raises ZeroDivisionError" in refused.reason
+
+
+def test_a_test_is_named_like_anything_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def run(arguments: list[str]) -> int:
+        asked.append(arguments)
+        return 5
+
+    monkeypatch.setattr(pytest, "main", run)
+    text = "def test_it():\n    pass\n"
+    with pytest.raises(CannotRead, match=r"test_it was run by pytest \(are none\), and nothing"):
+        found(tmp_path, text, "test_it")
+    with pytest.raises(CannotRead, match="were run by pytest"):
+        found(tmp_path, text)
+    assert [one[-1] for one in asked] == [f"{tmp_path}/bug.py::test_it", f"{tmp_path}/bug.py"]
+
+
 # --- a name -----------------------------------------------------------------------------------------------------------
 
 
@@ -207,7 +251,7 @@ def test_a_name_and_its_inputs(name: str, text: str, tmp_path: Path) -> None:
         ("case", "def case():\n    return 1 / 0\n", "bug.py:5: case() raises ZeroDivisionError"),
         ("case", "raise RuntimeError('no')\n", "bug.py:4: importing bug.py raises RuntimeError: no"),
         ("", "def function(x):\n    return x\n", "calls nothing that torch.compile gave it"),
-        ("", "torch.compile(torch.sin)\n", "Name what is to be compiled (FILE:NAME); it defines nothing"),
+        ("", "torch.compile(torch.sin)\n", "was run and never calls what it compiles: sin (bug.py:4). Name what"),
         ("", "1 / 0\n", "the script raises ZeroDivisionError"),
         ("", "def f(:\n", "bug.py:4: a syntax error"),
     ],

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 import torch
 from torch import nn
@@ -305,11 +306,6 @@ class Rebinding(nn.Module):
         return x + self.count
 
 
-class Wrapped:
-    def __init__(self, x: torch.Tensor) -> None:
-        self.x = x
-
-
 def branching(x: torch.Tensor) -> torch.Tensor:
     if x.sum() > 0:
         return x.sin()
@@ -358,8 +354,10 @@ REFUSED: list[tuple[str, Callable[..., Any], tuple[Any, ...], str, str]] = [
     ("rebinding", Rebinding(), (leaf(2),), "binds count to another tensor", ""),
     ("random", random_of_python, (leaf(2),), "called again with the same inputs", ""),
     ("hook", hooked, (leaf(2),), "register_hook is not an operator", "register_hook"),
-    ("argument", lambda x: x.x, (Wrapped(leaf(2)),), "an argument is a Wrapped", ""),
-    ("result", lambda x: Wrapped(x.sin()), (leaf(2),), "it returns a Wrapped", ""),
+    ("array", lambda x: x[0], (numpy.ones(2),), "give torch.as_tensor of it", ""),
+    ("iterator", lambda x: next(x).sin(), (iter([leaf(2)]),), "the first call uses up", ""),
+    ("result", lambda x: iter([x.sin()]), (leaf(2),), "it returns a list_iterator", ""),
+    ("function as a result", lambda x: x.sin().add, (leaf(2),), "it returns a builtin_function_or_method", ""),
     ("nothing", lambda x: 3, (leaf(2),), "returns no tensor", ""),
     ("sparse", lambda x: x * 2, (torch.eye(2).to_sparse(),), "torch.sparse_coo", ""),
     ("raises", lambda x: x @ x, (leaf(2, 3),), "the function raises RuntimeError", "x @ x"),
