@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from shakeout.corpus import codec
 from shakeout.corpus.case import Case
 from shakeout.corpus.evidence import Evidence
+from shakeout.corpus.symptom import Symptom
 
 __all__ = ["DIRECTORY", "KnownBug", "load", "load_all"]
 
@@ -27,6 +29,8 @@ class KnownBug:
         expected: what the reference gives, in words.
         observed: what the target gives where the bug is present.
         case: the minimal case.
+        failure: ``oracle`` and ``symptom`` of the failing run, and ``culprit`` where these tell too little, as a
+            machine wrote it down; empty if none has.
         evidence: what was tried on it; None if nothing was.
     """
 
@@ -38,6 +42,12 @@ class KnownBug:
     observed: str
     case: Case
     evidence: Evidence | None = None
+    failure: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def symptom(self) -> Symptom | None:
+        """What a script has to see; None if that was not written down."""
+        return Symptom.told(self.failure) if self.failure else None
 
 
 def load(path: Path) -> KnownBug:
@@ -50,10 +60,12 @@ def load(path: Path) -> KnownBug:
         data = json.loads(path.read_text())
         words = {key: str(data[key]) for key in ("title", "reference", "explanation", "expected", "observed")}
         evidence = Evidence.from_json(data.get("evidence"))
-        return KnownBug(id=path.stem, **words, case=codec.from_json(data["case"]), evidence=evidence)
+        failure = {str(key): str(value) for key, value in data.get("failure", {}).items()}
+        case = codec.from_json(data["case"])
+        return KnownBug(id=path.stem, **words, case=case, evidence=evidence, failure=failure)
     except codec.MalformedCase as error:
         raise codec.MalformedCase(f"{path}: {error}") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise codec.MalformedCase(f"{path}: not a known bug: {error}") from None
 
 

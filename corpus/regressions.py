@@ -11,6 +11,7 @@ from typing import Literal, cast, get_args
 from shakeout.corpus import codec
 from shakeout.corpus.case import Case
 from shakeout.corpus.evidence import Evidence
+from shakeout.corpus.symptom import Symptom
 
 __all__ = ["DIRECTORY", "Judgement", "Regression", "Status", "load", "load_all"]
 
@@ -55,6 +56,11 @@ class Regression:
     status: Mapping[str, Status]
     case: Case
     evidence: Evidence | None = None
+
+    @property
+    def symptom(self) -> Symptom:
+        """What a script has to see."""
+        return Symptom.told(self.failure)
 
     def expected(self, versions: Mapping[str, str]) -> Status | None:
         """What the case does with the installed versions; None if nobody has tried it with them."""

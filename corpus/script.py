@@ -2,7 +2,7 @@
 
 ``body`` is the network and its inputs as functions; a worker executes it as it stands. ``standalone`` adds the few
 functions of ``standalone.py``, the target's preparation and a ``main``, which makes one file that needs torch and the
-target only. It exits 0 (no difference), 1 (difference) or 125 (cannot run), as ``git bisect run`` wants it.
+target only. What its exit status says stands in ``symptom.py``.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from shakeout.corpus.case import OVERWRITES, Case, InputSet, Promise, Storage, V
 from shakeout.corpus.printer import INDENT, Printer, as_tuple
 from shakeout.corpus.program import Program
 from shakeout.corpus.source import source_of
+from shakeout.corpus.symptom import GUARD, STATUSES, Symptom
 from shakeout.corpus.vocabularies import vocabulary
 from shakeout.corpus.vocabularies.admission import admit
 
@@ -209,6 +210,7 @@ def standalone(
     title: str = "",
     limit: float = 0,
     repeats: bool = False,
+    symptom: Symptom | None = None,
 ) -> str:
     """One file that shows the difference between eager and the target.
 
@@ -223,6 +225,7 @@ def standalone(
         limit: seconds after which the run counts as a hang; 0 for no limit. With a limit the target runs in a child
             process, so that a crash or a hang is a result as well.
         repeats: whether the target is compared with itself, in fresh processes, and not with eager.
+        symptom: what it looks for; None if any difference counts.
     """
     from shakeout.corpus import standalone as functions
 
@@ -238,23 +241,24 @@ def standalone(
     wanted += [functions.step, functions.shown]
     # ``run`` names them whether they are wanted or not.
     wanted += [functions.copied, functions.keeping, functions.run]
-    wanted += [functions.compare, functions.differences, functions.main]
+    wanted += [functions.compare, functions.kind, functions.differences, functions.status, functions.main]
     wanted += [functions.isolated] if limit else []
-    imports = ["contextlib", "importlib.metadata", "math", "sys"] + (["os", "subprocess"] if limit else [])
-    imports = sorted({*imports, "hashlib", "os"}) if functions.blob in wanted else imports
+    imports = ["contextlib", "importlib.metadata", "math", "os", "sys", "traceback"]
+    imports += ["signal", "subprocess"] if limit else []
+    imports += ["hashlib"] if functions.blob in wanted else []
     if repeats:
         wanted += [functions.mark, functions.repeated]
-        imports = sorted({*imports, "hashlib", "os", "subprocess"})
+        imports += ["hashlib", "subprocess"]
     occurring = {type_.dtype for type_ in case.program.types() if type_ is not None}
     table = {dtype: pair for dtype, pair in sorted(tolerances.items()) if dtype in occurring}
     stages = ", STAGES" if "STAGES" in prepare else ""
     call = f"isolated(prepare, {limit!r}{stages})" if limit else f"main(prepare{stages})"
     call = f"repeated(prepare, {limit!r})" if repeats else call
-    head = [*(f"import {name}" for name in sorted(imports)), "", "import torch", *words.imports(case.program)]
+    head = [*(f"import {name}" for name in sorted(set(imports))), "", GUARD, "", "import torch"]
+    head += words.imports(case.program)
     # What a reader looks for comes first: the program, its inputs, how the target is called.
     parts = [
-        f'"""{title or f"Case {case.id} on {case.setting.target}."}\n\n'
-        'Exit status: 0 no difference, 1 difference, 125 cannot run.\n"""',
+        f'"""{title or f"Case {case.id} on {case.setting.target}."}\n\n{STATUSES}\n"""',
         "\n".join(head),
         text.rstrip(),
         prepare.rstrip(),
@@ -263,7 +267,9 @@ def standalone(
         f"TOLERANCES = {table!r}\n"
         f"PACKAGES = {['torch', *packages]!r}\n"
         "# What must agree beside the meaning: layout means strides and shared memory, bits the random state too.\n"
-        f"PROMISES = {sorted(promises)!r}",
+        f"PROMISES = {sorted(promises)!r}\n"
+        "# The words of the failure that this is about: whatever else differs is another one.\n"
+        f"SYMPTOM = {list(symptom.words) if symptom is not None else []!r}",
         *(source_of(function) for function in wanted),
         f'if __name__ == "__main__":\n    sys.exit({call})',
     ]

@@ -14,6 +14,7 @@ from typing import Any
 from shakeout.corpus import script
 from shakeout.corpus.case import Case, InputSet, Values
 from shakeout.corpus.source import source_of
+from shakeout.corpus.symptom import GUARD, OTHER, Symptom
 from shakeout.corpus.vocabularies import vocabulary
 
 __all__ = ["short"]
@@ -40,30 +41,46 @@ _TRAIN = """    outputs = function({given})
 # Eager's gradients mostly lie as what they are asked for with; compilers choose freely.
 _ROW_MAJOR = "    gradients = [None if gradient is None else gradient.contiguous() for gradient in gradients]\n"
 
-_END = """try:
+_END = """print({versions}, flush=True)
+try:
     expected = show(lambda network: network)
 except Exception as error:
     print("eager raises", error)
     sys.exit(125)
 try:
-    torch.testing.assert_close(show(prepare), expected, {how})
+    found = show(prepare)
 except Exception as error:
     print(f"{{type(error).__name__}}: {{error}}")
-    sys.exit(1)
+    {raised}
+try:
+    torch.testing.assert_close(found, expected, {how})
+except AssertionError as error:
+    print(f"{{error}}\\n\\nexpected {{expected}}\\nfound    {{found}}")
+    {differs}
 print("no difference")"""
 
 
-def short(case: Case, prepare: str, *, imports: Sequence[str] = (), strides: bool = True) -> str | None:
+def short(
+    case: Case,
+    prepare: str,
+    *,
+    imports: Sequence[str] = (),
+    strides: bool = True,
+    packages: Sequence[str] = (),
+    symptom: Symptom | None = None,
+) -> str | None:
     """The script; None for a case with several calls, or one called inside blocks, which has no short form.
 
-    It exits 0 (no difference by the default tolerances of ``torch.testing.assert_close``), 1 (difference, or the target
-    raises) or 125 (eager does not run it); a crash is the status of the crash.
+    It exits as ``symptom.py`` says, where a difference is one by the default tolerances of
+    ``torch.testing.assert_close``; a crash is the status of the crash.
 
     Args:
         case: what to run.
         prepare: source of ``prepare(network)``, which gives what is called in the network's place.
         imports: lines that it needs beside ``import torch``.
         strides: whether the target promises the strides of eager.
+        packages: distributions beside torch whose versions are shown.
+        symptom: what it looks for; None if any difference counts.
     """
     from shakeout.corpus import standalone
 
@@ -87,15 +104,11 @@ def short(case: Case, prepare: str, *, imports: Sequence[str] = (), strides: boo
     wanted += [standalone.unusual_cotangent] if kind != "whole" else []
     functions = [source_of(function) for function in wanted]
     text = "\n".join([body, *functions])
-    heads = [f"import {name}" for name in ("hashlib", "math", "os") if f"{name}." in text]
-    head = [
-        *heads,
-        "import sys",
-        "",
-        "import torch",
-        *imports,
-        *vocabulary(case.program.vocabulary).imports(case.program),
-    ]
+    modules = ["os", "sys", *(name for name in ("hashlib", "math") if f"{name}." in text)]
+    modules += ["importlib.metadata"] if packages else []
+    modules += ["traceback"] if symptom is not None and symptom.raises else []
+    head = [*(f"import {name}" for name in sorted(modules)), "", GUARD, ""]
+    head += ["import torch", *imports, *vocabulary(case.program.vocabulary).imports(case.program)]
     if any(word in text for word in ("nan", "inf")):
         head += ["", 'nan, inf = float("nan"), float("inf")']
     asked = "cotangent(output)" if kind == "whole" else f"unusual_cotangent(output, {kind!r})"
@@ -104,9 +117,27 @@ def short(case: Case, prepare: str, *, imports: Sequence[str] = (), strides: boo
         before, _, returned = run.rpartition("    return")
         run = f"{before}{_ROW_MAJOR}    return{returned}"
     how = "equal_nan=True" + (", check_stride=True" if strides else "")
+    raised, differs = _exits(symptom)
+    versions = '"torch", torch.__version__'
+    if packages:
+        names = ", ".join(f'"{name}"' for name in ("torch", *packages))
+        versions = f'*(f"{{name}} {{importlib.metadata.version(name)}}" for name in ({names}))'
     parts = ["\n".join(head), body, *functions, prepare.rstrip()]
-    parts += [_SHOW.format(network=network, run=run).rstrip(), _END.format(how=how)]
+    parts += [
+        _SHOW.format(network=network, run=run).rstrip(),
+        _END.format(how=how, versions=versions, raised=raised, differs=differs),
+    ]
     return "\n\n\n".join(parts) + "\n"
+
+
+def _exits(symptom: Symptom | None) -> tuple[str, str]:
+    """What the script does where the target raises, and where something differs."""
+    if symptom is None:
+        return "sys.exit(1)", "sys.exit(1)"
+    asked = "sys.exit(1)" if symptom.condition == "True" else f"sys.exit(1 if {symptom.condition} else {OTHER})"
+    if symptom.raises:
+        return f"said = traceback.format_exc()\n    {asked}", f"sys.exit({OTHER})"
+    return f"sys.exit({OTHER})", f"said = str(error)\n    {asked}" if "said" in asked else asked
 
 
 def _written(inputs: InputSet) -> InputSet:

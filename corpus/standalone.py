@@ -12,8 +12,10 @@ import hashlib
 import importlib.metadata
 import math
 import os
+import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     CALLS: Sequence[Callable[[], list[torch.Tensor]]] = ()
     TOLERANCES: Mapping[str, tuple[float, float]] = {}
     PROMISES: Collection[str] = ()
+    SYMPTOM: Sequence[str] = ()
 
     def bind(tensors: list[torch.Tensor]) -> Any:
         """The network, with its parameters."""
@@ -252,8 +255,24 @@ def compare(
         bad = (~same).nonzero().tolist()
         where = tuple(bad[0])
         text = f"{name}: {len(bad)} of {same.numel()} elements differ, first at {list(where)}: "
-        found.append(text + f"{want[where].item()} expected, {got[where].item()} found")
+        values = f"{want[where].item()} expected, {got[where].item()} found"
+        found.append(f"{text}{values}: {kind(want[where], got[where])}")
     return found
+
+
+def kind(want: torch.Tensor, got: torch.Tensor) -> str:
+    """The class of a difference between two elements."""
+    for word, of in (("NaN", torch.isnan), ("infinity", torch.isinf)):
+        if of(want) != of(got):
+            return f"{word} {'lost' if of(want) else 'appears'}"
+    return "wrong value"
+
+
+def status(lines: Sequence[str]) -> int:
+    """The exit status of what was found: 1 only if one line has all words of the failure that the script is about."""
+    if not lines:
+        return 0
+    return 1 if any(all(word in line for word in SYMPTOM) for line in lines) else 3
 
 
 def differences(
@@ -295,7 +314,7 @@ def main(prepare: Callable[[Any], Callable[..., Any]], stages: Sequence[tuple[st
             return 125
         where = f" in {error.stage}" if hasattr(error, "stage") else ""
         print(f"eager runs, the target raises {type(error).__name__}{where}: {str(error)[:2000]}")
-        return 1
+        return status(["".join(traceback.format_exception(error))])
     found = differences(expected, actual, TOLERANCES, PROMISES)
     print("\n".join(found) or "no difference")
     for name, form in stages if found else ():
@@ -304,7 +323,7 @@ def main(prepare: Callable[[Any], Callable[..., Any]], stages: Sequence[tuple[st
             print(f"{name}: {wrong[0] if wrong else 'no difference'}")
         except Exception as error:
             print(f"{name}: cannot be run: {type(error).__name__}: {str(error)[:200]}")
-    return 1 if found else 0
+    return status(found)
 
 
 def isolated(
@@ -316,11 +335,11 @@ def isolated(
     try:
         done = subprocess.run([sys.executable, os.path.abspath(__file__), "--child"], timeout=limit)
     except subprocess.TimeoutExpired:
-        print(f"no answer within {limit} s")
-        return 1
-    if done.returncode not in (0, 1, 125):
-        print(f"the process died with status {done.returncode}")
-        return 1
+        print(said := f"no answer within {limit} s")
+        return status([said])
+    if done.returncode < 0:
+        print(said := f"the process died with status {done.returncode}: {signal.Signals(-done.returncode).name}")
+        return status([said])
     return done.returncode
 
 

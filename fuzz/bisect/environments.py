@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from shakeout.corpus import cache
+from shakeout.corpus.symptom import OTHER
 from shakeout.fuzz.bisect.facts import Releases
 from shakeout.fuzz.bisect.search import Certainty, Verdict, first_bad, merged
 from shakeout.fuzz.ground.child import run
@@ -170,13 +171,15 @@ def _variables() -> dict[str, str]:
 def verdict_of(status: int | None, said: str) -> Verdict:
     """What a script's status means, with what it printed: 0 good, 1 bad, 125 skip, all else the machine's fault.
 
+    One that fails otherwise says nothing of the failure that is looked for.
+
     Python ends with 1 too if something goes wrong that nobody caught. Then the script did not come to its comparison,
     and has printed nothing beside the versions.
     """
     if status == 1:
         lines = [line for line in said.splitlines() if line.strip()]
         return "bad" if lines[1:] or (lines and not lines[0].startswith("torch ")) else "skip"
-    return {0: _GOOD, 125: _SKIP}.get(-1 if status is None else status, _INFRA)
+    return {0: _GOOD, OTHER: _SKIP, 125: _SKIP}.get(-1 if status is None else status, _INFRA)
 
 
 _GOOD: Verdict = "good"

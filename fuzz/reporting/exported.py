@@ -13,6 +13,7 @@ from shakeout.corpus import blobs
 from shakeout.corpus.case import Case
 from shakeout.corpus.interpreter import command
 from shakeout.corpus.short_script import short
+from shakeout.corpus.symptom import Symptom
 from shakeout.fuzz.ground.child import run
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.reporting.models import behind_model
@@ -61,37 +62,47 @@ class Exported:
         return sum(bool(line.strip()) for line in self.text.splitlines())
 
 
-def export(case: Case, result: Result | None = None) -> Exported:
+def export(case: Case, result: Result | None = None, symptom: Symptom | None = None) -> Exported:
     """The first form that shows the failure here, else the long one.
 
     Args:
         case: that fails.
+        symptom: what shall be shown; that of the result if nobody says, and any difference where there is none.
         result: of the case. Where it says that the failure begins behind the model that the target makes of the
             program, that model alone is tried first; then the short form.
     """
-    for form, text in _forms(case, result):
-        found = _tried(case, form, text)
+    if symptom is None and result is not None and result.failure is not None:
+        symptom = Symptom.seen(result.failure)
+    for form, text in _forms(case, result, symptom):
+        found = _tried(case, form, text, symptom)
         if found.shows:
             break
     return found
 
 
-def short_form(case: Case) -> str | None:
+def short_form(case: Case, symptom: Symptom | None = None) -> str | None:
     """The short script of a case; None where there is none. Whether it shows anything is another question."""
     subject = target(case.setting.target)
     source = short_source(case.setting)
     if source is None:
         return None
     strides = "layout" in subject.facts.promises
-    return short(case, source.prepare, imports=source.imports, strides=strides)
+    return short(
+        case,
+        source.prepare,
+        imports=source.imports,
+        strides=strides,
+        packages=subject.facts.packages,
+        symptom=symptom,
+    )
 
 
-def _forms(case: Case, result: Result | None) -> Iterator[tuple[str, str]]:
+def _forms(case: Case, result: Result | None, symptom: Symptom | None) -> Iterator[tuple[str, str]]:
     if behind_model(case, result) and (text := _model(case)) is not None:
         yield "model", text
-    if (text := short_form(case)) is not None:
+    if (text := short_form(case, symptom)) is not None:
         yield "short", text
-    yield "long", render(case)
+    yield "long", render(case, symptom)
 
 
 def _model(case: Case) -> str | None:
@@ -103,7 +114,7 @@ def _model(case: Case) -> str | None:
         return answer.read_text(encoding="utf-8") if answer.exists() else None
 
 
-def _tried(case: Case, form: str, text: str) -> Exported:
+def _tried(case: Case, form: str, text: str, symptom: Symptom | None) -> Exported:
     with tempfile.TemporaryDirectory(prefix="shakeout-") as scratch:
         path = Path(scratch) / "repro.py"
         blobs.copy(case, path.parent)
@@ -113,8 +124,9 @@ def _tried(case: Case, form: str, text: str) -> Exported:
         return Exported(text, form, form == "long", "no answer", said)
     if status < 0:
         name = signal.Signals(-status).name if -status in set(signal.Signals) else str(-status)
-        return Exported(text, form, True, f"killed by {name}", (said + errors).strip())
-    # Python ends with 1 too after an exception that nobody caught: then nothing was compared.
+        shows = symptom is None or symptom.died(name)
+        return Exported(text, form, shows, f"killed by {name}", (said + errors).strip())
+    # A model's script may end with 1 after an exception that nobody caught: then nothing was compared.
     shows = status == 1 and bool(said.strip())
     return Exported(text, form, shows, f"exit status {status}", (said.strip() or errors.strip()))
 

@@ -15,6 +15,7 @@ from shakeout.corpus.case import Case
 from shakeout.corpus.evidence import Evidence
 from shakeout.corpus.known import KnownBug
 from shakeout.corpus.regressions import Regression
+from shakeout.corpus.symptom import Symptom
 from shakeout.fuzz.reporting.exported import short_form
 from shakeout.fuzz.reporting.plain import ordinary
 
@@ -89,7 +90,7 @@ def _page(bug: Regression) -> Iterator[str]:
     for release, word in bug.status.items():
         yield f"| {release} | {word} |"
     yield ""
-    yield from _shown(bug.case, bug.evidence, f"corpus/data/regressions/{bug.id}.json")
+    yield from _shown(bug.case, bug.evidence, bug.symptom, f"corpus/data/regressions/{bug.id}.json")
 
 
 def _public_page(bug: KnownBug) -> Iterator[str]:
@@ -100,7 +101,7 @@ def _public_page(bug: KnownBug) -> Iterator[str]:
     yield f"- observed: `{bug.observed}`"
     yield from _facts(bug.case, bug.evidence)
     yield ""
-    yield from _shown(bug.case, bug.evidence, f"corpus/data/known/{bug.id}.json")
+    yield from _shown(bug.case, bug.evidence, bug.symptom, f"corpus/data/known/{bug.id}.json")
 
 
 def _head(title: str, explanation: str) -> Iterator[str]:
@@ -126,15 +127,16 @@ def _facts(case: Case, evidence: Evidence | None) -> Iterator[str]:
     yield from (f"- bisected: {line}" for line in evidence.bisection)
 
 
-def _shown(case: Case, evidence: Evidence | None, path: str) -> Iterator[str]:
+def _shown(case: Case, evidence: Evidence | None, symptom: Symptom | None, path: str) -> Iterator[str]:
     """The script of a case, or its program and inputs where no short script shows the failure."""
-    alone = short_form(case) if evidence is not None and evidence.script == "short" else None
+    alone = short_form(case, symptom) if evidence is not None and evidence.script == "short" else None
     yield "```python"
     yield from _program(case) if alone is None else alone.rstrip().splitlines()
     yield "```"
     yield ""
     if alone is not None:
-        yield "The script needs no Shakeout, and exits 1 where the bug is present. With Shakeout:"
+        yield "The script needs no Shakeout. It exits 1 if it sees this failure, 3 if it sees another one, 0 if nothing"
+        yield "differs, and 125 if it cannot tell. With Shakeout:"
     else:
         yield "Run it, and see what eager gives and what the target gives:"
     yield ""

@@ -22,6 +22,7 @@ from shakeout.corpus.evidence import Evidence
 from shakeout.corpus.files import write_whole
 from shakeout.corpus.known import KnownBug
 from shakeout.corpus.regressions import Regression
+from shakeout.corpus.symptom import Symptom
 from shakeout.fuzz.bisect import trials
 from shakeout.fuzz.bisect.ablation import Ablation
 from shakeout.fuzz.bisect.facts import Culprit, Cures, Fact, Knobs
@@ -31,7 +32,7 @@ from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.ground.versions import describe
 from shakeout.fuzz.minimise import executors
 from shakeout.fuzz.minimise.predicate import NotReproduced
-from shakeout.fuzz.minimise.search import Budget, minimise
+from shakeout.fuzz.minimise.search import Budget, Minimised, minimise
 from shakeout.fuzz.reporting.exported import export
 from shakeout.fuzz.workers.worker_kind import WorkerKind
 from shakeout.targets.accelerators import missing
@@ -66,7 +67,7 @@ def looked_at(
     """
     found = minimise(case, candidates, budget=BUDGET, width=width)
     facts = [fact for fact in bisected(Ablation(found.case, parts)) if _told(fact)]
-    exported = export(found.case)
+    exported = export(found.case, symptom=_symptom(found))
     versions = describe()["packages"]
     compiler = () if found.case.setting.device == "cpu" else ("triton",)
     names = dict.fromkeys(("torch", *compiler, *facts_of(case.setting.target).packages))
@@ -77,6 +78,14 @@ def looked_at(
         script=("short" if exported.form == "short" else "long") if exported.shows else "none",
         bisection=tuple(str(fact) for fact in facts),
     )
+
+
+def _symptom(found: Minimised) -> Symptom:
+    """What the smallest case shows."""
+    failing = None if found.outcome.result is None else found.outcome.result.failure
+    if failing is not None:
+        return Symptom.seen(failing)
+    return Symptom(found.failure.oracle, found.failure.symptom, found.failure.culprit.rpartition(" | ")[2])
 
 
 def _kind(one: tuple[Path, Bug]) -> tuple[str, WorkerKind]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from shakeout.corpus import blobs, codec
 from shakeout.corpus.case import Case
+from shakeout.corpus.symptom import Symptom
 
 __all__ = ["LARGEST", "SECONDS", "check_knobs_of", "read_case", "render", "stored_case"]
 
@@ -18,11 +19,11 @@ SECONDS = 180.0
 LARGEST = 4 * codec.MAX_BYTES
 
 
-def render(case: Case) -> str:
-    """The script of a case."""
+def render(case: Case, symptom: Symptom | None = None) -> str:
+    """The script of a case, which looks for a symptom if there is one, and for any difference otherwise."""
     from shakeout.fuzz.running.execute import repro
 
-    return repro(case, limit=SECONDS)
+    return repro(case, limit=SECONDS, symptom=symptom)
 
 
 def read_case(path: Path, target: str | None) -> Case:

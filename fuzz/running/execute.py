@@ -15,6 +15,7 @@ from shakeout.corpus import script
 from shakeout.corpus.case import Case
 from shakeout.corpus.edit import alone
 from shakeout.corpus.observation import PARTS, Observation, Raised, raised
+from shakeout.corpus.symptom import Symptom
 from shakeout.fuzz.ground.divergence import Divergence, search
 from shakeout.fuzz.ground.results import Result, Status
 from shakeout.fuzz.ground.signature import INTERNAL, signature, title
@@ -137,8 +138,15 @@ def related(case: Case, result: Result, shared: Shared) -> tuple[Derived, Shared
     return None if seen is None else (derived, Shared(answers={PARENT: seen}))
 
 
-def repro(case: Case, result: Result | None = None, *, limit: float = 0) -> str:
-    """The script of a case: what the finding says, as a file that shows it."""
+def repro(case: Case, result: Result | None = None, *, limit: float = 0, symptom: Symptom | None = None) -> str:
+    """The script of a case: what the finding says, as a file that shows it.
+
+    Args:
+        case: what to run.
+        result: of the case; its failure is what the script looks for.
+        limit: as for ``script.standalone``.
+        symptom: what the script looks for where there is no result that fails; None if any difference counts.
+    """
     subject = target(case.setting.target)
     tolerances = {} if "bits" in subject.facts.promises else dict(tolerance.TABLE)
     failing = result.failure if result is not None else None
@@ -160,6 +168,7 @@ def repro(case: Case, result: Result | None = None, *, limit: float = 0) -> str:
         title=headline.replace("\\", "/"),
         limit=limit,
         repeats=failing is not None and failing.oracle == "determinism",
+        symptom=symptom if failing is None else Symptom.seen(failing),
     )
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from shakeout.corpus.symptom import OTHER
 from shakeout.fuzz.workers.headers import Headers
 from shakeout.fuzz.workers.stock import Process, Stock
 from shakeout.fuzz.workers.worker_handle import family
@@ -35,9 +36,10 @@ NEEDED = 3
 #: itself, with a limit of its own.
 SECONDS = 180.0
 
-#: Exit status of a script that shows a difference. Python also ends with it after an exception that nobody caught, so
-#: the script must have said something beyond its first line, the version of torch.
-DIFFERENCE = 1
+#: Exit statuses of a script that shows a difference: the failure that it is about, or another one, which is still one.
+#: Python ends with 1 after an exception that nobody caught, so the script must have said something beyond its first
+#: line, the version of torch.
+DIFFERENCES = (1, OTHER)
 
 #: Bytes that torch and its compilers hold before a case begins, generously.
 OWN_BYTES = 2 << 30
@@ -150,7 +152,7 @@ class Confirmation:
             elif time.monotonic() - run.began > self._seconds:
                 self._kill(run)
                 self._end(run, "cannot run", f"killed: no end within {self._seconds:.0f} s\n")
-        elif status == DIFFERENCE:
+        elif status in DIFFERENCES:
             said = len([line for line in _tail(run.scratch / "output").splitlines() if line.strip()])
             self._end(run, "fails" if said > 1 else "cannot run")
         else:

@@ -233,7 +233,7 @@ def cache_path() -> Path:
 
 def records_kept() -> bool:
     """Whether the records of the installed torch are there, so that loading them takes no time to speak of."""
-    return _read(cache_path()) is not None
+    return _rows(_bytes(cache_path())) is not None
 
 
 def load_records(progress: Progress | None = None) -> Vocabulary:

@@ -78,7 +78,9 @@ def test_differences_are_told_in_words() -> None:
     x = torch.tensor([[1.0, math.nan, 3.0], [4.0, 5.0, 6.0]])
     assert both(x, x.clone()) == []
     assert both(x, x + 1e-7) == []
-    assert both(x, x.nan_to_num(0.0)) == ["output 0: 1 of 6 elements differ, first at [0, 1]: nan expected, 0.0 found"]
+    assert both(x, x.nan_to_num(0.0)) == [
+        "output 0: 1 of 6 elements differ, first at [0, 1]: nan expected, 0.0 found: NaN lost"
+    ]
     assert "dtype torch.float32 expected, torch.float64 found" in both(x, x.double())[0]
     assert "shape" in both(x, x[:1])[0]
     assert "strides (3, 1) expected, (1, 2) found" in both(x, x.t().contiguous().t())[0]
@@ -158,7 +160,7 @@ def test_a_target_that_forgets_gradients_is_seen() -> None:
     assert standalone.differences(want, got, {}, {"layout"}) == [
         "gradient 0: none found",
         "gradient 1: none found",
-        "input after the call 1: 2 of 2 elements differ, first at [0]: 6.0 expected, 2.0 found",
+        "input after the call 1: 2 of 2 elements differ, first at [0]: 6.0 expected, 2.0 found: wrong value",
     ]
     # No gradient and one of nothing but zeros are the same.
     assert standalone.compare("gradient 0", None, torch.zeros(2), {}) == []
