@@ -25,6 +25,8 @@ _BUILT_IN = {
     "onnxruntime": ("shakeout.targets.onnxruntime", "ONNXRUNTIME"),
     "openvino": ("shakeout.targets.openvino", "OPENVINO"),
     "tvm": ("shakeout.targets.tvm", "TVM"),
+    "onnx.reference": ("shakeout.targets.onnx_models", "ONNX_REFERENCE"),
+    "onnx.onnxruntime": ("shakeout.targets.onnx_models", "ONNXRUNTIME_MODEL"),
     "save_on_cpu": ("shakeout.targets.offload.stock", "SAVE_ON_CPU"),
     "disk_store": ("shakeout.targets.offload.stock", "DISK_STORE"),
     "planted": ("shakeout.targets.planted", "PLANTED"),
