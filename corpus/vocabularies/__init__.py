@@ -169,7 +169,7 @@ def modelled(words: Vocabulary) -> Modelled | None:
 
 def owner(operator: str) -> Vocabulary:
     """The vocabulary of Shakeout's own that an operator is of, by its qualified name, whether there is such a one or not."""
-    return vocabulary("onnx" if operator.startswith("onnx.") else "kernel")
+    return vocabulary("onnx" if operator.startswith("onnx.") and ":" not in operator else "kernel")
 
 
 if TYPE_CHECKING:

@@ -19,6 +19,7 @@ from typing import Any
 
 from shakeout.corpus.program import Arg, Call, Input, Program, Ref, TensorType
 from shakeout.corpus.vocabularies import onnx_schemas as schemas
+from shakeout.corpus.vocabularies.onnx_defined import check_values
 from shakeout.corpus.vocabularies.onnx_schemas import ELEMENTS, UnknownOperator
 from shakeout.corpus.vocabularies.onnx_traits import traits
 
@@ -162,8 +163,8 @@ def _run(operator: str, args: Sequence[Any], kwargs: tuple[tuple[str, Any], ...]
     arrays = [None if arg is None else array_of(arg) for arg in args]
     dtypes = tuple(None if arg is None else str(arg.dtype).removeprefix("torch.") for arg in args)
     shapes = tuple(None if arg is None else tuple(arg.shape) for arg in args)
-    inferred = _inferred(operator, kwargs, dtypes, shapes, wanted)
-    _defined(operator, arrays, kwargs)
+    inferred = _inferred(operator, kwargs, dtypes, shapes, wanted, tuple(map(_told, arrays)))
+    check_values(schemas.identified(operator)[0], arrays, dict(kwargs))
     evaluator = _evaluator(operator, kwargs, tuple(dtype is not None for dtype in dtypes), wanted)
     feeds = {f"i{place}": array for place, array in enumerate(arrays) if array is not None}
     with np.errstate(all="ignore"):
@@ -230,6 +231,15 @@ def _evaluator(
     return onnx.reference.ReferenceEvaluator(onnx.helper.make_model(graph, opset_imports=opsets))
 
 
+#: Sizes, axes and places are so many numbers at most; of them shape inference knows more than of types alone.
+_FEW = 16
+
+
+def _told(array: Any) -> bytes | None:
+    """The numbers of an operand that may be sizes, axes or places."""
+    return array.tobytes() if array is not None and array.dtype.str in ("<i8", "<i4") and array.size <= _FEW else None
+
+
 _Inferred = tuple[tuple[str, tuple[int | None, ...] | None] | None, ...]
 
 
@@ -240,9 +250,10 @@ def _inferred(
     dtypes: tuple[str | None, ...],
     shapes: tuple[tuple[int, ...] | None, ...],
     wanted: tuple[bool, ...],
+    data: tuple[bytes | None, ...],
 ) -> _Inferred:
     """What ONNX's shape inference tells of each result, as far as it knows; a call that the schema forbids raises."""
-    import onnx.helper
+    import onnx
     import onnx.shape_inference
 
     schemas.check_types(operator, dtypes)
@@ -256,8 +267,14 @@ def _inferred(
         for place, (dtype, shape) in enumerate(zip(dtypes, shapes, strict=True))
         if dtype is not None
     }
+    constants_ = {
+        f"i{place}": onnx.TensorProto(data_type=ELEMENTS[dtype][0], dims=shape, raw_data=held)
+        for place, (dtype, shape, held) in enumerate(zip(dtypes, shapes, data, strict=True))
+        if dtype is not None and shape is not None and held is not None
+    }
+    opsets = [onnx.helper.make_opsetid("", version)]
     told = onnx.shape_inference.infer_node_outputs(
-        found, node, types, opset_imports=[onnx.helper.make_opsetid("", version)], ir_version=_ir_version(version)
+        found, node, types, constants_, opset_imports=opsets, ir_version=_ir_version(version)
     )
     results: list[tuple[str, tuple[int | None, ...] | None] | None] = []
     for place in range(len(wanted)):
@@ -270,30 +287,6 @@ def _inferred(
             sizes = tuple(one.dim_value if one.HasField("dim_value") else None for one in tensor.shape.dim)
         results.append((schemas.element_name(tensor.elem_type), sizes))
     return tuple(results)
-
-
-#: Sizes that are among the values of an operand: what is made may be larger than any memory.
-_SIZED = frozenset("ConstantOfShape Expand Tile Range Resize Pad OneHot Reshape CenterCropPad AffineGrid".split())
-_LARGEST = 1 << 20
-
-
-def _defined(operator: str, arrays: Sequence[Any], kwargs: Sequence[tuple[str, Any]]) -> None:
-    """Raise ValueError for values of which ONNX does not say what comes of them, or that need too much memory."""
-    name, _ = schemas.identified(operator)
-    if name in ("Div", "Mod") and arrays[1].dtype.kind in "iu" and not arrays[1].all():
-        raise ValueError("a whole number divided by zero")
-    if name == "BitShift" and bool((arrays[1] >= 8 * arrays[1].dtype.itemsize).any()):
-        raise ValueError("shifts by the width")
-    if name == "Pow" and arrays[0].dtype.kind in "iu" and bool((arrays[1] < 0).any()):
-        raise ValueError("a whole number to a negative power")
-    if name in _SIZED:
-        small = [array for array in arrays[1:] if array is not None and array.dtype.kind in "iu" and array.size <= 64]
-        small += [arrays[0]] if name in ("ConstantOfShape", "Range") else []
-        for array in small:
-            if array.size and math.fabs(float(array.astype("float64").max())) > _LARGEST:
-                raise ValueError("would need too much memory")
-            if name != "Range" and math.prod(int(size) for size in array.reshape(-1).tolist() if size > 0) > _LARGEST:
-                raise ValueError("would need too much memory")
 
 
 # --- source text -------------------------------------------------------------------------------------------------------

@@ -14,13 +14,16 @@ from typing import Any, NamedTuple
 
 from shakeout.corpus import cache
 from shakeout.corpus.files import write_whole
-from shakeout.corpus.vocabularies import torch as words
+from shakeout.corpus.program import Ref
+from shakeout.corpus.vocabularies import Vocabulary as Words
+from shakeout.corpus.vocabularies import vocabulary
+from shakeout.generators.habits import Habits
 from shakeout.generators.rules.library import Library, library_of_torch
 from shakeout.generators.vocabularies.collector import run_module
-from shakeout.generators.vocabularies.records import Record
+from shakeout.generators.vocabularies.records import Record, Slot
 from shakeout.generators.vocabularies.ruled import Ruled, ruled
 
-__all__ = ["FORMAT", "BootstrapFailed", "Takers", "Vocabulary", "cache_path", "load_records"]
+__all__ = ["FORMAT", "BootstrapFailed", "Takers", "Vocabulary", "cache_path", "load_records", "recorded_rows"]
 
 #: Version of the cached rows; raise it whenever the bootstrap finds something else than before.
 FORMAT = 7
@@ -53,6 +56,10 @@ class Vocabulary:
     """
 
     name = "torch"
+    #: What a program is made of that no proposal gave a call.
+    fallback = Record("torch.neg", (Ref(0),), (), (Slot("T", (0,)),), (3,), (False,), ("float32",))
+    #: Whether views, indexed assignments and casts are proposed beside its operators (``views.py``), which are torch's.
+    forms = True
 
     def __init__(self, rows: Mapping[str, list[Any]], library: Library | None = None) -> None:
         self.operators: tuple[str, ...] = tuple(sorted(rows))
@@ -70,6 +77,15 @@ class Vocabulary:
             found = tuple(Record.from_json(operator, row) for row in self._rows[operator])
             self._records[operator] = found
         return found
+
+    @property
+    def words(self) -> Words:
+        """What its operators mean."""
+        return vocabulary(self.name)
+
+    def habits(self, drawn: Habits) -> Habits:
+        """How a case of it is drawn, given how one of torch would be."""
+        return drawn
 
     @property
     def ruled(self) -> bool:
@@ -115,7 +131,7 @@ class Vocabulary:
         """The takers of every dtype at one rank."""
         groups: dict[str, list[Takers]] = {}
         for operator in self.operators:
-            if words.traits(operator).plain:
+            if self.words.traits(operator).plain:
                 continue  # what another operator made lies in memory as it pleases
             group: dict[str, list[Taker]] = {}
             for record in self.records(operator):
@@ -172,11 +188,23 @@ def load_records(progress: Progress | None = None) -> Vocabulary:
     Raises:
         BootstrapFailed: the samples could not be run; the message ends with what the process said.
     """
-    path = cache_path()
-    rows = _read(path)
-    if rows is None:
-        rows = _bootstrap(path, progress or (lambda text: None))
+    rows = recorded_rows(cache_path(), "shakeout.generators.vocabularies.bootstrap", progress or (lambda text: None))
     return Vocabulary(rows, library_of_torch())
+
+
+def recorded_rows(path: Path, module: str, progress: Progress) -> Mapping[str, list[Any]]:
+    """The records of a vocabulary, from their cache or, the first time, from a module that collects them.
+
+    Args:
+        path: of the cache.
+        module: is run with a path to write to, and names to leave out.
+        progress: told in words what is going on, while records are collected.
+
+    Raises:
+        BootstrapFailed: they could not be collected; the message ends with what the process said.
+    """
+    rows = _read(path)
+    return _bootstrap(path, module, progress) if rows is None else rows
 
 
 def _read(path: Path) -> Mapping[str, list[Any]] | None:
@@ -190,13 +218,13 @@ def _read(path: Path) -> Mapping[str, list[Any]] | None:
     return rows  # type: ignore[no-any-return]
 
 
-def _bootstrap(path: Path, progress: Progress) -> Mapping[str, list[Any]]:
+def _bootstrap(path: Path, module: str, progress: Progress) -> Mapping[str, list[Any]]:
     """Collect in a process of its own; again without an operator that killed it."""
     skip: list[str] = []
     with tempfile.TemporaryDirectory(prefix="shakeout-") as directory:
         fresh = Path(directory) / "records.json.gz"
         for _ in range(MAX_CRASHES):
-            status, last, said = _collect(fresh, skip, progress)
+            status, last, said = _collect(module, fresh, skip, progress)
             if status == 0:
                 break
             if status > 0 or not last or last in skip:
@@ -216,11 +244,11 @@ def _bootstrap(path: Path, progress: Progress) -> Mapping[str, list[Any]]:
     return rows
 
 
-def _collect(path: Path, skip: list[str], progress: Progress) -> tuple[int, str, str]:
+def _collect(module: str, path: Path, skip: list[str], progress: Progress) -> tuple[int, str, str]:
     """Run the bootstrap; its exit status, the operator it was at, and the end of what it printed as errors."""
 
     def tell(name: str, done: int, total: int) -> None:
         if done % 25 == 0:
             progress(f"operator samples: {done} of {total}")
 
-    return run_module("shakeout.generators.vocabularies.bootstrap", [str(path), *skip], path.parent, tell)
+    return run_module(module, [str(path), *skip], path.parent, tell)
