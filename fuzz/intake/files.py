@@ -23,7 +23,7 @@ from shakeout.corpus.case import COTANGENTS, Cotangent
 from shakeout.corpus.intake.archive import exported
 from shakeout.corpus.intake.refusal import NotCaptured, blamed
 from shakeout.fuzz.intake.compiled import Candidates
-from shakeout.fuzz.intake.sessions import take_model, watching_sessions
+from shakeout.fuzz.intake.sessions import take_program, watching_sessions
 from shakeout.fuzz.intake.wanted import Wanted
 
 __all__ = ["CannotRead", "read"]
@@ -49,7 +49,7 @@ def read(path: Path, name: str, candidates: Candidates) -> None:
         _archive(path, candidates)
         return
     if path.suffix == ".onnx":
-        take_model(candidates, path, path.name, None)
+        take_program(candidates, path)
         return
     if name:
         _named(_module(path, candidates), name, candidates)
