@@ -1,4 +1,4 @@
-"""Where what was learnt of operators is kept: of torch in the cache or shipped, of a user's kernel beside the project.
+"""Where what was learnt of operators is kept: of torch and onnx in the cache or shipped, of a user's kernel beside the project.
 
 Whoever learns writes; whoever proposes reads, and takes a file that cannot be read for none. What is in it is text from
 anywhere: it says what to try, and never what to run.
@@ -14,7 +14,18 @@ from typing import Any
 from shakeout.corpus import cache
 from shakeout.corpus.files import write_whole
 
-__all__ = ["FORMAT", "SHIPPED", "kernel_path", "of_kernel", "of_torch", "read", "torch_path", "write"]
+__all__ = [
+    "FORMAT",
+    "SHIPPED",
+    "kernel_path",
+    "of_kernel",
+    "of_onnx",
+    "of_torch",
+    "onnx_path",
+    "read",
+    "torch_path",
+    "write",
+]
 
 #: Version of the files; raise it whenever rules are written otherwise.
 FORMAT = 2
@@ -24,16 +35,38 @@ SHIPPED = Path(__file__).parent / "data" / "rules"
 
 def torch_path(version: str) -> Path:
     """Where ``shakeout learn torch`` keeps what it learnt of a version of torch."""
-    return cache.directory() / f"torch-{version}-rules-{FORMAT}.json"
+    return _path("torch", version)
+
+
+def onnx_path(version: str) -> Path:
+    """Where ``shakeout learn onnx`` keeps what it learnt of a version of onnx."""
+    return _path("onnx", version)
 
 
 def of_torch(version: str) -> Mapping[str, Any] | None:
     """What was learnt of a version of torch: here, or as it is shipped for it or for the version next to it."""
-    here = read(torch_path(version))
+    return _nearest("torch", version)
+
+
+def of_onnx(version: str) -> Mapping[str, Any] | None:
+    """The same of a version of onnx."""
+    return _nearest("onnx", version)
+
+
+def _path(package: str, version: str) -> Path:
+    return cache.directory() / f"{package}-{version}-rules-{FORMAT}.json"
+
+
+def _nearest(package: str, version: str) -> Mapping[str, Any] | None:
+    here = read(_path(package, version))
     if here is not None:
         return here
     plain = version.partition("+")[0]
-    shipped = sorted(SHIPPED.glob("torch-*.json"), key=lambda path: _distance(path.stem.removeprefix("torch-"), plain))
+
+    def far(path: Path) -> tuple[int, ...]:
+        return _distance(path.stem.removeprefix(f"{package}-"), plain)
+
+    shipped = sorted(SHIPPED.glob(f"{package}-*.json"), key=far)
     return read(shipped[0]) if shipped else None
 
 

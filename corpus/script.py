@@ -18,7 +18,7 @@ from shakeout.corpus.printer import INDENT, Printer, as_tuple
 from shakeout.corpus.program import Program
 from shakeout.corpus.source import source_of
 from shakeout.corpus.symptom import GUARD, STATUSES, Symptom
-from shakeout.corpus.vocabularies import vocabulary
+from shakeout.corpus.vocabularies import modelled, vocabulary
 from shakeout.corpus.vocabularies.admission import admit
 
 __all__ = ["body", "definition", "inputs", "load", "network", "standalone", "value_names"]
@@ -32,6 +32,9 @@ def value_names(program: Program) -> list[str]:
 
 def network(program: Program, device: str = "cpu") -> str:
     """The network as source: ``bind(tensors)`` gives the callable, ``arguments(tensors)`` what it is called with."""
+    if (words := modelled(vocabulary(program.vocabulary))) is not None:
+        admit(program)
+        return words.network(program, value_names(program))
     inputs = [i for i, given in enumerate(program.inputs) if given.role == "input"]
     parameters = [i for i, given in enumerate(program.inputs) if given.role == "parameter"]
     picked = ", ".join(f"tensors[{i}]" for i in parameters)
@@ -58,6 +61,8 @@ def definition(program: Program, device: str = "cpu") -> str:
     admit(program)
     words = vocabulary(program.vocabulary)
     names = value_names(program)
+    if (models := modelled(words)) is not None:
+        return models.model(program, names)
     parameters = [i for i, given in enumerate(program.inputs) if given.role == "parameter"]
     inputs = [i for i, given in enumerate(program.inputs) if given.role == "input"]
     printer = Printer(words, device)
@@ -232,7 +237,9 @@ def standalone(
     text = body(case)
     words = vocabulary(case.program.vocabulary)
     fills = "fill(" in text
-    wanted: list[Any] = [functions.fill] if fills else []
+    models = modelled(words)
+    wanted: list[Any] = [] if models is None else list(models.functions(case.program))
+    wanted += [functions.fill] if fills else []
     wanted += [functions.blob] if "blob(" in text else []
     wanted += [functions.strided] if "strided(" in text else []
     wanted += [functions.cotangent] if case.setting.mode == "training" else []

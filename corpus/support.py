@@ -13,7 +13,7 @@ from pathlib import Path
 
 from shakeout.corpus.rows import LedgerRow
 
-__all__ = ["DIRECTORY", "Support", "declined", "load", "measured"]
+__all__ = ["DIRECTORY", "Support", "declined", "load", "measured", "refused", "with_types"]
 
 DIRECTORY = Path(__file__).parent / "data" / "support"
 
@@ -54,6 +54,31 @@ def load(target: str, directory: Path = DIRECTORY) -> Mapping[str, Support]:
 def declined(target: str, directory: Path = DIRECTORY) -> frozenset[str]:
     """The operators of which a target took no case."""
     return frozenset(operator for operator, support in load(target, directory).items() if support.declined)
+
+
+@functools.cache
+def refused(target: str, directory: Path = DIRECTORY) -> frozenset[tuple[str, tuple[str, ...]]]:
+    """Operators with element types of their operands of which a target takes no call; empty where none is shipped."""
+    path = directory / f"{target}.json"
+    if "/" in target or not path.is_file():
+        return frozenset()
+    rows: Mapping[str, list[str]] = json.loads(path.read_text(encoding="utf-8")).get("types", {})
+    return frozenset((operator, tuple(types.split())) for operator, found in rows.items() for types in found)
+
+
+def with_types(text: str, refused: Iterable[tuple[str, tuple[str, ...]]]) -> str:
+    """The table of a target with the element types of which it takes no call."""
+    data = json.loads(text)
+    types: dict[str, list[str]] = {}
+    for operator, dtypes in sorted(refused):
+        types.setdefault(operator, []).append(" ".join(dtypes))
+    counts = ",\n".join(f"    {json.dumps(name)}: {row}" for name, row in sorted(data["operators"].items()))
+    lines = ",\n".join(f"    {json.dumps(name)}: {json.dumps(found)}" for name, found in types.items())
+    head = json.dumps(data["versions"])
+    return (
+        f'{{\n  "format": {FORMAT},\n  "versions": {head},\n  "operators": {{\n{counts}\n  }},\n'
+        f'  "types": {{\n{lines}\n  }}\n}}\n'
+    )
 
 
 def measured(target: str, rows: Iterable[LedgerRow], versions: Mapping[str, str]) -> str:

@@ -13,7 +13,7 @@ import torch
 from shakeout.corpus import standalone
 from shakeout.corpus.case import InputSet, Storage, View
 from shakeout.corpus.program import Arg, Form, TensorType
-from shakeout.corpus.vocabularies import kernel as words
+from shakeout.corpus.vocabularies import Vocabulary, vocabulary
 from shakeout.corpus.vocabularies.traits import Traits
 from shakeout.generators import views
 from shakeout.generators.calls import Rejected, Saved, perform
@@ -75,8 +75,12 @@ class Growth:
         avoid: frozenset[str] = frozenset(),
         foreign: frozenset[str] = frozenset(),
         only: frozenset[str] | None = None,
+        words: Vocabulary | None = None,
+        refused: frozenset[tuple[str, tuple[str, ...]]] = frozenset(),
     ) -> None:
         self.choices, self.sampler, self.config = choices, sampler, config
+        self._refused = refused
+        self.words = vocabulary("kernel") if words is None else words
         self._avoid, self._foreign, self._only = avoid, foreign, only
         self._before_call: Callable[[Step], None] | None = None
         self.inputs: list[tuple[int, Given]] = []  # with the number of the value
@@ -113,6 +117,7 @@ class Growth:
         self.derive(0)
         self.config = GrowthConfig(special=self.config.special)
         self._avoid = self._foreign = frozenset()
+        self._refused = frozenset()
         self._only = None
 
     def note(self, reason: str) -> None:
@@ -217,7 +222,8 @@ class Growth:
             raise Rejected("no such values")
         wide = DTYPES[dtype].is_floating_point or DTYPES[dtype].is_complex
         leaf = config.training and not writable and wide and choices.boolean(0.85)
-        parameter = wide and choices.boolean(config.parameter)
+        constant = not wide and config.constant > 0 and choices.boolean(config.constant)
+        parameter = constant or (wide and choices.boolean(config.parameter))
         if leaf or parameter:
             given = Given(
                 given.dtype, given.shape, given.layout, given.values, given.storage_dtype, given.shares, given.window,
@@ -312,7 +318,7 @@ class Growth:
     ) -> tuple[list[int], dict[int, bool | int | float]]:
         """Values for the slots; for some slots a Python number instead."""
         choices, config = self.choices, self.config
-        plain = words.traits(record.operator).plain
+        plain = self.words.traits(record.operator).plain
         numbers: list[int] = []
         scalars: dict[int, bool | int | float] = {}
         if sizes is None:
@@ -456,7 +462,9 @@ class Growth:
         Raises:
             Rejected: it is not kept.
         """
-        kind, tensors = words.traits(operator), self.tensors
+        if self._refused and (operator, tuple([self.dtypes[number] for number in operands])) in self._refused:
+            raise Rejected("the target takes no such types")
+        kind, tensors = self.words.traits(operator), self.tensors
         used = [tensors[number] for number in operands]
         targets = [tensors[number] for number in written]
         try:
@@ -467,7 +475,9 @@ class Growth:
             raise Rejected(reason)
         if self._before_call is not None:
             self._before_call(
-                Step(operator, words.resolve(operator), args, kwargs, operands, written, kind, "tensor", 0, (None,))
+                Step(
+                    operator, self.words.resolve(operator), args, kwargs, operands, written, kind, "tensor", 0, (None,)
+                )
             )
         held: list[Saved] = []
         arena: Sequence[torch.Tensor] = tensors
@@ -478,7 +488,7 @@ class Growth:
                 arena = list(tensors)
                 for number in written:
                     arena[number] = tensors[number].view_as(tensors[number])
-        function = words.resolve(operator)
+        function = self.words.resolve(operator)
         versions = [] if targets else [tensor._version for tensor in used]
         try:
             form, results = perform(function, args, kwargs, arena)

@@ -33,6 +33,7 @@ class GrowthConfig:
         mix: an operand has another dtype than the rest.
         number: a Python number stands where a tensor was recorded.
         parameter: a fresh floating-point input is a parameter of the network.
+        constant: a fresh input of whole numbers is one as well.
         derive: a fresh operand is a view or a constant, made by a call of its own.
         training: floating-point inputs are leaves.
         special: NaN and infinities are wanted.
@@ -50,6 +51,7 @@ class GrowthConfig:
     mix: float = 0.05
     number: float = 0.05
     parameter: float = 0.0
+    constant: float = 0.0
     derive: float = 0.0
     training: bool = False
     special: bool = False

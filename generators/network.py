@@ -21,7 +21,8 @@ from shakeout.corpus.case import Case, InputSet, Mode, Setting
 from shakeout.corpus.codec import to_json
 from shakeout.corpus.edit import Builder
 from shakeout.corpus.observation import Observation
-from shakeout.corpus.program import Call, Program, Ref, TensorType, renumbered
+from shakeout.corpus.program import Call, Program, TensorType, renumbered
+from shakeout.corpus.vocabularies import vocabulary as words_of
 from shakeout.generators import views
 from shakeout.generators.choices import Choices
 from shakeout.generators.growth import Growth, Step
@@ -31,7 +32,6 @@ from shakeout.generators.overwrites import overwrite
 from shakeout.generators.proposals import place_by_rule
 from shakeout.generators.rules.trace import Trace
 from shakeout.generators.values import Given, InputSampler
-from shakeout.generators.vocabularies.records import Record, Slot
 from shakeout.generators.vocabularies.ruled import Ruled
 from shakeout.generators.vocabularies.torch import Vocabulary
 
@@ -60,6 +60,7 @@ class Recipe:
         index: number of the case; small programs then visit every operator in turn.
         avoid: operators that are left out.
         foreign: dtypes that are left out.
+        refused: operators with dtypes of their operands of which no call is proposed.
         writes: whether inputs may be written to.
         overwrites: whether calls may write to what the backward pass needs, which eager refuses.
         only: the operators that are proposed; None for all. Small programs then draw theirs whatever ``index`` is.
@@ -74,6 +75,7 @@ class Recipe:
     index: int | None = None
     avoid: frozenset[str] = frozenset()
     foreign: frozenset[str] = frozenset()
+    refused: frozenset[tuple[str, tuple[str, ...]]] = frozenset()
     writes: bool = True
     overwrites: bool = False
     only: frozenset[str] | None = None
@@ -136,7 +138,7 @@ def grow(
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         style: Style = recipe.style or ("small" if choices.boolean(0.55) else "network")
-        growth = _growth(choices, recipe, style, ruled=vocabulary.ruled)
+        growth = _growth(choices, recipe, style, vocabulary)
         tell = None if before_call is None else watched(growth, vocabulary.name, before_call)
         if style == "small":
             _small(growth, recipe, vocabulary)
@@ -146,14 +148,11 @@ def grow(
             overwrite(growth, vocabulary)
         if not growth.steps:
             growth.unrestricted()  # a program without a call is none
-            growth.place(_FALLBACK, "float32")
+            growth.place(vocabulary.fallback, "float32")
         return finished(growth, recipe, style, vocabulary.name, tell)
 
 
-_FALLBACK = Record("torch.neg", (Ref(0),), (), (Slot("T", (0,)),), (3,), (False,), ("float32",))
-
-
-def _growth(choices: Choices, recipe: Recipe, style: Style, *, ruled: bool) -> Growth:
+def _growth(choices: Choices, recipe: Recipe, style: Style, vocabulary: Vocabulary) -> Growth:
     """An empty program and how it will be drawn."""
     small = style == "small"
     kind: ValuesKind = choices.weighted(_VALUES) if recipe.values is None else recipe.values
@@ -173,12 +172,20 @@ def _growth(choices: Choices, recipe: Recipe, style: Style, *, ruled: bool) -> G
         special=kind == "special",
         writes=recipe.writes,
         overwrites=training and recipe.overwrites,
-        ruled=choices.pick(_RULED if small else _RULED_IN_NETWORKS) if ruled else 0.0,
+        ruled=choices.pick(_RULED if small else _RULED_IN_NETWORKS) if vocabulary.ruled else 0.0,
     )
-    sampler = InputSampler(choices, kind, choices.pick((0.0, 0.4, 0.8)))
-    return Growth(choices, sampler, config, recipe.avoid, recipe.foreign, recipe.only)
+    odd = choices.pick((0.0, 0.4, 0.8))
+    sampler = InputSampler(choices, kind, odd if vocabulary.forms else 0.0)
+    if not vocabulary.forms:
+        sampler.literal = LITERAL
+    config = vocabulary.config(config)
+    words = words_of(vocabulary.name)
+    return Growth(choices, sampler, config, recipe.avoid, recipe.foreign, recipe.only, words, recipe.refused)
 
 
+#: How often an operand has the very elements that were recorded, where those are sizes, axes or places in the ONNX
+#: model: others are mostly rejected.
+LITERAL = 0.9
 #: Recorded calls remain: they have values and attributes that no rule speaks of.
 _RULED = (0.75, 0.9, 0.5)
 #: Less often there: a call that is solved for takes half as long again as one that was recorded.
@@ -206,7 +213,7 @@ def _small(growth: Growth, recipe: Recipe, vocabulary: Vocabulary) -> None:
 
 def _main(growth: Growth, recipe: Recipe, vocabulary: Vocabulary, attempt: int) -> bool:
     choices = growth.choices
-    if choices.boolean(0.12):
+    if vocabulary.forms and choices.boolean(0.12):
         return _formed(growth)
     # Another record of the operator that is due before another operator.
     if recipe.index is None or attempt >= 6:
@@ -299,7 +306,7 @@ def follow(growth: Growth, vocabulary: Vocabulary, value: int, formed: float) ->
         return False
     choices = growth.choices
     dtype, shape = growth.dtypes[value], growth.shapes[value]
-    if choices.boolean(formed):
+    if vocabulary.forms and choices.boolean(formed):
         record = views.proposal(choices, shape, dtype)
         return record is not None and growth.place(record, dtype, (value, 0))
     takers = vocabulary.takers(dtype, len(shape))
@@ -359,7 +366,9 @@ def _so_far(growth: Growth, step: Step, vocabulary: str) -> Case:
     last = replace(step, first=len(growth.tensors))
     steps.append(_renumbered(last, {**numbers, last.first: len(numbers)}))
     live = [numbers[number] for number in growth.usable()]
-    return Case(_program(inputs, steps, live[:1], vocabulary), (growth.input_set(),), Setting("eager"))
+    return Case(
+        _program(inputs, steps, live[:1], vocabulary), (growth.input_set(),), Setting(words_of(vocabulary).REFERENCE)
+    )
 
 
 def finished(growth: Growth, recipe: Recipe, style: Style, vocabulary: str, tell: Tell | None = None) -> Grown:
@@ -396,7 +405,7 @@ def finished(growth: Growth, recipe: Recipe, style: Style, vocabulary: str, tell
         again = functools.partial(
             again,
             before=lambda given: tell(
-                "other inputs", lambda: Case(program, (*sets, given), Setting("eager", (), mode))
+                "other inputs", lambda: Case(program, (*sets, given), Setting(words_of(vocabulary).REFERENCE, (), mode))
             ),
         )
     if recipe.dynamic or (recipe.dynamic is None and choices.boolean(0.12)):
@@ -503,7 +512,7 @@ def _trained(
             break
         if tell is not None:
             program = _program(inputs, steps, returns, vocabulary)
-            tell("backward", lambda: Case(program, (first,), Setting("eager", (), "training")))  # noqa: B023
+            tell("backward", lambda: Case(program, (first,), Setting(words_of(vocabulary).REFERENCE, (), "training")))  # noqa: B023
         try:
             shown, _ = replay(
                 steps, first, special=growth.config.special, returns=returns, training=True, same_types=True,

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from shakeout.corpus.program import renumbered
-from shakeout.corpus.vocabularies import kernel as words
 from shakeout.generators.calls import Rejected
 from shakeout.generators.growth import Growth
 from shakeout.generators.growth_config import LATTICE, MAX_ELEMENTS
@@ -60,7 +59,7 @@ def _place(growth: Growth, ruled: Ruled, dtype: str | None, focus: tuple[int, in
     if values is None or dtypes is None:
         raise Rejected("its rule has no solution")
     wanted = [tuple(values[at : at + rank]) for rank, at in zip(rule.variant.ranks, rule.places, strict=True)]
-    plain = words.traits(ruled.operator).plain
+    plain = growth.words.traits(ruled.operator).plain
     numbers: list[int] = []
     for place, (shape, spread) in enumerate(zip(wanted, ruled.spreads, strict=True)):
         if focus is not None and place == focus[1]:

@@ -189,12 +189,13 @@ class InputSampler:
     Attributes:
         kind: ``integers``, ``uniform`` or ``special``.
         odd: probability of a layout other than row-major.
+        literal: probability of the recorded elements where a few whole numbers were recorded.
     """
 
-    __slots__ = ("_reach", "_seed", "choices", "kind", "odd")
+    __slots__ = ("_reach", "_seed", "choices", "kind", "literal", "odd")
 
     def __init__(self, choices: Choices, kind: str, odd: float) -> None:
-        self.choices, self.kind, self.odd = choices, kind, odd
+        self.choices, self.kind, self.odd, self.literal = choices, kind, odd, 0.5
         self._seed = choices.integer(0, SEEDS - 1)
         self._reach = choices.pick((2, 3, 1, 4))
 
@@ -260,7 +261,7 @@ class InputSampler:
         choices = self.choices
         if spread.kind == "distinct" and dtype != "bool":
             return distinct(choices, int(spread.low or 0), int(spread.high or 0), size)
-        if spread.literal is not None and len(spread.literal) == size and choices.boolean(0.5):
+        if spread.literal is not None and len(spread.literal) == size and choices.boolean(self.literal):
             if dtype == "bool":
                 return tuple(bool(item) for item in spread.literal)
             return spread.literal

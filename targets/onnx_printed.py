@@ -51,6 +51,7 @@ def printed(
     expected: Sequence[torch.Tensor],
     options: Sequence[str] = (),
     disabled: Sequence[str] = (),
+    meaning: str = "",
 ) -> str | None:
     """The script of a model; None for one that is too large, or has what NumPy and ``onnx.helper`` have no words for.
 
@@ -62,6 +63,7 @@ def printed(
         expected: its outputs, likewise.
         options: lines that change the session's ``options``.
         disabled: optimisers that are left out.
+        meaning: a sentence that says who gives the expected outputs; empty for PyTorch.
     """
     import onnx.inliner
 
@@ -72,7 +74,7 @@ def printed(
         outputs = list(map(_array, expected))
         if _size(model.graph) > NODES or _numbers(model.graph) + sum(t.numel() for t in (*given, *expected)) > NUMBERS:
             return None
-        parts = [*_model(model), *_data(inputs, outputs, _confirmed(model, given, expected))]
+        parts = [*_model(model), *_data(inputs, outputs, meaning or _meaning(model, given, expected))]
     except (_Unprintable, ValueError):  # a ValueError where the numbers of inputs differ
         return None
     if len(outputs) != len(model.graph.output):
@@ -96,10 +98,9 @@ def _model(model: Any) -> Iterator[str]:
     yield f"model = helper.make_model(graph, opset_imports=[{opsets}], ir_version={model.ir_version})"
 
 
-def _data(inputs: Mapping[str, str], outputs: Sequence[str], confirmed: bool) -> Iterator[str]:
+def _data(inputs: Mapping[str, str], outputs: Sequence[str], meaning: str) -> Iterator[str]:
     yield f"inputs = {{\n{''.join(f'    {json.dumps(name)}: {text},' + chr(10) for name, text in inputs.items())}}}"
-    also = ", and ONNX's reference evaluator of this model" if confirmed else ""
-    yield f"# What PyTorch gives without any compiler{also}."
+    yield f"# {meaning}"
     yield f"expected = {_list(outputs, '')}"
 
 
@@ -274,6 +275,11 @@ def _numbers(graph: Any) -> int:
     tensors = [tensor for one in _graphs(graph) for tensor in one.initializer]
     tensors += [a.t for one in _graphs(graph) for node in one.node for a in node.attribute if a.HasField("t")]
     return sum(math.prod(tensor.dims) for tensor in tensors)
+
+
+def _meaning(model: Any, given: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) -> str:
+    also = ", and ONNX's reference evaluator of this model" if _confirmed(model, given, expected) else ""
+    return f"What PyTorch gives without any compiler{also}."
 
 
 def _confirmed(model: Any, given: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) -> bool:

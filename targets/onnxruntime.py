@@ -14,7 +14,15 @@ from shakeout.targets.through_export import through_export
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["ONNXRUNTIME", "OPTIMISERS", "OnnxRuntime"]
+__all__ = [
+    "KNOBS",
+    "ONNXRUNTIME",
+    "OPTIMISERS",
+    "OPTIMISER_PART",
+    "OnnxRuntime",
+    "model_script",
+    "session_arguments",
+]
 
 #: What makes up the chain beside torch: distribution and module.
 _PACKAGES = (("onnx", "onnx"), ("onnxscript", "onnxscript"), ("onnxruntime", "onnxruntime"))
@@ -33,9 +41,13 @@ OPTIMISERS = tuple(
     """.split()
 )
 
-_KNOBS = (
+_EXPORT = (
     Knob("export.optimize", (True, False), "the exporter's own rewrites and constant folding"),
     Knob("export.opset", (None, 18, 21, 23), "version of the operator set; None is the exporter's choice"),
+)
+
+#: What may vary of a session, whatever its model comes from.
+KNOBS = (
     Knob("optimization", ("ALL", "LAYOUT", "EXTENDED", "BASIC", "NONE"), "level of graph optimisation"),
     Knob("disabled", (None, *OPTIMISERS), "one optimiser that is left out"),
     Knob("optimization.loops", (None, 0, 2), "session.graph_optimizations_loop_level: repeat the optimisers"),
@@ -53,6 +65,8 @@ _KNOBS = (
 )
 
 
+OPTIMISER_PART = Part("optimisers", "optimiser", "shakeout.targets.limits:ort_optimisers")
+
 _LADDER = Ladder(
     levels=Levels(
         "optimization",
@@ -60,7 +74,7 @@ _LADDER = Ladder(
         label="optimisation level",
         off="it fails without any optimisation: what torch.onnx made of it, or a kernel",
     ),
-    parts=(Part("optimisers", "optimiser", "shakeout.targets.limits:ort_optimisers"),),
+    parts=(OPTIMISER_PART,),
     single="disabled",
     otherwise="no optimiser that can be left out cures it",
 )
@@ -90,7 +104,7 @@ class OnnxRuntime(Target):
 
     def knobs(self) -> KnobSpace:
         """How the model is exported, optimised and run."""
-        return _KNOBS
+        return (*_EXPORT, *KNOBS)
 
     def unavailable(self) -> str | None:
         """The install line if a package is missing, or is there without its compiled part."""
@@ -133,7 +147,7 @@ class OnnxRuntime(Target):
             f"            model = {_call('onnx_model', 'function', 'given', *export)}",
             '            program = KEPT["functional"]',
             "            complexes = complex_outputs(program)",
-            f"            session = {_call('ort_compiled', 'model', *_session(setting))}",
+            f"            session = {_call('ort_compiled', 'model', *session_arguments(setting))}",
             "            made.append((session, complexes))",
             "            STAGES.extend(onnx_stages(program, model, complexes))",
             "        session, complexes = made[0]",
@@ -185,22 +199,41 @@ class OnnxRuntime(Target):
         self, setting: Setting, kept: Mapping[str, Any], given: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]
     ) -> str | None:
         """The ONNX model, built with ``onnx.helper``; what is done twice, or by way of a file, is not shown by it."""
-        from shakeout.targets.onnx_printed import printed
-        from shakeout.targets.onnx_staged import pairs
+        return model_script(setting, kept, given, expected)
 
-        model = next((one for key, one in kept.items() if key.startswith("ONNX model")), None)
-        if model is None or setting.knob("saved") is not None or setting.knob("again"):
-            return None
-        level = str(setting.knob("optimization", "ALL"))
-        name = "ORT_DISABLE_ALL" if level == "NONE" else f"ORT_ENABLE_{level}"
-        lines = [f"options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.{name}"]
-        options, entries = _options(setting)
-        for attribute, value in options:
-            text = f"onnxruntime.{value[0]}.{value[1]}" if isinstance(value, tuple) else repr(value)
-            lines.append(f"options.{attribute} = {text}")
-        lines += [f"options.add_session_config_entry({key!r}, {value!r})" for key, value in entries]
-        disabled = [str(one) for one in (setting.knob("disabled"),) if one is not None]
-        return printed(model, pairs(given), pairs(expected), lines, disabled)
+
+def model_script(
+    setting: Setting,
+    kept: Mapping[str, Any],
+    given: Sequence[torch.Tensor],
+    expected: Sequence[torch.Tensor],
+    meaning: str = "",
+) -> str | None:
+    """The script of an ONNX model on a session; None where a setting has no short form.
+
+    Args:
+        setting: of the session.
+        kept: what the target's source left, the model among it.
+        given: what it is run on.
+        expected: what it should give.
+        meaning: a sentence that says who gives that; empty for PyTorch.
+    """
+    from shakeout.targets.onnx_printed import printed
+    from shakeout.targets.onnx_staged import pairs
+
+    model = next((one for key, one in kept.items() if key.startswith("ONNX model")), None)
+    if model is None or setting.knob("saved") is not None or setting.knob("again"):
+        return None
+    level = str(setting.knob("optimization", "ALL"))
+    name = "ORT_DISABLE_ALL" if level == "NONE" else f"ORT_ENABLE_{level}"
+    lines = [f"options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.{name}"]
+    options, entries = _options(setting)
+    for attribute, value in options:
+        text = f"onnxruntime.{value[0]}.{value[1]}" if isinstance(value, tuple) else repr(value)
+        lines.append(f"options.{attribute} = {text}")
+    lines += [f"options.add_session_config_entry({key!r}, {value!r})" for key, value in entries]
+    disabled = [str(one) for one in (setting.knob("disabled"),) if one is not None]
+    return printed(model, pairs(given), pairs(expected), lines, disabled, meaning)
 
 
 def _call(name: str, *arguments: str) -> str:
@@ -238,7 +271,7 @@ def _options(setting: Setting) -> tuple[list[tuple[str, object]], list[tuple[str
     return options, entries
 
 
-def _session(setting: Setting) -> list[str]:
+def session_arguments(setting: Setting) -> list[str]:
     """The keyword arguments of the session."""
     options, entries = _options(setting)
     arguments = []

@@ -17,17 +17,24 @@ SPENT = {}  # seconds by stage
 STAGES = []  # intermediate forms of the program that can be run: name, function of the same arguments"""
 
 
-def staged(body: str, *functions: Callable[..., Any], imports: Sequence[str] = ()) -> str:
+def staged(
+    body: str,
+    *functions: Callable[..., Any],
+    imports: Sequence[str] = (),
+    shared: Sequence[Callable[..., Any]] | None = None,
+) -> str:
     """The text of a target that works in stages.
 
     Args:
         body: the target's own ``prepare`` and ``declined``.
         functions: what it uses of the targets' printed functions, in order.
         imports: lines of import that it needs beside torch.
+        shared: of the functions of ``staged.py`` those that it uses; None for all, which exporting a program needs.
     """
     from shakeout.targets.staged import Declined, Exportable, export_declined, exported, functional, stage, varying
 
-    shared = (Declined, stage, Exportable, varying, exported, functional, export_declined)
+    if shared is None:
+        shared = (Declined, stage, Exportable, varying, exported, functional, export_declined)
     head = "\n".join(sorted({"import contextlib", "import time", "import warnings", *imports}))
     return "\n\n\n".join([head, _STATE, *map(source_of, (*shared, *functions)), body.rstrip()]) + "\n"
 
@@ -113,12 +120,23 @@ def executed(text: str, namespace: dict[str, Any], kept: MutableMapping[str, Any
         namespace: of the case, which the text may use.
         kept: what the target made of the same program under another setting, and where it leaves such things.
     """
-    exec(compile(text, "<target>", "exec"), namespace)
+    exec(_code(text), namespace)
     if kept is not None and "KEPT" in namespace:
         namespace["KEPT"] = kept
     return Executed(
         namespace["prepare"], namespace["declined"], namespace.get("SPENT", {}), namespace.get("STAGES", ())
     )
+
+
+def _code(text: str) -> Any:
+    """The text as code: of targets that hand it to Dynamo a new one each time, since Dynamo knows functions by theirs."""
+    return _compiled.__wrapped__(text) if "torch.compile" in text or "torch.export" in text else _compiled(text)
+
+
+@functools.lru_cache(256)
+def _compiled(text: str) -> Any:
+    # A target has few texts, and compiling one takes as long as the quickest targets need for a case.
+    return compile(text, "<target>", "exec")
 
 
 def loaded(text: str) -> dict[str, Any]:

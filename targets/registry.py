@@ -7,9 +7,22 @@ import importlib
 from importlib.metadata import EntryPoint, entry_points
 
 from shakeout.corpus.case import REFUSALS, Setting
+from shakeout.corpus.vocabularies import vocabulary as words_of
 from shakeout.targets.target import Facts, Hook, Short, Target, UnknownTarget, check_knobs
 
-__all__ = ["GROUP", "compilers", "facts_of", "hook", "may_use_accelerator", "names", "short", "source", "target"]
+__all__ = [
+    "GROUP",
+    "compilers",
+    "facts_of",
+    "hook",
+    "may_use_accelerator",
+    "names",
+    "of_vocabulary",
+    "short",
+    "source",
+    "target",
+    "within",
+]
 
 #: The entry points of other packages' targets.
 GROUP = "shakeout.targets"
@@ -25,6 +38,8 @@ _BUILT_IN = {
     "onnxruntime": ("shakeout.targets.onnxruntime", "ONNXRUNTIME"),
     "openvino": ("shakeout.targets.openvino", "OPENVINO"),
     "tvm": ("shakeout.targets.tvm", "TVM"),
+    "onnx.reference": ("shakeout.targets.onnx_models", "ONNX_REFERENCE"),
+    "onnx.onnxruntime": ("shakeout.targets.onnx_models", "ONNXRUNTIME_MODEL"),
     "save_on_cpu": ("shakeout.targets.offload.stock", "SAVE_ON_CPU"),
     "disk_store": ("shakeout.targets.offload.stock", "DISK_STORE"),
     "planted": ("shakeout.targets.planted", "PLANTED"),
@@ -62,6 +77,40 @@ def compilers() -> tuple[str, ...]:
     """The compilers that can run here, slow ones first: what a campaign tests if nobody says."""
     found = [name for name in names() if target(name).facts.compiler and target(name).unavailable() is None]
     return tuple(sorted(found, key=lambda name: not target(name).facts.slow))
+
+
+def within(vocabulary: str, name: str) -> str:
+    """The name of the target that takes programs of a vocabulary: ``onnxruntime`` of onnx is ``onnx.onnxruntime``.
+
+    Raises:
+        UnknownTarget: there is none of this name, or it takes programs of another vocabulary; the message lists those
+            that take them.
+    """
+    known = [one for one in names() if target(one).facts.vocabulary == vocabulary]
+    if not known:
+        there = sorted({target(one).facts.vocabulary for one in names()})
+        raise UnknownTarget(f"no target takes programs of the vocabulary {vocabulary!r}; there are {', '.join(there)}")
+    for one in (name, f"{vocabulary}.{name}"):
+        if one in known:
+            return one
+    raise UnknownTarget(
+        f"no target {name!r} takes programs of the vocabulary {vocabulary}; there are {', '.join(known)}"
+    )
+
+
+def of_vocabulary(vocabulary: str) -> tuple[str, ...]:
+    """The targets that take programs of a vocabulary and can run here, but for its reference.
+
+    Raises:
+        UnknownTarget: there is none.
+    """
+    within(vocabulary, next((one for one in names() if target(one).facts.vocabulary == vocabulary), ""))
+    reference = words_of(vocabulary).REFERENCE
+    return tuple(
+        one
+        for one in names()
+        if target(one).facts.vocabulary == vocabulary and one != reference and target(one).unavailable() is None
+    )
 
 
 def facts_of(name: str) -> Facts:

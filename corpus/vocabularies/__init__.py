@@ -1,7 +1,8 @@
 """What operators mean: how each vocabulary resolves, evaluates and prints them, and what it knows of them.
 
-``Vocabulary`` is the protocol, ``vocabulary`` finds one by its name. ``torch`` is PyTorch's functions and methods,
-``kernel`` has a user's kernels beside them. Values are torch tensors in every vocabulary: that is what oracles compare.
+``Vocabulary`` is the protocol, ``vocabulary`` finds one by its name, ``owner`` the one that an operator is of. ``torch``
+is PyTorch's functions and methods, ``kernel`` has a user's kernels beside them, ``onnx`` is the ONNX operator set. Values
+are torch tensors in every vocabulary: that is what oracles compare.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from shakeout.corpus.program import Arg, Call, InvalidProgram, Program
 from shakeout.corpus.vocabularies.traits import Traits
 
 if TYPE_CHECKING:
-    from shakeout.corpus.vocabularies import kernel, torch
+    from shakeout.corpus.vocabularies import kernel, onnx, torch
 
-__all__ = ["MEMBERS", "Vocabulary", "vocabulary"]
+__all__ = ["MEMBERS", "Modelled", "Vocabulary", "modelled", "owner", "vocabulary"]
 
 _BUILT_IN = {
     "torch": "shakeout.corpus.vocabularies.torch",
     "kernel": "shakeout.corpus.vocabularies.kernel",
+    "onnx": "shakeout.corpus.vocabularies.onnx",
 }
 
 
@@ -118,6 +120,19 @@ class Vocabulary(Protocol):
         """The same program in higher precision; None if it has no such form."""
 
 
+class Modelled(Vocabulary, Protocol):
+    """A vocabulary whose programs are not functions of Python but models that a library of its own builds."""
+
+    def network(self, program: Program, names: Sequence[str], /) -> str:
+        """Source of ``bind(tensors)``, which gives the callable, and ``arguments(tensors)``, what it is called with."""
+
+    def model(self, program: Program, names: Sequence[str], /) -> str:
+        """The part of it that is the program; without a last newline."""
+
+    def functions(self, program: Program, /) -> Sequence[Callable[..., Any]]:
+        """Functions that its source uses, in order; a script has them in it."""
+
+
 #: What has to be there, whatever its types.
 MEMBERS = tuple(name for name in vars(Vocabulary) if not name.startswith("_"))
 
@@ -147,5 +162,16 @@ def vocabulary(name: str) -> Vocabulary:
     raise InvalidProgram(f"unknown vocabulary {name!r}; there are {', '.join(_BUILT_IN)}")
 
 
+def modelled(words: Vocabulary) -> Modelled | None:
+    """The vocabulary as one whose programs are models, if they are."""
+    return cast(Modelled, words) if hasattr(words, "network") else None
+
+
+def owner(operator: str) -> Vocabulary:
+    """The vocabulary of Shakeout's own that an operator is of, by its qualified name, whether there is such a one or not."""
+    return vocabulary("onnx" if operator.startswith("onnx.") and ":" not in operator else "kernel")
+
+
 if TYPE_CHECKING:
-    _CHECKED: tuple[Vocabulary, ...] = (torch, kernel)
+    _CHECKED: tuple[Vocabulary, ...] = (torch, kernel, onnx)
+    _MODELLED: tuple[Modelled, ...] = (onnx,)

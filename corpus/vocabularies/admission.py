@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from shakeout.corpus.program import Arg, Call, InvalidProgram, Name, Program, Slice
-from shakeout.corpus.vocabularies import Vocabulary, aten, vocabulary
+from shakeout.corpus.vocabularies import Vocabulary, aten, onnx_schemas, vocabulary
 from shakeout.corpus.vocabularies.structured import check, structures
 from shakeout.corpus.vocabularies.table import TABLE, Table, table
 
@@ -109,6 +109,8 @@ def _admit_operator(vocabulary_: str, operator: str) -> None:
             raise NotAdmitted(str(error)) from None
         return
     if vocabulary_ in _OURS and _known(operator):
+        return
+    if vocabulary_ == "onnx" and onnx_schemas.known(operator):
         return
     # Of a name that the table lacks, or of another package's vocabulary, the vocabulary itself decides.
     _asked(vocabulary_, operator, _words(vocabulary_).resolve)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,12 @@ def add_config(run: argparse.ArgumentParser) -> None:
     """Add what a campaign's configuration may say, but for how long it goes on; ``config_of`` reads it."""
     run.add_argument(
         "--target", action="append", metavar="NAME", help="what to test; may be repeated (default: installed compilers)"
+    )
+    run.add_argument(
+        "--vocabulary",
+        metavar="NAME",
+        help="what programs are made of: torch, or onnx for ONNX models that are grown as such; --target is then one of "
+        "its targets (default: all of them that are installed)",
     )
     run.add_argument("--workers", type=int, help="cases at work at a time (default: one for each core)")
     run.add_argument(
@@ -231,8 +238,9 @@ def config_of(options: argparse.Namespace, file: Path | None = None) -> Any:
     config = Config() if given is None else configuration.read(given)
     focus = focused(options.focus or ())
     allow((*config.targets, *focus.targets))
+    named = [*(options.target or ()), *focus.targets]
     flags = {
-        "targets": ("--target", [*(options.target or ()), *focus.targets] or None, "names"),
+        "targets": ("--target", _within(options.vocabulary, named) or None, "names"),
         "focus": ("--focus", list(focus.operators) or None, "operators"),
         "seconds": ("--minutes", getattr(options, "minutes", None), "a positive number"),
         "cases": ("--cases", getattr(options, "cases", None), "a positive whole number"),
@@ -278,6 +286,22 @@ def config_of(options: argparse.Namespace, file: Path | None = None) -> Any:
         if not config.watched.modules:
             raise Mistake("--coverage-report: no target here is made of Python; name a package with --cover")
     return config
+
+
+def _within(vocabulary: str | None, names: Sequence[str]) -> list[str]:
+    """The targets that were named, or all of a vocabulary; of one that is named, ``onnxruntime`` is its own."""
+    from shakeout.targets.registry import of_vocabulary, within
+    from shakeout.targets.target import UnknownTarget
+
+    if vocabulary is None:
+        return list(names)
+    try:
+        found = [within(vocabulary, name) for name in names] if names else list(of_vocabulary(vocabulary))
+    except UnknownTarget as error:
+        raise Mistake(f"--vocabulary: {error}") from None
+    if not found:
+        raise Mistake(f"--vocabulary: none of the targets of {vocabulary} is installed (see: shakeout targets)")
+    return found
 
 
 def _knob(text: str) -> tuple[str, Any]:

@@ -35,8 +35,9 @@ FILE is run in a process of its own, as you would run it; so do not import what 
   a repro.py     of PyTorch's minifier, or an fx_graph_runnable.py
   a script       that Shakeout printed, edited or not
   a .pt2         of torch.export.save, which is read as data: nothing of it runs but operators of PyTorch's library
-  a .onnx        model, read as data: one whose operators have a plain form in torch, for ONNX Runtime; of a
-                 script, what its sessions of ONNX Runtime are fed is a case as well
+  a .onnx        model, read as data, node by node, for the targets that take ONNX models; with --target of one that
+                 takes programs of torch, a model whose operators have a plain form there. Of a script, what its
+                 sessions of ONNX Runtime are fed is a case as well
 
 A case is proven to be the same program, bit for bit, or it is refused with the line that is to blame.
 """
@@ -66,6 +67,9 @@ def _of_file(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="what a target refuses as not supported, a graph break say, is a difference as well",
     )
+    parser.add_argument(
+        "--inputs", type=Path, metavar="FILE.npz", help="what a .onnx is fed, arrays by name (default: drawn values)"
+    )
     parser.add_argument("--seconds", type=float, default=SECONDS, help=f"that it may take (default {SECONDS:.0f})")
     add_allow(parser)
 
@@ -85,6 +89,7 @@ def _import(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from shakeout.fuzz.intake.checking import check_case, chosen
     from shakeout.fuzz.running.case_file import SECONDS as EACH
+    from shakeout.targets.target import UnknownTarget
 
     _known(options.target or ())
     differs = refused = False
@@ -94,7 +99,11 @@ def _check(options: argparse.Namespace) -> int:
         for one in found.cases:
             _show(one)
             # A script mostly compiles one thing for several targets, each of which is a case.
-            names = [name for name in chosen(one.case, options.target or ()) if (_on(one, name), name) not in asked]
+            try:
+                wanted = chosen(one.case, options.target or ())
+            except UnknownTarget as error:
+                raise Mistake(str(error)) from None
+            names = [name for name in wanted if (_on(one, name), name) not in asked]
             asked.update((_on(one, name), name) for name in names)
             for checked in check_case(one.case, names, EACH):
                 said = "\n".join(checked.lines).splitlines() or [""]  # the rest of an exception's says replay
@@ -145,6 +154,7 @@ def _imported(options: argparse.Namespace, output: Path, target: str) -> Importe
                 target=target,
                 mode=options.mode or "",
                 refusals=options.refusals,
+                inputs=_inputs(options, path),
                 seconds=options.seconds,
                 memory=memory,
                 stop=stop,
@@ -153,6 +163,16 @@ def _imported(options: argparse.Namespace, output: Path, target: str) -> Importe
             if stop.asked:
                 raise KeyboardInterrupt from None
             raise Mistake(str(error)) from None
+
+
+def _inputs(options: argparse.Namespace, path: Path) -> Path | None:
+    """The file of what a model is fed."""
+    file: Path | None = options.inputs
+    if file is not None and path.suffix != ".onnx":
+        raise Mistake(f"--inputs goes with a model (FILE.onnx), and {path} is none")
+    if file is not None and not file.is_file():
+        raise Mistake(f"--inputs: {str(file)!r} is no file")
+    return file
 
 
 def _split(text: str) -> tuple[Path, str]:

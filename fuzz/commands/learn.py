@@ -1,4 +1,4 @@
-"""``shakeout learn``: of torch, of a user's kernel from recorded calls, or from what a campaign saw."""
+"""``shakeout learn``: of torch, of ONNX, of a user's kernel from recorded calls, or from what a campaign saw."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["add_arguments", "learn_command"]
 
+#: Whose operators are learnt from what ships with them.
+_PACKAGES = ("torch", "onnx")
+
 #: Without a live display, a line so often, in seconds.
 PLAIN_EVERY = 10.0
 
@@ -26,7 +29,10 @@ PLAIN_EVERY = 10.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument(
-        "what", nargs="?", metavar="torch | MODULE:NAME", help="torch's operators, or your own declared kernel"
+        "what",
+        nargs="?",
+        metavar="torch | onnx | MODULE:NAME",
+        help="operators of torch or ONNX, or your own declared kernel",
     )
     parser.add_argument(
         "--examples",
@@ -45,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--operators",
         nargs="+",
         metavar="NAME",
-        help="only these of torch's; * stands for anything, as in 'torch.fft.*'",
+        help="only these of torch's or ONNX's; * stands for anything, as in 'torch.fft.*'",
     )
     parser.add_argument(
         "--seconds", type=float, help="after which no further operator is begun; the same command goes on"
@@ -57,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--write",
         type=Path,
         metavar="FILE",
-        help="keep the rules there as well; of torch those that calls are drawn from",
+        help="keep the rules there as well; of torch and ONNX those that calls are drawn from",
     )
     parser.add_argument("--plain", action="store_true", help="lines instead of a progress bar")
 
@@ -109,15 +115,17 @@ def _check(options: argparse.Namespace) -> None:
     if options.campaign is not None:
         if options.what is not None or options.examples is not None:
             raise Mistake("--from goes without torch, MODULE:NAME and --examples: the campaign tells what it saw")
-    elif options.what == "torch":
+    elif options.what in _PACKAGES:
         if options.examples is not None:
-            raise Mistake("--examples goes with MODULE:NAME; torch is learnt from its own samples")
+            raise Mistake(f"--examples goes with MODULE:NAME; {options.what} is learnt from its own samples")
     elif options.what is None or ":" not in options.what:
-        raise Mistake(f"learn: expected torch, MODULE:NAME or --from CAMPAIGN, found {options.what or 'nothing'!r}")
+        raise Mistake(
+            f"learn: expected torch, onnx, MODULE:NAME or --from CAMPAIGN, found {options.what or 'nothing'!r}"
+        )
     elif options.examples is None:
         raise Mistake(f"give tests or a script that call {options.what}: --examples PATH")
-    if options.operators is not None and options.what != "torch":
-        raise Mistake("--operators goes with torch")
+    if options.operators is not None and options.what not in _PACKAGES:
+        raise Mistake("--operators goes with torch and onnx")
 
 
 def _learnt(options: argparse.Namespace, how: How) -> Iterator[LearntOperators]:
@@ -126,6 +134,8 @@ def _learnt(options: argparse.Namespace, how: How) -> Iterator[LearntOperators]:
 
     if options.campaign is not None:
         yield from learn.learn_campaign(options.campaign, how)
+    elif options.what == "onnx":
+        yield learn.learn_onnx(how, options.operators, anew=options.new)
     elif options.what == "torch":
         yield learn.learn_torch(how, options.operators, anew=options.new)
     else:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from shakeout.corpus.case import Case
 from shakeout.fuzz.ground.refusals import refused
 from shakeout.fuzz.running import fresh
-from shakeout.targets.registry import compilers, target
+from shakeout.targets.registry import compilers, of_vocabulary, target, within
 
 __all__ = ["Checked", "check_case", "chosen"]
 
@@ -34,10 +34,18 @@ class Checked:
 
 
 def chosen(case: Case, names: Sequence[str]) -> tuple[str, ...]:
-    """The targets that are asked: those that were named, or every compiler that is installed and the case's own."""
+    """The targets that are asked: those that were named, or every compiler that is installed and the case's own.
+
+    Of an ONNX model that is a program itself these are the targets of its vocabulary; ``onnxruntime`` is its own as well.
+
+    Raises:
+        UnknownTarget: one that was named takes programs of another vocabulary.
+    """
+    own, vocabulary = case.setting.target, case.program.vocabulary
+    if vocabulary == "onnx":
+        return tuple(within(vocabulary, name) for name in names) or of_vocabulary(vocabulary)
     if names:
         return tuple(dict.fromkeys(names))
-    own = case.setting.target
     return tuple(dict.fromkeys(([own] if own != "eager" else []) + list(compilers())))
 
 

@@ -42,13 +42,16 @@ class Candidates:
         notes: on the file as a whole.
         target: that somebody asks for; empty for the one that the file names.
         cotangent: with which the file asks for gradients.
+        directory: where large inputs are written.
+        inputs: file of what an ONNX model is fed; None for drawn values.
     """
 
     def __init__(self, request: Request) -> None:
         self.found: list[Found] = []
         self.refused: list[Refused] = []
         self.notes: list[str] = []
-        self._directory = Path(request.directory)
+        self.directory = Path(request.directory)
+        self.inputs = Path(request.inputs) if request.inputs else None
         self.target = request.target
         self.cotangent: Cotangent = "whole"
         self._refusals = request.refusals
@@ -112,7 +115,7 @@ class Candidates:
     ) -> Captured | None:
         self._inside = True
         try:
-            return capture(function, args, kwargs, setting=setting, mode=self._mode, directory=self._directory)
+            return capture(function, args, kwargs, setting=setting, mode=self._mode, directory=self.directory)
         except NotCaptured as error:
             self.refused.append(Refused(label, str(error)))
         except Exception as error:  # the script is not to stumble over a defect of ours

@@ -24,7 +24,7 @@ from shakeout.corpus.case import COTANGENTS, Cotangent
 from shakeout.corpus.intake.archive import exported
 from shakeout.corpus.intake.refusal import NotCaptured, blamed
 from shakeout.fuzz.intake.compiled import Candidates
-from shakeout.fuzz.intake.sessions import take_model, watching_sessions
+from shakeout.fuzz.intake.sessions import take_program, watching_sessions
 from shakeout.fuzz.intake.wanted import Wanted
 
 __all__ = ["CannotRead", "read"]
@@ -50,7 +50,7 @@ def read(path: Path, name: str, candidates: Candidates) -> None:
         _archive(path, candidates)
         return
     if path.suffix == ".onnx":
-        take_model(candidates, path, path.name, None)
+        take_program(candidates, path)
         return
     if name and _is_test(name) and name in _defined(path):
         _tests(path, name, candidates)

@@ -13,13 +13,17 @@ import torch
 
 from shakeout.corpus.case import Setting
 from shakeout.corpus.intake.onnx_model import onnx_model
+from shakeout.corpus.intake.onnx_program import read_inputs, read_program
 from shakeout.corpus.intake.refusal import NotCaptured, here
 from shakeout.fuzz.intake.compiled import Candidates
-from shakeout.fuzz.intake.told import Refused
+from shakeout.fuzz.intake.told import Found, Refused
+from shakeout.targets.registry import facts_of
 
-__all__ = ["take_model", "watching_sessions"]
+__all__ = ["take_model", "take_program", "watching_sessions"]
 
 TARGET = "onnxruntime"
+#: What a model is run on as it is, if nobody says.
+MODELS = "onnx.onnxruntime"
 
 #: What the levels of ``GraphOptimizationLevel`` are called by the knob ``optimization``, whose default is the last.
 _LEVELS = {
@@ -53,6 +57,24 @@ def take_model(
     with torch.no_grad():
         candidates.take(model, given, {}, label, Setting(candidates.target or TARGET, knobs))
     candidates.notes.extend(note for note in model.notes if note not in candidates.notes)
+
+
+def take_program(candidates: Candidates, path: Path) -> None:
+    """Make a case of the model in a file, node by node.
+
+    For a target that takes programs of torch it is what ``take_model`` makes of it.
+    """
+    if candidates.target and facts_of(candidates.target).vocabulary != "onnx":
+        take_model(candidates, path, path.name, None)
+        return
+    setting = Setting(candidates.target or MODELS)
+    try:
+        inputs = None if candidates.inputs is None else read_inputs(candidates.inputs)
+        read = read_program(path, inputs, setting, candidates.directory)
+    except NotCaptured as error:
+        candidates.refused.append(Refused(path.name, str(error)))
+        return
+    candidates.found.append(Found(path.name, read.case.text, read.notes))
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ class Request:
         result: path of the file for what is told.
         parent: the process that asks, with which the other ends; 0 for none.
         refusals: whether what a target refuses is a finding.
+        inputs: path of an ``.npz`` file of what an ONNX model is fed; empty for drawn values.
     """
 
     file: str
@@ -33,6 +34,7 @@ class Request:
     result: str
     parent: int = 0
     refusals: bool = False
+    inputs: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,14 @@ from shakeout.fuzz.learning.store import Files, read
 __all__ = ["gathered"]
 
 
-def gathered(files: Files, *, drawn: bool = False) -> dict[str, Any]:
-    """The content of that file; ``drawn`` keeps the rules that calls are drawn from, and no others."""
+def gathered(files: Files, *, drawn: bool = False, package: str = "torch") -> dict[str, Any]:
+    """The content of that file.
+
+    Args:
+        files: of what was learnt.
+        drawn: keep the rules that calls are drawn from, and no others.
+        package: whose operators they are.
+    """
     from importlib.metadata import version
 
     from shakeout.generators.rules.library import drawn_from, pack
@@ -19,7 +25,7 @@ def gathered(files: Files, *, drawn: bool = False) -> dict[str, Any]:
     failed: dict[str, str] = {}
     errors: dict[str, dict[str, int]] = {}
     variants = (one for one in _variants(files, failed, errors) if not drawn or drawn_from(one["rule"]))
-    return {"torch": version("torch"), **pack(variants), "failed": failed, "errors": errors}
+    return {package: version(package), **pack(variants), "failed": failed, "errors": errors}
 
 
 def _variants(files: Files, failed: dict[str, str], errors: dict[str, dict[str, int]]) -> Iterator[dict[str, Any]]:

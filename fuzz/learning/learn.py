@@ -22,7 +22,16 @@ if TYPE_CHECKING:
     from shakeout.fuzz.learning.store import Files
     from shakeout.generators.rules.library import Entry, Library
 
-__all__ = ["CannotLearn", "How", "LearntOperators", "learn_campaign", "learn_kernel", "learn_torch", "torch_is_learnt"]
+__all__ = [
+    "CannotLearn",
+    "How",
+    "LearntOperators",
+    "learn_campaign",
+    "learn_kernel",
+    "learn_onnx",
+    "learn_torch",
+    "torch_is_learnt",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,12 +206,57 @@ def torch_is_learnt() -> bool:
     return finished(files) and all(files.rules(name).exists() for name in load_records().operators)
 
 
+def learn_onnx(how: How, patterns: Sequence[str] | None = None, *, anew: bool = False) -> LearntOperators:
+    """Learn ONNX's operators from the node cases that ship with onnx; told to stop, it ends with those that are there.
+
+    Args:
+        how: to do it.
+        patterns: names of those that are wanted, with ``*`` for anything; all, if nobody says.
+        anew: forget what is there, rather than go on.
+
+    Raises:
+        CannotLearn: onnx is not installed, a pattern matches nothing, or the node cases cannot be run.
+        DirectoryUnusable: the cache cannot be written.
+        Interrupted, ZygoteBroken: before anything was learnt.
+    """
+    from importlib.metadata import version
+
+    from shakeout.corpus import learnt
+    from shakeout.fuzz.campaign.campaign_folder import explained, locked
+    from shakeout.fuzz.learning.gather import gathered
+    from shakeout.fuzz.learning.store import files_of_onnx
+    from shakeout.generators.vocabularies.onnx import load_onnx
+    from shakeout.generators.vocabularies.torch import BootstrapFailed
+    from shakeout.targets.packages import uninstalled
+
+    if missing := uninstalled(("onnx", "onnx")):
+        raise CannotLearn(missing, Exit.INFRASTRUCTURE)
+    files, began = files_of_onnx(), time.monotonic()
+    with explained(files.directory):
+        files.directory.mkdir(parents=True, exist_ok=True)
+        with locked(files.directory):
+            if anew:
+                files.clear()
+            try:
+                vocabulary = load_onnx(lambda step: how.tell(events.Warming(step)))
+            except BootstrapFailed as error:
+                raise CannotLearn(str(error), Exit.INFRASTRUCTURE) from None
+            names = _chosen(vocabulary.operators, patterns, "onnx")
+            records = {name: [record.to_json() for record in vocabulary.records(name)] for name in names}
+            lost = _run(names, files, how, {}, records)
+            path, content = learnt.onnx_path(version("onnx")), gathered(files, package="onnx")
+            learnt.write(path, content)
+            if how.copy is not None:
+                learnt.write(how.copy, gathered(files, drawn=True, package="onnx"))
+    return LearntOperators(tuple(names), content, path, tuple(lost), time.monotonic() - began, patterns is not None)
+
+
 def _known(content: Mapping[str, Any]) -> int:
     """How many operators the content of a file has rules of."""
     return len(content.get("operators", ()))
 
 
-def _chosen(known: Sequence[str], patterns: Sequence[str] | None) -> list[str]:
+def _chosen(known: Sequence[str], patterns: Sequence[str] | None, package: str = "torch") -> list[str]:
     if patterns is None:
         return list(known)
     found: list[str] = []
@@ -211,7 +265,7 @@ def _chosen(known: Sequence[str], patterns: Sequence[str] | None) -> list[str]:
         if not matching:
             close = difflib.get_close_matches(pattern, known, 1)
             raise CannotLearn(
-                f"--operators: torch has no operator {pattern!r} that can be proposed"
+                f"--operators: {package} has no operator {pattern!r} that can be proposed"
                 + (f"; did you mean {close[0]}?" if close else "")
             )
         found += [name for name in matching if name not in found]

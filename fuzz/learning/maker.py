@@ -103,10 +103,10 @@ def _examined(job: Examine, slot: Slot) -> dict[str, Any]:
 
 
 def _records(operator: str, rows: Sequence[Any]) -> Sequence[Record]:
-    """Those of an operator of torch, or those that recorded calls of a user's kernel gave."""
+    """Those that came with the job, of a user's kernel or an operator of ONNX; else those of an operator of torch."""
     from shakeout.generators.vocabularies.records import Record
 
-    if ":" in operator:
+    if ":" in operator or rows:
         return [Record.from_json(operator, row) for row in rows]
     return _loaded[0].records(operator) if operator in _loaded[0].operators else ()
 
@@ -178,9 +178,10 @@ def case_of(call: Trace, spreads: Sequence[Spread]) -> Case:
 
     from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View, contiguous
     from shakeout.corpus.program import Call, Input, Program
+    from shakeout.corpus.vocabularies import owner, vocabulary
     from shakeout.generators.vocabularies.probe import operand
 
-    kernel = ":" in call.operator
+    kernel, words = ":" in call.operator, owner(call.operator)
     storages, views = [], []
     for number, (type_, spread) in enumerate(zip(call.operands, spreads, strict=True)):
         items = operand(type_.dtype, type_.shape, spread, torch.float32).flatten().tolist()
@@ -190,6 +191,7 @@ def case_of(call: Trace, spreads: Sequence[Spread]) -> Case:
         tuple(Input(type_) for type_ in call.operands),
         (Call(call.operator, call.args, call.kwargs, (None,), "tensor"),),
         (0,) if call.operands else (),
-        "kernel" if kernel else "torch",
+        "kernel" if kernel else "onnx" if words is vocabulary("onnx") else "torch",
     )
-    return Case(program, (InputSet(tuple(storages), tuple(views)),), Setting(call.operator if kernel else "eager"))
+    setting = Setting(call.operator if kernel else words.REFERENCE)
+    return Case(program, (InputSet(tuple(storages), tuple(views)),), setting)

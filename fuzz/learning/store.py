@@ -15,7 +15,7 @@ from shakeout.corpus import cache
 from shakeout.corpus.files import write_whole
 from shakeout.fuzz.campaign.traces import read_traces
 
-__all__ = ["FORMAT", "RULES", "Files", "files_of_torch", "read"]
+__all__ = ["FORMAT", "RULES", "Files", "files_of_onnx", "files_of_torch", "read"]
 
 #: Version of the files; raise it whenever something else is traced than before.
 FORMAT = 1
@@ -125,3 +125,10 @@ def files_of_torch() -> Files:
     from importlib.metadata import version
 
     return Files(cache.directory() / f"torch-{version('torch')}-learning-{FORMAT}")
+
+
+def files_of_onnx() -> Files:
+    """Those of the installed onnx."""
+    from importlib.metadata import version
+
+    return Files(cache.directory() / f"onnx-{version('onnx')}-learning-{FORMAT}")

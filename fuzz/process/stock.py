@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from shakeout.fuzz.workers.protocol import Control, Disconnected, die_with_parent
+from shakeout.fuzz.workers.protocol import ControlChannel, Disconnected, die_with_parent
 
 __all__ = ["main"]
 
@@ -34,7 +34,7 @@ def main() -> None:
     die_with_parent(int(parent))
     # Ctrl-C is for the supervisor, which decides what happens to us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    supervisor = Control(socket.socket(fileno=int(descriptor)))
+    supervisor = ControlChannel(socket.socket(fileno=int(descriptor)))
     for name in modules:
         importlib.import_module(name)
     asked = None
@@ -45,7 +45,7 @@ def main() -> None:
         _run(asked)
 
 
-def _serve(supervisor: Control) -> Mapping[str, Any] | None:
+def _serve(supervisor: ControlChannel) -> Mapping[str, Any] | None:
     """Fork on request and tell who died of what; returns only in a fork, what it is asked for."""
     told, wake = socket.socketpair()
     for end in (told, wake):
@@ -77,7 +77,7 @@ def _serve(supervisor: Control) -> Mapping[str, Any] | None:
             supervisor.send({"forked": pid})
 
 
-def _reap(supervisor: Control) -> None:
+def _reap(supervisor: ControlChannel) -> None:
     with contextlib.suppress(ChildProcessError):
         while True:
             pid, status = os.waitpid(-1, os.WNOHANG)

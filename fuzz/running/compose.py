@@ -5,19 +5,19 @@ from __future__ import annotations
 import functools
 import importlib
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from shakeout.corpus.case import COTANGENTS, HISTORY, OVERWRITES, Case, KnobSpace, Scalar, Setting
 from shakeout.corpus.interpreter import command
-from shakeout.corpus.support import DIRECTORY, declined
+from shakeout.corpus.support import DIRECTORY, declined, refused
 from shakeout.corpus.vocabularies import vocabulary
 from shakeout.fuzz.ground.jobs import Grow, Make, Mutate
 from shakeout.fuzz.ground.makers import Made
 
 if TYPE_CHECKING:
     from shakeout.generators.choices import Choices
-    from shakeout.generators.network import Grown
+    from shakeout.generators.network import Grown, Recipe
     from shakeout.generators.vocabularies.torch import Vocabulary
 
 __all__ = ["Grower", "compose", "drawn_knobs", "prepare", "vocabulary_of"]
@@ -111,12 +111,18 @@ def compose(job: Grow, before_call: Callable[[str], None] | None = None) -> Made
     if not exploring:
         avoid = declined(job.target, facts.support or DIRECTORY)
         wish |= {"avoid": avoid, "foreign": facts.foreign, "writes": "writes" in facts.promises}
+    if facts.vocabulary == "onnx":
+        # Of each operator and type it was measured whether there is a kernel, and of a program it takes all or nothing.
+        avoid = declined(job.target, facts.support or DIRECTORY)
+        wish |= {"avoid": avoid, "refused": refused(job.target, facts.support or DIRECTORY), "foreign": facts.foreign}
     if facts.vocabulary == "torch" and "values" not in job.recipe and _exact_turn(job.seed):
         wish |= {"only": _exact_operators(), "values": "integers"}
     asked = dict(job.recipe)
     focus, motif = tuple(asked.pop("focus", ())), str(asked.pop("motif", ""))
     recipe = Recipe(**{**wish, **asked})
-    if facts.vocabulary == "kernel":
+    if facts.vocabulary == "onnx":
+        grown = _grown_onnx(choices, recipe, focus, before_call)
+    elif facts.vocabulary == "kernel":
         around = kernel_vocabulary(job.target, _loaded[0], asked=not exploring)
         grown = grow_around(choices, recipe, around, before_call)
     elif motif:
@@ -141,12 +147,30 @@ def compose(job: Grow, before_call: Callable[[str], None] | None = None) -> Made
     return Made(case, tuple(settings[1:]), grown.fed, grown.proposed, grown.rejected, _traces(job, grown), reference)
 
 
+def _grown_onnx(
+    choices: Choices, recipe: Recipe, focus: Sequence[str], before_call: Callable[[str], None] | None
+) -> Grown:
+    """A model whose operators are of one operator set."""
+    from shakeout.generators.network import grow
+    from shakeout.generators.vocabularies.focused import focused, grow_focused
+    from shakeout.generators.vocabularies.onnx import load_onnx, of_one_set
+
+    vocabulary = of_one_set(load_onnx(), choices)
+    if focus:
+        return grow_focused(choices, recipe, focused(focus, vocabulary), before_call)
+    return grow(choices, recipe, vocabulary, before_call)
+
+
 def vocabulary_of(name: str) -> Vocabulary:
     """What is proposed for a target."""
     from shakeout.generators.vocabularies.kernel import kernel_vocabulary
     from shakeout.targets.registry import target
 
     prepare(lambda text: None)
+    if target(name).facts.vocabulary == "onnx":
+        from shakeout.generators.vocabularies.onnx import load_onnx
+
+        return load_onnx()
     kernel = target(name).facts.vocabulary == "kernel"
     return kernel_vocabulary(name, _loaded[0], asked=True) if kernel else _loaded[0]
 

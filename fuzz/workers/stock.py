@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 from shakeout.corpus.interpreter import command
-from shakeout.fuzz.workers.protocol import Control, Disconnected
+from shakeout.fuzz.workers.protocol import ControlChannel, Disconnected
 from shakeout.targets.accelerators import present
 
 __all__ = ["Process", "Stock"]
@@ -78,7 +78,7 @@ class Stock:
         self._environment = environment
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
-        self._control: Control | None = None
+        self._control: ControlChannel | None = None
         self._usable = not present()
         self._ready = False
         self._statuses: dict[int, int] = {}
@@ -139,7 +139,7 @@ class Stock:
                 ours.close()
                 self._usable = False
                 return
-        self._control = Control(ours)
+        self._control = ControlChannel(ours)
 
     def _listen(self, seconds: float = 0.0) -> int | None:
         """Hear what it says, waiting so long for the first word; the number of a process that it forked, if it did."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 from shakeout.corpus.program import TensorType
-from shakeout.corpus.vocabularies import kernel as words
+from shakeout.corpus.vocabularies import kernel, owner
 from shakeout.generators.calls import Rejected, perform
 from shakeout.generators.definedness import before
 from shakeout.generators.rules.observed import template
@@ -33,6 +33,7 @@ def executed(call: Trace, spreads: Sequence[Spread] = ()) -> Trace | None:
     Returns:
         None where nothing can be said: the call is one that torch does not check, or its result is no plain tensor.
     """
+    words = owner(call.operator)
     try:
         tensors = [
             operand(type_.dtype, type_.shape, spreads[i] if i < len(spreads) else _SPREAD, torch.float32).clone()
@@ -59,7 +60,7 @@ def _declined(call: Trace, tensors: Sequence[torch.Tensor]) -> str:
     """What a user's kernel says of a call that it does not support, though its reference may; empty otherwise."""
     copies = [tensor.clone() for tensor in tensors]
     try:
-        perform(words.kernel(call.operator).function, call.args, call.kwargs, copies)
+        perform(kernel.kernel(call.operator).function, call.args, call.kwargs, copies)
     except Rejected as rejected:
         if isinstance(rejected.__cause__, NotImplementedError):
             return template(rejected.__cause__)

@@ -23,6 +23,7 @@ __all__ = [
     "Library",
     "Unlearnt",
     "drawn_from",
+    "library_of_onnx",
     "library_of_torch",
     "pack",
     "spread_from_json",
@@ -202,3 +203,13 @@ def library_of_torch() -> Library:
     from shakeout.corpus import learnt
 
     return Library(learnt.of_torch(version("torch")) or {})
+
+
+@functools.cache
+def library_of_onnx() -> Library:
+    """The same of the installed onnx."""
+    from importlib.metadata import version
+
+    from shakeout.corpus import learnt
+
+    return Library(learnt.of_onnx(version("onnx")) or {})

@@ -20,24 +20,29 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from shakeout.corpus.program import Arg, Name, Ref, Slice
+from shakeout.corpus.program import Ref
 from shakeout.corpus.vocabularies import torch as words
 from shakeout.corpus.vocabularies.operator import identify
-from shakeout.generators.vocabularies.probe import Draft, DraftSlot, probe, retype
+from shakeout.generators.vocabularies.drafts import (
+    LITERAL,
+    PER_OPERATOR,
+    PER_STRUCTURE,
+    Seen,
+    probed,
+    shapes_of,
+    spaced,
+    structure,
+    thinned,
+)
+from shakeout.generators.vocabularies.probe import Draft, DraftSlot, retype
 from shakeout.generators.vocabularies.recorder import CallRecorder, Heard, Unrecordable, heard, operator_names
-from shakeout.generators.vocabularies.records import Record, Slot, Spread
+from shakeout.generators.vocabularies.records import Record, Slot
 from shakeout.generators.vocabularies.samples import dtypes_of, entries, samples, title
 
 __all__ = ["collect", "main", "records_of_examples"]
 
-#: Records kept of one structure (kinds of arguments, ranks, dtypes), and of one operator: what is beyond says the same.
-PER_STRUCTURE = 3
-PER_OPERATOR = 40
 #: Samples looked at under a dtype that the records of the first dtype do not carry over to.
 FURTHER_SAMPLES = 8
-#: A mask or an index of at most this many elements is kept as it is.
-LITERAL = 64
-
 _PLAIN_DTYPES = (
     *("float32", "float64", "float16", "bfloat16", "complex64", "bool"),
     *("uint8", "int8", "int16", "int32", "int64"),
@@ -67,63 +72,13 @@ _PRIVATE_KERNELS = (
 )
 
 
-class _Seen:
-    """What the values of one operand had in common over all samples of an operator."""
-
-    __slots__ = ("count", "definite", "high", "low", "sorted")
-
-    def __init__(self) -> None:
-        self.low, self.high, self.count = float("inf"), float("-inf"), 0
-        self.sorted = self.definite = True
-
-    def add(self, tensor: torch.Tensor) -> None:
-        if not tensor.numel() or self.count > 4000:
-            return
-        if tensor.dtype.is_floating_point and tensor.dtype.itemsize == 1:
-            tensor = tensor.float()  # these are neither compared nor multiplied
-        if tensor.is_complex():
-            self.sorted = False
-        else:
-            # Of unsigned numbers torch tells no bounds, and NumPy has no bfloat16.
-            array = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).resolve_neg().numpy()
-            low, high = (bound.item() + 0 for bound in (array.min(), array.max()))  # a number, not a bool
-            self.low, self.high = min(self.low, low), max(self.high, high)
-            if self.sorted:
-                self.sorted = array.ndim > 0 and bool((array[..., 1:] >= array[..., :-1]).all())
-        if self.definite:
-            self.definite = _definite(tensor)
-        self.count += tensor.numel()
-
-    def spread(self, index: bool, literal: tuple[int, ...] | None, operator: str) -> Spread:
-        ordered = words.traits(operator).ascending
-        if self.definite and self.count >= 8 and not index:
-            return Spread("definite")
-        bounded = self.low <= self.high and (0 <= self.low < float("inf") or (self.low >= -1 and self.high <= 1))
-        known = self.low <= self.high and (index or (bounded and self.count >= 8))
-        low, high = (self.low, self.high) if known else (None, None)
-        if ordered and self.sorted and self.count >= 12:
-            return Spread("sorted", low, high)
-        if index:
-            distinct = "duplicates" in words.traits(operator).hazards
-            return Spread("distinct" if distinct else "index", low, high, literal)
-        return Spread("any", low, high)
-
-
-def _definite(tensor: torch.Tensor) -> bool:
-    if tensor.dim() < 2 or tensor.shape[-1] != tensor.shape[-2] or not tensor.dtype.is_floating_point:
-        return bool(tensor.is_complex()) and tensor.dim() >= 2 and tensor.shape[-1] == tensor.shape[-2]
-    if not torch.allclose(tensor, tensor.mT, atol=1e-4):
-        return False
-    return bool((torch.linalg.cholesky_ex(tensor.float())[1] == 0).all()) and tensor.shape[-1] > 1
-
-
 class _Drafts:
     """Keeps some of what is heard of each operator, and what the values of its operands have in common."""
 
     def __init__(self) -> None:
         self.main = torch.float32
         self.drafts: dict[str, dict[tuple[Any, ...], list[Draft]]] = {}
-        self.seen: dict[tuple[str, int], _Seen] = {}
+        self.seen: dict[tuple[str, int], Seen] = {}
         self.operators: list[str] = []
 
     def clear(self) -> None:
@@ -137,11 +92,11 @@ class _Drafts:
         if not slots and self.operators.count(name) > 200:
             return
         for number, tensor in enumerate(call.tensors):
-            self.seen.setdefault((name, number), _Seen()).add(tensor.detach())
+            self.seen.setdefault((name, number), Seen()).add(tensor.detach())
         self.operators.append(name)
         draft = Draft(name, call.args, call.kwargs, slots, self.main)
         kept = self.drafts.setdefault(name, {}).setdefault(structure(draft), [])
-        new_shapes = all(_shapes(other) != _shapes(draft) for other in kept)
+        new_shapes = all(shapes_of(other) != shapes_of(draft) for other in kept)
         new_arguments = all((other.args, other.kwargs) != (draft.args, draft.kwargs) for other in kept)
         if len(kept) < PER_STRUCTURE and (new_shapes or new_arguments):
             kept.append(draft)
@@ -156,28 +111,6 @@ class _Drafts:
         elif not (tensor.is_floating_point() or tensor.is_complex()) and tensor.numel() <= LITERAL:
             literal = tuple(int(item) for item in tensor.flatten().tolist())
         return DraftSlot(dtype, tuple(tensor.shape), literal)
-
-
-def structure(draft: Draft) -> tuple[Any, ...]:
-    """What makes two calls of an operator the same kind of call."""
-
-    def kind(arg: Arg) -> Any:
-        match arg:
-            case Ref(index):
-                return ("t", draft.slots[index].dtype, len(draft.slots[index].shape))
-            case bool() | str() | Name():
-                return str(arg)
-            case tuple():
-                return tuple(kind(item) for item in arg)
-            case Slice():
-                return ("slice", arg.step is None)
-        return type(arg).__name__
-
-    return (tuple(map(kind, draft.args)), tuple((key, kind(value)) for key, value in draft.kwargs))
-
-
-def _shapes(draft: Draft) -> tuple[tuple[int, ...], ...]:
-    return tuple(slot.shape for slot in draft.slots)
 
 
 def _name(dtype: torch.dtype) -> str:
@@ -238,18 +171,18 @@ def collect(progress: Callable[[str, int, int], None], skip: frozenset[str] = fr
         fresh: dict[str, list[Record]] = {}
         for name in sorted(drafts):
             if _usable(name):
-                fresh[name] = _probed(drafts[name], seen, others, found.get(name, ()))
+                fresh[name] = probed(drafts[name], seen, others, found.get(name, ()))
         for dtype in _uncovered(fresh, others):
             kept.clear()
             _trace(info, getattr(torch, dtype), kept, recorder, FURTHER_SAMPLES)
             for name in sorted(set(kept.drafts) & set(fresh)):
-                fresh[name] += _probed(kept.drafts[name], kept.seen, [dtype], fresh[name])
+                fresh[name] += probed(kept.drafts[name], kept.seen, [dtype], fresh[name])
         for name, records in fresh.items():
             found.setdefault(name, []).extend(records)
         for alias in (info.name, *(alias.name for alias in info.aliases)):
             families.setdefault(_family(alias), set()).update(name for name in drafts if name in found)
     _relatives(found, families, progress, skip)
-    return {name: _thinned(records) for name, records in sorted(found.items()) if records}
+    return {name: thinned(records) for name, records in sorted(found.items()) if records}
 
 
 def _uncovered(fresh: dict[str, list[Record]], dtypes: Sequence[str]) -> list[str]:
@@ -258,23 +191,6 @@ def _uncovered(fresh: dict[str, list[Record]], dtypes: Sequence[str]) -> list[st
     if not generic:
         return []
     return [dtype for dtype in dtypes if not any(dtype in record.dtypes for record in generic)]
-
-
-def _probed(
-    groups: dict[tuple[Any, ...], list[Draft]],
-    seen: dict[tuple[str, int], _Seen],
-    dtypes: Sequence[str],
-    known: Sequence[Record],
-) -> list[Record]:
-    records: list[Record] = []
-    have = {(record.args, record.kwargs, record.slots) for record in known}
-    # One of each structure first, so that the cap cuts repetitions and not kinds.
-    ordered = [group[i] for i in range(PER_STRUCTURE) for group in groups.values() if len(group) > i]
-    for draft in _spaced(ordered, PER_OPERATOR):
-        record = probe(draft, _spreads(draft, seen), dtypes)
-        if record is not None and (record.args, record.kwargs, record.slots) not in have:
-            records.append(record)
-    return records
 
 
 def records_of_examples(
@@ -319,25 +235,7 @@ def _exemplified(
     with contextlib.suppress(Unrecordable):
         drafts(heard(operator, args, kwargs))
     alike = [dtype for dtype in dtypes if dtype.startswith(_WIDE) == _name(drafts.main).startswith(_WIDE)]
-    return _probed(drafts.drafts.get(operator, {}), drafts.seen, alike, known)
-
-
-def _spreads(draft: Draft, seen: dict[tuple[str, int], _Seen]) -> tuple[Spread, ...]:
-    spreads = []
-    for number, slot in enumerate(draft.slots):
-        index = slot.dtype in ("int64", "int32")
-        spreads.append(seen[(draft.operator, number)].spread(index, slot.literal, draft.operator))
-    return tuple(spreads)
-
-
-def _spaced(items: list[Any], limit: int) -> list[Any]:
-    if len(items) <= limit:
-        return items
-    return [items[i * len(items) // limit] for i in range(limit)]
-
-
-def _thinned(records: list[Record]) -> list[Record]:
-    return _spaced(records, PER_OPERATOR)
+    return probed(drafts.drafts.get(operator, {}), drafts.seen, alike, known)
 
 
 # --- operators that op_db does not call ------------------------------------------------------------------------------
@@ -371,7 +269,7 @@ def _relatives(
         progress(name, done, len(todo))
         sources = [record for source in sorted(families.get(_family(name), ())) for record in found[source]]
         records: list[Record] = []
-        for source in _spaced(sources, PER_OPERATOR):
+        for source in spaced(sources, PER_OPERATOR):
             bare = [replace(source, kwargs=())] if source.kwargs else []
             for candidate in (source, *bare):
                 record = retype(candidate, name)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from shakeout.corpus.program import Arg
-from shakeout.corpus.vocabularies import kernel as words
+from shakeout.corpus.vocabularies import owner
 from shakeout.generators.definedness import before
 from shakeout.generators.values import plain
 from shakeout.generators.vocabularies.records import Record, Slot, Spread
@@ -90,6 +90,7 @@ def _run(
     """The result of a call, or None if torch rejects it or it is no tensor."""
     # Torch does not check pivots, nor numbers of keys and values: with sizes that do not fit, it would write or read
     # past its operands, and the heap would decide what is found out about this operator and the next.
+    words = owner(operator)
     kind = words.traits(operator)
     if (kind.pivots or kind.attends) and before(kind, tensors, (), args, kwargs) is not None:
         return None
@@ -148,7 +149,7 @@ def probe(draft: Draft, spreads: Sequence[Spread], dtypes: Sequence[str]) -> Rec
         view=trial.view,
         ranks=ranks,
         broadcasts=broadcasts,
-        draws=words.traits(record.operator).random,
+        draws=owner(record.operator).traits(record.operator).random,
         grad=trial.differentiates(shapes),
     )
 
@@ -166,7 +167,7 @@ def retype(source: Record, operator: str) -> Record | None:
         return None
     accepted = tuple(n for n in source.dtypes if n == name or _Trial(record, getattr(torch, n)).accepts(shapes))
     ranks, broadcasts = _elastic(trial, shapes)
-    draws = words.traits(operator).random
+    draws = owner(operator).traits(operator).random
     return replace(
         record,
         dtypes=accepted,
@@ -216,7 +217,7 @@ class _Trial:
             return False
         if not torch.equal(state, torch.get_rng_state()):
             return False
-        if words.traits(record.operator).random and not any(0 not in shape for shape in shapes):
+        if owner(record.operator).traits(record.operator).random and not any(0 not in shape for shape in shapes):
             return False  # nothing is drawn for no elements
         pairs = zip(tensors, versions, strict=True)
         self.mutates = tuple(i for i, (tensor, version) in enumerate(pairs) if tensor._version != version)

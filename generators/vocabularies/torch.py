@@ -16,15 +16,20 @@ from typing import Any
 
 from shakeout.corpus import cache
 from shakeout.corpus.files import write_whole
-from shakeout.corpus.vocabularies import torch as words
+from shakeout.corpus.program import Ref
+from shakeout.corpus.vocabularies import Vocabulary as Words
+from shakeout.corpus.vocabularies import vocabulary
+from shakeout.generators.growth_config import GrowthConfig
 from shakeout.generators.rules.library import Library, library_of_torch
 from shakeout.generators.vocabularies import takers
 from shakeout.generators.vocabularies.collector import run_module
-from shakeout.generators.vocabularies.records import Record
+from shakeout.generators.vocabularies.records import Record, Slot
 from shakeout.generators.vocabularies.ruled import Ruled, ruled
 from shakeout.generators.vocabularies.takers import Fits
 
-__all__ = ["FORMAT", "BootstrapFailed", "Takers", "Vocabulary", "cache_path", "load_records", "records_kept"]
+__all__ = [
+    "FORMAT", "BootstrapFailed", "Takers", "Vocabulary", "cache_path", "load_records", "recorded_rows", "records_kept",
+]  # fmt: skip
 
 #: Version of the cached rows; raise it whenever the bootstrap finds something else than before.
 FORMAT = 7
@@ -81,6 +86,10 @@ class Vocabulary:
     """
 
     name = "torch"
+    #: What a program is made of that no proposal gave a call.
+    fallback = Record("torch.neg", (Ref(0),), (), (Slot("T", (0,)),), (3,), (False,), ("float32",))
+    #: Whether views, indexed assignments and casts are proposed beside its operators (``views.py``), which are torch's.
+    forms = True
 
     def __init__(
         self,
@@ -104,6 +113,15 @@ class Vocabulary:
             found = tuple(Record.from_json(operator, row) for row in self._rows[operator])
             self._records[operator] = found
         return found
+
+    @property
+    def words(self) -> Words:
+        """What its operators mean."""
+        return vocabulary(self.name)
+
+    def config(self, drawn: GrowthConfig) -> GrowthConfig:
+        """How a case of it is drawn, given how one of torch would be."""
+        return drawn
 
     @property
     def ruled(self) -> bool:
@@ -171,7 +189,7 @@ class Vocabulary:
 
     def _found(self, operator: str) -> Fits:
         """Which values an operator takes, from its records and rules."""
-        if words.traits(operator).plain:
+        if self.words.traits(operator).plain:
             return {}  # what another operator made lies in memory as it pleases
         found: dict[int, set[str]] = {}
         for _, _, dtypes, ranks in self._slots(operator):
@@ -247,18 +265,35 @@ def load_records(progress: Progress | None = None) -> Vocabulary:
     Raises:
         BootstrapFailed: the samples could not be run; the message ends with what the process said.
     """
-    path = cache_path()
     with _kept():
-        data = _bytes(path)
-        rows = _rows(data)
-        if rows is None:
-            data, rows = _bootstrap(path, progress or (lambda text: None))
+        data, rows = recorded_rows(
+            cache_path(), "shakeout.generators.vocabularies.bootstrap", progress or (lambda text: None)
+        )
         made_of, kept = takers.digest(data), takers.index_path()
         index = takers.read(kept, made_of)
         found = Vocabulary(rows, library_of_torch(), index or {})
         if index is None:
             takers.write(kept, made_of, {operator: found.fits(operator) for operator in found.operators})
     return found
+
+
+def recorded_rows(path: Path, module: str, progress: Progress) -> tuple[bytes, Mapping[str, list[Any]]]:
+    """The records of a vocabulary, from their cache or, the first time, from a module that collects them.
+
+    Args:
+        path: of the cache.
+        module: is run with a path to write to, and names to leave out.
+        progress: told in words what is going on, while records are collected.
+
+    Returns:
+        The content of the file of records, and its rows.
+
+    Raises:
+        BootstrapFailed: they could not be collected; the message ends with what the process said.
+    """
+    data = _bytes(path)
+    rows = _rows(data)
+    return _bootstrap(path, module, progress) if rows is None else (data, rows)
 
 
 def _bytes(path: Path) -> bytes:
@@ -279,13 +314,13 @@ def _rows(data: bytes) -> Mapping[str, list[Any]] | None:
     return rows  # type: ignore[no-any-return]
 
 
-def _bootstrap(path: Path, progress: Progress) -> tuple[bytes, Mapping[str, list[Any]]]:
+def _bootstrap(path: Path, module: str, progress: Progress) -> tuple[bytes, Mapping[str, list[Any]]]:
     """Collect in a process of its own, again without an operator that killed it; the file's content and its rows."""
     skip: list[str] = []
     with tempfile.TemporaryDirectory(prefix="shakeout-") as directory:
         fresh = Path(directory) / "records.json.gz"
         for _ in range(MAX_CRASHES):
-            status, last, said = _collect(fresh, skip, progress)
+            status, last, said = _collect(module, fresh, skip, progress)
             if status == 0:
                 break
             if status > 0 or not last or last in skip:
@@ -305,11 +340,11 @@ def _bootstrap(path: Path, progress: Progress) -> tuple[bytes, Mapping[str, list
     return data, rows
 
 
-def _collect(path: Path, skip: list[str], progress: Progress) -> tuple[int, str, str]:
+def _collect(module: str, path: Path, skip: list[str], progress: Progress) -> tuple[int, str, str]:
     """Run the bootstrap; its exit status, the operator it was at, and the end of what it printed as errors."""
 
     def tell(name: str, done: int, total: int) -> None:
         if done % 25 == 0:
             progress(f"operator samples: {done} of {total}")
 
-    return run_module("shakeout.generators.vocabularies.bootstrap", [str(path), *skip], path.parent, tell)
+    return run_module(module, [str(path), *skip], path.parent, tell)

@@ -269,8 +269,8 @@ def test_operators_are_found_by_the_end_of_their_name_and_by_pattern(monkeypatch
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
-        (["learn"], Exit.USAGE, "expected torch, MODULE:NAME or --from CAMPAIGN, found 'nothing'"),
-        (["learn", "jax"], Exit.USAGE, "expected torch, MODULE:NAME or --from CAMPAIGN, found 'jax'"),
+        (["learn"], Exit.USAGE, "expected torch, onnx, MODULE:NAME or --from CAMPAIGN, found 'nothing'"),
+        (["learn", "jax"], Exit.USAGE, "expected torch, onnx, MODULE:NAME or --from CAMPAIGN, found 'jax'"),
         (["learn", "torch", "--seconds", "0"], Exit.USAGE, "--seconds: expected a positive number"),
         (["learn", "torch", "--workers", "-1"], Exit.USAGE, "--workers: expected a positive number"),
         (["learn", "torch", "--examples", "."], Exit.USAGE, "--examples goes with MODULE:NAME"),

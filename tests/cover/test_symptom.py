@@ -15,7 +15,7 @@ from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Setting
 from shakeout.corpus.known import KnownBug
 from shakeout.corpus.regressions import Regression
-from shakeout.corpus.short import short
+from shakeout.corpus.short_script import short
 from shakeout.corpus.symptom import OTHER, Symptom
 from shakeout.fuzz.bisect.environments import verdict_of
 from shakeout.fuzz.running.case_file import render

@@ -1,0 +1,369 @@
+"""ONNX models, read as data, as programs of the onnx vocabulary: the very nodes of the model, its weights as blobs.
+
+A file may come from anybody. What it holds is parsed, checked by onnx's own checker and shape inference, and run on
+ONNX's reference evaluator; nothing of it is executed, and no file is read but those beside the model that it names for
+its weights.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from shakeout.corpus.case import Case, Setting
+from shakeout.corpus.inputs import describe_inputs
+from shakeout.corpus.intake.refusal import NotCaptured
+from shakeout.corpus.onnx_standalone import tensor_of
+from shakeout.corpus.program import Arg, Call, Input, InvalidProgram, Program, Ref, Role, TensorType
+from shakeout.corpus.standalone import fill
+from shakeout.corpus.vocabularies import onnx as words
+from shakeout.corpus.vocabularies import onnx_schemas as schemas
+
+__all__ = ["ELEMENTS", "Read", "read_inputs", "read_model", "read_program"]
+
+#: Elements that an input or a result may have: 256 MiB in single precision.
+ELEMENTS = 1 << 26
+#: Sizes of symbolic dimensions for which no input says one, by the order in which their names are met.
+SIZES = (2, 3, 5, 7)
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A model as a case.
+
+    Attributes:
+        case: it, on one set of inputs.
+        notes: what a person should know of how it was read.
+    """
+
+    case: Case
+    notes: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Reading:
+    """A model while it becomes a program: its values by name, and as tensors by number."""
+
+    numbers: dict[str, int] = field(default_factory=dict)
+    tensors: list[torch.Tensor | None] = field(default_factory=list)
+    inputs: list[tuple[Input, torch.Tensor]] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+
+    def give(self, name: str, tensor: torch.Tensor, role: Role) -> None:
+        if self.calls:
+            raise NotCaptured(f"the constant {name!r} stands behind a node that uses it")
+        self.numbers[name] = len(self.tensors)
+        self.tensors.append(tensor)
+        self.inputs.append((Input(_type(tensor), role), tensor))
+
+
+def read_program(
+    path: Path, inputs: Mapping[str, torch.Tensor] | None, setting: Setting, directory: Path | str
+) -> Read:
+    """Make a case of the model in a file.
+
+    Args:
+        path: of the model.
+        inputs: what it is fed, by name; None for drawn values.
+        setting: of the case.
+        directory: where weights become blobs.
+
+    Raises:
+        NotCaptured: it is no model, holds what a program cannot, or its evaluator does not run it.
+    """
+    model, notes = read_model(path)
+    reading = _Reading()
+    graph = model.graph
+    weights = {one.name: _array(one) for one in graph.initializer}
+    nodes = []
+    for node in graph.node:
+        if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
+            weights[node.output[0]] = _constant(node)
+        else:
+            nodes.append(node)
+    given = _given(graph, weights, inputs, notes)
+    for name, tensor in given.items():
+        reading.give(name, tensor, "input")
+    for name, tensor in weights.items():
+        reading.give(name, tensor, "parameter")
+    version = next((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for place, node in enumerate(nodes):
+            _add(reading, node, version, place)
+    try:
+        returns = tuple(reading.numbers[one.name] for one in graph.output)
+        program = Program(tuple(one for one, _ in reading.inputs), tuple(reading.calls), returns, "onnx")
+        schemas.opset(program.operators())
+    except KeyError as error:
+        raise NotCaptured(f"the output {error} is no value of the graph") from None
+    except InvalidProgram as error:
+        raise NotCaptured(str(error)) from None
+    given_ = describe_inputs([tensor for _, tensor in reading.inputs], Path(directory))
+    return Read(Case(program, (given_,), setting), tuple(notes))
+
+
+# --- the file -----------------------------------------------------------------------------------------------------------
+
+
+def read_model(path: Path) -> tuple[Any, list[str]]:
+    """The model in a file, checked, with the functions in it put in the place of their calls; and notes on that.
+
+    Raises:
+        NotCaptured: it is none.
+    """
+    import onnx
+    import onnx.inliner
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    notes: list[str] = []
+    try:
+        model = onnx.load_model_from_string(path.read_bytes())
+    except (OSError, DecodeError, ValueError) as error:
+        raise NotCaptured(f"{path.name} is no ONNX model: {_said(error)}") from None
+    if not model.graph.node:
+        raise NotCaptured(f"{path.name} is no ONNX model with a node in it")
+    _external(model, path.absolute().parent)
+    _sized(model)
+    try:
+        onnx.checker.check_model(_shaped(model))
+        onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
+        if model.functions:
+            notes.append(f"{len(model.functions)} functions of the model are put in the place of their calls")
+            model = onnx.inliner.inline_local_functions(model)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
+        raise NotCaptured(f"{path.name} is no valid ONNX model: {_said(error)}") from None
+    return model, notes
+
+
+def _shaped(model: Any) -> Any:
+    """The model without those outputs whose shape nobody told, which the checker refuses and every runtime takes."""
+    import onnx
+
+    told = [one for one in model.graph.output if one.type.tensor_type.HasField("shape")]
+    if len(told) == len(model.graph.output):
+        return model
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    del copy.graph.output[:]
+    copy.graph.output.extend(told)
+    return copy
+
+
+def _said(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines or [type(error).__name__])[0][:200]
+
+
+def _external(model: Any, folder: Path) -> None:
+    """Read weights that lie in other files, which have to be beside the model.
+
+    A name with a path that leads out of the folder, or that is a link, may be any file of this machine.
+    """
+    import onnx
+    from onnx.external_data_helper import ExternalDataInfo
+
+    for tensor in _tensors(model.graph):
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            continue
+        try:
+            info = ExternalDataInfo(tensor)
+            offset, length = int(info.offset or 0), int(info.length or 0)
+        except (ValueError, TypeError) as error:
+            raise NotCaptured(f"where the tensor {tensor.name!r} lies is not told right: {_said(error)}") from None
+        name = str(info.location)
+        path = folder / name
+        inside = os.path.realpath(path).startswith(os.path.realpath(folder) + os.sep)
+        if os.path.isabs(name) or not inside or path.is_symlink():
+            raise NotCaptured(
+                f"the tensor {tensor.name!r} lies in {name!r}, which is not beside the model: only files in its own "
+                "directory are read"
+            )
+        if not path.is_file():
+            raise NotCaptured(f"the tensor {tensor.name!r} lies in {name!r}, and there is no such file")
+        held = path.stat().st_size
+        if min(offset, length) < 0 or offset > held or offset + length > held:
+            raise NotCaptured(f"the tensor {tensor.name!r} is said to end behind the end of {name!r}")
+        with path.open("rb") as file:
+            file.seek(offset)
+            tensor.raw_data = file.read(length) if length else file.read()
+        tensor.data_location = onnx.TensorProto.DEFAULT
+        del tensor.external_data[:]
+
+
+def _tensors(graph: Any) -> list[Any]:
+    return [*graph.initializer, *(one.t for node in graph.node for one in node.attribute if one.HasField("t"))]
+
+
+def _sized(model: Any) -> None:
+    """Raise NotCaptured for what is too large to look at, before anything is made of it."""
+    for one in [*model.graph.input, *model.graph.output, *model.graph.value_info]:
+        sizes = [dim.dim_value for dim in one.type.tensor_type.shape.dim if dim.HasField("dim_value")]
+        if any(size < 0 for size in sizes) or math.prod(sizes) > ELEMENTS:
+            raise NotCaptured(f"{one.name!r} has the shape {sizes}, and more than {ELEMENTS} elements are not run here")
+    for tensor in _tensors(model.graph):
+        sizes = list(tensor.dims)
+        if any(size < 0 for size in sizes) or math.prod(sizes) > ELEMENTS:
+            raise NotCaptured(f"the tensor {tensor.name!r} has the shape {sizes}, expected {ELEMENTS} elements at most")
+
+
+# --- values -------------------------------------------------------------------------------------------------------------
+
+
+def _type(tensor: torch.Tensor) -> TensorType:
+    return TensorType(str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
+
+
+def _array(tensor: Any) -> torch.Tensor:
+    from onnx import numpy_helper
+
+    try:
+        schemas.element_name(tensor.data_type)
+        return tensor_of(numpy_helper.to_array(tensor))
+    except (ValueError, TypeError, KeyError) as error:
+        raise NotCaptured(f"the tensor {tensor.name!r} cannot be read: {_said(error)}") from None
+
+
+def _constant(node: Any) -> torch.Tensor:
+    """The tensor of a node Constant."""
+    from onnx import helper
+
+    for attribute in node.attribute:
+        value = helper.get_attribute_value(attribute)
+        match attribute.name:
+            case "value":
+                return _array(value)
+            case "value_int" | "value_ints":
+                return torch.tensor(value, dtype=torch.int64)
+            case "value_float" | "value_floats":
+                return torch.tensor(value, dtype=torch.float32)
+    raise NotCaptured(f"the constant {node.output[0]!r} holds no numbers")
+
+
+def _given(
+    graph: Any, weights: Mapping[str, torch.Tensor], inputs: Mapping[str, torch.Tensor] | None, notes: list[str]
+) -> dict[str, torch.Tensor]:
+    """What each input is fed; sizes that have a name are those that are fed, or drawn."""
+    wanted = [one for one in graph.input if one.name not in weights]
+    names = [one.name for one in wanted]
+    if inputs is not None and set(inputs) != set(names):
+        raise NotCaptured(f"the model has the inputs {', '.join(names) or 'none'}, found {', '.join(inputs) or 'none'}")
+    sizes: dict[str, int] = {}
+    found: dict[str, torch.Tensor] = {}
+    for number, one in enumerate(wanted):
+        kind = one.type.tensor_type
+        if one.type.WhichOneof("value") != "tensor_type":
+            raise NotCaptured(f"the input {one.name!r} is no tensor")
+        try:
+            dtype = getattr(torch, schemas.element_name(kind.elem_type))
+        except ValueError as error:
+            raise NotCaptured(f"the input {one.name!r}: {error}") from None
+        told = [dim.dim_value if dim.HasField("dim_value") else None for dim in kind.shape.dim]
+        if inputs is not None:
+            tensor = inputs[one.name]
+            fits = not kind.HasField("shape") or (
+                len(told) == tensor.dim()
+                and all(size in (None, own) for size, own in zip(told, tensor.shape, strict=True))
+            )
+            if tensor.dtype != dtype or not fits:
+                raise NotCaptured(
+                    f"the input {one.name!r} takes {str(dtype).removeprefix('torch.')}{told}, found {_type(tensor)}"
+                )
+            found[one.name] = tensor
+            continue
+        if not kind.HasField("shape"):
+            raise NotCaptured(f"the input {one.name!r} has no shape: give it with --inputs inputs.npz")
+        shape = []
+        for axis, dim in enumerate(kind.shape.dim):
+            if dim.HasField("dim_value"):
+                shape.append(dim.dim_value)
+                continue
+            name = dim.dim_param or f"{one.name}_{axis}"
+            if name not in sizes:
+                sizes[name] = SIZES[len(sizes) % len(SIZES)]
+                notes.append(f"the size {name} is {sizes[name]} here; --inputs gives others")
+            shape.append(sizes[name])
+        found[one.name] = fill(dtype, tuple(shape), *_values(dtype, number))
+    if wanted and inputs is None:
+        notes.append("a model holds no inputs; drawn ones are taken, --inputs inputs.npz gives others")
+    return found
+
+
+def _values(dtype: torch.dtype, seed: int) -> tuple[str, int, float, float]:
+    return ("uniform", seed, -1.0, 1.0) if dtype.is_floating_point else ("integers", seed, 0, 1)
+
+
+def read_inputs(path: Path) -> dict[str, torch.Tensor]:
+    """The arrays of an ``.npz`` file by name; nothing in it is unpickled.
+
+    Raises:
+        NotCaptured: it is none, or holds what is no array of numbers.
+    """
+    import zipfile
+
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: tensor_of(file[name]) for name in file.files}
+    except (OSError, ValueError, KeyError, TypeError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise NotCaptured(f"{path.name} is no .npz file of arrays of numbers: {_said(error)}") from None
+
+
+# --- nodes --------------------------------------------------------------------------------------------------------------
+
+
+def _add(reading: _Reading, node: Any, version: int, place: int) -> None:
+    """Run a node on what is there, and add it as a call."""
+    import onnx.defs
+
+    here = f"node {node.name or place} ({node.op_type})"
+    if node.domain not in ("", "ai.onnx"):
+        raise NotCaptured(f"{here}: operators of the domain {node.domain!r} are not read; those of ONNX are")
+    if node.op_type in schemas.LEFT_OUT or not onnx.defs.has(node.op_type, version, ""):
+        raise NotCaptured(f"{here}: no program may have this operator: it has bodies, no tensors of numbers, or chance")
+    operator = schemas.named(node.op_type, onnx.defs.get_schema(node.op_type, version, "").since_version)
+    args: list[Arg] = []
+    for name in node.input:
+        if name and name not in reading.numbers:
+            raise NotCaptured(f"{here} uses {name!r}, which no node before it gives")
+        args.append(Ref(reading.numbers[name]) if name else None)
+    kwargs = tuple(sorted((one.name, _attribute(one, here)) for one in node.attribute))
+    asked = tuple(TensorType("float32", ()) if name else None for name in node.output)
+    call = Call(operator, tuple(args), kwargs, asked, "tensor" if len(asked) == 1 else "sequence")
+    try:
+        results = words.call(call, reading.tensors)
+    except Exception as error:  # of another package, on a model of anybody's
+        raise NotCaptured(f"{here}: ONNX's reference does not run it: {_said(error)}") from None
+    types = tuple(None if one is None else _type(one) for one in results)
+    for name, result in zip(node.output, results, strict=True):
+        if result is not None and result.numel() > ELEMENTS:
+            raise NotCaptured(f"{here} makes {result.numel()} elements, more than {ELEMENTS}")
+        if name:
+            reading.numbers[name] = len(reading.tensors)
+        reading.tensors.append(result)
+    reading.calls.append(Call(operator, tuple(args), kwargs, types, call.form))
+
+
+def _attribute(attribute: Any, here: str) -> Arg:
+    import onnx
+
+    value: Any = onnx.helper.get_attribute_value(attribute)
+    kinds = onnx.AttributeProto
+    match attribute.type:
+        case kinds.INT | kinds.FLOAT:
+            return value  # type: ignore[no-any-return]
+        case kinds.STRING:
+            return value.decode(errors="replace")  # type: ignore[no-any-return]
+        case kinds.INTS | kinds.FLOATS:
+            return tuple(value)
+        case kinds.STRINGS:
+            return tuple(one.decode(errors="replace") for one in value)
+    raise NotCaptured(f"{here}: the attribute {attribute.name!r} is a tensor or a graph, and a call has none")

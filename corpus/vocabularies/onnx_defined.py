@@ -1,0 +1,234 @@
+"""Values and attributes of which ONNX does not say what comes of them, though its reference evaluator takes them.
+
+The evaluator is NumPy, which wraps, broadcasts and clips where a runtime may read past an operand. What stands here is
+what the operators' documentation demands and neither schemas nor shape inference check.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+__all__ = ["check_values"]
+
+Arrays = Sequence[Any]
+Attributes = Mapping[str, Any]
+
+#: Elements that a tensor may have whose sizes are among the values of an operand.
+_LARGEST = 1 << 20
+#: Elements that the operands may have of an operator that the evaluator computes in loops of Python, at some ten
+#: microseconds each.
+_LOOPED = 256
+
+
+def check_values(name: str, arrays: Arrays, attributes: Attributes) -> None:
+    """Raise ValueError for a call that means nothing, would need too much memory, or takes the evaluator too long.
+
+    Args:
+        name: of the operator.
+        arrays: its operands, None for those that are absent.
+        attributes: by name.
+    """
+    if name in _SIZED:
+        _sizes(name, arrays)
+    if name in _LOOPS and sum(array.size for array in arrays if array is not None) > _LOOPED:
+        raise ValueError("the reference evaluator would take too long")
+    if (check := _CHECKS.get(name)) is not None:
+        check(arrays, attributes)
+
+
+_SIZED = frozenset("ConstantOfShape Expand Tile Range Resize Pad OneHot Reshape CenterCropPad AffineGrid".split())
+_LOOPS = frozenset("DeformConv GridSample Resize Upsample RoiAlign MaxRoiPool Col2Im NonMaxSuppression STFT".split())
+
+
+def _sizes(name: str, arrays: Arrays) -> None:
+    small = [array for array in arrays[1:] if array is not None and array.dtype.kind in "iu" and array.size <= 64]
+    small += [arrays[0]] if name in ("ConstantOfShape", "Range") else []
+    for array in small:
+        if array.size and math.fabs(float(array.astype("float64").max())) > _LARGEST:
+            raise ValueError("would need too much memory")
+        if name != "Range" and math.prod(int(size) for size in array.reshape(-1).tolist() if size > 0) > _LARGEST:
+            raise ValueError("would need too much memory")
+
+
+def _whole(array: Any) -> bool:
+    return array.dtype.kind in "iu"
+
+
+def _divides(arrays: Arrays, attributes: Attributes) -> None:
+    if _whole(arrays[1]) and not arrays[1].all():
+        raise ValueError("a whole number divided by zero")
+
+
+def _mod(arrays: Arrays, attributes: Attributes) -> None:
+    if not _whole(arrays[0]) and attributes.get("fmod", 0) != 1:
+        raise ValueError("the remainder of floats needs fmod=1")
+    _divides(arrays, attributes)
+
+
+def _shift(arrays: Arrays, attributes: Attributes) -> None:
+    if bool((arrays[1] >= 8 * arrays[1].dtype.itemsize).any()):
+        raise ValueError("shifts by the width")
+
+
+def _pow(arrays: Arrays, attributes: Attributes) -> None:
+    if _whole(arrays[0]) and (bool((arrays[1] < 0).any()) or not _whole(arrays[1])):
+        raise ValueError("a whole number to a power that is none")
+
+
+def _bounded(indices: Any, size: int) -> None:
+    if indices.size and not (-size <= int(indices.min()) and int(indices.max()) < size):
+        raise ValueError("an index that does not exist")
+
+
+def _axis(arrays: Arrays, attributes: Attributes) -> None:
+    """Gather, GatherElements and ScatterElements take places along one axis."""
+    rank, axis = arrays[0].ndim, attributes.get("axis", 0)
+    if not -rank <= axis < rank:
+        raise ValueError("an axis that does not exist")
+    _bounded(arrays[1], arrays[0].shape[axis])
+
+
+def _smaller(arrays: Arrays, attributes: Attributes) -> None:
+    """Of GatherElements and ScatterElements the indices fit into the data, but along the axis."""
+    _axis(arrays, attributes)
+    data, indices = arrays[0], arrays[1]
+    axis = attributes.get("axis", 0) % data.ndim
+    pairs = zip(indices.shape, data.shape, strict=False)
+    if indices.ndim != data.ndim or any(own > size for i, (own, size) in enumerate(pairs) if i != axis):
+        raise ValueError("indices that do not fit into the data")
+    if len(arrays) > 2 and arrays[2].shape != indices.shape:
+        raise ValueError("updates and indices of different shapes")
+
+
+def _tuples(batch: int) -> Callable[[Arrays, Attributes], None]:
+    """GatherND and ScatterND take places as tuples of indices."""
+
+    def check(arrays: Arrays, attributes: Attributes) -> None:
+        data, indices = arrays[0], arrays[1]
+        skipped = attributes.get("batch_dims", 0) if batch else 0
+        if not indices.ndim or not 0 <= skipped < min(data.ndim, indices.ndim):
+            raise ValueError("indices that are no tuples")
+        if indices.shape[-1] > data.ndim - skipped:
+            raise ValueError("tuples longer than the data has dimensions")
+        for place in range(indices.shape[-1]):
+            _bounded(indices[..., place], data.shape[skipped + place])
+
+    return check
+
+
+def _sequences(arrays: Arrays, attributes: Attributes) -> None:
+    """ReverseSequence: as many lengths as the batch has entries, none longer than time."""
+    data, lengths = arrays[0], arrays[1]
+    batch, time = attributes.get("batch_axis", 1), attributes.get("time_axis", 0)
+    if data.ndim < 2 or {batch, time} != {0, 1} or lengths.shape != (data.shape[batch],):
+        raise ValueError("lengths that do not fit the batch")
+    if lengths.size and not (int(lengths.min()) >= 0 and int(lengths.max()) <= data.shape[time]):
+        raise ValueError("a sequence longer than time")
+
+
+def _norm(arrays: Arrays, attributes: Attributes) -> None:
+    if attributes.get("p", 2) not in (1, 2):
+        raise ValueError("a norm other than the first and second")
+
+
+def _recurrent(gates: int) -> Callable[[Arrays, Attributes], None]:
+    def check(arrays: Arrays, attributes: Attributes) -> None:
+        data, weights, again = arrays[:3]
+        hidden = attributes.get("hidden_size", again.shape[-1] if again.ndim else 0)
+        directions = 2 if attributes.get("direction") == "bidirectional" else 1
+        if data.ndim != 3 or weights.shape != (directions, gates * hidden, data.shape[2]):
+            raise ValueError("weights that do not fit")
+        if again.shape != (directions, gates * hidden, hidden):
+            raise ValueError("weights that do not fit")
+        if len(arrays) > 3 and arrays[3] is not None and arrays[3].shape != (directions, 2 * gates * hidden):
+            raise ValueError("a bias that does not fit")
+        batch = data.shape[0 if attributes.get("layout", 0) else 1]
+        if len(arrays) > 4 and arrays[4] is not None:
+            raise ValueError("lengths of sequences")  # which the reference evaluator does not look at
+        states = [array for array in arrays[5:7] if array is not None]
+        shape = (batch, directions, hidden) if attributes.get("layout", 0) else (directions, batch, hidden)
+        if any(state.shape != shape for state in states):
+            raise ValueError("a state that does not fit")
+
+    return check
+
+
+def _pooled(arrays: Arrays, attributes: Attributes) -> None:
+    if arrays[0].ndim < 3:
+        raise ValueError("no dimension to pool over")
+
+
+def _channels(arrays: Arrays, attributes: Attributes) -> None:
+    """What is scaled by channel has a number for each channel."""
+    data = arrays[0]
+    if data.ndim < 2 or any(one.shape != (data.shape[1],) for one in arrays[1:]):
+        raise ValueError("numbers that do not fit the channels")
+
+
+def _scaled(arrays: Arrays, attributes: Attributes) -> None:
+    """LayerNormalization: scale and bias are broadcast to what is normalised, and not beyond."""
+    data, axis = arrays[0], attributes.get("axis", -1)
+    if not -data.ndim <= axis < data.ndim:
+        raise ValueError("an axis that does not exist")
+    shape = data.shape[axis % data.ndim :]
+    for one in arrays[1:]:
+        if one is not None and one.shape != shape:
+            raise ValueError("a scale that does not fit")
+
+
+def _k(arrays: Arrays, attributes: Attributes) -> None:
+    data, axis = arrays[0], attributes.get("axis", -1)
+    if arrays[1].size != 1 or not -data.ndim <= axis < data.ndim:
+        raise ValueError("no one number of the largest elements")
+    if not 0 <= int(arrays[1].reshape(-1)[0]) <= data.shape[axis]:
+        raise ValueError("more elements than there are")
+
+
+def _one_number(arrays: Arrays, attributes: Attributes) -> None:
+    if arrays[0].ndim:
+        raise ValueError("a size is one number")
+    if not 0 < int(arrays[0]) <= _LARGEST:
+        raise ValueError("no size of a window")
+
+
+def _dilated(arrays: Arrays, attributes: Attributes) -> None:
+    if any(int(size) < 1 for key in ("strides", "dilations", "kernel_shape") for size in attributes.get(key, ())):
+        raise ValueError("a stride or size below one")
+    if any(int(size) < 0 for size in attributes.get("pads", ())):
+        raise ValueError("a negative padding")
+
+
+_CHECKS: Mapping[str, Callable[[Arrays, Attributes], None]] = {
+    "Div": _divides,
+    "Mod": _mod,
+    "BitShift": _shift,
+    "Pow": _pow,
+    "Gather": _axis,
+    "GatherElements": _smaller,
+    "ScatterElements": _smaller,
+    "GatherND": _tuples(1),
+    "ScatterND": _tuples(0),
+    "ReverseSequence": _sequences,
+    "LpNormalization": _norm,
+    "LSTM": _recurrent(4),
+    "GRU": _recurrent(3),
+    "RNN": _recurrent(1),
+    "GlobalAveragePool": _pooled,
+    "GlobalMaxPool": _pooled,
+    "GlobalLpPool": _pooled,
+    "InstanceNormalization": _channels,
+    "BatchNormalization": _channels,
+    "LayerNormalization": _scaled,
+    "RMSNormalization": _scaled,
+    "TopK": _k,
+    "HannWindow": _one_number,
+    "HammingWindow": _one_number,
+    "BlackmanWindow": _one_number,
+    "Conv": _dilated,
+    "ConvTranspose": _dilated,
+    "MaxPool": _dilated,
+    "AveragePool": _dilated,
+    "LpPool": _dilated,
+}

@@ -1,0 +1,65 @@
+"""The onnx vocabulary's records: from the node cases that ship with onnx, once for each version of it, then cached."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+from pathlib import Path
+
+from shakeout.corpus import cache
+from shakeout.corpus.program import Ref
+from shakeout.corpus.vocabularies import onnx_schemas
+from shakeout.generators.choices import Choices
+from shakeout.generators.growth_config import GrowthConfig
+from shakeout.generators.rules.library import library_of_onnx
+from shakeout.generators.vocabularies.records import Record, Slot
+from shakeout.generators.vocabularies.torch import Progress, Vocabulary, recorded_rows
+
+__all__ = ["FORMAT", "OnnxVocabulary", "cache_path", "load_onnx", "of_one_set"]
+
+#: Version of the cached rows; raise it whenever collecting finds something else than before.
+FORMAT = 1
+
+
+class OnnxVocabulary(Vocabulary):
+    """Operators of ONNX: inputs lie row-major, nothing is written to, and whole numbers are mostly initialisers."""
+
+    name = "onnx"
+    fallback = Record("onnx.v13.Neg", (Ref(0),), (), (Slot("T", (0,)),), (3,), (False,), ("float32",))
+    forms = False
+
+    def config(self, drawn: GrowthConfig) -> GrowthConfig:
+        """As drawn, without what only torch has; sizes, axes and places are initialisers, and so are weights."""
+        return replace(drawn, share=0.0, mix=0.0, number=0.0, derive=0.0, mutate=0.1, parameter=0.3, constant=0.8)
+
+    def within(self, operators: frozenset[str]) -> OnnxVocabulary:
+        """The same without all other operators; made once for each set of them."""
+        found = self._parts.get(operators)
+        if found is None:
+            found = OnnxVocabulary({name: row for name, row in self._rows.items() if name in operators}, self._library)
+            found._records, found._rules, found._index = self._records, self._rules, self._index
+            self._parts[operators] = found
+        return found  # type: ignore[return-value]
+
+
+def cache_path() -> Path:
+    """Where the records of the installed onnx are kept: below SHAKEOUT_CACHE, or the user's cache directory."""
+    from importlib.metadata import version
+
+    return cache.directory() / f"onnx-{version('onnx')}-records-{FORMAT}.json.gz"
+
+
+@functools.cache
+def load_onnx(progress: Progress = lambda text: None) -> OnnxVocabulary:
+    """The vocabulary of the installed onnx, from the cache or, the first time, from its own node cases.
+
+    Raises:
+        BootstrapFailed: the cases could not be run; the message ends with what the process said.
+    """
+    _, rows = recorded_rows(cache_path(), "shakeout.generators.vocabularies.onnx_bootstrap", progress)
+    return OnnxVocabulary(rows, library_of_onnx())
+
+
+def of_one_set(vocabulary: OnnxVocabulary, choices: Choices) -> OnnxVocabulary:
+    """The operators of one operator set, drawn: those of two do not go together in a model."""
+    return vocabulary.within(onnx_schemas.of_set(choices.pick(onnx_schemas.SETS)))

@@ -1,0 +1,171 @@
+"""Collects records from the node cases that ship with onnx: ``python -m shakeout.generators.vocabularies.onnx_bootstrap``.
+
+A process of its own like that of torch's records, because an operator that is tried with other sizes may crash. It says
+on standard output which operator comes next, and is started again without that operator if it dies.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from shakeout.corpus.onnx_standalone import tensor_of
+from shakeout.corpus.program import Arg, Ref
+from shakeout.corpus.vocabularies import onnx_schemas as schemas
+from shakeout.corpus.vocabularies.onnx_schemas import ELEMENTS
+from shakeout.generators.vocabularies.drafts import (
+    LITERAL,
+    PER_STRUCTURE,
+    Seen,
+    probed,
+    shapes_of,
+    structure,
+    thinned,
+)
+from shakeout.generators.vocabularies.probe import Draft, DraftSlot, retype
+from shakeout.generators.vocabularies.recorder import MAX_ELEMENTS
+from shakeout.generators.vocabularies.records import Record
+
+__all__ = ["calls", "collect", "main"]
+
+#: Dtypes that a record is tried at; those of ONNX that nothing takes but casts and quantisation are left out.
+_DTYPES = tuple(name for name in ELEMENTS if not name.startswith(("bfloat", "float8")))
+
+
+def calls() -> Iterator[tuple[str, tuple[Arg, ...], tuple[tuple[str, Arg], ...], tuple[torch.Tensor, ...]]]:
+    """The call of each node case of the default domain that a program may have: operator, arguments, tensors.
+
+    The cases are written for the newest operator set; ``collect`` tries them in older ones as well.
+    """
+    import onnx.defs
+    from onnx.backend.test.case.node import collect_testcases
+
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        cases = collect_testcases(None)  # type: ignore[arg-type]
+    for case in cases:
+        graph = case.model.graph
+        version = next((one.version for one in case.model.opset_import if one.domain == ""), 0)
+        if len(graph.node) != 1 or graph.node[0].domain or not case.data_sets:
+            continue
+        node = graph.node[0]
+        if node.op_type in schemas.LEFT_OUT or not onnx.defs.has(node.op_type, version, ""):
+            continue
+        operator = schemas.named(node.op_type, onnx.defs.get_schema(node.op_type, version, "").since_version)
+        try:
+            kwargs = tuple(sorted((one.name, _attribute(one)) for one in node.attribute))
+            feeds = dict(zip((one.name for one in graph.input), case.data_sets[0][0], strict=True))
+            tensors = [tensor_of(feeds[name]) for name in node.input if name]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue  # strings, sequences, or a graph among the attributes
+        numbers = iter(range(len(tensors)))
+        args: tuple[Arg, ...] = tuple(Ref(next(numbers)) if name else None for name in node.input)
+        if all(tensor.numel() <= MAX_ELEMENTS for tensor in tensors):
+            yield operator, args, kwargs, tuple(tensors)
+
+
+def _attribute(attribute: Any) -> Arg:
+    """The value of an attribute; a ValueError for one that a call cannot hold."""
+    import onnx
+
+    value, kinds = onnx.helper.get_attribute_value(attribute), onnx.AttributeProto
+    match attribute.type:
+        case kinds.INT | kinds.FLOAT:
+            return value  # type: ignore[no-any-return]
+        case kinds.STRING:
+            return value.decode()  # type: ignore[no-any-return]
+        case kinds.INTS | kinds.FLOATS:
+            return tuple(value)
+        case kinds.STRINGS:
+            return tuple(one.decode() for one in value)
+    raise ValueError(f"an attribute of type {attribute.type}")
+
+
+def _draft(
+    operator: str, args: tuple[Arg, ...], kwargs: tuple[tuple[str, Arg], ...], tensors: Sequence[torch.Tensor]
+) -> Draft:
+    """A call as a draft: the operands of the schema's first type that varies have the draft's dtype."""
+    formal = [
+        schemas.schema(operator).inputs[number].type_str
+        for number, arg in zip(schemas.placed(operator, len(args)), args, strict=True)
+        if arg is not None
+    ]
+    main = next((one for one in formal if not one.startswith("tensor(")), None)
+    dtype = next((tensor.dtype for tensor, one in zip(tensors, formal, strict=True) if one == main), torch.float32)
+    slots = []
+    for tensor, one in zip(tensors, formal, strict=True):
+        literal = None
+        if one != main and not tensor.is_floating_point() and tensor.numel() <= LITERAL:
+            literal = tuple(int(item) for item in tensor.flatten().tolist())
+        name = "T" if one == main else str(tensor.dtype).removeprefix("torch.")
+        slots.append(DraftSlot(name, tuple(tensor.shape), literal))
+    return Draft(operator, args, kwargs, tuple(slots), dtype)
+
+
+def collect(
+    progress: Callable[[str, int, int], None], skip: frozenset[str] = frozenset()
+) -> Mapping[str, list[Record]]:
+    """Every record, by operator: of the newest operator set, and what of it older ones take.
+
+    Args:
+        progress: told the name of what comes next, how many are done, and of how many.
+        skip: names (as told to ``progress``) that are left out because they crash.
+    """
+    progress("the node cases of onnx", 0, 1)
+    drafts: dict[str, dict[tuple[Any, ...], list[Draft]]] = {}
+    seen: dict[tuple[str, int], Seen] = {}
+    for operator, args, kwargs, tensors in calls():
+        draft = _draft(operator, args, kwargs, tensors)
+        for number, tensor in enumerate(tensors):
+            seen.setdefault((operator, number), Seen()).add(tensor)
+        kept = drafts.setdefault(operator, {}).setdefault((*structure(draft), draft.main), [])
+        if len(kept) < PER_STRUCTURE and all(
+            (shapes_of(one), one.args, one.kwargs) != (shapes_of(draft), draft.args, draft.kwargs) for one in kept
+        ):
+            kept.append(draft)
+    older = schemas.of_set(schemas.SETS[-1])
+    found: dict[str, list[Record]] = {}
+    for done, (operator, groups) in enumerate(sorted(drafts.items())):
+        if operator in skip:
+            continue
+        progress(operator, done, len(drafts))
+        records = thinned(probed(groups, seen, _DTYPES, ()))
+        if records:
+            found[operator] = records
+        name, _ = schemas.identified(operator)
+        former = next((one for one in older if schemas.identified(one)[0] == name), operator)
+        if former != operator and former not in skip:
+            again = [one for record in records if (one := retype(record, former)) is not None]
+            if again:
+                found[former] = again
+    return found
+
+
+def main(argv: Sequence[str]) -> int:
+    """Write the records to ``argv[0]``; further arguments are names to leave out."""
+    path, skip = Path(argv[0]), frozenset(argv[1:])
+    torch.set_num_threads(1)
+
+    def progress(name: str, done: int, total: int) -> None:
+        print(json.dumps([name, done, total]), flush=True)
+
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        found = collect(progress, skip)
+    rows = {name: [record.to_json() for record in found[name]] for name in sorted(found)}
+    with path.open("wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=5, mtime=0, filename="") as out:
+        out.write(json.dumps(rows, separators=(",", ":")).encode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
