@@ -36,11 +36,13 @@ LONG = ("slow", "quality", "right")
 
 @pytest.hookimpl(tryfirst=True)  # before the marks are asked for
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what lies in the folders of long tests."""
+    """Mark what lies in the folders of long tests, and begin with the files that have long ones."""
     here = Path(__file__).parent
     for item in items:
         if item.path.is_relative_to(here) and item.path.relative_to(here).parts[0] in LONG:
             item.add_marker(pytest.mark.long)
+    long = {item.path for item in items if item.get_closest_marker("long")}
+    items.sort(key=lambda item: item.path not in long)
 
 
 _SCRATCH = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
