@@ -23,11 +23,17 @@ settings.load_profile("shakeout")
 
 @pytest.fixture(autouse=True)
 def quick_compilations() -> None:
-    """Guards are not timed in this process, as in workers, from the first test after Dynamo was loaded."""
-    if "torch._dynamo.guards" in sys.modules:
-        from shakeout.targets.shortcuts import install
+    """As in workers, from the first test that loaded them: no guard is timed, and exporters make their tables once."""
+    from shakeout.targets.shortcuts import install, install_exporter
 
+    if "torch._dynamo.guards" in sys.modules:
         install(["guards"])
+    for shortcut, module in (
+        ("dispatcher", "torch._export.utils"),
+        ("translations", "torch.onnx._internal.exporter._registration"),
+    ):
+        if module in sys.modules:
+            install_exporter([shortcut])
 
 
 #: Folders of which everything is long: elsewhere a test says so itself.
