@@ -13,7 +13,7 @@ STAMP := .venv/shakeout-environment
 ROOMS := corpus generators oracles targets fuzz
 
 .DEFAULT_GOAL := help
-.PHONY: help fuzz test long exhaustive lint types layers bench check clean
+.PHONY: help fuzz test long tests exhaustive lint types layers bench check clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -22,14 +22,21 @@ fuzz: $(STAMP) ## fuzz for five minutes (FUZZ_ARGS='...' for something else)
 	@echo "[1/3] environment .venv: $$(cat $(STAMP))"
 	@$(BIN)/shakeout run --exit-zero $(FUZZ_ARGS)
 
+# A file stays with one process, which loads what its tests share once; files with long tests come first (conftest.py), so
+# that none of them is left for the end, when the other process has nothing to do.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 test: $(STAMP) ## run the tests, without the long ones
-	$(BIN)/python -m pytest -n 2 -m "not (long or exhaustive)" tests
+	$(PYTEST) -m "not (long or exhaustive)" tests
 
 long: $(STAMP) ## run the long tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "long and not exhaustive" tests
+	$(PYTEST) -m "long and not exhaustive" tests
+
+tests: $(STAMP) ## run both in one go, which a merge needs
+	$(PYTEST) -m "not exhaustive" tests
 
 exhaustive: $(STAMP) ## run what takes half an hour: every fault, target and setting (before a release)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m exhaustive tests
+	$(PYTEST) -m exhaustive tests
 
 lint: $(STAMP) ## style and formatting
 	$(BIN)/ruff check .
@@ -45,7 +52,7 @@ layers: $(STAMP) ## check that imports between rooms point one way
 bench: $(STAMP) ## measure
 	@for file in tests/benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
-check: lint types layers test long ## all of lint, types, layers, test and long
+check: lint types layers tests ## all of lint, types, layers and tests
 
 clean: ## remove what make and the tools created; runs/ stays
 	rm -rf .venv build dist src/*.egg-info .hypothesis .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .coverage

@@ -227,7 +227,7 @@ INDUCTOR = TorchCompile(
         compiler=True,
         turns=1,
         slow=True,  # it leaves the precompiled header
-        shortcuts=frozenset(SHORTCUTS) - {"translations"},
+        shortcuts=frozenset(SHORTCUTS) - {"translations", "dispatcher"},
         ladder=_INDUCTOR_LADDER,
         instrumented=tuple(f"torch._inductor.{name}" for name in _LOOPS),
     ),

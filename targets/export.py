@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from shakeout.corpus.case import Knob, KnobSpace, Setting
 from shakeout.targets.packages import uninstalled
 from shakeout.targets.printed import run_once, staged
@@ -42,6 +44,7 @@ class Export(Target):
         promises=frozenset({"writes", "repeats"}),
         owner="pytorch",
         compiler=True,
+        shortcuts=frozenset({"dispatcher"}),
         regions=True,
         accelerator=False,
         ladder=_LADDER,
@@ -61,6 +64,13 @@ class Export(Target):
         """Export one small network, with and without decompositions."""
         for knobs in ((), (("decompositions", "core_aten"),)):
             run_once(self.source(Setting(self.name, knobs)))
+
+    def warm_with(self, shortcuts: Collection[str], door: int) -> None:
+        """The same, with the dispatcher's operators read once for all exports."""
+        from shakeout.targets.shortcuts import install_exporter
+
+        install_exporter(self.facts.shortcuts.intersection(shortcuts))
+        self.warm()
 
     def source(self, setting: Setting) -> str:
         """Export at the first call, and run the module from then on."""

@@ -95,7 +95,7 @@ class OnnxRuntime(Target):
         turns=1,
         settings=24,
         accelerator=False,
-        shortcuts=frozenset({"translations"}),
+        shortcuts=frozenset({"translations", "dispatcher"}),
         foreign=frozenset({"complex32", "complex64", "complex128"}),
         mode="inference",
         ladder=_LADDER,
@@ -121,7 +121,7 @@ class OnnxRuntime(Target):
         loaded(self.source(Setting(self.name)))["onnx_model"](lambda x: (torch.sin(x),), (torch.ones(3),))
 
     def warm_with(self, shortcuts: Collection[str], door: int) -> None:
-        """The same, with the exporter's translations read once for all exports."""
+        """The same, with the exporter's tables read once for all exports."""
         from shakeout.targets.shortcuts import install_exporter
 
         install_exporter(shortcuts)

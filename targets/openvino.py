@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from shakeout.corpus.case import Knob, KnobSpace, Setting
 from shakeout.targets.packages import holds, uninstalled
 from shakeout.targets.printed import run_once, staged
@@ -30,6 +32,7 @@ class OpenVino(Target):
         packages=("openvino",),
         libraries=("libopenvino*.so*",),
         owner="openvino",
+        shortcuts=frozenset({"dispatcher"}),
         compiler=True,
         turns=1,
         settings=8,
@@ -60,6 +63,13 @@ class OpenVino(Target):
         run_once(self.source(Setting(self.name)))
         # A process that is forked while a compiled model lives dies with its first own one.
         gc.collect()
+
+    def warm_with(self, shortcuts: Collection[str], door: int) -> None:
+        """The same, with the dispatcher's operators read once for all exports."""
+        from shakeout.targets.shortcuts import install_exporter
+
+        install_exporter(self.facts.shortcuts.intersection(shortcuts))
+        self.warm()
 
     def source(self, setting: Setting) -> str:
         """Convert and compile at the first call, and run the inference request from then on."""

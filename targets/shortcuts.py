@@ -38,10 +38,11 @@ SHORTCUTS = {
     "linker": "mold links, if it is installed",
     "joint": "kernels that several processes wait for are compiled in one translation unit",
     "translations": "torch.onnx reads how it translates operators once, not for each export",
+    "dispatcher": "torch.export asks the dispatcher for its composite operators again only if there are others",
 }
 
 #: Those that need neither a server nor the environment, and pay for whoever compiles a handful of cases.
-ALWAYS = ("collector", "guards", "translations")
+ALWAYS = ("collector", "guards", "translations", "dispatcher")
 
 #: New objects before the collector looks at them. A compilation makes some hundred thousand, of which few are garbage.
 YOUNG_OBJECTS = 100_000
@@ -242,7 +243,42 @@ def _ask_for_all(client: _Client, cache: Any, submit: Callable[[Any], object]) -
 
 
 def install_exporter(names: Collection[str]) -> None:
-    """Install torch.onnx's shortcuts in this process and those forked from it.
+    """Install the shortcuts of torch.export and torch.onnx in this process and those forked from it, once."""
+    if "dispatcher" in names:
+        _remember_composites()
+    if "translations" in names:
+        _remember_translations()
+
+
+@functools.cache
+def _remember_composites() -> None:
+    """Have operators that the dispatcher decomposes looked up once.
+
+    Whenever decompositions are run, export makes sure that Python knows all of some eight hundred such operators, once
+    for each of some fifty namespaces. Those of torch it knows for ever: as long as the dispatcher's list is what it was
+    there is nothing to do. A user's may be taken away and come back, so where there are some it is done every time.
+    """
+    from torch._C import _dispatch_get_registrations_for_dispatch_key as registered
+    from torch._export import utils
+
+    stock = getattr(utils, "_materialize_cpp_cia_ops", None)
+    if stock is None:
+        return
+    own = {name.partition("::")[0] for name in registered("CompositeImplicitAutograd")}
+    known: list[str] = []
+
+    def materialize() -> None:
+        now = registered("CompositeImplicitAutograd")
+        if now != known:
+            stock()
+            known[:] = now if all(name.partition("::")[0] in own for name in now) else ()
+
+    vars(utils)["_materialize_cpp_cia_ops"] = materialize
+
+
+@functools.cache
+def _remember_translations() -> None:
+    """Have torch.onnx's tables of translations made once.
 
     Three quarters of a small export are spent on parsing the sources of some five hundred functions, none of which
     belongs to the network. Each export gets tables of its own, because a user's translations are entered into them.
@@ -251,7 +287,7 @@ def install_exporter(names: Collection[str]) -> None:
 
     registry = getattr(_registration, "ONNXRegistry", None)
     stock = vars(registry).get("from_torchlib") if registry is not None else None
-    if "translations" not in names or not isinstance(stock, classmethod):
+    if not isinstance(stock, classmethod):
         return
     made: dict[Any, Any] = {}
 

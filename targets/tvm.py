@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from shakeout.corpus.case import Knob, KnobSpace, Setting
 from shakeout.targets.packages import holds, uninstalled
 from shakeout.targets.printed import run_once, staged
@@ -86,6 +88,7 @@ class Tvm(Target):
         packages=("apache-tvm",),
         libraries=("libtvm*.so",),
         modules=("tvm",),
+        shortcuts=frozenset({"dispatcher"}),
         witness="shakeout.targets.witnesses:tvm",
         instrumented=("tvm.relax.frontend.torch", "tvm.relax.transform", "tvm.relax.backend", "tvm.relax.pipeline"),
         owner="tvm",
@@ -114,6 +117,13 @@ class Tvm(Target):
     def warm(self) -> None:
         """Import, build and run one small network."""
         run_once(self.source(Setting(self.name)))
+
+    def warm_with(self, shortcuts: Collection[str], door: int) -> None:
+        """The same, with the dispatcher's operators read once for all exports."""
+        from shakeout.targets.shortcuts import install_exporter
+
+        install_exporter(self.facts.shortcuts.intersection(shortcuts))
+        self.warm()
 
     def source(self, setting: Setting) -> str:
         """Import and build at the first call, and run the virtual machine from then on."""

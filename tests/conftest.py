@@ -23,11 +23,17 @@ settings.load_profile("shakeout")
 
 @pytest.fixture(autouse=True)
 def quick_compilations() -> None:
-    """Guards are not timed in this process, as in workers, from the first test after Dynamo was loaded."""
-    if "torch._dynamo.guards" in sys.modules:
-        from shakeout.targets.shortcuts import install
+    """As in workers, from the first test that loaded them: no guard is timed, and exporters make their tables once."""
+    from shakeout.targets.shortcuts import install, install_exporter
 
+    if "torch._dynamo.guards" in sys.modules:
         install(["guards"])
+    for shortcut, module in (
+        ("dispatcher", "torch._export.utils"),
+        ("translations", "torch.onnx._internal.exporter._registration"),
+    ):
+        if module in sys.modules:
+            install_exporter([shortcut])
 
 
 #: Folders of which everything is long: elsewhere a test says so itself.
@@ -36,11 +42,13 @@ LONG = ("slow", "quality", "right")
 
 @pytest.hookimpl(tryfirst=True)  # before the marks are asked for
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what lies in the folders of long tests."""
+    """Mark what lies in the folders of long tests, and begin with the files that have long ones."""
     here = Path(__file__).parent
     for item in items:
         if item.path.is_relative_to(here) and item.path.relative_to(here).parts[0] in LONG:
             item.add_marker(pytest.mark.long)
+    long = {item.path for item in items if item.get_closest_marker("long")}
+    items.sort(key=lambda item: item.path not in long)
 
 
 _SCRATCH = pytest.StashKey[tempfile.TemporaryDirectory[str]]()

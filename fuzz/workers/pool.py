@@ -1,7 +1,7 @@
-"""The supervisor's pool: one zygote, its workers, what they work at, and how they die.
+"""The supervisor's pool: what a zygote and its workers are warmed with, and the jobs that they work at.
 
-It imports no compiler. ``step`` hands out jobs, collects answers, and watches times and memory. A worker that died,
-hung or grew too large is replaced, and the loss of its job is an answer as well.
+It imports no compiler. ``step`` hands out jobs, collects answers, and has times and memory watched. A worker that died,
+hung or grew too large is replaced, and the loss of its job is an answer as well (``processes.py``, ``watchdog.py``).
 """
 
 from __future__ import annotations
@@ -9,14 +9,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import selectors
-import shutil
-import signal
-import socket
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +20,11 @@ from shakeout.fuzz.coverage.sources import Wanted
 from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.jobs import Job
 from shakeout.fuzz.ground.makers import GROWER
-from shakeout.fuzz.ground.results import Answer, Loss, LossKind, Reply
-from shakeout.fuzz.ground.slot import WAITING, SlotState, Watch
-from shakeout.fuzz.workers.protocol import LOG, TELL_STACK, Channel, Disconnected
-from shakeout.fuzz.workers.worker_handle import WorkerHandle, death, family
+from shakeout.fuzz.ground.results import Answer, Reply
+from shakeout.fuzz.workers.processes import WorkerProcesses
+from shakeout.fuzz.workers.protocol import Disconnected
+from shakeout.fuzz.workers.watchdog import Limits, watch
+from shakeout.fuzz.workers.worker_handle import WorkerHandle
 from shakeout.fuzz.workers.worker_kind import WorkerKind
 from shakeout.fuzz.workers.zygote_client import StageFailed, ZygoteClient
 from shakeout.targets.accelerators import present
@@ -42,43 +38,12 @@ __all__ = ["Limits", "WorkerPool"]
 #: at some 3 GB/s, so a blow-up overshoots its limit by 150 MB.
 TICK = 0.05
 
-#: Seconds for a worker that hangs to print its stack before it is killed.
-STACK_SECONDS = 0.1
-
 #: A worker that grew so much, in bytes, without a case in hand is replaced.
 GROWTH = 1 << 30
-
-#: Seconds for the zygote to fork a worker or to say that one is dead, and then for the worker to say that it began. A
-#: fork and a worker's first steps take 25 ms; where forty processes share a core, or pages come back from a disk, some
-#: seconds. Where workers warm themselves they do so in their first job, which has a limit of its own. One that was
-#: ended too early would cost another fork, but on a machine that is slow for all of them that would never end.
-BIRTH_SECONDS = 60.0
-
-#: Workers of one handle that may fail to begin, one after the other, before their zygote is taken for the cause: it may
-#: have been forked while it held a lock, and then every fork of it has that lock.
-BIRTHS = 2
-
-#: Bytes of a dead worker's output that are kept.
-TAIL = 8000
 
 #: On the CPU, with nothing special about it.
 _ORDINARY = WorkerKind()
 _NOTHING = Wanted()
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one job may use.
-
-    Attributes:
-        seconds: from the start of the job to its answer.
-        bytes: resident memory of the worker and its children, beyond what a fresh worker holds.
-        early: seconds for growing, and for the reference's run: no target is involved yet.
-    """
-
-    seconds: float
-    bytes: int
-    early: float = 20.0
 
 
 class WorkerPool:
@@ -125,18 +90,13 @@ class WorkerPool:
         self._spare = crowd.processes - workers
         self._zygote = ZygoteClient(directory, maker, tell, shortcuts, crowd, kind.environment(targets))
         self.headers = self._zygote.headers
-        #: Seconds that the last fork took in the zygote, and until a dead worker's successor was ready.
-        self.fork_seconds = 0.0
+        self._processes = WorkerProcesses(directory, self._zygote, workers, tell, self._take)
+        #: Seconds until a dead worker's successor was ready.
         self.replace_seconds = 0.0
         self._targets = list(targets) if forked else []
-        self._handles = [WorkerHandle(number) for number in range(1, workers + 1)]
         self._tell = tell
         self._recycle = recycle
-        self._selector = selectors.DefaultSelector()
-        self._forks = itertools.count(1)
         self._jobs = itertools.count(1)
-        self._answers: deque[Answer] = deque()
-        self._heard = 0.0  # when the zygote last said something
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -154,7 +114,7 @@ class WorkerPool:
         """
         (self.directory / "slots").mkdir(parents=True, exist_ok=True)
         self._zygote.start(stop, [name for name in self._targets if facts_of(name).slow])
-        self._fork_all()
+        self._processes.fork_all()
         if complete:
             self.warm()
             self.prepare()
@@ -178,7 +138,7 @@ class WorkerPool:
         broken: dict[str, str] = {}
         if not wanted:
             return broken
-        self._end_all()
+        self._processes.end_all()
         for name in self.in_order(wanted):
             if facts_of(name).slow:
                 self._zygote.await_builder()
@@ -189,12 +149,12 @@ class WorkerPool:
             except StageFailed as error:
                 broken[name] = str(error)
             self.headers.keep()
-        self._fork_all()
+        self._processes.fork_all()
         return broken
 
     def prepare(self) -> None:
         """Have the maker load what it needs, with fresh workers afterwards; raises like ``start``."""
-        self._end_all()
+        self._processes.end_all()
         self._zygote.stage({"prepare": ""})
         if self._cover:
             # Last, when everything is loaded and warm: what a warm-up hits says nothing of a case.
@@ -205,74 +165,59 @@ class WorkerPool:
                 said = (str(error).strip().splitlines() or ["it said nothing"])[-1]
                 self._tell(events.CoverageArmed("all sources", reason=said[:300]))
         # Not before: each stage has every worker forked anew.
-        for handle in self._add(self._spare):
+        for handle in self._more(self._spare):
             handle.asleep = True  # the first case need not wait until all are forked
         self._zygote.cases(begin=True)
-        self._fork_all()
+        self._processes.fork_all()
 
     def _widen(self, jobs: int) -> None:
         """So many jobs are all there is, and all of them can wait for kernels that are compiled jointly."""
-        for handle in self._add(min(self._spare, jobs - len(self._handles))):
-            self._fork(handle)
+        for handle in self._more(min(self._spare, jobs - len(self._processes.handles))):
+            self._processes.fork(handle)
 
-    def _add(self, number: int) -> list[WorkerHandle]:
+    def _more(self, number: int) -> list[WorkerHandle]:
         """Handles for some of the workers that wait for kernels."""
-        handles = [WorkerHandle(len(self._handles) + one) for one in range(1, number + 1)]
-        self._handles += handles
-        self._spare -= len(handles)
-        return handles
+        found = self._processes.add(number)
+        self._spare -= len(found)
+        return found
+
+    def _wake(self) -> None:
+        """Have one more worker forked before there is none for the next jobs."""
+        handles = self._processes.handles
+        sleeping = next((handle for handle in handles if handle.asleep), None)
+        if sleeping and sum(handle.job is None and not handle.asleep for handle in handles) < self._workers:
+            sleeping.asleep = False
+            self._processes.fork(sleeping)
+
+    @property
+    def fork_seconds(self) -> float:
+        """Seconds that the last fork took in the zygote."""
+        return self._processes.fork_seconds
 
     def no_more(self) -> None:
         """No more cases are handed out: the kernels of those in hand wait for no others."""
         self._zygote.cases(begin=False)
 
-    def _end_all(self) -> None:
-        """End every worker; none of them has a job in hand."""
-        for handle in self._handles:
-            self._kill(handle)
-            self._clear(handle)
-        self._selector.unregister(self._zygote)
-
-    def _fork_all(self) -> None:
-        """Listen to the zygote, and have it fork a worker for each handle that needs one."""
-        self._selector.register(self._zygote, selectors.EVENT_READ, None)
-        for handle in self._handles:
-            if not handle.asleep:
-                self._fork(handle)
-
-    def _wake(self) -> None:
-        """Have one more worker forked before there is none for the next jobs."""
-        sleeping = next((handle for handle in self._handles if handle.asleep), None)
-        if sleeping and sum(handle.job is None and not handle.asleep for handle in self._handles) < self._workers:
-            sleeping.asleep = False
-            self._fork(sleeping)
-
     def stop(self) -> None:
         """Kill everything, and remove what was only for running."""
-        for handle in self._handles:
-            self._kill(handle)
-            self._clear(handle)
-        self._zygote.close()
-        self._selector.close()
-        for name in ("cache", "slots"):
-            shutil.rmtree(self.directory / name, ignore_errors=True)
+        self._processes.close()
 
     # --- work -------------------------------------------------------------------------------------------------------
 
     @property
     def size(self) -> int:
         """How many workers there are, at work or waiting for a joint build."""
-        return len(self._handles)
+        return len(self._processes.handles)
 
     @property
     def busy(self) -> bool:
         """Whether a job is in hand."""
-        return any(handle.job is not None or handle.pending is not None for handle in self._handles)
+        return any(handle.job is not None or handle.pending is not None for handle in self._processes.handles)
 
     @property
     def running(self) -> tuple[Job, ...]:
         """The jobs in hand."""
-        jobs = (job for handle in self._handles for job in (handle.job, handle.pending))
+        jobs = (job for handle in self._processes.handles for job in (handle.job, handle.pending))
         return tuple(job for job in jobs if job is not None)
 
     def step(
@@ -288,22 +233,18 @@ class WorkerPool:
         Raises:
             ZygoteBroken: the zygote died, and cannot be started again.
         """
-        for handle in self._handles:
+        for handle in self._processes.handles:
             if handle.free:
                 if self._full:
                     break  # there may be hundreds that have nothing to do
                 self._give(handle, next_job)
         self._wake()
-        for key, _ in self._selector.select(min(timeout, TICK)):
-            if key.data is None:
-                self._listen()
-            else:
-                self._collect(key.data)
-                # At once, before the answers are written down: a worker that waits is time lost.
-                self._give(key.data, next_job)
-        self._watch(limits)
-        answers = list(self._answers)
-        self._answers.clear()
+        for handle in self._processes.collect(min(timeout, TICK)):
+            # At once, before the answers are written down: a worker that waits is time lost.
+            self._give(handle, next_job)
+        watch(self._processes, limits)
+        answers = list(self._processes.answers)
+        self._processes.answers.clear()
         return answers
 
     def answers(
@@ -344,9 +285,9 @@ class WorkerPool:
     def abandon(self) -> tuple[Job, ...]:
         """Kill the workers that have a job in hand; the jobs."""
         jobs = self.running
-        for handle in self._handles:
+        for handle in self._processes.handles:
             if handle.job is not None or handle.pending is not None:
-                self._kill(handle)
+                self._processes.kill(handle)
                 handle.job = handle.pending = None
                 handle.leaving, handle.ready = True, False
         return jobs
@@ -354,7 +295,7 @@ class WorkerPool:
     @property
     def _full(self) -> bool:
         """Whether as many as there may be are at work."""
-        return sum(one.job is not None and not one.waiting for one in self._handles) >= self._workers
+        return sum(one.job is not None and not one.waiting for one in self._processes.handles) >= self._workers
 
     def _give(self, handle: WorkerHandle, next_job: Callable[[], Job | None]) -> None:
         if not handle.free or self._full:
@@ -364,24 +305,13 @@ class WorkerPool:
             return
         if (job.fresh or job.before) and handle.history:
             handle.pending = job
-            self._dismiss(handle)
+            self._processes.dismiss(handle)
             return
         assert handle.channel is not None
         handle.job, handle.serial, handle.given, handle.waiting = job, next(self._jobs), time.monotonic(), False
         # If it just died, its death comes with the next look.
         with contextlib.suppress(Disconnected):
             handle.channel.send({"serial": handle.serial, "job": job.to_json()})
-
-    def _collect(self, handle: WorkerHandle) -> None:
-        assert handle.channel is not None
-        try:
-            messages = handle.channel.receive()
-        except Disconnected:
-            self._forget(handle.channel)
-            handle.ready, handle.mute = False, time.monotonic()
-            return
-        for message in messages:
-            self._take(handle, message)
 
     def _take(self, handle: WorkerHandle, message: Mapping[str, Any]) -> None:
         """One message of a worker."""
@@ -398,7 +328,7 @@ class WorkerPool:
         if job is None or handle.serial != reply.serial:
             return
         self._zygote.deaths = 0
-        self._answers.append(Answer(job, handle.number, reply, None, tuple(handle.history)))
+        self._processes.answers.append(Answer(job, handle.number, reply, None, tuple(handle.history)))
         if reply.partial:
             handle.given = time.monotonic()  # the time limit is for one setting
             return
@@ -406,191 +336,7 @@ class WorkerPool:
         handle.history.append(job)
         grown = reply.resident - handle.resident
         if reply.spent or len(handle.history) >= self._recycle or grown > GROWTH or job.fresh or job.before:
-            self._dismiss(handle)
-
-    def _watch(self, limits: Callable[[Job], Limits]) -> None:
-        """End what takes too long or too much."""
-        now = time.monotonic()
-        if self._zygote_hangs(now):
-            return
-        for handle in self._handles:
-            if handle.mute and now - handle.mute > 1:
-                # It closed its channel and lives on.
-                handle.mute = 0.0
-                handle.killed = ("crash", "its channel was closed")
-                self._kill(handle)
-            if handle.job is None or not handle.pid or handle.killed or handle.watch is None:
-                continue
-            limit = limits(handle.job)
-            state = handle.watch.look()
-            if handle.waiting:
-                handle.given += now - handle.looked  # that time is the other kernels'
-            handle.waiting, handle.looked = state.job == handle.serial and state.phase == WAITING, now
-            if handle.waiting:
-                continue
-            early = state.job == handle.serial and state.phase in ("grow", "reference")
-            if now - handle.given > limit.seconds:
-                self._end(handle, "hang", f"no answer within {limit.seconds:.3g} s")
-            elif early and now - state.since > limit.early and not handle.job.before:
-                self._end(handle, "hang", f"no answer within {limit.early:.3g} s")
-            elif (used := family(handle.pid) - handle.resident) > limit.bytes:
-                text = f"{used >> 20} MiB beyond a fresh worker, limit {limit.bytes >> 20} MiB"
-                self._end(handle, "memory", text)
-
-    def _zygote_hangs(self, now: float) -> bool:
-        """End workers that do not begin, and the zygote if it is the cause; whether it was."""
-        for handle in self._handles:
-            if handle.owed and now - max(handle.owed, self._heard) > BIRTH_SECONDS:
-                self._zygote_died("does not answer")
-                return True
-            if not handle.forked or now - handle.forked < BIRTH_SECONDS or handle.ready or handle.mute or handle.owed:
-                continue
-            handle.unborn += 1
-            if handle.unborn >= BIRTHS:
-                handle.unborn = 0
-                self._zygote_died(f"forked {BIRTHS} in a row that did not begin")
-                return True
-            self._end(handle, "hang", f"it did not begin within {BIRTH_SECONDS:.3g} s")
-        return False
-
-    def _end(self, handle: WorkerHandle, kind: LossKind, symptom: str) -> None:
-        handle.killed = (kind, symptom)
-        if kind == "hang":
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(handle.pid, TELL_STACK)
-                time.sleep(STACK_SECONDS)
-        self._kill(handle)
-
-    # --- births and deaths ------------------------------------------------------------------------------------------
-
-    def _listen(self) -> None:
-        try:
-            message = self._zygote.receive()
-        except Disconnected:
-            self._zygote_died("died")
-            return
-        self._heard = time.monotonic()
-        if "forked" in message:
-            self.fork_seconds = message["seconds"]
-            for handle in self._handles:
-                if handle.name == message["name"]:
-                    handle.pid, handle.forked, handle.owed = message["forked"], self._heard, 0.0
-                    if handle.leaving or handle.killed:
-                        # It began, answered and was dismissed before the zygote could say who it is.
-                        self._kill(handle)
-        elif "armed" in message:
-            self._tell(events.CoverageArmed(**message["armed"]))
-        elif "dead" in message:
-            for handle in self._handles:
-                if handle.pid == message["dead"]:
-                    self._reap(handle, message["status"])
-
-    def _reap(self, handle: WorkerHandle, status: int) -> None:
-        """A worker is dead: what it last said still counts, its job is lost, and another takes over."""
-        assert handle.channel is not None
-        handle.pid = 0
-        for message in handle.channel.drain():
-            self._take(handle, message)
-        died = not handle.leaving
-        handle.empty_since = time.monotonic()
-        if died:
-            kind, symptom = death(status, handle.killed)
-            handle.reason = f"{kind}: {symptom}"
-            if handle.job is not None:
-                self._lose(handle, kind, symptom)
-        self._clear(handle)
-        self._fork(handle)
-
-    def _lose(self, handle: WorkerHandle, kind: LossKind, symptom: str) -> None:
-        job = handle.job
-        assert job is not None
-        assert handle.watch is not None
-        state = handle.watch.read()
-        if state.job != handle.serial or not state.phase:
-            # It died before it saw the job.
-            state = SlotState(handle.serial, handle.given, "start", handle.given)
-        seconds = time.monotonic() - handle.given
-        self.headers.distrust(seconds)
-        loss = Loss(kind, symptom, state, seconds, self._output(handle))
-        handle.job, handle.died_at = None, job.number
-        self._answers.append(Answer(job, handle.number, loss=loss, history=tuple(handle.history)))
-
-    def _zygote_died(self, what: str) -> None:
-        """The workers die with their zygote; their jobs come back, and another zygote is started."""
-        for handle in self._handles:
-            self._kill(handle)
-            if handle.channel is not None:
-                for message in handle.channel.drain():
-                    self._take(handle, message)
-            if handle.job is not None:
-                self._lose(handle, "interrupted", f"the zygote {what}")
-            self._clear(handle)
-        self._selector.unregister(self._zygote)
-        self._zygote.died(what)
-        self._zygote.restart()
-        self._fork_all()
-
-    def _fork(self, handle: WorkerHandle) -> None:
-        if not self._zygote.alive:
-            return
-        handle.name = f"worker-{handle.number}-{next(self._forks)}"
-        slot = self.directory / "slots" / handle.name
-        handle.watch = Watch(slot)
-        ours, theirs = socket.socketpair()
-        handle.channel = Channel(ours)
-        self._selector.register(handle.channel, selectors.EVENT_READ, handle)
-        home = self.directory / "cache" / handle.name
-        request = {"name": handle.name, "slot": str(slot.absolute()), "home": str(home.absolute())}
-        self._zygote.fork(request, theirs.fileno())
-        handle.owed = time.monotonic()
-        theirs.close()
-
-    def _dismiss(self, handle: WorkerHandle) -> None:
-        """Replace a worker that did nothing wrong; it has no job in hand, so a kill loses nothing."""
-        handle.leaving, handle.ready = True, False
-        self._kill(handle)
-
-    def _kill(self, handle: WorkerHandle) -> None:
-        """The worker, and with it its group: a compiler that it started."""
-        if not handle.pid:
-            return
-        if handle.job is not None:
-            self.headers.distrust(time.monotonic() - handle.given)
-        for kill in (os.killpg, os.kill):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                kill(handle.pid, signal.SIGKILL)
-        handle.owed = handle.owed or time.monotonic()
-
-    def _clear(self, handle: WorkerHandle) -> None:
-        """Forget a dead worker."""
-        if handle.channel is not None:
-            self._forget(handle.channel)
-            handle.channel.close()
-            handle.channel = None
-        if handle.watch is not None:
-            handle.watch.close()
-            handle.watch = None
-        if handle.name:
-            with contextlib.suppress(OSError):
-                (self.directory / "slots" / handle.name).unlink()
-            shutil.rmtree(self.directory / "cache" / handle.name, ignore_errors=True)
-        handle.pid, handle.name, handle.ready, handle.leaving = 0, "", False, False
-        handle.killed, handle.mute, handle.resident = None, 0.0, 0
-        handle.owed = handle.forked = 0.0
-        handle.history = []
-
-    def _forget(self, end: Channel) -> None:
-        with contextlib.suppress(KeyError, ValueError):
-            self._selector.unregister(end)
-
-    def _output(self, handle: WorkerHandle) -> str:
-        try:
-            with (self.directory / "cache" / handle.name / LOG).open("rb") as file:
-                file.seek(0, os.SEEK_END)
-                file.seek(max(file.tell() - TAIL, 0))
-                return file.read().decode("utf-8", "replace").replace("\0", "").strip()
-        except OSError:
-            return ""
+            self._processes.dismiss(handle)
 
 
 def _most_processes() -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.tiers import some
 
 pytest.importorskip("openvino", reason="the target needs openvino")
 
@@ -31,7 +32,10 @@ def passes(one: Case) -> None:
     assert (result.status, result.outcome) == ("compared", Outcome.PASS), result
 
 
-@pytest.mark.parametrize("knobs", [{}, *({k.name: v} for k in OPENVINO.knobs() for v in k.values[1:])], ids=str)
+KNOBS = [{}, *({k.name: v} for k in OPENVINO.knobs() for v in k.values[1:])]
+
+
+@pytest.mark.parametrize("knobs", some(KNOBS, every=3))
 def test_every_setting_compiles_and_runs(knobs: dict) -> None:
     x = torch.arange(12.0).reshape(3, 4)
     passes(case(lambda x, y: (torch.softmax(x @ y, 1) + x.sum(), x.t(), torch.relu(y - 3)), x, x.t(), **knobs))

@@ -14,6 +14,7 @@ from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.jobs import Job, Run
 from shakeout.fuzz.ground.makers import RUNS_ONLY
 from shakeout.fuzz.workers import pool as pools
+from shakeout.fuzz.workers import processes, watchdog
 from shakeout.fuzz.workers.pool import Limits, WorkerPool
 from shakeout.fuzz.workers.protocol import LOG
 from shakeout.targets.joint import Company
@@ -75,7 +76,7 @@ def test_as_many_wait_for_kernels_as_are_needed_and_a_stop_leaves_nothing_in_han
         return [Run(target="planted", case=codec.encode(selftest.case(fault))) for _ in range(number)]
 
     def awake() -> int:
-        return sum(not handle.asleep for handle in pool._handles)
+        return sum(not handle.asleep for handle in pool._processes.handles)
 
     try:
         pool.start(complete=False)
@@ -87,7 +88,7 @@ def test_as_many_wait_for_kernels_as_are_needed_and_a_stop_leaves_nothing_in_han
         assert len(list(pool.answers(jobs(selftest.NO_FAULT, 5), lambda job: Limits(60.0, 2 << 30)))) == 5
         assert awake() == 2, "one at work, and one for the next job"
         # What hangs in its run is taken for one that waits for its kernels.
-        monkeypatch.setattr(pools, "WAITING", "run")
+        monkeypatch.setattr(watchdog, "WAITING", "run")
         hanging = jobs("hang", 5)
         assert list(pool.answers(hanging, lambda job: Limits(60.0, 2 << 30), lambda: len(pool.running) == 5)) == []
         assert awake() == 5
@@ -102,8 +103,8 @@ def test_a_worker_that_answers_before_the_zygote_says_who_it_is_is_replaced(
     pool = WorkerPool(tmp_path, ["planted"], 1)
     # Each wants a fresh worker, so that the first one is dismissed as soon as it has answered.
     jobs = [Run(target="planted", case=codec.encode(selftest.case(selftest.NO_FAULT)), fresh=True) for _ in range(2)]
-    listen, answered = pool._listen, []
-    monkeypatch.setattr(pool, "_listen", lambda: listen() if answered else None)
+    listen, answered = pool._processes._listen, []
+    monkeypatch.setattr(pool._processes, "_listen", lambda: listen() if answered else None)
     until = time.monotonic() + 60.0
     try:
         pool.start(complete=False)
@@ -149,7 +150,7 @@ def test_what_few_cases_need_is_loaded_before_a_worker_is_forked_for_one_that_en
 def test_what_does_not_begin_or_does_not_answer_is_ended_and_then_its_zygote(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pools, "BIRTH_SECONDS", 4.0)
+    monkeypatch.setattr(processes, "BIRTH_SECONDS", 4.0)
     for name in ("worker-1-1", "worker-1-2"):
         # Whoever opens it waits for a reader, as for a file system that does not answer.
         (tmp_path / "cache" / name).mkdir(parents=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.caches import with_operators
 
 from shakeout.fuzz.coverage.log import NAME
 
@@ -52,7 +53,7 @@ def shakeout(tmp_path: Path) -> Callable[..., tuple[int, str]]:
     (tmp_path / "mine.cpp").write_text(LIBRARY)
     subprocess.run(["g++", "-O1", "-s", "-shared", "-fPIC", "mine.cpp", "-o", "libmine.so"], cwd=tmp_path, check=True)
     (tmp_path / "mine.py").write_text(textwrap.dedent(KERNEL).lstrip())
-    environment = {**os.environ, "SHAKEOUT_CACHE": str(tmp_path / "cache")}
+    environment = {**os.environ, "SHAKEOUT_CACHE": str(with_operators(tmp_path / "cache"))}
 
     def run(*words: str) -> tuple[int, str]:
         command = [sys.executable, "-m", "shakeout", *words]

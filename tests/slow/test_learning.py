@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.caches import with_operators
 
 from shakeout.corpus.program import Ref, TensorType
 from shakeout.fuzz import cli
@@ -21,7 +21,7 @@ from shakeout.fuzz.learning.operators import learn_operators
 from shakeout.fuzz.learning.store import Files, files_of_torch, read
 from shakeout.generators.rules.library import library_of_torch
 from shakeout.generators.rules.trace import Trace
-from shakeout.generators.vocabularies.torch import cache_path, load_records
+from shakeout.generators.vocabularies.torch import load_records
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "learning.md"
 
@@ -96,6 +96,7 @@ def kernel(x, y, by=1):
 
 ANY_TESTS = """
 import pytest
+from tests.caches import with_operators
 import torch
 
 from shakeout_any import kernel
@@ -266,12 +267,9 @@ def test_a_call_that_crashes_is_told_and_the_rest_is_learnt(project: Path, monke
 def test_kill_in_the_middle_and_going_on(
     project: Path, monkeypatch: pytest.MonkeyPatch, shakeout: Callable[..., tuple[int, str, str]]
 ) -> None:
-    load_records()
-    kept = cache_path()
-    monkeypatch.setenv("SHAKEOUT_CACHE", str(project / "cache"))
+    monkeypatch.setenv("SHAKEOUT_CACHE", str(with_operators(project / "cache")))
     files = files_of_torch()
     files.directory.mkdir(parents=True)
-    shutil.copy(kept, cache_path())
     names = ["torch.mm", "torch.t", "torch.gather", "torch.bmm"]
     # The samples were collected; the last line but one was cut off.
     files.raw.write_text('{"entry":"abs","traces":[["torch\n{"entry":"","traces":[]}\n')

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import textwrap
@@ -10,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.caches import with_operators
 
 from shakeout.corpus.database import NAME, Database
 from shakeout.fuzz.reporting.notes import noted
-from shakeout.generators.vocabularies.torch import cache_path, load_records
 from shakeout.oracles.metadata import STRIDES
 
 pytestmark = pytest.mark.timeout(600)
@@ -38,10 +37,7 @@ KERNELS = """
 @pytest.fixture
 def shakeout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str]]:
     (tmp_path / "notable.py").write_text(textwrap.dedent(KERNELS).lstrip())
-    load_records()  # collected once for all tests, in half a minute
-    (tmp_path / "cache").mkdir()
-    shutil.copy(cache_path(), tmp_path / "cache")
-    environment = {**os.environ, "SHAKEOUT_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "SHAKEOUT_CACHE": str(with_operators(tmp_path / "cache")), "OMP_NUM_THREADS": "1"}
 
     def run(*words: str) -> tuple[int, str]:
         command = [sys.executable, "-m", "shakeout", *words]

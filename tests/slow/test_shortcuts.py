@@ -199,6 +199,54 @@ def test_every_output_has_the_same_bits(tmp_path: Path) -> None:
     assert json.dumps(done.stdout).count("4 networks, 0 differ")
 
 
+def test_operators_of_the_dispatcher_are_looked_up_once_and_a_users_are_found() -> None:
+    code = """
+import torch
+from torch._export import utils
+from shakeout.targets.shortcuts import install_exporter
+
+class Net(torch.nn.Module):
+    def forward(self, x, y):
+        return torch.nn.functional.silu(torch.relu(x) @ y), mine(x)
+
+def mine(x):
+    return torch.ops.mine.twice(x) if hasattr(torch.ops.mine, "twice") else x
+
+def exported():
+    program = torch.export.export(Net(), (torch.ones(2, 2), torch.ones(2, 2)))
+    return [str(program.run_decompositions({}).graph), str(program.run_decompositions().graph)]
+
+calls, stock = [], utils._materialize_cpp_cia_ops
+
+def counted():
+    calls.append(1)
+    stock()
+
+utils._materialize_cpp_cia_ops = counted
+before, names = exported(), utils._collect_all_valid_cia_ops()
+many = len(calls)
+install_exporter(("dispatcher",))
+calls.clear()
+assert exported() == before
+assert utils._collect_all_valid_cia_ops() == names
+few = len(calls)
+for _ in range(2):  # it comes, goes and comes back
+    library = torch.library.Library("mine", "FRAGMENT")
+    library.define("twice(Tensor x) -> Tensor")
+    library.impl("twice", lambda x: x + x, "CompositeImplicitAutograd")
+    found = utils._collect_all_valid_cia_ops()
+    assert {op.name() for op in found - names} == {"mine::twice"}, found - names
+    assert "mine.twice" in exported()[0]
+    library._destroy()
+    assert utils._collect_all_valid_cia_ops() == names
+print(many)
+print(few)
+"""
+    many, few = map(int, told(code))
+    assert many > 20
+    assert few == 1
+
+
 def test_translations_are_read_once_and_each_export_has_tables_of_its_own() -> None:
     export = """
 import torch
