@@ -204,8 +204,11 @@ def _by_steps(
     """The result of an operator by its definition, each step of it moved; None where that does not cover the call."""
     import torch
 
-    if ":" in operation.operator or identify(operation.operator).library or torch.is_autocast_enabled("cpu"):
+    identity = identify(operation.operator)
+    if ":" in operation.operator or identity.library or torch.is_autocast_enabled("cpu"):
         return None  # under autocast the steps compute in formats that the operator does not
+    if identity.name.startswith("__") or words.written(operation):
+        return None  # it may have its operands the other way round, or is not there for its result
     memory = Memory(values[n] for n in operation.operands())
 
     def step(inner: Call, tensors: Sequence[Any], plain: Callable[[], Any]) -> Any:
