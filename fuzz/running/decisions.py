@@ -12,7 +12,7 @@ from shakeout.fuzz.running.rounding import floats, instead, moved_numbers, repla
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["at_the_border", "compared", "eliminated"]
+__all__ = ["at_the_border", "compared", "eliminated", "undecided"]
 
 #: Units in the last place by which operands are moved to see whether a result is near the border of the range.
 _NEAR = 4.0
@@ -99,6 +99,26 @@ def compared(
         return results
     coin = torch.randint(0, 2, near.shape, generator=noise, device="cpu").to(near.device, torch.bool)
     return [_turned(result, near & coin) for result in results]
+
+
+def undecided(operation: Call, values: Sequence[Any], results: Sequence[Any], noise: torch.Generator) -> list[Any]:
+    """Results that say yes or no, turned at random where what is asked about may be any number: NaN stands for it."""
+    import torch
+
+    lost = [torch.isnan(values[n].detach()) for n in set(operation.operands()) if floats(values[n])]
+    lost = [mask for mask in lost if bool(mask.any())]
+
+    def turned(result: Any) -> Any:
+        if not lost or not isinstance(result, torch.Tensor) or result.dtype != torch.bool:
+            return result
+        try:
+            masks = [mask.expand(result.shape) for mask in lost]
+        except RuntimeError:
+            return result  # no question about each number
+        coin = torch.randint(0, 2, result.shape, generator=noise, device="cpu").to(result.device, torch.bool)
+        return _turned(result, torch.stack(masks).any(0) & coin)
+
+    return list(map(turned, results))
 
 
 def _complex(side: Any) -> bool:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -165,7 +166,7 @@ def _once(name: str, *args: Any, **kwargs: Any) -> torch.Tensor:
     def wide(value: Any) -> Any:
         return _wide(value) if isinstance(value, torch.Tensor) else value
 
-    function = functools.reduce(getattr, name.split(".")[1:], torch)
+    function: Callable[..., Any] = operator.attrgetter(name)(torch)
     result: torch.Tensor = function(*map(wide, args), **{key: wide(value) for key, value in kwargs.items()})
     return result.to(tensors[0].dtype)
 
@@ -191,7 +192,7 @@ def _convolution(
     _floating(x, weight, bias)
     rank = weight.dim() - 2
     if bool(x.isfinite().all()) and bool(weight.isfinite().all()):
-        return _once(f"torch.nn.functional.conv{rank}d", x, weight, bias, stride, padding, dilation, groups)
+        return _once(f"nn.functional.conv{rank}d", x, weight, bias, stride, padding, dilation, groups)
     if x.dim() != rank + 2 or isinstance(padding, str):
         raise NotImplementedError("batches, padded by numbers")
 
@@ -243,8 +244,8 @@ DEFINITIONS: dict[str, Callable[..., torch.Tensor]] = {
     "conv1d": _convolution,
     "conv2d": _convolution,
     "conv3d": _convolution,
-    "linear": functools.partial(_once, "torch.nn.functional.linear"),
-    **{name: functools.partial(_once, f"torch.{name}") for name in _PRODUCTS},
+    "linear": functools.partial(_once, "nn.functional.linear"),
+    **{name: functools.partial(_once, name) for name in _PRODUCTS},
 }
 
 #: Another one of the same operators, where kernels differ by more than the rounding errors of one; one is as good as
