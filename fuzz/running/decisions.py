@@ -93,7 +93,8 @@ def compared(
     if units and len(sides) == 2:
         wide = torch.complex128 if any(map(_complex, sides)) else torch.float64
         one, other = (torch.as_tensor(side, dtype=wide, device=tensors[0].device).detach() for side in sides)
-        near = ((one - other).abs() <= _NEAR * max(units) * torch.maximum(one.abs(), other.abs())) & (one != -other)
+        limit = _NEAR * max(units) * torch.maximum(one.abs(), other.abs())
+        near = ((one - other).abs() <= limit) & (one != -other) & torch.isfinite(limit)
     results = words.call(operation, values)
     if near is None or not bool(near.any()):
         return results
