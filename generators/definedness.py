@@ -26,6 +26,10 @@ __all__ = [
 ]
 
 
+#: Where places of an image are reflected: beyond single precision's whole numbers none of them is left.
+_FAR = 2.0**24
+
+
 @torch.no_grad()  # to look at a view whose base was written to, autograd would have to know how it came about
 def before(
     kind: Traits,
@@ -76,6 +80,11 @@ def before(
             fits = [t for t in matrices if (*t.shape[:-2], min(t.shape[-2:])) == tuple(pivots.shape)]
             if not fits or not in_range(pivots, 1, min(min(t.shape[-2:]) for t in fits)):
                 return "a place that does not exist"
+    if kind.apart and operands and not operands[0].shape[0]:
+        return "distances between no rows"
+    reflected = kind.sampled and any(arg in ("reflection", 2) for arg in (*args, *dict(kwargs).values()))
+    if reflected and not all(in_range(places, -_FAR, _FAR) for places in operands[1:]):
+        return "a place that is too far away to be reflected"
     if kind.attends and len(operands) > 2:
         keys, values = operands[1], operands[2]
         if min(keys.dim(), values.dim()) > 1 and keys.shape[-2] != values.shape[-2]:

@@ -1,7 +1,7 @@
 """Parts of a grown program put into regions: blocks, branches, checkpoints, function transforms, custom operators.
 
 The part keeps its meaning, or, under autocast, becomes another program that the reference runs as well; whether it
-does, and which types it has then, ``validity.validated`` finds out by running it.
+does, and which types it has then, ``validity.validated`` finds out by running it, call by call; then the whole runs once.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from shakeout.corpus import script, standalone
 from shakeout.corpus.case import Case, InputSet, Storage, Values, View
 from shakeout.corpus.program import Arg, Call, Form, Input, Name, Program, Ref, Region, TensorType, mapped
-from shakeout.corpus.vocabularies import Vocabulary, vocabulary
+from shakeout.corpus.vocabularies import Vocabulary, structured, vocabulary
 from shakeout.generators.choices import Choices
 from shakeout.generators.validity import InvalidCandidate, validated
 
@@ -62,10 +63,31 @@ def enclosed(choices: Choices, case: Case) -> Case | None:
         if made is None:
             continue
         try:
-            return validated(made)
+            valid = validated(made)
         except InvalidCandidate:
             continue
+        if _accepted(valid):
+            return valid
     return None
+
+
+def _accepted(case: Case) -> bool:
+    """Whether the reference takes the whole of it as it will be run, where that may differ from calls one by one.
+
+    Those were made without a backward pass. So nobody saw what a view is that was taken under ``no_grad``, what
+    ``torch.cond`` does not differentiate, or that ``vmap`` gives one number for many rows where it depends on none.
+    """
+    if case.setting.device != "cpu":
+        return True
+    if case.setting.mode != "training" and "torch.func.vmap" not in case.program.operators():
+        return True
+    structured.forget()
+    try:
+        namespace = script.load(case)
+        standalone.run(namespace["bind"], namespace["arguments"], namespace["CALLS"], lambda network: network)
+    except Exception:
+        return False
+    return True
 
 
 def _part(choices: Choices, program: Program) -> _Part | None:

@@ -1,7 +1,8 @@
 """Same dtype, shape and strides as the reference, and the same number of results.
 
 Policy: strides of dimensions of size one and of empty tensors carry no meaning; strides of gradients are not
-promised; those of a user's kernel are a note unless the kernel promises them. A shape that depends on values
+promised; those of a user's kernel, and of what a later operator makes of them, are a note unless the kernel promises
+them. A shape that depends on values
 (``argwhere``, a mask as an index) is promised as far as these are: where rounding, uninitialised memory or another
 layout of the inputs gives the reference another one, it is no evidence.
 """
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from shakeout.corpus.case import Case
 from shakeout.corpus.layouts import Layout, steps
 from shakeout.oracles.difference import AGAIN, BASELINE, DOUBTS, POISONED, RELAID, SECOND, pairs, result
+from shakeout.oracles.exception import LAID_OUT
 from shakeout.oracles.verdict import REFERENCE, SUBJECT, Answers, Note, Outcome, Question, Verdict
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ class Metadata:
     def judge(self, case: Case, answers: Answers) -> Verdict | Sequence[Question]:
         """The first difference."""
         reference, subject = answers[REFERENCE], answers[SUBJECT]
+        elsewhere = False
         for want_call, got_call in zip(reference.calls, subject.calls, strict=False):
             if len(want_call["output"]) != len(got_call["output"]):
                 counts = len(want_call["output"]), len(got_call["output"])
@@ -78,9 +81,17 @@ class Metadata:
                     found = self._fail("wrong strides", place, list(want.stride()), list(got.stride()))
                     if case.program.vocabulary != "kernel":
                         return found
+                    if subject.layouts:
+                        # What was not asked of the kernel is not asked of a later operator that follows its strides.
+                        if LAID_OUT not in answers:
+                            return (LAID_OUT,)
+                        laid = result(answers[LAID_OUT], part, number, position)
+                        if laid is not None and laid.shape == got.shape and _steps(laid) == _steps(got):
+                            elsewhere = True
+                            continue
                     message = f"{found.message} (asked for by {_SWITCH})"
                     return replace(found, message=message, evidence={**found.evidence, "asked": _SWITCH})
-        return self._passed(answers)
+        return Verdict(self.name, Outcome.PASS, notes=(STRIDES,)) if elsewhere else self._passed(answers)
 
     def _passed(self, answers: Answers) -> Verdict | Sequence[Question]:
         """That nothing promised differs, with a note of other strides where none were promised."""

@@ -139,6 +139,8 @@ _CARRIED = (
     "loops",
     "finite",
     "pivots",
+    "apart",
+    "sampled",
     "attends",
     "unwritten",
     "elsewhere",

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ __all__ = [
     "Structure",
     "check",
     "declared_writes",
+    "forget",
     "resolve",
     "run",
     "stepwise",
@@ -38,6 +40,17 @@ MOST_ROUNDS = 10_000
 
 #: Runs one call on the values so far; its results.
 Step = Callable[[Call, Sequence[Any]], list[Any]]
+
+
+def forget() -> None:
+    """Have Dynamo forget which sizes changed from one call of a function to the next.
+
+    Eager's ``torch.cond`` is compiled by it, through one function of its own for all branches there are. Without this,
+    sizes of a branch are unknown because branches of an earlier case had others, and it is refused.
+    """
+    if (profile := sys.modules.get("torch._dynamo.pgo")) is not None:
+        profile.reset_code_state()
+
 
 #: Turns an argument into what Python passes, given the values by number.
 Value = Callable[[Arg, Sequence[Any]], Any]

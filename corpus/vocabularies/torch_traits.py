@@ -98,6 +98,8 @@ _FLAGS = {
     ),
     "pivots": "lu_solve lu_unpack ldl_solve",
     "eliminates": "lu lu_factor lu_factor_ex pinverse pinv inverse inv inv_ex",
+    "apart": "pdist _pdist_forward",
+    "sampled": "grid_sample grid_sampler grid_sampler_2d grid_sampler_3d _grid_sampler_2d_cpu_fallback",
     # With four dimensions the CPU's kernel reads as many values as there are keys.
     "attends": "scaled_dot_product_attention",
     # Its default on a processor is `gelsy`, which gives equal calls different bits.

@@ -27,6 +27,8 @@ _LOUD = (
     "loops",
     "finite",
     "pivots",
+    "apart",
+    "sampled",
     "attends",
     "unwritten",
     "pairs",
@@ -68,7 +70,10 @@ class Traits:
         loops: computes as many terms as an operand says.
         finite: its iterations may not end, or crash, on what is not a number.
         pivots: takes places of rows, counted from 1, that are not checked.
-        eliminates: exchanges rows of its operand, each time by which of what is left is largest.
+        eliminates: exchanges rows of a matrix, each time by which of what is left is largest, or inverts it: of what is
+            singular but for rounding errors anything may be left.
+        apart: compares all pairs of rows, and its backward pass crashes if there is none.
+        sampled: takes places in an image, which it reflects until they are inside, or reads where it comes out.
         attends: takes queries, keys and values, whose numbers are not checked.
         unwritten: reads pivots that nobody wrote, unless it is told a driver that has none.
         elsewhere: writes over an operand without a name that says so, or reads other elements than the one it writes.
@@ -112,6 +117,8 @@ class Traits:
     finite: bool = False
     pivots: bool = False
     eliminates: bool = False
+    apart: bool = False
+    sampled: bool = False
     attends: bool = False
     unwritten: bool = False
     elsewhere: bool = False

@@ -12,7 +12,7 @@ from shakeout.fuzz.running.rounding import floats, instead, moved_numbers, repla
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["at_the_border", "compared", "eliminated"]
+__all__ = ["at_the_border", "compared", "eliminated", "undecided"]
 
 #: Units in the last place by which operands are moved to see whether a result is near the border of the range.
 _NEAR = 4.0
@@ -93,12 +93,33 @@ def compared(
     if units and len(sides) == 2:
         wide = torch.complex128 if any(map(_complex, sides)) else torch.float64
         one, other = (torch.as_tensor(side, dtype=wide, device=tensors[0].device).detach() for side in sides)
-        near = ((one - other).abs() <= _NEAR * max(units) * torch.maximum(one.abs(), other.abs())) & (one != -other)
+        limit = _NEAR * max(units) * torch.maximum(one.abs(), other.abs())
+        near = ((one - other).abs() <= limit) & (one != -other) & torch.isfinite(limit)
     results = words.call(operation, values)
     if near is None or not bool(near.any()):
         return results
     coin = torch.randint(0, 2, near.shape, generator=noise, device="cpu").to(near.device, torch.bool)
     return [_turned(result, near & coin) for result in results]
+
+
+def undecided(operation: Call, values: Sequence[Any], results: Sequence[Any], noise: torch.Generator) -> list[Any]:
+    """Results that say yes or no, turned at random where what is asked about may be any number: NaN stands for it."""
+    import torch
+
+    lost = [torch.isnan(values[n].detach()) for n in set(operation.operands()) if floats(values[n])]
+    lost = [mask for mask in lost if bool(mask.any())]
+
+    def turned(result: Any) -> Any:
+        if not lost or not isinstance(result, torch.Tensor) or result.dtype != torch.bool:
+            return result
+        try:
+            masks = [mask.expand(result.shape) for mask in lost]
+        except RuntimeError:
+            return result  # no question about each number
+        coin = torch.randint(0, 2, result.shape, generator=noise, device="cpu").to(result.device, torch.bool)
+        return _turned(result, torch.stack(masks).any(0) & coin)
+
+    return list(map(turned, results))
 
 
 def _complex(side: Any) -> bool:

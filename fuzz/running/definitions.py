@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -149,6 +150,27 @@ def _gelu(x: torch.Tensor, *, approximate: str = "none", cancels: bool = True) -
     return (wide * share).to(x.dtype)
 
 
+def _once(name: str, *args: Any, **kwargs: Any) -> torch.Tensor:
+    """A sum of products of numbers in half precision, added up in single and rounded in the end.
+
+    Not as PyTorch does it: with instructions for such products (AMX, ``VDPBF16PS``) its kernels give what their tiles
+    give, which are filled up with what lies behind a row.
+    """
+    import torch
+
+    tensors = [one for one in (*args, *kwargs.values()) if isinstance(one, torch.Tensor)]
+    _floating(*tensors)
+    if not any(one.dtype in (torch.float16, torch.bfloat16) for one in tensors):
+        raise NotImplementedError("half precision")
+
+    def wide(value: Any) -> Any:
+        return _wide(value) if isinstance(value, torch.Tensor) else value
+
+    function: Callable[..., Any] = operator.attrgetter(name)(torch)
+    result: torch.Tensor = function(*map(wide, args), **{key: wide(value) for key, value in kwargs.items()})
+    return result.to(tensors[0].dtype)
+
+
 def _convolution(
     x: torch.Tensor,
     weight: torch.Tensor,
@@ -163,14 +185,14 @@ def _convolution(
     """A product of windows, with the padding written out, or skipped.
 
     A kernel that skips the padding and one that multiplies by it differ where a weight is infinite, and so do PyTorch's
-    own among themselves, forward and backward. Of numbers the definition is not asked, since both are the same then.
+    own among themselves, forward and backward. Of numbers both are the same.
     """
     import torch
 
     _floating(x, weight, bias)
     rank = weight.dim() - 2
     if bool(x.isfinite().all()) and bool(weight.isfinite().all()):
-        raise NotImplementedError("numbers, of which padding is no part of any sum")
+        return _once(f"nn.functional.conv{rank}d", x, weight, bias, stride, padding, dilation, groups)
     if x.dim() != rank + 2 or isinstance(padding, str):
         raise NotImplementedError("batches, padded by numbers")
 
@@ -207,6 +229,8 @@ def _convolution(
     return (sums if bias is None else sums + _wide(bias).reshape(-1, *[1] * rank)).to(x.dtype)
 
 
+_PRODUCTS = ("mm", "bmm", "matmul", "mv", "addmm", "addmv", "addbmm", "baddbmm")
+
 #: By the family of the operator.
 DEFINITIONS: dict[str, Callable[..., torch.Tensor]] = {
     "softmax": _softmax,
@@ -220,6 +244,8 @@ DEFINITIONS: dict[str, Callable[..., torch.Tensor]] = {
     "conv1d": _convolution,
     "conv2d": _convolution,
     "conv3d": _convolution,
+    "linear": functools.partial(_once, "nn.functional.linear"),
+    **{name: functools.partial(_once, name) for name in _PRODUCTS},
 }
 
 #: Another one of the same operators, where kernels differ by more than the rounding errors of one; one is as good as

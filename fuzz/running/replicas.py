@@ -23,7 +23,7 @@ from shakeout.corpus.vocabularies import Vocabulary, kernel, vocabulary
 from shakeout.corpus.vocabularies.operator import identify
 from shakeout.corpus.vocabularies.traits import Traits
 from shakeout.fuzz.running.backward import rounded
-from shakeout.fuzz.running.decisions import at_the_border, compared, eliminated
+from shakeout.fuzz.running.decisions import at_the_border, compared, eliminated, undecided
 from shakeout.fuzz.running.definitions import ALTERNATIVES, DEFINITIONS
 from shakeout.fuzz.running.memory import Memory, reinterpreted
 from shakeout.fuzz.running.rounding import (
@@ -75,7 +75,17 @@ def replica(case: Case, number: int) -> Observation:
     # The call that runs, where it only moves numbers that no rounding error has moved, with the formats of those.
     copies: list[tuple[Call, set[torch.dtype]]] = []
 
+    # Whether any number may be something else altogether: what is asked about it is open as well.
+    doubted = False
+
     def run(operation: Call, values: Sequence[Any]) -> list[Any]:
+        results = once(operation, values)
+        if doubted and _OTHERS[number % len(_OTHERS)] != _OTHERS[number % len(_OTHERS)]:
+            return undecided(operation, values, results, noise)
+        return results
+
+    def once(operation: Call, values: Sequence[Any]) -> list[Any]:
+        nonlocal doubted
         if ":" in operation.operator:
             return _by_norm(operation, values, words.call, _OTHERS[number % len(_OTHERS)], noise)
         traits = words.traits(operation.operator)
@@ -119,7 +129,8 @@ def replica(case: Case, number: int) -> Observation:
             backward.begin(results)
         if left:
             results = [nothing(*pair, noise) for pair in zip(results, left, strict=True)]
-        if doubts:
+        if any(mask is not None and bool(mask.any()) for mask in doubts):
+            doubted = True
             results = [replaced(*pair, other) for pair in zip(results, doubts, strict=True)]
         return results
 
@@ -204,8 +215,11 @@ def _by_steps(
     """The result of an operator by its definition, each step of it moved; None where that does not cover the call."""
     import torch
 
-    if ":" in operation.operator or identify(operation.operator).library or torch.is_autocast_enabled("cpu"):
+    identity = identify(operation.operator)
+    if ":" in operation.operator or identity.library or torch.is_autocast_enabled("cpu"):
         return None  # under autocast the steps compute in formats that the operator does not
+    if identity.name.startswith("__") or words.written(operation):
+        return None  # it may have its operands the other way round, or is not there for its result
     memory = Memory(values[n] for n in operation.operands())
 
     def step(inner: Call, tensors: Sequence[Any], plain: Callable[[], Any]) -> Any:

@@ -13,7 +13,7 @@ from shakeout.corpus.case import Case
 from shakeout.corpus.layouts import Layout
 from shakeout.corpus.observation import Observation, raised
 from shakeout.corpus.user_objects import local_name
-from shakeout.corpus.vocabularies import vocabulary
+from shakeout.corpus.vocabularies import structured, vocabulary
 from shakeout.fuzz.running import proof as proof
 from shakeout.targets.printed import Executed, executed
 
@@ -49,6 +49,7 @@ def observe(
     """
     from shakeout.corpus.standalone import run
 
+    structured.forget()
     began = time.monotonic()
     calls: Sequence[Mapping[str, Any]] = ()
     told = None

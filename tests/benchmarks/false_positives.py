@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
+import gc
 import itertools
 import json
 import math
@@ -45,6 +46,7 @@ from shakeout.fuzz.running import compose, leaks
 from shakeout.fuzz.running.execute import Shared, execute, related
 from shakeout.oracles.metamorphic import Derived
 from shakeout.oracles.verdict import REFERENCE, Outcome
+from shakeout.targets.registry import target
 
 GUISES = ("eager", "aot_eager", "reordered", "threads")
 
@@ -264,6 +266,10 @@ def main() -> None:
         return None if time.monotonic() - began > options.seconds else next(todo, None)
 
     with guises.known(), often(options.share):
+        for name in chosen:
+            target(name).warm()  # what it imports and compiles first is there in every process then
+        gc.collect()
+        gc.freeze()
         for (name, first, *_), row in spread(_worker, following, options.workers):
             rows.append(row)
             if options.rows is not None:

@@ -41,6 +41,7 @@ from tests.right.kernels import KERNELS
 from tests.right.runtimes import RUNTIMES
 
 from shakeout.corpus.case import Case
+from shakeout.corpus.files import write_whole
 from shakeout.fuzz.campaign import schedule
 from shakeout.fuzz.campaign.config import Config
 from shakeout.fuzz.running import compose, leaks
@@ -190,9 +191,9 @@ def ranges(rows: Sequence[dict[str, Any]], names: Sequence[str], cases: int) -> 
         for row in rows[read:]:
             read += 1
             if row["name"] in given:
-                given[row["name"]].add(row["first"])
+                given[row["name"]].update(range(row["first"], row["last"], BATCH))
                 compared[row["name"]] += row["compared"]
-                done[row["name"]] += 1
+                done[row["name"]] += (row["last"] - row["first"]) // BATCH
         expected = {}
         for name in names:
             seeds = BATCH * done[name]
@@ -207,6 +208,24 @@ def ranges(rows: Sequence[dict[str, Any]], names: Sequence[str], cases: int) -> 
         first = free[name] = next(n for n in range(free[name], sys.maxsize, BATCH) if n not in given[name])
         given[name].add(first)
         yield name, first, first + BATCH
+
+
+def merged(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same with one row for what lies side by side and was measured alike, without the texts of cases."""
+    found: list[dict[str, Any]] = []
+    for row in sorted(rows, key=lambda row: (row["name"], row["first"])):
+        findings = [{key: value for key, value in one.items() if key != "text"} for one in row["findings"]]
+        last = found[-1] if found else {}
+        alike = all(row[key] == last.get(key) for key in ("name", "seed", "commit", "torch", "machine"))
+        if not alike or last["last"] != row["first"]:
+            found.append({**row, "findings": findings})
+            continue
+        sums = {key: last[key] + row[key] for key in ("compared", "exact")}
+        counts = {key: dict(Counter(last[key]) + Counter(row[key])) for key in ("status", "doubts")}
+        seconds = round(last["seconds"] + row["seconds"], 2)
+        more = {"last": row["last"], "findings": [*last["findings"], *findings], "seconds": seconds}
+        found[-1] = {**last, **sums, **counts, **more}
+    return found
 
 
 def table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
@@ -279,7 +298,13 @@ def main() -> int:
     parser.add_argument("--cases", type=int, default=100, help="compared cases of each")
     parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 1)))
     parser.add_argument("--rows", type=Path, default=ROWS, help="file of JSON lines that is continued")
+    parser.add_argument("--merge", action="store_true", help="only make one row of those that lie side by side")
     options = parser.parse_args()
+    if options.merge:
+        rows = merged([json.loads(line) for line in options.rows.read_text().splitlines()])
+        write_whole(options.rows, "".join(json.dumps(row) + "\n" for row in rows).encode())
+        print("\n".join(table(rows)))
+        return 0
     unknown = [name for name in options.names if name not in TARGETS]
     if unknown:
         parser.error(f"{unknown[0]} is none of {', '.join(TARGETS)}")

@@ -9,7 +9,7 @@ from tests.regions import TWO, call, fed
 
 from shakeout.corpus import codec
 from shakeout.corpus.case import Case
-from shakeout.corpus.program import Input, Program, Ref
+from shakeout.corpus.program import Input, Program, Ref, TensorType
 from shakeout.corpus.vocabularies.structured import STRUCTURES
 from shakeout.fuzz.ground.jobs import Grow
 from shakeout.fuzz.running.compose import compose
@@ -89,3 +89,26 @@ def test_campaigns_have_some_where_the_target_takes_them() -> None:
     assert 1 <= sum(case.program.structured() for case in grown) <= 20
     none = [compose(Grow(seed=seed, target="tvm", recipe={"operators": 4})).case for seed in range(20)]
     assert not any(case.program.structured() for case in none)
+
+
+def test_what_the_reference_refuses_as_a_whole_is_not_made() -> None:
+    """A view that is taken without gradients of what has one asks for one, and has none."""
+    calls = (call("torch.mul", Ref(0), Ref(1)), call("torch.Tensor.mT", Ref(2)))
+    one = fed(Program((Input(TWO), Input(TWO)), calls, (2, 3)), "aot_eager", "training", grad=True)
+    made = [found for seed in range(30) if (found := enclosed(SeededChoices(seed), one)) is not None]
+    plain = [found for found in made if "torch.cond" not in words(found)]  # which takes its time
+    assert len(plain) > 10
+    assert {execute(found.on("eager")).status for found in plain} == {"compared"}
+
+
+def test_a_branch_is_taken_whatever_the_sizes_of_earlier_ones() -> None:
+    for columns in (2, 6):
+        type_ = TensorType("float32", (2, columns))
+        calls = (call("torch.reshape", Ref(0), (columns, -1)),)
+        one = fed(Program((Input(type_),), calls, (1,)), "aot_eager", "inference", grad=False)
+        found = next(
+            made
+            for seed in range(30)
+            if (made := enclosed(SeededChoices(seed), one)) is not None and "torch.cond" in words(made)
+        )
+        assert execute(found.on("eager")).status == "compared"
