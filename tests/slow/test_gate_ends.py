@@ -157,10 +157,10 @@ def test_a_limit_on_the_size_of_files_is_told(library):
 def test_a_case_that_hangs_when_the_time_is_over_is_no_green_gate(library):
     histories.git(library, "checkout", "-q", "main")
     kernel = library / "klib" / "exp.py"
-    hanging = "    takes(x)\n    while x.numel() == 3:\n        pass\n"
+    hanging = "    takes(x)\n    while x.numel() == 1:\n        pass\n"
     kernel.write_text(kernel.read_text().replace("    takes(x)\n", hanging))
     with begun(library, "fuzz", "--base", "main", "--budget", "20s") as process:
         status, said = ended(process)
     assert status == Exit.VACUOUS, said
-    assert "vacuous: a case on klib.exp:exp was at work for " in said
+    assert "a case on klib.exp:exp was at work for " in said
     assert "far longer than others, and may hang" in said
