@@ -116,7 +116,10 @@ def prepared(options: argparse.Namespace, scratch: Path) -> tuple[dict[str, Path
     """A repository of each history that has every change as a branch, and the gates that are wanted, in order."""
     places: dict[str, Path] = {}
     changes: list[tuple[str, histories.Change]] = []
-    for name in options.history or HISTORIES:
+    there = shutil.which("git") is not None
+    if not there:
+        print("no git here: only environments are compared with themselves", flush=True)
+    for name in (options.history or HISTORIES) if there else ():
         places[name] = histories.made(HISTORIES[name], scratch / name)
         for change in histories.branches(HISTORIES[name], places[name]):
             if options.only in change.title:
