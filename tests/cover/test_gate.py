@@ -497,7 +497,12 @@ def test_the_budget_waits_for_the_samples_of_a_torch_that_is_new_here(tmp_path, 
     collected: list[float] = []
     pair = Sides(set())
     pair.about = {"head": {"samples": False, "versions": {"torch": "2.99"}}}  # type: ignore[attr-defined]
-    pair.collect = lambda until: (collected.append(until), time.sleep(0.2))  # type: ignore[attr-defined]
+
+    def collect(until: float) -> None:
+        collected.append(until)
+        time.sleep(0.2)
+
+    pair.collect = collect  # type: ignore[attr-defined]
     before = gate._budget
     gate._collect(pair)  # type: ignore[arg-type]
     assert len(collected) == 1
