@@ -35,6 +35,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests import histories
 
+from shakeout.fuzz.ground.exits import Exit
 from shakeout.targets.registry import compilers, target
 
 HISTORIES = {"kernels": histories.KERNELS, "runtime": histories.RUNTIME, "passes": histories.PASSES}
@@ -174,6 +175,8 @@ def work(options: argparse.Namespace, places: dict[str, Path], jobs: Sequence[Jo
             if time.monotonic() - began + job.seconds > options.seconds:
                 continue
             row = one(job, places, mine, scratch / f"at-{mine[0]}", options.under)
+            if row["status"] == Exit.INTERRUPTED:
+                return  # as all of this was
             with writing:
                 with options.rows.open("a") as file:
                     file.write(json.dumps(row) + "\n")
