@@ -471,7 +471,7 @@ def test_each_part_of_a_gate_ends_in_time_for_the_next_however_late_it_begins(se
     now = 1000.0 + late * seconds
     assert budget.last + ENDING <= 1000.0 + seconds + max(30.0, 0.1 * seconds)
     assert budget.began < budget.cut < budget.last
-    assert budget.fuzzing(now) >= LEAST_SECONDS
+    assert budget.fuzzing(now) >= budget.fuzzing(now, 0.2 * seconds) >= LEAST_SECONDS
     if not late:  # as planned, there is time left for what is found last
         assert now + LOADING + budget.fuzzing(now) < budget.cut or seconds < LOADING
     assert 0 <= budget.half(now) <= max(budget.last - now, 0.0)
