@@ -23,7 +23,7 @@ from shakeout.fuzz.ground.exits import Exit
 
 pytestmark = pytest.mark.timeout(180)
 
-EXP = ("--target", "klib.exp:exp", "--no-shipped", "--workers", "2", "--seed", "1")
+EXP = ("--target", "klib.exp:exp", "--no-shipped", "--workers", "1", "--seed", "1")
 
 
 @pytest.fixture
@@ -146,6 +146,7 @@ def test_a_disk_that_fills_up_is_told(library, disk):
     assert histories.git(library, "worktree", "list").count("\n") == 0
 
 
+@pytest.mark.exhaustive  # the disk that fills up shows the way of the message
 def test_a_limit_on_the_size_of_files_is_told(library):
     command = f"ulimit -f 16; exec {sys.executable} -m shakeout gate {' '.join(EXP)} --base main --budget 5m"
     done = subprocess.run(["bash", "-c", command], cwd=library, capture_output=True, text=True)
