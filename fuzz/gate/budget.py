@@ -62,9 +62,14 @@ class Budget:
         """Until when what ships with Shakeout is replayed."""
         return self.began + (1 - FUZZING) * self.seconds
 
-    def fuzzing(self, now: float) -> float:
-        """Seconds for which the head is fuzzed once its targets are loaded, if that begins now."""
-        return max(FUZZED * (self.end - now - LOADING), LEAST_SECONDS)
+    def fuzzing(self, now: float, owed: float = 0.0) -> float:
+        """Seconds for which the head is fuzzed once its targets are loaded, if that begins now.
+
+        Args:
+            now: the time.
+            owed: seconds that deciding about stored cases will take, which is to be done whatever is found.
+        """
+        return max(FUZZED * (self.end - now - LOADING - owed), LEAST_SECONDS)
 
     @property
     def cut(self) -> float:

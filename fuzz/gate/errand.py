@@ -156,14 +156,15 @@ def _samples(request: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
 def _replay(request: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
     """Run cases again, each some times in fresh workers; what each run showed."""
     from shakeout.corpus import blobs, codec
-    from shakeout.fuzz.ground.failure import failure_of
+    from shakeout.fuzz.ground.failure import Failure, failure_of
     from shakeout.fuzz.ground.progress import interruptible
     from shakeout.fuzz.triage.replay_bugs import Item, Row, replay
 
     blobs.tell(request["blobs"])
-    items = [
-        Item("bug", one["id"], "", codec.decode(one["case"]), before=tuple(one["before"])) for one in request["cases"]
-    ]
+    items = []
+    for one in request["cases"]:
+        failure = None if one["failure"] is None else Failure(*one["failure"])
+        items.append(Item("bug", one["id"], "", codec.decode(one["case"]), failure, tuple(one["before"])))
 
     def shown(result: Result) -> dict[str, Any]:
         failure, verdict = failure_of(result), result.failure

@@ -135,7 +135,10 @@ class Gate:
 
     def _compare(self, pair: Pair) -> None:
         failing, stored = self._replayed(pair)
-        found, others, refused = self._fuzzed(pair)
+        # The base takes as long for those that fail as the head did.
+        ran = sum(one.state != "not run" for one in self._record.replays)
+        owed = self._record.seconds.get("replay", 0.0) * len(failing) / max(ran, 1)
+        found, others, refused = self._fuzzed(pair, owed)
         with self._record.timed("deciding"):
             deciding = Deciding(self._asked, self._budget, pair, self._record, self._say)
             deciding.everything([*failing, *found], others, [*stored, *refused])
@@ -175,10 +178,17 @@ class Gate:
 
     # --- a campaign -------------------------------------------------------------------------------------------------
 
-    def _fuzzed(self, pair: Pair) -> tuple[list[Candidate], list[Candidate], list[unsupported.Declined]]:
-        """A campaign on the head: its bugs, further findings of them, what it declined."""
+    def _fuzzed(
+        self, pair: Pair, owed: float = 0.0
+    ) -> tuple[list[Candidate], list[Candidate], list[unsupported.Declined]]:
+        """A campaign on the head: its bugs, further findings of them, what it declined.
+
+        Args:
+            pair: the sides.
+            owed: seconds that deciding about stored cases will take.
+        """
         asked, record = self._asked, self._record
-        seconds, directory = self._budget.fuzzing(time.monotonic()), (asked.folder / CAMPAIGN).absolute()
+        seconds, directory = self._budget.fuzzing(time.monotonic(), owed), (asked.folder / CAMPAIGN).absolute()
         config = {
             "targets": list(asked.targets),
             "seconds": seconds,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,15 @@ def replaying(
         scratch,
         {
             "errand": "replay",
-            "cases": [{"id": one.id, "case": one.case.text, "before": list(one.before)} for one in candidates],
+            "cases": [
+                {
+                    "id": one.id,
+                    "case": one.case.text,
+                    "before": list(one.before),
+                    "failure": None if one.failure is None else astuple(one.failure),
+                }
+                for one in candidates
+            ],
             "blobs": sorted({place for places in files for place in places}),
             "runs": runs,
             "ready": list(ready),

@@ -24,7 +24,7 @@ from shakeout.fuzz.ground.makers import RUNS_ONLY
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.ground.versions import describe
 from shakeout.fuzz.workers.pool import Limits, WorkerPool
-from shakeout.fuzz.workers.timing import TimeLimits
+from shakeout.fuzz.workers.timing import LEAST, TimeLimits
 from shakeout.fuzz.workers.worker_kind import WorkerKind
 from shakeout.fuzz.workers.zygote_client import Interrupted, ZygoteBroken
 from shakeout.targets.accelerators import missing
@@ -238,7 +238,7 @@ def _run(pool: WorkerPool, items: Sequence[Item], memory: int, runs: int, stop: 
     scripts: dict[int, str] = {}
 
     def limits(job: Job) -> Limits:
-        return Limits(times.limit(job.target) * (1 + len(job.before)), memory)
+        return Limits(_seconds(items[of[id(job)]], times) * (1 + len(job.before)), memory)
 
     for answer in pool.answers([job for _, job in jobs], limits, stop):
         number = of[id(answer.job)]
@@ -247,6 +247,16 @@ def _run(pool: WorkerPool, items: Sequence[Item], memory: int, runs: int, stop: 
         if len(seen[number]) == runs:
             row = _judged(items[number], seen[number])
             yield replace(row, results=tuple(seen[number]), script=scripts[number])
+
+
+def _seconds(item: Item, times: TimeLimits) -> float:
+    """How long an item may run. What is known to hang is not waited for as long as what may only be slow.
+
+    A compiler may be that slow, and is warm only once it has compiled something; what a user wrote runs as it is.
+    """
+    name = _case(item).setting.target
+    hangs = item.failure is not None and item.failure.oracle == "hang"
+    return LEAST if hangs and ":" in name else times.limit(name)
 
 
 def job_of(item: Item) -> Run:

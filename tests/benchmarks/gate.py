@@ -35,6 +35,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests import histories
 
+from shakeout.fuzz.ground.exits import Exit
 from shakeout.targets.registry import compilers, target
 
 HISTORIES = {"kernels": histories.KERNELS, "runtime": histories.RUNTIME, "passes": histories.PASSES}
@@ -116,7 +117,10 @@ def prepared(options: argparse.Namespace, scratch: Path) -> tuple[dict[str, Path
     """A repository of each history that has every change as a branch, and the gates that are wanted, in order."""
     places: dict[str, Path] = {}
     changes: list[tuple[str, histories.Change]] = []
-    for name in options.history or HISTORIES:
+    there = shutil.which("git") is not None
+    if not there:
+        print("no git here: only environments are compared with themselves", flush=True)
+    for name in (options.history or HISTORIES) if there else ():
         places[name] = histories.made(HISTORIES[name], scratch / name)
         for change in histories.branches(HISTORIES[name], places[name]):
             if options.only in change.title:
@@ -171,6 +175,8 @@ def work(options: argparse.Namespace, places: dict[str, Path], jobs: Sequence[Jo
             if time.monotonic() - began + job.seconds > options.seconds:
                 continue
             row = one(job, places, mine, scratch / f"at-{mine[0]}", options.under)
+            if row["status"] == Exit.INTERRUPTED:
+                return  # as all of this was
             with writing:
                 with options.rows.open("a") as file:
                     file.write(json.dumps(row) + "\n")

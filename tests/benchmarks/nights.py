@@ -59,7 +59,7 @@ def main() -> None:
             row["right"] = right(row)
             with options.rows.open("a") as file:
                 file.write(json.dumps(row) + "\n")
-            print(json.dumps(row, indent=1), flush=True)
+            print(json.dumps(row), flush=True)
 
 
 def night(folder: Path, options: argparse.Namespace) -> dict:

@@ -368,6 +368,12 @@ def test_what_the_base_is_known_to_have_runs_there_once(deciding):
     assert {one.decision.reason for one in found if not one.decision.blocking} == {"the base has it too"}
 
 
+def test_all_are_run_at_once_as_often_as_the_one_that_needs_most(deciding):
+    pair = Sides(set())
+    deciding(pair).decided([replace(candidate("measured"), tried=4), candidate("raw")])
+    assert pair.ran == [("5 times", "measured", "raw")]
+
+
 def test_a_flaky_finding_is_told_and_not_run(deciding):
     pair = Sides(set())
     (found,) = deciding(pair).decided([candidate("a", flaky="only 1 of 3 fresh processes")])
@@ -465,7 +471,7 @@ def test_each_part_of_a_gate_ends_in_time_for_the_next_however_late_it_begins(se
     now = 1000.0 + late * seconds
     assert budget.last + ENDING <= 1000.0 + seconds + max(30.0, 0.1 * seconds)
     assert budget.began < budget.cut < budget.last
-    assert budget.fuzzing(now) >= LEAST_SECONDS
+    assert budget.fuzzing(now) >= budget.fuzzing(now, 0.2 * seconds) >= LEAST_SECONDS
     if not late:  # as planned, there is time left for what is found last
         assert now + LOADING + budget.fuzzing(now) < budget.cut or seconds < LOADING
     assert 0 <= budget.half(now) <= max(budget.last - now, 0.0)
@@ -483,6 +489,44 @@ def test_a_campaign_for_which_there_is_no_time_is_vacuous_and_says_where_it_was(
         assert gate._record.notes[-1] == f"the budget was over before the campaign, which was ended{where}"
     status, said = verdict(gate._asked, gate._record, {})
     assert (status, said) == (Exit.VACUOUS, "vacuous: k: 0 of 0 cases compared")
+
+
+def test_the_budget_waits_for_the_samples_of_a_torch_that_is_new_here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    gate = Gate(Asked("base", tmp_path / "out", ("k",), budget=60.0))
+    collected: list[float] = []
+    pair = Sides(set())
+    pair.about = {"head": {"samples": False, "versions": {"torch": "2.99"}}}  # type: ignore[attr-defined]
+
+    def collect(until: float) -> None:
+        collected.append(until)
+        time.sleep(0.2)
+
+    pair.collect = collect  # type: ignore[attr-defined]
+    before = gate._budget
+    gate._collect(pair)  # type: ignore[arg-type]
+    assert len(collected) == 1
+    assert gate._budget.last >= before.last + 0.2
+    assert gate._budget.seconds == 60.0
+    (note,) = gate._record.notes
+    assert note.startswith("the samples of torch 2.99's operators were collected in 0 s, which the budget is not for")
+    pair.about["head"]["samples"] = True  # type: ignore[attr-defined]
+    later = gate._budget
+    gate._collect(pair)  # type: ignore[arg-type]
+    assert (len(collected), gate._budget) == (1, later)
+
+
+def test_a_case_that_may_hang_when_the_time_is_over_is_no_green_gate(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    gate = Gate(Asked("base", tmp_path / "out", ("k",)))
+    pair = Sides(set())
+    answer = {"reason": "time", "left": [], "overdue": [["k", 12.3]]}
+    monkeypatch.setattr(pair, "fuzz", lambda *_: Done(answer), raising=False)
+    gate._fuzzed(pair)  # type: ignore[arg-type]
+    gate._record.totals = {"k": Totals(generated=90, nontrivial=80)}
+    status, said = verdict(gate._asked, gate._record, {})
+    assert status is Exit.VACUOUS
+    assert said.startswith("vacuous: a case on k was at work for 12 s, far longer than others, and may hang: ")
 
 
 def hanging(tmp_path: Path, text: str) -> Side:

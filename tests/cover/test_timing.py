@@ -34,3 +34,11 @@ def test_a_fixed_one() -> None:
     for _ in range(ENOUGH):
         limits.add("inductor", 30.0)
     assert limits.limit("inductor") == 2.5
+
+
+def test_a_case_is_suspected_sooner_than_it_is_ended() -> None:
+    limits = TimeLimits()
+    assert limits.overdue("k") == LEAST
+    limits.add("k", 0.5)
+    assert limits.overdue("k") == 10 * 0.5
+    assert limits.limit("k") == FIRST
