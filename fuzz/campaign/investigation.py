@@ -125,7 +125,7 @@ class Investigation:
         self._share = Share(workers)
         cache = directory / "cache"
         self._stock = Stock(_loaded(targets), stock_environment(cache / "stock", cache / "tmp"), cache / "stock.log")
-        self._tools = Tools(self.store, self._confirmation, runs, BUDGET, self._is_confirmed)
+        self._tools = Tools(self.store, self._confirmation, runs, BUDGET, self.note)
         self._queue: deque[Shown] = deque()
         self._active: list[Inquiry] = []
         self._jobs: deque[Job] = deque()
@@ -262,7 +262,8 @@ class Investigation:
         elif isinstance(inquiry.waiting, Job):
             self._jobs.append(inquiry.waiting)
 
-    def _is_confirmed(self, bug: str) -> None:
+    def note(self, bug: str) -> None:
+        """A bug was confirmed, or kept as a history finding, and this run tells it."""
         if bug not in self.confirmed:
             self.confirmed.append(bug)
 
