@@ -127,9 +127,10 @@ class Confirmation:
         """Look after the runs, and start others, at most so many side by side; True once all ended."""
         for run in list(self._running):
             self._look(run)
-        while len(self._running) < at_once and self._started < self._runs:
+        loading = self._stock is not None and self._started < self._runs and self._stock.loading()
+        while len(self._running) < at_once and self._started < self._runs and not loading:
             self._start()
-        if self._running:
+        if self._running or loading:
             return False
         shutil.rmtree(self._scratch, ignore_errors=True)
         return True

@@ -69,5 +69,6 @@ def test_what_findings_were_counted_under_was_told_and_what_was_split_off_is_no_
             database.count(ids["confirmed"], "t", "wrong value", 2)
             more = {"job": 9, "case_id": "more", "case_json": "{}", "signature": "coarse"}
             number = database.store(ids["confirmed"], result={}, **more)
+        assert number is not None
         database.split(ids["confirmed"], [number], "another cause")
     assert told(directory) == []
