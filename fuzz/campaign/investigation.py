@@ -23,7 +23,7 @@ from shakeout.fuzz.triage.steps import BUDGET, Inquiry, Tools
 from shakeout.fuzz.triage.store import Store
 from shakeout.fuzz.workers.confirm import RUNS, Confirmation, stock_environment
 from shakeout.fuzz.workers.pool import WorkerPool
-from shakeout.fuzz.workers.stock import INDUCTOR, TORCH, Stock
+from shakeout.fuzz.workers.stock import DYNAMO, INDUCTOR, TORCH, Stock
 from shakeout.targets.registry import facts_of
 
 __all__ = ["Investigation", "Share"]
@@ -283,4 +283,6 @@ class Investigation:
 
 def _loaded(targets: Sequence[str]) -> tuple[str, ...]:
     """What the scripts of a campaign begin with."""
-    return TORCH + INDUCTOR * any("joint" in facts_of(name).shortcuts for name in targets)
+    facts = [facts_of(name) for name in targets]
+    compiled = any("joint" in one.shortcuts for one in facts)
+    return TORCH + DYNAMO * any(one.compiler for one in facts) + INDUCTOR * compiled

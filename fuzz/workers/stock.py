@@ -22,12 +22,13 @@ from shakeout.corpus.interpreter import command
 from shakeout.fuzz.workers.protocol import Control, Disconnected
 from shakeout.targets.accelerators import present
 
-__all__ = ["INDUCTOR", "TORCH", "Process", "Stock"]
+__all__ = ["DYNAMO", "INDUCTOR", "TORCH", "Process", "Stock"]
 
-#: What a script begins with anyway: of any target, and where Inductor compiles, which asks the CPU for its vectors by
-#: three small programs. Of 12.6 seconds of processor time for the script of one operator (torch 2.13.0), torch is 1.2,
-#: Inductor 2.1, those programs 7.7, and the operator 1.6.
+#: What a script begins with anyway: of any target; where a network is captured; and where Inductor compiles, which asks
+#: the CPU for its vectors by three small programs. Of 12.6 seconds of processor time for the script of one operator on
+#: Inductor (torch 2.13.0), torch is 1.2, Dynamo 1.1, Inductor 1.0, those programs 7.7, and the operator 1.6.
 TORCH = ("torch",)
+DYNAMO = ("torch._dynamo",)
 INDUCTOR = ("torch._inductor.compile_fx", "torch._inductor.cpu_vec_isa:valid_vec_isa_list")
 
 #: Seconds after which it will not come to its end any more: a dozen of processor time, on a machine that is busy.
