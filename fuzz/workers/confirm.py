@@ -20,7 +20,7 @@ from typing import Literal
 
 from shakeout.fuzz.workers.headers import Headers
 from shakeout.fuzz.workers.seat import family
-from shakeout.fuzz.workers.stock import Process, Stock
+from shakeout.fuzz.workers.stock import UNTOLD, Process, Stock
 
 __all__ = ["NEEDED", "RUNS", "Confirmation", "stock_environment"]
 
@@ -151,6 +151,10 @@ class Confirmation:
             elif time.monotonic() - run.began > self._seconds:
                 self._kill(run)
                 self._end(run, "cannot run", f"killed: no end within {self._seconds:.0f} s\n")
+        elif status == UNTOLD:
+            # Again, and in a process of its own, since there is none any more that forks.
+            self._running.remove(run)
+            self._started -= 1
         elif status == DIFFERENCE:
             said = len([line for line in _tail(run.scratch / "output").splitlines() if line.strip()])
             self._end(run, "fails" if said > 1 else "cannot run")

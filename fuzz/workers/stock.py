@@ -22,7 +22,7 @@ from shakeout.corpus.interpreter import command
 from shakeout.fuzz.workers.protocol import Control, Disconnected
 from shakeout.targets.accelerators import present
 
-__all__ = ["DYNAMO", "INDUCTOR", "TORCH", "Process", "Stock"]
+__all__ = ["DYNAMO", "INDUCTOR", "TORCH", "UNTOLD", "Process", "Stock"]
 
 #: What a script begins with anyway: of any target; where a network is captured; and where Inductor compiles, which asks
 #: the CPU for its vectors by three small programs. Of 12.6 seconds of processor time for the script of one operator on
@@ -37,9 +37,9 @@ LOAD_SECONDS = 120.0
 #: Seconds in which a process that is ready has forked: it takes a few hundredths of one.
 FORK_SECONDS = 5.0
 
-#: What a script ended with whose end nobody can tell any more, since the process that forked it is gone: it could not
-#: run (``git bisect run``).
-UNTOLD = 125
+#: In the place of an exit status, which it can never be: the process that forked a script is gone, and the script with
+#: it.
+UNTOLD = 256
 
 
 class Process(Protocol):
@@ -64,7 +64,7 @@ class _Forked:
         self._stock = stock
 
     def poll(self) -> int | None:
-        """The exit status, negative for a signal; None as long as it runs."""
+        """The exit status, negative for a signal; None as long as it runs; ``UNTOLD`` if nobody knows any more."""
         return self._stock.status(self.pid)
 
     def wait(self) -> int:

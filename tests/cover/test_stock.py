@@ -135,3 +135,23 @@ def test_a_script_waits_for_what_loads_and_not_for_ever(tmp_path: Path, monkeypa
     assert confirmed_by(late, tmp_path) == os.getpid()
     assert late._process is not None
     assert late._process.poll() is not None, "it is ended"
+
+
+def test_a_script_whose_end_nobody_can_tell_runs_again(tmp_path: Path) -> None:
+    stock = ready(Stock((), stock_environment(tmp_path / "cache", tmp_path), tmp_path / "log"), tmp_path)
+    text = (
+        f"import os, time\nif os.getppid() != {os.getpid()}: time.sleep(600)\nprint(1)\nprint(2)\nraise SystemExit(1)"
+    )
+    (tmp_path / "case.min.py").write_text(text)
+    one = Confirmation(
+        "SH-1", tmp_path / "case.min.py", tmp_path / "scratch", headers=Headers(tmp_path, tmp_path / "store"),
+        temporary=tmp_path, memory=1 << 30, runs=1, stock=stock,
+    )  # fmt: skip
+    assert not one.poll()
+    assert stock._process is not None
+    os.kill(stock._process.pid, signal.SIGKILL)
+    until = time.monotonic() + 60
+    while not one.poll():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    assert (one.outcomes, one.tried) == (["fails"], 1)
