@@ -36,6 +36,7 @@ from shakeout.fuzz.campaign.selftest import NO_FAULT, selftest
 from shakeout.fuzz.campaign.sessions import Sessions
 from shakeout.fuzz.campaign.sources import InOrder
 from shakeout.fuzz.campaign.traces import TraceLog
+from shakeout.fuzz.campaign.untold import untold
 from shakeout.fuzz.coverage.log import CoverageLog
 from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.jobs import Job
@@ -232,6 +233,7 @@ class Campaign:
 
     def _run_triage(self) -> str:
         """Triage what waits, with all the cores; the reason for the end."""
+        self._catch_up()
         seeds = self._seeds()
         self.investigation.reopen(seeds.job)
         if not self.investigation.waiting:
@@ -250,6 +252,7 @@ class Campaign:
 
     def _run(self) -> str:
         self._tell(self._started())
+        self._catch_up()
         self.pool.start(lambda: self._stopped, complete=False)
         if missed := selftest(self.pool, self._tell, lambda: self._stopped):
             what = ", ".join("a false alarm where there was no fault" if one == NO_FAULT else one for one in missed)
@@ -438,6 +441,13 @@ class Campaign:
                 coverage=self._coverage.total,
             )
         )
+
+    def _catch_up(self) -> None:
+        """Tell what an earlier run stored and was killed before it could tell it."""
+        for event in untold(self.directory, self.database) if self.resumed else ():
+            self._tell(event)
+            if isinstance(event, events.Confirmed) and event.state != "flaky":
+                self.investigation.note(event.bug)
 
     def _finished(self, reason: Any, message: str = "") -> events.Finished:
         bugs: dict[str, int] = {}

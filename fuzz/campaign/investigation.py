@@ -23,7 +23,7 @@ from shakeout.fuzz.triage.steps import BUDGET, Tools, TriageTask
 from shakeout.fuzz.triage.store import Store
 from shakeout.fuzz.workers.confirm import RUNS, Confirmation, stock_environment
 from shakeout.fuzz.workers.pool import WorkerPool
-from shakeout.fuzz.workers.stock import Stock
+from shakeout.fuzz.workers.stock import DYNAMO, INDUCTOR, TORCH, Stock
 from shakeout.targets.registry import facts_of
 
 __all__ = ["Investigation", "Share"]
@@ -125,7 +125,7 @@ class Investigation:
         self._share = Share(workers)
         cache = directory / "cache"
         self._stock = Stock(_loaded(targets), stock_environment(cache / "stock", cache / "tmp"), cache / "stock.log")
-        self._tools = Tools(self.store, self._confirmation, runs, BUDGET, self._is_confirmed)
+        self._tools = Tools(self.store, self._confirmation, runs, BUDGET, self.note)
         self._queue: deque[Shown] = deque()
         self._active: list[TriageTask] = []
         self._jobs: deque[Job] = deque()
@@ -262,7 +262,8 @@ class Investigation:
         elif isinstance(task.waiting, Job):
             self._jobs.append(task.waiting)
 
-    def _is_confirmed(self, bug: str) -> None:
+    def note(self, bug: str) -> None:
+        """A bug was confirmed, or kept as a history finding, and this run tells it."""
         if bug not in self.confirmed:
             self.confirmed.append(bug)
 
@@ -281,6 +282,7 @@ class Investigation:
 
 
 def _loaded(targets: Sequence[str]) -> tuple[str, ...]:
-    """What the scripts of all findings load, and those of most."""
-    compiled = any("joint" in facts_of(name).shortcuts for name in targets)
-    return ("torch", *(["torch._inductor.compile_fx"] if compiled else []))
+    """What the scripts of a campaign begin with."""
+    facts = [facts_of(name) for name in targets]
+    compiled = any("joint" in one.shortcuts for one in facts)
+    return TORCH + DYNAMO * any(one.compiler for one in facts) + INDUCTOR * compiled

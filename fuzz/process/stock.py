@@ -1,12 +1,14 @@
 """A process that has loaded torch, and runs scripts in forks of itself: each as fresh as a process of its own.
 
-Most of what a short script costs is loading torch. This process loads what such scripts load and nothing else: nothing
-is compiled or run in it, none of Shakeout's shortcuts is installed, its environment is the one that a script is given.
-So what it forks differs from a process of the script's own in what the clock and the address space show.
+Most of what a short script costs is loading torch, and that Inductor finds out what vectors the CPU has. This process
+does what such scripts begin with and nothing else: no case is compiled or run in it, none of Shakeout's shortcuts is
+installed, its environment is the one that a script is given. So what it forks differs from a process of the script's
+own in what the clock and the address space show.
 
-``python -m shakeout.fuzz.process.stock FD PARENT MODULE...``; FD is one end of the control socket, PARENT the
-supervisor. It says ``{"ready": true}`` once the modules are loaded. Asked for a script it answers ``{"forked": PID}``
-and later ``{"dead": PID, "status": STATUS}``; what it forks leads a process group.
+``python -m shakeout.fuzz.process.stock FD PARENT NAME...``; FD is one end of the control socket, PARENT the supervisor;
+a NAME is a module that is loaded, or ``MODULE:FUNCTION``, which is called, if it is there. The process says
+``{"ready": true}`` when that is done. Asked for a script it answers ``{"forked": PID}`` and later ``{"dead": PID,
+"status": STATUS}``; what it forks leads a process group.
 """
 
 from __future__ import annotations
@@ -30,13 +32,16 @@ __all__ = ["main"]
 
 def main() -> None:
     """Serve until the supervisor hangs up or dies; in a fork, run the script that it is for."""
-    descriptor, parent, *modules = sys.argv[1:]
+    descriptor, parent, *names = sys.argv[1:]
     die_with_parent(int(parent))
     # Ctrl-C is for the supervisor, which decides what happens to us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     supervisor = ControlChannel(socket.socket(fileno=int(descriptor)))
-    for name in modules:
-        importlib.import_module(name)
+    for name in names:
+        module, _, function = name.partition(":")
+        loaded = importlib.import_module(module)
+        if function and hasattr(loaded, function):
+            getattr(loaded, function)()
     asked = None
     with contextlib.suppress(Disconnected):
         supervisor.send({"ready": True})

@@ -20,7 +20,7 @@ from typing import Literal
 
 from shakeout.corpus.symptom import OTHER
 from shakeout.fuzz.workers.headers import Headers
-from shakeout.fuzz.workers.stock import Process, Stock
+from shakeout.fuzz.workers.stock import UNTOLD, Process, Stock
 from shakeout.fuzz.workers.worker_handle import family
 
 __all__ = ["NEEDED", "RUNS", "Confirmation", "stock_environment"]
@@ -129,9 +129,10 @@ class Confirmation:
         """Look after the runs, and start others, at most so many side by side; True once all ended."""
         for run in list(self._running):
             self._look(run)
-        while len(self._running) < at_once and self._started < self._runs:
+        loading = self._stock is not None and self._started < self._runs and self._stock.loading()
+        while len(self._running) < at_once and self._started < self._runs and not loading:
             self._start()
-        if self._running:
+        if self._running or loading:
             return False
         shutil.rmtree(self._scratch, ignore_errors=True)
         return True
@@ -152,6 +153,10 @@ class Confirmation:
             elif time.monotonic() - run.began > self._seconds:
                 self._kill(run)
                 self._end(run, "cannot run", f"killed: no end within {self._seconds:.0f} s\n")
+        elif status == UNTOLD:
+            # Again, and in a process of its own, since there is none any more that forks.
+            self._running.remove(run)
+            self._started -= 1
         elif status in DIFFERENCES:
             said = len([line for line in _tail(run.scratch / "output").splitlines() if line.strip()])
             self._end(run, "fails" if said > 1 else "cannot run")

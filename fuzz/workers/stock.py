@@ -1,8 +1,8 @@
 """Processes for scripts with the stock toolchain, forked from one that has loaded torch and compiled nothing.
 
-The process is started when the first script is run, and until it is ready, scripts are run in processes of their own;
-so they are where it cannot be started, where it died, and where torch may have an accelerator, which no fork of a
-process that has looked for one can use.
+The process is started when the first script is to run. Scripts run in processes of their own where it cannot be
+started, where it died, and where torch may have an accelerator, which no fork of a process that has looked for one can
+use.
 """
 
 from __future__ import annotations
@@ -22,14 +22,24 @@ from shakeout.corpus.interpreter import command
 from shakeout.fuzz.workers.protocol import ControlChannel, Disconnected
 from shakeout.targets.accelerators import present
 
-__all__ = ["Process", "Stock"]
+__all__ = ["DYNAMO", "INDUCTOR", "TORCH", "UNTOLD", "Process", "Stock"]
+
+#: What a script begins with anyway: of any target; where a network is captured; and where Inductor compiles, which asks
+#: the CPU for its vectors by three small programs. Of 12.6 seconds of processor time for the script of one operator on
+#: Inductor (torch 2.13.0), torch is 1.2, Dynamo 1.1, Inductor 1.0, those programs 7.7, and the operator 1.6.
+TORCH = ("torch",)
+DYNAMO = ("torch._dynamo",)
+INDUCTOR = ("torch._inductor.compile_fx", "torch._inductor.cpu_vec_isa:valid_vec_isa_list")
+
+#: Seconds after which it will not come to its end any more: a dozen of processor time, on a machine that is busy.
+LOAD_SECONDS = 120.0
 
 #: Seconds in which a process that is ready has forked: it takes a few hundredths of one.
 FORK_SECONDS = 5.0
 
-#: What a script ended with whose end nobody can tell any more, since the process that forked it is gone: it could not
-#: run (``git bisect run``).
-UNTOLD = 125
+#: In the place of an exit status, which it can never be: the process that forked a script is gone, and the script with
+#: it.
+UNTOLD = 256
 
 
 class Process(Protocol):
@@ -54,7 +64,7 @@ class _Forked:
         self._stock = stock
 
     def poll(self) -> int | None:
-        """The exit status, negative for a signal; None as long as it runs."""
+        """The exit status, negative for a signal; None as long as it runs; ``UNTOLD`` if nobody knows any more."""
         return self._stock.status(self.pid)
 
     def wait(self) -> int:
@@ -68,20 +78,30 @@ class Stock:
     """The process that forks; one for a campaign.
 
     Args:
-        modules: that it loads, what scripts load anyway.
+        names: of what it loads and calls.
         environment: of the scripts, but for what each has of its own.
         log: where what it prints goes.
     """
 
-    def __init__(self, modules: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
-        self._modules = modules
+    def __init__(self, names: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+        self._names = names
         self._environment = environment
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
         self._control: ControlChannel | None = None
         self._usable = not present()
         self._ready = False
+        self._began = 0.0
         self._statuses: dict[int, int] = {}
+
+    def loading(self) -> bool:
+        """Whether it is worth waiting for; begins with it when it is asked for the first time."""
+        if self._usable and self._process is None:
+            self._start()
+        self._listen()
+        if self._usable and not self._ready and time.monotonic() - self._began > LOAD_SECONDS:
+            self.close()
+        return self._usable and not self._ready
 
     def run(self, script: Path, environment: Mapping[str, str], output: Path, errors: Path) -> Process | None:
         """Run a script in a fork; None where that cannot be done now, which is no error.
@@ -91,10 +111,7 @@ class Stock:
             environment: what it has of its own.
             output, errors: where what it prints goes.
         """
-        if self._usable and self._process is None:
-            self._start()
-        self._listen()
-        if not self._ready or self._control is None:
+        if self.loading() or self._control is None:
             return None
         paths = {"script": script, "output": output, "errors": errors}
         asked = {name: str(path.absolute()) for name, path in paths.items()}
@@ -126,8 +143,9 @@ class Stock:
             self._process.wait()
 
     def _start(self) -> None:
+        self._began = time.monotonic()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        arguments = command("-m", "shakeout.fuzz.process.stock", str(theirs.fileno()), str(os.getpid()), *self._modules)
+        arguments = command("-m", "shakeout.fuzz.process.stock", str(theirs.fileno()), str(os.getpid()), *self._names)
         with theirs:
             try:
                 with self._log.open("ab") as log:

@@ -103,18 +103,55 @@ def test_where_it_died_or_cannot_be_used_scripts_run_in_processes_of_their_own(
     until = time.monotonic() + 5
     while os.path.exists(f"/proc/{process.pid}/cmdline") and time.monotonic() < until:
         time.sleep(0.02)  # it dies with the process that forked it
-    (tmp_path / "case.min.py").write_text("print('torch'); print('differs'); raise SystemExit(1)")
+    broken = Stock(("no_such_module",), environment, tmp_path / "log")
     monkeypatch.setattr(stock_module, "present", lambda: True)
-    for unusable in (
-        stock,
-        Stock((), environment, tmp_path / "log"),
-        Stock(("no_such_module",), environment, tmp_path / "log"),
-    ):
-        one = Confirmation(
-            "SH-1", tmp_path / "case.min.py", tmp_path / "scratch", headers=Headers(tmp_path, tmp_path / "store"),
-            temporary=tmp_path, memory=1 << 30, runs=1, stock=unusable,
-        )  # fmt: skip
-        while not one.poll():
-            time.sleep(0.01)
-        assert one.outcomes == ["fails"]
+    beside_an_accelerator = Stock((), environment, tmp_path / "log")
+    for unusable in stock, broken, beside_an_accelerator:
+        assert confirmed_by(unusable, tmp_path) == os.getpid()
         unusable.close()
+
+
+def confirmed_by(stock: Stock, tmp_path: Path) -> int:
+    """The parent of the process in which a script was tried."""
+    (tmp_path / "case.min.py").write_text("import os; print(os.getppid()); print('differs'); raise SystemExit(1)")
+    one = Confirmation(
+        "SH-1", tmp_path / "case.min.py", tmp_path / "scratch", headers=Headers(tmp_path, tmp_path / "store"),
+        temporary=tmp_path, memory=1 << 30, runs=1, stock=stock,
+    )  # fmt: skip
+    while not one.poll():
+        time.sleep(0.01)
+    assert one.outcomes == ["fails"]
+    return int(one.output.split()[0])
+
+
+def test_a_script_waits_for_what_loads_and_not_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stock = Stock((), stock_environment(tmp_path / "cache", tmp_path), tmp_path / "log")
+    found = confirmed_by(stock, tmp_path)
+    assert stock._process is not None
+    assert found == stock._process.pid
+    stock.close()
+    monkeypatch.setattr(stock_module, "LOAD_SECONDS", 0.0)
+    late = Stock(("torch",), stock_environment(tmp_path / "cache", tmp_path), tmp_path / "log")
+    assert confirmed_by(late, tmp_path) == os.getpid()
+    assert late._process is not None
+    assert late._process.poll() is not None, "it is ended"
+
+
+def test_a_script_whose_end_nobody_can_tell_runs_again(tmp_path: Path) -> None:
+    stock = ready(Stock((), stock_environment(tmp_path / "cache", tmp_path), tmp_path / "log"), tmp_path)
+    text = (
+        f"import os, time\nif os.getppid() != {os.getpid()}: time.sleep(600)\nprint(1)\nprint(2)\nraise SystemExit(1)"
+    )
+    (tmp_path / "case.min.py").write_text(text)
+    one = Confirmation(
+        "SH-1", tmp_path / "case.min.py", tmp_path / "scratch", headers=Headers(tmp_path, tmp_path / "store"),
+        temporary=tmp_path, memory=1 << 30, runs=1, stock=stock,
+    )  # fmt: skip
+    assert not one.poll()
+    assert stock._process is not None
+    os.kill(stock._process.pid, signal.SIGKILL)
+    until = time.monotonic() + 60
+    while not one.poll():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    assert (one.outcomes, one.tried) == (["fails"], 1)

@@ -43,7 +43,7 @@ from shakeout.corpus.database import NAME, Database
 CAMPAIGN, BACKLOG = "campaign", "triage"
 MOMENTS = {
     CAMPAIGN: {"statement": 60, "event": 12, "file": 12, "seconds": 5, "workers": 5},
-    BACKLOG: {"statement": 60, "event": 6, "file": 9, "seconds": 6, "workers": 6},
+    BACKLOG: {"statement": 30, "event": 4, "file": 6, "seconds": 3, "workers": 3},
 }
 
 #: How often each is drawn, relatively: where only workers are killed, the run goes on to its end.
