@@ -20,7 +20,7 @@ from shakeout.fuzz.cli import main
 from shakeout.fuzz.ground import child
 from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.ground.origin import read_origin, write_origin
-from shakeout.fuzz.intake.compiled import MOST, Candidates
+from shakeout.fuzz.intake.compiled import KINDS, MOST, TRIED, Candidates
 from shakeout.fuzz.intake.files import CannotRead, read
 from shakeout.fuzz.intake.importing import CannotImport, import_file
 from shakeout.fuzz.intake.told import Request
@@ -150,10 +150,27 @@ def test_further_calls_with_other_values_are_calls_of_the_case(tmp_path: Path) -
         "    fast(torch.ones(3, 2))\n"
     )
     candidates = found(tmp_path, text)
-    case = case_of(candidates)
+    assert not candidates.refused
+    assert [one.label for one in candidates.found] == ["Linear (bug.py:5)", "Linear (bug.py:5), call 9"]
+    case, other = (codec.decode(one.case) for one in candidates.found)
     assert [inputs.storages[0].values.items[0] for inputs in case.calls] == [0.0, 1.0, 2.0]
-    assert candidates.done() == ["Linear (bug.py:5) is called 9 times; 3 with different values are taken"]
+    assert other.program.inputs[0].type.shape == (3, 2)
+    assert candidates.done() == ["Linear (bug.py:5) is called 9 times; 4 with different values are taken"]
     assert execute(case.on("eager")).outcome is Outcome.PASS
+
+
+def test_a_thousand_calls_and_a_hundred_sizes_cost_a_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+    own = Candidates._captured
+    monkeypatch.setattr(Candidates, "_captured", lambda *given: tried.append(given) or own(*given))  # type: ignore[func-returns-value]
+    text = (
+        "def f(x):\n    return x.sin()\nfast = torch.compile(f)\n"
+        "for n in range(1000):\n    fast(torch.ones(2))\nfor n in range(100):\n    fast(torch.ones(n))\n"
+    )
+    candidates = found(tmp_path, text)
+    assert len(candidates.found) == KINDS
+    assert len(tried) < KINDS + TRIED
+    assert len(candidates.done()) == 1
 
 
 def test_what_is_refused_does_not_keep_the_rest_back(tmp_path: Path) -> None:
@@ -213,6 +230,29 @@ def test_a_test_is_named_like_anything_else(tmp_path: Path, monkeypatch: pytest.
     assert [one[-1] for one in asked] == [f"{tmp_path}/bug.py::test_it", f"{tmp_path}/bug.py"]
 
 
+def test_a_notebook_is_its_cells_of_code(tmp_path: Path) -> None:
+    cells = [
+        {"cell_type": "markdown", "source": ["# what is wrong"]},
+        {"cell_type": "code", "source": ["%matplotlib inline\n", "  !pip install torch\n", "import torch"]},
+        {"cell_type": "code", "source": "def f(x):\n    return x.sin()\n\ntorch.compile(f)(torch.ones(2))"},
+    ]
+    file = tmp_path / "bug.ipynb"
+    for text, said in [
+        (json.dumps({"cells": cells[:1]}), "has no cells of code"),
+        ("{", "is no notebook"),
+        ("[1]", "is no notebook"),
+        (json.dumps({"cells": cells}), ""),
+    ]:
+        file.write_text(text)
+        candidates = Candidates(Request(str(file), "", "", "", str(tmp_path), ""))
+        if said:
+            with pytest.raises(CannotRead, match=said):
+                read(file, "", candidates)
+        else:
+            read(file, "", candidates)
+            assert case_of(candidates).program.operators() == ("torch.Tensor.sin",)
+
+
 # --- a name -----------------------------------------------------------------------------------------------------------
 
 
@@ -251,8 +291,9 @@ def test_a_name_and_its_inputs(name: str, text: str, tmp_path: Path) -> None:
         ("case", "def case():\n    return 1 / 0\n", "bug.py:5: case() raises ZeroDivisionError"),
         ("case", "raise RuntimeError('no')\n", "bug.py:4: importing bug.py raises RuntimeError: no"),
         ("", "def function(x):\n    return x\n", "calls nothing that torch.compile gave it"),
-        ("", "torch.compile(torch.sin)\n", "was run and never calls what it compiles: sin (bug.py:4). Name what"),
+        ("", "torch.compile(torch.sin)\n", "was run and never calls what it compiles: sin (bug.py:4)\nName what"),
         ("", "1 / 0\n", "the script raises ZeroDivisionError"),
+        ("", "raise SystemExit(3)\n", "the script ends with status 3"),
         ("", "def f(:\n", "bug.py:4: a syntax error"),
     ],
 )
