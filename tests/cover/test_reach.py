@@ -53,7 +53,7 @@ def of_a_global(x: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("function", "parameters"),
     [
-        ((lambda model: lambda x: model(x))(_learning()), 4),  # noqa: PLW0108: what scripts compile
+        ((lambda model: lambda x: model(x))(_learning()), 4),
         (of_a_global, 2),
         (Trainer(_learning()).loss, 4),
         (functools.partial(lambda model, x: model(x), _learning()), 4),
@@ -150,3 +150,22 @@ def test_what_is_told_to_a_profiler_is_no_operator() -> None:
             return x.sin()
 
     assert captured(function, torch.ones(2)).case.program.operators() == ("torch.Tensor.sin",)
+
+
+def test_a_reentrant_checkpoint_is_what_compilers_make_of_it() -> None:
+    from torch.utils.checkpoint import checkpoint
+
+    layer = nn.Linear(2, 2)
+
+    def function(x: torch.Tensor) -> torch.Tensor:
+        return checkpoint(lambda given: nn.functional.dropout(layer(given).sin(), 0.5), x, use_reentrant=True)
+
+    found = captured(function, leaf(3, 2))
+    assert found.case.setting.mode == "training"
+    (call,) = found.case.program.calls
+    assert (call.operator, call.kwargs) == ("torch.utils.checkpoint.checkpoint", (("use_reentrant", False),))
+    assert any("which is what compilers make of it" in note for note in found.notes)
+    result = execute(found.case.on("aot_eager"))
+    assert (result.status, result.outcome) == ("compared", Outcome.PASS)
+    with torch.no_grad():
+        assert captured(function, torch.ones(3, 2)).case.setting.mode == "inference"
