@@ -7,9 +7,9 @@
 The modules and blocks are those of ``tests/slow/test_intake_modules.py``. That each case is the module bit for bit, in
 eager mode, is proven by the capture, or the row says why it was refused; on compilers the row tells what differs. The
 culprits are a planted one of graph capture and a public bug of Inductor's (pytorch/pytorch#195320), each in one block
-of a model of more than 150 operators, shrunk by one process; with ``--store`` the second is written as a case instead, for
-``shakeout minimise``. Rows are appended to the file, and what is there already is not run again; with ``--shard`` one
-of every N rows is, so that several processes measure side by side, each into a file of its own.
+of a model of more than 150 operators, shrunk by one process; with ``--store`` the second is written as a case instead,
+for ``shakeout minimise``. Rows are appended to the file, and what is there already is not run again; with ``--shard``
+one of every N rows is, so that several processes measure side by side, each into a file of its own.
 """
 
 from __future__ import annotations
