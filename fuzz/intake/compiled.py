@@ -260,8 +260,8 @@ def _kind(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str
 def _like(leaf: Any) -> Hashable:
     if isinstance(leaf, torch.Tensor):
         return leaf.dtype, tuple(leaf.shape), leaf.requires_grad
-    found: Hashable = leaf if isinstance(leaf, PLAIN | None) else type(leaf)
-    return found
+    known = isinstance(leaf, PLAIN | None)
+    return leaf if known else type(leaf)
 
 
 def _text(path: Path) -> str:
