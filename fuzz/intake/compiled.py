@@ -261,7 +261,7 @@ def _like(leaf: Any) -> Hashable:
     if isinstance(leaf, torch.Tensor):
         return leaf.dtype, tuple(leaf.shape), leaf.requires_grad
     known = isinstance(leaf, PLAIN | None)
-    return leaf if known else type(leaf)
+    return leaf if known else type(leaf).__qualname__
 
 
 def _text(path: Path) -> str:
