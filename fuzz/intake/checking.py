@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from shakeout.corpus.case import Case
@@ -11,6 +14,9 @@ from shakeout.fuzz.running import fresh
 from shakeout.targets.registry import compilers, target
 
 __all__ = ["Checked", "check_case", "chosen"]
+
+#: Processes at a time: there are hardly more compilers.
+MOST = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +50,13 @@ def chosen(case: Case, names: Sequence[str]) -> tuple[str, ...]:
 def check_case(
     case: Case, names: Sequence[str], seconds: float, before: Callable[[str], None] = lambda name: None
 ) -> Iterator[Checked]:
-    """Run a case on targets, one after the other.
+    """Run a case on targets, several at a time; what they say comes in the order in which they were named.
 
     Args:
         case: what to run; its knobs hold on its own target.
         names: of the targets.
         seconds: for each.
-        before: told the name of each target before it is asked.
+        before: told the name of each target before it is waited for.
 
     Raises:
         UnknownTarget: there is none of this name.
@@ -58,7 +64,26 @@ def check_case(
     for name in names:
         target(name)
     words = {fresh.NO_DIFFERENCE: "agrees", fresh.DIFFERS: "differs", fresh.CANNOT_RUN: "cannot run"}
-    for name in names:
-        before(name)
-        found = fresh.answer(case if name == case.setting.target else case.on(name), seconds)
-        yield Checked(name, words[found.status], found.lines, found.result is not None and refused(found.result))
+    ended = threading.Event()
+
+    def asked(name: str) -> fresh.Replay:
+        return fresh.answer(case if name == case.setting.target else case.on(name), seconds, ended.is_set)
+
+    with ThreadPoolExecutor(min(at_a_time(), len(names)) or 1) as threads:
+        waiting = [(name, threads.submit(asked, name)) for name in names]
+        try:
+            for name, answer in waiting:
+                before(name)
+                found = answer.result()
+                yield Checked(
+                    name, words[found.status], found.lines, found.result is not None and refused(found.result)
+                )
+        finally:  # whoever gives up waits for nobody
+            ended.set()
+            threads.shutdown(wait=True, cancel_futures=True)
+
+
+def at_a_time() -> int:
+    """Processes that run a case side by side: one for each core, as many as hold two gigabytes each."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(1, min(len(os.sched_getaffinity(0)), memory // (2 << 30), MOST))

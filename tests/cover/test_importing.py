@@ -3,7 +3,10 @@
 import json
 import subprocess
 import sys
+import threading
+import time
 from collections import OrderedDict
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,13 +23,16 @@ from shakeout.fuzz.cli import main
 from shakeout.fuzz.ground import child
 from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.ground.origin import read_origin, write_origin
+from shakeout.fuzz.intake import checking
 from shakeout.fuzz.intake.compiled import KINDS, MOST, TRIED, Candidates
 from shakeout.fuzz.intake.files import CannotRead, read
 from shakeout.fuzz.intake.importing import CannotImport, import_file
 from shakeout.fuzz.intake.told import Request
 from shakeout.fuzz.intake.wanted import Wanted
+from shakeout.fuzz.running import fresh
 from shakeout.fuzz.running.case_file import read_case
 from shakeout.fuzz.running.execute import execute, repro
+from shakeout.fuzz.running.fresh import Replay
 from shakeout.oracles.verdict import Outcome
 from shakeout.targets.registry import short as short_of
 
@@ -550,6 +556,29 @@ def test_check_asks_targets_in_fresh_processes(tmp_path: Path) -> None:
 
     (seen,) = shakeout.check(lambda x: x * 0, torch.tensor([float("nan"), 1.0]), targets=["aot_eager"])
     assert (seen.target, seen.status) == ("aot_eager", "agrees")
+
+
+def test_targets_are_asked_side_by_side_and_told_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each waits for the others to have begun; whoever gives up ends what still runs."""
+    names = ["export", "aot_eager", "dynamo"]
+    begun, ended = threading.Barrier(3, timeout=60), []
+
+    def answer(case: Case, seconds: float, stop: Callable[[], bool]) -> Replay:
+        begun.wait()
+        if case.setting.target == "dynamo":
+            while not stop():
+                time.sleep(0.01)
+            ended.append(case.setting.target)
+        return Replay(0, ("no difference",))
+
+    monkeypatch.setattr(fresh, "answer", answer)
+    monkeypatch.setattr(checking, "at_a_time", lambda: 3)
+    case = capture(torch.sin, lambda: [torch.ones(2)], setting=Setting("eager"))
+    asked = checking.check_case(case, names, 60.0)
+    assert [next(asked).target, next(asked).target] == names[:2]
+    assert isinstance(asked, Generator)
+    asked.close()
+    assert ended == ["dynamo"]
 
 
 def test_a_report_says_that_a_person_brought_it(tmp_path: Path) -> None:
