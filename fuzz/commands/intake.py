@@ -67,6 +67,7 @@ def _of_file(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="what a target refuses as not supported, a graph break say, is a difference as well",
     )
+    parser.add_argument("--cpu", action="store_true", help="what the file puts on a GPU stays on the CPU")
     parser.add_argument("--seconds", type=float, default=SECONDS, help=f"that it may take (default {SECONDS:.0f})")
     add_allow(parser)
 
@@ -146,6 +147,7 @@ def _imported(options: argparse.Namespace, output: Path, target: str) -> Importe
                 target=target,
                 mode=options.mode or "",
                 refusals=options.refusals,
+                cpu=options.cpu,
                 seconds=options.seconds,
                 memory=memory,
                 stop=stop,

@@ -52,6 +52,7 @@ class Candidates:
         notes: on the file as a whole.
         directory: for what is written meanwhile.
         target: that somebody asks for; empty for the one that the file names.
+        cpu: whether what the file puts on a GPU stays on the CPU.
         cotangent: with which the file asks for gradients.
     """
 
@@ -61,6 +62,7 @@ class Candidates:
         self.notes: list[str] = []
         self.directory = Path(request.directory)
         self.target = request.target
+        self.cpu = request.cpu
         self.cotangent: Cotangent = "whole"
         self._refusals = request.refusals
         self._mode: Mode | None = {"inference": "inference", "training": "training"}.get(request.mode)  # type: ignore[assignment]

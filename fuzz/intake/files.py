@@ -25,6 +25,7 @@ from shakeout.corpus.case import COTANGENTS, Cotangent
 from shakeout.corpus.intake.archive import exported
 from shakeout.corpus.intake.refusal import NotCaptured, blamed
 from shakeout.fuzz.intake.compiled import Candidates
+from shakeout.fuzz.intake.on_cpu import changed, without_gpu
 from shakeout.fuzz.intake.sessions import take_model, watching_sessions
 from shakeout.fuzz.intake.wanted import Wanted
 
@@ -55,6 +56,17 @@ def read(path: Path, name: str, candidates: Candidates) -> None:
         return
     if path.suffix == ".ipynb":
         path = _cells(path, candidates.directory)
+    if candidates.cpu:
+        _defined(path)  # a syntax error is told with its line
+        here = candidates.directory / path.name
+        here.write_text(changed(path.read_text(encoding="utf-8")), encoding="utf-8")
+        with without_gpu():
+            _source(here, name, candidates)
+    else:
+        _source(path, name, candidates)
+
+
+def _source(path: Path, name: str, candidates: Candidates) -> None:
     if name and _is_test(name) and name in _defined(path):
         _tests(path, name, candidates)
         return
@@ -283,6 +295,8 @@ def _script(path: Path, defined: set[str], candidates: Candidates) -> None:
     uncalled = candidates.uncalled()
     if stopped:
         what = "stops before it calls anything that torch.compile gave it"
+        if "cuda" in stopped.lower() and not torch.cuda.is_available():
+            what += " (there is no GPU here: with --cpu it runs on the CPU)"
     elif uncalled:
         what = f"was run and never calls what it compiles: {', '.join(uncalled)}"
     else:

@@ -71,6 +71,7 @@ def import_file(
     seconds: float,
     memory: int,
     refusals: bool = False,
+    cpu: bool = False,
     stop: Callable[[], bool] = lambda: False,
 ) -> Imported:
     """Run a file in a process of its own, and write what it compiles as cases.
@@ -84,6 +85,7 @@ def import_file(
         seconds: that it may take.
         memory: bytes that it may take.
         refusals: whether what a target refuses is a finding.
+        cpu: whether what the file puts on a GPU stays on the CPU.
         stop: asked now and then whether to give up.
 
     Raises:
@@ -101,6 +103,7 @@ def import_file(
             result=os.path.join(scratch, "result.json"),
             parent=os.getpid(),
             refusals=refusals,
+            cpu=cpu,
         )
         told = _told(path, request, Path(scratch), seconds, memory, stop)
         if told.problem.startswith(INTERNAL):

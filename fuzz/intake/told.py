@@ -23,6 +23,7 @@ class Request:
         result: path of the file for what is told.
         parent: the process that asks, with which the other ends; 0 for none.
         refusals: whether what a target refuses is a finding.
+        cpu: whether what the file puts on a GPU stays on the CPU.
     """
 
     file: str
@@ -33,6 +34,7 @@ class Request:
     result: str
     parent: int = 0
     refusals: bool = False
+    cpu: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,18 @@ class Told:
     refused: tuple[Refused, ...] = ()
     notes: tuple[str, ...] = ()
     problem: str = ""
+
+    def without(self, *folders: str) -> Told:
+        """The same in words that do not name these folders, in which a changed copy of the file lies meanwhile."""
+
+        def plain(text: str) -> str:
+            for folder in folders:
+                text = text.replace(folder, "")
+            return text
+
+        found = tuple(Found(one.label, one.case, tuple(map(plain, one.notes))) for one in self.found)
+        refused = tuple(Refused(one.label, plain(one.reason)) for one in self.refused)
+        return Told(found, refused, tuple(map(plain, self.notes)), plain(self.problem))
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""

@@ -27,7 +27,7 @@ from shakeout.fuzz.intake import checking
 from shakeout.fuzz.intake.compiled import KINDS, MOST, TRIED, Candidates
 from shakeout.fuzz.intake.files import CannotRead, read
 from shakeout.fuzz.intake.importing import CannotImport, import_file
-from shakeout.fuzz.intake.told import Request
+from shakeout.fuzz.intake.told import Request, Told
 from shakeout.fuzz.intake.wanted import Wanted
 from shakeout.fuzz.running import fresh
 from shakeout.fuzz.running.case_file import read_case
@@ -257,6 +257,42 @@ def test_a_notebook_is_its_cells_of_code(tmp_path: Path) -> None:
         else:
             read(file, "", candidates)
             assert case_of(candidates).program.operators() == ("torch.Tensor.sin",)
+
+
+CUDA = """import torch
+assert len("a cuda") == 6  # a string that names no device
+class Model(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(2, 2, device='cuda:1')
+    def forward(self, x):
+        return self.linear(x).to("cuda") + torch.ones(2, device=x.device)
+model = Model().cuda().eval()
+with torch.autocast(device_type="cuda", dtype=torch.bfloat16), torch.no_grad():
+    torch.compile(model)(torch.randn(3, 2, device="cuda"))
+torch.cuda.synchronize()
+done = 1 / 0
+"""
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="what a machine without a GPU says")
+def test_a_script_for_a_gpu_runs_on_the_cpu_if_somebody_says_so(tmp_path: Path) -> None:
+    file = tmp_path / "bug.py"
+    file.write_text(CUDA)
+    request = Request(str(file), "", "", "", str(tmp_path / "scratch"), "")
+    (tmp_path / "scratch").mkdir()
+    with pytest.raises(CannotRead, match=r"with --cpu it runs on the CPU\)\n  .*bug.py:6"):
+        read(file, "", Candidates(request))
+    candidates = Candidates(replace(request, cpu=True))
+    read(file, "", candidates)
+    case = case_of(candidates)
+    assert candidates.found[0].label == "Model (bug.py:11)"
+    assert (case.setting.device, case.setting.mode) == ("cpu", "inference")
+    assert [str(call.args) for call in case.program.around] == ["('cpu',)"]
+    (note,) = candidates.notes
+    assert "bug.py:13: the script raises ZeroDivisionError" in note
+    assert Told(notes=(note,)).without(f"{tmp_path}/scratch/").notes[0].startswith("bug.py:13")
+    assert file.read_text() == CUDA
 
 
 # --- a name -----------------------------------------------------------------------------------------------------------
@@ -494,7 +530,6 @@ def test_a_defect_of_ours_is_told_as_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from shakeout.fuzz.intake import importing
-    from shakeout.fuzz.intake.told import Told
 
     monkeypatch.setattr(importing, "_told", lambda *given: Told(problem="SHAKEOUT-INTERNAL KeyError: 3"))
     (tmp_path / "bug.py").write_text("")
@@ -526,7 +561,7 @@ def test_a_command_that_holds_too_much_memory_is_ended() -> None:
 
 
 def test_what_is_told_is_json() -> None:
-    from shakeout.fuzz.intake.told import Found, Refused, Told
+    from shakeout.fuzz.intake.told import Found, Refused
 
     told = Told((Found("a", "{}", ("b",)),), (Refused("c", "d"),), ("e",), "f")
     assert Told.from_json(json.loads(json.dumps(told.to_json()))) == told
