@@ -112,7 +112,9 @@ def _check(options: argparse.Namespace) -> int:
 
 def _on(one: Written, name: str) -> str:
     """The id of what runs on a target."""
-    return one.case.id if name == one.case.setting.target else one.case.on(name).id
+    from shakeout.fuzz.intake.checking import on
+
+    return on(one.case, name).id
 
 
 def _known(names: Sequence[str]) -> None:

@@ -9,11 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from shakeout.corpus.case import Case
+from shakeout.fuzz.ground.randomness import drawing_alike
 from shakeout.fuzz.ground.refusals import refused
 from shakeout.fuzz.running import fresh
 from shakeout.targets.registry import compilers, target
 
-__all__ = ["Checked", "check_case", "chosen"]
+__all__ = ["Checked", "check_case", "chosen", "on"]
+
+#: What is to be said of a difference in a case that draws random numbers.
+_DRAWN = "its values hang on the random state, which the target may use otherwise: ask again without (eval(), p=0)"
 
 #: Processes at a time: there are hardly more compilers.
 MOST = 8
@@ -67,7 +71,7 @@ def check_case(
     ended = threading.Event()
 
     def asked(name: str) -> fresh.Replay:
-        return fresh.answer(case if name == case.setting.target else case.on(name), seconds, ended.is_set)
+        return fresh.answer(on(case, name), seconds, ended.is_set)
 
     with ThreadPoolExecutor(min(at_a_time(), len(names)) or 1) as threads:
         waiting = [(name, threads.submit(asked, name)) for name in names]
@@ -75,12 +79,18 @@ def check_case(
             for name, answer in waiting:
                 before(name)
                 found = answer.result()
-                yield Checked(
-                    name, words[found.status], found.lines, found.result is not None and refused(found.result)
-                )
+                lines, result = found.lines, found.result
+                if result is not None and result.vendor is not None and result.vendor.random == "drawn":
+                    lines = (f"{lines[0]}; {_DRAWN}", *lines[1:])
+                yield Checked(name, words[found.status], lines, result is not None and refused(result))
         finally:  # whoever gives up waits for nobody
             ended.set()
             threads.shutdown(wait=True, cancel_futures=True)
+
+
+def on(case: Case, name: str) -> Case:
+    """What a target is asked: the case itself on its own, with its knobs, and random numbers drawn alike."""
+    return drawing_alike(case if name == case.setting.target else case.on(name))
 
 
 def at_a_time() -> int:

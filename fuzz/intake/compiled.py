@@ -20,6 +20,8 @@ from shakeout.corpus.case import Case, Cotangent, Mode, Setting, Storage, View
 from shakeout.corpus.intake.capturing import Captured, capture
 from shakeout.corpus.intake.refusal import NotCaptured, here
 from shakeout.corpus.intake.subject import PLAIN, leaves_of
+from shakeout.corpus.setting import RANDOM
+from shakeout.fuzz.ground.randomness import drawing_alike
 from shakeout.fuzz.ground.refusals import counted
 from shakeout.fuzz.ground.signature import INTERNAL
 from shakeout.fuzz.intake.told import Found, Refused, Request
@@ -95,6 +97,10 @@ class Candidates:
         if self.cotangent != "whole":
             setting = replace(setting, mode="training", cotangent=self.cotangent)  # the capture says whether it is one
         if (got := self._captured(function, args, kwargs, label, setting)) is not None:
+            case = drawing_alike(got.case)
+            if case != got.case and setting.knob(RANDOM) is not True:
+                notes.append(f"it may draw random numbers, and {RANDOM} is on, with which they are eager's")
+            got = replace(got, case=case)
             self._cases[label] = (len(self.found), got.case)
             self.found.append(Found(label, got.case.text, (*notes, *got.notes)))
 
