@@ -9,6 +9,7 @@ __all__ = [
     "COTANGENTS",
     "HISTORY",
     "OVERWRITES",
+    "RANDOM",
     "REFUSALS",
     "SANITIZE",
     "Cotangent",
@@ -43,6 +44,10 @@ SANITIZE = "sanitize"
 #: The knob under which nothing counts as "not supported": what a target refuses is a finding. Every target has it,
 #: since it is not the target that it changes but what is made of its answer.
 REFUSALS = "refusals"
+
+#: The knob under which a compiler draws random numbers as the reference does. What a case that draws some computes
+#: hangs on it, so that nobody leaves it out as long as the case does.
+RANDOM = "fallback_random"
 
 #: What a target promises beside equal meaning: ``bits`` (the reference's very bits, random state included; an offload
 #: runtime does, a compiler does not), ``layout`` (the strides of its outputs, and which of them share memory),

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from shakeout.corpus.case import HISTORY, SANITIZE, Knob, KnobSpace, Setting
+from shakeout.corpus.setting import RANDOM
 from shakeout.targets.packages import uninstalled
 from shakeout.targets.printed import compile_declined, wrapped
 from shakeout.targets.shortcuts import SHORTCUTS
@@ -49,6 +50,7 @@ _INDUCTOR = (
         "kernels are built with address or undefined-behaviour checks; only where it is pinned",
         drawn=False,
     ),
+    Knob(RANDOM, (False, True), "random numbers are drawn as eager does", drawn=False),
     Knob("freezing", (False, True), "parameters become constants (inference only)"),
     Knob("epilogue_fusion", (True, False), "fuse pointwise operators into what produces their input"),
     Knob("pattern_matcher", (True, False), "graph rewrites by pattern"),

@@ -10,6 +10,7 @@ import torch
 
 from shakeout.corpus import script, standalone
 from shakeout.corpus.case import Case, Mode
+from shakeout.corpus.intake.branches import without_reentrance
 from shakeout.corpus.intake.refusal import NotCaptured, blamed
 from shakeout.corpus.intake.subject import Attributes, Contents, Subject, results_of
 from shakeout.corpus.program import Call
@@ -89,7 +90,7 @@ def prove(
             contents.put_back()
             attributes.put_back()
 
-    with torch.inference_mode(False), torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad(), without_reentrance():
         _agree(case, original)
 
 

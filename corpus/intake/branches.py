@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from shakeout.corpus.intake.recorder import ProgramRecorder
     from shakeout.corpus.intake.trace import Scope
 
-__all__ = ["record", "uncompiled"]
+__all__ = ["record", "uncompiled", "without_reentrance"]
 
 #: Where PyTorch compiles a branch or loop that is met outside of a compiler, so that the operator itself is not seen.
 _COMPILED = (
@@ -36,6 +36,34 @@ _COMPILED = (
 _ENGINE: Callable[..., Any] = _engine_run_backward
 
 _CHECKPOINT = Call("torch.utils.checkpoint.checkpoint", (), (("use_reentrant", False),), (), "none")
+
+
+@contextlib.contextmanager
+def without_reentrance(tell: Callable[[str], None] = lambda note: None) -> Iterator[None]:
+    """As long as the context is open, a checkpoint with ``use_reentrant=True`` is one with False.
+
+    Compilers take both for the same, and ``torch.autograd.grad`` takes the second only.
+
+    Args:
+        tell: told what a person should know of it.
+
+    Raises:
+        NotCaptured: the two differ: reentrant, what is computed anew gets no gradient unless an argument asks for one.
+    """
+
+    def apply(function: Callable[..., Any], preserve: bool, *args: Any) -> Any:
+        asked = any(isinstance(one, torch.Tensor) and one.requires_grad for one in args)
+        if torch.is_grad_enabled() and not asked:
+            raise NotCaptured(
+                "with use_reentrant=True a checkpoint of which no argument asks for a gradient gives none to its "
+                "parameters either, which no compiler does; say use_reentrant=False",
+                here(),
+            )
+        tell("a checkpoint with use_reentrant=True has False in the case, which is what compilers make of it")
+        return torch.utils.checkpoint.checkpoint(function, *args, use_reentrant=False, preserve_rng_state=preserve)
+
+    with mock.patch.object(torch.utils.checkpoint.CheckpointFunction, "apply", apply):
+        yield
 
 
 @contextlib.contextmanager
@@ -59,13 +87,6 @@ def uncompiled(recorder: ProgramRecorder) -> Iterator[None]:
         yield
         recorder.leave(_CHECKPOINT)
 
-    def reentrant(*args: Any) -> Any:
-        raise NotCaptured(
-            "torch.utils.checkpoint with use_reentrant=True runs a backward pass inside of another, and a program does "
-            "not hold that; say use_reentrant=False",
-            here(),
-        )
-
     def backward(outputs: Any, gradients: Any, keep: Any, create: Any, *more: Any, **options: Any) -> Any:
         """Of ``torch.autograd.grad``: what it computes asks for no gradient, unless somebody says so."""
         if create or recorder.busy:
@@ -78,7 +99,7 @@ def uncompiled(recorder: ProgramRecorder) -> Iterator[None]:
         stack.enter_context(
             mock.patch.object(torch.utils.checkpoint, "_checkpoint_without_reentrant_generator", checkpointed)
         )
-        stack.enter_context(mock.patch.object(torch.utils.checkpoint.CheckpointFunction, "apply", reentrant))
+        stack.enter_context(without_reentrance(recorder.notes.append))
         for module, name, instead in _COMPILED:
             found = importlib.import_module(module)
             if hasattr(found, name):

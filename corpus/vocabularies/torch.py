@@ -33,6 +33,7 @@ from shakeout.corpus.program import (
 )
 from shakeout.corpus.vocabularies import aten, structured
 from shakeout.corpus.vocabularies.operator import identify
+from shakeout.corpus.vocabularies.recurrent import checked
 from shakeout.corpus.vocabularies.structured import STRUCTURES
 from shakeout.corpus.vocabularies.table import constants
 from shakeout.corpus.vocabularies.torch_traits import family, traits
@@ -234,7 +235,7 @@ def resolve(operator: str) -> Callable[..., Any]:
             raise UnknownOperator(f"{operator} is not an overload of torch {_version()} that a case may call")
         return found  # type: ignore[no-any-return]
     if operator in operators():
-        return operators()[operator]
+        return checked(operator, operators()[operator])
     if operator in STRUCTURES:
         return structured.resolve(operator)
     raise UnknownOperator(f"{operator} is not an operator of torch {_version()} that a case may call")

@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from shakeout.corpus.case import Case, Scalar
+from shakeout.corpus.setting import RANDOM
 from shakeout.fuzz.bisect.facts import Culprit, Cures, Note, Rung
 from shakeout.fuzz.bisect.hooks import Limit
 from shakeout.fuzz.bisect.kept import Asked, Memory
 from shakeout.fuzz.bisect.search import Certainty, Step, Verdict, first_bad, merged
 from shakeout.fuzz.bisect.trials import Executor, Shown, Trial, judged
 from shakeout.fuzz.ground.failure import Failure
+from shakeout.fuzz.ground.randomness import may_draw
 from shakeout.fuzz.minimise.predicate import MEASURED, NotReproduced, Reliability
 from shakeout.targets.registry import target
 
@@ -148,8 +150,9 @@ class Ablation:
 
     def needed_knobs(self) -> tuple[tuple[str, Scalar], ...]:
         """Put knobs at their defaults as long as it fails, all or one after the other; what is left."""
+        needed = {RANDOM} if may_draw(self.case) else set()
         for knobs in ((), *(((name,),) for name, _ in self.case.setting.knobs)):
-            left_out = {name for name, _ in self.case.setting.knobs} if not knobs else set(knobs[0])
+            left_out = ({name for name, _ in self.case.setting.knobs} if not knobs else set(knobs[0])) - needed
             kept = tuple(pair for pair in self.case.setting.knobs if pair[0] not in left_out)
             if kept == self.case.setting.knobs or self.stop():
                 continue

@@ -32,6 +32,7 @@ FILE is run in a process of its own, as you would run it; so do not import what 
   FILE:NAME      NAME is a function or a torch.nn.Module, and inputs(), example_inputs or get_inputs() of the file
                  gives its arguments (a tuple, or a dictionary of keyword arguments); or NAME is a function without
                  arguments that returns (function or module, inputs); or a test, which pytest runs
+  a .ipynb       the script of its cells, without %time and !pip
   a repro.py     of PyTorch's minifier, or an fx_graph_runnable.py
   a script       that Shakeout printed, edited or not
   a .pt2         of torch.export.save, which is read as data: nothing of it runs but operators of PyTorch's library
@@ -70,6 +71,7 @@ def _of_file(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--inputs", type=Path, metavar="FILE.npz", help="what a .onnx is fed, arrays by name (default: drawn values)"
     )
+    parser.add_argument("--cpu", action="store_true", help="what the file puts on a GPU stays on the CPU")
     parser.add_argument("--seconds", type=float, default=SECONDS, help=f"that it may take (default {SECONDS:.0f})")
     add_allow(parser)
 
@@ -119,7 +121,9 @@ def _check(options: argparse.Namespace) -> int:
 
 def _on(one: Written, name: str) -> str:
     """The id of what runs on a target."""
-    return one.case.id if name == one.case.setting.target else one.case.on(name).id
+    from shakeout.fuzz.intake.checking import on
+
+    return on(one.case, name).id
 
 
 def _known(names: Sequence[str]) -> None:
@@ -155,6 +159,7 @@ def _imported(options: argparse.Namespace, output: Path, target: str) -> Importe
                 mode=options.mode or "",
                 refusals=options.refusals,
                 inputs=_inputs(options, path),
+                cpu=options.cpu,
                 seconds=options.seconds,
                 memory=memory,
                 stop=stop,
@@ -185,10 +190,10 @@ def _split(text: str) -> tuple[Path, str]:
         raise Mistake(f"{file!r} is no file")
     if path.suffix in (".pt2", ".onnx") and not name:
         return path, ""
-    if path.suffix != ".py":
+    if path.suffix not in (".py", ".ipynb"):
         raise Mistake(
-            f"{file}: expected a Python file (FILE.py), a program of torch.export.save (FILE.pt2) or a model "
-            "(FILE.onnx); shakeout replay and minimise take a case.json"
+            f"{file}: expected a Python file (FILE.py) or notebook (FILE.ipynb), a program of torch.export.save "
+            "(FILE.pt2) or a model (FILE.onnx); shakeout replay and minimise take a case.json"
         )
     if colon and name and not name.isidentifier():
         raise Mistake(f"{text!r}: expected FILE:NAME with a name of Python, found {name!r}")

@@ -6,11 +6,11 @@ import contextlib
 import functools
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import BuiltinFunctionType, FrameType
-from typing import Any
+from typing import Any, TypeAlias
 from unittest import mock
 
 import torch
@@ -19,6 +19,9 @@ import torch.export
 from shakeout.corpus.case import Case, Cotangent, Mode, Setting, Storage, View
 from shakeout.corpus.intake.capturing import Captured, capture
 from shakeout.corpus.intake.refusal import NotCaptured, here
+from shakeout.corpus.intake.subject import PLAIN, leaves_of
+from shakeout.corpus.setting import RANDOM
+from shakeout.fuzz.ground.randomness import drawing_alike
 from shakeout.fuzz.ground.refusals import counted
 from shakeout.fuzz.ground.signature import INTERNAL
 from shakeout.fuzz.intake.told import Found, Refused, Request
@@ -26,11 +29,20 @@ from shakeout.fuzz.intake.wanted import Wanted
 
 __all__ = ["Candidates"]
 
+Kind: TypeAlias = tuple[Hashable, ...]
+
 #: Cases that one file may give: a test suite compiles hundreds of functions, and nobody wants them all at once.
 MOST = 32
 
 #: Calls of one callable that become calls of one case: a stale guard or cache shows in the second.
 CALLS = 4
+
+#: Kinds of calls of one callable that become cases of their own, by sizes, plain arguments and mode: what is compiled
+#: for one size is compiled anew, or for any size, when the second comes.
+KINDS = 4
+
+#: Further calls of one kind that are looked at: a script that measures calls the same thing a thousand times.
+TRIED = 12
 
 
 class Candidates:
@@ -40,9 +52,10 @@ class Candidates:
         found: what became cases.
         refused: what did not.
         notes: on the file as a whole.
+        directory: for what is written meanwhile.
         target: that somebody asks for; empty for the one that the file names.
+        cpu: whether what the file puts on a GPU stays on the CPU.
         cotangent: with which the file asks for gradients.
-        directory: where large inputs are written.
         inputs: file of what an ONNX model is fed; None for drawn values.
     """
 
@@ -53,10 +66,13 @@ class Candidates:
         self.directory = Path(request.directory)
         self.inputs = Path(request.inputs) if request.inputs else None
         self.target = request.target
+        self.cpu = request.cpu
         self.cotangent: Cotangent = "whole"
         self._refusals = request.refusals
         self._mode: Mode | None = {"inference": "inference", "training": "training"}.get(request.mode)  # type: ignore[assignment]
         self._calls: dict[str, int] = {}
+        self._kinds: dict[str, dict[Kind, int]] = {}
+        self._firsts: dict[tuple[str, Kind], str] = {}
         self._cases: dict[str, tuple[int, Case]] = {}
         self._inside = False
         self._text = _text(Path(request.file))
@@ -83,8 +99,28 @@ class Candidates:
         if self.cotangent != "whole":
             setting = replace(setting, mode="training", cotangent=self.cotangent)  # the capture says whether it is one
         if (got := self._captured(function, args, kwargs, label, setting)) is not None:
+            case = drawing_alike(got.case)
+            if case != got.case and setting.knob(RANDOM) is not True:
+                notes.append(f"it may draw random numbers, and {RANDOM} is on, with which they are eager's")
+            got = replace(got, case=case)
             self._cases[label] = (len(self.found), got.case)
             self.found.append(Found(label, got.case.text, (*notes, *got.notes)))
+
+    def called(
+        self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], label: str, wanted: Wanted
+    ) -> None:
+        """What was compiled is called: the first call of each kind is taken, a few of those of a kind that is known."""
+        self._calls[label] += 1
+        kinds, kind = self._kinds.setdefault(label, {}), _kind(function, args, kwargs)
+        first = label if not kinds else f"{label}, call {self._calls[label]}"
+        if kind in kinds:
+            kinds[kind] += 1
+            if kinds[kind] <= TRIED:
+                self.again(function, args, kwargs, self._firsts[label, kind])
+        elif len(kinds) < KINDS:
+            kinds[kind] = 1
+            self._firsts[label, kind] = first
+            self.take(function, args, kwargs, first, wanted)
 
     def again(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], label: str) -> None:
         """A further call of what was taken: one more call of the case, if it is the same program on other values.
@@ -129,8 +165,9 @@ class Candidates:
         """Notes, with those on what was called more than once."""
         said = []
         for label, count in self._calls.items():
-            if count > 1 and label in self._cases:
-                taken = len(self._cases[label][1].input_sets)
+            firsts = [first for (of, _), first in self._firsts.items() if of == label and first in self._cases]
+            taken = sum(len(self._cases[first][1].input_sets) for first in firsts)
+            if firsts and count > taken:
                 which = "the first is" if taken == 1 else f"{taken} with different values are"
                 said.append(f"{label} is called {count} times; {which} taken")
         return [*self.notes, *said]
@@ -214,16 +251,27 @@ class Candidates:
 
         def called(*args: Any, **kwargs: Any) -> Any:
             if not self._inside:
-                self._calls[label] += 1
-                if self._calls[label] == 1:
-                    self.take(model, args, kwargs, label, wanted)
-                else:
-                    self.again(model, args, kwargs, label)
+                self.called(model, args, kwargs, label, wanted)
             return model(*args, **kwargs)
 
         if isinstance(model, torch.nn.Module):
             return _Module(model, called)
         return functools.wraps(model)(called)
+
+
+def _kind(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Kind:
+    """What a call has to have in common with another one to be the same program, as far as that is cheap to see."""
+    leaves, spec = leaves_of((tuple(args), dict(kwargs)))
+    owner = getattr(function, "__self__", function)
+    training = isinstance(owner, torch.nn.Module) and owner.training
+    return (torch.is_grad_enabled(), training, str(spec), *map(_like, leaves))
+
+
+def _like(leaf: Any) -> Hashable:
+    if isinstance(leaf, torch.Tensor):
+        return leaf.dtype, tuple(leaf.shape), leaf.requires_grad
+    known = isinstance(leaf, PLAIN | None)
+    return leaf if known else type(leaf).__qualname__
 
 
 def _text(path: Path) -> str:

@@ -3,7 +3,7 @@
 ``NAME`` is a function, a module, a class of modules, a function without arguments that returns what is to be compiled
 and its inputs, or a test. A file without ``NAME`` is what PyTorch's minifier leaves behind (``mod`` and
 ``load_args``), a script that Shakeout printed, or a script of somebody's, which is run; tests that it only defines are
-run by pytest. A ``.pt2`` and a ``.onnx`` are read as data.
+run by pytest. A notebook is the script of its cells. A ``.pt2`` and a ``.onnx`` are read as data.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import inspect
+import json
 import runpy
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,7 @@ from shakeout.corpus.case import COTANGENTS, Cotangent
 from shakeout.corpus.intake.archive import exported
 from shakeout.corpus.intake.refusal import NotCaptured, blamed
 from shakeout.fuzz.intake.compiled import Candidates
+from shakeout.fuzz.intake.on_cpu import changed, without_gpu
 from shakeout.fuzz.intake.sessions import take_program, watching_sessions
 from shakeout.fuzz.intake.wanted import Wanted
 
@@ -52,6 +54,19 @@ def read(path: Path, name: str, candidates: Candidates) -> None:
     if path.suffix == ".onnx":
         take_program(candidates, path)
         return
+    if path.suffix == ".ipynb":
+        path = _cells(path, candidates.directory)
+    if candidates.cpu:
+        _defined(path)  # a syntax error is told with its line
+        here = candidates.directory / path.name
+        here.write_text(changed(path.read_text(encoding="utf-8")), encoding="utf-8")
+        with without_gpu():
+            _source(here, name, candidates)
+    else:
+        _source(path, name, candidates)
+
+
+def _source(path: Path, name: str, candidates: Candidates) -> None:
     if name and _is_test(name) and name in _defined(path):
         _tests(path, name, candidates)
         return
@@ -67,6 +82,26 @@ def read(path: Path, name: str, candidates: Candidates) -> None:
         _printed(path, candidates)
     else:
         _script(path, defined, candidates)
+
+
+def _cells(path: Path, folder: Path) -> Path:
+    """The code of a notebook as a script in another folder, without what only a notebook understands."""
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    except (ValueError, KeyError, TypeError):
+        raise CannotRead(f"{path.name} is no notebook: expected JSON with cells, as Jupyter writes it") from None
+    if not code:
+        raise CannotRead(f"{path.name} has no cells of code")
+    lines = "\n\n".join(code).splitlines()
+    script = folder / f"{path.stem}.py"
+    script.write_text("\n".join("pass" if _of_a_notebook(line) else line for line in lines), encoding="utf-8")
+    return script
+
+
+def _of_a_notebook(line: str) -> bool:
+    """Whether a line is a command of IPython's (``%time``, ``!pip``)."""
+    return line.lstrip().startswith(("%", "!"))
 
 
 def _defined(path: Path) -> set[str]:
@@ -242,6 +277,7 @@ def _printed(path: Path, candidates: Candidates) -> None:
 
 def _script(path: Path, defined: set[str], candidates: Candidates) -> None:
     text = path.read_text(encoding="utf-8")
+    stopped = ""
     with candidates.watching(), watching_sessions(candidates, text):
         try:
             runpy.run_path(str(path), run_name="__main__")
@@ -249,21 +285,25 @@ def _script(path: Path, defined: set[str], candidates: Candidates) -> None:
             if error.code not in (None, 0):
                 candidates.notes.append(f"the script ends with status {error.code}")
         except Exception as error:
-            candidates.notes.append(_raised(error, "the script"))
+            stopped = _raised(error, "the script")
+            candidates.notes.append(stopped)
     if candidates.found or candidates.refused:
         return
-    if any(map(_is_test, defined)):
+    if any(map(_is_test, defined)) and not stopped:
         _tests(path, "", candidates)
         return
     uncalled = candidates.uncalled()
+    if stopped:
+        what = "stops before it calls anything that torch.compile gave it"
+        if "cuda" in stopped.lower() and not torch.cuda.is_available():
+            what += " (there is no GPU here: with --cpu it runs on the CPU)"
+    elif uncalled:
+        what = f"was run and never calls what it compiles: {', '.join(uncalled)}"
+    else:
+        what = "was run and calls nothing that torch.compile gave it, nor a session of ONNX Runtime"
     names = ", ".join(f"{path.name}:{name}" for name in sorted(defined)) or "nothing"
-    more = "".join(f"; {note}" for note in candidates.notes)
-    what = (
-        f"and never calls what it compiles: {', '.join(uncalled)}"
-        if uncalled
-        else "and calls nothing that torch.compile gave it, nor a session of ONNX Runtime"
-    )
-    raise CannotRead(f"{path.name} was run {what}{more}. Name what is to be compiled (FILE:NAME); it defines {names}")
+    told = "".join(f"\n  {note}" for note in candidates.notes)
+    raise CannotRead(f"{path.name} {what}{told}\nName what is to be compiled (FILE:NAME); it defines {names}")
 
 
 def _is_test(name: str) -> bool:

@@ -72,6 +72,7 @@ def import_file(
     memory: int,
     refusals: bool = False,
     inputs: Path | None = None,
+    cpu: bool = False,
     stop: Callable[[], bool] = lambda: False,
 ) -> Imported:
     """Run a file in a process of its own, and write what it compiles as cases.
@@ -86,6 +87,7 @@ def import_file(
         memory: bytes that it may take.
         refusals: whether what a target refuses is a finding.
         inputs: an ``.npz`` file of what an ONNX model is fed; None for drawn values.
+        cpu: whether what the file puts on a GPU stays on the CPU.
         stop: asked now and then whether to give up.
 
     Raises:
@@ -104,6 +106,7 @@ def import_file(
             parent=os.getpid(),
             refusals=refusals,
             inputs="" if inputs is None else str(inputs.absolute()),
+            cpu=cpu,
         )
         told = _told(path, request, Path(scratch), seconds, memory, stop)
         if told.problem.startswith(INTERNAL):

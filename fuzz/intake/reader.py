@@ -44,7 +44,8 @@ def _read(request: Request) -> Told:
     except Exception as error:
         traceback.print_exc()
         problem = f"{INTERNAL} {type(error).__name__}: {error}"
-    return Told(tuple(candidates.found), tuple(candidates.refused), tuple(candidates.done()), problem)
+    told = Told(tuple(candidates.found), tuple(candidates.refused), tuple(candidates.done()), problem)
+    return told.without(f"{request.directory}/", f"{os.path.relpath(request.directory)}/")
 
 
 if __name__ == "__main__":

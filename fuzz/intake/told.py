@@ -24,6 +24,7 @@ class Request:
         parent: the process that asks, with which the other ends; 0 for none.
         refusals: whether what a target refuses is a finding.
         inputs: path of an ``.npz`` file of what an ONNX model is fed; empty for drawn values.
+        cpu: whether what the file puts on a GPU stays on the CPU.
     """
 
     file: str
@@ -35,6 +36,7 @@ class Request:
     parent: int = 0
     refusals: bool = False
     inputs: str = ""
+    cpu: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,18 @@ class Told:
     refused: tuple[Refused, ...] = ()
     notes: tuple[str, ...] = ()
     problem: str = ""
+
+    def without(self, *folders: str) -> Told:
+        """The same in words that do not name these folders, in which a changed copy of the file lies meanwhile."""
+
+        def plain(text: str) -> str:
+            for folder in folders:
+                text = text.replace(folder, "")
+            return text
+
+        found = tuple(Found(one.label, one.case, tuple(map(plain, one.notes))) for one in self.found)
+        refused = tuple(Refused(one.label, plain(one.reason)) for one in self.refused)
+        return Told(found, refused, tuple(map(plain, self.notes)), plain(self.problem))
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""

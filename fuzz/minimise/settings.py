@@ -9,7 +9,9 @@ from dataclasses import replace
 from shakeout.corpus.case import Case, InputSet
 from shakeout.corpus.edit import alone, rewritten, with_inputs
 from shakeout.corpus.program import Arg, Call, Ref, Slice, TensorType
+from shakeout.corpus.setting import RANDOM
 from shakeout.corpus.vocabularies import Vocabulary, vocabulary
+from shakeout.fuzz.ground.randomness import may_draw
 from shakeout.fuzz.minimise import ordinary
 from shakeout.fuzz.minimise.edit import chunks
 from shakeout.fuzz.minimise.ordinary import Role, rank_of, role
@@ -42,9 +44,12 @@ def device(case: Case) -> Iterator[Case]:
 def setting(case: Case) -> Iterator[Case]:
     """Knobs at their defaults, all or one; inference; the usual cotangent."""
     old = case.setting
-    if len(old.knobs) > 1:
-        yield replace(case, setting=replace(old, knobs=()))
+    needed = tuple(pair for pair in old.knobs if pair[0] == RANDOM and may_draw(case))
+    if len(old.knobs) > 1 + len(needed):
+        yield replace(case, setting=replace(old, knobs=needed))
     for name, _ in old.knobs:
+        if (name, True) in needed:
+            continue
         yield replace(case, setting=replace(old, knobs=tuple(pair for pair in old.knobs if pair[0] != name)))
     if old.mode == "training":
         yield replace(case, setting=replace(old, mode="inference"))

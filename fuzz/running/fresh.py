@@ -12,7 +12,7 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +62,7 @@ def ran(
     environment: Mapping[str, str] | None = None,
     output: int = 1,
     errors: int = 2,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Ran:
     """Run a case in a fresh process.
 
@@ -72,6 +73,7 @@ def ran(
         environment: variables of the process; those of this one, if nobody says. What the case needs is added.
         output: file descriptor for what it prints.
         errors: for what it prints as errors.
+        stop: asked now and then whether to end it.
     """
     with tempfile.TemporaryDirectory(prefix="shakeout-") as scratch:
         file = Path(scratch) / "case.json"
@@ -80,7 +82,7 @@ def ran(
         # What is in the text of a case does not say where its blobs lie.
         needed = {**process_environment(case.setting.knob(SANITIZE)), **blobs.environment(case)}
         given = os.environ if environment is None else environment
-        status = child.run(command, seconds, output, errors, environment={**given, **needed})
+        status = child.run(command, seconds, output, errors, environment={**given, **needed}, stop=stop)
         phase, result = _read(file.parent / _PHASE), _read(file.parent / _RESULT)
         return Ran(status, phase, Result.from_json(json.loads(result)) if status == 0 and result else None)
 
@@ -104,19 +106,20 @@ class Replay:
     result: Result | None = None
 
 
-def answer(case: Case, seconds: float) -> Replay:
+def answer(case: Case, seconds: float, stop: Callable[[], bool] = lambda: False) -> Replay:
     """Run a case in a fresh process, as it stands, and say what that shows.
 
     Args:
         case: what to run.
         seconds: that it may take.
+        stop: asked now and then whether to end it, which then counts as a hang.
 
     Raises:
         UnknownTarget: its target is not registered.
     """
     if why := target(case.setting.target).unavailable() or missing(case.setting.device):
         return Replay(CANNOT_RUN, (why,))
-    found = ran(case, seconds)
+    found = ran(case, seconds, stop=stop)
     if found.status is None:
         return Replay(DIFFERS, (f"hang: no answer within {seconds:.0f} s{_where(found.phase)}",))
     if found.status == Exit.INTERNAL:

@@ -30,7 +30,7 @@ MUTATORS = (
     *("delete", "insert", "replace", "rewire", "attribute", "splice"),
     *("dtype", "shape", "layout", "values", "mode", "knobs", "enclose"),
 )
-MOTIFS = ("attention", "normalisation", "rotary", "convolution", "gated")
+MOTIFS = ("attention", "normalisation", "rotary", "convolution", "gated", "recurrent")
 
 #: Share of jobs whose target is that of the campaign's usual turn, so that none is forgotten.
 USUAL_TARGET = 0.3

@@ -14,6 +14,7 @@ from shakeout.generators.choices import Choices
 from shakeout.generators.growth import Growth
 from shakeout.generators.growth_config import GrowthConfig
 from shakeout.generators.motifs.blocks import Block, Value
+from shakeout.generators.motifs.recurrent import recurrent
 from shakeout.generators.network import Grown, Recipe, finished, watched
 from shakeout.generators.values import InputSampler
 
@@ -127,6 +128,7 @@ MOTIFS: Mapping[str, Callable[[Block], None]] = {
     "rotary": _rotary,
     "convolution": _convolution,
     "gated": _gated,
+    "recurrent": recurrent,
 }
 
 

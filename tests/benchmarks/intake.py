@@ -1,13 +1,15 @@
 """Measures what is handed over: modules and blocks on compilers, and a culprit in one block of a large model.
 
-    python tests/benchmarks/intake.py --rows FILE [--target NAME ...] [--limit N]
+    python tests/benchmarks/intake.py --rows FILE [--target NAME ...] [--limit N] [--shard I/N]
     python tests/benchmarks/intake.py --rows FILE --culprit [--seconds N]
+    python tests/benchmarks/intake.py --rows FILE --culprit --store DIR
 
 The modules and blocks are those of ``tests/slow/test_intake_modules.py``. That each case is the module bit for bit, in
 eager mode, is proven by the capture, or the row says why it was refused; on compilers the row tells what differs. The
 culprits are a planted one of graph capture and a public bug of Inductor's (pytorch/pytorch#195320), each in one block
-of a model of more than 150 operators, shrunk by one process. Rows are appended to the file, and what is there already
-is not run again.
+of a model of more than 150 operators, shrunk by one process; with ``--store`` the second is written as a case instead,
+for ``shakeout minimise``. Rows are appended to the file, and what is there already is not run again; with ``--shard``
+one of every N rows is, so that several processes measure side by side, each into a file of its own.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ from tests.faults.graphs import Graph, instead
 from tests.quality.reports.attention_permuted_key import Attention
 from tests.slow.test_intake_modules import BLOCKS, MODULES
 
-from shakeout.corpus.case import Mode, Setting
+from shakeout.corpus.case import Case, Mode, Setting
 from shakeout.corpus.intake.capturing import capture
 from shakeout.corpus.intake.refusal import NotCaptured
 from shakeout.fuzz.minimise.executors import in_process
@@ -121,14 +123,19 @@ WRONG = Fault(
 )
 
 
-def culprit(target: str, seconds: float) -> dict[str, Any]:
-    """A large model with a culprit in one block, shrunk."""
+def model_with_culprit(target: str, directory: Path | None = None) -> Case:
+    """A large model with a culprit in one block."""
     torch.manual_seed(0)
     if target == "aot_eager":
         model, given = large(Gate(8), 8), torch.randn(4, 8)
     else:
         model, given = large(Attention(), 32), torch.randn(2, 4, 32)
-    case = capture(model.eval(), (given,), setting=Setting(target), mode="inference").case
+    return capture(model.eval(), (given,), setting=Setting(target), mode="inference", directory=directory).case
+
+
+def culprit(target: str, seconds: float) -> dict[str, Any]:
+    """Such a model, shrunk."""
+    case = model_with_culprit(target)
     began, first = time.monotonic(), [0.0]
 
     def tell(event: Any) -> None:
@@ -161,9 +168,16 @@ def main() -> None:
     parser.add_argument("--target", action="append", metavar="NAME", help="default: inductor and export")
     parser.add_argument("--culprit", action="store_true", help="shrink the large models instead")
     parser.add_argument("--seconds", type=float, default=600.0, help="for each of those (default 600)")
+    parser.add_argument("--store", type=Path, metavar="DIR", help="write Inductor's as DIR/case.json instead")
     parser.add_argument("--limit", type=int, default=1000, help="rows that are added")
+    parser.add_argument("--shard", default="0/1", metavar="I/N", help="of every N rows the one with this number")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.store:
+        options.store.mkdir(parents=True, exist_ok=True)
+        case = model_with_culprit("inductor", options.store)
+        (options.store / "case.json").write_text(case.text + "\n", encoding="utf-8")
+        return
     lines = options.rows.read_text().splitlines() if options.rows.exists() else []
     rows = [json.loads(line) for line in lines]
     done = {row["key"] for row in rows}
@@ -171,7 +185,10 @@ def main() -> None:
     if options.culprit:
         wanted = culprits(options.target or CULPRITS, options.seconds)
     left = options.limit
-    for key, row in wanted:
+    shard, shards = map(int, options.shard.split("/"))
+    for number, (key, row) in enumerate(wanted):
+        if number % shards != shard:
+            continue
         if key in done or not left:
             continue
         left -= 1

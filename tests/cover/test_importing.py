@@ -3,7 +3,10 @@
 import json
 import subprocess
 import sys
+import threading
+import time
 from collections import OrderedDict
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,13 +23,16 @@ from shakeout.fuzz.cli import main
 from shakeout.fuzz.ground import child
 from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.ground.origin import read_origin, write_origin
-from shakeout.fuzz.intake.compiled import MOST, Candidates
+from shakeout.fuzz.intake import checking
+from shakeout.fuzz.intake.compiled import KINDS, MOST, TRIED, Candidates
 from shakeout.fuzz.intake.files import CannotRead, read
 from shakeout.fuzz.intake.importing import CannotImport, import_file
-from shakeout.fuzz.intake.told import Request
+from shakeout.fuzz.intake.told import Request, Told
 from shakeout.fuzz.intake.wanted import Wanted
+from shakeout.fuzz.running import fresh
 from shakeout.fuzz.running.case_file import read_case
 from shakeout.fuzz.running.execute import execute, repro
+from shakeout.fuzz.running.fresh import Replay
 from shakeout.oracles.verdict import Outcome
 from shakeout.targets.registry import short as short_of
 
@@ -150,10 +156,27 @@ def test_further_calls_with_other_values_are_calls_of_the_case(tmp_path: Path) -
         "    fast(torch.ones(3, 2))\n"
     )
     candidates = found(tmp_path, text)
-    case = case_of(candidates)
+    assert not candidates.refused
+    assert [one.label for one in candidates.found] == ["Linear (bug.py:5)", "Linear (bug.py:5), call 9"]
+    case, other = (codec.decode(one.case) for one in candidates.found)
     assert [inputs.storages[0].values.items[0] for inputs in case.input_sets] == [0.0, 1.0, 2.0]
-    assert candidates.done() == ["Linear (bug.py:5) is called 9 times; 3 with different values are taken"]
+    assert other.program.inputs[0].type.shape == (3, 2)
+    assert candidates.done() == ["Linear (bug.py:5) is called 9 times; 4 with different values are taken"]
     assert execute(case.on("eager")).outcome is Outcome.PASS
+
+
+def test_a_thousand_calls_and_a_hundred_sizes_cost_a_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+    own = Candidates._captured
+    monkeypatch.setattr(Candidates, "_captured", lambda *given: tried.append(given) or own(*given))  # type: ignore[func-returns-value]
+    text = (
+        "def f(x):\n    return x.sin()\nfast = torch.compile(f)\n"
+        "for n in range(1000):\n    fast(torch.ones(2))\nfor n in range(100):\n    fast(torch.ones(n))\n"
+    )
+    candidates = found(tmp_path, text)
+    assert len(candidates.found) == KINDS
+    assert len(tried) < KINDS + TRIED
+    assert len(candidates.done()) == 1
 
 
 def test_what_is_refused_does_not_keep_the_rest_back(tmp_path: Path) -> None:
@@ -213,6 +236,65 @@ def test_a_test_is_named_like_anything_else(tmp_path: Path, monkeypatch: pytest.
     assert [one[-1] for one in asked] == [f"{tmp_path}/bug.py::test_it", f"{tmp_path}/bug.py"]
 
 
+def test_a_notebook_is_its_cells_of_code(tmp_path: Path) -> None:
+    cells = [
+        {"cell_type": "markdown", "source": ["# what is wrong"]},
+        {"cell_type": "code", "source": ["%matplotlib inline\n", "  !pip install torch\n", "import torch"]},
+        {"cell_type": "code", "source": "def f(x):\n    return x.sin()\n\ntorch.compile(f)(torch.ones(2))"},
+    ]
+    file = tmp_path / "bug.ipynb"
+    for text, said in [
+        (json.dumps({"cells": cells[:1]}), "has no cells of code"),
+        ("{", "is no notebook"),
+        ("[1]", "is no notebook"),
+        (json.dumps({"cells": cells}), ""),
+    ]:
+        file.write_text(text)
+        candidates = Candidates(Request(str(file), "", "", "", str(tmp_path), ""))
+        if said:
+            with pytest.raises(CannotRead, match=said):
+                read(file, "", candidates)
+        else:
+            read(file, "", candidates)
+            assert case_of(candidates).program.operators() == ("torch.Tensor.sin",)
+
+
+CUDA = """import torch
+assert len("a cuda") == 6  # a string that names no device
+class Model(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(2, 2, device='cuda:1')
+    def forward(self, x):
+        return self.linear(x).to("cuda") + torch.ones(2, device=x.device)
+model = Model().cuda().eval()
+with torch.autocast(device_type="cuda", dtype=torch.bfloat16), torch.no_grad():
+    torch.compile(model)(torch.randn(3, 2, device="cuda"))
+torch.cuda.synchronize()
+done = 1 / 0
+"""
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="what a machine without a GPU says")
+def test_a_script_for_a_gpu_runs_on_the_cpu_if_somebody_says_so(tmp_path: Path) -> None:
+    file = tmp_path / "bug.py"
+    file.write_text(CUDA)
+    request = Request(str(file), "", "", "", str(tmp_path / "scratch"), "")
+    (tmp_path / "scratch").mkdir()
+    with pytest.raises(CannotRead, match=r"with --cpu it runs on the CPU\)\n  .*bug.py:6"):
+        read(file, "", Candidates(request))
+    candidates = Candidates(replace(request, cpu=True))
+    read(file, "", candidates)
+    case = case_of(candidates)
+    assert candidates.found[0].label == "Model (bug.py:11)"
+    assert (case.setting.device, case.setting.mode) == ("cpu", "inference")
+    assert [str(call.args) for call in case.program.around] == ["('cpu',)"]
+    (note,) = candidates.notes
+    assert "bug.py:13: the script raises ZeroDivisionError" in note
+    assert Told(notes=(note,)).without(f"{tmp_path}/scratch/").notes[0].startswith("bug.py:13")
+    assert file.read_text() == CUDA
+
+
 # --- a name -----------------------------------------------------------------------------------------------------------
 
 
@@ -251,8 +333,9 @@ def test_a_name_and_its_inputs(name: str, text: str, tmp_path: Path) -> None:
         ("case", "def case():\n    return 1 / 0\n", "bug.py:5: case() raises ZeroDivisionError"),
         ("case", "raise RuntimeError('no')\n", "bug.py:4: importing bug.py raises RuntimeError: no"),
         ("", "def function(x):\n    return x\n", "calls nothing that torch.compile gave it"),
-        ("", "torch.compile(torch.sin)\n", "was run and never calls what it compiles: sin (bug.py:4). Name what"),
+        ("", "torch.compile(torch.sin)\n", "was run and never calls what it compiles: sin (bug.py:4)\nName what"),
         ("", "1 / 0\n", "the script raises ZeroDivisionError"),
+        ("", "raise SystemExit(3)\n", "the script ends with status 3"),
         ("", "def f(:\n", "bug.py:4: a syntax error"),
     ],
 )
@@ -447,7 +530,6 @@ def test_a_defect_of_ours_is_told_as_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from shakeout.fuzz.intake import importing
-    from shakeout.fuzz.intake.told import Told
 
     monkeypatch.setattr(importing, "_told", lambda *given: Told(problem="SHAKEOUT-INTERNAL KeyError: 3"))
     (tmp_path / "bug.py").write_text("")
@@ -479,7 +561,7 @@ def test_a_command_that_holds_too_much_memory_is_ended() -> None:
 
 
 def test_what_is_told_is_json() -> None:
-    from shakeout.fuzz.intake.told import Found, Refused, Told
+    from shakeout.fuzz.intake.told import Found, Refused
 
     told = Told((Found("a", "{}", ("b",)),), (Refused("c", "d"),), ("e",), "f")
     assert Told.from_json(json.loads(json.dumps(told.to_json()))) == told
@@ -509,6 +591,29 @@ def test_check_asks_targets_in_fresh_processes(tmp_path: Path) -> None:
 
     (seen,) = shakeout.check(lambda x: x * 0, torch.tensor([float("nan"), 1.0]), targets=["aot_eager"])
     assert (seen.target, seen.status) == ("aot_eager", "agrees")
+
+
+def test_targets_are_asked_side_by_side_and_told_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each waits for the others to have begun; whoever gives up ends what still runs."""
+    names = ["export", "aot_eager", "dynamo"]
+    begun, ended = threading.Barrier(3, timeout=60), []
+
+    def answer(case: Case, seconds: float, stop: Callable[[], bool]) -> Replay:
+        begun.wait()
+        if case.setting.target == "dynamo":
+            while not stop():
+                time.sleep(0.01)
+            ended.append(case.setting.target)
+        return Replay(0, ("no difference",))
+
+    monkeypatch.setattr(fresh, "answer", answer)
+    monkeypatch.setattr(checking, "at_a_time", lambda: 3)
+    case = capture(torch.sin, lambda: [torch.ones(2)], setting=Setting("eager"))
+    asked = checking.check_case(case, names, 60.0)
+    assert [next(asked).target, next(asked).target] == names[:2]
+    assert isinstance(asked, Generator)
+    asked.close()
+    assert ended == ["dynamo"]
 
 
 def test_a_report_says_that_a_person_brought_it(tmp_path: Path) -> None:

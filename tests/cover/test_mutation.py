@@ -11,6 +11,7 @@ import shakeout
 from shakeout.corpus import codec, user_objects
 from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View
 from shakeout.corpus.program import Call, Input, Program, Ref, TensorType
+from shakeout.corpus.vocabularies.recurrent import GATES
 from shakeout.fuzz.ground.jobs import Grow, Mutate, job_from_json
 from shakeout.fuzz.running.compose import Grower, compose, vocabulary_of
 from shakeout.fuzz.running.execute import execute
@@ -172,6 +173,7 @@ def test_each_motif_is_a_valid_program_of_its_operators(name: str) -> None:
         "rotary": {"torch.cos"},
         "convolution": {"torch.nn.functional.batch_norm"},
         "gated": {"torch.nn.functional.linear"},
+        "recurrent": set(GATES),
     }[name]
     for seed in range(5):
         case = Grower().compose(Grow(target="inductor", seed=seed, recipe={"motif": name})).case

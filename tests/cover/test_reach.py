@@ -5,6 +5,7 @@ import collections
 import dataclasses
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,9 @@ from shakeout.corpus.case import Setting
 from shakeout.corpus.intake.capturing import Captured, capture
 from shakeout.corpus.intake.reach import reached
 from shakeout.corpus.intake.refusal import NotCaptured
+from shakeout.corpus.setting import RANDOM
+from shakeout.fuzz.intake.checking import on
+from shakeout.fuzz.minimise.settings import setting
 from shakeout.fuzz.running.execute import execute
 from shakeout.oracles.verdict import Outcome
 
@@ -53,7 +57,7 @@ def of_a_global(x: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("function", "parameters"),
     [
-        ((lambda model: lambda x: model(x))(_learning()), 4),  # noqa: PLW0108: what scripts compile
+        ((lambda model: lambda x: model(x))(_learning()), 4),
         (of_a_global, 2),
         (Trainer(_learning()).loss, 4),
         (functools.partial(lambda model, x: model(x), _learning()), 4),
@@ -150,3 +154,45 @@ def test_what_is_told_to_a_profiler_is_no_operator() -> None:
             return x.sin()
 
     assert captured(function, torch.ones(2)).case.program.operators() == ("torch.Tensor.sin",)
+
+
+def test_a_reentrant_checkpoint_is_what_compilers_make_of_it() -> None:
+    from torch.utils.checkpoint import checkpoint
+
+    layer = nn.Linear(2, 2)
+
+    def function(x: torch.Tensor) -> torch.Tensor:
+        return checkpoint(lambda given: nn.functional.dropout(layer(given).sin(), 0.5), x, use_reentrant=True)
+
+    found = captured(function, leaf(3, 2))
+    assert found.case.setting.mode == "training"
+    (call,) = found.case.program.calls
+    assert (call.operator, call.kwargs) == ("torch.utils.checkpoint.checkpoint", (("use_reentrant", False),))
+    assert any("which is what compilers make of it" in note for note in found.notes)
+    result = execute(found.case.on("aot_eager"))
+    assert (result.status, result.outcome) == ("compared", Outcome.PASS)
+    with torch.no_grad():
+        assert captured(function, torch.ones(3, 2)).case.setting.mode == "inference"
+
+
+def test_what_draws_random_numbers_is_asked_to_draw_them_alike() -> None:
+    """No pass of the minimiser takes that away as long as something is drawn; another one is asked without."""
+    module = nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5))
+    case = captured(module, torch.ones(2, 3)).case
+    asked = on(case, "inductor")
+    assert asked.setting.knobs == ((RANDOM, True),)
+    assert on(case, "aot_eager").setting.knobs == ()
+    assert all(one.setting.knob(RANDOM) is True for one in setting(asked))
+    also = replace(asked, setting=replace(asked.setting, knobs=((RANDOM, True), ("pattern_matcher", False))))
+    assert {one.setting.knobs for one in setting(also)} == {((RANDOM, True),), also.setting.knobs}
+    plain = captured(nn.Linear(3, 3), torch.ones(2, 3)).case
+    assert on(plain, "inductor").setting.knobs == ()
+    left = replace(plain, setting=asked.setting)
+    assert () in {one.setting.knobs for one in setting(left)}
+
+
+@pytest.mark.long
+def test_dropout_in_training_agrees_on_inductor() -> None:
+    case = captured(nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5)), torch.ones(2, 3)).case
+    result = execute(on(case, "inductor"))
+    assert (result.status, result.outcome) == ("compared", Outcome.PASS)
