@@ -17,8 +17,9 @@ from shakeout.fuzz.ground.origin import read_origin
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.ground.signature import headline
 from shakeout.fuzz.reporting.draft import Draft, written
-from shakeout.fuzz.reporting.exported import Exported, collected, export, observed
+from shakeout.fuzz.reporting.exported import Exported, collected, export, observed, short_form
 from shakeout.fuzz.reporting.formats import Format, form_of
+from shakeout.fuzz.reporting.told import Shipped, ablation, sanitized, shipped
 from shakeout.targets.registry import facts_of
 
 __all__ = ["Drafted", "drafted", "write_draft"]
@@ -61,13 +62,15 @@ def drafted(job: Job, *, form: Format | None = None, anyway: bool = False) -> Dr
     result = observed(case)
     if result is None and job.folder is not None:
         result = read_result(job.folder)
-    script = export(case, result)
+    bug = shipped(case)
+    wanted = None if bug is None or (result is not None and result.failure is not None) else bug.symptom
+    script = export(case, result, wanted)
     objections = tuple(_objections(job, result, script.shows))
     if objections and not anyway:
         return Drafted(objections, script, None)
     owner = facts_of(case.setting.target).owner
     draft = Draft(
-        title=headline(case, result or Result(case.id, case.setting.target, "infra")),
+        title=_title(case, result, bug),
         case=case,
         minimised=job.file.name == MINIMISED,
         script=script,
@@ -79,8 +82,28 @@ def drafted(job: Job, *, form: Format | None = None, anyway: bool = False) -> Dr
         objections=objections,
         owner=owner,
         brought=read_origin(job.file.parent),
+        bug=bug,
+        parts=ablation(case, result),
+        sanitizer=sanitized(case, result),
+        wide=_wide(bug),
     )
     return Drafted(objections, script, written(draft, form or form_of(owner)))
+
+
+def _title(case: Case, result: Result | None, bug: Shipped | None) -> str:
+    """In words where somebody has found some."""
+    if bug is None:
+        return headline(case, result or Result(case.id, case.setting.target, "infra"))
+    owner = facts_of(case.setting.target).owner
+    return bug.title if owner in ("", case.setting.target) else f"{case.setting.target}: {bug.title}"
+
+
+def _wide(bug: Shipped | None) -> str | None:
+    """The short script of the most ordinary inputs on which a bug that ships fails."""
+    wide = None if bug is None or bug.evidence is None else bug.evidence.wide
+    if wide is None or wide.script != "short":
+        return None
+    return short_form(wide.case, wide.symptom, wide.needs)
 
 
 def write_draft(text: str, case: Case, output: Path) -> None:

@@ -16,8 +16,10 @@ from shakeout.corpus.evidence import Evidence
 from shakeout.corpus.known import KnownBug
 from shakeout.corpus.regressions import Regression
 from shakeout.corpus.symptom import Symptom
+from shakeout.fuzz.reporting.draft import NO_KNOBS
 from shakeout.fuzz.reporting.exported import short_form
 from shakeout.fuzz.reporting.plain import ordinary
+from shakeout.fuzz.reporting.tables import table
 
 __all__ = ["INDEX", "main", "pages"]
 
@@ -121,15 +123,20 @@ def _facts(case: Case, evidence: Evidence | None) -> Iterator[str]:
     yield f"- ordinary: {ordinary(case)}"
     if evidence is None:
         return
+    if evidence.needs:
+        yield f"- settings without which it does not show: {', '.join(f'`{name}`' for name in evidence.needs)}"
+    elif evidence.needs == () and not case.setting.knobs:
+        yield "- settings: default, as of a user who writes nothing"
     versions = ", ".join(f"{name} {version}" for name, version in evidence.packages.items())
     smaller = "no smaller case fails alike" if evidence.minimal else "a smaller case may fail alike"
     yield f"- tried with {versions}: fails {evidence.reliability}, {smaller}"
-    yield from (f"- bisected: {line}" for line in evidence.bisection)
+    yield from (f"- bisected: {line}" for line in evidence.bisection if line != NO_KNOBS)
 
 
 def _shown(case: Case, evidence: Evidence | None, symptom: Symptom | None, path: str) -> Iterator[str]:
     """The script of a case, or its program and inputs where no short script shows the failure."""
-    alone = short_form(case, symptom) if evidence is not None and evidence.script == "short" else None
+    short = evidence is not None and evidence.script == "short"
+    alone = short_form(case, symptom, evidence.needs) if evidence is not None and short else None
     yield "```python"
     yield from _program(case) if alone is None else alone.rstrip().splitlines()
     yield "```"
@@ -141,6 +148,25 @@ def _shown(case: Case, evidence: Evidence | None, symptom: Symptom | None, path:
         yield "Run it, and see what eager gives and what the target gives:"
     yield ""
     yield f"    shakeout replay {path}"
+    if evidence is not None and evidence.tried:
+        yield ""
+        yield from _widest(evidence)
+
+
+def _widest(evidence: Evidence) -> Iterator[str]:
+    """What the same calls do on ordinary inputs, and the script of the first of these that fails."""
+    yield "## The same calls on ordinary inputs"
+    yield ""
+    yield from table(["inputs", "what happens"], [[one.what, one.outcome] for one in evidence.tried])
+    if (wide := evidence.wide) is None:
+        return
+    yield ""
+    yield f"With {wide.what}:"
+    yield ""
+    yield "```python"
+    alone = short_form(wide.case, wide.symptom, wide.needs) if wide.script == "short" else None
+    yield from _program(wide.case) if alone is None else alone.rstrip().splitlines()
+    yield "```"
 
 
 def _program(case: Case) -> Iterator[str]:

@@ -6,24 +6,27 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 
-from shakeout.corpus import known
+from shakeout.corpus import known, regressions
 from shakeout.corpus.capture import capture
-from shakeout.corpus.case import Setting
+from shakeout.corpus.case import Case, Setting
 from shakeout.corpus.database import NAME, Database
+from shakeout.corpus.evidence import Evidence, Tried, Wide
+from shakeout.corpus.symptom import Symptom
 from shakeout.fuzz.bisect.facts import Bisection, Culprit, Releases
 from shakeout.fuzz.bisect.stored import chosen
 from shakeout.fuzz.cli import main
 from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.ground.results import Result
-from shakeout.fuzz.reporting import drafting
+from shakeout.fuzz.reporting import drafting, exported
 from shakeout.fuzz.reporting.draft import Draft, written
 from shakeout.fuzz.reporting.exported import Exported, short_form
 from shakeout.fuzz.reporting.formats import FORMATS
+from shakeout.fuzz.reporting.told import Answered
 from shakeout.oracles.vendor import Points
 from shakeout.oracles.verdict import Outcome, Verdict
 
@@ -46,7 +49,7 @@ def test_short_scripts_are_short_and_need_no_shakeout(bug: known.KnownBug) -> No
     compile(text, bug.id, "exec")
     written_out = [line for line in text.splitlines() if line.strip()]
     # The interfaces of compilers that work in stages take a few lines more.
-    assert len(written_out) <= (40 if bug.case.setting.target in ("inductor", "aot_eager") else 56)
+    assert len(written_out) <= (40 if bug.case.setting.target in ("inductor", "aot_eager") else 60)
 
 
 def test_a_short_script_is_for_the_device_of_its_case(tmp_path: Path) -> None:
@@ -165,6 +168,127 @@ def test_what_a_script_prints_does_not_end_its_block() -> None:
     assert "````\n```\n# not a heading\n````" in text
 
 
+# --- what is known of a case that ships -------------------------------------------------------------------------------
+
+SHIPPED = next(bug for bug in regressions.load_all() if bug.id == "add-of-nothing-complex")
+WIDE = Wide("float32, 8 elements counted from 0", CASE, {"oracle": "value", "symptom": "wrong value"}, "short", ())
+PARTS = (Answered("aot_eager", "as eager", fails=False), Answered("inductor", "output 0[1] = 2.0", fails=True))
+
+
+def told(**changes: Any) -> str:
+    return written(replace(DRAFT, **changes), "pytorch")
+
+
+def test_what_is_known_of_a_case_that_ships_is_told() -> None:
+    evidence = replace(
+        cast(Evidence, SHIPPED.evidence), tried=(Tried("float32, 8 elements", "crash (SIGABRT)"),), wide=WIDE
+    )
+    bug = replace(SHIPPED, evidence=evidence, searched="2026-11-27")
+    text = told(owner="pytorch", bug=bug, bisection=None, minimised=False, parts=PARTS, wide="import torch  # wide\n")
+    for part in (
+        SHIPPED.explanation,
+        f"Where it begins: {SHIPPED.culprit}.",
+        "the smallest that was found",
+        "- Bisected: lowering aten.reshape.default",
+        "It is there in torch 2.13.0, torch 2.14.1.",
+        "torch 2.14.1 fails, as it was recorded",
+        "no report of it was found on 2026-11-27; look again",
+        "`aot_eager` gives what eager gives; `inductor` is the first back end that does not.",
+        "| `inductor` | output 0[1] = 2.0 |",
+        "| float32, 8 elements | crash (SIGABRT) |",
+        "import torch  # wide",
+        "`topic: fuzzer`",
+        "tlparse",
+    ):
+        assert part in text, part
+    for wrong in ("NOT minimised", "not bisected", "NOT checked", "not known"):
+        assert wrong not in text, wrong
+
+
+def test_an_issue_that_is_open_is_named() -> None:
+    text = told(bug=replace(SHIPPED, reference="https://github.com/pytorch/pytorch/issues/1"))
+    assert "it is public already: https://github.com/pytorch/pytorch/issues/1" in text
+
+
+@pytest.mark.parametrize(
+    ("evidence", "oracle", "said"),
+    [
+        ({**EVIDENCE, "dtype": "bool"}, "value", False),
+        ({"expected": [2], "found": [1]}, "metadata", False),
+        ({**EVIDENCE, "dtype": "float32"}, "value", True),
+    ],
+)
+def test_double_precision_speaks_of_real_numbers_only(evidence: dict[str, Any], oracle: str, said: bool) -> None:
+    verdict = replace(WRONG, oracle=oracle, evidence=evidence)
+    text = told(result=replace(RESULT, verdicts=(verdict,)))
+    assert ("ouble precision" in text) == said, text
+
+
+@pytest.mark.parametrize(
+    ("verdict", "said"),
+    [
+        (Verdict("crash", Outcome.FAIL, "SIGSEGV", "", "run", {}), "This looks like a memory error"),
+        (replace(WRONG, symptom="nondeterministic"), "values change from run to run"),
+        (Verdict("crash", Outcome.FAIL, "SIGFPE", "", "run", {}), None),
+        (WRONG, None),
+    ],
+)
+def test_a_memory_error_is_called_one(verdict: Verdict, said: str | None) -> None:
+    text = told(result=replace(RESULT, verdicts=(verdict,)))
+    assert ("memory error" in text) == (said is not None)
+    assert said is None or said in text
+    if said is not None:
+        heap = told(result=replace(RESULT, verdicts=(verdict,)), sanitizer="heap-buffer-overflow: WRITE of size 32")
+        assert "AddressSanitizer says heap-buffer-overflow: WRITE of size 32." in heap
+
+
+@pytest.mark.parametrize(
+    ("needs", "said"),
+    [
+        ((), "Settings: inference, default settings."),
+        (("fullgraph=True",), "`fullgraph=True` (without it the script shows nothing)"),
+        (None, "those that the script sets"),
+    ],
+)
+def test_default_settings_are_those_of_a_user_who_writes_nothing(needs: tuple[str, ...] | None, said: str) -> None:
+    text = told(script=replace(SCRIPT, needs=needs))
+    assert said in text
+    assert ("default settings" in text) == (needs == ())
+
+
+def test_a_setting_is_left_out_where_the_script_shows_the_failure_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    needed: set[str] = set()
+
+    def tried(case: Case, form: str, text: str, symptom: Symptom | None) -> Exported:
+        shows = all((name in text) for name in needed) and form == "short"
+        return Exported(text, form, shows, "exit status 1" if shows else "exit status 0", "")
+
+    monkeypatch.setattr(exported, "_tried", tried)
+    case = replace(CASE, setting=Setting("openvino"))
+    found = exported.export(case)
+    assert (found.form, found.needs) == ("short", ())
+    assert "INFERENCE" not in found.text
+    needed.add('"INFERENCE_NUM_THREADS": 1')
+    found = exported.export(case)
+    assert found.needs == ("INFERENCE_NUM_THREADS=1",)
+    assert "PINNING" not in found.text
+    compile(found.text, "repro.py", "exec")
+    needed.add("no such thing")
+    assert exported.export(case).form == "long"
+
+
+@pytest.mark.long
+def test_a_report_of_a_case_that_ships_says_what_its_file_says(capsys: pytest.CaptureFixture[str]) -> None:
+    path = regressions.DIRECTORY / "polygamma-in-place-is-taken-for-custom.json"
+    bug = regressions.load(path)
+    assert main(["report", str(path)]) == Exit.OK
+    text = capsys.readouterr().out
+    for part in (f"# aot_eager: {bug.title}", bug.explanation, "default settings", "| `dynamo` | as eager |"):
+        assert part in text, part
+    for wrong in ("NOT minimised", "not bisected", "NOT checked"):
+        assert wrong not in text, wrong
+
+
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
@@ -173,9 +297,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     found = tmp_path / "SH-0000"
     found.mkdir()
     (found / "case.json").write_text(CASE.text)
-    monkeypatch.setattr(drafting, "export", lambda case, result: SCRIPT)
+    monkeypatch.setattr(drafting, "export", lambda case, result, symptom: SCRIPT)
     monkeypatch.setattr(drafting, "collected", lambda: "PyTorch version")
     monkeypatch.setattr(drafting, "observed", lambda case: RESULT)
+    monkeypatch.setattr(drafting, "ablation", lambda case, result: PARTS)
     return found
 
 
@@ -198,7 +323,7 @@ def test_whoever_asks_for_a_draft_is_answered_and_nothing_is_printed(
     assert (draft.objections, draft.script) == ((), SCRIPT)
     assert draft.text is not None
     assert "Describe the bug" in draft.text
-    monkeypatch.setattr(drafting, "export", lambda case, result: replace(SCRIPT, shows=False))
+    monkeypatch.setattr(drafting, "export", lambda case, result, symptom: replace(SCRIPT, shows=False))
     refused = drafting.drafted(job)
     assert (refused.objections, refused.text) == (("its script shows no failure here",), None)
     anyway = drafting.drafted(job, anyway=True).text
@@ -251,7 +376,7 @@ def test_the_minimised_case_is_reported(folder: Path, capsys: pytest.CaptureFixt
 def test_what_somebody_has_decided_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], status: str
 ) -> None:
-    for name, value in (("export", SCRIPT), ("collected", ""), ("observed", RESULT)):
+    for name, value in (("export", SCRIPT), ("collected", ""), ("observed", RESULT), ("ablation", PARTS)):
         monkeypatch.setattr(drafting, name, lambda *case, value=value: value)
     directory = tmp_path / "campaign"
     directory.mkdir()
