@@ -35,6 +35,9 @@ DEMANDS = Demands(finite=False)
 #: What people compute with.
 ORDINARY = ("float32", "int64")
 
+#: Gives the numbers of an input: of its old storage, the new dtype, how many, and how many other inputs had before.
+Fill = Callable[[Storage, str, int, int], tuple[object, ...]]
+
 #: Oracles that compare what a run gives: on other inputs one cause may show in any of these ways.
 _COMPARING = ("value", "gradient", "mutation", "metadata", "aliasing")
 
@@ -110,9 +113,7 @@ def _variants(case: Case) -> Iterator[Variant]:
         yield from _grown(case, size, "", _counted, f"{own}, {size} elements counted from 0")
 
 
-def _grown(
-    case: Case, size: int, dtype: str, values: Callable[[Storage, int, int], tuple[object, ...]], said: str
-) -> Iterator[Variant]:
+def _grown(case: Case, size: int, dtype: str, values: Fill, said: str) -> Iterator[Variant]:
     """The case with inputs whose last dimension has a size; scalars become vectors.
 
     Nothing where inputs are no plain row-major tensors of their own, for then their layout is the point.
@@ -122,9 +123,7 @@ def _grown(
         yield Variant(said, with_inputs(case, [made for made in sets if made is not None]))
 
 
-def _filled(
-    inputs: InputSet, size: int, dtype: str, values: Callable[[Storage, int, int], tuple[object, ...]]
-) -> InputSet | None:
+def _filled(inputs: InputSet, size: int, dtype: str, values: Fill) -> InputSet | None:
     if inputs.shared():
         return None
     storages, views = list(inputs.storages), []
@@ -139,7 +138,7 @@ def _filled(
         if not plain or storage.values.kind == "blob" or not 0 < count <= MOST_ELEMENTS:
             return None
         new = replace(storage, size=count, dtype=dtype or storage.dtype)
-        items = tuple(as_element(item, new.dtype) for item in values(storage, count, first))
+        items = tuple(as_element(item, new.dtype) for item in values(storage, new.dtype, count, first))
         storages[view.storage] = replace(new, values=Values("literal", items=items))
         views.append(_with_shape(view, shape, new.dtype))
         first += count
@@ -150,12 +149,12 @@ def _with_shape(view: View, shape: tuple[int, ...], dtype: str) -> View:
     return replace(view, shape=shape, strides=contiguous(shape), dtype=dtype)
 
 
-def _counted(storage: Storage, count: int, first: int) -> tuple[object, ...]:
+def _counted(storage: Storage, dtype: str, count: int, first: int) -> tuple[object, ...]:
     """0, 1, 2 ... on through all inputs, so that no two of them are equal; booleans take turns."""
-    return tuple((first + place) % 2 if storage.dtype == "bool" else first + place for place in range(count))
+    return tuple((first + place) % 2 if dtype == "bool" else first + place for place in range(count))
 
 
-def _repeated(storage: Storage, count: int, first: int) -> tuple[object, ...]:
+def _repeated(storage: Storage, dtype: str, count: int, first: int) -> tuple[object, ...]:
     items = items_of(storage) or (0,)
     return tuple(items[place % len(items)] for place in range(count))
 
