@@ -12,9 +12,10 @@ from shakeout.corpus.evidence import Evidence
 from shakeout.corpus.regressions import Regression
 from shakeout.fuzz.bisect.facts import Bisection, Knobs
 from shakeout.fuzz.ground.results import Result
-from shakeout.fuzz.reporting.exported import Exported
+from shakeout.fuzz.reporting.exported import Exported, short_form
 from shakeout.fuzz.reporting.fence import fenced as _fenced
 from shakeout.fuzz.reporting.formats import FORMATS, Format
+from shakeout.fuzz.reporting.ordinary_inputs import OrdinaryInputs
 from shakeout.fuzz.reporting.plain import floating, ordinary, vendor_lines
 from shakeout.fuzz.reporting.told import Answered, Shipped, sentences
 from shakeout.oracles.verdict import Verdict
@@ -44,7 +45,7 @@ class Draft:
         bug: the bug that ships with this case, of which more is known; None if there is none.
         parts: what the parts of the compiler make of it.
         sanitizer: what AddressSanitizer says; empty where it was not asked or says nothing.
-        wide: the script of the most ordinary inputs on which it fails, if there is one.
+        ordinary: what its calls do on ordinary inputs.
     """
 
     title: str
@@ -61,7 +62,7 @@ class Draft:
     bug: Shipped | None = None
     parts: tuple[Answered, ...] = ()
     sanitizer: str = ""
-    wide: str | None = None
+    ordinary: OrdinaryInputs = field(default_factory=OrdinaryInputs)
 
     @property
     def evidence(self) -> Evidence | None:
@@ -199,19 +200,22 @@ def _minimal(draft: Draft) -> bool:
 
 def _ordinary_inputs(draft: Draft) -> Iterator[str]:
     """What the same calls do on ordinary inputs, and the script of the widest case."""
-    found = draft.evidence
-    if found is None or not found.tried:
+    if not draft.ordinary.tried:
         return
     yield "The same calls on ordinary inputs:"
     yield ""
     yield "| inputs | what happens |"
     yield "|---|---|"
-    yield from (f"| {_cell(one.what)} | {_cell(one.outcome)} |" for one in found.tried)
+    yield from (f"| {_cell(one.what)} | {_cell(one.outcome)} |" for one in draft.ordinary.tried)
     yield ""
-    if draft.wide is not None and found.wide is not None:
-        yield f"With {found.wide.what}:"
+    wide = draft.ordinary.wide
+    if wide is None or wide.script != "short":
+        return
+    text = short_form(wide.case, wide.symptom, wide.needs)
+    if text is not None:
+        yield f"With {wide.what}:"
         yield ""
-        yield from _fenced(draft.wide, "python")
+        yield from _fenced(text, "python")
 
 
 def _expected(draft: Draft) -> str:

@@ -12,13 +12,15 @@ from shakeout.corpus.database import NAME, Database, UnknownBug
 from shakeout.corpus.files import write_whole
 from shakeout.fuzz.bisect.stored import Job
 from shakeout.fuzz.ground.environment import describe
+from shakeout.fuzz.ground.failure import failure_of
 from shakeout.fuzz.ground.finding_folder import MINIMISED, read_result
 from shakeout.fuzz.ground.origin import read_origin
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.ground.signature import headline
 from shakeout.fuzz.reporting.draft import Draft, written
-from shakeout.fuzz.reporting.exported import Exported, collected, export, observed, short_form
+from shakeout.fuzz.reporting.exported import Exported, collected, export, observed
 from shakeout.fuzz.reporting.formats import Format, form_of
+from shakeout.fuzz.reporting.ordinary_inputs import OrdinaryInputs, of_case
 from shakeout.fuzz.reporting.told import Shipped, ablation, sanitized, shipped
 from shakeout.targets.registry import facts_of
 
@@ -85,7 +87,7 @@ def drafted(job: Job, *, form: Format | None = None, anyway: bool = False) -> Dr
         bug=bug,
         parts=ablation(case, result),
         sanitizer=sanitized(case, result),
-        wide=_wide(bug),
+        ordinary=_ordinary(job, result, bug),
     )
     return Drafted(objections, script, written(draft, form or form_of(owner)))
 
@@ -98,12 +100,12 @@ def _title(case: Case, result: Result | None, bug: Shipped | None) -> str:
     return bug.title if owner in ("", case.setting.target) else f"{case.setting.target}: {bug.title}"
 
 
-def _wide(bug: Shipped | None) -> str | None:
-    """The short script of the most ordinary inputs on which a bug that ships fails."""
-    wide = None if bug is None or bug.evidence is None else bug.evidence.wide
-    if wide is None or wide.script != "short":
-        return None
-    return short_form(wide.case, wide.symptom, wide.needs)
+def _ordinary(job: Job, result: Result | None, bug: Shipped | None) -> OrdinaryInputs:
+    """What the calls of a case do on ordinary inputs; of one that ships that is known."""
+    if bug is not None and bug.evidence is not None and bug.evidence.tried:
+        return OrdinaryInputs(bug.evidence.tried, bug.evidence.wide)
+    failure = None if result is None else failure_of(result)
+    return OrdinaryInputs() if failure is None else of_case(job.case, failure, job.folder)
 
 
 def write_draft(text: str, case: Case, output: Path) -> None:

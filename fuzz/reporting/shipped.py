@@ -19,7 +19,7 @@ from pathlib import Path
 
 from shakeout.corpus import codec, known, regressions
 from shakeout.corpus.case import Case
-from shakeout.corpus.evidence import Evidence, Form, Wide
+from shakeout.corpus.evidence import Evidence
 from shakeout.corpus.files import write_whole
 from shakeout.corpus.known import KnownBug
 from shakeout.corpus.regressions import Regression
@@ -35,8 +35,8 @@ from shakeout.fuzz.ground.failure import Failure
 from shakeout.fuzz.minimise import executors
 from shakeout.fuzz.minimise.predicate import NotReproduced
 from shakeout.fuzz.minimise.search import Budget, Minimised, minimise
-from shakeout.fuzz.minimise.widest import widened
-from shakeout.fuzz.reporting.exported import Exported, export
+from shakeout.fuzz.reporting.exported import export
+from shakeout.fuzz.reporting.ordinary_inputs import asked, form_told
 from shakeout.fuzz.workers.place import Place
 from shakeout.targets.accelerators import missing
 from shakeout.targets.registry import facts_of, target
@@ -96,21 +96,8 @@ def shown(
         candidates: runs the same calls on other inputs.
     """
     exported = export(case, symptom=symptom)
-    width = widened(case, failure, candidates)
-    wide = None
-    if width.variant is not None and width.outcome is not None and width.outcome.failure is not None:
-        failing = None if width.outcome.result is None else width.outcome.result.failure
-        what = width.outcome.failure
-        seen = Symptom.seen(failing) if failing is not None else Symptom(what.oracle, what.symptom)
-        printed = export(width.variant.case, symptom=seen)
-        told = {"oracle": seen.oracle, "symptom": seen.name} | ({"culprit": seen.message} if seen.message else {})
-        if printed.shows:
-            wide = Wide(width.variant.what, width.variant.case, told, _form(printed), printed.needs)
-    return replace(evidence, script=_form(exported), needs=exported.needs, tried=width.tried, wide=wide)
-
-
-def _form(exported: Exported) -> Form:
-    return ("short" if exported.form == "short" else "long") if exported.shows else "none"
+    found = asked(case, failure, candidates)
+    return replace(evidence, script=form_told(exported), needs=exported.needs, tried=found.tried, wide=found.wide)
 
 
 def _symptom(found: Minimised) -> Symptom:

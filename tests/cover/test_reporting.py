@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
@@ -15,18 +17,23 @@ from shakeout.corpus import known, regressions
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Setting
 from shakeout.corpus.database import NAME, Database
-from shakeout.corpus.evidence import Evidence, Tried, Wide
+from shakeout.corpus.evidence import Tried, Wide
 from shakeout.corpus.symptom import Symptom
 from shakeout.fuzz.bisect.facts import Bisection, Culprit, Releases
 from shakeout.fuzz.bisect.stored import chosen
 from shakeout.fuzz.cli import main
 from shakeout.fuzz.ground.exits import Exit
+from shakeout.fuzz.ground.failure import failure_of
 from shakeout.fuzz.ground.results import Result
-from shakeout.fuzz.reporting import drafting, exported
+from shakeout.fuzz.minimise.predicate import Executor
+from shakeout.fuzz.minimise.predicate import Outcome as Outcome_
+from shakeout.fuzz.reporting import drafting, exported, ordinary_inputs
 from shakeout.fuzz.reporting.draft import Draft, written
 from shakeout.fuzz.reporting.exported import Exported, short_form
 from shakeout.fuzz.reporting.formats import FORMATS
+from shakeout.fuzz.reporting.ordinary_inputs import ORDINARY, OrdinaryInputs, of_case
 from shakeout.fuzz.reporting.told import Answered
+from shakeout.generators.validity import Demands
 from shakeout.oracles.vendor import Points
 from shakeout.oracles.verdict import Outcome, Verdict
 
@@ -180,11 +187,9 @@ def told(**changes: Any) -> str:
 
 
 def test_what_is_known_of_a_case_that_ships_is_told() -> None:
-    evidence = replace(
-        cast(Evidence, SHIPPED.evidence), tried=(Tried("float32, 8 elements", "crash (SIGABRT)"),), wide=WIDE
-    )
-    bug = replace(SHIPPED, evidence=evidence, searched="2026-11-27")
-    text = told(owner="pytorch", bug=bug, bisection=None, minimised=False, parts=PARTS, wide="import torch  # wide\n")
+    bug = replace(SHIPPED, searched="2026-11-27")
+    ordinary = OrdinaryInputs((Tried("float32, 8 elements", "crash (SIGABRT)"),), WIDE)
+    text = told(owner="pytorch", bug=bug, bisection=None, minimised=False, parts=PARTS, ordinary=ordinary)
     for part in (
         SHIPPED.explanation,
         f"Where it begins: {SHIPPED.culprit}.",
@@ -196,7 +201,7 @@ def test_what_is_known_of_a_case_that_ships_is_told() -> None:
         "`aot_eager` gives what eager gives; `inductor` is the first back end that does not.",
         "| `inductor` | output 0[1] = 2.0 |",
         "| float32, 8 elements | crash (SIGABRT) |",
-        "import torch  # wide",
+        "With float32, 8 elements counted from 0:",
         "`topic: fuzzer`",
         "tlparse",
     ):
@@ -277,6 +282,44 @@ def test_a_setting_is_left_out_where_the_script_shows_the_failure_without_it(mon
     assert exported.export(case).form == "long"
 
 
+def test_ordinary_inputs_are_tried_once_and_kept_beside_the_case(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[int] = []
+
+    class Pool(contextlib.AbstractContextManager[Executor]):
+        def __init__(self, directory: Path, setting: Setting, workers: int, **more: Any) -> None:
+            pass
+
+        def __enter__(self) -> Executor:
+            return self.run
+
+        def __exit__(self, *error: object) -> None:
+            pass
+
+        def run(self, cases: Sequence[Case], demands: Demands) -> list[Outcome_]:
+            runs.append(len(cases))
+            last = replace(RESULT, case=cases[-1].id)
+            passing = [Outcome_("compared") for _ in cases[1:]]
+            return [*passing, Outcome_("compared", failure_of(last), cases[-1], last)]
+
+    monkeypatch.setattr(ordinary_inputs, "CandidatePool", Pool)
+    monkeypatch.setattr(ordinary_inputs, "export", lambda case, symptom: replace(SCRIPT, needs=()))
+    failure = failure_of(RESULT)
+    assert failure is not None
+    found = of_case(CASE, failure, tmp_path)
+    assert found.wide is not None
+    assert (found.wide.needs, found.wide.symptom.name) == ((), "wrong value")
+    assert {one.outcome for one in found.tried[:-1]} == {"no failure"}
+    assert of_case(CASE, failure, tmp_path) == found
+    assert len(runs) == 1
+    (tmp_path / ORDINARY).write_text("[]")  # damaged: found out anew
+    assert of_case(CASE, failure, tmp_path) == found
+    other = replace(CASE, setting=Setting("aot_eager"))
+    assert of_case(other, failure, tmp_path).wide != found.wide
+    assert len(runs) == 3
+
+
 @pytest.mark.long
 def test_a_report_of_a_case_that_ships_says_what_its_file_says(capsys: pytest.CaptureFixture[str]) -> None:
     path = regressions.DIRECTORY / "polygamma-in-place-is-taken-for-custom.json"
@@ -301,6 +344,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(drafting, "collected", lambda: "PyTorch version")
     monkeypatch.setattr(drafting, "observed", lambda case: RESULT)
     monkeypatch.setattr(drafting, "ablation", lambda case, result: PARTS)
+    monkeypatch.setattr(drafting, "of_case", lambda case, failure, folder: OrdinaryInputs())
     return found
 
 
@@ -376,7 +420,13 @@ def test_the_minimised_case_is_reported(folder: Path, capsys: pytest.CaptureFixt
 def test_what_somebody_has_decided_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], status: str
 ) -> None:
-    for name, value in (("export", SCRIPT), ("collected", ""), ("observed", RESULT), ("ablation", PARTS)):
+    for name, value in (
+        ("export", SCRIPT),
+        ("collected", ""),
+        ("observed", RESULT),
+        ("ablation", PARTS),
+        ("of_case", OrdinaryInputs()),
+    ):
         monkeypatch.setattr(drafting, name, lambda *case, value=value: value)
     directory = tmp_path / "campaign"
     directory.mkdir()
