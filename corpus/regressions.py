@@ -42,6 +42,8 @@ class Regression:
         status: what the case does by release, ``"torch 2.13.0": "fails"``; the first package named is the one at fault.
         case: the smallest case.
         evidence: what was tried on it; None if nothing was.
+        near: address of a public report of something near it, which may be its cause; empty if none was found.
+        same: name of the regression that has the same cause, on whose page it stands; empty if it has its own.
     """
 
     id: str
@@ -56,6 +58,8 @@ class Regression:
     status: Mapping[str, Status]
     case: Case
     evidence: Evidence | None = None
+    near: str = ""
+    same: str = ""
 
     @property
     def symptom(self) -> Symptom:
@@ -92,6 +96,8 @@ def load(path: Path) -> Regression:
             status=cast("dict[str, Status]", status),
             case=codec.from_json(data["case"]),
             evidence=Evidence.from_json(data.get("evidence")),
+            near=str(data.get("near", "")),
+            same=str(data.get("same", "")),
         )
     except codec.MalformedCase as error:
         raise codec.MalformedCase(f"{path}: {error}") from None

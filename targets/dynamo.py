@@ -155,7 +155,8 @@ class TorchCompile(Target):
         """One call of ``torch.compile``, but for an artefact with a history or kernels with checks."""
         if dict(setting.knobs).keys() & {HISTORY, SANITIZE}:
             return None
-        return Short(f"def prepare(network):\n    return {self.call(setting).replace('function', 'network', 1)}\n")
+        prepare = f"def prepare(network):\n    return {self.call(setting).replace('function', 'network', 1)}\n"
+        return Short(prepare, harness={"fullgraph=True": ", fullgraph=True"})
 
 
 _LIMITS = "shakeout.targets.limits"

@@ -13,7 +13,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -163,10 +163,21 @@ class Short:
     Attributes:
         prepare: source of ``prepare(network)``, which gives what is called in the network's place.
         imports: lines of import that it needs beside torch.
+        harness: what of it a user would not write, by the name that a reader knows it by: the settings under which
+            every case runs here, so that a machine's cores and the like decide nothing. Each is a piece of ``prepare``
+            that can be left out.
     """
 
     prepare: str
     imports: tuple[str, ...] = ()
+    harness: Mapping[str, str] = field(default_factory=dict)
+
+    def without(self, names: Collection[str]) -> Short:
+        """The same without some of what a user would not write."""
+        prepare = self.prepare
+        for name in names:
+            prepare = prepare.replace(self.harness[name], "", 1)
+        return replace(self, prepare=prepare)
 
 
 #: What PyTorch's operators, its autograd and the native half of Dynamo are implemented in.

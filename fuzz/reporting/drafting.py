@@ -11,6 +11,7 @@ from shakeout.corpus.case import Case
 from shakeout.corpus.database import NAME, Database, UnknownBug
 from shakeout.corpus.files import write_whole
 from shakeout.fuzz.bisect.stored import Job
+from shakeout.fuzz.ground.failure import failure_of
 from shakeout.fuzz.ground.finding_folder import MINIMISED, read_result
 from shakeout.fuzz.ground.origin import read_origin
 from shakeout.fuzz.ground.results import Result
@@ -19,6 +20,8 @@ from shakeout.fuzz.ground.versions import describe
 from shakeout.fuzz.reporting.draft import Draft, written
 from shakeout.fuzz.reporting.exported import Exported, collected, export, observed
 from shakeout.fuzz.reporting.formats import Format, form_of
+from shakeout.fuzz.reporting.ordinary_inputs import OrdinaryInputs, of_case
+from shakeout.fuzz.reporting.told import Shipped, ablation, sanitized, shipped
 from shakeout.targets.registry import facts_of
 
 __all__ = ["Drafted", "drafted", "write_draft"]
@@ -61,13 +64,15 @@ def drafted(job: Job, *, form: Format | None = None, anyway: bool = False) -> Dr
     result = observed(case)
     if result is None and job.folder is not None:
         result = read_result(job.folder)
-    script = export(case, result)
+    bug = shipped(case)
+    wanted = None if bug is None or (result is not None and result.failure is not None) else bug.symptom
+    script = export(case, result, wanted)
     objections = tuple(_objections(job, result, script.shows))
     if objections and not anyway:
         return Drafted(objections, script, None)
     owner = facts_of(case.setting.target).owner
     draft = Draft(
-        title=headline(case, result or Result(case.id, case.setting.target, "infra")),
+        title=_title(case, result, bug),
         case=case,
         minimised=job.file.name == MINIMISED,
         script=script,
@@ -79,8 +84,28 @@ def drafted(job: Job, *, form: Format | None = None, anyway: bool = False) -> Dr
         objections=objections,
         owner=owner,
         brought=read_origin(job.file.parent),
+        bug=bug,
+        parts=ablation(case, result),
+        sanitizer=sanitized(case, result),
+        ordinary=_ordinary(job, result, bug),
     )
     return Drafted(objections, script, written(draft, form or form_of(owner)))
+
+
+def _title(case: Case, result: Result | None, bug: Shipped | None) -> str:
+    """In words where somebody has found some."""
+    if bug is None:
+        return headline(case, result or Result(case.id, case.setting.target, "infra"))
+    owner = facts_of(case.setting.target).owner
+    return bug.title if owner in ("", case.setting.target) else f"{case.setting.target}: {bug.title}"
+
+
+def _ordinary(job: Job, result: Result | None, bug: Shipped | None) -> OrdinaryInputs:
+    """What the calls of a case do on ordinary inputs; of one that ships that is known."""
+    if bug is not None and bug.evidence is not None and bug.evidence.tried:
+        return OrdinaryInputs(bug.evidence.tried, bug.evidence.wide)
+    failure = None if result is None else failure_of(result)
+    return OrdinaryInputs() if failure is None else of_case(job.case, failure, job.folder)
 
 
 def write_draft(text: str, case: Case, output: Path) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shakeout.corpus import blobs
@@ -48,6 +48,7 @@ class Exported:
         shows: whether it showed the failure.
         status: in words: ``exit status 1``, ``killed by SIGSEGV``.
         output: what it printed.
+        needs: of the short form what a user would not write, and without which it shows nothing; None for other forms.
     """
 
     text: str
@@ -55,6 +56,7 @@ class Exported:
     shows: bool
     status: str
     output: str
+    needs: tuple[str, ...] | None = None
 
     @property
     def lines(self) -> int:
@@ -73,19 +75,27 @@ def export(case: Case, result: Result | None = None, symptom: Symptom | None = N
     """
     if symptom is None and result is not None and result.failure is not None:
         symptom = Symptom.seen(result.failure)
-    for form, text in _forms(case, result, symptom):
-        found = _tried(case, form, text, symptom)
+    if behind_model(case, result) and (text := _model(case)) is not None:
+        found = _tried(case, "model", text, symptom)
         if found.shows:
-            break
-    return found
+            return found
+    plain = _plainest(case, symptom)
+    return plain if plain is not None else _tried(case, "long", render(case, symptom), symptom)
 
 
-def short_form(case: Case, symptom: Symptom | None = None) -> str | None:
-    """The short script of a case; None where there is none. Whether it shows anything is another question."""
+def short_form(case: Case, symptom: Symptom | None = None, needs: Collection[str] | None = None) -> str | None:
+    """The short script of a case; None where there is none. Whether it shows anything is another question.
+
+    Args:
+        case: that fails.
+        symptom: what it looks for; None if any difference counts.
+        needs: what it has of that which a user would not write; None for all of it.
+    """
     subject = target(case.setting.target)
     source = short_source(case.setting)
     if source is None:
         return None
+    source = source if needs is None else source.without(source.harness.keys() - set(needs))
     strides = "layout" in subject.facts.promises
     return short(
         case,
@@ -97,12 +107,26 @@ def short_form(case: Case, symptom: Symptom | None = None) -> str | None:
     )
 
 
-def _forms(case: Case, result: Result | None, symptom: Symptom | None) -> Iterator[tuple[str, str]]:
-    if behind_model(case, result) and (text := _model(case)) is not None:
-        yield "model", text
-    if (text := short_form(case, symptom)) is not None:
-        yield "short", text
-    yield "long", render(case, symptom)
+def _plainest(case: Case, symptom: Symptom | None) -> Exported | None:
+    """The short script with as little as possible of what a user would not write; None if it shows nothing.
+
+    Without any of it, if that shows the failure; else each is left out by itself.
+    """
+
+    def tried(needs: Collection[str]) -> Exported | None:
+        text = short_form(case, symptom, needs)
+        found = None if text is None else _tried(case, "short", text, symptom)
+        return replace(found, needs=tuple(sorted(needs))) if found is not None and found.shows else None
+
+    source = short_source(case.setting)
+    harness = () if source is None else tuple(source.harness)
+    if not harness or (found := tried(())) is not None:
+        return found if harness else tried(())
+    if (whole := tried(harness)) is None:
+        return None
+    needed = [name for name in harness if len(harness) == 1 or tried([n for n in harness if n != name]) is None]
+    # What two settings do only together is needed by neither alone.
+    return whole if len(needed) == len(harness) else tried(needed) or whole
 
 
 def _model(case: Case) -> str | None:

@@ -16,13 +16,16 @@ from shakeout.corpus.evidence import Evidence
 from shakeout.corpus.known import KnownBug
 from shakeout.corpus.regressions import Regression
 from shakeout.corpus.symptom import Symptom
+from shakeout.fuzz.reporting.draft import NO_KNOBS
 from shakeout.fuzz.reporting.exported import short_form
 from shakeout.fuzz.reporting.plain import ordinary
+from shakeout.fuzz.reporting.tables import table
+from shakeout.fuzz.reporting.trophies import trophies
 
 __all__ = ["INDEX", "main", "pages"]
 
-#: File name of the list of all pages.
-INDEX = "README.md"
+#: File names of the list of all pages, and of what is worth most among them.
+INDEX, TROPHIES = "README.md", "TROPHIES.md"
 
 
 def pages(found: Sequence[Regression], reported: Sequence[KnownBug]) -> dict[str, str]:
@@ -32,8 +35,11 @@ def pages(found: Sequence[Regression], reported: Sequence[KnownBug]) -> dict[str
         found: what campaigns found.
         reported: what others had reported before.
     """
-    texts = {f"{bug.id}.md": _page(bug) for bug in found} | {f"{bug.id}.md": _public_page(bug) for bug in reported}
-    return {name: "\n".join(lines) + "\n" for name, lines in {INDEX: _index(found, reported), **texts}.items()}
+    alike = {one.id: [bug for bug in found if bug.same == one.id] for one in found if not one.same}
+    texts = {f"{bug.id}.md": _page(bug, alike[bug.id]) for bug in found if not bug.same}
+    texts |= {f"{bug.id}.md": _public_page(bug) for bug in reported}
+    whole = {INDEX: _index(found, reported), TROPHIES: trophies(found), **texts}
+    return {name: "\n".join(lines) + "\n" for name, lines in whole.items()}
 
 
 def _index(found: Sequence[Regression], reported: Sequence[KnownBug]) -> Iterator[str]:
@@ -44,7 +50,7 @@ def _index(found: Sequence[Regression], reported: Sequence[KnownBug]) -> Iterato
     yield "shakeout.fuzz.reporting.pages docs/bugs`. Whether a smaller case fails alike, what `shakeout bisect` says,"
     yield "and which script shows it alone was found out by `python -m shakeout.fuzz.reporting.shipped`."
     yield "Nothing here was filed anywhere by Shakeout. What is wrong with eager itself, the reference, no case can"
-    yield "show: see [bugs of eager mode](../eager-bugs.md)."
+    yield "show: see [bugs of eager mode](../eager-bugs.md). What a maintainer reads first: [trophies](TROPHIES.md)."
     yield ""
     yield "## What campaigns found"
     yield ""
@@ -54,11 +60,12 @@ def _index(found: Sequence[Regression], reported: Sequence[KnownBug]) -> Iterato
     yield ""
     yield "| bug | target | judgement | status |"
     yield "|---|---|---|---|"
-    for bug in sorted(found, key=lambda bug: (bug.case.setting.target, bug.id)):
+    for bug in sorted(found, key=lambda bug: (bug.case.setting.target, bug.same or bug.id, bool(bug.same), bug.id)):
         status = ", ".join(f"{release}: {word}" for release, word in bug.status.items())
         judged = bug.judgement + (f", [public]({bug.reference})" if bug.reference else "")
         where = bug.case.setting.target + ("" if bug.case.setting.device == "cpu" else ", GPU")
-        yield f"| [{bug.title}]({bug.id}.md) | {where} | {judged} | {status} |"
+        place = f"{bug.same}.md#{bug.id}" if bug.same else f"{bug.id}.md"
+        yield f"| {'same cause: ' if bug.same else ''}[{bug.title}]({place}) | {where} | {judged} | {status} |"
     yield ""
     yield "## What others had reported"
     yield ""
@@ -72,11 +79,30 @@ def _index(found: Sequence[Regression], reported: Sequence[KnownBug]) -> Iterato
         yield f"| [{public.title}]({public.id}.md) | {public.case.setting.target} | [{number}]({public.reference}) |"
 
 
-def _page(bug: Regression) -> Iterator[str]:
+def _page(bug: Regression, alike: Sequence[Regression]) -> Iterator[str]:
+    """The page of one cause: its own case, and every other way in which it shows."""
     yield from _head(bug.title, bug.explanation)
+    if alike:
+        yield f"One cause, {len(alike) + 1} ways in which it shows; the others stand below."
+        yield ""
+    yield from _told(bug)
+    for other in alike:
+        yield ""
+        yield f'<a id="{other.id}"></a>'
+        yield ""
+        yield f"# It also shows so: {other.title}"
+        yield ""
+        yield from _wrapped(other.explanation)
+        yield ""
+        yield from _told(other)
+
+
+def _told(bug: Regression) -> Iterator[str]:
     yield f"- judgement: {bug.judgement}"
     searched = f"none was found on {bug.searched}" if bug.searched else "not looked for"
     yield f"- public report: {bug.reference or searched}"
+    if bug.near:
+        yield f"- near it, and perhaps its cause: {bug.near}"
     yield f"- culprit: {bug.culprit or 'not traced to a line'}"
     said = " | ".join(
         part for part in (bug.failure["oracle"], bug.failure["symptom"], bug.failure.get("culprit")) if part
@@ -107,8 +133,12 @@ def _public_page(bug: KnownBug) -> Iterator[str]:
 def _head(title: str, explanation: str) -> Iterator[str]:
     yield f"# {title}"
     yield ""
-    yield from textwrap.wrap(explanation, 118, break_long_words=False, break_on_hyphens=False)
+    yield from _wrapped(explanation)
     yield ""
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, 118, break_long_words=False, break_on_hyphens=False)
 
 
 def _facts(case: Case, evidence: Evidence | None) -> Iterator[str]:
@@ -121,26 +151,50 @@ def _facts(case: Case, evidence: Evidence | None) -> Iterator[str]:
     yield f"- ordinary: {ordinary(case)}"
     if evidence is None:
         return
+    if evidence.needs:
+        yield f"- settings without which it does not show: {', '.join(f'`{name}`' for name in evidence.needs)}"
+    elif evidence.needs == () and not case.setting.knobs:
+        yield "- settings: default, as of a user who writes nothing"
     versions = ", ".join(f"{name} {version}" for name, version in evidence.packages.items())
     smaller = "no smaller case fails alike" if evidence.minimal else "a smaller case may fail alike"
     yield f"- tried with {versions}: fails {evidence.reliability}, {smaller}"
-    yield from (f"- bisected: {line}" for line in evidence.bisection)
+    yield from (f"- bisected: {line}" for line in evidence.bisection if line != NO_KNOBS)
 
 
 def _shown(case: Case, evidence: Evidence | None, symptom: Symptom | None, path: str) -> Iterator[str]:
     """The script of a case, or its program and inputs where no short script shows the failure."""
-    alone = short_form(case, symptom) if evidence is not None and evidence.script == "short" else None
+    short = evidence is not None and evidence.script == "short"
+    alone = short_form(case, symptom, evidence.needs) if evidence is not None and short else None
     yield "```python"
     yield from _program(case) if alone is None else alone.rstrip().splitlines()
     yield "```"
     yield ""
     if alone is not None:
         yield "The script needs no Shakeout. It exits 1 if it sees this failure, 3 if it sees another one, 0 if nothing"
-        yield "differs, and 125 if it cannot tell. With Shakeout:"
+        yield "differs, and 125 if it cannot tell; of a crash it dies. With Shakeout:"
     else:
         yield "Run it, and see what eager gives and what the target gives:"
     yield ""
     yield f"    shakeout replay {path}"
+    if evidence is not None and evidence.tried:
+        yield ""
+        yield from _widest(evidence)
+
+
+def _widest(evidence: Evidence) -> Iterator[str]:
+    """What the same calls do on ordinary inputs, and the script of the first of these that fails."""
+    yield "## The same calls on ordinary inputs"
+    yield ""
+    yield from table(["inputs", "what happens"], [[one.what, one.outcome] for one in evidence.tried])
+    if (wide := evidence.wide) is None:
+        return
+    yield ""
+    yield f"With {wide.what}:"
+    yield ""
+    yield "```python"
+    alone = short_form(wide.case, wide.symptom, wide.needs) if wide.script == "short" else None
+    yield from _program(wide.case) if alone is None else alone.rstrip().splitlines()
+    yield "```"
 
 
 def _program(case: Case) -> Iterator[str]:

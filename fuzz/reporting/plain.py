@@ -21,6 +21,7 @@ __all__ = [
     "bug_lines",
     "bug_row",
     "finding_lines",
+    "floating",
     "fresh",
     "given_tensors",
     "ordinary",
@@ -28,6 +29,9 @@ __all__ = [
     "said",
     "vendor_lines",
 ]
+
+#: Oracles that compare numbers, for which double precision has something to say.
+_NUMERIC = ("value", "gradient", "mutation")
 
 #: Values of one input that are written out beside its type.
 _WRITTEN = 8
@@ -107,7 +111,7 @@ def finding_lines(case: Case | None, result: Result, heading: str = "program") -
     if result.relation:
         yield f"  relation  {result.relation}: case {result.parent} passed, and became this one"
     if result.vendor is not None:
-        yield from (f"  vendor    {line}" for line in vendor_lines(result.vendor))
+        yield from (f"  vendor    {line}" for line in vendor_lines(result.vendor, exact=not floating(result.failure)))
     knobs = ", ".join(f"{name}={value!r}" for name, value in case.setting.knobs) or "default"
     if case.setting.cotangent != "whole":
         knobs += f", {case.setting.cotangent} cotangent"
@@ -164,7 +168,7 @@ def _evidence(target: str, failing: Verdict) -> Iterator[str]:
     if "expected" in evidence:
         where = failing.place + (str(evidence["index"]) if evidence.get("index") is not None else "")
         double = evidence.get("double")
-        agrees = f"   (double precision: {double})" if double is not None else ""
+        agrees = f"   (double precision: {double})" if double is not None and floating(failing) else ""
         yield f"  expected  {where} = {evidence['expected']}{agrees}"
         yield f"  {target:<9} {where} = {evidence['found']}"
         if "asked" in evidence:
@@ -182,12 +186,24 @@ def ordinary(case: Case) -> str:
     return "yes" if not found else "no (" + ", ".join(found) + ")"
 
 
-def vendor_lines(points: Points) -> Iterator[str]:
-    """How a finding stands before whoever would read a report of it."""
+def floating(failing: Verdict | None) -> bool:
+    """Whether double precision has anything to say of a failure: not of whole numbers, truth values and shapes."""
+    if failing is None or failing.oracle not in _NUMERIC:
+        return False
+    return str(failing.evidence.get("dtype", "float32")).startswith(("float", "bfloat", "complex"))
+
+
+def vendor_lines(points: Points, *, exact: bool = False) -> Iterator[str]:
+    """How a finding stands before whoever would read a report of it.
+
+    Args:
+        points: the answers to what a vendor asks.
+        exact: whether double precision has nothing to say of it.
+    """
     said = []
     if points.tolerances != "not compared":
         said.append(f"default tolerances {points.tolerances}")
-    if points.double != "not known":
+    if points.double != "not known" and not exact:
         errors = [points.reference_error, points.target_error]
         off = ["not finite" if error is None else f"{error:.3g}" for error in errors]
         said.append(f"double precision {points.double} with the reference (off by {off[0]}, the target by {off[1]})")

@@ -14,6 +14,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from shakeout.corpus import codec, known, regressions
@@ -29,11 +30,13 @@ from shakeout.fuzz.bisect.facts import Culprit, Cures, Fact, Knobs
 from shakeout.fuzz.bisect.ladders import bisected
 from shakeout.fuzz.campaign.config import Config
 from shakeout.fuzz.ground.exits import Exit
+from shakeout.fuzz.ground.failure import Failure
 from shakeout.fuzz.ground.versions import describe
 from shakeout.fuzz.minimise import executors
 from shakeout.fuzz.minimise.predicate import NotReproduced
 from shakeout.fuzz.minimise.search import Budget, Minimised, minimise
 from shakeout.fuzz.reporting.exported import export
+from shakeout.fuzz.reporting.ordinary_inputs import asked, form_told
 from shakeout.fuzz.workers.worker_kind import WorkerKind
 from shakeout.targets.accelerators import missing
 from shakeout.targets.registry import facts_of, target
@@ -67,17 +70,34 @@ def looked_at(
     """
     found = minimise(case, candidates, budget=BUDGET, width=width)
     facts = [fact for fact in bisected(Ablation(found.case, parts)) if _told(fact)]
-    exported = export(found.case, symptom=_symptom(found))
     versions = describe()["packages"]
     compiler = () if found.case.setting.device == "cpu" else ("triton",)
     names = dict.fromkeys(("torch", *compiler, *facts_of(case.setting.target).packages))
-    return found.case, Evidence(
+    evidence = Evidence(
         packages={name: versions[name] for name in names if name in versions},
         reliability=str(found.reliability),
         minimal=found.complete,
-        script=("short" if exported.form == "short" else "long") if exported.shows else "none",
+        script="none",
         bisection=tuple(str(fact) for fact in facts),
     )
+    return found.case, shown(found.case, _symptom(found), found.failure, evidence, candidates)
+
+
+def shown(
+    case: Case, symptom: Symptom, failure: Failure, evidence: Evidence, candidates: executors.CandidatePool
+) -> Evidence:
+    """The evidence with what readers are shown: the script, what it needs, and how wide the failure is.
+
+    Args:
+        case: the smallest one.
+        symptom: of it.
+        failure: why it fails.
+        evidence: all else that is known.
+        candidates: runs the same calls on other inputs.
+    """
+    exported = export(case, symptom=symptom)
+    found = asked(case, failure, candidates)
+    return replace(evidence, script=form_told(exported), needs=exported.needs, tried=found.tried, wide=found.wide)
 
 
 def _symptom(found: Minimised) -> Symptom:
@@ -85,7 +105,12 @@ def _symptom(found: Minimised) -> Symptom:
     failing = None if found.outcome.result is None else found.outcome.result.failure
     if failing is not None:
         return Symptom.seen(failing)
-    return Symptom(found.failure.oracle, found.failure.symptom, found.failure.culprit.rpartition(" | ")[2])
+    return Symptom(found.failure.oracle, found.failure.symptom)
+
+
+def _lacks(bug: Bug, shown: bool) -> bool:
+    """Whether a case has no evidence, or, of one that has some, none of what readers are shown."""
+    return bug.evidence is None or (shown and bug.evidence.needs is None and not bug.evidence.tried)
 
 
 def _kind(one: tuple[Path, Bug]) -> tuple[str, WorkerKind]:
@@ -110,12 +135,15 @@ def main(arguments: Sequence[str] | None = None, tell: Callable[[str], None] = p
     """Look at what has no evidence yet, or at what is named; the exit status."""
     parser = argparse.ArgumentParser(prog="shipped", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("ids", nargs="*", metavar="ID")
-    ids = set(parser.parse_args(arguments).ids)
+    parser.add_argument("--shown", action="store_true", help="only what readers are shown: scripts, ordinary inputs")
+    parser.add_argument("--workers", type=int, default=Config().workers, metavar="N", help="candidates at a time")
+    options = parser.parse_args(arguments)
+    ids, workers = set(options.ids), options.workers
     every = list(files())
     if unknown := ids - {bug.id for _, bug in every}:
         print(f"no case of this name ships: {', '.join(sorted(unknown))}", file=sys.stderr)
         return Exit.USAGE
-    wanted = [(path, bug) for path, bug in every if (bug.id in ids if ids else bug.evidence is None)]
+    wanted = [(path, bug) for path, bug in every if (bug.id in ids if ids else _lacks(bug, options.shown))]
     wanted.sort(key=_kind)
     for (name, kind), group in itertools.groupby(wanted, _kind):
         if lacking := missing(kind.device) or target(name).unavailable():
@@ -123,7 +151,6 @@ def main(arguments: Sequence[str] | None = None, tell: Callable[[str], None] = p
             continue
         bugs = list(group)
         setting = bugs[0][1].case.setting
-        workers = Config().workers
         with (
             tempfile.TemporaryDirectory(prefix="shakeout-") as scratch,
             executors.CandidatePool(Path(scratch) / "candidates", setting, workers) as candidates,
@@ -131,7 +158,11 @@ def main(arguments: Sequence[str] | None = None, tell: Callable[[str], None] = p
         ):
             for path, bug in bugs:
                 try:
-                    case, evidence = looked_at(bug.case, candidates, parts, workers)
+                    if options.shown and bug.evidence is not None and bug.symptom is not None:
+                        failure = Failure(name, **{"culprit": "", **bug.failure})
+                        case, evidence = bug.case, shown(bug.case, bug.symptom, failure, bug.evidence, candidates)
+                    else:
+                        case, evidence = looked_at(bug.case, candidates, parts, workers)
                 except NotReproduced as error:
                     tell(f"{bug.id}: {error}")
                     continue

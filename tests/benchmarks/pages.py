@@ -50,7 +50,9 @@ def bugs() -> list[Bug]:
 
 def script(bug: Bug) -> str:
     """The script on the page of a bug, or the long form."""
-    page = (DOCS / "bugs" / f"{bug.id}.md").read_text(encoding="utf-8")
+    same = getattr(bug, "same", "")
+    page = (DOCS / "bugs" / f"{same or bug.id}.md").read_text(encoding="utf-8")
+    page = page.partition(f'<a id="{bug.id}"></a>')[2] if same else page
     if bug.evidence is not None and bug.evidence.script == "short":
         # The first block is the smallest case.
         return page.partition("```python\n")[2].partition("\n```")[0] + "\n"
@@ -110,6 +112,8 @@ def table() -> Iterator[str]:
     """The newest row of each page and release, in Markdown."""
     newest: dict[str, dict[str, str]] = {}
     releases: dict[str, None] = {}
+    same = {bug.id: getattr(bug, "same", "") for bug in bugs()}
+    places = {one: f"{other}.md#{one}" if other else f"{one}.md" for one, other in same.items()}
     current = {bug.id: digest(script(bug)) for bug in bugs()}
     for row in rows():
         if current.get(row["id"]) == row["script"]:
@@ -129,7 +133,7 @@ def table() -> Iterator[str]:
     yield "|---|" + "---|" * len(releases)
     for one in sorted(newest):
         said = " | ".join(newest[one].get(release, "") for release in releases)
-        yield f"| [{one}](../bugs/{one}.md) | {said} |"
+        yield f"| [{one}](../bugs/{places[one]}) | {said} |"
 
 
 def digest(text: str) -> str:

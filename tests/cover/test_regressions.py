@@ -1,16 +1,20 @@
 """The regressions that ship: small, judged, each with a page that is written from it, and each keeps its status."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from shakeout.corpus import script
 from shakeout.corpus.codec import MalformedCase
+from shakeout.corpus.evidence import Evidence, Tried, Wide
 from shakeout.corpus.regressions import Regression, load, load_all
 from shakeout.fuzz.ground.failure import failure_of
 from shakeout.fuzz.ground.versions import describe
 from shakeout.fuzz.reporting import pages
+from shakeout.fuzz.reporting.trophies import trophies
 from shakeout.fuzz.running.execute import execute
 
 REGRESSIONS = load_all()
@@ -74,3 +78,65 @@ def test_a_fast_one_keeps_its_status(bug: Regression) -> None:
     assert (failure is not None) == (expected == "fails"), failure
     if failure is not None:
         assert (failure.oracle, failure.symptom) == (bug.failure["oracle"], bug.failure["symptom"])
+
+
+# --- one cause, one page; and what is worth most ----------------------------------------------------------------------
+
+
+def test_one_cause_has_one_page_which_names_every_way_it_shows() -> None:
+    alike = [bug for bug in REGRESSIONS if bug.same]
+    assert len(alike) >= 10
+    ids = {bug.id: bug for bug in REGRESSIONS}
+    for bug in alike:
+        assert not ids[bug.same].same
+        assert not (DOCS / "bugs" / f"{bug.id}.md").exists()
+        page = (DOCS / "bugs" / f"{bug.same}.md").read_text()
+        behind = page.partition(f'<a id="{bug.id}"></a>')[2]
+        assert bug.title in behind
+        assert f"shakeout replay corpus/data/regressions/{bug.id}.json" in behind
+
+
+def test_links_to_pages_lead_somewhere() -> None:
+    for path in DOCS.rglob("*.md"):
+        for name, _, anchor in re.findall(r"\]\((?:[\w./-]*/)?bugs/([\w.-]+\.md)(#([\w-]+))?\)", path.read_text()):
+            page = DOCS / "bugs" / name
+            assert page.exists(), (path, name)
+            assert not anchor or f'<a id="{anchor}"></a>' in page.read_text(), (path, anchor)
+
+
+def test_trophies_are_real_new_and_there_and_the_worst_come_first() -> None:
+    bug = next(bug for bug in REGRESSIONS if bug.id == "openvino-vstack-of-one-keeps-its-rank")
+    evidence = replace(cast(Evidence, bug.evidence), wide=None)
+    silent = replace(bug, id="silent", evidence=evidence)
+    wide = replace(silent, id="wide", failure={"oracle": "exception", "symptom": "RuntimeError"})
+    found = {"oracle": "value", "symptom": "wrong value"}
+    shown = Wide("float32, 8 elements", silent.case, found, "short", ())
+    wide = replace(wide, evidence=replace(evidence, wide=shown))
+    raises = replace(silent, id="raises", failure={"oracle": "exception", "symptom": "RuntimeError"})
+    dies = replace(silent, id="dies", failure={"oracle": "crash", "symptom": "SIGSEGV"})
+    others = [
+        replace(silent, id="public", reference="https://github.com/pytorch/pytorch/issues/1"),
+        replace(silent, id="arguable", judgement="arguable"),
+        replace(silent, id="fixed", status={"torch 2.13.0": "fails", "torch 2.14.1": "fixed"}),
+        replace(silent, id="alike", same="silent"),
+    ]
+    text = "\n".join(trophies([raises, dies, wide, silent, *others]))
+    assert re.findall(r"\]\((\w+)\.md\)", text.partition("## 1.")[2]) == ["silent", "wide", "dies", "raises"]
+    assert "4 bugs" in text
+    assert "shown here with float32, 8 elements" in text
+
+
+def test_a_page_says_what_ordinary_inputs_do_and_which_settings_matter(tmp_path: Path) -> None:
+    bug = next(bug for bug in REGRESSIONS if bug.id == "add-of-nothing-complex")
+    tried = (Tried("complex64, 8 elements", "no failure"), Tried("float32, 8 elements", "crash (SIGABRT)"))
+    wide = Wide("float32, 8 elements", bug.case, {"oracle": "crash", "symptom": "SIGABRT"}, "short", ())
+    evidence = replace(cast(Evidence, bug.evidence), needs=("fullgraph=True",), tried=tried, wide=wide)
+    assert Evidence.from_json(evidence.to_json()) == evidence
+    page = pages.pages([replace(bug, evidence=evidence)], [])[f"{bug.id}.md"]
+    assert "- settings without which it does not show: `fullgraph=True`" in page
+    assert "| float32, 8 elements | crash (SIGABRT) |" in page
+    assert page.count("def program(") == 2
+    assert page.count("fullgraph=True)") == 1
+    page = pages.pages([replace(bug, evidence=replace(evidence, needs=()))], [])[f"{bug.id}.md"]
+    assert "- settings: default, as of a user who writes nothing" in page
+    assert "fails with default settings" not in page

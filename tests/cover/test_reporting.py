@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,19 +13,27 @@ from typing import Any
 import pytest
 import torch
 
-from shakeout.corpus import known
+from shakeout.corpus import known, regressions
 from shakeout.corpus.capture import capture
-from shakeout.corpus.case import Setting
+from shakeout.corpus.case import Case, Setting
 from shakeout.corpus.database import NAME, Database
+from shakeout.corpus.evidence import Tried, Wide
+from shakeout.corpus.symptom import Symptom
 from shakeout.fuzz.bisect.facts import Bisection, Culprit, Releases
 from shakeout.fuzz.bisect.stored import chosen
 from shakeout.fuzz.cli import main
 from shakeout.fuzz.ground.exits import Exit
+from shakeout.fuzz.ground.failure import failure_of
 from shakeout.fuzz.ground.results import Result
-from shakeout.fuzz.reporting import drafting
+from shakeout.fuzz.minimise.predicate import Executor
+from shakeout.fuzz.minimise.predicate import Outcome as Outcome_
+from shakeout.fuzz.reporting import drafting, exported, ordinary_inputs
 from shakeout.fuzz.reporting.draft import Draft, written
 from shakeout.fuzz.reporting.exported import Exported, short_form
 from shakeout.fuzz.reporting.formats import FORMATS
+from shakeout.fuzz.reporting.ordinary_inputs import ORDINARY, OrdinaryInputs, of_case
+from shakeout.fuzz.reporting.told import Answered
+from shakeout.generators.validity import Demands
 from shakeout.oracles.vendor import Points
 from shakeout.oracles.verdict import Outcome, Verdict
 
@@ -46,7 +56,7 @@ def test_short_scripts_are_short_and_need_no_shakeout(bug: known.KnownBug) -> No
     compile(text, bug.id, "exec")
     written_out = [line for line in text.splitlines() if line.strip()]
     # The interfaces of compilers that work in stages take a few lines more.
-    assert len(written_out) <= (40 if bug.case.setting.target in ("inductor", "aot_eager") else 56)
+    assert len(written_out) <= (40 if bug.case.setting.target in ("inductor", "aot_eager") else 60)
 
 
 def test_a_short_script_is_for_the_device_of_its_case(tmp_path: Path) -> None:
@@ -165,6 +175,163 @@ def test_what_a_script_prints_does_not_end_its_block() -> None:
     assert "````\n```\n# not a heading\n````" in text
 
 
+# --- what is known of a case that ships -------------------------------------------------------------------------------
+
+SHIPPED = next(bug for bug in regressions.load_all() if bug.id == "add-of-nothing-complex")
+WIDE = Wide("float32, 8 elements counted from 0", CASE, {"oracle": "value", "symptom": "wrong value"}, "short", ())
+PARTS = (Answered("aot_eager", "as eager", fails=False), Answered("inductor", "output 0[1] = 2.0", fails=True))
+
+
+def told(**changes: Any) -> str:
+    return written(replace(DRAFT, **changes), "pytorch")
+
+
+def test_what_is_known_of_a_case_that_ships_is_told() -> None:
+    bug = replace(SHIPPED, searched="2026-11-27")
+    ordinary = OrdinaryInputs((Tried("float32, 8 elements", "crash (SIGABRT)"),), WIDE)
+    text = told(owner="pytorch", bug=bug, bisection=None, minimised=False, parts=PARTS, ordinary=ordinary)
+    for part in (
+        SHIPPED.explanation,
+        f"Where it begins: {SHIPPED.culprit}.",
+        "the smallest that was found",
+        "- Bisected: lowering aten.reshape.default",
+        "It is there in torch 2.13.0, torch 2.14.1.",
+        "torch 2.14.1 fails, as it was recorded",
+        "no report of it was found on 2026-11-27; look again",
+        "`aot_eager` gives what eager gives; `inductor` is the first back end that does not.",
+        "| `inductor` | output 0[1] = 2.0 |",
+        "| float32, 8 elements | crash (SIGABRT) |",
+        "With float32, 8 elements counted from 0:",
+        "`topic: fuzzer`",
+        "tlparse",
+    ):
+        assert part in text, part
+    for wrong in ("NOT minimised", "not bisected", "NOT checked", "not known"):
+        assert wrong not in text, wrong
+
+
+def test_an_issue_that_is_open_is_named() -> None:
+    text = told(bug=replace(SHIPPED, reference="https://github.com/pytorch/pytorch/issues/1"))
+    assert "it is public already: https://github.com/pytorch/pytorch/issues/1" in text
+
+
+@pytest.mark.parametrize(
+    ("evidence", "oracle", "said"),
+    [
+        ({**EVIDENCE, "dtype": "bool"}, "value", False),
+        ({"expected": [2], "found": [1]}, "metadata", False),
+        ({**EVIDENCE, "dtype": "float32"}, "value", True),
+    ],
+)
+def test_double_precision_speaks_of_real_numbers_only(evidence: dict[str, Any], oracle: str, said: bool) -> None:
+    verdict = replace(WRONG, oracle=oracle, evidence=evidence)
+    text = told(result=replace(RESULT, verdicts=(verdict,)))
+    assert ("ouble precision" in text) == said, text
+
+
+@pytest.mark.parametrize(
+    ("verdict", "said"),
+    [
+        (Verdict("crash", Outcome.FAIL, "SIGSEGV", "", "run", {}), "This looks like a memory error"),
+        (replace(WRONG, symptom="nondeterministic"), "values change from run to run"),
+        (Verdict("crash", Outcome.FAIL, "SIGFPE", "", "run", {}), None),
+        (WRONG, None),
+    ],
+)
+def test_a_memory_error_is_called_one(verdict: Verdict, said: str | None) -> None:
+    text = told(result=replace(RESULT, verdicts=(verdict,)))
+    assert ("memory error" in text) == (said is not None)
+    assert said is None or said in text
+    if said is not None:
+        heap = told(result=replace(RESULT, verdicts=(verdict,)), sanitizer="heap-buffer-overflow: WRITE of size 32")
+        assert "AddressSanitizer says heap-buffer-overflow: WRITE of size 32." in heap
+
+
+@pytest.mark.parametrize(
+    ("needs", "said"),
+    [
+        ((), "Settings: inference, default settings."),
+        (("fullgraph=True",), "`fullgraph=True` (without it the script shows nothing)"),
+        (None, "those that the script sets"),
+    ],
+)
+def test_default_settings_are_those_of_a_user_who_writes_nothing(needs: tuple[str, ...] | None, said: str) -> None:
+    text = told(script=replace(SCRIPT, needs=needs))
+    assert said in text
+    assert ("default settings" in text) == (needs == ())
+
+
+def test_a_setting_is_left_out_where_the_script_shows_the_failure_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    needed: set[str] = set()
+
+    def tried(case: Case, form: str, text: str, symptom: Symptom | None) -> Exported:
+        shows = all((name in text) for name in needed) and form == "short"
+        return Exported(text, form, shows, "exit status 1" if shows else "exit status 0", "")
+
+    monkeypatch.setattr(exported, "_tried", tried)
+    case = replace(CASE, setting=Setting("openvino"))
+    found = exported.export(case)
+    assert (found.form, found.needs) == ("short", ())
+    assert "INFERENCE" not in found.text
+    needed.add('"INFERENCE_NUM_THREADS": 1')
+    found = exported.export(case)
+    assert found.needs == ("INFERENCE_NUM_THREADS=1",)
+    assert "PINNING" not in found.text
+    compile(found.text, "repro.py", "exec")
+    needed.add("no such thing")
+    assert exported.export(case).form == "long"
+
+
+def test_ordinary_inputs_are_tried_once_and_kept_beside_the_case(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[int] = []
+
+    class Pool(contextlib.AbstractContextManager[Executor]):
+        def __init__(self, directory: Path, setting: Setting, workers: int, **more: Any) -> None:
+            pass
+
+        def __enter__(self) -> Executor:
+            return self.run
+
+        def __exit__(self, *error: object) -> None:
+            pass
+
+        def run(self, cases: Sequence[Case], demands: Demands) -> list[Outcome_]:
+            runs.append(len(cases))
+            last = replace(RESULT, case=cases[-1].id)
+            passing = [Outcome_("compared") for _ in cases[1:]]
+            return [*passing, Outcome_("compared", failure_of(last), cases[-1], last)]
+
+    monkeypatch.setattr(ordinary_inputs, "CandidatePool", Pool)
+    monkeypatch.setattr(ordinary_inputs, "export", lambda case, symptom: replace(SCRIPT, needs=()))
+    failure = failure_of(RESULT)
+    assert failure is not None
+    found = of_case(CASE, failure, tmp_path)
+    assert found.wide is not None
+    assert (found.wide.needs, found.wide.symptom.name) == ((), "wrong value")
+    assert {one.outcome for one in found.tried[:-1]} == {"no failure"}
+    assert of_case(CASE, failure, tmp_path) == found
+    assert len(runs) == 1
+    (tmp_path / ORDINARY).write_text("[]")  # damaged: found out anew
+    assert of_case(CASE, failure, tmp_path) == found
+    other = replace(CASE, setting=Setting("aot_eager"))
+    assert of_case(other, failure, tmp_path).wide != found.wide
+    assert len(runs) == 3
+
+
+@pytest.mark.long
+def test_a_report_of_a_case_that_ships_says_what_its_file_says(capsys: pytest.CaptureFixture[str]) -> None:
+    path = regressions.DIRECTORY / "polygamma-in-place-is-taken-for-custom.json"
+    bug = regressions.load(path)
+    assert main(["report", str(path)]) == Exit.OK
+    text = capsys.readouterr().out
+    for part in (f"# aot_eager: {bug.title}", bug.explanation, "default settings", "| `dynamo` | as eager |"):
+        assert part in text, part
+    for wrong in ("NOT minimised", "not bisected", "NOT checked"):
+        assert wrong not in text, wrong
+
+
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
@@ -173,9 +340,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     found = tmp_path / "SH-0000"
     found.mkdir()
     (found / "case.json").write_text(CASE.text)
-    monkeypatch.setattr(drafting, "export", lambda case, result: SCRIPT)
+    monkeypatch.setattr(drafting, "export", lambda case, result, symptom: SCRIPT)
     monkeypatch.setattr(drafting, "collected", lambda: "PyTorch version")
     monkeypatch.setattr(drafting, "observed", lambda case: RESULT)
+    monkeypatch.setattr(drafting, "ablation", lambda case, result: PARTS)
+    monkeypatch.setattr(drafting, "of_case", lambda case, failure, folder: OrdinaryInputs())
     return found
 
 
@@ -198,7 +367,7 @@ def test_whoever_asks_for_a_draft_is_answered_and_nothing_is_printed(
     assert (draft.objections, draft.script) == ((), SCRIPT)
     assert draft.text is not None
     assert "Describe the bug" in draft.text
-    monkeypatch.setattr(drafting, "export", lambda case, result: replace(SCRIPT, shows=False))
+    monkeypatch.setattr(drafting, "export", lambda case, result, symptom: replace(SCRIPT, shows=False))
     refused = drafting.drafted(job)
     assert (refused.objections, refused.text) == (("its script shows no failure here",), None)
     anyway = drafting.drafted(job, anyway=True).text
@@ -251,7 +420,13 @@ def test_the_minimised_case_is_reported(folder: Path, capsys: pytest.CaptureFixt
 def test_what_somebody_has_decided_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], status: str
 ) -> None:
-    for name, value in (("export", SCRIPT), ("collected", ""), ("observed", RESULT)):
+    for name, value in (
+        ("export", SCRIPT),
+        ("collected", ""),
+        ("observed", RESULT),
+        ("ablation", PARTS),
+        ("of_case", OrdinaryInputs()),
+    ):
         monkeypatch.setattr(drafting, name, lambda *case, value=value: value)
     directory = tmp_path / "campaign"
     directory.mkdir()

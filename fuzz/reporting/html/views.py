@@ -16,7 +16,7 @@ from shakeout.fuzz.reporting.bug_report import extent_of
 from shakeout.fuzz.reporting.html import vega
 from shakeout.fuzz.reporting.html.drawings import Classes, extent_map, program_graph
 from shakeout.fuzz.reporting.html.layout import drawing
-from shakeout.fuzz.reporting.plain import GivenTensor, given_tensors, ordinary, vendor_lines
+from shakeout.fuzz.reporting.plain import GivenTensor, floating, given_tensors, ordinary, vendor_lines
 from shakeout.oracles.extent import Extent
 from shakeout.oracles.verdict import Verdict
 
@@ -94,7 +94,9 @@ def bug_view(shown: ReportedBug, short: str = "") -> BugView:
         failure=failure,
         extent=extent,
         picture=picture,
-        vendor=() if result is None or result.vendor is None else tuple(vendor_lines(result.vendor)),
+        vendor=()
+        if result is None or result.vendor is None
+        else tuple(vendor_lines(result.vendor, exact=not floating(result.failure))),
         short=short,
     )
 
