@@ -1,4 +1,4 @@
-"""What a script of an ONNX model needs besides torch and onnx; like ``standalone.py`` it is printed into every script."""
+"""What a script of an ONNX model needs besides torch and onnx; printed into scripts, like ``standalone.py``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from shakeout.corpus.onnx_elements import elements
 def array_of(tensor: torch.Tensor) -> Any:
     """A tensor as an array; NumPy knows elements that it lacks by onnx's own names."""
     tensor = tensor.detach().contiguous()
-    if tensor.dtype.itemsize > 1 and tensor.dtype != torch.bfloat16 or not tensor.is_floating_point():
+    if (tensor.dtype.itemsize > 1 and tensor.dtype != torch.bfloat16) or not tensor.is_floating_point():
         return tensor.numpy()
     name = onnx.helper.tensor_dtype_to_np_dtype(elements()[tensor.dtype])
     return tensor.reshape(-1).view(torch.uint8).numpy().view(name).reshape(tuple(tensor.shape))

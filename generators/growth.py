@@ -116,7 +116,8 @@ class Growth:
         """From now on leave out no operator and no dtype, and draw plain calls alone."""
         self.derive(0)
         self.habits = Habits(special=self.habits.special)
-        self._avoid = self._foreign = self._refused = frozenset()
+        self._avoid = self._foreign = frozenset()
+        self._refused = frozenset()
         self._only = None
 
     def note(self, reason: str) -> None:
@@ -473,9 +474,8 @@ class Growth:
         if reason is not None:
             raise Rejected(reason)
         if self._before_call is not None:
-            self._before_call(
-                Step(operator, self.words.resolve(operator), args, kwargs, operands, written, kind, "tensor", 0, (None,))
-            )
+            function = self.words.resolve(operator)
+            self._before_call(Step(operator, function, args, kwargs, operands, written, kind, "tensor", 0, (None,)))
         held: list[Saved] = []
         arena: Sequence[torch.Tensor] = tensors
         if targets:

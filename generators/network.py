@@ -365,7 +365,9 @@ def _so_far(growth: Growth, step: Step, vocabulary: str) -> Case:
     last = replace(step, first=len(growth.tensors))
     steps.append(_renumbered(last, {**numbers, last.first: len(numbers)}))
     live = [numbers[number] for number in growth.usable()]
-    return Case(_program(inputs, steps, live[:1], vocabulary), (growth.input_set(),), Setting(words_of(vocabulary).REFERENCE))
+    return Case(
+        _program(inputs, steps, live[:1], vocabulary), (growth.input_set(),), Setting(words_of(vocabulary).REFERENCE)
+    )
 
 
 def finished(growth: Growth, recipe: Recipe, style: Style, vocabulary: str, tell: Tell | None = None) -> Grown:

@@ -76,12 +76,12 @@ class OnnxRuntimeModel(Target):
         witness="shakeout.targets.witnesses:onnxruntime",
         libraries=("onnxruntime_pybind11_state*.so", "libonnxruntime.so*"),
         turns=1,
-        settings=2,
+        settings=4,
         accelerator=False,
         foreign=FOREIGN,
         mode="inference",
         ladder=_LADDER,
-        behind=frozenset({"InferenceSession", "run", "unoptimised session", "onnxruntime"}),
+        behind=frozenset({"InferenceSession", "run", "unoptimised session", "onnx.onnxruntime"}),
     )
 
     def knobs(self) -> KnobSpace:
@@ -98,7 +98,6 @@ class OnnxRuntimeModel(Target):
 
     def warm(self) -> None:
         """Import onnx; onnxruntime starts a thread when it is imported, so each worker does that."""
-        import onnx.reference
 
         loaded(self.source(Setting(self.name)))
 

@@ -10,7 +10,19 @@ from shakeout.corpus.case import REFUSALS, Setting
 from shakeout.corpus.vocabularies import vocabulary as words_of
 from shakeout.targets.target import Facts, Hook, Short, Target, UnknownTarget, check_knobs
 
-__all__ = ["GROUP", "compilers", "facts_of", "hook", "may_use_accelerator", "names", "of_vocabulary", "short", "source", "target", "within"]
+__all__ = [
+    "GROUP",
+    "compilers",
+    "facts_of",
+    "hook",
+    "may_use_accelerator",
+    "names",
+    "of_vocabulary",
+    "short",
+    "source",
+    "target",
+    "within",
+]
 
 #: The entry points of other packages' targets.
 GROUP = "shakeout.targets"
@@ -81,7 +93,9 @@ def within(vocabulary: str, name: str) -> str:
     for one in (name, f"{vocabulary}.{name}"):
         if one in known:
             return one
-    raise UnknownTarget(f"no target {name!r} takes programs of the vocabulary {vocabulary}; there are {', '.join(known)}")
+    raise UnknownTarget(
+        f"no target {name!r} takes programs of the vocabulary {vocabulary}; there are {', '.join(known)}"
+    )
 
 
 def of_vocabulary(vocabulary: str) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """The onnx vocabulary: a program is an ONNX model, its calls are nodes, its parameters are initialisers.
 
 What an operator means is what ONNX's own reference evaluator makes of it, which is NumPy. The text of a program builds
-the model with ``onnx.helper``; a target is given the network whose ``model`` that is. Arguments of a call are the inputs
-of the node, ``None`` for an optional one that is absent; keywords are its attributes.
+the model with ``onnx.helper``; a target is given the network whose ``model`` that is. Arguments of a call are the
+inputs of the node, ``None`` for an optional one that is absent; keywords are its attributes.
 
 The evaluator takes much that ONNX's schemas and shape inference forbid, since NumPy does. A call is one only if both
 allow it, and if the result has the type that shape inference says.
@@ -148,10 +148,12 @@ def evaluate(
     return values
 
 
-# --- running a node ----------------------------------------------------------------------------------------------------
+# --- running a node ---------------------------------------------------------------------------------------------------
 
 
-def _run(operator: str, args: Sequence[Any], kwargs: tuple[tuple[str, Any], ...], wanted: tuple[bool, ...]) -> list[Any]:
+def _run(
+    operator: str, args: Sequence[Any], kwargs: tuple[tuple[str, Any], ...], wanted: tuple[bool, ...]
+) -> list[Any]:
     """The results of one node; what no rule of ONNX gives a meaning raises a ValueError or TypeError."""
     import numpy as np
 
@@ -289,7 +291,7 @@ def _inferred(
     return tuple(results)
 
 
-# --- source text -------------------------------------------------------------------------------------------------------
+# --- source text ------------------------------------------------------------------------------------------------------
 
 
 def argument(arg: Arg, names: Sequence[str], /) -> str:
@@ -346,7 +348,7 @@ def model(program: Program, names: Sequence[str]) -> str:
             for place, type_ in enumerate(operation.results)
         ]
         nodes.append(_made(operation, names, results))
-    returned = []
+    returned: list[tuple[str, TensorType | None]] = []
     for number in program.returns:
         name = names[number]
         if number < len(program.inputs) or any(name == one for one, _ in returned):
@@ -426,7 +428,7 @@ def imports(program: Program, /) -> list[str]:
     return ["import numpy as np", "import onnx", "import onnx.reference"]
 
 
-# --- what is known of operators ------------------------------------------------------------------------------------------
+# --- what is known of operators ---------------------------------------------------------------------------------------
 
 
 def family(operator: str, /) -> str:

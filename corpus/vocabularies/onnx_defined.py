@@ -124,7 +124,7 @@ def _sequences(arrays: Arrays, attributes: Attributes) -> None:
     batch, time = attributes.get("batch_axis", 1), attributes.get("time_axis", 0)
     if data.ndim < 2 or {batch, time} != {0, 1} or lengths.shape != (data.shape[batch],):
         raise ValueError("lengths that do not fit the batch")
-    if lengths.size and not (0 <= int(lengths.min()) and int(lengths.max()) <= data.shape[time]):
+    if lengths.size and not (int(lengths.min()) >= 0 and int(lengths.max()) <= data.shape[time]):
         raise ValueError("a sequence longer than time")
 
 

@@ -107,6 +107,7 @@ def listed() -> Mapping[str, Sequence[int]]:
     return data
 
 
+@functools.cache
 def of_set(number: int) -> frozenset[str]:
     """The operators of an operator set that a case may call, as the table that ships has them."""
     found = set()

@@ -29,7 +29,10 @@ PLAIN_EVERY = 10.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     parser.add_argument(
-        "what", nargs="?", metavar="torch | onnx | MODULE:NAME", help="operators of torch or ONNX, or your own declared kernel"
+        "what",
+        nargs="?",
+        metavar="torch | onnx | MODULE:NAME",
+        help="operators of torch or ONNX, or your own declared kernel",
     )
     parser.add_argument(
         "--examples",
@@ -116,7 +119,9 @@ def _check(options: argparse.Namespace) -> None:
         if options.examples is not None:
             raise Mistake(f"--examples goes with MODULE:NAME; {options.what} is learnt from its own samples")
     elif options.what is None or ":" not in options.what:
-        raise Mistake(f"learn: expected torch, onnx, MODULE:NAME or --from CAMPAIGN, found {options.what or 'nothing'!r}")
+        raise Mistake(
+            f"learn: expected torch, onnx, MODULE:NAME or --from CAMPAIGN, found {options.what or 'nothing'!r}"
+        )
     elif options.examples is None:
         raise Mistake(f"give tests or a script that call {options.what}: --examples PATH")
     if options.operators is not None and options.what not in _PACKAGES:

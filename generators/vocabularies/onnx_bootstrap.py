@@ -1,4 +1,4 @@
-"""Collects records from the node cases that ship with onnx: ``python -m shakeout.generators.vocabularies.onnx_bootstrap``.
+"""Collects records from the node cases that ship with onnx, as ``bootstrap.py`` does from PyTorch's samples.
 
 A process of its own like that of torch's records, because an operator that is tried with other sizes may crash. It says
 on standard output which operator comes next, and is started again without that operator if it dies.
@@ -32,8 +32,8 @@ from shakeout.generators.vocabularies.drafts import (
     thinned,
 )
 from shakeout.generators.vocabularies.probe import Draft, DraftSlot, retype
-from shakeout.generators.vocabularies.records import Record
 from shakeout.generators.vocabularies.recorder import MAX_ELEMENTS
+from shakeout.generators.vocabularies.records import Record
 
 __all__ = ["calls", "collect", "main"]
 
@@ -51,11 +51,13 @@ def calls() -> Iterator[tuple[str, tuple[Arg, ...], tuple[tuple[str, Arg], ...],
 
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        cases = collect_testcases(None)  # type: ignore[arg-type]
+        cases = collect_testcases(None)
     for case in cases:
+        if case.model is None or not case.data_sets:
+            continue
         graph = case.model.graph
         version = next((one.version for one in case.model.opset_import if one.domain == ""), 0)
-        if len(graph.node) != 1 or graph.node[0].domain or not case.data_sets:
+        if len(graph.node) != 1 or graph.node[0].domain:
             continue
         node = graph.node[0]
         if node.op_type in schemas.LEFT_OUT or not onnx.defs.has(node.op_type, version, ""):
