@@ -409,6 +409,7 @@ def functions(program: Program, /) -> list[Any]:
 
 def namespace(program: Program, /) -> dict[str, Any]:
     """Names that the text uses."""
+    import numpy
     import onnx
     import onnx.reference
 
@@ -417,7 +418,9 @@ def namespace(program: Program, /) -> dict[str, Any]:
 
     return {
         "onnx": onnx,
+        "np": numpy,
         "elements": elements,
+        "array_of": printed.array_of,
         "initializer": printed.initializer,
         "Evaluated": printed.Evaluated,
     }

@@ -114,6 +114,8 @@ def _tuples(batch: int) -> Callable[[Arrays, Attributes], None]:
             raise ValueError("tuples longer than the data has dimensions")
         for place in range(indices.shape[-1]):
             _bounded(indices[..., place], data.shape[skipped + place])
+        if len(arrays) > 2 and arrays[2].shape != (*indices.shape[:-1], *data.shape[indices.shape[-1] :]):
+            raise ValueError("updates that do not fit the indices")
 
     return check
 
