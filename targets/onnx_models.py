@@ -123,7 +123,7 @@ class OnnxRuntimeModel(Target):
         symbolic = setting.knob("shapes") == "symbolic"
         lines = [
             "def prepare(network):",
-            f"    model = {'unsized(network.model)' if symbolic else 'network.model'}",
+            f"    model = {'unsized' if symbolic else 'declared'}(network.model)",
             '    KEPT["ONNX model"] = model',
             f"    session = {_call('session_of', 'model', *session_arguments(setting))}",
             '    STAGES.append(("unoptimised session", lambda *given: ort_run(ort_session(model, "NONE"), given)))',
@@ -142,7 +142,8 @@ class OnnxRuntimeModel(Target):
             printed.pairs,
             printed.ort_session,
             printed.ort_run,
-            *((own.unsized,) if symbolic else ()),
+            own.unsized,
+            *(() if symbolic else (own.declared,)),
             own.session_of,
             own.answered,
             own.models_declined,
@@ -217,6 +218,8 @@ class OpenVinoModel(Target):
             runtime.pairs,
             runtime.ort_session,
             runtime.ort_run,
+            own.unsized,
+            own.declared,
             own.openvino_read_model,
             own.narrow,
             own.outvoted,
@@ -270,6 +273,8 @@ class TvmModel(Target):
             runtime.pairs,
             runtime.ort_session,
             runtime.ort_run,
+            own.unsized,
+            own.declared,
             own.tvm_from_onnx,
             own.tvm_outputs,
             own.outvoted,
@@ -300,7 +305,7 @@ def _sourced(
 
     lines = [
         "def prepare(network):",
-        "    model, made, said = network.model, [], []",
+        "    model, made, said = declared(network.model), [], []",
         '    KEPT["ONNX model"] = model',
         '    STAGES.append(("reference evaluator", lambda *given: outvoted(model, given, said)))',
         "",

@@ -90,6 +90,13 @@ def _axis(arrays: Arrays, attributes: Attributes) -> None:
     _bounded(arrays[1], arrays[0].shape[axis])
 
 
+def _chosen(arrays: Arrays, attributes: Attributes) -> None:
+    """ArgMax and ArgMin look along an axis, which one number does not have."""
+    rank, axis = arrays[0].ndim, attributes.get("axis", 0)
+    if not -rank <= axis < rank or not arrays[0].shape[axis]:
+        raise ValueError("an axis that does not exist")
+
+
 def _smaller(arrays: Arrays, attributes: Attributes) -> None:
     """Of GatherElements and ScatterElements the indices fit into the data, but along the axis."""
     _axis(arrays, attributes)
@@ -207,6 +214,8 @@ _CHECKS: Mapping[str, Callable[[Arrays, Attributes], None]] = {
     "Mod": _mod,
     "BitShift": _shift,
     "Pow": _pow,
+    "ArgMax": _chosen,
+    "ArgMin": _chosen,
     "Gather": _axis,
     "GatherElements": _smaller,
     "ScatterElements": _smaller,

@@ -1,12 +1,18 @@
-"""The onnx vocabulary's records: from the node cases that ship with onnx, once for each version of it, then cached."""
+"""The onnx vocabulary's records, from the node cases that ship with onnx.
+
+Of the version that Shakeout is developed with they are shipped (``corpus/data/records``); of any other they are
+collected once, in half a minute, and cached.
+"""
 
 from __future__ import annotations
 
 import functools
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from shakeout import corpus
 from shakeout.corpus import cache
 from shakeout.corpus.program import Ref
 from shakeout.corpus.vocabularies import onnx_schemas
@@ -16,10 +22,13 @@ from shakeout.generators.rules.library import library_of_onnx
 from shakeout.generators.vocabularies.records import Record, Slot
 from shakeout.generators.vocabularies.torch import Progress, Vocabulary, recorded_rows
 
-__all__ = ["FORMAT", "OnnxVocabulary", "cache_path", "load_onnx", "of_one_set"]
+__all__ = ["FORMAT", "SHIPPED", "OnnxVocabulary", "cache_path", "load_onnx", "of_one_set"]
 
 #: Version of the cached rows; raise it whenever collecting finds something else than before.
 FORMAT = 1
+
+
+SHIPPED = Path(corpus.__file__).parent / "data" / "records"
 
 
 class OnnxVocabulary(Vocabulary):
@@ -57,8 +66,18 @@ def load_onnx(progress: Progress = lambda text: None) -> OnnxVocabulary:
     Raises:
         BootstrapFailed: the cases could not be run; the message ends with what the process said.
     """
-    rows: Any = recorded_rows(cache_path(), "shakeout.generators.vocabularies.onnx_bootstrap", progress)
+    rows: Any = _shipped()
+    if rows is None:
+        rows = recorded_rows(cache_path(), "shakeout.generators.vocabularies.onnx_bootstrap", progress)
     return OnnxVocabulary(rows, library_of_onnx())
+
+
+def _shipped() -> Any:
+    """The records that are shipped for the installed onnx, or None."""
+    from importlib.metadata import version
+
+    path = SHIPPED / f"onnx-{version('onnx')}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def of_one_set(vocabulary: OnnxVocabulary, choices: Choices) -> OnnxVocabulary:

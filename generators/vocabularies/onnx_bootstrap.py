@@ -66,13 +66,20 @@ def calls() -> Iterator[tuple[str, tuple[Arg, ...], tuple[tuple[str, Arg], ...],
         try:
             kwargs = tuple(sorted((one.name, _attribute(one)) for one in node.attribute))
             feeds = dict(zip((one.name for one in graph.input), case.data_sets[0][0], strict=True))
-            tensors = [tensor_of(feeds[name]) for name in node.input if name]
+            tensors = [tensor_of(_array(feeds[name])) for name in node.input if name]
         except (ValueError, KeyError, TypeError, AttributeError):
             continue  # strings, sequences, or a graph among the attributes
         numbers = iter(range(len(tensors)))
         args: tuple[Arg, ...] = tuple(Ref(next(numbers)) if name else None for name in node.input)
         if all(tensor.numel() <= MAX_ELEMENTS for tensor in tensors):
             yield operator, args, kwargs, tuple(tensors)
+
+
+def _array(given: Any) -> Any:
+    """What a case is fed: an array, or a tensor of ONNX where NumPy lacks the elements."""
+    from onnx import TensorProto, numpy_helper
+
+    return numpy_helper.to_array(given) if isinstance(given, TensorProto) else given
 
 
 def _attribute(attribute: Any) -> Arg:
@@ -152,8 +159,17 @@ def collect(
     return found
 
 
+def _text(rows: Mapping[str, Sequence[Any]]) -> str:
+    """A record on each line: such a file is committed, and its changes are read."""
+    lines = []
+    for name, found in rows.items():
+        inner = ",\n".join(json.dumps(row, separators=(",", ":")) for row in found)
+        lines.append(f"{json.dumps(name)}:[\n{inner}\n]")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
 def main(argv: Sequence[str]) -> int:
-    """Write the records to ``argv[0]``; further arguments are names to leave out."""
+    """Write the records to ``argv[0]``, as text if it is called ``.json``; further arguments are names to leave out."""
     path, skip = Path(argv[0]), frozenset(argv[1:])
     torch.set_num_threads(1)
 
@@ -164,6 +180,9 @@ def main(argv: Sequence[str]) -> int:
         warnings.simplefilter("ignore")
         found = collect(progress, skip)
     rows = {name: [record.to_json() for record in found[name]] for name in sorted(found)}
+    if path.suffix == ".json":
+        path.write_text(_text(rows), encoding="utf-8")
+        return 0
     with path.open("wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=5, mtime=0, filename="") as out:
         out.write(json.dumps(rows, separators=(",", ":")).encode())
     return 0

@@ -46,7 +46,7 @@ def measured(target_name: str, settings: int, operators: int, seconds: float) ->
     target(target_name).warm()
     outcomes: Counter[str] = Counter()
     programs: set[str] = set()
-    spent: Counter[str] = Counter()
+    spent: dict[str, float] = {"growing": 0.0, "running and comparing": 0.0}
 
     def one(seed: int) -> None:
         began = time.process_time()
@@ -67,8 +67,8 @@ def measured(target_name: str, settings: int, operators: int, seconds: float) ->
     while time.process_time() - began < WARM:
         one(seed)
         seed += 1
-    for count in (outcomes, spent):
-        count.clear()
+    outcomes.clear()
+    spent.update(dict.fromkeys(spent, 0.0))
     programs.clear()
     began, seed = time.process_time(), 0
     while (total := time.process_time() - began) < seconds:

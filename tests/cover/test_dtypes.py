@@ -218,16 +218,16 @@ def test_a_lost_call_of_every_dtype_can_be_written_down(dtype: torch.dtype) -> N
 
 
 def test_a_call_that_meets_an_error_costs_its_record_and_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    from shakeout.generators.vocabularies import bootstrap
+    from shakeout.generators.vocabularies import drafts
 
-    plain = bootstrap._Seen.add
+    plain = drafts.Seen.add
 
-    def add(self: bootstrap._Seen, tensor: torch.Tensor) -> None:
+    def add(self: drafts.Seen, tensor: torch.Tensor) -> None:
         if tensor.dtype == torch.float8_e4m3fnuz:
             raise NotImplementedError("not for 'Float8_e4m3fnuz'\nand more")
         plain(self, tensor)
 
-    monkeypatch.setattr(bootstrap._Seen, "add", add)
+    monkeypatch.setattr(drafts.Seen, "add", add)
     errors = Errors({"KeyError: x": 1})
     calls = [((torch.ones(3).to(d), torch.ones(3).to(d)), {}) for d in (torch.float8_e4m3fnuz, torch.float32)]
     records = records_of_examples(f"{MODULE}:kernel", calls, list(DTYPES), errors)
