@@ -14,7 +14,7 @@ from typing import Any
 
 from shakeout import corpus
 from shakeout.corpus import cache
-from shakeout.corpus.program import Ref
+from shakeout.corpus.program import Program, Ref
 from shakeout.corpus.vocabularies import onnx_schemas
 from shakeout.generators.choices import Choices
 from shakeout.generators.habits import Habits
@@ -22,7 +22,7 @@ from shakeout.generators.rules.library import library_of_onnx
 from shakeout.generators.vocabularies.records import Record, Slot
 from shakeout.generators.vocabularies.torch import Progress, Vocabulary, recorded_rows
 
-__all__ = ["FORMAT", "SHIPPED", "OnnxVocabulary", "cache_path", "load_onnx", "of_one_set"]
+__all__ = ["FORMAT", "SHIPPED", "OnnxVocabulary", "cache_path", "load_onnx", "of_one_set", "of_program"]
 
 #: Version of the cached rows; raise it whenever collecting finds something else than before.
 FORMAT = 1
@@ -83,3 +83,13 @@ def _shipped() -> Any:
 def of_one_set(vocabulary: OnnxVocabulary, choices: Choices) -> OnnxVocabulary:
     """The operators of one operator set, drawn: those of two do not go together in a model."""
     return vocabulary.within(onnx_schemas.of_set(choices.pick(onnx_schemas.SETS)))
+
+
+def of_program(vocabulary: OnnxVocabulary, program: Program) -> OnnxVocabulary:
+    """The operators that go together with those of a program: those of one operator set that has them all.
+
+    Of a model that somebody brought there may be no such set; then they are the program's own.
+    """
+    own = frozenset(program.operators())
+    sets = [known for number in onnx_schemas.SETS if own <= (known := onnx_schemas.of_set(number))]
+    return vocabulary.within(sets[0] if sets else own)
