@@ -1,4 +1,4 @@
-"""Where what was learnt of operators is kept: of torch and onnx in the cache or shipped, of a user's kernel beside the project.
+"""Where what was learnt of operators is kept: of torch and onnx in the cache or shipped, of a user's kernel beside it.
 
 Whoever learns writes; whoever proposes reads, and takes a file that cannot be read for none. What is in it is text from
 anywhere: it says what to try, and never what to run.

@@ -1,4 +1,4 @@
-"""What a script of an ONNX model needs besides torch and onnx; like ``standalone.py`` it is printed into every script."""
+"""What a script of an ONNX model needs besides torch and onnx; printed into scripts, like ``standalone.py``."""
 
 from __future__ import annotations
 

@@ -195,8 +195,17 @@ def load(case: Case, text: str | None = None) -> dict[str, Any]:
         **vocabulary(case.program.vocabulary).namespace(case.program),
     }
     source = body(case) if text is None else text
-    exec(compile(source, f"<case {case.id}>", "exec"), namespace)
+    if modelled(vocabulary(case.program.vocabulary)) is None:
+        exec(compile(source, f"<case {case.id}>", "exec"), namespace)
+    else:
+        # Nothing knows such a text by its code, as torch.compile does, and all settings of a program have one.
+        exec(_compiled(source), namespace)
     return namespace
+
+
+@functools.lru_cache(32)
+def _compiled(source: str) -> Any:
+    return compile(source, "<case>", "exec")
 
 
 def _loaded(case: Case, name: str, dtype: Any, shape: tuple[int, ...]) -> Any:

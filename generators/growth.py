@@ -474,11 +474,8 @@ class Growth:
         if reason is not None:
             raise Rejected(reason)
         if self._before_call is not None:
-            self._before_call(
-                Step(
-                    operator, self.words.resolve(operator), args, kwargs, operands, written, kind, "tensor", 0, (None,)
-                )
-            )
+            function = self.words.resolve(operator)
+            self._before_call(Step(operator, function, args, kwargs, operands, written, kind, "tensor", 0, (None,)))
         held: list[Saved] = []
         arena: Sequence[torch.Tensor] = tensors
         if targets:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx
+import onnx.reference
 import torch
 
+from shakeout.corpus.onnx_standalone import array_of
 from shakeout.targets.onnx_staged import ort_run, ort_session
+from shakeout.targets.openvino_staged import openvino_loaded
 from shakeout.targets.staged import Declined, stage
+
+if TYPE_CHECKING:
+    from shakeout.corpus.standalone import CALLS, arguments
 
 
 def unsized(model: Any) -> Any:
@@ -21,6 +28,14 @@ def unsized(model: Any) -> Any:
     for info in model.graph.output:
         info.type.tensor_type.ClearField("shape")
     return model
+
+
+def declared(model: Any) -> Any:
+    """The model as it is, but without the sizes of its inputs where those differ between the calls."""
+    if len(CALLS) == 1:
+        return model
+    shapes = {tuple(t.shape for t in arguments(make())) for make in CALLS}
+    return model if len(shapes) == 1 else unsized(model)
 
 
 def session_of(model: Any, **knobs: Any) -> Any:
@@ -57,3 +72,50 @@ def models_declined(error: BaseException | None) -> bool:
             return True
         error = error.__cause__
     return False
+
+
+def outvoted(model: Any, given: Sequence[torch.Tensor], said: Sequence[Sequence[torch.Tensor]]) -> list[torch.Tensor]:
+    """What an unoptimised session of ONNX Runtime gives, if it is what the target gave last: two against the reference.
+
+    Where they disagree nothing is known of the reference, and it raises.
+    """
+    other = ort_run(ort_session(model, "NONE"), given)
+    for one, two in zip(other, said[-1], strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-2, atol=1e-3, equal_nan=True)
+    return other
+
+
+def narrow(model: Any, given: Sequence[torch.Tensor]) -> None:
+    """Decline a model some value of which OpenVINO's CPU plugin does not hold: it computes in float32 and int32."""
+    feeds = {info.name: array_of(t) for info, t in zip(model.graph.input, given, strict=True)}
+    with np.errstate(all="ignore"):
+        values: Any = onnx.reference.ReferenceEvaluator(model).run(None, feeds, intermediate=True)
+    for name, value in values.items():
+        dtype = getattr(value, "dtype", None)
+        if dtype is not None and str(dtype) in ("float64", "uint16", "uint32", "uint64"):
+            raise Declined(f"OpenVINO's CPU holds no {dtype}")
+        if dtype == np.int64 and value.size and max(abs(int(value.min())), abs(int(value.max()))) > 2**31 - 1:
+            raise Declined(f"OpenVINO's CPU computes {name} in int32")
+
+
+def openvino_read_model(model: Any) -> Any:
+    """The model as OpenVINO reads it."""
+    with stage("read_model"):
+        return openvino_loaded().Core().read_model(model.SerializeToString())
+
+
+def tvm_from_onnx(model: Any) -> Any:
+    """The Relax module of the model; its initialisers are constants of it."""
+    with stage("from_onnx"):
+        from tvm.relax.frontend.onnx import from_onnx
+
+        return from_onnx(model)
+
+
+def tvm_outputs(machine: Any, given: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Run a virtual machine; its only output is no sequence of one."""
+    import tvm
+
+    feeds = [tvm.runtime.from_dlpack(t.detach().clone(memory_format=torch.contiguous_format)) for t in given]
+    found = machine["main"](*feeds)
+    return [torch.utils.dlpack.from_dlpack(one).clone() for one in ([found] if hasattr(found, "numpy") else found)]

@@ -129,6 +129,7 @@ class OnnxRuntime(Target):
 
     def source(self, setting: Setting) -> str:
         """Export and make a session at the first call, and run that from then on."""
+        from shakeout.corpus.onnx_elements import elements
         from shakeout.targets import onnx_staged as printed
 
         export = []
@@ -161,7 +162,7 @@ class OnnxRuntime(Target):
             "declined = onnx_declined",
         ]
         functions = (
-            printed.elements,
+            elements,
             printed.pairs,
             printed.onnx_model,
             printed.complex_outputs,

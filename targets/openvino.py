@@ -10,9 +10,9 @@ from shakeout.targets.printed import run_once, staged
 from shakeout.targets.target import Facts, Ladder, Short, Target
 from shakeout.targets.through_export import through_export
 
-__all__ = ["OPENVINO", "OpenVino"]
+__all__ = ["KNOBS", "OPENVINO", "OpenVino", "compile_arguments"]
 
-_KNOBS = (
+KNOBS = (
     Knob("shapes", ("dynamic", "static"), "sizes of the model: free, or those of the arguments"),
     Knob("reload", (None, "ir", "blob"), "save the model, or the compiled model, and load it again"),
     Knob("performance_hint", ("LATENCY", "THROUGHPUT", "CUMULATIVE_THROUGHPUT"), "what the plugin plans for"),
@@ -46,7 +46,7 @@ class OpenVino(Target):
 
     def knobs(self) -> KnobSpace:
         """How the model is compiled, stored and run."""
-        return _KNOBS
+        return KNOBS
 
     def unavailable(self) -> str | None:
         """The install line if the package is missing, or is there without its compiled part."""
@@ -85,7 +85,7 @@ class OpenVino(Target):
             "        openvino_taken(function, given)",
             "        if not made:",
             "            model = openvino_model(function, given)",
-            f"            made.append(openvino_compiled({', '.join(['model', 'given', *_compile(setting)])}))",
+            f"            made.append(openvino_compiled({', '.join(['model', 'given', *compile_arguments(setting)])}))",
             "            STAGES.extend(openvino_stages(model))",
             '        with stage("run"):',
             *([f"            {run}"] * bool(setting.knob("again"))),
@@ -136,7 +136,7 @@ _HARNESS = {
 }
 
 
-def _compile(setting: Setting) -> list[str]:
+def compile_arguments(setting: Setting) -> list[str]:
     """The keyword arguments of the compilation."""
     names = {"threads": "INFERENCE_NUM_THREADS"}
     names |= {name: name.upper() for name in ("performance_hint", "execution_mode_hint")}

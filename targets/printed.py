@@ -129,7 +129,7 @@ def executed(text: str, namespace: dict[str, Any], kept: MutableMapping[str, Any
 
 
 def _code(text: str) -> Any:
-    """The text as code: of targets that hand it to Dynamo a new one each time, since Dynamo knows functions by theirs."""
+    """The text as code; a new one each time where Dynamo sees it, which knows functions by theirs."""
     return _compiled.__wrapped__(text) if "torch.compile" in text or "torch.export" in text else _compiled(text)
 
 

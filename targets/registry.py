@@ -40,6 +40,8 @@ _BUILT_IN = {
     "tvm": ("shakeout.targets.tvm", "TVM"),
     "onnx.reference": ("shakeout.targets.onnx_models", "ONNX_REFERENCE"),
     "onnx.onnxruntime": ("shakeout.targets.onnx_models", "ONNXRUNTIME_MODEL"),
+    "onnx.openvino": ("shakeout.targets.onnx_models", "OPENVINO_MODEL"),
+    "onnx.tvm": ("shakeout.targets.onnx_models", "TVM_MODEL"),
     "save_on_cpu": ("shakeout.targets.offload.stock", "SAVE_ON_CPU"),
     "disk_store": ("shakeout.targets.offload.stock", "DISK_STORE"),
     "planted": ("shakeout.targets.planted", "PLANTED"),

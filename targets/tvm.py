@@ -10,7 +10,7 @@ from shakeout.targets.printed import run_once, staged
 from shakeout.targets.target import Facts, Ladder, Levels, Part, Short, Target
 from shakeout.targets.through_export import through_export
 
-__all__ = ["OPTIONAL", "TVM", "Tvm"]
+__all__ = ["OPTIONAL", "TVM", "Tvm", "build_arguments"]
 
 #: Passes that can be left out: the others' results do not rest on theirs.
 OPTIONAL = (
@@ -143,7 +143,7 @@ class Tvm(Target):
             "        if not made:",
             *(['            raise Declined("the module has no backward pass")'] * (setting.mode == "training")),
             f"            module = tvm_imported({', '.join(['function', 'given', *importing])})",
-            f"            made.append(tvm_built({', '.join(['module', *_build(setting)])}))",
+            f"            made.append(tvm_built({', '.join(['module', *build_arguments(setting)])}))",
             "            STAGES.extend(tvm_stages(module, UNOPTIMISED))",
             '        with stage("run"):',
             *([f"            {run}"] * bool(setting.knob("again"))),
@@ -177,7 +177,7 @@ class Tvm(Target):
         )
 
 
-def _build(setting: Setting) -> list[str]:
+def build_arguments(setting: Setting) -> list[str]:
     """The keyword arguments of the build."""
     arguments = []
     for knob, value in setting.knobs:

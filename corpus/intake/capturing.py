@@ -84,7 +84,11 @@ def capture(
         subject.notes.append("it is called in inference mode; the case is called without gradients")
     with torch.inference_mode(False):
         found = _at_some_level(subject, levels, chosen, setting, around, directory)
-        if mode is None and chosen == "training" and not any(one.requires_grad for one in found.case.input_sets[0].views):
+        if (
+            mode is None
+            and chosen == "training"
+            and not any(one.requires_grad for one in found.case.input_sets[0].views)
+        ):
             # What asks for a gradient is within reach, and not used.
             return _at_some_level(subject, levels, "inference", setting, around, directory)
         return found

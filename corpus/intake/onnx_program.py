@@ -110,7 +110,7 @@ def read_program(
     return Read(Case(program, (given_,), setting), tuple(notes))
 
 
-# --- the file -----------------------------------------------------------------------------------------------------------
+# --- the file ---------------------------------------------------------------------------------------------------------
 
 
 def read_model(path: Path) -> tuple[Any, list[str]]:
@@ -214,7 +214,7 @@ def _sized(model: Any) -> None:
             raise NotCaptured(f"the tensor {tensor.name!r} has the shape {sizes}, expected {ELEMENTS} elements at most")
 
 
-# --- values -------------------------------------------------------------------------------------------------------------
+# --- values -----------------------------------------------------------------------------------------------------------
 
 
 def _type(tensor: torch.Tensor) -> TensorType:
@@ -317,7 +317,7 @@ def read_inputs(path: Path) -> dict[str, torch.Tensor]:
         raise NotCaptured(f"{path.name} is no .npz file of arrays of numbers: {_said(error)}") from None
 
 
-# --- nodes --------------------------------------------------------------------------------------------------------------
+# --- nodes ------------------------------------------------------------------------------------------------------------
 
 
 def _add(reading: _Reading, node: Any, version: int, place: int) -> None:

@@ -1,8 +1,8 @@
 """What operators mean: how each vocabulary resolves, evaluates and prints them, and what it knows of them.
 
-``Vocabulary`` is the protocol, ``vocabulary`` finds one by its name, ``owner`` the one that an operator is of. ``torch``
-is PyTorch's functions and methods, ``kernel`` has a user's kernels beside them, ``onnx`` is the ONNX operator set. Values
-are torch tensors in every vocabulary: that is what oracles compare.
+``Vocabulary`` is the protocol, ``vocabulary`` finds one by its name, ``owner`` the one that an operator is of.
+``torch`` is PyTorch's functions and methods, ``kernel`` has a user's kernels beside them, ``onnx`` is the ONNX operator
+set. Values are torch tensors in every vocabulary: that is what oracles compare.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def modelled(words: Vocabulary) -> Modelled | None:
 
 
 def owner(operator: str) -> Vocabulary:
-    """The vocabulary of Shakeout's own that an operator is of, by its qualified name, whether there is such a one or not."""
+    """The vocabulary of Shakeout's own in which a qualified name would be an operator."""
     return vocabulary("onnx" if operator.startswith("onnx.") and ":" not in operator else "kernel")
 
 

@@ -1,8 +1,8 @@
 """The onnx vocabulary: a program is an ONNX model, its calls are nodes, its parameters are initialisers.
 
 What an operator means is what ONNX's own reference evaluator makes of it, which is NumPy. The text of a program builds
-the model with ``onnx.helper``; a target is given the network whose ``model`` that is. Arguments of a call are the inputs
-of the node, ``None`` for an optional one that is absent; keywords are its attributes.
+the model with ``onnx.helper``; a target is given the network whose ``model`` that is. Arguments of a call are the
+inputs of the node, ``None`` for an optional one that is absent; keywords are its attributes.
 
 The evaluator takes much that ONNX's schemas and shape inference forbid, since NumPy does. A call is one only if both
 allow it, and if the result has the type that shape inference says.
@@ -148,7 +148,7 @@ def evaluate(
     return values
 
 
-# --- running a node ----------------------------------------------------------------------------------------------------
+# --- running a node ---------------------------------------------------------------------------------------------------
 
 
 def _run(
@@ -167,7 +167,7 @@ def _run(
     shapes = tuple(None if arg is None else tuple(arg.shape) for arg in args)
     inferred = _inferred(operator, kwargs, dtypes, shapes, wanted, tuple(map(_told, arrays)))
     check_values(schemas.identified(operator)[0], arrays, dict(kwargs))
-    evaluator = _evaluator(operator, kwargs, tuple(dtype is not None for dtype in dtypes), wanted)
+    evaluator = _evaluator(operator, kwargs, dtypes, wanted)
     feeds = {f"i{place}": array for place, array in enumerate(arrays) if array is not None}
     with np.errstate(all="ignore"):
         found = iter(evaluator.run(None, feeds))
@@ -216,17 +216,21 @@ def _kind(kind: Any) -> int:
 
 @functools.lru_cache(1 << 13)
 def _evaluator(
-    operator: str, kwargs: tuple[tuple[str, Any], ...], present: tuple[bool, ...], wanted: tuple[bool, ...]
+    operator: str, kwargs: tuple[tuple[str, Any], ...], dtypes: tuple[str | None, ...], wanted: tuple[bool, ...]
 ) -> Any:
     """The reference evaluator of a model of one node. A node costs some 15 microseconds to run, and 50 to make."""
     import onnx.helper
     import onnx.reference
 
-    node = _node(operator, kwargs, present, wanted)
+    node = _node(operator, kwargs, [dtype is not None for dtype in dtypes], wanted)
     graph = onnx.helper.make_graph(
         [node],
         "node",
-        [onnx.helper.make_empty_tensor_value_info(name) for name in node.input if name],
+        [
+            onnx.helper.make_tensor_value_info(f"i{place}", ELEMENTS[dtype][0], None)
+            for place, dtype in enumerate(dtypes)
+            if dtype is not None
+        ],
         [onnx.helper.make_empty_tensor_value_info(name) for name in node.output if name],
     )
     opsets = [onnx.helper.make_opsetid("", schemas.identified(operator)[1])]
@@ -291,7 +295,7 @@ def _inferred(
     return tuple(results)
 
 
-# --- source text -------------------------------------------------------------------------------------------------------
+# --- source text ------------------------------------------------------------------------------------------------------
 
 
 def argument(arg: Arg, names: Sequence[str], /) -> str:
@@ -348,7 +352,7 @@ def model(program: Program, names: Sequence[str]) -> str:
             for place, type_ in enumerate(operation.results)
         ]
         nodes.append(_made(operation, names, results))
-    returned = []
+    returned: list[tuple[str, TensorType | None]] = []
     for number in program.returns:
         name = names[number]
         if number < len(program.inputs) or any(name == one for one, _ in returned):
@@ -409,6 +413,7 @@ def functions(program: Program, /) -> list[Any]:
 
 def namespace(program: Program, /) -> dict[str, Any]:
     """Names that the text uses."""
+    import numpy
     import onnx
     import onnx.reference
 
@@ -417,7 +422,9 @@ def namespace(program: Program, /) -> dict[str, Any]:
 
     return {
         "onnx": onnx,
+        "np": numpy,
         "elements": elements,
+        "array_of": printed.array_of,
         "initializer": printed.initializer,
         "Evaluated": printed.Evaluated,
     }
@@ -428,7 +435,7 @@ def imports(program: Program, /) -> list[str]:
     return ["import numpy as np", "import onnx", "import onnx.reference"]
 
 
-# --- what is known of operators ------------------------------------------------------------------------------------------
+# --- what is known of operators ---------------------------------------------------------------------------------------
 
 
 def family(operator: str, /) -> str:

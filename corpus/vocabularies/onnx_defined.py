@@ -90,6 +90,13 @@ def _axis(arrays: Arrays, attributes: Attributes) -> None:
     _bounded(arrays[1], arrays[0].shape[axis])
 
 
+def _chosen(arrays: Arrays, attributes: Attributes) -> None:
+    """ArgMax and ArgMin look along an axis, which one number does not have."""
+    rank, axis = arrays[0].ndim, attributes.get("axis", 0)
+    if not -rank <= axis < rank or not arrays[0].shape[axis]:
+        raise ValueError("an axis that does not exist")
+
+
 def _smaller(arrays: Arrays, attributes: Attributes) -> None:
     """Of GatherElements and ScatterElements the indices fit into the data, but along the axis."""
     _axis(arrays, attributes)
@@ -114,6 +121,8 @@ def _tuples(batch: int) -> Callable[[Arrays, Attributes], None]:
             raise ValueError("tuples longer than the data has dimensions")
         for place in range(indices.shape[-1]):
             _bounded(indices[..., place], data.shape[skipped + place])
+        if len(arrays) > 2 and arrays[2].shape != (*indices.shape[:-1], *data.shape[indices.shape[-1] :]):
+            raise ValueError("updates that do not fit the indices")
 
     return check
 
@@ -205,6 +214,8 @@ _CHECKS: Mapping[str, Callable[[Arrays, Attributes], None]] = {
     "Mod": _mod,
     "BitShift": _shift,
     "Pow": _pow,
+    "ArgMax": _chosen,
+    "ArgMin": _chosen,
     "Gather": _axis,
     "GatherElements": _smaller,
     "ScatterElements": _smaller,

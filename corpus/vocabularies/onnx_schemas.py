@@ -44,6 +44,10 @@ TABLE = Path(__file__).parent.parent / "data" / "operators" / "onnx.json"
 #: ONNX Runtime 1.32.0 lacks kernels for three operators alone (QuantizeLinear, DequantizeLinear, SwiGLU).
 SETS = (28, 21)
 
+#: Operator sets of models, where one of them will do: how a runtime takes an operator apart hangs on it, so what was
+#: measured of single nodes has to hold for networks. Stored cases rest on these, which are never changed.
+_PREFERRED = (21, 28)
+
 #: Element types by their names in torch: the number in ``onnx.TensorProto.DataType``, and the name in schemas.
 ELEMENTS: Mapping[str, tuple[int, str]] = {
     "float32": (1, "float"),
@@ -107,6 +111,7 @@ def listed() -> Mapping[str, Sequence[int]]:
     return data
 
 
+@functools.cache
 def of_set(number: int) -> frozenset[str]:
     """The operators of an operator set that a case may call, as the table that ships has them."""
     found = set()
@@ -145,19 +150,29 @@ def schema(operator: str) -> Any:
 
 
 def opset(operators: Iterable[str]) -> int:
-    """The least operator set in which all of these operators are what their names say.
+    """The operator set of a model of these operators, in which all of them are what their names say.
+
+    It is one of those that are preferred, or else the least.
 
     Raises:
         InvalidProgram: there is none, since one of them was changed before another one came to be.
     """
     versions = dict(identified(operator) for operator in operators)
-    least = max(versions.values(), default=SETS[-1])
-    for name, version in versions.items():
-        if later := [one for one in listed().get(name, ()) if version < one <= least]:
-            raise InvalidProgram(
-                f"{named(name, version)} was changed by operator set {later[0]}, and the program needs set {least}"
-            )
-    return least
+    least = max(versions.values(), default=_PREFERRED[0])
+    # In operator sets from this one on some operator would be another one.
+    first = min((one for name, version in versions.items() if (one := _changed(name, version))), default=1 << 30)
+    if first <= least:
+        name, version = next((name, version) for name, version in versions.items() if _changed(name, version) == first)
+        raise InvalidProgram(
+            f"{named(name, version)} was changed by operator set {first}, and the program needs set {least}"
+        )
+    return next((one for one in _PREFERRED if least <= one < first), least)
+
+
+@functools.lru_cache(4096)
+def _changed(name: str, version: int) -> int:
+    """The operator set that changed a schema; 0 if none has."""
+    return next((one for one in sorted(listed().get(name, ())) if one > version), 0)
 
 
 def element_name(number: int) -> str:

@@ -61,8 +61,8 @@ def add_config(run: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--vocabulary",
         metavar="NAME",
-        help="what programs are made of: torch, or onnx for ONNX models that are grown as such; --target is then one of "
-        "its targets (default: all of them that are installed)",
+        help="what programs are made of: torch, or onnx for ONNX models that are grown as such; --target is then one "
+        "of its targets (default: all of them that are installed)",
     )
     run.add_argument("--workers", type=int, help="cases at work at a time (default: one for each core)")
     run.add_argument(

@@ -46,7 +46,7 @@ class Checked:
 def chosen(case: Case, names: Sequence[str]) -> tuple[str, ...]:
     """The targets that are asked: those that were named, or every compiler that is installed and the case's own.
 
-    Of an ONNX model that is a program itself these are the targets of its vocabulary; ``onnxruntime`` is its own as well.
+    Of an ONNX model that is a program itself these are the targets of its vocabulary, ``onnxruntime`` its own one.
 
     Raises:
         UnknownTarget: one that was named takes programs of another vocabulary.

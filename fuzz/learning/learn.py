@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.learning.errors import CannotLearn
-from shakeout.fuzz.learning.operators import LostCall, learn_operators
+from shakeout.fuzz.learning.operators import LEARNER, LostCall, learn_operators
 from shakeout.fuzz.workers.zygote_client import Interrupted
 
 if TYPE_CHECKING:
@@ -243,7 +243,7 @@ def learn_onnx(how: How, patterns: Sequence[str] | None = None, *, anew: bool = 
                 raise CannotLearn(str(error), Exit.INFRASTRUCTURE) from None
             names = _chosen(vocabulary.operators, patterns, "onnx")
             records = {name: [record.to_json() for record in vocabulary.records(name)] for name in names}
-            lost = _run(names, files, how, {}, records)
+            lost = _run(names, files, how, {}, records, maker="shakeout.fuzz.learning.maker:OnnxLearner")
             path, content = learnt.onnx_path(version("onnx")), gathered(files, package="onnx")
             learnt.write(path, content)
             if how.copy is not None:
@@ -401,6 +401,7 @@ def _run(
     rows: Mapping[str, list[Any]],
     records: Mapping[str, list[Any]] | None = None,
     seen: Mapping[str, list[Any]] | None = None,
+    maker: str = LEARNER,
 ) -> list[LostCall]:
     with tempfile.TemporaryDirectory(prefix="shakeout-") as scratch:
         return learn_operators(
@@ -411,6 +412,7 @@ def _run(
             workers=how.workers,
             records=records,
             seen=seen,
+            maker=maker,
             calls=how.calls,
             seconds=how.seconds,
             tell=how.tell,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from shakeout.generators.vocabularies.records import Record, Spread
     from shakeout.generators.vocabularies.torch import Vocabulary
 
-__all__ = ["Learner", "case_of", "told", "work"]
+__all__ = ["Learner", "OnnxLearner", "case_of", "told", "work"]
 
 _loaded: list[Vocabulary] = []
 
@@ -37,6 +37,16 @@ class Learner(RunsOnly):
 
         if not _loaded:
             _loaded.append(load_records(say))
+
+
+class OnnxLearner(RunsOnly):
+    """The maker of workers that learn ONNX's operators, whose recorded calls come with the job."""
+
+    def prepare(self, say: Callable[[str], None]) -> None:
+        """Load what evaluates them."""
+
+        import shakeout.generators.rules.examine
+        import shakeout.generators.rules.execution  # noqa: F401
 
 
 def work(job: Examine | Learn | Recall, slot: Slot) -> Reply:

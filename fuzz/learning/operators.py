@@ -23,6 +23,8 @@ from shakeout.fuzz.workers.pool import Limits, WorkerPool
 
 __all__ = ["LostCall", "learn_operators"]
 
+#: The maker of workers that learn operators of torch, and kernels among them.
+LEARNER = "shakeout.fuzz.learning.maker:Learner"
 #: Seconds of one call: the slowest takes a tenth of a second, a machine that is busy a multiple of that. And of one
 #: operator, all in all; bytes that its worker may take.
 CALL_SECONDS = 10.0
@@ -71,6 +73,7 @@ def learn_operators(
     seen: Mapping[str, Sequence[Any]] | None = None,
     calls: int | None = None,
     seconds: float | None = None,
+    maker: str = LEARNER,
     tell: events.Listener = lambda event: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> list[LostCall]:
@@ -86,6 +89,7 @@ def learn_operators(
         seen: rows of calls of each that campaigns made; they are run again.
         calls: of each variant at most.
         seconds: after which no further operator is begun.
+        maker: of the workers, as ``MODULE:NAME``.
         tell: told while the workers' parent is loading (``Warming``), and how far it is (``Learning``).
         stop: asked now and then whether to give up.
 
@@ -103,7 +107,7 @@ def learn_operators(
     session = _Session(files, rows, records or {}, seen, calls, len(names), len(names) - len(todo), tell)
     if not todo:
         return []
-    pool = WorkerPool(scratch, (), workers, tell=tell, maker="shakeout.fuzz.learning.maker:Learner")
+    pool = WorkerPool(scratch, (), workers, tell=tell, maker=maker)
     began = time.monotonic()
     try:
         pool.start(stop)

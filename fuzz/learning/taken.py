@@ -12,12 +12,16 @@ import warnings
 from collections.abc import Iterator, Sequence
 
 from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View, contiguous
-from shakeout.corpus.program import Call, Input, Program
+from shakeout.corpus.program import Call, Input, Program, Ref
 from shakeout.corpus.support import DIRECTORY, with_types
+from shakeout.corpus.vocabularies import onnx_schemas as schemas
 from shakeout.generators.rules.trace import Trace
 from shakeout.generators.vocabularies.records import Record, Spread
 
 __all__ = ["main", "refused_types"]
+
+#: An operator that only the newest operator set has, of what programs are grown of, and what set that is.
+_OF_NEWEST, NEWEST = "onnx.v25.Identity", schemas.SETS[0]
 
 Types = tuple[str, tuple[str, ...]]
 
@@ -33,8 +37,7 @@ def refused_types(target: str, records: Sequence[Record]) -> tuple[frozenset[Typ
     from shakeout.generators.rules.examine import call_of
     from shakeout.generators.rules.execution import executed
 
-    took: set[Types] = set()
-    declined: set[Types] = set()
+    outcomes: dict[tuple[str, tuple[str, ...], bool], list[bool]] = {}
     counts: dict[str, list[int]] = {}
     for record in records:
         shapes = [record.shape(number) for number in range(len(record.slots))]
@@ -43,16 +46,22 @@ def refused_types(target: str, records: Sequence[Record]) -> tuple[frozenset[Typ
             done = executed(call_of(record, shapes, dtype), spreads)
             if done is None or not done.accepted:
                 continue
-            result = execute(_case(done, spreads, target), explain=False)
-            key = (record.operator, tuple(type_.dtype for type_ in done.operands))
-            (declined if result.status == "unsupported" else took).add(key)
-            row = counts.setdefault(record.operator, [0, 0, 0])
-            row[{"compared": 0, "unsupported": 1}.get(result.status, 2)] += 1
-    return frozenset(declined - took), counts
+            # A runtime that has no kernel takes an operator apart, in one operator set and not in another.
+            sets = [newest for newest in (False, True) if not newest or record.operator in schemas.of_set(NEWEST)]
+            for newest in sets:
+                result = execute(_case(done, spreads, target, newest=newest), explain=False)
+                key = (record.operator, tuple(type_.dtype for type_ in done.operands))
+                outcomes.setdefault((*key, newest), []).append(result.status != "unsupported")
+                row = counts.setdefault(record.operator, [0, 0, 0])
+                row[{"compared": 0, "unsupported": 1}.get(result.status, 2)] += 1
+    return frozenset((name, types) for (name, types, _), took in outcomes.items() if not any(took)), counts
 
 
-def _case(call: Trace, spreads: Sequence[Spread], target: str) -> Case:
-    """A call on the values that it was tried with; whole numbers of which few are there are initialisers."""
+def _case(call: Trace, spreads: Sequence[Spread], target: str, *, newest: bool) -> Case:
+    """A call on the values that it was tried with; whole numbers of which few are there are initialisers.
+
+    With ``newest`` a node that nobody uses makes it a model of the newest operator set.
+    """
     import torch
 
     from shakeout.generators.vocabularies.probe import operand
@@ -66,7 +75,11 @@ def _case(call: Trace, spreads: Sequence[Spread], target: str) -> Case:
     node = Call(call.operator, call.args, call.kwargs, call.results, call.form)
     first = len(inputs)
     returned = tuple(first + place for place, result in enumerate(call.results) if result is not None)
-    program = Program(tuple(inputs), (node,), returned, "onnx")
+    calls: tuple[Call, ...] = (node,)
+    if newest and inputs:
+        types = (*call.operands, *call.results)
+        calls += (Call(_OF_NEWEST, (Ref(0),), (), (types[0],)),)
+    program = Program(tuple(inputs), calls, returned, "onnx")
     return Case(program, (InputSet(tuple(storages), tuple(views)),), Setting(target))
 
 

@@ -19,7 +19,7 @@ from shakeout.fuzz.minimise.executors import CandidatePool
 from shakeout.fuzz.minimise.predicate import Executor
 from shakeout.fuzz.minimise.widest import widened
 from shakeout.fuzz.reporting.exported import Exported, export
-from shakeout.fuzz.workers.nursery import Interrupted, ZygoteBroken
+from shakeout.fuzz.workers.zygote_client import Interrupted, ZygoteBroken
 
 __all__ = ["ORDINARY", "OrdinaryInputs", "asked", "form_told", "of_case"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from shakeout.corpus import codec
 from shakeout.corpus.case import Case, KnobSpace, Scalar, Setting
-from shakeout.corpus.support import DIRECTORY, declined
+from shakeout.corpus.support import DIRECTORY, declined, refused
 from shakeout.fuzz.ground.jobs import Mutate
 from shakeout.fuzz.ground.makers import Made
 from shakeout.fuzz.running.compose import drawn_knobs, prepare, vocabulary_of
@@ -33,6 +33,7 @@ def mutated(job: Mutate, before_call: Callable[[str], None] | None = None) -> Ma
     from shakeout.generators.choices import SeededChoices
     from shakeout.generators.mutation.mutate import Limits, mutate
     from shakeout.generators.regions import enclosed
+    from shakeout.generators.vocabularies.onnx import OnnxVocabulary, of_program
     from shakeout.targets.registry import target
 
     prepare(lambda text: None)
@@ -42,16 +43,20 @@ def mutated(job: Mutate, before_call: Callable[[str], None] | None = None) -> Ma
     parent = codec.decode(job.parent)
     inherited = _inherited(parent.setting, job)
     case = replace(parent, setting=replace(parent.setting, target=job.target, knobs=inherited, device=job.device))
-    vocabulary = vocabulary_of(job.target)
+    vocabulary, partner = vocabulary_of(job.target), codec.decode(job.partner) if job.partner else None
+    if isinstance(vocabulary, OnnxVocabulary):
+        vocabulary = of_program(vocabulary, case.program)
+        if partner is not None and not set(partner.program.operators()) <= set(vocabulary.operators):
+            partner = None  # of another operator set
     limits = Limits(
         declined(job.target, facts.support or DIRECTORY) | vocabulary.unfit,
         facts.foreign,
         "writes" in facts.promises,
         job.target if facts.vocabulary == "kernel" else "",
         job.modes and facts.mode is None,
+        refused(job.target, facts.support or DIRECTORY),
     )
     names = [name for name in job.mutators if name not in (KNOBS, ENCLOSE)]
-    partner = codec.decode(job.partner) if job.partner else None
     change = partial(mutate, choices, case, vocabulary=vocabulary, partner=partner, limits=limits)
     mutant = change(names, before_call=before_call) if names else None
     made, applied = (case, ()) if mutant is None else (mutant.case, mutant.mutators)

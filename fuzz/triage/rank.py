@@ -118,6 +118,16 @@ _EVERYDAY = frozenset(
     "cross_entropy nll_loss mse_loss l1_loss smooth_l1_loss binary_cross_entropy binary_cross_entropy_with_logits "
     "kl_div cosine_similarity".split()
 )
+#: The same of ONNX, by their names there.
+_EVERYDAY_NODES = frozenset(
+    "Abs Add And ArgMax ArgMin AveragePool BatchNormalization Cast Clip Concat Conv ConvTranspose Cos CumSum "
+    "DequantizeLinear Div Einsum Equal Erf Exp Expand Flatten Floor Gather GatherElements GatherND Gelu Gemm "
+    "GlobalAveragePool Greater GridSample GroupNormalization HardSigmoid HardSwish Identity InstanceNormalization LSTM "
+    "LayerNormalization LeakyRelu Less Log LogSoftmax MatMul Max MaxPool Min Mod Mul Neg NonZero Not OneHot Or PRelu "
+    "Pad Pow QLinearConv QuantizeLinear Range Reciprocal ReduceMax ReduceMean ReduceMin ReduceSum Relu Reshape Resize "
+    "Round ScatterElements ScatterND Shape Sigmoid Sign Sin Slice Softmax Softplus Split Sqrt Squeeze Sub Sum Tanh "
+    "Tile TopK Transpose Trilu Unsqueeze Where".split()
+)
 
 
 def rank(
@@ -274,7 +284,7 @@ def _empty_list(arg: Arg) -> bool:
 
 def _common(family: str, operator: str) -> bool:
     """Whether an operator is of an everyday family; a user's kernel is, to its user."""
-    return family in _EVERYDAY or ":" in operator
+    return family in _EVERYDAY or family.removeprefix("onnx.") in _EVERYDAY_NODES or ":" in operator
 
 
 def _size(case: Case | None) -> tuple[int, int, int]:

@@ -13,7 +13,6 @@ from dataclasses import replace
 
 from shakeout.corpus.case import Case
 from shakeout.corpus.program import Arg, Call, Name, TensorType, mapped, rebuilt, reference
-from shakeout.corpus.vocabularies import kernel as words
 from shakeout.generators.calls import Rejected
 from shakeout.generators.growth import Growth
 from shakeout.generators.proposals import place_by_rule
@@ -126,7 +125,7 @@ class Follower:
     def _changed(self, call: Call) -> Call:
         """The call with sizes and dtypes among its arguments that follow what was changed."""
         if self._sizes:
-            call = scaled(call, self._sizes, words)
+            call = scaled(call, self._sizes, self.growth.words)
         if self._dtypes:
             names = {f"torch.{old}": f"torch.{new}" for old, new in self._dtypes.items()}
 
@@ -148,6 +147,7 @@ class Follower:
 
     def _typed(self, call: Call) -> None:
         """With a value of the same type in the place of each operand that is gone, or of another type than it was."""
+        words = self.growth.words
         plain, writes = words.traits(call.operator).plain, set(words.written(call))
         values: dict[int, int] = {}
         for number in dict.fromkeys(call.operands()):
@@ -166,7 +166,7 @@ class Follower:
 
     def _run(self, call: Call, values: Mapping[int, int]) -> None:
         moved = mapped(call, {number: reference(value) for number, value in values.items()})
-        targets = words.written(moved)
+        targets = self.growth.words.written(moved)
         if not all(map(self.growth.writable, targets)):
             raise Rejected("writes to a leaf")
         self.growth.run(moved.operator, moved.args, moved.kwargs, moved.operands(), targets)
@@ -175,7 +175,7 @@ class Follower:
         """The same operator, called otherwise: with one of the operands that are left, by a rule or a record of it."""
         growth, choices, operator = self.growth, self.growth.choices, call.operator
         left = [value for number in dict.fromkeys(call.operands()) if (value := self.value(number)) is not None]
-        if not left or not self._known(operator) or words.traits(operator).plain:
+        if not left or not self._known(operator) or growth.words.traits(operator).plain:
             return False
         for _ in range(_PROPOSALS):
             value = left[0] if choices.boolean(0.8) else choices.pick(left)

@@ -50,6 +50,7 @@ class Limits:
         writes: whether inputs may be written to.
         needed: an operator that must stay in the program; empty for none.
         modes: whether training may be turned on and off.
+        refused: operators with dtypes of their operands of which no call is added.
     """
 
     avoid: frozenset[str] = frozenset()
@@ -57,6 +58,7 @@ class Limits:
     writes: bool = True
     needed: str = ""
     modes: bool = True
+    refused: frozenset[tuple[str, tuple[str, ...]]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,9 @@ def _run(
         ruled=0.5 if vocabulary.ruled else 0.0,
     )
     kind = "special" if one.special else choices.pick(_KINDS)
-    growth = Growth(choices, InputSampler(choices, kind, 0.3), config, limits.avoid, limits.foreign)
+    sampler = InputSampler(choices, kind, 0.3 if vocabulary.forms else 0.0)
+    config, words = vocabulary.config(config), vocabulary.words
+    growth = Growth(choices, sampler, config, limits.avoid, limits.foreign, None, words, limits.refused)
     tell = None if before_call is None else watched(growth, vocabulary.name, before_call)
     follower = Follower(growth, case, one.given, vocabulary, one.sizes, one.dtypes)
     for act in one.actions:

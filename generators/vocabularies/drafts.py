@@ -42,6 +42,7 @@ class Seen:
         self.sorted = self.definite = True
 
     def add(self, tensor: torch.Tensor) -> None:
+        """Look at one more operand."""
         if not tensor.numel() or self.count > 4000:
             return
         if tensor.dtype.is_floating_point and tensor.dtype.itemsize == 1:
@@ -60,6 +61,7 @@ class Seen:
         self.count += tensor.numel()
 
     def spread(self, index: bool, literal: tuple[int, ...] | None, operator: str) -> Spread:
+        """The values that the operand seems to need."""
         ordered = owner(operator).traits(operator).ascending
         if self.definite and self.count >= 8 and not index:
             return Spread("definite")
@@ -101,6 +103,7 @@ def structure(draft: Draft) -> tuple[Any, ...]:
 
 
 def shapes_of(draft: Draft) -> tuple[tuple[int, ...], ...]:
+    """The shape of each slot."""
     return tuple(slot.shape for slot in draft.slots)
 
 
@@ -110,6 +113,14 @@ def probed(
     dtypes: Sequence[str],
     known: Sequence[Record],
 ) -> list[Record]:
+    """The records that drafts of one operator give, beside the known ones.
+
+    Args:
+        groups: drafts by their structure.
+        seen: what the values of the operands had in common.
+        dtypes: that are tried.
+        known: records that are there already.
+    """
     records: list[Record] = []
     have = {(record.args, record.kwargs, record.slots) for record in known}
     # One of each structure first, so that the cap cuts repetitions and not kinds.
@@ -122,6 +133,7 @@ def probed(
 
 
 def spreads_of(draft: Draft, seen: dict[tuple[str, int], Seen]) -> tuple[Spread, ...]:
+    """The values that each slot seems to need."""
     spreads = []
     for number, slot in enumerate(draft.slots):
         index = slot.dtype in ("int64", "int32")
@@ -130,10 +142,12 @@ def spreads_of(draft: Draft, seen: dict[tuple[str, int], Seen]) -> tuple[Spread,
 
 
 def spaced(items: list[Any], limit: int) -> list[Any]:
+    """So many of the items at most, at equal distances."""
     if len(items) <= limit:
         return items
     return [items[i * len(items) // limit] for i in range(limit)]
 
 
 def thinned(records: list[Record]) -> list[Record]:
+    """As many records as are kept of one operator."""
     return spaced(records, PER_OPERATOR)

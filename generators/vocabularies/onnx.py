@@ -1,13 +1,19 @@
-"""The onnx vocabulary's records: from the node cases that ship with onnx, once for each version of it, then cached."""
+"""The onnx vocabulary's records, from the node cases that ship with onnx.
+
+Of the version that Shakeout is developed with they are shipped (``corpus/data/records``); of any other they are
+collected once, in half a minute, and cached.
+"""
 
 from __future__ import annotations
 
 import functools
+import json
 from dataclasses import replace
 from pathlib import Path
 
+from shakeout import corpus
 from shakeout.corpus import cache
-from shakeout.corpus.program import Ref
+from shakeout.corpus.program import Program, Ref
 from shakeout.corpus.vocabularies import onnx_schemas
 from shakeout.generators.choices import Choices
 from shakeout.generators.growth_config import GrowthConfig
@@ -15,10 +21,13 @@ from shakeout.generators.rules.library import library_of_onnx
 from shakeout.generators.vocabularies.records import Record, Slot
 from shakeout.generators.vocabularies.torch import Progress, Vocabulary, recorded_rows
 
-__all__ = ["FORMAT", "OnnxVocabulary", "cache_path", "load_onnx", "of_one_set"]
+__all__ = ["FORMAT", "SHIPPED", "OnnxVocabulary", "cache_path", "load_onnx", "of_one_set", "of_program"]
 
 #: Version of the cached rows; raise it whenever collecting finds something else than before.
 FORMAT = 1
+
+
+SHIPPED = Path(corpus.__file__).parent / "data" / "records"
 
 
 class OnnxVocabulary(Vocabulary):
@@ -56,10 +65,30 @@ def load_onnx(progress: Progress = lambda text: None) -> OnnxVocabulary:
     Raises:
         BootstrapFailed: the cases could not be run; the message ends with what the process said.
     """
-    _, rows = recorded_rows(cache_path(), "shakeout.generators.vocabularies.onnx_bootstrap", progress)
+    rows = _shipped()
+    if rows is None:
+        _, rows = recorded_rows(cache_path(), "shakeout.generators.vocabularies.onnx_bootstrap", progress)
     return OnnxVocabulary(rows, library_of_onnx())
+
+
+def _shipped() -> Any:
+    """The records that are shipped for the installed onnx, or None."""
+    from importlib.metadata import version
+
+    path = SHIPPED / f"onnx-{version('onnx')}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def of_one_set(vocabulary: OnnxVocabulary, choices: Choices) -> OnnxVocabulary:
     """The operators of one operator set, drawn: those of two do not go together in a model."""
     return vocabulary.within(onnx_schemas.of_set(choices.pick(onnx_schemas.SETS)))
+
+
+def of_program(vocabulary: OnnxVocabulary, program: Program) -> OnnxVocabulary:
+    """The operators that go together with those of a program: those of one operator set that has them all.
+
+    Of a model that somebody brought there may be no such set; then they are the program's own.
+    """
+    own = frozenset(program.operators())
+    sets = [known for number in onnx_schemas.SETS if own <= (known := onnx_schemas.of_set(number))]
+    return vocabulary.within(sets[0] if sets else own)

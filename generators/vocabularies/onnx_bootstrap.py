@@ -1,4 +1,4 @@
-"""Collects records from the node cases that ship with onnx: ``python -m shakeout.generators.vocabularies.onnx_bootstrap``.
+"""Collects records from the node cases that ship with onnx, as ``bootstrap.py`` does from PyTorch's samples.
 
 A process of its own like that of torch's records, because an operator that is tried with other sizes may crash. It says
 on standard output which operator comes next, and is started again without that operator if it dies.
@@ -51,11 +51,13 @@ def calls() -> Iterator[tuple[str, tuple[Arg, ...], tuple[tuple[str, Arg], ...],
 
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        cases = collect_testcases(None)  # type: ignore[arg-type]
+        cases = collect_testcases(None)
     for case in cases:
+        if case.model is None or not case.data_sets:
+            continue
         graph = case.model.graph
         version = next((one.version for one in case.model.opset_import if one.domain == ""), 0)
-        if len(graph.node) != 1 or graph.node[0].domain or not case.data_sets:
+        if len(graph.node) != 1 or graph.node[0].domain:
             continue
         node = graph.node[0]
         if node.op_type in schemas.LEFT_OUT or not onnx.defs.has(node.op_type, version, ""):
@@ -64,13 +66,20 @@ def calls() -> Iterator[tuple[str, tuple[Arg, ...], tuple[tuple[str, Arg], ...],
         try:
             kwargs = tuple(sorted((one.name, _attribute(one)) for one in node.attribute))
             feeds = dict(zip((one.name for one in graph.input), case.data_sets[0][0], strict=True))
-            tensors = [tensor_of(feeds[name]) for name in node.input if name]
+            tensors = [tensor_of(_array(feeds[name])) for name in node.input if name]
         except (ValueError, KeyError, TypeError, AttributeError):
             continue  # strings, sequences, or a graph among the attributes
         numbers = iter(range(len(tensors)))
         args: tuple[Arg, ...] = tuple(Ref(next(numbers)) if name else None for name in node.input)
         if all(tensor.numel() <= MAX_ELEMENTS for tensor in tensors):
             yield operator, args, kwargs, tuple(tensors)
+
+
+def _array(given: Any) -> Any:
+    """What a case is fed: an array, or a tensor of ONNX where NumPy lacks the elements."""
+    from onnx import TensorProto, numpy_helper
+
+    return numpy_helper.to_array(given) if isinstance(given, TensorProto) else given
 
 
 def _attribute(attribute: Any) -> Arg:
@@ -150,8 +159,17 @@ def collect(
     return found
 
 
+def _text(rows: Mapping[str, Sequence[Any]]) -> str:
+    """A record on each line: such a file is committed, and its changes are read."""
+    lines = []
+    for name, found in rows.items():
+        inner = ",\n".join(json.dumps(row, separators=(",", ":")) for row in found)
+        lines.append(f"{json.dumps(name)}:[\n{inner}\n]")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
 def main(argv: Sequence[str]) -> int:
-    """Write the records to ``argv[0]``; further arguments are names to leave out."""
+    """Write the records to ``argv[0]``, as text if it is called ``.json``; further arguments are names to leave out."""
     path, skip = Path(argv[0]), frozenset(argv[1:])
     torch.set_num_threads(1)
 
@@ -162,6 +180,9 @@ def main(argv: Sequence[str]) -> int:
         warnings.simplefilter("ignore")
         found = collect(progress, skip)
     rows = {name: [record.to_json() for record in found[name]] for name in sorted(found)}
+    if path.suffix == ".json":
+        path.write_text(_text(rows), encoding="utf-8")
+        return 0
     with path.open("wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=5, mtime=0, filename="") as out:
         out.write(json.dumps(rows, separators=(",", ":")).encode())
     return 0

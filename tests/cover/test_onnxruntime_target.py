@@ -25,6 +25,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 
 from onnx.helper import make_node as node  # noqa: E402
 
+from shakeout.corpus.onnx_elements import elements  # noqa: E402
 from shakeout.targets import onnx_staged  # noqa: E402
 
 
@@ -137,10 +138,10 @@ def test_a_pass_that_is_left_out_does_not_run(capfd: pytest.CaptureFixture) -> N
 # --- tensors in and out ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", onnx_staged.elements(), ids=str)
+@pytest.mark.parametrize("dtype", elements(), ids=str)
 def test_every_dtype_goes_in_and_comes_out(dtype: torch.dtype) -> None:
     one, none = (torch.arange(n * 2).reshape(n, 2).to(dtype) for n in (3, 0))
-    text = model([node("Identity", ["x"], ["y"])], ["n", "m"], onnx_staged.elements()[dtype])
+    text = model([node("Identity", ["x"], ["y"])], ["n", "m"], elements()[dtype])
     session = onnx_staged.ort_session(text)
     proto = onnx.load_from_string(text)
     for given in (one, one.t(), one[1:], one[:1].expand(4, 2), none):
