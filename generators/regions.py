@@ -1,7 +1,8 @@
 """Parts of a grown program put into regions: blocks, branches, checkpoints, function transforms, custom operators.
 
 The part keeps its meaning, or, under autocast, becomes another program that the reference runs as well; whether it
-does, and which types it has then, ``validity.validated`` finds out by running it, call by call; then the whole runs once.
+does, and which types it has then, ``validity.validated`` finds out by running it, call by call; then the whole runs
+once.
 """
 
 from __future__ import annotations

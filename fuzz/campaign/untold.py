@@ -42,6 +42,6 @@ def untold(directory: Path, database: Database) -> Iterator[events.BugOpened | e
 
 
 def _operators(database: Database, bug: Bug) -> int:
-    minimal = database.minimals().get(bug.id)
+    minimal = database.smallest_cases().get(bug.id)
     results = [minimal.result] if minimal is not None else [one.result for one in database.findings(bug.id)[:1]]
     return len(results[0].get("operators", ())) if results else 0

@@ -19,7 +19,7 @@ from shakeout.fuzz.ground.signature import what
 from shakeout.fuzz.minimise.edit import items_of
 from shakeout.fuzz.minimise.ordinary import as_element
 from shakeout.fuzz.minimise.predicate import Executor, Outcome
-from shakeout.generators.validity import Demands
+from shakeout.generators.validity import Requirements
 
 __all__ = ["Variant", "Widened", "variants", "widened"]
 
@@ -30,7 +30,7 @@ SIZES = (8, 64, 4)
 MOST_ELEMENTS = 1 << 12
 
 #: A candidate has to have a meaning; its numbers may be anything.
-DEMANDS = Demands(finite=False)
+DEMANDS = Requirements(finite=False)
 
 #: What people compute with.
 ORDINARY = ("float32", "int64")
@@ -93,7 +93,7 @@ def variants(case: Case) -> Iterator[Variant]:
 
 def _variants(case: Case) -> Iterator[Variant]:
     plain = replace(case, setting=replace(case.setting, knobs=()))
-    dtypes = [view.dtype for view in case.calls[0].views]
+    dtypes = [view.dtype for view in case.input_sets[0].views]
     own = ", ".join(dict.fromkeys(dtypes))
     named = "" if not case.setting.knobs else ", default knobs"
     if dtypes and set(dtypes) <= {"float64", "float16", "bfloat16", "complex64", "complex128", "bool"} - set(ORDINARY):
@@ -118,7 +118,7 @@ def _grown(case: Case, size: int, dtype: str, values: Fill, said: str) -> Iterat
 
     Nothing where inputs are no plain row-major tensors of their own, for then their layout is the point.
     """
-    sets = [_filled(inputs, size, dtype, values) for inputs in case.calls]
+    sets = [_filled(inputs, size, dtype, values) for inputs in case.input_sets]
     if case.program.inputs and all(made is not None for made in sets):
         yield Variant(said, with_inputs(case, [made for made in sets if made is not None]))
 

@@ -24,7 +24,7 @@ def recurrent(block: Block) -> None:
             weights += [block.weight(rows, wide if layer == 0 else hidden * ways), block.weight(rows, hidden)]
             weights += [block.weight(rows), block.weight(rows)] if biases else []
     state: Arg = tuple(map(reference, states)) if len(states) > 1 else reference(states[0])
-    training = block.growth.habits.training
+    training = block.growth.config.training
     options = (biases, layers, 0.0, training, ways == 2, batch_first)
     y = block.call(operator, reference(x), state, tuple(map(reference, weights)), *options)
     last = block.on("torch.select", (y,), 1 if batch_first else 0, -1)

@@ -10,6 +10,7 @@ import functools
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from shakeout import corpus
 from shakeout.corpus import cache

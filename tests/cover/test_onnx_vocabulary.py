@@ -210,7 +210,7 @@ def test_sizes_that_differ_between_calls_are_not_declared() -> None:
     one = case(unary("onnx.v13.Neg"))
     wide = View(0, "float32", (2, 5), (5, 1))
     other = InputSet((Storage("float32", 10, Values("uniform", 3, -1, 1)),), (wide,))
-    result = execute(replace(one, calls=(*one.calls, other)))
+    result = execute(replace(one, input_sets=(*one.input_sets, other)))
     assert (result.status, result.failure) == ("compared", None)
 
 

@@ -33,7 +33,7 @@ from shakeout.fuzz.reporting.exported import Exported, short_form
 from shakeout.fuzz.reporting.formats import FORMATS
 from shakeout.fuzz.reporting.ordinary_inputs import ORDINARY, OrdinaryInputs, of_case
 from shakeout.fuzz.reporting.told import Answered
-from shakeout.generators.validity import Demands
+from shakeout.generators.validity import Requirements
 from shakeout.oracles.vendor import Points
 from shakeout.oracles.verdict import Outcome, Verdict
 
@@ -297,7 +297,7 @@ def test_ordinary_inputs_are_tried_once_and_kept_beside_the_case(
         def __exit__(self, *error: object) -> None:
             pass
 
-        def run(self, cases: Sequence[Case], demands: Demands) -> list[Outcome_]:
+        def run(self, cases: Sequence[Case], demands: Requirements) -> list[Outcome_]:
             runs.append(len(cases))
             last = replace(RESULT, case=cases[-1].id)
             passing = [Outcome_("compared") for _ in cases[1:]]

@@ -86,7 +86,7 @@ def test_parts_of_complex_numbers_are_as_many_numbers_in_double_precision() -> N
     torch.testing.assert_close(wide.float(), want)
     # The bytes of a number as two others have no wider version.
     inputs = InputSet((replace(storage, dtype="float64"),), inputs.views)
-    assert runs.baseline(replace(one, calls=(inputs,))) is runs.NOTHING
+    assert runs.baseline(replace(one, input_sets=(inputs,))) is runs.NOTHING
 
 
 def test_of_an_inverse_of_a_singular_matrix_nothing_is_known() -> None:
@@ -122,8 +122,10 @@ def test_strides_that_follow_those_of_a_kernel_are_its_own_affair() -> None:
         )
         program = replace(one.program, inputs=(*one.program.inputs, Input(index)), calls=(call, taken), returns=(3,))
         storage = Storage("int64", 2, Values("literal", items=(0, 0)))
-        given = InputSet((*one.calls[0].storages, storage), (*one.calls[0].views, View(1, "int64", (2,), (1,))))
-        return execute(replace(one, program=program, calls=(given,)))
+        given = InputSet(
+            (*one.input_sets[0].storages, storage), (*one.input_sets[0].views, View(1, "int64", (2,), (1,)))
+        )
+        return execute(replace(one, program=program, input_sets=(given,)))
 
     result = read(turned)
     assert result.outcome is Outcome.PASS

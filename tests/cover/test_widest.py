@@ -17,7 +17,7 @@ from shakeout.fuzz.minimise.executors import in_process
 from shakeout.fuzz.minimise.predicate import Outcome
 from shakeout.fuzz.minimise.widest import Widened, variants, widened
 from shakeout.fuzz.running.execute import execute
-from shakeout.generators.validity import Demands
+from shakeout.generators.validity import Requirements
 from shakeout.oracles.verdict import Outcome as Said
 from shakeout.oracles.verdict import Verdict
 
@@ -36,16 +36,16 @@ def test_the_variants_are_ordinary_inputs_and_then_more_like_the_case() -> None:
     assert second == "bool, 8 elements counted from 0, default knobs"
     case = found[second]
     assert not case.setting.knobs
-    assert [view.shape for view in case.calls[0].views] == [(8,), (8,)]
-    assert [one.values.items[:3] for one in case.calls[0].storages] == [(0, 1, 0), (0, 1, 0)]
+    assert [view.shape for view in case.input_sets[0].views] == [(8,), (8,)]
+    assert [one.values.items[:3] for one in case.input_sets[0].storages] == [(0, 1, 0), (0, 1, 0)]
     assert dict(case.program.calls[0].kwargs) == {"alpha": 2}
     bare = found["bool, 8 elements counted from 0, default arguments, default knobs"]
     assert not bare.program.calls[0].kwargs
-    assert found["the same inputs, default knobs"].calls == BOOLEANS.calls
+    assert found["the same inputs, default knobs"].input_sets == BOOLEANS.input_sets
     assert BOOLEANS.id not in {one.id for one in found.values()}
     assert len({one.id for one in found.values()}) == len(found)
     reals = found[first]
-    assert [one.values.items[7] for one in reals.calls[0].storages] == [7.0, 15.0]
+    assert [one.values.items[7] for one in reals.input_sets[0].storages] == [7.0, 15.0]
 
 
 def test_where_the_layout_is_the_point_only_the_knobs_change() -> None:
@@ -76,7 +76,7 @@ DIES = Verdict("crash", Said.FAIL, "SIGSEGV", "crash: SIGSEGV", "run")
 def test_the_first_that_may_have_the_same_cause_is_taken(
     verdicts: Sequence[Verdict | None], which: int | None, said: list[str]
 ) -> None:
-    def run(cases: Sequence[Case], demands: Demands) -> list[Outcome]:
+    def run(cases: Sequence[Case], demands: Requirements) -> list[Outcome]:
         rest = [None] * (len(cases) - len(verdicts))
         return [outcome(verdict, case) for verdict, case in zip([*verdicts, *rest], cases, strict=True)]
 
@@ -88,7 +88,7 @@ def test_the_first_that_may_have_the_same_cause_is_taken(
 
 
 def test_a_refusal_counts_only_if_it_is_the_same_and_what_eager_refuses_is_said() -> None:
-    def run(cases: Sequence[Case], demands: Demands) -> list[Outcome]:
+    def run(cases: Sequence[Case], demands: Requirements) -> list[Outcome]:
         return [outcome(RAISES, cases[0]), *(Outcome("invalid") for _ in cases[1:])]
 
     other = widened(BOOLEANS, Failure("inductor", "exception", "ValueError", "yes"), run)
@@ -107,4 +107,4 @@ def test_a_gradient_that_is_wrong_in_one_place_is_wrong_for_every_vector() -> No
     assert found.variant is not None
     assert "8 elements counted from 0" in found.variant.what
     assert "6 of 8 elements" in found.tried[0].outcome
-    assert replace(found.variant.case, calls=()) != replace(bug.case, calls=())
+    assert replace(found.variant.case, input_sets=()) != replace(bug.case, input_sets=())
