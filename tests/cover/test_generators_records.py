@@ -49,7 +49,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, *outcomes: tuple[int, str, str]) ->
     """Replace the collecting process; what it was told to skip, call by call."""
     left, told = list(outcomes), []
 
-    def collect(path: Path, skip: list[str], progress: records.Progress) -> tuple[int, str, str]:
+    def collect(module: str, path: Path, skip: list[str], progress: records.Progress) -> tuple[int, str, str]:
         told.append(list(skip))
         outcome = left.pop(0)
         if outcome[0] == 0:
