@@ -1,4 +1,4 @@
-"""A user's kernel with a planted error, wrong for one dtype and odd widths, is found within a minute of processor time."""
+"""A user's kernel with a planted error, wrong for one dtype and odd widths: found in a minute of processor time."""
 
 import time
 from collections import Counter
