@@ -87,11 +87,11 @@ def cases(name: str, count: int) -> Iterator[Case]:
 )
 def test_a_planted_error_is_found(name: str, oracle: str) -> None:
     next(cases("eager", 1))  # loads the operators
-    began = time.monotonic()
+    began = time.process_time()
     for number, case in enumerate(cases(f"{MODULE}:{name}", 1000)):
         result = execute(case)
         if result.failure is not None and result.failure.oracle == oracle:
-            assert time.monotonic() - began < 60, number
+            assert time.process_time() - began < 60, number
             assert result.signature.endswith(" | any network")
             return
     pytest.fail("not found in 1000 cases")
