@@ -83,6 +83,7 @@ class Gate:
                 pair.root = root
                 try:
                     self._look(pair)
+                    self._budget = replace(self._budget, starting=record.seconds["environments"])
                     self._collect(pair)
                     self._compare(pair)
                 finally:
