@@ -5,8 +5,8 @@
 
 Before the second night the mistake in one kernel is mended and one is made in the other. So of the kernels the first
 night has to tell new bugs of the first alone; and the second has to tell bugs of the first as fixed, new ones of the
-second, and nothing else. What a night tells of the compiler is printed, for a person: nothing of it changed. A row is appended for
-each night.
+second, and nothing else. What a night tells of the compiler is printed, for a person: nothing of it changed. A row is
+appended for each night.
 """
 
 import argparse
