@@ -80,15 +80,23 @@ class Budget:
             now: the time.
             owed: seconds that deciding about stored cases will take, which is to be done whatever is found.
         """
-        loading = max(LOADING, LOADING_STARTS * self.starting)
-        return max(FUZZED * (self.end - now - loading - owed), LEAST_SECONDS)
+        return max(FUZZED * (self.end - now - self.loading - owed), LEAST_SECONDS)
 
     @property
-    def cut(self) -> float:
-        """When a campaign is ended that is still at work: loading, or a finding, took longer than was planned."""
-        return self.last - max(
-            DECIDING, min(DECIDING_STARTS * self.starting, DECIDING_SHARE * (self.last - self.began))
-        )
+    def loading(self) -> float:
+        """Seconds that loading the targets is taken for."""
+        return max(LOADING, LOADING_STARTS * self.starting)
+
+    def cut(self, planned: float) -> float:
+        """When a campaign is ended that is still at work: loading, or a finding, took longer than was planned.
+
+        What is found is decided about, but not at the cost of finding anything: fuzzing may go on as long as planned.
+
+        Args:
+            planned: when fuzzing will be over.
+        """
+        enough = min(DECIDING_STARTS * self.starting, DECIDING_SHARE * (self.last - self.began))
+        return min(self.last - DECIDING, max(self.last - enough, planned))
 
     def half(self, now: float) -> float:
         """Half of what is left: what is made smaller has to be decided about once more."""

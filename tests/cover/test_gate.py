@@ -18,7 +18,7 @@ from shakeout.fuzz.campaign.campaign_folder import DirectoryUnusable
 from shakeout.fuzz.gate import folder as folders
 from shakeout.fuzz.gate import unsupported
 from shakeout.fuzz.gate.asked import Asked
-from shakeout.fuzz.gate.budget import ENDING, LEAST_SECONDS, LOADING, Budget
+from shakeout.fuzz.gate.budget import DECIDING, ENDING, LEAST_SECONDS, Budget
 from shakeout.fuzz.gate.cases import Candidate
 from shakeout.fuzz.gate.deciding import Deciding
 from shakeout.fuzz.gate.decision import ERROR, LEAST_COMPARED, Trials, decide, needed, vacuous
@@ -485,12 +485,14 @@ def test_each_part_of_a_gate_ends_in_time_for_the_next_however_late_it_begins(se
     budget = Budget(seconds, 1000.0, starting)
     now = 1000.0 + late * seconds
     assert budget.last + ENDING <= 1000.0 + seconds + max(30.0, 0.1 * seconds)
-    assert budget.began < budget.cut < budget.last
+    planned = now + budget.loading + budget.fuzzing(now)
+    cut = budget.cut(planned)
+    assert budget.began < cut <= budget.last - DECIDING
+    assert cut >= min(planned, budget.last - DECIDING)  # what little there is is fuzzed
     assert budget.fuzzing(now) >= budget.fuzzing(now, 0.2 * seconds) >= LEAST_SECONDS
-    # Deciding has what starting both sides takes here, or half of all there is.
-    assert budget.last - budget.cut >= min(4 * starting, (budget.last - budget.began) / 2)
-    if not late and starting < 1:  # as planned, there is time left for what is found last
-        assert now + LOADING + budget.fuzzing(now) < budget.cut or seconds < LOADING
+    if not late and seconds > 5:
+        # Deciding has what starting both sides takes here, unless that leaves no time to fuzz.
+        assert planned >= cut or budget.last - cut >= min(4 * starting, (budget.last - budget.began) / 2)
     assert 0 <= budget.half(now) <= max(budget.last - now, 0.0)
 
 
