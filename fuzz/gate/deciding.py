@@ -62,7 +62,13 @@ class Deciding:
             others: further findings of each bug.
             refused: what the head declines.
         """
-        told = self.decided(bugs)
+        # What is small first: once that blocks, what triage did not come to is of use only if there is time for it.
+        told = self.decided([one for one in bugs if one.reduced])
+        rough = [one for one in bugs if not one.reduced]
+        if rough and time.monotonic() > self.budget.end and any(one.decision.blocking for one in told):
+            self.record.notes.append(f"{len(rough)} further findings were not decided about, since one blocks already")
+            rough = []
+        told += self.decided(rough)
         # What a bug of the base hides: another finding that was counted under it.
         hidden = {finding.id for finding in told if not finding.decision.blocking}
         rest = [one for one in others if one.group in hidden]

@@ -83,6 +83,7 @@ class Gate:
                 pair.root = root
                 try:
                     self._look(pair)
+                    self._budget = replace(self._budget, starting=record.seconds["environments"])
                     self._collect(pair)
                     self._compare(pair)
                 finally:
@@ -188,7 +189,8 @@ class Gate:
             owed: seconds that deciding about stored cases will take.
         """
         asked, record = self._asked, self._record
-        seconds, directory = self._budget.fuzzing(time.monotonic(), owed), (asked.folder / CAMPAIGN).absolute()
+        now, directory = time.monotonic(), (asked.folder / CAMPAIGN).absolute()
+        seconds = self._budget.fuzzing(now, owed)
         config = {
             "targets": list(asked.targets),
             "seconds": seconds,
@@ -201,7 +203,7 @@ class Gate:
         }
         with record.timed("fuzzing"):
             self._say(f"fuzz     {seconds:.0f} s on the head, seed {record.seed}")
-            done = pair.fuzz(config, directory, self._budget.cut)
+            done = pair.fuzz(config, directory, self._budget.cut(now + self._budget.loading + seconds))
         if done.answer.get("reason") == "interrupted" and not done.late:
             raise Interrupted
         if done.late:

@@ -42,8 +42,8 @@ HISTORIES = {"kernels": histories.KERNELS, "runtime": histories.RUNTIME, "passes
 
 #: What each has where nobody says: a compiler takes a second for what a kernel does in a twentieth, Inductor several,
 #: and what ships for compilers is replayed first.
-BUDGETS = {"kernels": "45s", "runtime": "40s", "passes": "60s", "inductor": "120s"}
-COMPILER = "60s"
+BUDGETS = {"kernels": "45s", "runtime": "40s", "passes": "60s", "inductor": "180s"}
+COMPILER = "120s"
 
 #: Seconds after which a gate is taken for hung and killed, beyond its budget: it promises half a minute or a tenth.
 PATIENCE = 90.0

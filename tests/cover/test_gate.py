@@ -18,7 +18,7 @@ from shakeout.fuzz.campaign.campaign_folder import DirectoryUnusable
 from shakeout.fuzz.gate import folder as folders
 from shakeout.fuzz.gate import unsupported
 from shakeout.fuzz.gate.asked import Asked
-from shakeout.fuzz.gate.budget import ENDING, LEAST_SECONDS, LOADING, Budget
+from shakeout.fuzz.gate.budget import DECIDING, ENDING, LEAST_SECONDS, Budget
 from shakeout.fuzz.gate.cases import Candidate
 from shakeout.fuzz.gate.deciding import Deciding
 from shakeout.fuzz.gate.decision import ERROR, LEAST_COMPARED, Trials, decide, needed, vacuous
@@ -402,6 +402,20 @@ def test_a_finding_that_a_bug_of_the_base_hides_is_decided_about_on_its_own(deci
     assert concluded(flow) == (Exit.FOUND, "blocked: 1 new bug")
 
 
+def test_what_is_small_is_decided_about_first_and_the_rest_if_there_is_time(deciding):
+    bugs = [candidate("rough", reduced=False), candidate("small")]
+    for over in False, True:
+        pair = Sides(set())
+        flow = deciding(pair)
+        if over:
+            flow = replace(flow, budget=Budget(1.0, time.monotonic() - 2.0))
+        flow.everything(bugs, [], [])
+        assert pair.ran == [("5 times", "small"), *([] if over else [("5 times", "rough")])]
+        said = ["1 further findings were not decided about, since one blocks already"] if over else []
+        assert flow.record.notes == said
+        assert concluded(flow)[0] is Exit.FOUND
+
+
 def test_a_finding_that_there_was_no_time_to_decide_is_no_green_gate(deciding):
     flow = deciding(Sides(set(), late=0))
     flow.everything([candidate("a")], [], [])
@@ -466,14 +480,19 @@ def test_a_green_gate_says_what_it_rests_on(deciding):
 
 @pytest.mark.parametrize("seconds", [5.0, 40.0, 300.0, 3600.0])
 @pytest.mark.parametrize("late", [0.0, 0.2, 0.9, 2.0])
-def test_each_part_of_a_gate_ends_in_time_for_the_next_however_late_it_begins(seconds, late):
-    budget = Budget(seconds, 1000.0)
+@pytest.mark.parametrize("starting", [0.5, 6.5, 60.0])
+def test_each_part_of_a_gate_ends_in_time_for_the_next_however_late_it_begins(seconds, late, starting):
+    budget = Budget(seconds, 1000.0, starting)
     now = 1000.0 + late * seconds
     assert budget.last + ENDING <= 1000.0 + seconds + max(30.0, 0.1 * seconds)
-    assert budget.began < budget.cut < budget.last
+    planned = now + budget.loading + budget.fuzzing(now)
+    cut = budget.cut(planned)
+    assert budget.began < cut <= budget.last - DECIDING
+    assert cut >= min(planned, budget.last - DECIDING)  # what little there is is fuzzed
     assert budget.fuzzing(now) >= budget.fuzzing(now, 0.2 * seconds) >= LEAST_SECONDS
-    if not late:  # as planned, there is time left for what is found last
-        assert now + LOADING + budget.fuzzing(now) < budget.cut or seconds < LOADING
+    if not late and seconds > 5:
+        # Deciding has what starting both sides takes here, unless that leaves no time to fuzz.
+        assert planned >= cut or budget.last - cut >= min(4 * starting, (budget.last - budget.began) / 2)
     assert 0 <= budget.half(now) <= max(budget.last - now, 0.0)
 
 
