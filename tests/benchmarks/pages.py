@@ -85,6 +85,8 @@ def measured(bug: Bug, text: str, python: str) -> dict[str, Any]:
                 cwd=scratch,
             )
             status, said = done.returncode, (done.stdout.strip() or done.stderr.strip())
+            # Python ends with 1 after an exception that nobody caught as well: then nothing was compared.
+            status = 125 if status == 1 and not done.stdout.strip() else status
         except subprocess.TimeoutExpired:
             status, said = None, ""
     return {

@@ -74,6 +74,7 @@ def test_a_script_tells_its_failure_from_all_others(form: str, target: str) -> N
         assert in_process(text) == wanted, (symptom, text)
 
 
+@pytest.mark.long
 def test_what_is_missing_is_no_failure(tmp_path: Path) -> None:
     text = short(CASE, "def prepare(network):\n    return network", imports=["import no_such_package"], symptom=VALUE)
     assert text is not None
@@ -82,6 +83,7 @@ def test_what_is_missing_is_no_failure(tmp_path: Path) -> None:
     assert status(long.replace("import torch\n", "import no_such_package\n", 1), tmp_path) == 125
 
 
+@pytest.mark.long
 def test_a_crash_is_one_signal_and_a_memory_error_any_of_three(tmp_path: Path) -> None:
     assert Symptom("crash", "SIGABRT").died("SIGSEGV")
     assert not Symptom("crash", "SIGFPE").died("SIGSEGV")
