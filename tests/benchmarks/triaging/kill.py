@@ -116,7 +116,8 @@ def attempt(what: str, directory: Path, kind: str, number: float = 0.0) -> bool:
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(path),
-        "SHAKEOUT_CACHE": str(folder / "store"),
+        # What is stored for all campaigns of a user is made once.
+        "SHAKEOUT_CACHE": str((backlog().parent if what == BACKLOG else folder) / "store"),
         "SHAKEOUT_ALLOW": ",".join(MODULES),
         "MARK": str(folder / "mark"),
     }
