@@ -127,7 +127,7 @@ def _compiled(plants: Sequence[tuple[Compiled, Canary]]) -> Iterator[None]:
 def _models(plants: Sequence[tuple[Model, Canary]]) -> Iterator[None]:
     import onnx
     import onnxruntime
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     make = onnxruntime.InferenceSession
 
