@@ -116,11 +116,11 @@ def attempt(what: str, directory: Path, kind: str, number: float = 0.0) -> bool:
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(path),
-        # What is stored for all campaigns of a user is made once.
-        "SHAKEOUT_CACHE": str((backlog().parent if what == BACKLOG else folder) / "store"),
         "SHAKEOUT_ALLOW": ",".join(MODULES),
         "MARK": str(folder / "mark"),
     }
+    if what == CAMPAIGN:  # the others need the operators, which are collected once for all campaigns of a user
+        environment["SHAKEOUT_CACHE"] = str(folder / "store")
     with (folder / "log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.benchmarks.triaging.victim", what, str(directory), kind, str(number)],
