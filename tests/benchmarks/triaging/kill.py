@@ -240,8 +240,9 @@ def killed(
 
 
 def measure(rows: Sequence[dict[str, Any]], options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Rows until backlogs were killed often enough."""
+    """Rows until backlogs were killed often enough, or for so many seconds from when there is one."""
     kills, seeds = sum(len(row["kills"]) for row in rows), {row["seed"] for row in rows}
+    undisturbed(BACKLOG)
     seed, until = options.first, time.monotonic() + options.seconds
     while kills < options.kills:
         if seed not in seeds:
