@@ -267,7 +267,7 @@ class Investigation:
         if bug not in self.confirmed:
             self.confirmed.append(bug)
 
-    def _confirmation(self, name: str, script: Path, runs: int, forked: bool) -> Confirmation:
+    def _confirmation(self, name: str, script: Path, runs: int) -> Confirmation:
         cache = self._directory / "cache"
         return Confirmation(
             name,
@@ -277,7 +277,7 @@ class Investigation:
             temporary=cache / "tmp",
             memory=self._memory,
             runs=runs,
-            stock=self._stock if forked else None,
+            stock=self._stock,
         )
 
 

@@ -6,8 +6,9 @@ Two smallest cases are one bug if they have one *cause*. A cause is, in this ord
    and what of that call is wrong (``outputs``, ``gradients``, ``inputs`` that it wrote to, an ``exception``, ``death``
    of the process). A mistake shows with many dtypes, sizes and values, as a wrong number, as NaN and as a wrong shape,
    and what comes behind it fails in ways of its own; cases are reduced towards the kernel's own call, so that all of
-   this ends here. Two mistakes that are in one kernel and show in one of these places are one row, until the first is
-   put right. So it is of a runtime around whole networks, where it promises equal bits: no operator in it is to blame.
+   this ends here. Where the smallest case has to write to something behind that call, the kernel shares memory. Two
+   mistakes that are in one kernel and show in one of these places are one row, until the first is put right. So it is
+   of a runtime around whole networks, where it promises equal bits: no operator in it is to blame.
 2. **An exception that says where it was raised**: its class, its message without numbers and names, and the innermost
    frame that is nobody's plumbing. Dtypes, layouts and sizes only decide whether that place is reached, and so does
    the target: what torch.export refuses it refuses under each target that exports. Within a stage that several targets
@@ -22,6 +23,7 @@ All of it is text, so that equal causes are found in a table. Nothing here runs 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from shakeout.corpus.case import Case
@@ -97,11 +99,21 @@ def _own(result: Result, case: Case, *, smallest: bool) -> str:
     operators = [call.operator for call in case.program.calls]
     if name not in operators:
         return ""
-    if result.divergence is not None:
-        blamed = result.divergence.operator == name
+    if result.divergence is not None and result.divergence.operator == name:
+        blamed = True
+    elif smallest and _writes(operators[operators.index(name) + 1 :]):
+        # Everything but the kernel is the same on both sides, so memory is shared that should not be, or is not.
+        blamed = True
+    elif result.divergence is not None:
+        blamed = False
     else:
         blamed = set(operators) == {name} or (smallest and operators[-1] == name)
     return f"kernel | {name} | {place}" if blamed else ""
+
+
+def _writes(operators: Sequence[str]) -> bool:
+    """Whether one of some operators writes to what it is given, as its name says."""
+    return any(name.endswith("_") and not name.endswith("__") for name in operators)
 
 
 def _raised(symptom: str, culprit: str, where: str) -> str:

@@ -56,9 +56,8 @@ MOST_LOSSES = 40
 Step: TypeAlias = Job | Confirmation
 Steps: TypeAlias = Generator[Step, Answer | None, None]
 
-#: Makes a confirmation: of a bug, with the path of a script, in so many processes, and whether these may be forked from
-#: one that has loaded torch.
-Confirming = Callable[[str, Path, int, bool], Confirmation]
+#: Makes a confirmation: of a bug, with the path of a script, in so many processes.
+Confirming = Callable[[str, Path, int], Confirmation]
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +206,7 @@ class TriageTask:
     def _confirmed(self, bug: Bug) -> Generator[Step, Answer | None, bool]:
         """Whether a bug's smallest case fails with the stock toolchain."""
         script = self._store.directory / bug.id / SMALL_SCRIPT
-        confirmation = self._tools.confirming(bug.id, script, min(SMALL_RUNS, self._tools.runs), True)
+        confirmation = self._tools.confirming(bug.id, script, min(SMALL_RUNS, self._tools.runs))
         yield confirmation
         k, n = confirmation.failed, confirmation.tried
         if k < n or not n:
@@ -227,7 +226,7 @@ class TriageTask:
         blocked = "it has no script; "
         if self.shown.script:
             script = store.scratch(f"finding-{self.shown.number}.py", self.shown.script)
-            confirmation = self._tools.confirming(f"finding-{self.shown.number}", script, self._tools.runs, False)
+            confirmation = self._tools.confirming(f"finding-{self.shown.number}", script, self._tools.runs)
             yield confirmation
             k, n = confirmation.failed, confirmation.tried
             if k:

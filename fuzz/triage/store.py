@@ -79,6 +79,9 @@ class Store:
                     self._causes.setdefault(cause, bug.id)
             if (minimal is None or not minimal.signature) and bug.state not in ("known", "internal"):
                 self._causes.setdefault(unclassified(bug.signature), bug.id)
+                for finding in database.findings(bug.id)[:1] if bug.state == "history" else ():
+                    if own := _behind_others(Result.from_json(finding.result), finding.case_json):
+                        self._causes.setdefault(own, bug.id)
 
     def remember(self, bugs: Iterable[Remembered]) -> None:
         """Recognise known bugs from now on."""
@@ -196,10 +199,9 @@ class Store:
 
     # --- what becomes of them ---------------------------------------------------------------------------------------
 
-    def bug_of(self, shown: Shown, small: Small | None) -> str:
+    def bug_of(self, shown: Shown, small: Small | None, state: str = "new") -> str:
         """Id of the bug that has the cause of a finding, as far as it is known; empty if there is none."""
-        cause = unclassified(shown.group) if small is None else small.cause(shown.group)
-        found = self._causes.get(cause, "")
+        found = self._causes.get(_cause(shown, small, state), "")
         if not found and small is not None:
             found = self._own.find(small.case, small.result)
         return self.database.bug(found).id if found else ""
@@ -209,7 +211,7 @@ class Store:
         verdict = (shown.result if small is None else small.result).failure
         assert verdict is not None
         with self.database.transaction():
-            there = self.bug_of(shown, small)
+            there = self.bug_of(shown, small, state)
             if state == "flaky" and not there:
                 # What others of its group show for certain was probably seen once more.
                 there = self.database.group(shown.group).bug
@@ -220,7 +222,7 @@ class Store:
             if there:
                 back = self._make_room(there)
                 self.database.assign(shown.number, there)
-                self._learn(there, small, shown.group)
+                self._learn(there, small, _cause(shown, small, state))
                 self._back(there, shown.job)
                 if back and small is not None:
                     # The one of its life before fails no more, or it would not have been fixed.
@@ -229,7 +231,7 @@ class Store:
                 return self.database.bug(there)
             told = shown.result if small is None else small.result
             bug = self.database.open_bug(
-                unclassified(shown.group) if small is None else small.cause(shown.group),
+                _cause(shown, small, state),
                 signature=shown.group,
                 title=_title(told),
                 target=told.target,
@@ -250,7 +252,7 @@ class Store:
             if small is not None:
                 self._write_small(bug.id, small)
                 self.database.set_smallest(small.row(bug.id))
-            self._learn(bug.id, small, shown.group)
+            self._learn(bug.id, small, _cause(shown, small, state))
             bug = self.database.bug(bug.id)
             size = len((shown.result if small is None else small.result).operators)
             self._tell(events.BugOpened(bug.id, bug.title, bug.target, bug.symptom, bug.signature, size))
@@ -268,7 +270,7 @@ class Store:
             self.database.set_smallest(small.row(bug.id))
             there = self._causes.get(small.cause(bug.signature), "")
             other = self.database.bug(there).id if there else bug.id
-            self._learn(bug.id, small, bug.signature)
+            self._learn(bug.id, small, small.cause(bug.signature))
             if other == bug.id or self.database.apart(other, bug.id):
                 return bug
             # The older one keeps its name.
@@ -379,9 +381,9 @@ class Store:
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
-    def _learn(self, bug: str, small: Small | None, coarse: str) -> None:
+    def _learn(self, bug: str, small: Small | None, cause: str) -> None:
         """Recognise a bug by its cause, and by a smallest case."""
-        self._causes.setdefault(unclassified(coarse) if small is None else small.cause(coarse), bug)
+        self._causes.setdefault(cause, bug)
         if small is not None:
             self._own.add(Remembered(bug, small.case, small.failure))
 
@@ -395,6 +397,30 @@ class Store:
         blobs.copy(small.case, folder)
         write_whole(folder / MINIMISED, small.case.text + "\n")
         write_whole(folder / SMALL_SCRIPT, small.script)
+
+
+def _cause(shown: Shown, small: Small | None, state: str) -> str:
+    """What tells the bug of a finding apart.
+
+    Args:
+        shown: the finding.
+        small: its smallest case; None if it has none.
+        state: of a bug that would be opened for it.
+    """
+    if small is not None:
+        return small.cause(shown.group)
+    own = _behind_others(shown.result, shown.case) if state == "history" else ""
+    return own or unclassified(shown.group)
+
+
+def _behind_others(result: Result, case: str) -> str:
+    """The cause of what fails only behind other cases, where it is a user's own; empty if that is not known.
+
+    Nobody reduces such a case, so nothing else is known of it. It is apart from what fails by itself, which can be
+    shown with one case, and so it is no cause by which findings are recognised when they come in.
+    """
+    own = told_at_once(result, codec.decode(case)) if case else ""
+    return f"history | {own}" if own else ""
 
 
 def _title(result: Result) -> str:

@@ -1,8 +1,8 @@
 """Confirmation: a bug is confirmed once a script of its own fails in fresh processes.
 
 The toolchain is the stock one: none of the campaign's settings, and nothing taken from a compiler's cache but the
-precompiled header, which is Inductor's own. A process may be forked from one that has loaded torch and done nothing
-else (``shakeout.fuzz.workers.stock``).
+precompiled header, which is Inductor's own. All processes but the first of several are forked, where that can be done,
+from one that has loaded torch and done nothing else (``shakeout.fuzz.workers.stock``).
 """
 
 from __future__ import annotations
@@ -129,10 +129,11 @@ class Confirmation:
         """Look after the runs, and start others, at most so many side by side; True once all ended."""
         for run in list(self._running):
             self._look(run)
-        loading = self._stock is not None and self._started < self._runs and self._stock.loading()
-        while len(self._running) < at_once and self._started < self._runs and not loading:
+        while len(self._running) < at_once and self._started < self._runs:
+            if self._may_fork and self._stock is not None and self._stock.loading():
+                return False
             self._start()
-        if self._running or loading:
+        if self._running:
             return False
         shutil.rmtree(self._scratch, ignore_errors=True)
         return True
@@ -163,12 +164,19 @@ class Confirmation:
         else:
             self._end(run, "passes" if status == 0 else "fails" if status < 0 else "cannot run")
 
+    @property
+    def _may_fork(self) -> bool:
+        """Whether the next run may be a fork: the first of several has hash seeds and a cold start of its own."""
+        return self._runs == 1 or self._started > 0
+
     def _start(self) -> None:
+        fork = self._may_fork
         self._started += 1
         scratch = self._scratch / str(self._started)
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)
-        self._running.append(_Run(self._forked(scratch) or self._fresh(scratch), scratch, time.monotonic()))
+        process = (self._forked(scratch) if fork else None) or self._fresh(scratch)
+        self._running.append(_Run(process, scratch, time.monotonic()))
 
     def _forked(self, scratch: Path) -> Process | None:
         if self._stock is None:

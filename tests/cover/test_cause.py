@@ -132,6 +132,18 @@ def test_what_a_kernel_writes_to_is_the_cause_of_what_is_made_of_it() -> None:
     assert both(raised(KERNEL, "no such dtype", "kernels.py:norm")).endswith("exception")
 
 
+def test_a_write_that_is_needed_behind_a_kernel_shows_that_it_shares_memory() -> None:
+    written = kernel_case("exp")
+    first, second = written.program.calls
+    calls = (first, replace(second, operator="Tensor.exp_"))
+    written = replace(written, program=replace(written.program, calls=calls))
+    outputs = f"kernel | {KERNEL} | outputs"
+    assert cause(written, result_of(KERNEL)) == outputs
+    behind = result_of(KERNEL, divergence=Divergence(1, "Tensor.exp_", "", 1))
+    assert cause(written, behind) == outputs
+    assert told_at_once(behind, written) == "", "of a network nobody knows what is needed"
+
+
 def test_every_operator_is_a_bystander_inside_of_a_runtime() -> None:
     for name in ("save_on_cpu", "mine.offload:store"):
         cases = [case_of(lambda x: x.sin(), target=name), case_of(lambda x: x.cos() + 1, target=name)]

@@ -155,3 +155,19 @@ def test_a_script_whose_end_nobody_can_tell_runs_again(tmp_path: Path) -> None:
         assert time.monotonic() < until
         time.sleep(0.01)
     assert (one.outcomes, one.tried) == (["fails"], 1)
+
+
+def test_the_first_of_several_runs_is_a_process_of_its_own(tmp_path: Path) -> None:
+    stock = ready(Stock((), stock_environment(tmp_path / "cache", tmp_path), tmp_path / "log"), tmp_path)
+    text = "import os, pathlib\nwith open(pathlib.Path(__file__).with_name('parents'), 'a') as file:\n"
+    (tmp_path / "repro.py").write_text(text + "    print(os.getppid(), file=file)\n")
+    one = Confirmation(
+        "SH-1", tmp_path / "repro.py", tmp_path / "scratch", headers=Headers(tmp_path, tmp_path / "store"),
+        temporary=tmp_path, memory=1 << 30, runs=3, stock=stock,
+    )  # fmt: skip
+    while not one.poll():
+        time.sleep(0.01)
+    assert stock._process is not None
+    parents = [int(line) for line in (tmp_path / "parents").read_text().split()]
+    assert parents == [os.getpid(), stock._process.pid, stock._process.pid]
+    stock.close()

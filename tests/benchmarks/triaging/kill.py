@@ -116,10 +116,11 @@ def attempt(what: str, directory: Path, kind: str, number: float = 0.0) -> bool:
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(path),
-        "SHAKEOUT_CACHE": str(folder / "store"),
         "SHAKEOUT_ALLOW": ",".join(MODULES),
         "MARK": str(folder / "mark"),
     }
+    if what == CAMPAIGN:  # the others need the operators, which are collected once for all campaigns of a user
+        environment["SHAKEOUT_CACHE"] = str(folder / "store")
     with (folder / "log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.benchmarks.triaging.victim", what, str(directory), kind, str(number)],
@@ -239,8 +240,9 @@ def killed(
 
 
 def measure(rows: Sequence[dict[str, Any]], options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Rows until backlogs were killed often enough."""
+    """Rows until backlogs were killed often enough, or for so many seconds from when there is one."""
     kills, seeds = sum(len(row["kills"]) for row in rows), {row["seed"] for row in rows}
+    undisturbed(BACKLOG)
     seed, until = options.first, time.monotonic() + options.seconds
     while kills < options.kills:
         if seed not in seeds:

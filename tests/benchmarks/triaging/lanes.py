@@ -33,7 +33,7 @@ CORES = 2
 #: Seconds around the minutes, by what is measured: torch is loaded and targets are warmed before, what waits is triaged
 #: behind them, and the bugs of the list run once more. A cost fuzzes for half of its minutes and triages for as long.
 #: ``pace`` is one worker of Inductor on one core, as ``tests/benchmarks/scale.py`` measures it.
-AROUND = {"kernels": 50, "faults": 80, "time": 70, "kill": 40, "pace": 70}
+AROUND = {"kernels": 50, "faults": 80, "time": 70, "kill": 100, "pace": 70}
 
 #: Seconds for what was interrupted to end.
 END = 8
