@@ -19,7 +19,7 @@ from typing import Any
 
 from shakeout.corpus.program import Arg, Call, Input, Program, Ref, TensorType
 from shakeout.corpus.vocabularies import onnx_schemas as schemas
-from shakeout.corpus.vocabularies.onnx_defined import check_values
+from shakeout.corpus.vocabularies.onnx_defined import check_effort, check_values
 from shakeout.corpus.vocabularies.onnx_schemas import ELEMENTS, UnknownOperator
 from shakeout.corpus.vocabularies.onnx_traits import traits
 
@@ -89,8 +89,12 @@ def resolve(operator: str) -> Callable[..., Any]:
 
 
 def _called(operator: str, /, *args: Any, **kwargs: Any) -> Any:
-    """The result of a call: a tensor, or a tuple of them where the operator has several."""
+    """The result of a call: a tensor, or a tuple of them where the operator has several.
+
+    What the evaluator takes long for it refuses: it is proposals that are called so, and not what a case holds.
+    """
     attributes = tuple(sorted(kwargs.items()))
+    check_effort(schemas.identified(operator)[0], [arg.numel() for arg in args if arg is not None])
     count = args[1].numel() if len(args) > 1 and args[1] is not None else 0
     wanted = schemas.outputs(operator, count, attributes)
     results = _run(operator, args, attributes, (True,) * wanted)

@@ -95,6 +95,17 @@ def test_what_numpy_takes_and_onnx_forbids_is_no_call(operator: str, args: Any, 
         words.resolve(operator)(*args, **kwargs)
 
 
+def test_what_the_evaluator_computes_in_loops_is_proposed_small_and_run_at_any_size() -> None:
+    image = TensorType("float32", (1, 1, 20, 20))
+    pooled = TensorType("float32", (1, 1, 19, 19))
+    call = Call("onnx.v22.AveragePool", (Ref(0),), (("kernel_shape", (2, 2)),), (pooled,))
+    tensor = torch.arange(400.0).reshape(image.shape)
+    with pytest.raises(ValueError, match="too long"):
+        words.resolve(call.operator)(tensor, kernel_shape=(2, 2))
+    (found,) = words.call(call, [tensor])
+    assert torch.equal(found, torch.nn.functional.avg_pool2d(tensor, 2, 1))
+
+
 @pytest.mark.parametrize(
     ("operators", "number"),
     [

@@ -37,7 +37,7 @@ def test_a_measured_table_is_read_back(tmp_path: Path) -> None:
 def test_shipped_tables_are_well_formed() -> None:
     for path in support.DIRECTORY.glob("*.json"):
         table = support.load(path.stem)
-        assert len(table) > 500, path
+        assert len(table) > (200 if path.stem.startswith("onnx.") else 500), path
         assert all(min(row.compared, row.unsupported, row.failed) >= 0 for row in table.values()), path
         assert len(support.declined(path.stem)) < len(table), path
 
