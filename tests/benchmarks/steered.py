@@ -73,9 +73,9 @@ def serve(channel: Channel, name: str, grower: Maker, every: Sources) -> None:
         canaries = stack.enter_context(listening([fault for fault in FAULTS if fault.target == name]))
         while True:
             for message in channel.receive():
-                signal.alarm(PATIENCE)
+                signal.alarm(message["patience"])
                 began = time.process_time()
-                reply = run(job_from_json(message), grower, every)
+                reply = run(job_from_json(message["job"]), grower, every)
                 every.look_closer(0.25)
                 signal.alarm(0)
                 heard = {
@@ -118,14 +118,14 @@ class Child:
         self._channel: Channel | None = None
         self._pid = 0
 
-    def ask(self, job: Job) -> dict[str, Any]:
-        """What came of a job; without a reply where the process ended."""
+    def ask(self, job: Job, patience: float) -> dict[str, Any]:
+        """What came of a job; without a reply where the process ended, at the latest after so many seconds."""
         if self._channel is None:
             self._fork()
         assert self._channel is not None
         began = time.monotonic()
         try:
-            self._channel.send(job.to_json())
+            self._channel.send({"job": job.to_json(), "patience": max(1, min(PATIENCE, round(patience)))})
             while True:
                 for message in self._channel.receive():
                     return message
@@ -200,7 +200,7 @@ def campaign(
                 if steering is not None:
                     assert isinstance(job, Make)
                     job = steering.decide(job)  # type: ignore[arg-type]
-            told = child.ask(job)
+            told = child.ask(job, until - time.monotonic())
             spent += told["spent"]
             answer = _answer(job, told)
             if again is not None and replays is not None:
