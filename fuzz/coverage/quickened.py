@@ -19,7 +19,11 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import CodeType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 __all__ = ["Quickened", "unavailable"]
 
@@ -31,6 +35,9 @@ _INSTRUCTIONS = CodeType.__basicsize__
 #: The count starts below zero, and a function is quickened when it comes to zero.
 _BRINK = -1
 
+
+#: Where addresses of a process of x86-64 or of ARM begin and end, as one array of all of its memory takes them.
+_BEGIN, _END = 16, 1 << 47
 
 #: ``memmove``, with the interpreter's lock held, so that no thread runs what is half written.
 _copy = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t)(
@@ -61,78 +68,97 @@ class _Watched:
 
     Attributes:
         pristine: its instructions before it was called.
-        seen: its instructions at the last look.
         lines: once it was entered at all: the lines that each of its instructions would tell.
-        open: once it was entered since the beginning: places of instructions that were not run yet.
     """
 
     code: CodeType
     pristine: bytes
-    seen: bytes = b""
     lines: dict[int, tuple[int, ...]] | None = None
-    open: list[int] | None = None
 
 
 class Quickened:
-    """Watches functions of CPython 3.11 in this process; see the module."""
+    """Watches functions of CPython 3.11 in this process; see the module.
+
+    Most functions are never called, and most instructions of those that are were run in the first cases. So after a
+    case all counts of calls are read at once, and all instructions that were not run yet of functions that were called;
+    Python looks only at what has changed.
+    """
 
     def __init__(self) -> None:
-        self._every: list[_Watched] = []
-        self._spent: list[_Watched] = []  # those of which all is known
+        import numpy as np
+
+        self._np = np
+        #: The memory of this process, as bytes. Only what belongs to code objects that are kept is ever read.
+        whole: Any = (ctypes.c_uint8 * (_END - _BEGIN)).from_address(_BEGIN)
+        self._memory = np.frombuffer(whole, np.uint8)
+        self._adaptive = np.zeros(256, bool)
+        self._adaptive[list(_ADAPTIVE)] = True
+        self._idle: list[_Watched] = []  # not called since the beginning
+        self._counts: npt.NDArray[np.int64] | None = (
+            None  # where their counts of calls are; None where they have changed
+        )
+        self._entered: list[_Watched] = []
+        self._open = np.empty((3, 0), np.int64)  # what was not run: where it is, whose (in the row), and which
 
     def add(self, code: CodeType) -> None:
         """Watch a function from now on. No thread may be running it."""
         watched = _Watched(code, code.co_code)
         self._reset(watched)
-        self._every.append(watched)
+        self._idle.append(watched)
+        self._counts = None
 
     def again(self) -> None:
         """Forget what was run: the next call of each function counts as its first. No thread may be running one."""
-        for watched in (*self._every, *self._spent):
-            if watched.open is not None:
-                self._reset(watched)
-        self._every += self._spent
-        self._spent = []
+        for watched in self._entered:
+            self._reset(watched)
+        self._idle += self._entered
+        self._entered, self._counts, self._open = [], None, self._open[:, :0]
 
     def _reset(self, watched: _Watched) -> None:
         place = id(watched.code)
         # What caches hold are borrowed pointers and versions, so nothing is owed to anybody when they are cleared.
         _copy(place + _INSTRUCTIONS, watched.pristine, len(watched.pristine))
         ctypes.c_int16.from_address(place + _WARMUP).value = _BRINK
-        watched.seen, watched.open = watched.pristine, None
 
     def entered(self) -> Iterator[tuple[CodeType, tuple[int, ...]]]:
         """Functions in which something ran for the first time since the last look, and the lines of it."""
-        spent = False
-        for watched in self._every:
-            now: bytes = watched.code._co_code_adaptive  # type: ignore[attr-defined]
-            if now == watched.seen:
-                continue
-            watched.seen = now
+        lines: dict[int, set[int]] = {number: set() for number in self._called()}
+        where, owners, places = self._open
+        read = self._memory
+        # It is adaptive no more, or its counter was set.
+        ran = ~self._adaptive[read[where]] | (read[where + 2] != 0) | (read[where + 3] != 0)
+        for number, place in zip(owners[ran].tolist(), places[ran].tolist(), strict=True):
+            told = self._entered[number].lines
+            assert told is not None
+            lines.setdefault(number, set()).update(told[place])
+        if ran.any():
+            self._open = self._open[:, ~ran]
+        for number, some in lines.items():
+            yield self._entered[number].code, tuple(sorted(some))
+
+    def _called(self) -> range:
+        """Those that were called for the first time, by their places in the row of those that were entered."""
+        np = self._np
+        if self._counts is None:
+            self._counts = np.array([id(watched.code) + _WARMUP - _BEGIN for watched in self._idle], np.int64)
+        # The count leaves its beginning with the first call. Both of its bytes are then others.
+        called = (self._memory[self._counts] != _BRINK & 0xFF).nonzero()[0]
+        begin = len(self._entered)
+        if not called.size:
+            return range(begin, begin)
+        rows = []
+        for at in called.tolist():
+            watched = self._idle[at]
             if watched.lines is None:
                 watched.lines = _witnesses(watched.code, watched.pristine)
-            lines: set[int] = set()
-            if first := watched.open is None:
-                watched.open = list(watched.lines)
-            waiting = []
-            for place in watched.open:
-                if _was_run(now, place):
-                    lines.update(watched.lines[place])
-                else:
-                    waiting.append(place)
-            watched.open = waiting
-            spent = spent or not watched.open
-            if lines or first:
-                yield watched.code, tuple(sorted(lines))
-        if spent:
-            done = [one for one in self._every if one.open is not None and not one.open]
-            self._every = [one for one in self._every if one.open is None or one.open]
-            self._spent += done
-
-
-def _was_run(now: bytes, place: int) -> bool:
-    """Whether an instruction with a cache was run: it is adaptive no more, or its counter was set."""
-    return now[place] not in _ADAPTIVE or now[place + 2] != 0 or now[place + 3] != 0
+            first = id(watched.code) + _INSTRUCTIONS - _BEGIN
+            rows += [(first + place, len(self._entered), place) for place in watched.lines]
+            self._entered.append(watched)
+        gone = set(called.tolist())
+        self._idle = [watched for at, watched in enumerate(self._idle) if at not in gone]
+        self._counts = np.delete(self._counts, called)
+        self._open = np.concatenate([self._open, np.array(rows, np.int64).reshape(-1, 3).T], axis=1)
+        return range(begin, len(self._entered))
 
 
 #: Adaptive forms. ``PRECALL`` tells of a call: once that is specialised, the ``CALL`` behind it is run no more.
