@@ -155,12 +155,13 @@ def test_a_limit_on_the_size_of_files_is_told(library):
     assert "the disk is full, or broken" in done.stdout
 
 
+@pytest.mark.exhaustive  # tests/cover has what a gate makes of it
 def test_a_case_that_hangs_when_the_time_is_over_is_no_green_gate(library):
     histories.git(library, "checkout", "-q", "main")
     kernel = library / "klib" / "exp.py"
-    hanging = "    takes(x)\n    while x.numel() == 1:\n        pass\n"
+    hanging = "    takes(x)\n    while x.numel() == 1:\n        __import__('time').sleep(60)\n"
     kernel.write_text(kernel.read_text().replace("    takes(x)\n", hanging))
-    with begun(library, "fuzz", "--base", "main", "--budget", "20s") as process:
+    with begun(library, "fuzz", "--base", "main", "--budget", "40s") as process:
         status, said = ended(process)
     assert status == Exit.VACUOUS, said
     assert "a case on klib.exp:exp was at work for " in said
