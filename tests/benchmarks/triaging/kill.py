@@ -220,6 +220,7 @@ def killed(
     """
     draw, kinds = random.Random(seed), MOMENTS[what]
     drawn = [(kind, round(draw.uniform(0, kinds[kind]), 1)) for kind in draw.choices(list(kinds), WEIGHTS, k=MOST)]
+    drawn.sort(key=lambda moment: moment[0] == "workers")  # which is the last, since it is over then
     kills = []
     wanted = undisturbed(what)
     with tempfile.TemporaryDirectory(prefix="shakeout-bench-") as scratch:
