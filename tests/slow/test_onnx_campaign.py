@@ -57,5 +57,6 @@ def test_a_model_that_an_optimiser_breaks_is_imported_minimised_and_bisected(
     least = json.loads((case.parent / "case.min.json").read_text(encoding="utf-8"))
     operators = [call["operator"] for call in least["program"]["calls"]]
     assert operators == ["onnx.v13.Transpose", "onnx.v13.MatMul"]
-    main(["bisect", str(case.parent / "case.min.json")])
-    assert "optimiser MatmulTransposeFusion" in capsys.readouterr().out
+    assert main(["bisect", str(case.parent / "case.min.json")]) in (0, 1)
+    kept = (case.parent / "case.min.bisection.json").read_text(encoding="utf-8")
+    assert "MatmulTransposeFusion" in kept, capsys.readouterr().out
