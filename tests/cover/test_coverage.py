@@ -335,9 +335,14 @@ def test_a_case_tells_what_it_is_made_of() -> None:
 
 
 def test_who_asks_twice_of_one_case_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    looked: list[int] = []
+    looked: list[object] = []
     right = space._variants
-    monkeypatch.setattr(space, "_variants", lambda *given: looked.append(1) or right(*given))
+
+    def variants(calls: Any, types: Any) -> Any:
+        looked.append(calls)
+        return right(calls, types)
+
+    monkeypatch.setattr(space, "_variants", variants)
     one = case("no fault").on("aot_eager")
     other = case("no fault").on("aot_eager")
     assert space.features(one, "compared") == space.features(one, "compared") != space.features(one, "failed")
