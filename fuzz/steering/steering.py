@@ -17,7 +17,7 @@ from shakeout.corpus.case import Case
 from shakeout.fuzz.coverage.hits import Hits
 from shakeout.fuzz.ground.jobs import Grow, Job, Make, Mutate, Run
 from shakeout.fuzz.ground.results import Answer, Result
-from shakeout.fuzz.steering.arms import Arm, chosen
+from shakeout.fuzz.steering.arms import GROWN, Arm, chosen
 from shakeout.fuzz.steering.energy import energy
 from shakeout.fuzz.steering.features import SPACE, Added, added
 from shakeout.fuzz.steering.store import Decision, Entry, Store
@@ -35,11 +35,6 @@ MOTIFS = ("attention", "normalisation", "rotary", "convolution", "gated")
 
 #: Share of jobs whose target is that of the campaign's usual turn, so that none is forgotten.
 USUAL_TARGET = 0.3
-
-#: Share of a target's cases that are grown anew whatever the others yield; the rest competes, growing among it.
-#: Bugs are met where no case has been, and growing visits operators, types and layouts in turn; what mutants yield is
-#: mostly more of what is there. Where all of it competed, a campaign on ONNX Runtime had 2 findings, and 26 without.
-GROWN = 0.5
 
 #: What a failure with a signature that the campaign had not seen is worth, beside what its case added: as much as a
 #: hundred functions. Failures are what it is for, and what finds them should be done more.
