@@ -52,7 +52,7 @@ class Hits:
     def features(self) -> Iterator[int]:
         """A number below 2**64 for each key: that of the same key in the same place is the same in every process."""
         base = hashlib.blake2b("\0".join(self.place).encode(), digest_size=8)
-        above = int.from_bytes(base.digest()[:4], "big") << 32
+        above = _above(base.digest())
         for key in self.keys:
             if isinstance(key, int):
                 yield above | key
@@ -60,6 +60,11 @@ class Hits:
                 word = base.copy()
                 word.update(b"\0" + key.encode(errors="replace"))
                 yield int.from_bytes(word.digest(), "big")
+
+    def numbers_among(self, features: Iterable[int]) -> tuple[int, ...]:
+        """Of numbers that ``features`` gave, the keys of those that are of this place, ascending."""
+        above = _above(hashlib.blake2b("\0".join(self.place).encode(), digest_size=8).digest())
+        return tuple(sorted(one & 0xFFFFFFFF for one in features if one >> 32 << 32 == above))
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values; what is at its default is left out."""
@@ -86,6 +91,10 @@ class Hits:
             return cls(source, unit, name, kind, found, int(data.get("of", 0)), tuple(map(str, exist)))
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not what a case hit: {type(error).__name__}: {error}") from None
+
+
+def _above(digest: bytes) -> int:
+    return int.from_bytes(digest[:4], "big") << 32
 
 
 def by_source(every: Iterable[Hits]) -> dict[str, int]:

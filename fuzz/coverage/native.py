@@ -12,8 +12,8 @@ import fnmatch
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,8 @@ from shakeout.fuzz.coverage.source import Armed
 from shakeout.fuzz.coverage.traps import Places, Traps, Unavailable, traps
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from shakeout.corpus.case import Case
 
 __all__ = ["NativeSource"]
@@ -173,6 +175,36 @@ class NativeSource:
             if blocks := places[~inside].tolist():
                 hits.append(Hits(self.name, identity, name, "blocks", tuple(blocks)))
         return tuple(hits)
+
+    def rearm(self, keys: Collection[int]) -> frozenset[int]:
+        """Arm places again that were hit, of libraries that are armed; what is no place of them is left alone."""
+        found: set[int] = set()
+        if self._traps is None or self._broken:
+            return frozenset()
+        for library in self._libraries:
+            functions = library.functions
+            for kind in ("functions", "blocks"):
+                one = Hits(self.name, functions.identity, library.image.name, kind)
+                places = np.array(one.numbers_among(keys), np.uint32)
+                # They come from a file: a breakpoint that is not where an instruction begins would change the program.
+                sure = functions.begin(places) if kind == "functions" else self._blocks_among(library, places)
+                for area, some in _by_area(library, places[sure]):
+                    self._traps.arm(area, some)
+                    found.update(replace(one, keys=tuple(some.tolist())).features())
+        return frozenset(found)
+
+    def _blocks_among(self, library: _Library, places: Places) -> npt.NDArray[np.bool_]:
+        """Of each place, whether a block of a function begins there for certain."""
+        functions, lists, traps = library.functions, library.lists, self._traps
+        sure = np.zeros(len(places), bool)
+        if lists is None or traps is None or not len(places):
+            return sure
+        within = np.searchsorted(functions.starts, places, "right") - 1
+        for index in np.unique(within[within >= 0]).tolist():
+            start, size = int(functions.starts[index]), int(functions.sizes[index])
+            area = library.areas[int(functions.segment[index])]
+            sure |= (within == index) & np.isin(places, lists.of(start, traps.original(area, start, size)))
+        return sure
 
     def look_closer(self, seconds: float) -> None:
         """Arm the blocks of functions that were hit, and what was loaded meanwhile."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from shakeout.fuzz.coverage.hits import Hits
@@ -88,6 +88,10 @@ class PassSource:
             Hits(self.name, unit, unit, kind, tuple(keys), exist=tuple(exist))
             for (unit, kind), (keys, exist) in places.items()
         )
+
+    def rearm(self, keys: Collection[int]) -> frozenset[int]:
+        """None: what was told is not told again."""
+        return frozenset()
 
     def look_closer(self, seconds: float) -> None:
         """Nothing."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import CodeType
 from typing import TYPE_CHECKING, Protocol
@@ -127,6 +127,10 @@ class PythonSource:
             if fresh := some - self._known.get(unit, set()) - told:
                 told |= fresh
                 yield Hits(self.name, unit, self._names[file], "lines", tuple(sorted(fresh)))
+
+    def rearm(self, keys: Collection[int]) -> frozenset[int]:
+        """None: what was told is not told again."""
+        return frozenset()
 
     def look_closer(self, seconds: float) -> None:
         """Watch what was loaded meanwhile."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -58,6 +58,17 @@ class Source(Protocol):
 
     def take(self) -> tuple[Hits, ...]:
         """What was hit for the first time in this process since the last call, and is not known of the campaign."""
+        ...
+
+    def rearm(self, keys: Collection[int]) -> frozenset[int]:
+        """Tell these again if the next case hits them, whoever was told them before.
+
+        Args:
+            keys: numbers of ``Hits.features``, of any source.
+
+        Returns:
+            Those that are told again; what is told once only, or is no source's, is left out.
+        """
         ...
 
     def look_closer(self, seconds: float) -> None:

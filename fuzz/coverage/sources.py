@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -92,6 +92,7 @@ class Sources:
         self._every = list(every)
         self._follower = None if log is None else Follower(log)
         self._gone: list[Armed] = []
+        self._again: frozenset[int] = frozenset()
 
     def arm(self) -> Iterator[Armed]:
         """Arm what can be armed by now, and tell of each."""
@@ -112,6 +113,16 @@ class Sources:
     def take(self) -> tuple[Hits, ...]:
         """What was hit for the first time in this process since the last call."""
         return tuple(hits for source in tuple(self._every) for hits in self._of(source, source.take) or ())
+
+    def rearm(self, keys: Collection[int]) -> None:
+        """Have these told again if the next case hits them, where that can be done; ``showed`` then says how many."""
+        every = [self._of(source, partial(source.rearm, keys)) or frozenset() for source in tuple(self._every)]
+        self._again = frozenset().union(*every)
+
+    def showed(self, every: Sequence[Hits]) -> tuple[int, int]:
+        """How many were armed again since the last call, and how many of those are among the hits."""
+        again, self._again = self._again, frozenset()
+        return len(again), len(again.intersection(one for hits in every for one in hits.features())) if again else 0
 
     def look_closer(self, seconds: float) -> None:
         """Between two cases: each may look closer for so long."""

@@ -4,7 +4,9 @@ layouts, what settings vary, and what came of it. Nothing has to be armed, so it
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -40,9 +42,29 @@ def words(case: Case, status: str = "") -> Mapping[str, frozenset[str]]:
     * ``knobs`` with their values, with mode, device and whether sizes vary from call to call, by target;
     * ``statuses``, by target.
     """
+    found = _made_of(_Same(case))
+    return {**found, "statuses": frozenset([f"{case.setting.target}: {status}"])} if status else found
+
+
+@dataclass(frozen=True, slots=True)
+class _Same:
+    """A case by what it is, not by what it says, which would take as long to compare as to tell."""
+
+    case: Case
+
+    def __hash__(self) -> int:
+        return id(self.case)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.case is other.case
+
+
+@functools.lru_cache(1)  # a worker tells a case to its source of coverage, and once more to who decides the next one
+def _made_of(one: _Same) -> Mapping[str, frozenset[str]]:
+    case = one.case
     program, setting = case.program, case.setting
     calls = list(walk(program.calls))
-    found = {
+    return {
         "operators": frozenset(call.operator for call in (*calls, *program.around)),
         "variants": frozenset(_variants(program.calls, program.types())),
         "edges": frozenset(_edges(program.calls, len(program.inputs))),
@@ -66,7 +88,6 @@ def words(case: Case, status: str = "") -> Mapping[str, frozenset[str]]:
             )
         ),
     }
-    return {**found, "statuses": frozenset([f"{setting.target}: {status}"])} if status else found
 
 
 def _variants(calls: Sequence[Call], types: Sequence[TensorType | None]) -> Iterator[str]:
@@ -172,6 +193,10 @@ class SpaceSource:
             kinds.setdefault(kind, []).append(word)
         self._fresh.clear()
         return tuple(Hits(self.name, "", "", kind, tuple(some)) for kind, some in kinds.items())
+
+    def rearm(self, keys: Collection[int]) -> frozenset[int]:
+        """None: what was told is not told again."""
+        return frozenset()
 
     def look_closer(self, seconds: float) -> None:
         """Nothing."""

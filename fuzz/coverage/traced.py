@@ -7,7 +7,7 @@ negative.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,6 +111,10 @@ class TracedSource:
                     known |= fresh
                     told.append(Hits(self.name, unit, _module(file, self._modules), kind, tuple(sorted(fresh))))
         return tuple(told)
+
+    def rearm(self, keys: Collection[int]) -> frozenset[int]:
+        """None: what was told is not told again."""
+        return frozenset()
 
     def look_closer(self, seconds: float) -> None:
         """Nothing."""

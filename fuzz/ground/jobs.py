@@ -139,11 +139,13 @@ class Run(Job):
         case: its text.
         seed: of the process's random states.
         told: as of ``Make``.
+        claims: features (``Hits.features``) that it once added: whether it shows them again is asked.
     """
 
     case: str
     seed: int = 0
     told: bool = False
+    claims: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -172,6 +172,8 @@ class Reply:
         coverage: what was hit for the first time in that worker, by library.
         space: the case's features (``shakeout.fuzz.coverage.space``), where the job asked for them.
         made: the mutators that made the case of another one, in order.
+        rearmed: how many of the job's claims were watched again.
+        shown: how many of those the case showed.
         engine: how far a fuzzing engine of others has come: counters hit, features, inputs that it keeps.
     """
 
@@ -193,6 +195,8 @@ class Reply:
     coverage: tuple[Hits, ...] = ()
     space: tuple[str, ...] = ()
     made: tuple[str, ...] = ()
+    rearmed: int = 0
+    shown: int = 0
     engine: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:

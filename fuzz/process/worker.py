@@ -206,6 +206,8 @@ class _Worker:
 
     def _send(self, reply: Reply, serial: int, spent: float = 0.0) -> None:
         hits = self._sources.take()
+        rearmed, shown = self._sources.showed(hits)
+        reply = replace(reply, rearmed=rearmed, shown=shown)
         told = replace(reply, serial=serial, seconds=spent, resident=resident(os.getpid()), coverage=hits)
         self.channel.send(told.to_json())
 
@@ -268,6 +270,8 @@ class _Worker:
             text = case.text
             self.slot.case(text)
             spent = time.monotonic() - began
+            if isinstance(job, Run) and job.claims and case is cases[0]:
+                self._sources.rearm(job.claims)
             self._sources.begin(case)
             result = _avoided(case, job) or execute(
                 case,

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["FLOOR", "Arm", "chosen", "rates", "shares"]
+__all__ = ["FLOOR", "GROWN", "Arm", "chosen", "rates", "shares"]
 
 #: Share of the decisions that all arms share alike, whatever they yielded: what does not pay now may pay later, and
 #: what was unlucky once must be tried again. Of thirteen mutators each then gets at least one in fifty mutants.
 FLOOR = 0.25
+
+#: Share of a target's cases that are grown anew whatever the others yield; the rest competes, growing among it.
+#: Bugs are met where no case has been, and growing visits operators, types and layouts in turn; what mutants yield is
+#: mostly more of what is there. Where all of it competed, a campaign on ONNX Runtime had 2 findings, and 26 without.
+GROWN = 0.5
 
 #: Cases, as long as those of its kind are on average, in which an arm is taken to have yielded as much a second as all
 #: of its kind together: what was not tried yet is as good as the rest, and no arm is judged by one case.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from shakeout.fuzz.coverage.hits import Hits, by_source
 
-__all__ = ["Added", "added", "packed", "unpacked"]
+__all__ = ["SPACE", "Added", "added", "packed", "unpacked"]
 
 #: The source that tells what a case is made of, by the case alone.
 SPACE = "space"

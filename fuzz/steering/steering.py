@@ -7,6 +7,7 @@ again that were in hand, and decides the next ones by all that it had learnt.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,9 +17,9 @@ from shakeout.corpus.case import Case
 from shakeout.fuzz.coverage.hits import Hits
 from shakeout.fuzz.ground.jobs import Grow, Job, Make, Mutate, Run
 from shakeout.fuzz.ground.results import Answer, Result
-from shakeout.fuzz.steering.arms import Arm, chosen
+from shakeout.fuzz.steering.arms import GROWN, Arm, chosen
 from shakeout.fuzz.steering.energy import energy
-from shakeout.fuzz.steering.features import Added, added
+from shakeout.fuzz.steering.features import SPACE, Added, added
 from shakeout.fuzz.steering.store import Decision, Entry, Store
 from shakeout.generators.choices import Choices, SeededChoices
 from shakeout.targets.registry import facts_of
@@ -34,11 +35,6 @@ MOTIFS = ("attention", "normalisation", "rotary", "convolution", "gated", "recur
 
 #: Share of jobs whose target is that of the campaign's usual turn, so that none is forgotten.
 USUAL_TARGET = 0.3
-
-#: Share of a target's cases that are grown anew whatever the others yield; the rest competes, growing among it.
-#: Bugs are met where no case has been, and growing visits operators, types and layouts in turn; what mutants yield is
-#: mostly more of what is there. Where all of it competed, a campaign on ONNX Runtime had 2 findings, and 26 without.
-GROWN = 0.5
 
 #: What a failure with a signature that the campaign had not seen is worth, beside what its case added: as much as a
 #: hundred functions. Failures are what it is for, and what finds them should be done more.
@@ -65,6 +61,13 @@ OWN = 2.0
 #: then lost once in a hundred times, where a single run would lose one in ten; one that showed them by a chance of one
 #: in ten is kept one time in five, and what that costs is some mutants of a parent that is worth nothing.
 AGAIN, TRIES = 1, 2
+
+#: Of what a case added in code, so many places at most are watched again when it runs again, evenly among them.
+CLAIMS = 512
+
+#: Share of those that it has to show for them to count as its own. What a process does once, whoever comes first, is
+#: not shown again: of a first case that is nearly all. What depends on addresses or threads leaves some out.
+SHOWN = 0.5
 
 #: Share of the workers' time that goes into such runs at most.
 REPLAYED = 0.15
@@ -308,6 +311,12 @@ class Steering:
         waiting = [one for one in self._entries.values() if one.state in ("candidate", "stale")]
         return max(waiting[-LOOKED:], key=lambda one: energy(one, self._words), default=None)
 
+    def claims(self, id_: str) -> tuple[int, ...]:
+        """What an entry added in code, as far as it is asked to show that again."""
+        stored = self._store.entry(id_)
+        keys = sorted(stored.keys) if stored is not None and stored.state == "candidate" else []
+        return tuple(keys[:: -(-len(keys) // CLAIMS) or 1])
+
     def shown(self, id_: str, answer: Answer, new: Sequence[Hits]) -> None:
         """Take what an entry showed when it was run again."""
         stored = self._store.entry(id_)
@@ -333,8 +342,14 @@ class Steering:
                 fresh = replace(fresh, state="dropped", again=0, reason=reason)
             self._keep(fresh)
             return
+        own = stored
+        if reply.rearmed and reply.shown < SHOWN * reply.rearmed:
+            # What it was the first to reach in code is not its own; what it is made of may be reason enough.
+            space = (stored.counts or {}).get(SPACE, 0)
+            own = replace(stored, counts={SPACE: space}, keys=frozenset(), reward=math.sqrt(space))
+            same = same and space > 0
         same = same and set(stored.words) <= set(reply.space)
-        tried = replace(stored, tries=stored.tries + 1, again=stored.again + same)
+        tried = replace(own if same else stored, tries=stored.tries + 1, again=stored.again + same)
         if tried.again >= AGAIN:
             tried = replace(tried, state="kept")
         elif tried.tries >= TRIES:
@@ -373,7 +388,8 @@ class Replays:
             return None
         if (entry := self._steering.waiting()) is None:
             return None
-        job = Run(target=entry.target, device=self._device, case=entry.text, told=True)
+        claims = self._steering.claims(entry.id)
+        job = Run(target=entry.target, device=self._device, case=entry.text, told=True, claims=claims)
         self._given[id(job)] = (job, entry.id)
         return job
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from shakeout.fuzz.steering.arms import Arm, rates, shares
+from shakeout.fuzz.steering.arms import GROWN, Arm, rates, shares
 from shakeout.fuzz.steering.store import NAME, Decision, Store
 
 __all__ = ["Steered", "read_steering"]
@@ -38,8 +38,8 @@ class Steered:
         held = ", ".join(f"{count:,} {state}" for state, count in self.corpus.items() if count) or "nothing yet"
         told = [f"steering: {self.decided:,} cases decided; corpus: {held}"]
         for kind, arms in self.arms.items():
-            names, rate = list(arms), rates(arms, list(arms))
-            ranked = sorted(shares(arms, names).items(), key=lambda pair: -pair[1])
+            rate = rates(arms, list(arms))
+            ranked = sorted(_shares(kind, arms).items(), key=lambda pair: -pair[1])
             each = (f"{name} {share:.0%} ({rate[name]:.3g}/s, {arms[name].tries:,})" for name, share in ranked)
             told.append(f"  {kind}: {', '.join(each)}")
         told += [f"  {_told(decision)}" for decision in self.decisions[-LAST:]]
@@ -54,13 +54,21 @@ class Steered:
                 kind: {
                     name: {"share": round(share, 4), "rate": round(rate, 4), **asdict(arms[name])}
                     for (name, share), rate in zip(
-                        shares(arms, list(arms)).items(), rates(arms, list(arms)).values(), strict=True
+                        _shares(kind, arms).items(), rates(arms, list(arms)).values(), strict=True
                     )
                 }
                 for kind, arms in self.arms.items()
             },
             "decisions": [asdict(decision) for decision in self.decisions],
         }
+
+
+def _shares(kind: str, arms: Mapping[str, Arm]) -> dict[str, float]:
+    """What each gets of all decisions of its kind, what is grown anew in any case included."""
+    found = shares(arms, list(arms))
+    if "grow" not in arms:
+        return found
+    return {name: (1 - GROWN) * share + GROWN * (name == "grow") for name, share in found.items()}
 
 
 def _told(decision: Decision) -> str:

@@ -28,6 +28,7 @@ import time
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,13 +99,18 @@ def run(job: Job, grower: Maker, every: Sources) -> Reply:
     torch.manual_seed(job.seed & 0x7FFFFFFFFFFFFFFF)
     try:
         made = grower.compose(job) if isinstance(job, Make) else Made(codec.decode(job.case))
+        if isinstance(job, Run):
+            every.rearm(job.claims)
         every.begin(made.case)
         result = execute(made.case, shared=Shared(grown=made.reference), explain=False)
         every.end(made.case, result.status)
     except Exception as error:
         return Reply(internal=f"{type(error).__name__}: {error}", coverage=every.take())
     space = tuple(sorted(features(made.case, result.status)))
-    return Reply(result=result, case=made.case.text, space=space, made=made.mutators, coverage=every.take())
+    hits = every.take()
+    rearmed, shown = every.showed(hits)
+    told = Reply(result=result, case=made.case.text, space=space, made=made.mutators, coverage=hits)
+    return replace(told, rearmed=rearmed, shown=shown)
 
 
 # --- one campaign -----------------------------------------------------------------------------------------------------

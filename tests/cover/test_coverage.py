@@ -16,9 +16,10 @@ from shakeout.corpus.program import Call, Input, Program, Ref, Region, TensorTyp
 from shakeout.fuzz.campaign.config import Config
 from shakeout.fuzz.campaign.ledger import Ledger
 from shakeout.fuzz.campaign.seeds import Seeds
+from shakeout.fuzz.campaign.selftest import case
 from shakeout.fuzz.campaign.traces import TraceLog
 from shakeout.fuzz.cli import main
-from shakeout.fuzz.coverage import native, traps
+from shakeout.fuzz.coverage import native, space, traps
 from shakeout.fuzz.coverage.blocks import BlockLists, Disassembler
 from shakeout.fuzz.coverage.hits import Hits, by_source, pack, unpack
 from shakeout.fuzz.coverage.log import NAME as LOG
@@ -331,6 +332,23 @@ def test_a_case_tells_what_it_is_made_of() -> None:
     }
     source.end(case, "failed")
     assert source.take() == (Hits("space", "", "", "statuses", ("tvm: failed",)),)
+
+
+def test_who_asks_twice_of_one_case_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[object] = []
+    right = space._variants
+
+    def variants(calls: Any, types: Any) -> Any:
+        looked.append(calls)
+        return right(calls, types)
+
+    monkeypatch.setattr(space, "_variants", variants)
+    one = case("no fault").on("aot_eager")
+    other = case("no fault").on("aot_eager")
+    assert space.features(one, "compared") == space.features(one, "compared") != space.features(one, "failed")
+    assert len(looked) == 1
+    assert space.features(other, "compared") == space.features(one, "compared")
+    assert len(looked) == 3
 
 
 @pytest.mark.parametrize(

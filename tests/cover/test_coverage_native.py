@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ import pytest
 from shakeout.fuzz.coverage.hits import Hits, by_source
 from shakeout.fuzz.coverage.native import NativeSource
 from shakeout.fuzz.coverage.source import FOREIGN
+from shakeout.fuzz.coverage.sources import Sources
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or os.uname().machine != "x86_64", reason="native coverage needs Linux on x86-64"
@@ -196,6 +198,36 @@ def test_each_branch_is_a_block_and_each_is_told_once(watched: Watched) -> None:
     assert not set(first) & set(second)
     assert watched.call("branch", 3) == 2
     assert watched.blocks() == []
+
+
+def test_what_was_hit_can_be_told_again_and_nothing_else_is_armed(watched: Watched) -> None:
+    watched.call("branch", 11)
+    told = watched.source.take()
+    watched.source.look_closer(10)
+    watched.call("branch", 11)
+    told += watched.source.take()
+    keys = {feature for hits in told for feature in hits.features()}
+    assert {hits.kind for hits in told} == {"functions", "blocks"}
+    assert watched.source.rearm(keys) == keys
+    assert watched.call("plain", 4) == 5
+    assert watched.entered() == ["plain"]
+    # A place that is no instruction's first byte, one of no library, and what was never there.
+    (function,) = next(hits for hits in told if hits.kind == "functions").keys
+    false = {hits.kind: replace(hits, keys=(int(function) + 1,)) for hits in told}.values()
+    wrong = {feature for hits in false for feature in hits.features()} | {3, 1 << 63}
+    assert watched.source.rearm(wrong) == frozenset()
+    for _ in range(2):
+        assert watched.call("branch", 11) == 1
+        shown = {feature for hits in watched.source.take() for feature in hits.features()}
+        assert shown == keys
+        assert watched.source.rearm(keys) == keys
+    sources = Sources([watched.source])
+    sources.rearm(keys)
+    watched.call("branch", 3)
+    both, some = sources.showed(sources.take())
+    assert both == len(keys)
+    assert 0 < some < both
+    assert sources.showed(()) == (0, 0)
 
 
 def test_exceptions_jumps_and_signals_pass_through_what_is_armed(watched: Watched) -> None:

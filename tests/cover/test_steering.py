@@ -22,7 +22,7 @@ from shakeout.fuzz.ground.slot import SlotState
 from shakeout.fuzz.steering.arms import FLOOR, Arm, chosen, rates, shares
 from shakeout.fuzz.steering.energy import covering, energy
 from shakeout.fuzz.steering.features import added, packed, unpacked
-from shakeout.fuzz.steering.steering import Replays, Steering
+from shakeout.fuzz.steering.steering import CLAIMS, FAILURE, MOST, Replays, Steering
 from shakeout.fuzz.steering.store import NAME, Decision, Entry, Store
 from shakeout.fuzz.steering.told import read_steering
 
@@ -140,6 +140,72 @@ def test_a_case_that_adds_is_kept_when_it_shows_the_same_again(store: Store) -> 
     replays.done(answered(replays.next()))
     assert (store.entries()[0].state, store.entries()[0].again) == ("kept", 1)
     assert replays.next() is None
+
+
+def test_places_that_do_not_show_again_are_not_what_a_case_added(store: Store) -> None:
+    keys = frozenset(range(2000))
+    native, both = {"native": 2000}, {"native": 2000, "space": 4}
+    for id_, counts in (("process", native), ("own", native), ("words", both)):
+        store.put(entry(id_, state="candidate", counts=counts, keys=keys, reward=50.0))
+    steering = Steering(store, ("aot_eager",), "build")
+    claims = steering.claims("own")
+    assert len(claims) <= CLAIMS
+    assert {claims[0], claims[-1]} <= keys
+    job = Run(target="aot_eager", case="", told=True, claims=claims)
+    assert job_from_json(json.loads(json.dumps(job.to_json()))) == job
+    for _ in range(2):
+        steering.shown("process", answered(job, rearmed=500, shown=3), ())
+    steering.shown("own", answered(job, rearmed=500, shown=450), ())
+    steering.shown("words", answered(job, rearmed=500, shown=3), ())
+    found = {one.id: one for one in store.entries()}
+    assert (found["process"].state, found["process"].tries) == ("dropped", 2)
+    assert (found["own"].state, found["own"].keys, found["own"].reward) == ("kept", keys, 50.0)
+    assert (found["words"].state, found["words"].keys, found["words"].reward) == ("kept", frozenset(), 2.0)
+
+
+def test_operators_come_in_turn_whatever_else_is_decided(store: Store) -> None:
+    for number in range(8):
+        store.put(entry(f"parent {number}"))
+    steering = Steering(store, ("aot_eager",), "build")
+    jobs = [steering.decide(Grow(target="aot_eager", number=i, seed=i * 7919, recipe={"index": i})) for i in range(200)]
+    told = [one.generator for one in store.decisions()]
+    turns = [job.recipe["index"] for job, how in zip(jobs, told, strict=True) if how == "grow"]  # type: ignore[union-attr]
+    assert turns == list(range(len(turns)))
+    assert 0.5 * len(jobs) < len(turns) < len(jobs)
+    # A campaign that goes on goes on with them.
+    job = Steering(store, ("aot_eager",), "build", only_grown=True).decide(
+        Grow(target="aot_eager", number=200, seed=1, recipe={"index": 200})
+    )
+    assert isinstance(job, Grow)
+    assert job.recipe["index"] == len(turns)
+    mutants = [job.mutators for job in jobs if isinstance(job, Mutate)]
+    assert sum(map(len, mutants)) / len(mutants) > 2
+    assert all(len(set(names)) == len(names) <= MOST for names in mutants)
+
+
+def test_half_of_the_cases_are_grown_anew_whatever_mutants_yield(store: Store) -> None:
+    store.put(entry("parent"))
+    for name, reward in (("grow", 0.0), ("mutate", 9.0)):
+        arm = Arm()
+        for _ in range(100):
+            arm = arm.learnt(reward, 0.1)
+        store.learn("generator for aot_eager", name, arm)
+    steering = Steering(store, ("aot_eager",), "build")
+    for number in range(200):
+        steering.decide(Grow(target="aot_eager", number=number, seed=number * 104729))
+    told = [one.generator for one in store.decisions()]
+    assert 0.42 < told.count("grow") / len(told) < 0.65
+    assert told.count("mutate") > 0.3 * len(told)
+
+
+def test_a_failure_is_rewarded_once(store: Store) -> None:
+    steering = Steering(store, ("aot_eager",), "build")
+    for number, signature in enumerate(("SH-1", "SH-1", "SH-2")):
+        job = steering.decide(Grow(target="aot_eager", number=number, seed=number))
+        result = Result("c0ffee", "aot_eager", "compared", signature=signature)
+        steering.learn(answered(job), result, ())
+    assert [one.reward for one in store.decisions()] == [FAILURE, 0, FAILURE]
+    assert store.entries() == []
 
 
 def test_one_that_never_shows_it_again_is_dropped_and_one_that_hangs_is_quarantined(store: Store) -> None:
