@@ -13,7 +13,7 @@ FLOOR = 0.25
 
 #: Share of a target's cases that are grown anew whatever the others yield; the rest competes, growing among it.
 #: Bugs are met where no case has been, and growing visits operators, types and layouts in turn; what mutants yield is
-#: mostly more of what is there. Where all of it competed, a campaign on ONNX Runtime had 2 findings, and 26 without.
+#: mostly more of what is there: in cases that were only grown a third of what growing yielded, for two cases of five.
 GROWN = 0.5
 
 #: Cases, as long as those of its kind are on average, in which an arm is taken to have yielded as much a second as all

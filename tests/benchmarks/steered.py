@@ -8,6 +8,9 @@ of the target listen and no fault has an effect (``tests/faults``). A case costs
 the canaries and, where it is guided, with all sources of coverage, so what guidance costs is counted. There is no
 triage and no waiting, so a row is what the decisions are worth and nothing else.
 
+With ``--grown`` cases are only grown, nothing is compiled, and each costs by a formula (``COST``): what is decided, and
+what of the space of cases that visits, follows from the seed alone.
+
 ``--parallel N`` runs N campaigns at a time, each on a core of its own; lists of blocks are made by one campaign first.
 Rows are appended as each ends, and what the file has is not run again. ``--wall`` ends each campaign in any case.
 """
@@ -35,6 +38,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from shakeout.corpus import codec
+from shakeout.corpus.program import walk
 from shakeout.fuzz.campaign import schedule
 from shakeout.fuzz.campaign.config import Config
 from shakeout.fuzz.coverage.log import NAME as LOG
@@ -42,7 +46,7 @@ from shakeout.fuzz.coverage.log import CoverageLog
 from shakeout.fuzz.coverage.sources import Sources, Wanted, sources
 from shakeout.fuzz.ground.jobs import Job, Make, Run, job_from_json
 from shakeout.fuzz.ground.makers import GROWER, Made, Maker, maker
-from shakeout.fuzz.ground.results import Answer, Loss, Reply
+from shakeout.fuzz.ground.results import Answer, Loss, Reply, Result
 from shakeout.fuzz.ground.slot import SlotState
 from shakeout.fuzz.ground.versions import describe
 from shakeout.fuzz.steering.steering import Replays, Steering
@@ -53,8 +57,11 @@ from shakeout.targets.registry import facts_of, target
 #: Seconds by the clock after which a case counts as hung, and its child ends.
 PATIENCE = 60
 
+#: Seconds that a case costs which is only grown, and each call of it.
+COST, CALL = 0.1, 0.01
+
 #: Fields that make two rows the same measurement.
-SAME = ("target", "seed", "guided", "seconds", "versions")
+SAME = ("target", "seed", "guided", "grown", "seconds", "versions")
 
 #: Parts of the space of cases of which a row has the number.
 SPACE = ("operators", "variants", "edges")
@@ -66,17 +73,18 @@ SHOWN = ("cases", *SPACE, "reached", "triggered", "signatures")
 # --- one case, in the child -------------------------------------------------------------------------------------------
 
 
-def serve(channel: Channel, name: str, grower: Maker, every: Sources) -> None:
+def serve(channel: Channel, name: str, grower: Maker, every: Sources, *, grown: bool) -> None:
     """Do jobs as they come."""
     with contextlib.ExitStack() as stack:
         from tests.faults import FAULTS, listening
 
-        canaries = stack.enter_context(listening([fault for fault in FAULTS if fault.target == name]))
+        heard_of = [] if grown else [fault for fault in FAULTS if fault.target == name]
+        canaries = stack.enter_context(listening(heard_of))
         while True:
             for message in channel.receive():
                 signal.alarm(message["patience"])
                 began = time.process_time()
-                reply = run(job_from_json(message["job"]), grower, every)
+                reply = run(job_from_json(message["job"]), grower, every, grown=grown)
                 every.look_closer(0.25)
                 signal.alarm(0)
                 heard = {
@@ -85,10 +93,11 @@ def serve(channel: Channel, name: str, grower: Maker, every: Sources) -> None:
                 }
                 for canary in canaries.values():
                     canary.reached = canary.triggered = 0
-                channel.send({**heard, "reply": reply.to_json(), "spent": time.process_time() - began})
+                spent = reply.seconds or COST if grown else time.process_time() - began
+                channel.send({**heard, "reply": reply.to_json(), "spent": spent})
 
 
-def run(job: Job, grower: Maker, every: Sources) -> Reply:
+def run(job: Job, grower: Maker, every: Sources, *, grown: bool) -> Reply:
     """A case as a worker does it, under its first setting."""
     import torch
 
@@ -102,7 +111,10 @@ def run(job: Job, grower: Maker, every: Sources) -> Reply:
         if isinstance(job, Run):
             every.rearm(job.claims)
         every.begin(made.case)
-        result = execute(made.case, shared=Shared(grown=made.reference), explain=False)
+        if grown:
+            result = Result(made.case.id, made.case.setting.target, "compared")
+        else:
+            result = execute(made.case, shared=Shared(grown=made.reference), explain=False)
         every.end(made.case, result.status)
     except Exception as error:
         return Reply(internal=f"{type(error).__name__}: {error}", coverage=every.take())
@@ -110,7 +122,8 @@ def run(job: Job, grower: Maker, every: Sources) -> Reply:
     hits = every.take()
     rearmed, shown = every.showed(hits)
     told = Reply(result=result, case=made.case.text, space=space, made=made.mutators, coverage=hits)
-    return replace(told, rearmed=rearmed, shown=shown)
+    calls = sum(1 for _ in walk(made.case.program.calls))
+    return replace(told, rearmed=rearmed, shown=shown, seconds=COST + CALL * calls)
 
 
 # --- one campaign -----------------------------------------------------------------------------------------------------
@@ -119,8 +132,9 @@ def run(job: Job, grower: Maker, every: Sources) -> Reply:
 class Child:
     """The process that runs cases; another is forked when one ends it."""
 
-    def __init__(self, name: str, grower: Maker, every: Sources) -> None:
+    def __init__(self, name: str, grower: Maker, every: Sources, *, grown: bool) -> None:
         self._what = name, grower, every
+        self._grown = grown
         self._channel: Channel | None = None
         self._pid = 0
 
@@ -150,7 +164,7 @@ class Child:
             os.dup2(null, 1)
             os.dup2(null, 2)
             try:
-                serve(Channel(theirs), name, grower, every)
+                serve(Channel(theirs), name, grower, every, grown=self._grown)
             finally:
                 os._exit(1)
         theirs.close()
@@ -166,16 +180,15 @@ class Child:
             self._channel = None
 
 
-def campaign(
-    name: str, seed: int, seconds: float, wall: float, *, guided: bool, listened: bool = True
-) -> dict[str, Any]:
+def campaign(name: str, seed: int, seconds: float, wall: float, *, guided: bool, grown: bool) -> dict[str, Any]:
     """What one campaign came to."""
     import torch
 
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     grower = maker(GROWER)
-    target(name).warm()
+    if not grown:
+        target(name).warm()
     grower.prepare(lambda text: None)
     config = Config(targets=(name,), seed=seed, coverage=guided)
     found: dict[str, set[str]] = defaultdict(set)
@@ -186,12 +199,12 @@ def campaign(
         directory = Path(folder)
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
         log = stack.enter_context(CoverageLog(directory))
-        every = sources(config.watched if guided else Wanted(), directory / LOG)
+        every = sources(Wanted(space=grown) if grown or not guided else config.watched, directory / LOG)
         for _ in every.arm():
             pass
         store = stack.enter_context(Store(directory / NAME)) if guided else None
         steering = None if store is None else Steering(store, (name,), "build")
-        child = Child(name, grower, every)
+        child = Child(name, grower, every, grown=grown)
         stack.callback(child.end)
 
         def cover(answer: Answer) -> Sequence[Any]:
@@ -263,8 +276,13 @@ def wanted(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             versions = {one: packages[one] for one in named if one in packages}
             for guided in (True, False) if seed % 2 else (False, True):
                 yield {
-                    "target": name, "seed": seed, "guided": guided, "seconds": options.seconds, "versions": versions,
-                }  # fmt: skip
+                    "target": name,
+                    "seed": seed,
+                    "guided": guided,
+                    "grown": options.grown,
+                    "seconds": options.seconds,
+                    "versions": versions,
+                }
 
 
 def _command(one: dict[str, Any], wall: float) -> list[str]:
@@ -276,7 +294,7 @@ def run_all(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
     waiting = [one for one in wanted(options) if not any(all(row.get(key) == one[key] for key in SAME) for row in rows)]
     if options.parallel > 1:
         # Thirty that begin without lists of blocks would all disassemble the same.
-        prime = {"seed": 99, "guided": True, "seconds": options.prime}
+        prime = {"seed": 99, "guided": True, "grown": options.grown, "seconds": options.prime}
         commands = [_command({**prime, "target": name}, options.prime + 5) for name in options.target]
         for primed in [subprocess.Popen(command, stdout=subprocess.DEVNULL) for command in commands]:
             primed.wait()
@@ -332,6 +350,7 @@ def main() -> None:
     parser.add_argument("--parallel", type=int, default=1, help="campaigns at a time")
     parser.add_argument("--prime", type=float, default=15.0, help="seconds of those that make lists of blocks")
     parser.add_argument("--append", type=Path, help="file of rows")
+    parser.add_argument("--grown", action="store_true", help="grow cases only")
     parser.add_argument("--only", help=argparse.SUPPRESS)
     parser.add_argument("--core", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -341,14 +360,16 @@ def main() -> None:
         if options.core is not None:
             os.sched_setaffinity(0, {options.core})
         one = json.loads(options.only)
-        row = campaign(one["target"], one["seed"], one["seconds"], options.wall, guided=one["guided"])
+        row = campaign(
+            one["target"], one["seed"], one["seconds"], options.wall, guided=one["guided"], grown=one["grown"]
+        )
         print(json.dumps(row))
         return
     rows: list[dict[str, Any]] = []
     if options.append is not None and options.append.exists():
         rows = [json.loads(line) for line in options.append.read_text(encoding="utf-8").splitlines() if line.strip()]
     run_all(options, rows)
-    _summary([row for row in rows if row["seconds"] == options.seconds])
+    _summary([row for row in rows if row["seconds"] == options.seconds and row["grown"] == options.grown])
 
 
 if __name__ == "__main__":
