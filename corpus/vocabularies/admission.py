@@ -56,6 +56,8 @@ def _admit(calls: Sequence[Call], vocabulary_: str, structured: Collection[str],
         try:
             if call.operator not in structured:
                 _admit_operator(vocabulary_, call.operator)
+            if vocabulary_ == "onnx" and (others := onnx_schemas.SPELLING.intersection(dict(call.kwargs))):
+                raise NotAdmitted(f"{min(others)!r} is no attribute of an operator of ONNX")
             for name in _names(call):
                 _admit_constant(vocabulary_, name)
         except NotAdmitted as error:
