@@ -61,7 +61,9 @@ def add_commands(add: Add) -> None:
 
 def _of_file(parser: argparse.ArgumentParser) -> None:
     parser.description = f"{parser.description}\n{_FILES}"
-    parser.add_argument("file", metavar="FILE[:NAME]", help="a Python file, and what of it; or a .pt2 or .onnx")
+    parser.add_argument(
+        "file", metavar="FILE[:NAME]", help="a Python file or notebook, and what of it; or a .pt2 or .onnx"
+    )
     parser.add_argument("--mode", choices=("inference", "training"), help="default: what each call says")
     parser.add_argument(
         "--refusals",

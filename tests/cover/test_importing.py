@@ -241,12 +241,19 @@ def test_a_notebook_is_its_cells_of_code(tmp_path: Path) -> None:
         {"cell_type": "markdown", "source": ["# what is wrong"]},
         {"cell_type": "code", "source": ["%matplotlib inline\n", "  !pip install torch\n", "import torch"]},
         {"cell_type": "code", "source": "def f(x):\n    return x.sin()\n\ntorch.compile(f)(torch.ones(2))"},
+        {"cell_type": "code", "source": '%%bash\nrm -r "$HOME/nothing'},
+        {
+            "cell_type": "code",
+            "source": "%%time\nfor i in range(2):\n    %time f(i)\n    last = i\n    !ls",
+        },
+        {"cell_type": "code", "source": "text = ('''\n!%d\u2028'''\n  % last)\nassert text == '\\n!1\\u2028'"},
     ]
     file = tmp_path / "bug.ipynb"
     for text, said in [
         (json.dumps({"cells": cells[:1]}), "has no cells of code"),
         ("{", "is no notebook"),
         ("[1]", "is no notebook"),
+        ("[" * 100_000, "is no notebook"),
         (json.dumps({"cells": cells}), ""),
     ]:
         file.write_text(text)
@@ -257,9 +264,10 @@ def test_a_notebook_is_its_cells_of_code(tmp_path: Path) -> None:
         else:
             read(file, "", candidates)
             assert case_of(candidates).program.operators() == ("torch.Tensor.sin",)
+            assert candidates.notes == []  # nothing was raised
 
 
-CUDA = """import torch
+CUDA = """import torch\f
 assert len("a cuda") == 6  # a string that names no device
 class Model(torch.nn.Module):
     def __init__(self):
