@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,13 @@ from shakeout.corpus.case import Case, Setting
 from shakeout.corpus.codec import encode
 from shakeout.corpus.inputs import describe_inputs
 from shakeout.corpus.intake.refusal import NotCaptured
-from shakeout.corpus.onnx_standalone import tensor_of
 from shakeout.corpus.program import Arg, Call, Input, InvalidProgram, Program, Ref, Role, TensorType
 from shakeout.corpus.standalone import fill
 from shakeout.corpus.vocabularies import onnx as words
 from shakeout.corpus.vocabularies import onnx_schemas as schemas
 from shakeout.corpus.vocabularies.onnx_defined import MAX_ELEMENTS
 
-__all__ = ["Read", "read_inputs", "read_model", "read_program"]
+__all__ = ["Read", "check_names", "read_inputs", "read_model", "read_program"]
 
 #: Sizes of symbolic dimensions for which no input says one, by the order in which their names are met.
 SIZES = (2, 3, 5, 7)
@@ -255,6 +254,8 @@ def _type(tensor: torch.Tensor) -> TensorType:
 def _array(tensor: Any) -> torch.Tensor:
     from onnx import numpy_helper
 
+    from shakeout.corpus.onnx_standalone import tensor_of
+
     if _elsewhere(tensor):  # of a function's default, say; onnx would look for it wherever this process happens to run
         raise NotCaptured(f"the tensor {tensor.name!r} lies in another file, where only weights and constants may")
     try:
@@ -285,9 +286,8 @@ def _given(
 ) -> dict[str, torch.Tensor]:
     """What each input is fed; sizes that have a name are those that are fed, or drawn."""
     wanted = [one for one in graph.input if one.name not in weights]
-    names = [one.name for one in wanted]
-    if inputs is not None and set(inputs) != set(names):
-        raise NotCaptured(f"the model has the inputs {', '.join(names) or 'none'}, found {', '.join(inputs) or 'none'}")
+    if inputs is not None:
+        check_names(inputs, [one.name for one in wanted])
     sizes: dict[str, int] = {}
     found: dict[str, torch.Tensor] = {}
     for number, one in enumerate(wanted):
@@ -330,6 +330,12 @@ def _given(
     return found
 
 
+def check_names(given: Collection[str], names: Collection[str]) -> None:
+    """Raise NotCaptured unless these are the inputs of a model."""
+    if set(given) != set(names):
+        raise NotCaptured(f"the model has the inputs {', '.join(names) or 'none'}, found {', '.join(given) or 'none'}")
+
+
 def _values(dtype: torch.dtype, seed: int) -> tuple[str, int, float, float]:
     return ("uniform", seed, -1.0, 1.0) if dtype.is_floating_point else ("integers", seed, 0, 1)
 
@@ -343,6 +349,8 @@ def read_inputs(path: Path) -> dict[str, torch.Tensor]:
     import zipfile
 
     import numpy as np
+
+    from shakeout.corpus.onnx_standalone import tensor_of
 
     if not zipfile.is_zipfile(path):
         raise NotCaptured(f"{path.name} is no .npz file of arrays of numbers: numpy.savez writes one")

@@ -29,6 +29,7 @@ from shakeout.fuzz.intake.compiled import Candidates
 from shakeout.fuzz.intake.on_cpu import changed, without_gpu
 from shakeout.fuzz.intake.sessions import take_program, watching_sessions
 from shakeout.fuzz.intake.wanted import Wanted
+from shakeout.targets.packages import uninstalled
 
 __all__ = ["CannotRead", "read"]
 
@@ -60,6 +61,8 @@ def read(path: Path, name: str, candidates: Candidates) -> None:
         _archive(path, candidates)
         return
     if path.suffix == ".onnx":
+        if missing := uninstalled(("onnx", "onnx")):
+            raise CannotRead(f"{path.name} is read with ONNX's own package: {missing}")
         take_program(candidates, path)
         return
     if path.suffix == ".ipynb":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,10 @@ from shakeout.corpus.intake.onnx_program import Read, read_inputs, read_program 
 from shakeout.corpus.intake.refusal import NotCaptured  # noqa: E402
 from shakeout.corpus.vocabularies.onnx_defined import MAX_ELEMENTS  # noqa: E402
 from shakeout.fuzz.cli import main  # noqa: E402
+from shakeout.fuzz.commands.intake import read_for  # noqa: E402
+from shakeout.fuzz.intake.compiled import Candidates  # noqa: E402
+from shakeout.fuzz.intake.sessions import take_program  # noqa: E402
+from shakeout.fuzz.intake.told import Request  # noqa: E402
 from shakeout.fuzz.running import runs  # noqa: E402
 from shakeout.generators.validity import validated  # noqa: E402
 
@@ -255,6 +261,36 @@ def test_the_command_refuses_a_truncated_model_with_one_line_and_status_2(
     assert "model.onnx is no ONNX model" in said
     assert "Traceback" not in said
     assert not Path("imported").exists()
+
+
+def test_a_model_becomes_a_program_of_torch_for_targets_of_such_on_the_inputs_that_are_given(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Sub", ["x", "y"], ["z"])]
+    path = saved(tmp_path / "m.onnx", nodes, [info("x", FLOAT, [2]), info("y", FLOAT, [2])], [info("z", FLOAT, [2])])
+    np.savez(tmp_path / "in.npz", y=np.float32([1, 2]), x=np.float32([3, 5]))
+    request = Request(str(path), "", "inductor", "", str(tmp_path), "", inputs=str(tmp_path / "in.npz"))
+    candidates = Candidates(request)
+    take_program(candidates, path)
+    case = codec.decode(candidates.found[0].case)
+    assert case.program.vocabulary == "torch"
+    assert torch.equal(runs.observe(script.load(case)).calls[0]["output"][0], torch.tensor([2.0, 3]))
+    np.savez(tmp_path / "in.npz", x=np.float32([3, 5]))
+    take_program(candidates, path)
+    assert "the model has the inputs x, y, found x" in candidates.refused[0].reason
+    assert read_for("m.onnx", ["inductor", "export"]) == "inductor"
+    assert {read_for("m.onnx", []), read_for("m.onnx", ["onnxruntime"]), read_for("m.py", ["inductor"])} == {""}
+
+
+def test_other_files_are_read_without_onnx(tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(b"")
+    text = (
+        "import sys; sys.modules['onnx'] = None\n"
+        "from shakeout.targets import packages; packages.installed = lambda module: module != 'onnx'\n"
+        "from pathlib import Path; from shakeout.fuzz.intake import files\n"
+        "try: files.read(Path('m.onnx'), '', None)\n"
+        "except files.CannotRead as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", text], cwd=tmp_path, capture_output=True, text=True)
+    assert "m.onnx is read with ONNX's own package: onnx not installed: pip install onnx" in done.stdout, done.stderr
 
 
 def test_inputs_go_with_a_model_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
