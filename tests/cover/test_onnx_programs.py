@@ -24,11 +24,13 @@ from shakeout.corpus.intake.refusal import NotCaptured  # noqa: E402
 from shakeout.corpus.vocabularies.onnx_defined import MAX_ELEMENTS  # noqa: E402
 from shakeout.fuzz.cli import main  # noqa: E402
 from shakeout.fuzz.commands.intake import read_for  # noqa: E402
+from shakeout.fuzz.intake import checking  # noqa: E402
 from shakeout.fuzz.intake.compiled import Candidates  # noqa: E402
 from shakeout.fuzz.intake.sessions import take_program  # noqa: E402
 from shakeout.fuzz.intake.told import Request  # noqa: E402
 from shakeout.fuzz.running import runs  # noqa: E402
 from shakeout.generators.validity import validated  # noqa: E402
+from shakeout.targets.target import UnknownTarget  # noqa: E402
 
 info = helper.make_tensor_value_info
 FLOAT = TensorProto.FLOAT
@@ -278,6 +280,16 @@ def test_a_model_becomes_a_program_of_torch_for_targets_of_such_on_the_inputs_th
     assert "the model has the inputs x, y, found x" in candidates.refused[0].reason
     assert read_for("m.onnx", ["inductor", "export"]) == "inductor"
     assert {read_for("m.onnx", []), read_for("m.onnx", ["onnxruntime"]), read_for("m.py", ["inductor"])} == {""}
+
+
+def test_a_model_is_asked_of_the_targets_that_take_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = read(network(tmp_path / "m.onnx")).case
+    assert checking.chosen(case, ["onnxruntime", "onnx.onnxruntime"]) == ("onnx.onnxruntime",)
+    with pytest.raises(UnknownTarget, match="no target 'inductor' takes programs"):
+        checking.chosen(case, ["inductor"])
+    monkeypatch.setattr(checking, "of_vocabulary", lambda vocabulary: ())  # a machine that has onnx alone
+    with pytest.raises(UnknownTarget, match="none of the targets of ONNX models is installed"):
+        checking.chosen(case, [])
 
 
 def test_other_files_are_read_without_onnx(tmp_path: Path) -> None:
