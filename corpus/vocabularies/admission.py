@@ -40,6 +40,10 @@ def admit(program: Program) -> None:
     """
     words = _words(program.vocabulary)
     structured = structures(words)
+    if program.vocabulary == "onnx":
+        for type_ in program.types():
+            if type_ is not None and type_.dtype not in onnx_schemas.ELEMENTS:
+                raise NotAdmitted(f"ONNX has no tensors of {type_.dtype} here")
     _admit(program.calls, program.vocabulary, structured, "program.calls")
     _admit(program.around, program.vocabulary, structured, "program.around")
     try:

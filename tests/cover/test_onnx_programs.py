@@ -133,11 +133,13 @@ def test_what_a_real_model_computes_is_no_proposal(tmp_path: Path) -> None:
     assert validated(case).program == case.program
 
 
-def test_a_case_names_the_attributes_of_an_operator_and_not_its_domain(tmp_path: Path) -> None:
+def test_a_case_names_attributes_and_element_types_of_onnx_and_no_domain(tmp_path: Path) -> None:
     text = read(network(tmp_path / "m.onnx")).case.text
     assert '"kwargs":{"axis":1}' in text
     with pytest.raises(codec.MalformedCase, match="'domain' is no attribute"):
         codec.decode(text.replace('"kwargs":{"axis":1}', '"kwargs":{"axis":1,"domain":"com.microsoft"}'))
+    with pytest.raises(codec.MalformedCase, match="ONNX has no tensors of complex64"):
+        codec.decode(text.replace('"dtype":"float32"', '"dtype":"complex64"'))
 
 
 NODES = {
