@@ -23,7 +23,7 @@ from shakeout.fuzz.cli import main
 from shakeout.fuzz.ground import child
 from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.ground.origin import read_origin, write_origin
-from shakeout.fuzz.intake import checking
+from shakeout.fuzz.intake import checking, reader
 from shakeout.fuzz.intake.compiled import KINDS, MOST, TRIED, Candidates
 from shakeout.fuzz.intake.files import CannotRead, read
 from shakeout.fuzz.intake.importing import CannotImport, import_file
@@ -234,6 +234,17 @@ def test_a_test_is_named_like_anything_else(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(CannotRead, match="were run by pytest"):
         found(tmp_path, text)
     assert [one[-1] for one in asked] == [f"{tmp_path}/bug.py::test_it", f"{tmp_path}/bug.py"]
+
+
+def test_a_script_may_take_its_directory_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # and back, whatever becomes of it
+    file = tmp_path / "bug.py"
+    file.write_text(
+        "import os, torch\nos.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone')\n"
+        "torch.compile(torch.sin)(torch.ones(2))\n"
+    )
+    told = reader._read(Request(str(file), "", "", "", str(tmp_path), ""))
+    assert [one.label for one in told.found] == ["sin (bug.py:3)"]
 
 
 def test_a_notebook_is_its_cells_of_code(tmp_path: Path) -> None:
