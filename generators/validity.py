@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from shakeout.corpus import codec
 from shakeout.corpus.case import Case, InputSet
-from shakeout.corpus.program import Arg, Call, Program, Ref, Region, TensorType, everywhere, mapped
-from shakeout.corpus.vocabularies import Vocabulary, structured, vocabulary
+from shakeout.corpus.program import Arg, Call, Form, Program, Ref, Region, TensorType, everywhere, mapped
+from shakeout.corpus.vocabularies import Vocabulary, modelled, structured, vocabulary
 from shakeout.generators.sizes import scaled
 
 if TYPE_CHECKING:
@@ -237,7 +237,10 @@ def _call(
             reason = before(kind, used, targets, call.args, call.kwargs) or _twice(call, values, kind)
             if reason is not None:
                 raise InvalidCandidate(reason)
-        form, results = perform(function, call.args, call.kwargs, values)
+        if modelled(words) is None:
+            form, results = perform(function, call.args, call.kwargs, values)
+        else:  # the results that the model asks for, and at whatever effort: it is nobody's proposal
+            form, results = _asked(call, values, words)
         undefined: frozenset[int] = frozenset()
         if requirements.defined:
             with torch.no_grad():
@@ -253,6 +256,14 @@ def _call(
     except (Rejected, RuntimeError, TypeError, IndexError, ValueError, NotImplementedError) as error:
         raise InvalidCandidate(str(error)) from error
     return call, form, results, [isinstance(t, torch.Tensor) and i not in undefined for i, t in enumerate(results)]
+
+
+def _asked(call: Call, values: Sequence[Any], words: Vocabulary) -> tuple[Form, list[Any]]:
+    """A node of a model, with None for the results that it does not ask for."""
+    try:
+        return call.form, words.call(call, values)
+    except Exception as error:  # whatever its library says of it
+        raise InvalidCandidate(str(error)) from error
 
 
 def _on_numbers(call: Call, values: list[Any], words: Vocabulary) -> tuple[Call, Any, list[Any], list[bool]]:

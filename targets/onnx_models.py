@@ -136,7 +136,7 @@ class OnnxRuntimeModel(Target):
             "    return run",
             "",
             "",
-            "declined = models_declined",
+            "declined = session_declined",
         ]
         functions = (
             printed.pairs,
@@ -146,6 +146,7 @@ class OnnxRuntimeModel(Target):
             *(() if symbolic else (own.declared,)),
             own.session_of,
             own.answered,
+            own.session_declined,
             own.models_declined,
         )
         imports = [f"import {name}" for name in ("ctypes", "os", "tempfile")]

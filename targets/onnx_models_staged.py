@@ -39,11 +39,13 @@ def declared(model: Any) -> Any:
 
 
 def session_of(model: Any, **knobs: Any) -> Any:
-    """``ort_session``; what the runtime refuses without any optimisation as well, it declines."""
+    """``ort_session``; what the runtime refuses without optimisation as well, or cannot save, it declines."""
     with stage("InferenceSession"):
         try:
             return ort_session(model, **knobs)
         except Exception as error:
+            if "saved" in knobs and models_declined(error):
+                raise Declined(str(error)) from error
             try:
                 ort_session(model, "NONE")
             except Exception as plain:
@@ -61,6 +63,18 @@ def answered(session: Any, model: Any, given: Sequence[torch.Tensor]) -> list[to
         except Exception as plain:
             raise Declined(str(plain)) from error
         raise
+
+
+def session_declined(error: BaseException | None) -> bool:
+    """Whether ONNX Runtime does not take the model.
+
+    That it says so of an optimised session alone is a bug, in whatever words: an optimiser made what nothing runs.
+    """
+    while error is not None:
+        if type(error).__name__ == "Declined":
+            return True
+        error = error.__cause__
+    return False
 
 
 def models_declined(error: BaseException | None) -> bool:

@@ -2,7 +2,7 @@
 
 A file may come from anybody. What it holds is parsed, checked by onnx's own checker and shape inference, and run on
 ONNX's reference evaluator; nothing of it is executed, and no file is read but those beside the model that it names for
-its weights.
+its weights. What it takes to run a node is bounded by the time and memory of the process that reads.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,18 +18,17 @@ from typing import Any
 import torch
 
 from shakeout.corpus.case import Case, Setting
+from shakeout.corpus.codec import encode
 from shakeout.corpus.inputs import describe_inputs
 from shakeout.corpus.intake.refusal import NotCaptured
-from shakeout.corpus.onnx_standalone import tensor_of
 from shakeout.corpus.program import Arg, Call, Input, InvalidProgram, Program, Ref, Role, TensorType
 from shakeout.corpus.standalone import fill
 from shakeout.corpus.vocabularies import onnx as words
 from shakeout.corpus.vocabularies import onnx_schemas as schemas
+from shakeout.corpus.vocabularies.onnx_defined import MAX_ELEMENTS
 
-__all__ = ["ELEMENTS", "Read", "read_inputs", "read_model", "read_program"]
+__all__ = ["Read", "check_names", "read_inputs", "read_model", "read_program"]
 
-#: Elements that an input or a result may have: 256 MiB in single precision.
-ELEMENTS = 1 << 26
 #: Sizes of symbolic dimensions for which no input says one, by the order in which their names are met.
 SIZES = (2, 3, 5, 7)
 
@@ -57,8 +56,6 @@ class _Reading:
     calls: list[Call] = field(default_factory=list)
 
     def give(self, name: str, tensor: torch.Tensor, role: Role) -> None:
-        if self.calls:
-            raise NotCaptured(f"the constant {name!r} stands behind a node that uses it")
         self.numbers[name] = len(self.tensors)
         self.tensors.append(tensor)
         self.inputs.append((Input(_type(tensor), role), tensor))
@@ -106,8 +103,12 @@ def read_program(
         raise NotCaptured(f"the output {error} is no value of the graph") from None
     except InvalidProgram as error:
         raise NotCaptured(str(error)) from None
-    given_ = describe_inputs([tensor for _, tensor in reading.inputs], Path(directory))
-    return Read(Case(program, (given_,), setting), tuple(notes))
+    case = Case(program, (describe_inputs([tensor for _, tensor in reading.inputs], Path(directory)),), setting)
+    try:
+        encode(case)  # a case that cannot be stored is told now
+    except InvalidProgram as error:
+        raise NotCaptured(str(error)) from None
+    return Read(case, tuple(notes))
 
 
 # --- the file ---------------------------------------------------------------------------------------------------------
@@ -121,23 +122,25 @@ def read_model(path: Path) -> tuple[Any, list[str]]:
     """
     import onnx
     import onnx.inliner
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from google.protobuf.message import DecodeError, EncodeError  # type: ignore[import-untyped]
 
     notes: list[str] = []
     try:
         model = onnx.load_model_from_string(path.read_bytes())
     except (OSError, DecodeError, ValueError) as error:
         raise NotCaptured(f"{path.name} is no ONNX model: {_said(error)}") from None
-    if not model.graph.node:
-        raise NotCaptured(f"{path.name} is no ONNX model with a node in it")
-    _external(model, path.absolute().parent)
+    if not model.graph.node or not model.graph.output:
+        raise NotCaptured(f"{path.name} is no ONNX model with a node and an output in it")
     _sized(model)
+    _external(model, path.absolute().parent)
     try:
         onnx.checker.check_model(_shaped(model))
         onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
         if model.functions:
             notes.append(f"{len(model.functions)} functions of the model are put in the place of their calls")
             model = onnx.inliner.inline_local_functions(model)
+    except EncodeError:
+        raise NotCaptured(f"{path.name} has more than 2 GiB with its weights, which ONNX's own checker takes") from None
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
         raise NotCaptured(f"{path.name} is no valid ONNX model: {_said(error)}") from None
     return model, notes
@@ -170,48 +173,75 @@ def _external(model: Any, folder: Path) -> None:
     import onnx
     from onnx.external_data_helper import ExternalDataInfo
 
-    for tensor in _tensors(model.graph):
-        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+    for tensor in _tensors(model):
+        if not _elsewhere(tensor):
             continue
         try:
             info = ExternalDataInfo(tensor)
-            offset, length = int(info.offset or 0), int(info.length or 0)
-        except (ValueError, TypeError) as error:
+            name, offset, length = str(info.location), int(info.offset or 0), int(info.length or 0)
+            path = folder / name
+            inside = os.path.realpath(path).startswith(os.path.realpath(folder) + os.sep)
+            # A name may be too long for a file, or have a zero byte in it.
+            there, linked = os.path.isfile(path), os.path.islink(path)
+        except (OSError, ValueError, TypeError) as error:
             raise NotCaptured(f"where the tensor {tensor.name!r} lies is not told right: {_said(error)}") from None
-        name = str(info.location)
-        path = folder / name
-        inside = os.path.realpath(path).startswith(os.path.realpath(folder) + os.sep)
-        if os.path.isabs(name) or not inside or path.is_symlink():
+        if os.path.isabs(name) or not inside or linked:
             raise NotCaptured(
-                f"the tensor {tensor.name!r} lies in {name!r}, which is not beside the model: only files in its own "
-                "directory are read"
+                f"the tensor {tensor.name!r} lies in {name!r:.80}, which is not beside the model: only files in its "
+                "own directory are read"
             )
-        if not path.is_file():
-            raise NotCaptured(f"the tensor {tensor.name!r} lies in {name!r}, and there is no such file")
-        held = path.stat().st_size
-        if min(offset, length) < 0 or offset > held or offset + length > held:
-            raise NotCaptured(f"the tensor {tensor.name!r} is said to end behind the end of {name!r}")
-        with path.open("rb") as file:
-            file.seek(offset)
-            tensor.raw_data = file.read(length) if length else file.read()
+        if not there:
+            raise NotCaptured(f"the tensor {tensor.name!r} lies in {name!r:.80}, and there is no such file")
+        needed = math.prod(tensor.dims) * _itemsize(tensor)
+        if length not in (0, needed):
+            raise NotCaptured(f"the tensor {tensor.name!r} is said to have {length} bytes, expected {needed}")
+        try:
+            with path.open("rb") as file:
+                file.seek(offset)
+                tensor.raw_data = file.read(needed)
+        except (OSError, ValueError) as error:
+            raise NotCaptured(f"the tensor {tensor.name!r} cannot be read: {_said(error)}") from None
+        if len(tensor.raw_data) < needed:
+            raise NotCaptured(f"the tensor {tensor.name!r} is said to end behind the end of {name!r:.80}")
         tensor.data_location = onnx.TensorProto.DEFAULT
         del tensor.external_data[:]
 
 
-def _tensors(graph: Any) -> list[Any]:
-    return [*graph.initializer, *(one.t for node in graph.node for one in node.attribute if one.HasField("t"))]
+def _itemsize(tensor: Any) -> int:
+    import onnx
+
+    try:
+        schemas.element_name(tensor.data_type)
+    except ValueError as error:
+        raise NotCaptured(f"the tensor {tensor.name!r} cannot be read: {error}") from None
+    return int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+
+
+def _elsewhere(tensor: Any) -> bool:
+    """Whether a tensor's numbers are said to lie in another file."""
+    import onnx
+
+    return bool(tensor.data_location == onnx.TensorProto.EXTERNAL)
+
+
+def _tensors(model: Any) -> list[Any]:
+    """The tensors that the model's graph and functions hold; bodies of nodes have more, but no program has bodies."""
+    nodes = [*model.graph.node, *(node for one in model.functions for node in one.node)]
+    return [*model.graph.initializer, *(one.t for node in nodes for one in node.attribute if one.HasField("t"))]
 
 
 def _sized(model: Any) -> None:
     """Raise NotCaptured for what is too large to look at, before anything is made of it."""
     for one in [*model.graph.input, *model.graph.output, *model.graph.value_info]:
-        sizes = [dim.dim_value for dim in one.type.tensor_type.shape.dim if dim.HasField("dim_value")]
-        if any(size < 0 for size in sizes) or math.prod(sizes) > ELEMENTS:
-            raise NotCaptured(f"{one.name!r} has the shape {sizes}, and more than {ELEMENTS} elements are not run here")
-    for tensor in _tensors(model.graph):
-        sizes = list(tensor.dims)
-        if any(size < 0 for size in sizes) or math.prod(sizes) > ELEMENTS:
-            raise NotCaptured(f"the tensor {tensor.name!r} has the shape {sizes}, expected {ELEMENTS} elements at most")
+        _check_size(one.name, [d.dim_value for d in one.type.tensor_type.shape.dim if d.HasField("dim_value")])
+    for tensor in _tensors(model):
+        _check_size(tensor.name, tensor.dims)
+
+
+def _check_size(name: str, sizes: Sequence[int]) -> None:
+    # Sizes beside one of zero count as well: what computes strides multiplies them.
+    if any(size < 0 for size in sizes) or math.prod(size or 1 for size in sizes) > MAX_ELEMENTS:
+        raise NotCaptured(f"{name!r} has the shape {list(sizes)!s:.80}, expected {MAX_ELEMENTS} elements at most")
 
 
 # --- values -----------------------------------------------------------------------------------------------------------
@@ -224,6 +254,10 @@ def _type(tensor: torch.Tensor) -> TensorType:
 def _array(tensor: Any) -> torch.Tensor:
     from onnx import numpy_helper
 
+    from shakeout.corpus.onnx_standalone import tensor_of
+
+    if _elsewhere(tensor):  # of a function's default, say; onnx would look for it wherever this process happens to run
+        raise NotCaptured(f"the tensor {tensor.name!r} lies in another file, where only weights and constants may")
     try:
         schemas.element_name(tensor.data_type)
         return tensor_of(numpy_helper.to_array(tensor))
@@ -252,9 +286,8 @@ def _given(
 ) -> dict[str, torch.Tensor]:
     """What each input is fed; sizes that have a name are those that are fed, or drawn."""
     wanted = [one for one in graph.input if one.name not in weights]
-    names = [one.name for one in wanted]
-    if inputs is not None and set(inputs) != set(names):
-        raise NotCaptured(f"the model has the inputs {', '.join(names) or 'none'}, found {', '.join(inputs) or 'none'}")
+    if inputs is not None:
+        check_names(inputs, [one.name for one in wanted])
     sizes: dict[str, int] = {}
     found: dict[str, torch.Tensor] = {}
     for number, one in enumerate(wanted):
@@ -290,10 +323,17 @@ def _given(
                 sizes[name] = SIZES[len(sizes) % len(SIZES)]
                 notes.append(f"the size {name} is {sizes[name]} here; --inputs gives others")
             shape.append(sizes[name])
+        _check_size(one.name, shape)
         found[one.name] = fill(dtype, tuple(shape), *_values(dtype, number))
     if wanted and inputs is None:
         notes.append("a model holds no inputs; drawn ones are taken, --inputs inputs.npz gives others")
     return found
+
+
+def check_names(given: Collection[str], names: Collection[str]) -> None:
+    """Raise NotCaptured unless these are the inputs of a model."""
+    if set(given) != set(names):
+        raise NotCaptured(f"the model has the inputs {', '.join(names) or 'none'}, found {', '.join(given) or 'none'}")
 
 
 def _values(dtype: torch.dtype, seed: int) -> tuple[str, int, float, float]:
@@ -310,11 +350,20 @@ def read_inputs(path: Path) -> dict[str, torch.Tensor]:
 
     import numpy as np
 
+    from shakeout.corpus.onnx_standalone import tensor_of
+
+    if not zipfile.is_zipfile(path):
+        raise NotCaptured(f"{path.name} is no .npz file of arrays of numbers: numpy.savez writes one")
+    found: dict[str, torch.Tensor] = {}
+    name = ""
     try:
         with np.load(path, allow_pickle=False) as file:
-            return {name: tensor_of(file[name]) for name in file.files}
-    except (OSError, ValueError, KeyError, TypeError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise NotCaptured(f"{path.name} is no .npz file of arrays of numbers: {_said(error)}") from None
+            for name in file.files:
+                found[name] = tensor_of(file[name])
+    except Exception as error:  # of other packages, on a file of anybody's: its archive, its compression, its headers
+        where = f", {name!r:.80} in it" if name else ""
+        raise NotCaptured(f"{path.name} is no .npz file of arrays of numbers{where}: {_said(error)}") from None
+    return found
 
 
 # --- nodes ------------------------------------------------------------------------------------------------------------
@@ -324,7 +373,7 @@ def _add(reading: _Reading, node: Any, version: int, place: int) -> None:
     """Run a node on what is there, and add it as a call."""
     import onnx.defs
 
-    here = f"node {node.name or place} ({node.op_type})"
+    here = f"node {node.name or place} ({node.op_type})"[:80]
     if node.domain not in ("", "ai.onnx"):
         raise NotCaptured(f"{here}: operators of the domain {node.domain!r} are not read; those of ONNX are")
     if node.op_type in schemas.LEFT_OUT or not onnx.defs.has(node.op_type, version, ""):
@@ -335,7 +384,10 @@ def _add(reading: _Reading, node: Any, version: int, place: int) -> None:
         if name and name not in reading.numbers:
             raise NotCaptured(f"{here} uses {name!r}, which no node before it gives")
         args.append(Ref(reading.numbers[name]) if name else None)
-    kwargs = tuple(sorted((one.name, _attribute(one, here)) for one in node.attribute))
+    try:
+        kwargs = tuple(sorted((one.name, schemas.attribute(one)) for one in node.attribute))
+    except ValueError as error:
+        raise NotCaptured(f"{here}: {_said(error)}") from None
     asked = tuple(TensorType("float32", ()) if name else None for name in node.output)
     call = Call(operator, tuple(args), kwargs, asked, "tensor" if len(asked) == 1 else "sequence")
     try:
@@ -344,26 +396,9 @@ def _add(reading: _Reading, node: Any, version: int, place: int) -> None:
         raise NotCaptured(f"{here}: ONNX's reference does not run it: {_said(error)}") from None
     types = tuple(None if one is None else _type(one) for one in results)
     for name, result in zip(node.output, results, strict=True):
-        if result is not None and result.numel() > ELEMENTS:
-            raise NotCaptured(f"{here} makes {result.numel()} elements, more than {ELEMENTS}")
+        if result is not None and result.numel() > MAX_ELEMENTS:
+            raise NotCaptured(f"{here} makes {result.numel()} elements, more than {MAX_ELEMENTS}")
         if name:
             reading.numbers[name] = len(reading.tensors)
         reading.tensors.append(result)
     reading.calls.append(Call(operator, tuple(args), kwargs, types, call.form))
-
-
-def _attribute(attribute: Any, here: str) -> Arg:
-    import onnx
-
-    value: Any = onnx.helper.get_attribute_value(attribute)
-    kinds = onnx.AttributeProto
-    match attribute.type:
-        case kinds.INT | kinds.FLOAT:
-            return value  # type: ignore[no-any-return]
-        case kinds.STRING:
-            return value.decode(errors="replace")  # type: ignore[no-any-return]
-        case kinds.INTS | kinds.FLOATS:
-            return tuple(value)
-        case kinds.STRINGS:
-            return tuple(one.decode(errors="replace") for one in value)
-    raise NotCaptured(f"{here}: the attribute {attribute.name!r} is a tensor or a graph, and a call has none")

@@ -40,6 +40,10 @@ def admit(program: Program) -> None:
     """
     words = _words(program.vocabulary)
     structured = structures(words)
+    if program.vocabulary == "onnx":
+        for type_ in program.types():
+            if type_ is not None and type_.dtype not in onnx_schemas.ELEMENTS:
+                raise NotAdmitted(f"ONNX has no tensors of {type_.dtype} here")
     _admit(program.calls, program.vocabulary, structured, "program.calls")
     _admit(program.around, program.vocabulary, structured, "program.around")
     try:
@@ -56,6 +60,8 @@ def _admit(calls: Sequence[Call], vocabulary_: str, structured: Collection[str],
         try:
             if call.operator not in structured:
                 _admit_operator(vocabulary_, call.operator)
+            if vocabulary_ == "onnx" and (others := onnx_schemas.SPELLING.intersection(dict(call.kwargs))):
+                raise NotAdmitted(f"{min(others)!r} is no attribute of an operator of ONNX")
             for name in _names(call):
                 _admit_constant(vocabulary_, name)
         except NotAdmitted as error:

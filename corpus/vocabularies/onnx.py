@@ -19,7 +19,7 @@ from typing import Any
 
 from shakeout.corpus.program import Arg, Call, Input, Program, Ref, TensorType
 from shakeout.corpus.vocabularies import onnx_schemas as schemas
-from shakeout.corpus.vocabularies.onnx_defined import check_effort, check_values
+from shakeout.corpus.vocabularies.onnx_defined import GROWN_ELEMENTS, MAX_ELEMENTS, check_effort, check_values
 from shakeout.corpus.vocabularies.onnx_schemas import ELEMENTS, UnknownOperator
 from shakeout.corpus.vocabularies.onnx_traits import traits
 
@@ -97,7 +97,7 @@ def _called(operator: str, /, *args: Any, **kwargs: Any) -> Any:
     check_effort(schemas.identified(operator)[0], [arg.numel() for arg in args if arg is not None])
     count = args[1].numel() if len(args) > 1 and args[1] is not None else 0
     wanted = schemas.outputs(operator, count, attributes)
-    results = _run(operator, args, attributes, (True,) * wanted)
+    results = _run(operator, args, attributes, (True,) * wanted, GROWN_ELEMENTS)
     return results[0] if len(schemas.schema(operator).outputs) == 1 and not _several(operator) else tuple(results)
 
 
@@ -156,7 +156,11 @@ def evaluate(
 
 
 def _run(
-    operator: str, args: Sequence[Any], kwargs: tuple[tuple[str, Any], ...], wanted: tuple[bool, ...]
+    operator: str,
+    args: Sequence[Any],
+    kwargs: tuple[tuple[str, Any], ...],
+    wanted: tuple[bool, ...],
+    largest: int = MAX_ELEMENTS,
 ) -> list[Any]:
     """The results of one node; what no rule of ONNX gives a meaning raises a ValueError or TypeError."""
     import numpy as np
@@ -170,7 +174,7 @@ def _run(
     dtypes = tuple(None if arg is None else str(arg.dtype).removeprefix("torch.") for arg in args)
     shapes = tuple(None if arg is None else tuple(arg.shape) for arg in args)
     inferred = _inferred(operator, kwargs, dtypes, shapes, wanted, tuple(map(_told, arrays)))
-    check_values(schemas.identified(operator)[0], arrays, dict(kwargs))
+    check_values(schemas.identified(operator)[0], arrays, dict(kwargs), largest)
     evaluator = _evaluator(operator, kwargs, dtypes, wanted)
     feeds = {f"i{place}": array for place, array in enumerate(arrays) if array is not None}
     with np.errstate(all="ignore"):

@@ -10,28 +10,31 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["check_effort", "check_values"]
+__all__ = ["GROWN_ELEMENTS", "MAX_ELEMENTS", "check_effort", "check_values"]
 
 Arrays = Sequence[Any]
 Attributes = Mapping[str, Any]
 
-#: Elements that a tensor may have whose sizes are among the values of an operand.
-_LARGEST = 1 << 20
+#: Elements that a value of a model may have: 256 MiB in single precision.
+MAX_ELEMENTS = 1 << 26
+#: The same of a model that is grown, where sizes are among the values of an operand.
+GROWN_ELEMENTS = 1 << 20
 #: Elements that the operands may have, while a model grows, of an operator that the evaluator computes in loops of
 #: Python: 10 to 80 microseconds each, so that such a node takes no longer than all else of a case.
 _LOOPED = 192
 
 
-def check_values(name: str, arrays: Arrays, attributes: Attributes) -> None:
+def check_values(name: str, arrays: Arrays, attributes: Attributes, largest: int = MAX_ELEMENTS) -> None:
     """Raise ValueError for a call that means nothing, or would need too much memory.
 
     Args:
         name: of the operator.
         arrays: its operands, None for those that are absent.
         attributes: by name.
+        largest: elements that a result may have whose sizes are among the values of an operand.
     """
     if name in _SIZED:
-        _sizes(name, arrays)
+        _sizes(name, arrays, largest)
     if (check := _CHECKS.get(name)) is not None:
         check(arrays, attributes)
 
@@ -54,13 +57,13 @@ _LOOPS = frozenset(
 )
 
 
-def _sizes(name: str, arrays: Arrays) -> None:
+def _sizes(name: str, arrays: Arrays, largest: int) -> None:
     small = [array for array in arrays[1:] if array is not None and array.dtype.kind in "iu" and array.size <= 64]
     small += [arrays[0]] if name in ("ConstantOfShape", "Range") else []
     for array in small:
-        if array.size and math.fabs(float(array.astype("float64").max())) > _LARGEST:
+        if array.size and math.fabs(float(array.astype("float64").max())) > largest:
             raise ValueError("would need too much memory")
-        if name != "Range" and math.prod(int(size) for size in array.reshape(-1).tolist() if size > 0) > _LARGEST:
+        if name != "Range" and math.prod(int(size) for size in array.reshape(-1).tolist() if size > 0) > largest:
             raise ValueError("would need too much memory")
 
 
@@ -210,7 +213,7 @@ def _k(arrays: Arrays, attributes: Attributes) -> None:
 def _one_number(arrays: Arrays, attributes: Attributes) -> None:
     if arrays[0].ndim:
         raise ValueError("a size is one number")
-    if not 0 < int(arrays[0]) <= _LARGEST:
+    if not 0 < int(arrays[0]) <= GROWN_ELEMENTS:
         raise ValueError("no size of a window")
 
 

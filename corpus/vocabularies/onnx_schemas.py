@@ -17,13 +17,15 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from shakeout.corpus.program import InvalidProgram
+from shakeout.corpus.program import Arg, InvalidProgram
 
 __all__ = [
     "ELEMENTS",
     "SETS",
+    "SPELLING",
     "TABLE",
     "UnknownOperator",
+    "attribute",
     "check_types",
     "element_name",
     "identified",
@@ -67,6 +69,9 @@ ELEMENTS: Mapping[str, tuple[int, str]] = {
     "float8_e5m2": (19, "float8e5m2"),
 }
 _NAMES = {number: name for name, (number, _) in ELEMENTS.items()}
+
+#: Keywords of ``onnx.helper.make_node`` that are no attributes; ``domain`` would make another operator of a node.
+SPELLING = frozenset(("op_type", "inputs", "outputs", "name", "doc_string", "domain", "overload"))
 
 _QUALIFIED = re.compile(r"onnx\.v(\d{1,4})\.([A-Za-z]\w*)")
 
@@ -184,6 +189,29 @@ def element_name(number: int) -> str:
     if number not in _NAMES:
         raise ValueError(f"there are no tensors of ONNX's element type {number} here")
     return _NAMES[number]
+
+
+def attribute(given: Any) -> Arg:
+    """The value of an attribute of a node, an ``onnx.AttributeProto``.
+
+    Raises:
+        ValueError: a call has no such values, or it is one that only a function's call gives.
+    """
+    import onnx
+
+    if given.ref_attr_name:
+        raise ValueError(f"the attribute {given.name!r:.80} is one of a function around it, and there is none")
+    value, kinds = onnx.helper.get_attribute_value(given), onnx.AttributeProto
+    match given.type:
+        case kinds.INT | kinds.FLOAT:
+            return value  # type: ignore[no-any-return]
+        case kinds.STRING:
+            return value.decode()  # type: ignore[no-any-return]
+        case kinds.INTS | kinds.FLOATS:
+            return tuple(value)
+        case kinds.STRINGS:
+            return tuple(one.decode() for one in value)
+    raise ValueError(f"the attribute {given.name!r:.80} is a tensor or a graph, and a call has none")
 
 
 #: Results that an operator has only under an attribute, or that its users do not ask for.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from shakeout.fuzz.ground.exits import Exit
 if TYPE_CHECKING:
     from shakeout.fuzz.intake.importing import Imported, Written
 
-__all__ = ["add_commands"]
+__all__ = ["add_commands", "read_for"]
 
 #: Where cases are written if nobody says.
 OUTPUT = Path("imported")
@@ -61,7 +62,9 @@ def add_commands(add: Add) -> None:
 
 def _of_file(parser: argparse.ArgumentParser) -> None:
     parser.description = f"{parser.description}\n{_FILES}"
-    parser.add_argument("file", metavar="FILE[:NAME]", help="a Python file, and what of it; or a .pt2 or .onnx")
+    parser.add_argument(
+        "file", metavar="FILE[:NAME]", help="a Python file or notebook, and what of it; or a .pt2 or .onnx"
+    )
     parser.add_argument("--mode", choices=("inference", "training"), help="default: what each call says")
     parser.add_argument(
         "--refusals",
@@ -96,7 +99,7 @@ def _check(options: argparse.Namespace) -> int:
     _known(options.target or ())
     differs = refused = False
     with tempfile.TemporaryDirectory(prefix="shakeout-check-") as scratch:
-        found = _imported(options, Path(scratch), "")
+        found = _imported(options, Path(scratch), read_for(options.file, options.target or ()))
         asked: set[tuple[str, str]] = set()
         for one in found.cases:
             _show(one)
@@ -117,6 +120,23 @@ def _check(options: argparse.Namespace) -> int:
     if refused:
         print("With --refusals, what a target refuses is a difference as well.", file=sys.stderr)
     return Exit.FOUND if differs else Exit.OK
+
+
+def read_for(file: str, names: Sequence[str]) -> str:
+    """The target for which ``check`` has a file read; empty for the one that it says itself.
+
+    A model becomes a program of torch if it is only targets of such programs that are asked.
+    """
+    from shakeout.targets.registry import within
+    from shakeout.targets.target import UnknownTarget
+
+    if not names or not file.endswith(".onnx"):
+        return ""
+    for name in names:
+        with contextlib.suppress(UnknownTarget):
+            within("onnx", name)
+            return ""
+    return names[0]
 
 
 def _on(one: Written, name: str) -> str:

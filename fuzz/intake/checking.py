@@ -13,6 +13,7 @@ from shakeout.fuzz.ground.randomness import drawing_alike
 from shakeout.fuzz.ground.refusals import refused
 from shakeout.fuzz.running import fresh
 from shakeout.targets.registry import compilers, of_vocabulary, target, within
+from shakeout.targets.target import UnknownTarget
 
 __all__ = ["Checked", "check_case", "chosen", "on"]
 
@@ -49,11 +50,14 @@ def chosen(case: Case, names: Sequence[str]) -> tuple[str, ...]:
     Of an ONNX model that is a program itself these are the targets of its vocabulary, ``onnxruntime`` its own one.
 
     Raises:
-        UnknownTarget: one that was named takes programs of another vocabulary.
+        UnknownTarget: one that was named takes programs of another vocabulary, or none of an ONNX model's is installed.
     """
     own, vocabulary = case.setting.target, case.program.vocabulary
     if vocabulary == "onnx":
-        return tuple(within(vocabulary, name) for name in names) or of_vocabulary(vocabulary)
+        found = tuple(dict.fromkeys(within(vocabulary, name) for name in names)) or of_vocabulary(vocabulary)
+        if not found:
+            raise UnknownTarget("none of the targets of ONNX models is installed (see: shakeout targets)")
+        return found
     if names:
         return tuple(dict.fromkeys(names))
     return tuple(dict.fromkeys(([own] if own != "eager" else []) + list(compilers())))

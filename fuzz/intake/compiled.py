@@ -275,8 +275,8 @@ def _like(leaf: Any) -> Hashable:
 
 
 def _text(path: Path) -> str:
-    """A script's text; empty for data, or what cannot be read."""
-    if path.suffix != ".py":
+    """A script's or notebook's text; empty for data, or what cannot be read."""
+    if path.suffix not in (".py", ".ipynb"):
         return ""
     try:
         return path.read_text(encoding="utf-8")

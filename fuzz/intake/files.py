@@ -12,6 +12,7 @@ import ast
 import importlib.util
 import inspect
 import json
+import re
 import runpy
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -28,11 +29,19 @@ from shakeout.fuzz.intake.compiled import Candidates
 from shakeout.fuzz.intake.on_cpu import changed, without_gpu
 from shakeout.fuzz.intake.sessions import take_program, watching_sessions
 from shakeout.fuzz.intake.wanted import Wanted
+from shakeout.targets.packages import uninstalled
 
 __all__ = ["CannotRead", "read"]
 
 #: What gives the inputs of a NAME, in the order in which it is looked for.
 INPUTS = ("inputs", "example_inputs", "get_inputs", "get_example_inputs")
+
+
+#: A line that is a command of IPython's, with what it is indented by.
+_COMMAND = re.compile(r"^(\s*)[%!].*$")
+
+#: Commands on top of a cell beneath which is Python.
+_OF_PYTHON = ("%%time", "%%timeit", "%%capture", "%%prun")
 
 
 class CannotRead(Exception):
@@ -52,6 +61,8 @@ def read(path: Path, name: str, candidates: Candidates) -> None:
         _archive(path, candidates)
         return
     if path.suffix == ".onnx":
+        if missing := uninstalled(("onnx", "onnx")):
+            raise CannotRead(f"{path.name} is read with ONNX's own package: {missing}")
         take_program(candidates, path)
         return
     if path.suffix == ".ipynb":
@@ -89,19 +100,37 @@ def _cells(path: Path, folder: Path) -> Path:
     try:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise CannotRead(f"{path.name} is no notebook: expected JSON with cells, as Jupyter writes it") from None
     if not code:
         raise CannotRead(f"{path.name} has no cells of code")
-    lines = "\n\n".join(code).splitlines()
     script = folder / f"{path.stem}.py"
-    script.write_text("\n".join("pass" if _of_a_notebook(line) else line for line in lines), encoding="utf-8")
+    script.write_text("\n\n".join(map(_plain, code)), encoding="utf-8", errors="replace")
     return script
 
 
-def _of_a_notebook(line: str) -> bool:
-    """Whether a line is a command of IPython's (``%time``, ``!pip``)."""
-    return line.lstrip().startswith(("%", "!"))
+def _plain(cell: str) -> str:
+    """A cell as Python, which most are as they stand; of others without what only a notebook understands.
+
+    That are the commands of IPython's (``%time``, ``!pip``), each a line, and whole cells in another language.
+    """
+    if _is_python(cell):  # where a line that begins with % is the second half of an expression
+        return cell
+    lines = cell.split("\n")
+    first = next((line.split()[0] for line in lines if line.strip()), "")
+    if first.startswith("%%") and first not in _OF_PYTHON:
+        return "\n" * cell.count("\n")
+    kept = "\n".join(_COMMAND.sub(r"\1pass", line) for line in lines)
+    # IPython takes a command that is indented for no reason.
+    return kept if _is_python(kept) else "\n".join(_COMMAND.sub("pass", line) for line in lines)
+
+
+def _is_python(text: str) -> bool:
+    try:
+        ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
 
 
 def _defined(path: Path) -> set[str]:
@@ -110,7 +139,7 @@ def _defined(path: Path) -> set[str]:
         tree = ast.parse(path.read_text(encoding="utf-8"))
     except SyntaxError as error:
         raise CannotRead(f"{path.name}:{error.lineno}: a syntax error: {error.msg}") from None
-    except (UnicodeDecodeError, ValueError):
+    except (ValueError, RecursionError, MemoryError):  # not UTF-8, zero bytes, or nested too deep
         raise CannotRead(f"{path.name} is no Python source") from None
     found: set[str] = set()
     for node in tree.body:

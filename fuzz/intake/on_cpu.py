@@ -40,7 +40,7 @@ def changed(text: str) -> str:
     Raises:
         SyntaxError: it is no Python.
     """
-    lines = text.splitlines(keepends=True)
+    lines = list(io.StringIO(text))  # lines as tokens count them; a form feed ends none
     try:
         tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
     except tokenize.TokenError as error:

@@ -37,6 +37,7 @@ def _read(request: Request) -> Told:
 
     torch.set_num_threads(1)  # so that equal calls give equal bits
     candidates, problem = Candidates(request), ""
+    folders = f"{request.directory}/", f"{os.path.relpath(request.directory)}/"  # before a script goes elsewhere
     try:
         read(Path(request.file), request.name, candidates)
     except CannotRead as error:
@@ -45,7 +46,7 @@ def _read(request: Request) -> Told:
         traceback.print_exc()
         problem = f"{INTERNAL} {type(error).__name__}: {error}"
     told = Told(tuple(candidates.found), tuple(candidates.refused), tuple(candidates.done()), problem)
-    return told.without(f"{request.directory}/", f"{os.path.relpath(request.directory)}/")
+    return told.without(*folders)
 
 
 if __name__ == "__main__":

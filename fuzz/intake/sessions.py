@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -13,7 +13,7 @@ import torch
 
 from shakeout.corpus.case import Setting
 from shakeout.corpus.intake.onnx_model import onnx_model
-from shakeout.corpus.intake.onnx_program import read_inputs, read_program
+from shakeout.corpus.intake.onnx_program import check_names, read_inputs, read_program
 from shakeout.corpus.intake.refusal import NotCaptured, here
 from shakeout.fuzz.intake.compiled import Candidates
 from shakeout.fuzz.intake.told import Found, Refused
@@ -35,7 +35,11 @@ _LEVELS = {
 
 
 def take_model(
-    candidates: Candidates, source: Path | bytes, label: str, given: Sequence[torch.Tensor] | None, level: str = ""
+    candidates: Candidates,
+    source: Path | bytes,
+    label: str,
+    given: Sequence[torch.Tensor] | Mapping[str, torch.Tensor] | None,
+    level: str = "",
 ) -> None:
     """Make a case of a model.
 
@@ -43,12 +47,14 @@ def take_model(
         candidates: to which it is added.
         source: its file, or its bytes.
         label: what it is called.
-        given: what it is fed; None for small whole numbers.
+        given: what it is fed, in order or by name; None for small whole numbers.
         level: of ONNX Runtime's graph optimisation, by its own name; empty for the default.
     """
     knobs = (("optimization", _LEVELS[level]),) if level in _LEVELS and not candidates.target else ()
     try:
         model = onnx_model(source)
+        if isinstance(given, Mapping):
+            given = _in_order(given, model.names)
         given = model.example() if given is None else given
         model.check(given)
     except NotCaptured as error:
@@ -59,17 +65,22 @@ def take_model(
     candidates.notes.extend(note for note in model.notes if note not in candidates.notes)
 
 
+def _in_order(given: Mapping[str, torch.Tensor], names: Sequence[str]) -> list[torch.Tensor]:
+    check_names(given, names)
+    return [given[name] for name in names]
+
+
 def take_program(candidates: Candidates, path: Path) -> None:
     """Make a case of the model in a file, node by node.
 
     For a target that takes programs of torch it is what ``take_model`` makes of it.
     """
-    if candidates.target and facts_of(candidates.target).vocabulary != "onnx":
-        take_model(candidates, path, path.name, None)
-        return
     setting = Setting(candidates.target or MODELS)
     try:
         inputs = None if candidates.inputs is None else read_inputs(candidates.inputs)
+        if facts_of(setting.target).vocabulary != "onnx":
+            take_model(candidates, path, path.name, inputs)
+            return
         read = read_program(path, inputs, setting, candidates.directory)
     except NotCaptured as error:
         candidates.refused.append(Refused(path.name, str(error)))

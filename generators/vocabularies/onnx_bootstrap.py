@@ -64,7 +64,7 @@ def calls() -> Iterator[tuple[str, tuple[Arg, ...], tuple[tuple[str, Arg], ...],
             continue
         operator = schemas.named(node.op_type, onnx.defs.get_schema(node.op_type, version, "").since_version)
         try:
-            kwargs = tuple(sorted((one.name, _attribute(one)) for one in node.attribute))
+            kwargs = tuple(sorted((one.name, schemas.attribute(one)) for one in node.attribute))
             feeds = dict(zip((one.name for one in graph.input), case.data_sets[0][0], strict=True))
             tensors = [tensor_of(_array(feeds[name])) for name in node.input if name]
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -80,23 +80,6 @@ def _array(given: Any) -> Any:
     from onnx import TensorProto, numpy_helper
 
     return numpy_helper.to_array(given) if isinstance(given, TensorProto) else given
-
-
-def _attribute(attribute: Any) -> Arg:
-    """The value of an attribute; a ValueError for one that a call cannot hold."""
-    import onnx
-
-    value, kinds = onnx.helper.get_attribute_value(attribute), onnx.AttributeProto
-    match attribute.type:
-        case kinds.INT | kinds.FLOAT:
-            return value  # type: ignore[no-any-return]
-        case kinds.STRING:
-            return value.decode()  # type: ignore[no-any-return]
-        case kinds.INTS | kinds.FLOATS:
-            return tuple(value)
-        case kinds.STRINGS:
-            return tuple(one.decode() for one in value)
-    raise ValueError(f"an attribute of type {attribute.type}")
 
 
 def _draft(

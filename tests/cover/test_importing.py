@@ -23,7 +23,7 @@ from shakeout.fuzz.cli import main
 from shakeout.fuzz.ground import child
 from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.ground.origin import read_origin, write_origin
-from shakeout.fuzz.intake import checking
+from shakeout.fuzz.intake import checking, reader
 from shakeout.fuzz.intake.compiled import KINDS, MOST, TRIED, Candidates
 from shakeout.fuzz.intake.files import CannotRead, read
 from shakeout.fuzz.intake.importing import CannotImport, import_file
@@ -236,17 +236,35 @@ def test_a_test_is_named_like_anything_else(tmp_path: Path, monkeypatch: pytest.
     assert [one[-1] for one in asked] == [f"{tmp_path}/bug.py::test_it", f"{tmp_path}/bug.py"]
 
 
+def test_a_script_may_take_its_directory_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # and back, whatever becomes of it
+    file = tmp_path / "bug.py"
+    file.write_text(
+        "import os, torch\nos.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone')\n"
+        "torch.compile(torch.sin)(torch.ones(2))\n"
+    )
+    told = reader._read(Request(str(file), "", "", "", str(tmp_path), ""))
+    assert [one.label for one in told.found] == ["sin (bug.py:3)"]
+
+
 def test_a_notebook_is_its_cells_of_code(tmp_path: Path) -> None:
     cells = [
         {"cell_type": "markdown", "source": ["# what is wrong"]},
         {"cell_type": "code", "source": ["%matplotlib inline\n", "  !pip install torch\n", "import torch"]},
         {"cell_type": "code", "source": "def f(x):\n    return x.sin()\n\ntorch.compile(f)(torch.ones(2))"},
+        {"cell_type": "code", "source": '%%bash\nrm -r "$HOME/nothing'},
+        {
+            "cell_type": "code",
+            "source": "%%time\nfor i in range(2):\n    %time f(i)\n    last = i\n    !ls",
+        },
+        {"cell_type": "code", "source": "text = ('''\n!%d\u2028'''\n  % last)\nassert text == '\\n!1\\u2028'"},
     ]
     file = tmp_path / "bug.ipynb"
     for text, said in [
         (json.dumps({"cells": cells[:1]}), "has no cells of code"),
         ("{", "is no notebook"),
         ("[1]", "is no notebook"),
+        ("[" * 100_000, "is no notebook"),
         (json.dumps({"cells": cells}), ""),
     ]:
         file.write_text(text)
@@ -257,9 +275,10 @@ def test_a_notebook_is_its_cells_of_code(tmp_path: Path) -> None:
         else:
             read(file, "", candidates)
             assert case_of(candidates).program.operators() == ("torch.Tensor.sin",)
+            assert candidates.notes == []  # nothing was raised
 
 
-CUDA = """import torch
+CUDA = """import torch\f
 assert len("a cuda") == 6  # a string that names no device
 class Model(torch.nn.Module):
     def __init__(self):

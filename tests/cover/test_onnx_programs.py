@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +19,18 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from shakeout.corpus import blobs, codec, script  # noqa: E402
 from shakeout.corpus.case import Setting  # noqa: E402
-from shakeout.corpus.intake import onnx_program as reading  # noqa: E402
 from shakeout.corpus.intake.onnx_program import Read, read_inputs, read_program  # noqa: E402
 from shakeout.corpus.intake.refusal import NotCaptured  # noqa: E402
+from shakeout.corpus.vocabularies.onnx_defined import MAX_ELEMENTS  # noqa: E402
 from shakeout.fuzz.cli import main  # noqa: E402
+from shakeout.fuzz.commands.intake import read_for  # noqa: E402
+from shakeout.fuzz.intake import checking  # noqa: E402
+from shakeout.fuzz.intake.compiled import Candidates  # noqa: E402
+from shakeout.fuzz.intake.sessions import take_program  # noqa: E402
+from shakeout.fuzz.intake.told import Request  # noqa: E402
 from shakeout.fuzz.running import runs  # noqa: E402
+from shakeout.generators.validity import validated  # noqa: E402
+from shakeout.targets.target import UnknownTarget  # noqa: E402
 
 info = helper.make_tensor_value_info
 FLOAT = TensorProto.FLOAT
@@ -86,18 +97,49 @@ def test_functions_are_put_in_the_place_of_their_calls(tmp_path: Path) -> None:
     assert read(path).case.program.operators() == ("onnx.v14.Add",)
 
 
-def lying_elsewhere(path: Path, location: str, length: int = 16) -> Path:
+def weight_elsewhere(location: str, length: int = 16) -> TensorProto:
     weight = TensorProto(name="w", data_type=FLOAT, dims=[4], data_location=TensorProto.EXTERNAL)
     for key, value in (("location", location), ("length", str(length))):
         weight.external_data.add(key=key, value=value)
+    return weight
+
+
+def lying_elsewhere(path: Path, location: str, length: int = 16) -> Path:
     nodes = [helper.make_node("Add", ["x", "w"], ["y"])]
-    return saved(path, nodes, [info("x", FLOAT, [4])], [info("y", FLOAT, [4])], [weight])
+    return saved(path, nodes, [info("x", FLOAT, [4])], [info("y", FLOAT, [4])], [weight_elsewhere(location, length)])
 
 
 def test_weights_beside_the_model_are_read(tmp_path: Path) -> None:
     (tmp_path / "weights.bin").write_bytes(np.arange(4, dtype=np.float32).tobytes())
     found = read(lying_elsewhere(tmp_path / "model.onnx", "weights.bin"), {"x": torch.ones(4)})
     assert torch.equal(runs.observe(script.load(found.case)).calls[0]["output"][0], torch.tensor([1.0, 2, 3, 4]))
+
+
+def test_what_a_real_model_computes_is_no_proposal(tmp_path: Path) -> None:
+    # Pooling in loops of Python, and more elements than a model is grown with: a minimiser's candidates have them too.
+    nodes = [
+        helper.make_node("MaxPool", ["x"], ["a"], kernel_shape=[2, 2], strides=[16, 32]),
+        helper.make_node("ReduceMax", ["a"], ["m"], keepdims=1),
+        helper.make_node("Expand", ["m", "sizes"], ["b"]),
+        helper.make_node("LSTM", ["t", "w", "r"], ["", "h"], hidden_size=2),
+    ]
+    held = [numpy_helper.from_array(np.array([1 << 10, 1, 32, 64]), "sizes")]
+    held += [numpy_helper.from_array(np.ones((1, 8, 2), np.float32), name) for name in "wr"]
+    given = [info("x", FLOAT, [1, 1, 32, 64]), info("t", FLOAT, [3, 1, 2])]
+    outputs = [info(name, FLOAT, None) for name in ("b", "h")]
+    case = read(saved(tmp_path / "m.onnx", nodes, given, outputs, held)).case
+    assert case.program.types()[case.program.returns[0]].shape == (1 << 10, 1, 32, 64)  # type: ignore[union-attr]
+    assert case.program.calls[-1].results[0] is None
+    assert validated(case).program == case.program
+
+
+def test_a_case_names_attributes_and_element_types_of_onnx_and_no_domain(tmp_path: Path) -> None:
+    text = read(network(tmp_path / "m.onnx")).case.text
+    assert '"kwargs":{"axis":1}' in text
+    with pytest.raises(codec.MalformedCase, match="'domain' is no attribute"):
+        codec.decode(text.replace('"kwargs":{"axis":1}', '"kwargs":{"axis":1,"domain":"com.microsoft"}'))
+    with pytest.raises(codec.MalformedCase, match="ONNX has no tensors of complex64"):
+        codec.decode(text.replace('"dtype":"float32"', '"dtype":"complex64"'))
 
 
 NODES = {
@@ -140,13 +182,44 @@ def test_nothing_outside_of_the_models_directory_is_read(place: str, tmp_path: P
         read(lying_elsewhere(folder / "model.onnx", place))
 
 
+@pytest.mark.parametrize("place", ["weights.bin", "m/weights.bin"])
+def test_nothing_outside_is_read_for_a_constant_of_a_function(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where onnx itself would look
+    (tmp_path / "weights.bin").write_bytes(bytes(16))
+    folder = tmp_path / "models"
+    folder.mkdir()
+    constant = helper.make_node("Constant", [], ["c"], value=helper.make_tensor("c", FLOAT, [1], [0.0]))
+    constant.attribute[0].t.CopyFrom(weight_elsewhere(place))
+    nodes = [constant, helper.make_node("Add", ["a", "c"], ["b"])]
+    plus = helper.make_function("own", "Plus", ["a"], ["b"], nodes, [helper.make_opsetid("", 17)])
+    call = [helper.make_node("Plus", ["x"], ["y"], domain="own")]
+    value = [info("x", FLOAT, [4])], [info("y", FLOAT, [4])]
+    domains = [helper.make_opsetid("own", 1)]
+    with pytest.raises(NotCaptured, match="no such file"):
+        read(saved(folder / "m.onnx", call, *value, opsets=domains, functions=[plus]))
+
+
+@pytest.mark.parametrize(
+    ("place", "length"), [("a\0b", 16), ("a" * 5000, 16), ("", 16), ("w.bin", 12), ("w.bin", 1 << 40)]
+)
+def test_a_place_of_weights_that_is_none_is_refused(place: str, length: int, tmp_path: Path) -> None:
+    (tmp_path / "w.bin").write_bytes(bytes(16))
+    with pytest.raises(NotCaptured, match=r"the tensor 'w' (lies|is said)"):
+        read(lying_elsewhere(tmp_path / "model.onnx", place, length))
+
+
 def test_sizes_that_no_machine_holds_are_refused_before_anything_is_made(tmp_path: Path) -> None:
     neg = [helper.make_node("Neg", ["x"], ["y"])]
     path = saved(tmp_path / "m.onnx", neg, [info("x", FLOAT, [1 << 40, 1 << 20])], [info("y", FLOAT, None)])
-    with pytest.raises(NotCaptured, match="are not run here"):
+    with pytest.raises(NotCaptured, match=f"{MAX_ELEMENTS} elements at most"):
         read(path)
+    for sizes in ([f"size{place}" for place in range(60)], [1 << 26, "one", "another"], [0, 1 << 62, 1 << 62]):
+        with pytest.raises(NotCaptured, match=f"{MAX_ELEMENTS} elements at most"):
+            read(saved(tmp_path / "m.onnx", neg, [info("x", FLOAT, sizes)], [info("y", FLOAT, None)]))
     weight = TensorProto(name="x", data_type=FLOAT, dims=[1 << 40])
-    with pytest.raises(NotCaptured, match=f"{reading.ELEMENTS} elements at most"):
+    with pytest.raises(NotCaptured, match=f"{MAX_ELEMENTS} elements at most"):
         read(saved(tmp_path / "m.onnx", neg, [], [info("y", FLOAT, None)], [weight]))
 
 
@@ -161,7 +234,15 @@ def test_inputs_are_arrays_of_the_names_and_types_of_the_model(tmp_path: Path) -
             read(path, given)
     np.savez(tmp_path / "objects.npz", x=np.array([{}], dtype=object))
     (tmp_path / "text.npz").write_text("no archive")
-    for name in ("objects.npz", "text.npz"):
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    np.savez_compressed(tmp_path / "damaged.npz", x=np.zeros(1000))
+    content = (tmp_path / "damaged.npz").read_bytes()
+    (tmp_path / "damaged.npz").write_bytes(content[:60] + bytes(b ^ 255 for b in content[60:90]) + content[90:])
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (1 << 45,)})
+    with zipfile.ZipFile(tmp_path / "endless.npz", "w") as archive:
+        archive.writestr("x.npy", header.getvalue())
+    for name in ("objects.npz", "text.npz", "array.npy", "damaged.npz", "endless.npz", "missing.npz"):
         with pytest.raises(NotCaptured, match=r"is no \.npz file of arrays"):
             read_inputs(tmp_path / name)
 
@@ -184,6 +265,46 @@ def test_the_command_refuses_a_truncated_model_with_one_line_and_status_2(
     assert "model.onnx is no ONNX model" in said
     assert "Traceback" not in said
     assert not Path("imported").exists()
+
+
+def test_a_model_becomes_a_program_of_torch_for_targets_of_such_on_the_inputs_that_are_given(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Sub", ["x", "y"], ["z"])]
+    path = saved(tmp_path / "m.onnx", nodes, [info("x", FLOAT, [2]), info("y", FLOAT, [2])], [info("z", FLOAT, [2])])
+    np.savez(tmp_path / "in.npz", y=np.float32([1, 2]), x=np.float32([3, 5]))
+    request = Request(str(path), "", "inductor", "", str(tmp_path), "", inputs=str(tmp_path / "in.npz"))
+    candidates = Candidates(request)
+    take_program(candidates, path)
+    case = codec.decode(candidates.found[0].case)
+    assert case.program.vocabulary == "torch"
+    assert torch.equal(runs.observe(script.load(case)).calls[0]["output"][0], torch.tensor([2.0, 3]))
+    np.savez(tmp_path / "in.npz", x=np.float32([3, 5]))
+    take_program(candidates, path)
+    assert "the model has the inputs x, y, found x" in candidates.refused[0].reason
+    assert read_for("m.onnx", ["inductor", "export"]) == "inductor"
+    assert {read_for("m.onnx", []), read_for("m.onnx", ["onnxruntime"]), read_for("m.py", ["inductor"])} == {""}
+
+
+def test_a_model_is_asked_of_the_targets_that_take_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = read(network(tmp_path / "m.onnx")).case
+    assert checking.chosen(case, ["onnxruntime", "onnx.onnxruntime"]) == ("onnx.onnxruntime",)
+    with pytest.raises(UnknownTarget, match="no target 'inductor' takes programs"):
+        checking.chosen(case, ["inductor"])
+    monkeypatch.setattr(checking, "of_vocabulary", lambda vocabulary: ())  # a machine that has onnx alone
+    with pytest.raises(UnknownTarget, match="none of the targets of ONNX models is installed"):
+        checking.chosen(case, [])
+
+
+def test_other_files_are_read_without_onnx(tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(b"")
+    text = (
+        "import sys; sys.modules['onnx'] = None\n"
+        "from shakeout.targets import packages; packages.installed = lambda module: module != 'onnx'\n"
+        "from pathlib import Path; from shakeout.fuzz.intake import files\n"
+        "try: files.read(Path('m.onnx'), '', None)\n"
+        "except files.CannotRead as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", text], cwd=tmp_path, capture_output=True, text=True)
+    assert "m.onnx is read with ONNX's own package: onnx not installed: pip install onnx" in done.stdout, done.stderr
 
 
 def test_inputs_go_with_a_model_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

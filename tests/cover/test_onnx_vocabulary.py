@@ -25,6 +25,7 @@ from shakeout.fuzz.running import runs  # noqa: E402
 from shakeout.fuzz.running.compose import compose  # noqa: E402
 from shakeout.fuzz.running.execute import Shared, execute, repro  # noqa: E402
 from shakeout.generators.vocabularies.onnx import SHIPPED, cache_path, load_onnx  # noqa: E402
+from shakeout.targets import onnx_models_staged, staged  # noqa: E402
 from shakeout.targets.registry import of_vocabulary, within  # noqa: E402
 from shakeout.targets.target import UnknownTarget  # noqa: E402
 from shakeout.testing import check_vocabulary  # noqa: E402
@@ -230,6 +231,24 @@ def test_a_model_that_the_runtime_refuses_without_optimisation_as_well_is_declin
     result = execute(case(Program((Input(double),), (Call("onnx.v13.Erf", (Ref(0),), (), (double,)),), (1,), "onnx")))
     assert result.status == "unsupported"
     assert "NOT_IMPLEMENTED" in result.reason
+
+
+def test_what_only_an_optimised_session_refuses_is_a_bug_in_whatever_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    refusal = RuntimeError("NOT_IMPLEMENTED : Could not find an implementation for FusedGemm(1)")
+
+    def session(model: Any, level: str = "ALL", **knobs: Any) -> str:
+        if level != "NONE":
+            raise refusal
+        return "a session"
+
+    monkeypatch.setattr(onnx_models_staged, "ort_session", session)
+    monkeypatch.setattr(staged, "SPENT", {})
+    with pytest.raises(RuntimeError) as seen:
+        onnx_models_staged.session_of("a model")
+    assert not onnx_models_staged.session_declined(seen.value)
+    with pytest.raises(staged.Declined) as unsaved:
+        onnx_models_staged.session_of("a model", saved="ort")
+    assert onnx_models_staged.session_declined(unsaved.value)
 
 
 def test_an_optimiser_that_breaks_a_product_is_found_and_the_script_shows_it(tmp_path: Any) -> None:
