@@ -268,7 +268,7 @@ def _findings(draft: Draft) -> Iterator[str]:
     releases = said.releases if said is not None else None
     status = draft.bug.status if isinstance(draft.bug, Regression) else {}
     if releases is not None and releases.first_bad is not None:
-        before = f" ({releases.last_good} is good)" if releases.last_good else ""
+        before = f" ({releases.last_good} is good)" if releases.last_good else " (no older one was found to be good)"
         yield f"- First bad release: {releases.first_bad}{before}"
     elif status:
         yield "- Releases: " + ", ".join(f"{release} {word}" for release, word in status.items())

@@ -97,6 +97,13 @@ def test_a_crash_is_one_signal_and_a_memory_error_any_of_three(tmp_path: Path) -
         assert status(text.replace("def prepare(function):\n", death, 1), tmp_path) == wanted
 
 
+def test_a_script_for_which_any_difference_counts_says_so() -> None:
+    case = replace(CASE, setting=Setting("aot_eager"))
+    assert "1 any difference, 125" in render(case)
+    assert "3 another one" not in render(case)
+    assert "1 the failure that this is about, 3 another one, 125" in render(case, VALUE)
+
+
 def test_words_of_a_message_are_those_that_every_run_prints() -> None:
     assert RAISED.words == ("ValueError", "Cannot view a tensor with shape torch.Size([")
     assert Symptom("exception", "StopIteration").words == ("StopIteration",)
