@@ -211,9 +211,13 @@ def main(arguments: Sequence[str]) -> int:
     folder = Path(arguments[0])
     folder.mkdir(parents=True, exist_ok=True)
     texts = pages(regressions.load_all(), known.load_all())
-    for path in folder.glob("*.md"):
-        if path.name not in texts:
-            path.unlink()
+    gone = [path for path in folder.glob("*.md") if path.name not in texts]
+    index = folder / INDEX
+    if gone and not (index.exists() and index.read_text(encoding="utf-8").startswith(texts[INDEX].partition("\n")[0])):
+        print(f"{folder} has pages of other things, which would be removed: name the folder of bugs", file=sys.stderr)
+        return 2
+    for path in gone:
+        path.unlink()
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
     return 0
