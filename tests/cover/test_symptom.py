@@ -74,6 +74,16 @@ def test_a_script_tells_its_failure_from_all_others(form: str, target: str) -> N
         assert in_process(text) == wanted, (symptom, text)
 
 
+@pytest.mark.parametrize(
+    "symptom", [Symptom("crash", "SIGFPE"), Symptom("hang", "hang"), Symptom("aliasing", "alias lost")]
+)
+def test_what_no_comparison_sees_is_not_shown_by_a_difference(symptom: Symptom) -> None:
+    for target, wanted in (("lambda x: [network(x)[0] + 1]", OTHER), ("lambda x: [][0]", OTHER), ("network", 0)):
+        text = short(CASE, f"def prepare(network):\n    return {target}", symptom=symptom)
+        assert text is not None
+        assert in_process(text) == wanted
+
+
 @pytest.mark.long
 def test_what_is_missing_is_no_failure(tmp_path: Path) -> None:
     text = short(CASE, "def prepare(network):\n    return network", imports=["import no_such_package"], symptom=VALUE)
