@@ -178,10 +178,10 @@ def _shown(case: Case, evidence: Evidence | None, symptom: Symptom | None, path:
     yield f"    shakeout replay {path}"
     if evidence is not None and evidence.tried:
         yield ""
-        yield from _widest(evidence)
+        yield from _widest(evidence, symptom)
 
 
-def _widest(evidence: Evidence) -> Iterator[str]:
+def _widest(evidence: Evidence, symptom: Symptom | None) -> Iterator[str]:
     """What the same calls do on ordinary inputs, and the script of the first of these that fails."""
     yield "## The same calls on ordinary inputs"
     yield ""
@@ -189,7 +189,7 @@ def _widest(evidence: Evidence) -> Iterator[str]:
     if (wide := evidence.wide) is None:
         return
     yield ""
-    yield f"With {wide.what}:"
+    yield wide.heading(symptom)
     yield ""
     yield "```python"
     alone = short_form(wide.case, wide.symptom, wide.needs) if wide.script == "short" else None

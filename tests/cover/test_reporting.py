@@ -210,6 +210,12 @@ def test_what_is_known_of_a_case_that_ships_is_told() -> None:
         assert wrong not in text, wrong
 
 
+def test_inputs_on_which_it_shows_otherwise_are_perhaps_another_bug() -> None:
+    wide = replace(WIDE, failure={"oracle": "crash", "symptom": "SIGABRT"})
+    text = told(ordinary=OrdinaryInputs((Tried(WIDE.what, "crash (SIGABRT)"),), wide))
+    assert f"With {WIDE.what}, where it shows as SIGABRT, perhaps for another reason:" in text
+
+
 def test_of_a_part_that_was_not_compared_nothing_is_concluded() -> None:
     open_ = Answered("aot_eager", "not compared: unsupported", fails=False)
     text = told(parts=(Answered("dynamo", "as eager", fails=False), open_, PARTS[1]))
