@@ -52,6 +52,12 @@ class Wide:
         """What a script has to see."""
         return Symptom.told(self.failure)
 
+    def heading(self, smallest: Symptom | None) -> str:
+        """What stands above its script, given what the smallest case shows: in another way it may be another bug."""
+        alike = smallest is not None and (smallest.oracle, smallest.name) == (self.symptom.oracle, self.symptom.name)
+        shown = "" if alike else f", where it shows as {self.symptom.name}, perhaps for another reason"
+        return f"With {self.what}{shown}:"
+
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
         return {

@@ -17,7 +17,7 @@ from shakeout.corpus.case import OVERWRITES, Case, InputSet, Promise, Storage, V
 from shakeout.corpus.printer import INDENT, Printer, as_tuple
 from shakeout.corpus.program import Program
 from shakeout.corpus.source import source_of
-from shakeout.corpus.symptom import GUARD, STATUSES, Symptom
+from shakeout.corpus.symptom import GUARD, STATUSES, STATUSES_OF_ANY, Symptom
 from shakeout.corpus.vocabularies import modelled, vocabulary
 from shakeout.corpus.vocabularies.admission import admit
 
@@ -270,11 +270,15 @@ def standalone(
     stages = ", STAGES" if "STAGES" in prepare else ""
     call = f"isolated(prepare, {limit!r}{stages})" if limit else f"main(prepare{stages})"
     call = f"repeated(prepare, {limit!r})" if repeats else call
+    sought = () if symptom is None else symptom.words
+    statuses, about = STATUSES, "The words of the failure that this is about: whatever else differs is another one."
+    if repeats or not sought:
+        statuses, about = STATUSES_OF_ANY, "Any difference is the failure that this is about."
     head = [*(f"import {name}" for name in sorted(set(imports))), "", GUARD, "", "import torch"]
     head += words.imports(case.program)
     # What a reader looks for comes first: the program, its inputs, how the target is called.
     parts = [
-        f'"""{title or f"Case {case.id} on {case.setting.target}."}\n\n{STATUSES}\n"""',
+        f'"""{title or f"Case {case.id} on {case.setting.target}."}\n\n{statuses}\n"""',
         "\n".join(head),
         text.rstrip(),
         prepare.rstrip(),
@@ -284,8 +288,7 @@ def standalone(
         f"PACKAGES = {['torch', *packages]!r}\n"
         "# What must agree beside the meaning: layout means strides and shared memory, bits the random state too.\n"
         f"PROMISES = {sorted(promises)!r}\n"
-        "# The words of the failure that this is about: whatever else differs is another one.\n"
-        f"SYMPTOM = {list(symptom.words) if symptom is not None else []!r}",
+        f"# {about}\nSYMPTOM = {list(sought)!r}",
         *(source_of(function) for function in wanted),
         f'if __name__ == "__main__":\n    sys.exit({call})',
     ]

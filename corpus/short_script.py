@@ -134,7 +134,8 @@ def _exits(symptom: Symptom | None) -> tuple[str, str]:
     """What the script does where the target raises, and where something differs."""
     if symptom is None:
         return "sys.exit(1)", "sys.exit(1)"
-    asked = "sys.exit(1)" if symptom.condition == "True" else f"sys.exit(1 if {symptom.condition} else {OTHER})"
+    plain = {"True": "sys.exit(1)", "False": f"sys.exit({OTHER})"}
+    asked = plain.get(symptom.condition, f"sys.exit(1 if {symptom.condition} else {OTHER})")
     if symptom.raises:
         return f"said = traceback.format_exc()\n    {asked}", f"sys.exit({OTHER})"
     return f"sys.exit({OTHER})", f"said = str(error)\n    {asked}" if "said" in asked else asked

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["GUARD", "OTHER", "STATUSES", "Symptom"]
+__all__ = ["GUARD", "MEMORY_SIGNALS", "OTHER", "STATUSES", "STATUSES_OF_ANY", "Symptom"]
 
 #: Exit status of a script that fails in another way than the one that it is about. Not 2, with which Python says that
 #: it cannot open a file.
@@ -19,17 +19,23 @@ OTHER = 3
 #: What the statuses mean, as it stands on top of a script.
 STATUSES = f"Exit status: 0 no difference, 1 the failure that this is about, {OTHER} another one, 125 cannot run."
 
+#: The same of a script for which any difference is the failure.
+STATUSES_OF_ANY = "Exit status: 0 no difference, 1 any difference, 125 cannot run."
+
 #: What a script begins with: Python ends with 1 after an exception that nobody caught, a package that is missing say.
 GUARD = "sys.excepthook = lambda *error: (sys.__excepthook__(*error), os._exit(125))  # then nothing was compared"
 
 #: Signals of which one memory error gives this one today and that one tomorrow.
-_MEMORY = ("SIGSEGV", "SIGABRT", "SIGBUS")
+MEMORY_SIGNALS = ("SIGSEGV", "SIGABRT", "SIGBUS")
 
 #: Pieces of a message that are the same words in each run: what lies between numbers, quotes, addresses and paths.
 _BETWEEN = re.compile(r"-?\d[\d.e+-]*|N|ADDRESS|['\"\\{}\n]|\S*[./\\]\S*\.\w+\S*|\S+\.(?:cpp|cc|h|py):")
 
 #: Characters of such a piece that a script quotes at most.
 _QUOTED = 48
+
+#: Oracles that see what no comparison of tensors does.
+_UNCOMPARED = ("crash", "hang", "memory", "aliasing", "randomness")
 
 _PARTS = {"value": "output", "gradient": "gradient", "mutation": "input after the call"}
 
@@ -101,7 +107,7 @@ class Symptom:
         if self.raises:
             return tuple(filter(None, (self.name, self._quoted())))
         if self.dies:
-            return ("the process died",) if self.name in _MEMORY else ("the process died", self.name)
+            return ("the process died",) if self.name in MEMORY_SIGNALS else ("the process died", self.name)
         if self.oracle == "hang":
             return ("no answer within",)
         if self.oracle == "aliasing":
@@ -113,18 +119,21 @@ class Symptom:
 
     @property
     def condition(self) -> str:
-        """The same of the short script, as an expression of Python; ``True`` if any difference counts.
+        """The same of the short script, as an expression of Python.
 
-        Of an exception ``said`` is its traceback, else what ``torch.testing.assert_close`` says.
+        ``True`` if any difference counts, ``False`` if none does. Of an exception ``said`` is its traceback, else what
+        ``torch.testing.assert_close`` says.
         """
         if self.raises:
             return " and ".join(f"{_literal(word)} in said" for word in self.words)
+        if self.oracle in _UNCOMPARED:
+            return "False"
         seen = self._seen()
         return "True" if seen is None else seen[1]
 
     def died(self, signal: str) -> bool:
         """Whether a process that was ended by this signal shows it."""
-        return self.dies and (signal == self.name or {signal, self.name} <= set(_MEMORY))
+        return self.dies and (signal == self.name or {signal, self.name} <= set(MEMORY_SIGNALS))
 
     def _seen(self) -> tuple[str, str] | None:
         name = self.name.partition(" on a later call")[0]

@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 
-#: Where places of an image are reflected: beyond single precision's whole numbers none of them is left.
+#: Where places of an image are reflected: beyond it single precision does not tell whole numbers apart.
 _FAR = 2.0**24
 
 
@@ -80,7 +80,7 @@ def before(
             fits = [t for t in matrices if (*t.shape[:-2], min(t.shape[-2:])) == tuple(pivots.shape)]
             if not fits or not in_range(pivots, 1, min(min(t.shape[-2:]) for t in fits)):
                 return "a place that does not exist"
-    if kind.apart and operands and not operands[0].shape[0]:
+    if kind.apart and operands and 0 in operands[0].shape[:1]:
         return "distances between no rows"
     reflected = kind.sampled and any(arg in ("reflection", 2) for arg in (*args, *dict(kwargs).values()))
     if reflected and not all(in_range(places, -_FAR, _FAR) for places in operands[1:]):

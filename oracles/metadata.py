@@ -2,9 +2,8 @@
 
 Policy: strides of dimensions of size one and of empty tensors carry no meaning; strides of gradients are not
 promised; those of a user's kernel, and of what a later operator makes of them, are a note unless the kernel promises
-them. A shape that depends on values
-(``argwhere``, a mask as an index) is promised as far as these are: where rounding, uninitialised memory or another
-layout of the inputs gives the reference another one, it is no evidence.
+them. A shape that depends on values (``argwhere``, a mask as an index) is promised as far as these are: where rounding,
+uninitialised memory or another layout of the inputs gives the reference another one, it is no evidence.
 """
 
 from __future__ import annotations

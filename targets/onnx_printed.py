@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from shakeout.corpus.symptom import GUARD
+
 if TYPE_CHECKING:
     import torch
 
@@ -55,7 +57,7 @@ def printed(
 ) -> str | None:
     """The script of a model; None for one that is too large, or has what NumPy and ``onnx.helper`` have no words for.
 
-    It exits 0 (no difference) or 1 (difference, or the session raises).
+    It exits 0 (no difference), 1 (any difference, or the session raises) or 125 (nothing could be compared).
 
     Args:
         model: as ``onnx.ModelProto``.
@@ -80,7 +82,8 @@ def printed(
     if len(outputs) != len(model.graph.output):
         return None
     body = "\n".join([*parts, "options = onnxruntime.SessionOptions()", *options])
-    imports = ["import sys", "", "import numpy as np", "import onnxruntime", "from onnx import TensorProto, helper"]
+    imports = ["import os", "import sys", "", GUARD, "", "import numpy as np", "import onnxruntime"]
+    imports += ["from onnx import TensorProto, helper"]
     if re.search(r"\b(nan|inf)\b", body):
         imports += ["", 'nan, inf = float("nan"), float("inf")']
     more = f"], disabled_optimizers={list(disabled)!r}" if disabled else "]"

@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 from shakeout.corpus.case import Case, InputSet, Storage, Values, View, contiguous
 from shakeout.corpus.edit import with_inputs
 from shakeout.corpus.evidence import Tried
+from shakeout.corpus.setting import RANDOM
 from shakeout.fuzz.ground.failure import Failure, remembered
+from shakeout.fuzz.ground.randomness import may_draw
 from shakeout.fuzz.ground.results import LOSSES
 from shakeout.fuzz.ground.signature import what
 from shakeout.fuzz.minimise.edit import items_of
@@ -21,7 +23,7 @@ from shakeout.fuzz.minimise.ordinary import as_element
 from shakeout.fuzz.minimise.predicate import Executor, Outcome
 from shakeout.generators.validity import Requirements
 
-__all__ = ["Variant", "Widened", "variants", "widened"]
+__all__ = ["NOT_RUN", "Variant", "Widened", "variants", "widened"]
 
 #: Elements in the last dimension. Eight fit a screen; 64 fill every vector register; four fill none of 256 bits.
 SIZES = (8, 64, 4)
@@ -30,10 +32,13 @@ SIZES = (8, 64, 4)
 MOST_ELEMENTS = 1 << 12
 
 #: A candidate has to have a meaning; its numbers may be anything.
-DEMANDS = Requirements(finite=False)
+REQUIREMENTS = Requirements(finite=False)
 
-#: What people compute with.
-ORDINARY = ("float32", "int64")
+#: Cases of these dtypes alone are tried in float32 first, in which most people compute.
+_REAL_OR_BOOL = {"float64", "float16", "bfloat16", "complex64", "complex128", "bool"}
+
+#: What is said of inputs of which nothing is known: the time was up, or the process says nothing of the target.
+NOT_RUN = "not run"
 
 #: Gives the numbers of an input: of its old storage, the new dtype, how many, and how many other inputs had before.
 Fill = Callable[[Storage, str, int, int], tuple[object, ...]]
@@ -74,7 +79,7 @@ def widened(case: Case, wanted: Failure, executor: Executor) -> Widened:
         executor: runs the others.
     """
     found = list(variants(case))
-    outcomes: Sequence[Outcome] = executor([one.case for one in found], DEMANDS) if found else ()
+    outcomes: Sequence[Outcome] = executor([one.case for one in found], REQUIREMENTS) if found else ()
     tried = tuple(Tried(one.what, _said(outcome, wanted)) for one, outcome in zip(found, outcomes, strict=True))
     for one, outcome in zip(found, outcomes, strict=True):
         if outcome.failure is not None and _may_be(outcome.failure, wanted):
@@ -92,11 +97,14 @@ def variants(case: Case) -> Iterator[Variant]:
 
 
 def _variants(case: Case) -> Iterator[Variant]:
-    plain = replace(case, setting=replace(case.setting, knobs=()))
+    # Without this knob a compiler draws random numbers of its own, which nobody can compare with eager's.
+    needed = tuple(pair for pair in case.setting.knobs if pair[0] == RANDOM and may_draw(case))
+    others = case.setting.knobs != needed
+    plain = replace(case, setting=replace(case.setting, knobs=needed))
     dtypes = [view.dtype for view in case.input_sets[0].views]
     own = ", ".join(dict.fromkeys(dtypes))
-    named = "" if not case.setting.knobs else ", default knobs"
-    if dtypes and set(dtypes) <= {"float64", "float16", "bfloat16", "complex64", "complex128", "bool"} - set(ORDINARY):
+    named = "" if not others else ", default knobs" if not needed else f", default knobs but {RANDOM}"
+    if dtypes and set(dtypes) <= _REAL_OR_BOOL:
         yield from _grown(plain, 8, "float32", _counted, f"float32, 8 elements counted from 0{named}")
     for size in SIZES:
         yield from _grown(plain, size, "", _counted, f"{own}, {size} elements counted from 0{named}")
@@ -107,9 +115,9 @@ def _variants(case: Case) -> Iterator[Variant]:
         yield from _grown(bare, 8, "", _counted, f"{own}, 8 elements counted from 0, default arguments{named}")
     for size in SIZES[:2]:
         yield from _grown(plain, size, "", _repeated, f"{own}, {size} elements, its own values repeated{named}")
-    if case.setting.knobs:
-        yield Variant("the same inputs, default knobs", plain)
-    for size in SIZES[:1] if case.setting.knobs else ():
+    if others:
+        yield Variant(f"the same inputs{named}", plain)
+    for size in SIZES[:1] if others else ():
         yield from _grown(case, size, "", _counted, f"{own}, {size} elements counted from 0")
 
 
@@ -170,7 +178,7 @@ def _may_be(failure: Failure, wanted: Failure) -> bool:
 
 def _said(outcome: Outcome, wanted: Failure) -> str:
     if outcome.failure is None:
-        words = {"compared": "no failure", "invalid": "eager rejects it", "unsupported": "declined"}
+        words = {"compared": "no failure", "invalid": "eager rejects it", "unsupported": "declined", "infra": NOT_RUN}
         return words.get(outcome.status, outcome.status)
     if remembered(outcome.failure, wanted) and wanted.oracle not in _COMPARING:
         return "fails alike"

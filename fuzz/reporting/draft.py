@@ -10,6 +10,7 @@ from typing import Any
 from shakeout.corpus.case import Case
 from shakeout.corpus.evidence import Evidence
 from shakeout.corpus.regressions import Regression
+from shakeout.corpus.symptom import Symptom
 from shakeout.fuzz.bisect.facts import Bisection, Knobs
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.reporting.exported import Exported, short_form
@@ -213,7 +214,7 @@ def _ordinary_inputs(draft: Draft) -> Iterator[str]:
         return
     text = short_form(wide.case, wide.symptom, wide.needs)
     if text is not None:
-        yield f"With {wide.what}:"
+        yield wide.heading(None if (failing := _failing(draft)) is None else Symptom.seen(failing))
         yield ""
         yield from _fenced(text, "python")
 
@@ -268,7 +269,7 @@ def _findings(draft: Draft) -> Iterator[str]:
     releases = said.releases if said is not None else None
     status = draft.bug.status if isinstance(draft.bug, Regression) else {}
     if releases is not None and releases.first_bad is not None:
-        before = f" ({releases.last_good} is good)" if releases.last_good else ""
+        before = f" ({releases.last_good} is good)" if releases.last_good else " (no older one was found to be good)"
         yield f"- First bad release: {releases.first_bad}{before}"
     elif status:
         yield "- Releases: " + ", ".join(f"{release} {word}" for release, word in status.items())

@@ -145,7 +145,9 @@ def _tried(case: Case, form: str, text: str, symptom: Symptom | None) -> Exporte
         path.write_text(text, encoding="utf-8")
         status, said, errors = _child(["-I", str(path)], Path(scratch))
     if status is None:
-        return Exported(text, form, form == "long", "no answer", said)
+        # The long one ends in time by itself and says so; where not even that came, a hang is all that it may show.
+        shows = form == "long" and (symptom is None or symptom.oracle == "hang")
+        return Exported(text, form, shows, "no answer", said)
     if status < 0:
         name = signal.Signals(-status).name if -status in set(signal.Signals) else str(-status)
         shows = symptom is None or symptom.died(name)

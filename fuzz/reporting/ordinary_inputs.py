@@ -17,7 +17,7 @@ from shakeout.corpus.symptom import Symptom
 from shakeout.fuzz.ground.failure import Failure
 from shakeout.fuzz.minimise.executors import CandidatePool
 from shakeout.fuzz.minimise.predicate import Executor
-from shakeout.fuzz.minimise.widest import widened
+from shakeout.fuzz.minimise.widest import NOT_RUN, widened
 from shakeout.fuzz.reporting.exported import Exported, export
 from shakeout.fuzz.workers.zygote_client import Interrupted, ZygoteBroken
 
@@ -26,7 +26,8 @@ __all__ = ["ORDINARY", "OrdinaryInputs", "asked", "form_told", "of_case"]
 #: File name in a finding's folder.
 ORDINARY = "ordinary.json"
 
-#: Seconds that a report takes for it: a target is warmed once, and some ten small cases run.
+#: Seconds that a report takes for it: a target is warmed once, and some ten small cases run. The script of the one that
+#: fails is run afterwards.
 SECONDS = 120.0
 
 
@@ -52,7 +53,8 @@ def of_case(case: Case, failure: Failure, folder: Path | None) -> OrdinaryInputs
             found = asked(case, failure, candidates)
     except (ZygoteBroken, Interrupted):
         return OrdinaryInputs()
-    if file is not None:
+    # What the time did not suffice for is tried again by the next report.
+    if file is not None and all(one.outcome != NOT_RUN for one in found.tried):
         # A folder that cannot be written to costs the next report the same time again, and nothing else.
         with contextlib.suppress(OSError):
             write_whole(file, json.dumps(_to_json(case, found), indent=1) + "\n")

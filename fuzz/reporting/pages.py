@@ -178,10 +178,10 @@ def _shown(case: Case, evidence: Evidence | None, symptom: Symptom | None, path:
     yield f"    shakeout replay {path}"
     if evidence is not None and evidence.tried:
         yield ""
-        yield from _widest(evidence)
+        yield from _widest(evidence, symptom)
 
 
-def _widest(evidence: Evidence) -> Iterator[str]:
+def _widest(evidence: Evidence, symptom: Symptom | None) -> Iterator[str]:
     """What the same calls do on ordinary inputs, and the script of the first of these that fails."""
     yield "## The same calls on ordinary inputs"
     yield ""
@@ -189,7 +189,7 @@ def _widest(evidence: Evidence) -> Iterator[str]:
     if (wide := evidence.wide) is None:
         return
     yield ""
-    yield f"With {wide.what}:"
+    yield wide.heading(symptom)
     yield ""
     yield "```python"
     alone = short_form(wide.case, wide.symptom, wide.needs) if wide.script == "short" else None
@@ -211,9 +211,13 @@ def main(arguments: Sequence[str]) -> int:
     folder = Path(arguments[0])
     folder.mkdir(parents=True, exist_ok=True)
     texts = pages(regressions.load_all(), known.load_all())
-    for path in folder.glob("*.md"):
-        if path.name not in texts:
-            path.unlink()
+    gone = [path for path in folder.glob("*.md") if path.name not in texts]
+    index = folder / INDEX
+    if gone and not (index.exists() and index.read_text(encoding="utf-8").startswith(texts[INDEX].partition("\n")[0])):
+        print(f"{folder} has pages of other things, which would be removed: name the folder of bugs", file=sys.stderr)
+        return 2
+    for path in gone:
+        path.unlink()
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
     return 0

@@ -10,6 +10,7 @@ from shakeout.corpus.known import KnownBug
 from shakeout.corpus.known import load_all as public
 from shakeout.corpus.regressions import Regression
 from shakeout.corpus.regressions import load_all as regressions
+from shakeout.corpus.symptom import MEMORY_SIGNALS
 from shakeout.fuzz.bisect.facts import Bisection
 from shakeout.fuzz.ground.results import LOSSES, Result
 from shakeout.fuzz.ground.signature import spoken, what
@@ -21,8 +22,8 @@ __all__ = ["Answered", "Shipped", "ablation", "memory_error", "sanitized", "sent
 
 Shipped = KnownBug | Regression
 
-#: Signals with which a process dies of memory that is not its own.
-_MEMORY = ("SIGSEGV", "SIGABRT", "SIGBUS")
+#: What a part of a compiler answers that is right.
+_RIGHT = "as eager"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +75,7 @@ def sanitized(case: Case, result: Result | None) -> str:
     knobs = (*(pair for pair in case.setting.knobs if pair[0] != SANITIZE), (SANITIZE, "address"))
     found = observed(replace(case, setting=replace(case.setting, knobs=tuple(sorted(knobs)))))
     failing = None if found is None else found.failure
-    if failing is None or failing.symptom != "SanitizerReport":
-        return ""
-    return failing.message.splitlines()[0].removeprefix("SanitizerReport: ")
+    return "" if failing is None else _told_by_address(failing)
 
 
 def _takes(name: str) -> bool:
@@ -91,12 +90,11 @@ def _knobs(name: str, setting: Setting) -> tuple[tuple[str, int | float | str | 
 
 def _answered(name: str, result: Result | None) -> Answered:
     if result is None:
-        return Answered(name, "the process died", fails=True)
+        return Answered(name, "the process died, or gave no answer", fails=True)
     failing = result.failure
     if failing is None:
-        return Answered(
-            name, "as eager" if result.status == "compared" else f"not compared: {result.reason}"[:80], False
-        )
+        said = _RIGHT if result.status == "compared" else f"not compared: {result.reason or result.status}"[:80]
+        return Answered(name, said, fails=False)
     return Answered(name, _answer(failing), fails=True)
 
 
@@ -116,8 +114,16 @@ def memory_error(result: Result | None) -> bool:
     failing = None if result is None else result.failure
     if failing is None:
         return False
-    dies = failing.oracle in LOSSES and failing.symptom in _MEMORY
-    return dies or failing.symptom.startswith("nondeterministic") or failing.symptom == "SanitizerReport"
+    dies = failing.oracle in LOSSES and failing.symptom in MEMORY_SIGNALS
+    return dies or failing.symptom.startswith("nondeterministic") or bool(_told_by_address(failing))
+
+
+def _told_by_address(failing: Verdict) -> str:
+    """What AddressSanitizer said, where that is the failure; the other sanitizer tells of more than memory."""
+    if failing.symptom != "SanitizerReport":
+        return ""
+    named = "AddressSanitizer: "
+    return next((line.removeprefix(named) for line in failing.message.splitlines() if line.startswith(named)), "")
 
 
 def sentences(
@@ -171,9 +177,11 @@ def _called(name: str) -> str:
 
 
 def _memory(result: Result | None, sanitizer: str) -> str:
+    failing = None if result is None else result.failure
+    if failing is not None:
+        sanitizer = _told_by_address(failing) or sanitizer
     if sanitizer:
         return f"This is a memory error: AddressSanitizer says {sanitizer}."
-    failing = None if result is None else result.failure
     dies = failing is not None and failing.oracle in LOSSES
     how = f"the process dies ({failing.symptom})" if dies and failing is not None else "values change from run to run"
     return f"This looks like a memory error: {how}."
@@ -184,8 +192,10 @@ def _since(bug: Shipped | None, bisection: Bisection | None) -> str:
     said = []
     releases = bisection.releases if bisection is not None else None
     if releases is not None and releases.first_bad is not None:
-        said.append(f"the first release that has it is {releases.first_bad}")
-        said += [f"{releases.last_good} has it not"] if releases.last_good else []
+        if releases.last_good:
+            said += [f"the first release that has it is {releases.first_bad}", f"{releases.last_good} has it not"]
+        else:
+            said.append(f"it is there in {releases.first_bad} already, and no older release was found to be good")
     if isinstance(bug, Regression):
         for word, verb in (("fails", "it is there in"), ("fixed", "it is gone in")):
             if found := [release for release, status in bug.status.items() if status == word]:
@@ -195,11 +205,18 @@ def _since(bug: Shipped | None, bisection: Bisection | None) -> str:
 
 
 def _right(case: Case, result: Result | None, parts: Sequence[Answered]) -> str:
-    right = [part.name for part in parts if not part.fails and part.answer == "as eager"]
+    right = [part.name for part in parts if part.answer == _RIGHT]
     wrong = next((part for part in parts if part.fails), None)
     if wrong is not None:
-        alike = f"{', '.join(f'`{name}`' for name in right)} give{'s' if len(right) == 1 else ''} what eager gives; "
-        return f"{alike if right else ''}`{wrong.name}` is the first back end that does not."
+        untold = [part.name for part in parts[: parts.index(wrong)] if part.answer != _RIGHT]
+        alike = f"{_names(right)} give{'s' if len(right) == 1 else ''} what eager gives; " if right else ""
+        if untold:
+            return f"{alike}`{wrong.name}` does not; of {_names(untold)} it is not known."
+        return f"{alike}`{wrong.name}` is the first back end that does not."
     if result is not None and result.stage not in ("", case.setting.target):
         return f"Of the stages on the way, `{result.stage}` is the first that goes wrong."
     return ""
+
+
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)

@@ -37,7 +37,8 @@ def trophies(found: Sequence[Regression]) -> Iterator[str]:
     yield "Written by `python -m shakeout.fuzz.reporting.pages docs/bugs`: bugs that are real, of which no public"
     yield "report was found by those who looked, and that fail in the newest release that was tried. The worst come"
     yield "first, and among equals the most ordinary programs, as a campaign ranks its bugs ([triage](../triage.md))."
-    yield "One cause has one place."
+    yield "One cause has one place. Default settings are those without a knob; what else a script sets is on the page."
+    yield "Inputs that are shown in place of the smallest case fail too, and perhaps of something else."
     yield ""
     looked = sum(bool(one.bug.searched) for one in best)
     yield f"{len(best)} bugs; a report was looked for of {looked}."

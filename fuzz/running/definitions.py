@@ -229,6 +229,7 @@ def _convolution(
     return (sums if bias is None else sums + _wide(bias).reshape(-1, *[1] * rank)).to(x.dtype)
 
 
+#: Products of matrices and vectors beside ``linear``, by their names in torch.
 _PRODUCTS = ("mm", "bmm", "matmul", "mv", "addmm", "addmv", "addbmm", "baddbmm")
 
 #: By the family of the operator.

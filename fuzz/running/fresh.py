@@ -112,7 +112,7 @@ def answer(case: Case, seconds: float, stop: Callable[[], bool] = lambda: False)
     Args:
         case: what to run.
         seconds: that it may take.
-        stop: asked now and then whether to end it, which then counts as a hang.
+        stop: asked now and then whether to end it; then nothing is known of it.
 
     Raises:
         UnknownTarget: its target is not registered.
@@ -120,6 +120,8 @@ def answer(case: Case, seconds: float, stop: Callable[[], bool] = lambda: False)
     if why := target(case.setting.target).unavailable() or missing(case.setting.device):
         return Replay(CANNOT_RUN, (why,))
     found = ran(case, seconds, stop=stop)
+    if found.status is None and stop():
+        return Replay(CANNOT_RUN, ("it was asked to stop",))
     if found.status is None:
         return Replay(DIFFERS, (f"hang: no answer within {seconds:.0f} s{_where(found.phase)}",))
     if found.status == Exit.INTERNAL:

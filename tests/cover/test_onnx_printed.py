@@ -68,6 +68,15 @@ def run(text: str) -> tuple[int, str]:
     return 0, said.getvalue()
 
 
+def test_a_script_cannot_run_where_a_package_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "repro.py"
+    path.write_text(text_of(case_of(lambda x: x.sin(), torch.ones(3))))
+    missing = ALONE.replace("sys.modules['torch']", "sys.modules['onnxruntime']")
+    done = subprocess.run([sys.executable, "-c", missing, str(path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 125, done.stderr
+    assert "onnxruntime" in done.stderr
+
+
 def test_a_shipped_bug_of_a_kernel_is_shown_where_torch_cannot_be_imported(tmp_path: Path) -> None:
     path = tmp_path / "repro.py"
     path.write_text(text_of(SHIPPED["onnxruntime-max-pool-nan"]))

@@ -58,7 +58,11 @@ def test_status_is_looked_up_by_release() -> None:
 def test_pages_are_those_that_the_command_writes(tmp_path: Path) -> None:
     folder = tmp_path / "bugs"
     folder.mkdir()
-    (folder / "gone.md").write_text("a bug that does not ship any more")
+    gone = folder / "gone.md"
+    gone.write_text("a bug that does not ship any more")
+    assert pages.main([str(folder)]) == 2  # nor need it be a page of a bug: this is no folder of them yet
+    assert gone.exists()
+    (folder / pages.INDEX).write_text("# Bugs\n")
     assert pages.main([str(folder)]) == 0
     written = {path.name: path.read_text() for path in folder.glob("*.md")}
     there = {path.name: path.read_text() for path in (DOCS / "bugs").glob("*.md")}

@@ -116,6 +116,7 @@ def test_a_hang_has_an_end_and_what_the_reference_rejects_cannot_run() -> None:
     hang = fresh.answer(selftest.case("hang"), 8.0)
     assert hang.status == fresh.DIFFERS
     assert hang.lines[0].startswith("hang: no answer within 8 s")
+    assert fresh.answer(selftest.case("hang"), 8.0, lambda: True).status == fresh.CANNOT_RUN
     type_ = TensorType("float32", (3,))
     case = rounded().on("eager")
     program = Program(case.program.inputs, (Call("torch.neg", (Ref(0), 7), (), (type_,)),), (1,))

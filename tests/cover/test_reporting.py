@@ -210,6 +210,37 @@ def test_what_is_known_of_a_case_that_ships_is_told() -> None:
         assert wrong not in text, wrong
 
 
+def test_inputs_on_which_it_shows_otherwise_are_perhaps_another_bug() -> None:
+    wide = replace(WIDE, failure={"oracle": "crash", "symptom": "SIGABRT"})
+    text = told(ordinary=OrdinaryInputs((Tried(WIDE.what, "crash (SIGABRT)"),), wide))
+    assert f"With {WIDE.what}, where it shows as SIGABRT, perhaps for another reason:" in text
+
+
+def test_of_a_part_that_was_not_compared_nothing_is_concluded() -> None:
+    open_ = Answered("aot_eager", "not compared: unsupported", fails=False)
+    text = told(parts=(Answered("dynamo", "as eager", fails=False), open_, PARTS[1]))
+    assert "`dynamo` gives what eager gives; `inductor` does not; of `aot_eager` it is not known." in text
+    assert "first back end" not in text
+
+
+def test_the_oldest_release_that_was_tried_is_not_called_the_first_that_fails() -> None:
+    releases = Releases((("torch==2.12.0", "bad"), ("torch==2.13.0", "bad")), "torch==2.12.0")
+    text = told(bisection=replace(BISECTION, facts=(releases,)))
+    assert "It is there in torch==2.12.0 already, and no older release was found to be good." in text
+    assert "First bad release: torch==2.12.0 (no older one was found to be good)" in text
+    assert "first release that has it" not in text
+
+
+@pytest.mark.parametrize(("symptom", "shows"), [(None, True), (Symptom("hang", "hang"), True), (WRONG, False)])
+def test_a_script_that_gives_no_answer_shows_a_hang_at_most(
+    symptom: Symptom | Verdict | None, shows: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exported, "_child", lambda *arguments: (None, "", ""))
+    wanted = Symptom.seen(symptom) if isinstance(symptom, Verdict) else symptom
+    found = exported.export(CASE, symptom=wanted)
+    assert (found.form, found.status, found.shows) == ("long", "no answer", shows)
+
+
 def test_an_issue_that_is_open_is_named() -> None:
     text = told(bug=replace(SHIPPED, reference="https://github.com/pytorch/pytorch/issues/1"))
     assert "it is public already: https://github.com/pytorch/pytorch/issues/1" in text
@@ -229,6 +260,10 @@ def test_double_precision_speaks_of_real_numbers_only(evidence: dict[str, Any], 
     assert ("ouble precision" in text) == said, text
 
 
+#: What a sanitizer reports, as the oracle of exceptions writes it: its numbers left out, then as it came.
+REPORTED = "SanitizerReport: {0}heap-buffer-overflow: READ of size N\n{0}heap-buffer-overflow: READ of size 32"
+
+
 @pytest.mark.parametrize(
     ("verdict", "said"),
     [
@@ -236,13 +271,18 @@ def test_double_precision_speaks_of_real_numbers_only(evidence: dict[str, Any], 
         (replace(WRONG, symptom="nondeterministic"), "values change from run to run"),
         (Verdict("crash", Outcome.FAIL, "SIGFPE", "", "run", {}), None),
         (WRONG, None),
+        (
+            Verdict("exception", Outcome.FAIL, "SanitizerReport", REPORTED.format("AddressSanitizer: "), "run", {}),
+            "AddressSanitizer says heap-buffer-overflow: READ of size 32.",
+        ),
+        (Verdict("exception", Outcome.FAIL, "SanitizerReport", REPORTED.format(""), "run", {}), None),
     ],
 )
 def test_a_memory_error_is_called_one(verdict: Verdict, said: str | None) -> None:
     text = told(result=replace(RESULT, verdicts=(verdict,)))
     assert ("memory error" in text) == (said is not None)
     assert said is None or said in text
-    if said is not None:
+    if said is not None and verdict.oracle != "exception":
         heap = told(result=replace(RESULT, verdicts=(verdict,)), sanitizer="heap-buffer-overflow: WRITE of size 32")
         assert "AddressSanitizer says heap-buffer-overflow: WRITE of size 32." in heap
 
@@ -297,7 +337,7 @@ def test_ordinary_inputs_are_tried_once_and_kept_beside_the_case(
         def __exit__(self, *error: object) -> None:
             pass
 
-        def run(self, cases: Sequence[Case], demands: Requirements) -> list[Outcome_]:
+        def run(self, cases: Sequence[Case], requirements: Requirements) -> list[Outcome_]:
             runs.append(len(cases))
             last = replace(RESULT, case=cases[-1].id)
             passing = [Outcome_("compared") for _ in cases[1:]]
@@ -318,6 +358,11 @@ def test_ordinary_inputs_are_tried_once_and_kept_beside_the_case(
     other = replace(CASE, setting=Setting("aot_eager"))
     assert of_case(other, failure, tmp_path).wide != found.wide
     assert len(runs) == 3
+    (tmp_path / "new").mkdir()
+    # What there was no time for is not kept as if it were an answer.
+    monkeypatch.setattr(Pool, "run", lambda self, cases, requirements: [Outcome_("infra") for _ in cases])
+    assert {one.outcome for one in of_case(CASE, failure, tmp_path / "new").tried} == {"not run"}
+    assert not (tmp_path / "new" / ORDINARY).exists()
 
 
 @pytest.mark.long

@@ -74,6 +74,16 @@ def test_a_script_tells_its_failure_from_all_others(form: str, target: str) -> N
         assert in_process(text) == wanted, (symptom, text)
 
 
+@pytest.mark.parametrize(
+    "symptom", [Symptom("crash", "SIGFPE"), Symptom("hang", "hang"), Symptom("aliasing", "alias lost")]
+)
+def test_what_no_comparison_sees_is_not_shown_by_a_difference(symptom: Symptom) -> None:
+    for target, wanted in (("lambda x: [network(x)[0] + 1]", OTHER), ("lambda x: [][0]", OTHER), ("network", 0)):
+        text = short(CASE, f"def prepare(network):\n    return {target}", symptom=symptom)
+        assert text is not None
+        assert in_process(text) == wanted
+
+
 @pytest.mark.long
 def test_what_is_missing_is_no_failure(tmp_path: Path) -> None:
     text = short(CASE, "def prepare(network):\n    return network", imports=["import no_such_package"], symptom=VALUE)
@@ -95,6 +105,13 @@ def test_a_crash_is_one_signal_and_a_memory_error_any_of_three(tmp_path: Path) -
         text = render(replace(CASE, setting=Setting("aot_eager")), symptom)
         death = f"def prepare(function):\n    signal.raise_signal(signal.{signal})\n"
         assert status(text.replace("def prepare(function):\n", death, 1), tmp_path) == wanted
+
+
+def test_a_script_for_which_any_difference_counts_says_so() -> None:
+    case = replace(CASE, setting=Setting("aot_eager"))
+    assert "1 any difference, 125" in render(case)
+    assert "3 another one" not in render(case)
+    assert "1 the failure that this is about, 3 another one, 125" in render(case, VALUE)
 
 
 def test_words_of_a_message_are_those_that_every_run_prints() -> None:

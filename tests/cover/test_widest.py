@@ -11,6 +11,7 @@ import torch
 from shakeout.corpus import regressions
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Setting
+from shakeout.corpus.setting import RANDOM
 from shakeout.fuzz.ground.failure import Failure, failure_of
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.minimise.executors import in_process
@@ -53,6 +54,16 @@ def test_where_the_layout_is_the_point_only_the_knobs_change() -> None:
     assert [one.what for one in variants(case)] == ["the same inputs, default knobs"]
 
 
+def test_default_knobs_leave_random_numbers_those_of_eager() -> None:
+    knobs = ((RANDOM, True), ("freezing", True))
+    drawn = capture(lambda x: torch.dropout(x, 0.5, True), lambda: [torch.ones(3)], setting=Setting("inductor", knobs))
+    found = {one.what: one.case for one in variants(drawn)}
+    assert found[f"the same inputs, default knobs but {RANDOM}"].setting.knobs == knobs[:1]
+    assert {one.setting.knobs for one in found.values()} == {knobs[:1], knobs}
+    alone = replace(drawn, setting=Setting("inductor", knobs[:1]))
+    assert all(one.case.setting == alone.setting and "knobs" not in one.what for one in variants(alone))
+
+
 def outcome(verdict: Verdict | None, case: Case, status: str = "compared") -> Outcome:
     if verdict is None:
         return Outcome(status)
@@ -76,7 +87,7 @@ DIES = Verdict("crash", Said.FAIL, "SIGSEGV", "crash: SIGSEGV", "run")
 def test_the_first_that_may_have_the_same_cause_is_taken(
     verdicts: Sequence[Verdict | None], which: int | None, said: list[str]
 ) -> None:
-    def run(cases: Sequence[Case], demands: Requirements) -> list[Outcome]:
+    def run(cases: Sequence[Case], requirements: Requirements) -> list[Outcome]:
         rest = [None] * (len(cases) - len(verdicts))
         return [outcome(verdict, case) for verdict, case in zip([*verdicts, *rest], cases, strict=True)]
 
@@ -88,7 +99,7 @@ def test_the_first_that_may_have_the_same_cause_is_taken(
 
 
 def test_a_refusal_counts_only_if_it_is_the_same_and_what_eager_refuses_is_said() -> None:
-    def run(cases: Sequence[Case], demands: Requirements) -> list[Outcome]:
+    def run(cases: Sequence[Case], requirements: Requirements) -> list[Outcome]:
         return [outcome(RAISES, cases[0]), *(Outcome("invalid") for _ in cases[1:])]
 
     other = widened(BOOLEANS, Failure("inductor", "exception", "ValueError", "yes"), run)
