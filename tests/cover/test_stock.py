@@ -1,6 +1,7 @@
 """Scripts in forks of a process that has loaded torch: what they end with, what they find, and what ends them."""
 
 import os
+import resource
 import signal
 import time
 from collections.abc import Iterator
@@ -109,6 +110,47 @@ def test_where_it_died_or_cannot_be_used_scripts_run_in_processes_of_their_own(
     for unusable in stock, broken, beside_an_accelerator:
         assert confirmed_by(unusable, tmp_path) == os.getpid()
         unusable.close()
+
+
+def test_a_number_that_comes_again_is_not_what_it_was(loaded: Stock, tmp_path: Path) -> None:
+    process = begin(loaded, tmp_path, "")
+    assert process.wait() == 0
+    # Whatever number the next one gets, a process had it before.
+    most = int(Path("/proc/sys/kernel/pid_max").read_text())
+    near = range(process.pid, process.pid + 20_000)
+    loaded._statuses.update(dict.fromkeys([*near, *(number % most for number in near)], 7))
+    assert begin(loaded, tmp_path, "").wait() == 0
+
+
+def test_what_has_ended_is_not_killed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stock = ready(Stock((), stock_environment(tmp_path / "cache", tmp_path), tmp_path / "log"), tmp_path)
+    killed: list[int] = []
+    kill = os.killpg
+
+    def counted(group: int, number: int) -> None:
+        killed.append(group)
+        kill(group, number)
+
+    monkeypatch.setattr(stock_module.os, "killpg", counted)
+    assert stock._process is not None
+    for _ in range(2):
+        stock.close()
+    assert killed == [stock._process.pid]
+
+
+def test_scripts_run_beside_a_thousand_open_files(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    files = [os.open(os.devnull, os.O_RDONLY) for _ in range(1030)]
+    try:
+        stock = ready(Stock((), stock_environment(tmp_path / "cache", tmp_path), tmp_path / "log"), tmp_path)
+        assert stock._control is not None
+        assert stock._control.fileno() > 1023
+        stock.close()
+    finally:
+        for file in files:
+            os.close(file)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def confirmed_by(stock: Stock, tmp_path: Path) -> int:
