@@ -217,7 +217,7 @@ class Investigation:
             self._move(task, answer)
 
     def stop(self) -> None:
-        """End what is running; what is not settled waits, and is triaged when the campaign goes on."""
+        """End what is running; findings that no bug has got wait, and are triaged when the campaign goes on."""
         for task in self._active:
             task.stop()
         for one in (self._active, self._queue, self._jobs, self._busy):
