@@ -92,6 +92,7 @@ class Stock:
         self._usable = not present()
         self._ready = False
         self._began = 0.0
+        self._running: set[int] = set()  # numbers of what was forked and has not ended
         self._statuses: dict[int, int] = {}
 
     def loading(self) -> bool:
@@ -132,8 +133,12 @@ class Stock:
         return self._statuses.get(pid, None if self._control is not None else UNTOLD)
 
     def close(self) -> None:
-        """End it, and with it what it has forked; it is not started again."""
+        """End it, what it has forked, and the compilers that these have started; it is not started again."""
         self._usable = self._ready = False
+        for pid in self._running:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
+        self._running.clear()
         if self._control is not None:
             self._control.close()
             self._control = None
@@ -173,9 +178,11 @@ class Stock:
                 pid = int(said["forked"])
                 # In a long campaign numbers come again, and what is known is how an earlier process ended.
                 self._statuses.pop(pid, None)
+                self._running.add(pid)
                 return pid
             if "dead" in said:
                 self._statuses[int(said["dead"])] = int(said["status"])
+                self._running.discard(int(said["dead"]))
             self._ready = self._ready or "ready" in said
         return None
 

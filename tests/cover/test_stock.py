@@ -97,10 +97,19 @@ def test_where_it_died_or_cannot_be_used_scripts_run_in_processes_of_their_own(
 ) -> None:
     environment = stock_environment(tmp_path / "cache", tmp_path)
     stock = ready(Stock((), environment, tmp_path / "log"), tmp_path)
-    process = begin(stock, tmp_path, "import time; time.sleep(600)")
+    text = "import subprocess, time\nprint(subprocess.Popen(['sleep', '600']).pid, flush=True)\ntime.sleep(600)"
+    process = begin(stock, tmp_path, text)
+    until = time.monotonic() + 30
+    while not (said := (tmp_path / "out").read_text()).strip():
+        assert time.monotonic() < until
+        time.sleep(0.02)
     assert stock._process is not None
     os.kill(stock._process.pid, signal.SIGKILL)
     assert process.wait() == UNTOLD
+    until = time.monotonic() + 5
+    while os.path.exists(f"/proc/{said.strip()}/cmdline") and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not os.path.exists(f"/proc/{said.strip()}/cmdline"), "what it started dies with it"
     until = time.monotonic() + 5
     while os.path.exists(f"/proc/{process.pid}/cmdline") and time.monotonic() < until:
         time.sleep(0.02)  # it dies with the process that forked it
@@ -135,7 +144,7 @@ def test_what_has_ended_is_not_killed_again(tmp_path: Path, monkeypatch: pytest.
     assert stock._process is not None
     for _ in range(2):
         stock.close()
-    assert killed == [stock._process.pid]
+    assert killed == [stock._process.pid], "no script is running"
 
 
 def test_scripts_run_beside_a_thousand_open_files(tmp_path: Path) -> None:
