@@ -140,7 +140,7 @@ def test_what_has_ended_is_not_killed_again(tmp_path: Path, monkeypatch: pytest.
         killed.append(group)
         kill(group, number)
 
-    monkeypatch.setattr(stock_module.os, "killpg", counted)
+    monkeypatch.setattr(os, "killpg", counted)
     assert stock._process is not None
     for _ in range(2):
         stock.close()
