@@ -194,11 +194,14 @@ def test_a_script_whose_end_nobody_can_tell_runs_again(tmp_path: Path) -> None:
         f"import os, time\nif os.getppid() != {os.getpid()}: time.sleep(600)\nprint(1)\nprint(2)\nraise SystemExit(1)"
     )
     (tmp_path / "case.min.py").write_text(text)
+    headers = Headers(tmp_path, tmp_path / "store")
     one = Confirmation(
-        "SH-1", tmp_path / "case.min.py", tmp_path / "scratch", headers=Headers(tmp_path, tmp_path / "store"),
+        "SH-1", tmp_path / "case.min.py", tmp_path / "scratch", headers=headers,
         temporary=tmp_path, memory=1 << 30, runs=1, stock=stock,
     )  # fmt: skip
     assert not one.poll()
+    headers.directory.mkdir(parents=True)
+    (headers.directory / "half.h.gch").write_text("a compiler was writing it")
     assert stock._process is not None
     os.kill(stock._process.pid, signal.SIGKILL)
     until = time.monotonic() + 60
@@ -206,6 +209,8 @@ def test_a_script_whose_end_nobody_can_tell_runs_again(tmp_path: Path) -> None:
         assert time.monotonic() < until
         time.sleep(0.01)
     assert (one.outcomes, one.tried) == (["fails"], 1)
+    headers.keep()
+    assert not list((tmp_path / "store").iterdir()), "what may be half a header is nobody else's"
 
 
 def test_the_first_of_several_runs_is_a_process_of_its_own(tmp_path: Path) -> None:
