@@ -463,7 +463,7 @@ class Campaign:
         }
         with contextlib.suppress(DatabaseError), self.database.transaction():
             self.database.set_meta(disk=disk)
-        waiting = self.investigation.waiting
+        waiting = self.investigation.waiting + self.investigation.left
         return events.Finished(reason, seconds, self._ledger.totals, bugs, new, message, waiting, disk)
 
     def _tell(self, event: events.Event) -> None:
