@@ -51,7 +51,7 @@ class Kind:
         version: of its tables, in ``PRAGMA user_version``; versions are counted from 1.
         name: what it is called.
         absent: what to tell where there is none, behind its path; ``{0}`` is its directory.
-        anew: what to do about one that is damaged.
+        anew: what to do about one that is damaged or something else.
     """
 
     application: int
@@ -200,7 +200,7 @@ class SqliteFile:
         version, known = version_of(connection), cls.KIND.version
         application = connection.execute("PRAGMA application_id").fetchone()[0]
         if application != cls.KIND.application or version < 1:
-            raise MalformedDatabase(f"{path} is not a {cls.KIND.name} of Shakeout")
+            raise MalformedDatabase(f"{path} is not a {cls.KIND.name} of Shakeout; {cls.KIND.anew}")
         if version > known:
             raise NewerDatabase(
                 f"{path} was written by a newer Shakeout (tables of version {version}, this one knows {known}); "

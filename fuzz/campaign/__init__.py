@@ -1,1 +1,1 @@
-"""Campaigns: where jobs come from, what becomes of their answers, and findings until they are settled."""
+"""Campaigns: where jobs come from, what becomes of their answers, and findings until they are bugs."""

@@ -278,7 +278,7 @@ class Campaign:
         for name in self.pool.in_order(self.config.targets):
             if self._stopped:
                 return
-            if text := self.pool.warm([name]).get(name) or self._control(name):
+            if text := self.pool.warm([name]).get(name) or self._check(name):
                 broken[name] = text
                 self._tell_left(name, text)
             else:
@@ -295,7 +295,7 @@ class Campaign:
         said = (text.strip().splitlines() or ["it said nothing"])[-1]
         self._tell(events.Notice(f"{name} cannot be used and is left out: {said[:300]}"))
 
-    def _control(self, name: str) -> str:
+    def _check(self, name: str) -> str:
         """Why nothing that a compiler shows here would be worth anything; what a user wrote may fail with any case."""
         if not facts_of(name).compiler:
             return ""
@@ -463,7 +463,7 @@ class Campaign:
         }
         with contextlib.suppress(DatabaseError), self.database.transaction():
             self.database.set_meta(disk=disk)
-        waiting = self.investigation.waiting
+        waiting = self.investigation.waiting + self.investigation.left
         return events.Finished(reason, seconds, self._ledger.totals, bugs, new, message, waiting, disk)
 
     def _tell(self, event: events.Event) -> None:

@@ -127,6 +127,8 @@ class Investigation:
         self._stock = Stock(_loaded(targets), stock_environment(cache / "stock", cache / "tmp"), cache / "stock.log")
         self._tools = Tools(self.store, self._confirmation, runs, BUDGET, self.note)
         self._queue: deque[Shown] = deque()
+        #: Findings of targets that cannot be loaded, about which nothing can be done in this run.
+        self.left = 0
         self._active: list[TriageTask] = []
         self._jobs: deque[Job] = deque()
         self._busy: set[int] = set()  # jobs in hand, by identity
@@ -162,8 +164,10 @@ class Investigation:
         self._queue.extend(self.store.waiting(job_of))
 
     def leave(self, target: str) -> None:
-        """Findings of a target that cannot be loaded wait on."""
+        """Findings of a target that cannot be loaded wait on, for a run in which it can."""
+        waiting = len(self._queue)
         self._queue = deque(shown for shown in self._queue if shown.job.target != target)
+        self.left += waiting - len(self._queue)
 
     # --- findings are triaged ---------------------------------------------------------------------------------------
 
@@ -217,7 +221,7 @@ class Investigation:
             self._move(task, answer)
 
     def stop(self) -> None:
-        """End what is running; what is not settled waits, and is triaged when the campaign goes on."""
+        """End what is running; findings that no bug has got wait, and are triaged when the campaign goes on."""
         for task in self._active:
             task.stop()
         for one in (self._active, self._queue, self._jobs, self._busy):

@@ -78,7 +78,7 @@ class Seeds:
         self._left: set[tuple[str, str]] = set()
         self._grown_twice: dict[int, Answer] = {}
         self._closed = False
-        self._in_hand: dict[int, tuple[Job, float]] = {}  # with the time since when
+        self._in_hand: dict[int, tuple[Job, float]] = {}  # with the time since when, of its setting
 
     #: When fuzzing ends, as ``time.monotonic`` tells it, for whoever gives jobs of many cases; None for never.
     until: float | None = None
@@ -139,7 +139,7 @@ class Seeds:
         """Cases in hand that take far longer than others did, as if they hung: target, and seconds.
 
         Args:
-            least: seconds that no case is suspected for.
+            least: seconds that no case is suspected for; they are counted from the last setting that was answered.
         """
         now = time.monotonic()
         taken = [(job.target, now - since) for job, since in self._in_hand.values()]
@@ -171,6 +171,8 @@ class Seeds:
         """Write down what came of a job; inside a transaction."""
         if answer.loss is not None or not answer.reply.partial:
             self._in_hand.pop(id(answer.job), None)
+        elif id(answer.job) in self._in_hand:
+            self._in_hand[id(answer.job)] = answer.job, time.monotonic()  # what others took is one setting's time
         self.enter(answer)
 
     def enter(self, answer: Answer) -> None:

@@ -53,11 +53,10 @@ def _triage(options: argparse.Namespace) -> int:
             Campaign(replace(config, **changes), directory, [display], fuzzing=False) as campaign,
         ):
             outcome = campaign.run()
-            left = campaign.investigation.waiting
     except DirectoryUnusable as error:
         raise Mistake(str(error), Exit.DIRECTORY) from None
     report = write_report(directory)
-    new = len(outcome.new)
+    new, left = len(outcome.new), outcome.waiting
     said = f"{left} wait on; the same command resumes" if left else "no finding waits any more"
     console.print(f"{new} new bug{'' if new == 1 else 's'}; {said}\nreport   {report}", soft_wrap=True)
     if outcome.reason == "interrupted":

@@ -35,9 +35,9 @@ _INSTRUCTIONS = CodeType.__basicsize__
 #: The count starts below zero, and a function is quickened when it comes to zero.
 _BRINK = -1
 
-
-#: Where addresses of a process of x86-64 or of ARM begin and end, as one array of all of its memory takes them.
-_BEGIN, _END = 16, 1 << 47
+#: Where addresses of a process begin and end, as one array of all of its memory takes them: below 2**47 on x86-64, and
+#: below 2**48 on ARM, where code objects lie in the upper half.
+_BEGIN, _END = 16, 1 << 48
 
 #: ``memmove``, with the interpreter's lock held, so that no thread runs what is half written.
 _copy = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t)(

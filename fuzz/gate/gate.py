@@ -126,12 +126,17 @@ class Gate:
         self._say(f"samples  of the operators of torch {torch}, once; the budget waits for them")
         began = time.monotonic()
         with self._record.timed("samples"):
-            pair.collect(began + COLLECTING)
+            kept = pair.collect(began + COLLECTING)
         took = time.monotonic() - began
         self._budget = replace(self._budget, began=self._budget.began + took)
         self._record.notes.append(
             f"the samples of torch {torch}'s operators were collected in {took:.0f} s, which the budget is not for; "
-            "a SHAKEOUT_CACHE that is kept between jobs spares them"
+            + (
+                "a SHAKEOUT_CACHE that is kept between jobs spares them"
+                if kept
+                else "they could not be kept, and the campaign collects them again: let SHAKEOUT_CACHE be a directory "
+                "that can be written"
+            )
         )
 
     def _compare(self, pair: Pair) -> None:

@@ -245,7 +245,7 @@ class Answer:
 
     Attributes:
         job: the job.
-        worker: number of the worker's place.
+        worker: number of the worker's handle, which those before and after it share.
         reply: what the worker said; one without content if it was lost.
         loss: how it was lost.
         history: jobs that the same worker had finished before, in order.

@@ -15,6 +15,7 @@ from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View,
 from shakeout.corpus.program import Call, Input, Program, Ref
 from shakeout.corpus.support import DIRECTORY, with_types
 from shakeout.corpus.vocabularies import onnx_schemas as schemas
+from shakeout.fuzz.ground.exits import Exit
 from shakeout.generators.rules.trace import Trace
 from shakeout.generators.vocabularies.records import Record, Spread
 
@@ -97,8 +98,14 @@ def main(argv: Sequence[str]) -> int:
 
     import torch
 
-    from shakeout.targets.registry import target
+    from shakeout.targets.registry import target, within
+    from shakeout.targets.target import UnknownTarget
 
+    try:
+        argv = [within("onnx", name) for name in argv]
+    except UnknownTarget as error:
+        print(error, file=sys.stderr)
+        return Exit.USAGE
     torch.set_num_threads(1)
     for name in argv:
         with warnings.catch_warnings(), torch.no_grad():

@@ -1,1 +1,1 @@
-"""The processes behind a pool: the zygote, and the worker that does a job of any kind."""
+"""The processes behind a pool: the zygote, the worker that does a job of any kind, and what forks scripts."""

@@ -57,8 +57,11 @@ def _serve(supervisor: ControlChannel) -> Mapping[str, Any] | None:
         end.setblocking(False)
     signal.signal(signal.SIGCHLD, lambda number, frame: None)
     signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
+    look = select.poll()  # ``select`` takes no number above 1023, and the supervisor may have as many files open
+    look.register(supervisor, select.POLLIN)
+    look.register(told, select.POLLIN)
     while True:
-        ready, _, _ = select.select([supervisor.fileno(), told.fileno()], [], [])
+        ready = {number for number, _ in look.poll()}
         if told.fileno() in ready:
             with contextlib.suppress(BlockingIOError):
                 told.recv(4096)
@@ -95,7 +98,7 @@ def _run(asked: Mapping[str, Any]) -> None:
     """Do what ``python SCRIPT`` does."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     for number, path in (1, asked["output"]), (2, asked["errors"]):
-        file = os.open(path, flags)
+        file = os.open(path, flags, 0o666)
         os.dup2(file, number)
         os.close(file)
     os.environ.update(asked["environment"])

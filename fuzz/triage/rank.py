@@ -261,9 +261,10 @@ def exotic(case: Case) -> tuple[tuple[str, int], ...]:
     words = vocabulary(case.program.vocabulary)
     seldom = [name for name in case.program.operators() if not _common(words.family(name), name)]
     found += [("seldom used operators", 1)] if seldom else []
-    # The shape of a scalar is an empty list that everybody writes.
-    other = [call for call in walk(case.program.calls) if not words.traits(call.operator).sized]
-    if any(_empty_list(arg) for call in other for arg in _arguments(call)):
+    # The shape of a scalar is an empty list that everybody writes. Only who is given one is looked up: a user's kernel
+    # would be imported for that, and may be gone.
+    given_one = [call for call in walk(case.program.calls) if any(_empty_list(arg) for arg in _arguments(call))]
+    if any(not words.traits(call.operator).sized for call in given_one):
         found.append(("an empty list as argument", 1))
     given = {one.type.dtype for one in case.program.inputs}
     floats = {dtype for dtype in given if "float" in dtype}

@@ -1,1 +1,1 @@
-"""Pools of isolated worker processes, from the outside: a zygote that forks, places, limits, confirmations."""
+"""Pools of isolated worker processes, from the outside: a zygote that forks, kinds of workers, limits, confirmation."""

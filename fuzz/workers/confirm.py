@@ -155,7 +155,9 @@ class Confirmation:
                 self._kill(run)
                 self._end(run, "cannot run", f"killed: no end within {self._seconds:.0f} s\n")
         elif status == UNTOLD:
-            # Again, and in a process of its own, since there is none any more that forks.
+            # Again, and in a process of its own, since there is none any more that forks. It was killed, perhaps while
+            # it wrote a header.
+            self._headers.distrust(time.monotonic() - run.began)
             self._running.remove(run)
             self._started -= 1
         elif status in DIFFERENCES:

@@ -90,7 +90,7 @@ class WorkerProcesses:
         for key, _ in self._selector.select(timeout):
             if key.data is None:
                 self._listen()
-            else:
+            elif key.fileobj is key.data.channel:  # else the zygote just told its death, and there is another one
                 self._hear(key.data)
                 yield key.data
 

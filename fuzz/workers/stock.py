@@ -92,6 +92,7 @@ class Stock:
         self._usable = not present()
         self._ready = False
         self._began = 0.0
+        self._running: set[int] = set()  # numbers of what was forked and has not ended
         self._statuses: dict[int, int] = {}
 
     def loading(self) -> bool:
@@ -132,12 +133,17 @@ class Stock:
         return self._statuses.get(pid, None if self._control is not None else UNTOLD)
 
     def close(self) -> None:
-        """End it, and with it what it has forked; it is not started again."""
+        """End it, what it has forked, and the compilers that these have started; it is not started again."""
         self._usable = self._ready = False
+        for pid in self._running:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
+        self._running.clear()
         if self._control is not None:
             self._control.close()
             self._control = None
-        if self._process is not None:
+        if self._process is not None and self._process.returncode is None:
+            # Once it has been waited for, its number may be somebody else's.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
@@ -161,7 +167,7 @@ class Stock:
 
     def _listen(self, seconds: float = 0.0) -> int | None:
         """Hear what it says, waiting so long for the first word; the number of a process that it forked, if it did."""
-        while self._control is not None and select.select([self._control.fileno()], [], [], seconds)[0]:
+        while self._control is not None and _readable(self._control, seconds):
             seconds = 0.0
             try:
                 said, _ = self._control.receive()
@@ -169,8 +175,21 @@ class Stock:
                 self.close()
                 return None
             if "forked" in said:
-                return int(said["forked"])
+                pid = int(said["forked"])
+                # In a long campaign numbers come again, and what is known is how an earlier process ended.
+                self._statuses.pop(pid, None)
+                self._running.add(pid)
+                return pid
             if "dead" in said:
                 self._statuses[int(said["dead"])] = int(said["status"])
+                self._running.discard(int(said["dead"]))
             self._ready = self._ready or "ready" in said
         return None
+
+
+def _readable(control: ControlChannel, seconds: float) -> bool:
+    """Whether something can be read, or the other side has hung up, after so many seconds at most."""
+    # ``select.select`` takes no number above 1023, and the workers of a large machine have as many sockets.
+    look = select.poll()
+    look.register(control, select.POLLIN)
+    return bool(look.poll(seconds * 1000))

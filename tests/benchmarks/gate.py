@@ -109,7 +109,7 @@ def main() -> None:
         try:
             work(options, places, [job for job in jobs if job.key not in done], Path(scratch))
         finally:
-            for process in RUNNING:
+            for process in list(RUNNING):
                 process.terminate()
 
 
@@ -167,6 +167,7 @@ def work(options: argparse.Namespace, places: dict[str, Path], jobs: Sequence[Jo
     began, writing = time.monotonic(), threading.Lock()
 
     def slot(mine: Sequence[int]) -> None:
+        os.sched_setaffinity(0, mine)  # of this thread, and so of what it starts
         while True:
             try:
                 job = todo.get_nowait()
@@ -221,7 +222,6 @@ def one(job: Job, places: dict[str, Path], cores: Sequence[int], place: Path, un
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        preexec_fn=lambda: os.sched_setaffinity(0, cores),
     )
     RUNNING.add(process)
     try:

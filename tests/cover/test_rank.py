@@ -111,7 +111,9 @@ def test_the_order_of_shipped_bugs_is_that_of_their_classes() -> None:
     severities = [ranked(SHIPPED[name]).severity for name in ORDER]
     assert severities == sorted(severities)
     silent = ORDER[: severities.count(Severity.SILENT)]
-    assert all(SHIPPED[name].judgement == "real" for name in silent)
+    # What the documentation does not allow may be computed in several ways, which no value tells.
+    arguable = ["addcmul-in-place-of-integers-with-a-fractional-value"]
+    assert [name for name in silent if SHIPPED[name].judgement != "real"] == arguable
     # Nobody reads strides before wrong numbers.
     assert all(SHIPPED[name].failure["oracle"] in ("metadata", "aliasing") for name in ORDER[-15:])
 

@@ -1,4 +1,4 @@
-"""The control: a compiler that works shows nothing, and one that fails with everything is not taken for buggy."""
+"""The check of a target: one that works shows nothing, and one that fails with everything is not taken for buggy."""
 
 import subprocess
 import sys

@@ -321,6 +321,9 @@ def test_a_damaged_file_is_told_and_left_alone(tmp_path: Path) -> None:
     with pytest.raises(MalformedDatabase, match=r"is damaged .*; move it away"):
         Store(tmp_path / NAME)
     assert (tmp_path / NAME).read_bytes().startswith(b"no database")
+    (tmp_path / NAME).write_bytes(b"")
+    with pytest.raises(MalformedDatabase, match="is not a corpus of Shakeout; move it away"):
+        Store(tmp_path / NAME)
 
 
 def test_a_campaign_does_not_begin_on_a_damaged_corpus(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 """Scripts in forks of a process that has loaded torch: what they end with, what they find, and what ends them."""
 
 import os
+import resource
 import signal
 import time
 from collections.abc import Iterator
@@ -96,10 +97,19 @@ def test_where_it_died_or_cannot_be_used_scripts_run_in_processes_of_their_own(
 ) -> None:
     environment = stock_environment(tmp_path / "cache", tmp_path)
     stock = ready(Stock((), environment, tmp_path / "log"), tmp_path)
-    process = begin(stock, tmp_path, "import time; time.sleep(600)")
+    text = "import subprocess, time\nprint(subprocess.Popen(['sleep', '600']).pid, flush=True)\ntime.sleep(600)"
+    process = begin(stock, tmp_path, text)
+    until = time.monotonic() + 30
+    while not (said := (tmp_path / "out").read_text()).strip():
+        assert time.monotonic() < until
+        time.sleep(0.02)
     assert stock._process is not None
     os.kill(stock._process.pid, signal.SIGKILL)
     assert process.wait() == UNTOLD
+    until = time.monotonic() + 5
+    while os.path.exists(f"/proc/{said.strip()}/cmdline") and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not os.path.exists(f"/proc/{said.strip()}/cmdline"), "what it started dies with it"
     until = time.monotonic() + 5
     while os.path.exists(f"/proc/{process.pid}/cmdline") and time.monotonic() < until:
         time.sleep(0.02)  # it dies with the process that forked it
@@ -109,6 +119,47 @@ def test_where_it_died_or_cannot_be_used_scripts_run_in_processes_of_their_own(
     for unusable in stock, broken, beside_an_accelerator:
         assert confirmed_by(unusable, tmp_path) == os.getpid()
         unusable.close()
+
+
+def test_a_number_that_comes_again_is_not_what_it_was(loaded: Stock, tmp_path: Path) -> None:
+    process = begin(loaded, tmp_path, "")
+    assert process.wait() == 0
+    # Whatever number the next one gets, a process had it before.
+    most = int(Path("/proc/sys/kernel/pid_max").read_text())
+    near = range(process.pid, process.pid + 20_000)
+    loaded._statuses.update(dict.fromkeys([*near, *(number % most for number in near)], 7))
+    assert begin(loaded, tmp_path, "").wait() == 0
+
+
+def test_what_has_ended_is_not_killed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stock = ready(Stock((), stock_environment(tmp_path / "cache", tmp_path), tmp_path / "log"), tmp_path)
+    killed: list[int] = []
+    kill = os.killpg
+
+    def counted(group: int, number: int) -> None:
+        killed.append(group)
+        kill(group, number)
+
+    monkeypatch.setattr(os, "killpg", counted)
+    assert stock._process is not None
+    for _ in range(2):
+        stock.close()
+    assert killed == [stock._process.pid], "no script is running"
+
+
+def test_scripts_run_beside_a_thousand_open_files(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    files = [os.open(os.devnull, os.O_RDONLY) for _ in range(1030)]
+    try:
+        stock = ready(Stock((), stock_environment(tmp_path / "cache", tmp_path), tmp_path / "log"), tmp_path)
+        assert stock._control is not None
+        assert stock._control.fileno() > 1023
+        stock.close()
+    finally:
+        for file in files:
+            os.close(file)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def confirmed_by(stock: Stock, tmp_path: Path) -> int:
@@ -143,11 +194,14 @@ def test_a_script_whose_end_nobody_can_tell_runs_again(tmp_path: Path) -> None:
         f"import os, time\nif os.getppid() != {os.getpid()}: time.sleep(600)\nprint(1)\nprint(2)\nraise SystemExit(1)"
     )
     (tmp_path / "case.min.py").write_text(text)
+    headers = Headers(tmp_path, tmp_path / "store")
     one = Confirmation(
-        "SH-1", tmp_path / "case.min.py", tmp_path / "scratch", headers=Headers(tmp_path, tmp_path / "store"),
+        "SH-1", tmp_path / "case.min.py", tmp_path / "scratch", headers=headers,
         temporary=tmp_path, memory=1 << 30, runs=1, stock=stock,
     )  # fmt: skip
     assert not one.poll()
+    headers.directory.mkdir(parents=True)
+    (headers.directory / "half.h.gch").write_text("a compiler was writing it")
     assert stock._process is not None
     os.kill(stock._process.pid, signal.SIGKILL)
     until = time.monotonic() + 60
@@ -155,6 +209,8 @@ def test_a_script_whose_end_nobody_can_tell_runs_again(tmp_path: Path) -> None:
         assert time.monotonic() < until
         time.sleep(0.01)
     assert (one.outcomes, one.tried) == (["fails"], 1)
+    headers.keep()
+    assert not list((tmp_path / "store").iterdir()), "what may be half a header is nobody else's"
 
 
 def test_the_first_of_several_runs_is_a_process_of_its_own(tmp_path: Path) -> None:

@@ -390,3 +390,21 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
 def test_nothing_to_minimise_is_said(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["minimise", "--all", str(directory)]) == Exit.OK
     assert "no bug is left to minimise" in capsys.readouterr().out
+
+
+@pytest.mark.long
+def test_findings_of_a_kernel_that_cannot_be_imported_wait_on_and_the_status_says_so(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "gone_kernels:kernel"
+    config.write(config.Config(targets=(name,), workers=1), directory / "campaign.toml")
+    case = case_of(lambda x: torch.mul(x, 2), X)
+    calls = tuple(replace(call, operator=name) for call in case.program.calls)
+    case = replace(case, program=replace(case.program, vocabulary="kernel", calls=calls), setting=Setting(name))
+    result = replace(failing(), target=name, case=case.id)
+    with Database.open(directory / NAME) as database:
+        add(database, case, result, "one", state="new")
+    assert main(["triage", str(directory), "--plain", "--allow", "gone_kernels"]) == Exit.VACUOUS
+    said = capsys.readouterr().out
+    assert f"{name} cannot be used and is left out" in said
+    assert "0 new bugs; 1 wait on" in said

@@ -1,10 +1,14 @@
 """A pool's answers: one for each job, whatever happens to its worker meanwhile."""
 
+import json
 import os
 import signal
+import socket
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -178,3 +182,50 @@ def test_what_does_not_begin_or_does_not_answer_is_ended_and_then_its_zygote(
         "the process that forks the workers forked 2 in a row that did not begin; starting another",
         "the process that forks the workers does not answer; starting another",
     ]
+
+
+class Silent:
+    """A zygote that tells deaths, and whose workers never begin."""
+
+    alive = True
+
+    def __init__(self) -> None:
+        self._ours, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.workers: list[socket.socket] = []
+
+    def fileno(self) -> int:
+        return self._ours.fileno()
+
+    def fork(self, request: Mapping[str, Any], file: int) -> None:
+        self.workers.append(socket.socket(fileno=os.dup(file)))
+
+    def say(self, message: Mapping[str, Any]) -> None:
+        self._theirs.send(json.dumps(message).encode())
+
+    def receive(self) -> Any:
+        return json.loads(self._ours.recv(1000))
+
+    def close(self) -> None:
+        for one in (self._ours, self._theirs, *self.workers):
+            one.close()
+
+
+@pytest.mark.timeout(20)
+def test_nobody_waits_for_the_successor_of_a_worker_that_is_told_to_be_dead_as_it_hangs_up(tmp_path: Path) -> None:
+    (tmp_path / "slots").mkdir()
+    zygote = Silent()
+    pool = processes.WorkerProcesses(tmp_path, cast(Any, zygote), 1, lambda event: None, lambda handle, message: None)
+    try:
+        pool.fork_all()
+        (handle,) = pool.handles
+        first, handle.pid = handle.channel, 1 << 30  # no process has such a number
+        # Both are there at one look, the death first.
+        zygote.say({"dead": handle.pid, "status": -signal.SIGSEGV})
+        zygote.workers[0].close()
+        assert list(pool.collect(1.0)) == []
+        assert handle.channel is not first
+        assert (len(zygote.workers), handle.mute) == (2, 0.0)
+        zygote.workers[1].send(b"{}\n")
+        assert list(pool.collect(1.0)) == [handle]
+    finally:
+        pool.close()

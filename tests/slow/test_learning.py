@@ -96,7 +96,6 @@ def kernel(x, y, by=1):
 
 ANY_TESTS = """
 import pytest
-from tests.caches import with_operators
 import torch
 
 from shakeout_any import kernel
