@@ -37,7 +37,7 @@ def check_oracle(oracle: Oracle, cases: Sequence[Case] | None = None) -> None:
     Raises:
         NotConforming: something is wrong; the message has a line for each thing.
     """
-    from shakeout.fuzz.conformance.targets import small_cases
+    from shakeout.fuzz.conformance.small_cases import small_cases
     from shakeout.targets.registry import target
 
     given = small_cases(target("eager")) if cases is None else list(cases)

@@ -19,6 +19,7 @@ from shakeout.corpus.case import Case, Mode, Promise, Setting
 from shakeout.corpus.vocabularies import vocabulary
 from shakeout.fuzz.bisect.hooks import Gate, Limit
 from shakeout.fuzz.conformance.problems import told
+from shakeout.fuzz.conformance.small_cases import on, small_cases
 from shakeout.targets.registry import hook, names
 from shakeout.targets.registry import target as registered
 from shakeout.targets.target import Ladder, Target
@@ -57,75 +58,8 @@ def check_target(subject: Target | str, cases: Sequence[Case] | None = None) -> 
         ...     shakeout.testing.check_target("my_target")
     """
     subject = registered(subject) if isinstance(subject, str) else subject
-    given = small_cases(subject) if cases is None else [_on(subject, case) for case in cases]
+    given = small_cases(subject) if cases is None else [on(subject, case) for case in cases]
     told(f"target {subject.name}", ((name, functools.partial(check, subject, given)) for name, check in TARGET_CHECKS))
-
-
-def _on(subject: Target, case: Case) -> Case:
-    return replace(case, setting=replace(case.setting, target=subject.name, knobs=()))
-
-
-@functools.cache
-def _networks() -> tuple[Case, ...]:
-    """Small programs that any compiler of networks takes, and what surrounds them."""
-    import torch
-
-    from shakeout.corpus.capture import capture
-
-    def ramp(*shape: int, start: float = -1.0) -> torch.Tensor:
-        return torch.arange(torch.Size(shape).numel(), dtype=torch.float32).reshape(shape) / 4 + start
-
-    def plain(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return torch.tanh(torch.mul(torch.add(x, y), 2))
-
-    def product(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-        return torch.relu(torch.matmul(x, w))
-
-    def sums(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return torch.sum(x, 0), torch.amax(x, 1)
-
-    def whole(x: torch.Tensor) -> torch.Tensor:
-        return torch.mul(torch.sub(x, 3), x)
-
-    def moved(x: torch.Tensor) -> torch.Tensor:
-        return torch.add(torch.reshape(torch.transpose(x, 0, 1), (6,)), 1)
-
-    def writes(x: torch.Tensor) -> torch.Tensor:
-        x.add_(1)
-        return torch.mul(x, 2)
-
-    def two(*shapes: tuple[int, int]) -> list[Callable[[], list[torch.Tensor]]]:
-        return [lambda shape=shape, i=i: [ramp(*shape, start=i), ramp(*shape)] for i, shape in enumerate(shapes)]  # type: ignore[misc]
-
-    here, learning = Setting("eager"), Setting("eager", (), "training")
-    return (
-        capture(plain, *two((2, 3)), setting=here),
-        capture(product, lambda: [ramp(2, 3), ramp(3, 4)], setting=here),
-        capture(sums, lambda: [ramp(3, 4)], setting=here),
-        capture(whole, lambda: [torch.arange(6)], setting=here),
-        capture(moved, lambda: [ramp(2, 3)], setting=here),
-        capture(plain, *two((0, 3)), setting=here),
-        capture(writes, lambda: [ramp(2, 3)], setting=here),
-        # The same artefact again, on other values and on other sizes.
-        capture(plain, *two((2, 3), (2, 3), (2, 3)), setting=here),
-        capture(plain, *two((2, 3), (4, 5)), setting=here),
-        capture(
-            product,
-            lambda: [ramp(2, 3).requires_grad_(), ramp(3, 4).requires_grad_()],
-            setting=learning,
-            parameters=(1,),
-        ),
-    )
-
-
-def small_cases(subject: Target) -> list[Case]:
-    """Cases for a target of the ``torch`` vocabulary, or around a user's own kernel."""
-    if subject.facts.vocabulary == "torch":
-        return [_on(subject, case) for case in _networks()]
-    from shakeout.fuzz.ground.jobs import Grow
-    from shakeout.fuzz.running.compose import compose
-
-    return [_on(subject, compose(Grow(number=i, target=subject.name, seed=i)).case) for i in range(6)]
 
 
 # --- what it says of itself -------------------------------------------------------------------------------------------

@@ -57,18 +57,18 @@ def test_nothing_random_or_uninitialised_is_proposed(vocabulary: Vocabulary) -> 
 
 
 AXES = {
-    "strided": lambda g: any(v.strides != contiguous(v.shape) for v in g.calls[0].views),
+    "strided": lambda g: any(v.strides != contiguous(v.shape) for v in g.input_sets[0].views),
     "channels last": lambda g: any(
-        len(v.shape) == 4 and v.strides[1] == 1 < min(v.shape[1:]) for v in g.calls[0].views
+        len(v.shape) == 4 and v.strides[1] == 1 < min(v.shape[1:]) for v in g.input_sets[0].views
     ),
-    "expanded": lambda g: any(0 in v.strides for v in g.calls[0].views),
-    "offset": lambda g: any(v.offset for v in g.calls[0].views),
-    "reinterpreted": lambda g: any(v.dtype != g.calls[0].storages[v.storage].dtype for v in g.calls[0].views),
-    "shared": lambda g: g.calls[0].shared(),
-    "zero-size": lambda g: any(0 in v.shape for v in g.calls[0].views),
-    "0-d": lambda g: any(not v.shape for v in g.calls[0].views),
-    "large": lambda g: any(size > 1000 for v in g.calls[0].views for size in v.shape),
-    "special": lambda g: any(s.values.kind == "special" for s in g.calls[0].storages),
+    "expanded": lambda g: any(0 in v.strides for v in g.input_sets[0].views),
+    "offset": lambda g: any(v.offset for v in g.input_sets[0].views),
+    "reinterpreted": lambda g: any(v.dtype != g.input_sets[0].storages[v.storage].dtype for v in g.input_sets[0].views),
+    "shared": lambda g: g.input_sets[0].shared(),
+    "zero-size": lambda g: any(0 in v.shape for v in g.input_sets[0].views),
+    "0-d": lambda g: any(not v.shape for v in g.input_sets[0].views),
+    "large": lambda g: any(size > 1000 for v in g.input_sets[0].views for size in v.shape),
+    "special": lambda g: any(s.values.kind == "special" for s in g.input_sets[0].storages),
     "exact": lambda g: g.exact,
     "training": lambda g: g.mode == "training",
     "parameters": lambda g: any(given.role == "parameter" for given in g.program.inputs),
@@ -79,7 +79,7 @@ AXES = {
     "several outputs": lambda g: len(g.program.returns) > 1,
     "input returned": lambda g: min(g.program.returns) < len(g.program.inputs),
     "dynamic": lambda g: g.dynamic,
-    "repeat": lambda g: len(g.calls) > 1 and not g.dynamic,
+    "repeat": lambda g: len(g.input_sets) > 1 and not g.dynamic,
 }
 
 
