@@ -80,7 +80,8 @@ def test_a_short_script_tells_agreement_difference_and_errors_where_shakeout_is_
     wrong = "show(lambda network: lambda x: [x + 1])"
     done = run(text.replace("found = show(prepare)", f"found = {wrong}"), tmp_path / "differs.py")
     assert done.returncode == 1, done.stderr
-    assert "expected" in done.stdout and "found" in done.stdout
+    assert "expected" in done.stdout
+    assert "found" in done.stdout
     done = run(text.replace("backend='aot_eager'", "backend='no such backend'"), tmp_path / "raises.py")
     assert done.returncode == 1
     assert "no such backend" in done.stdout
