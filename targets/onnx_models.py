@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from shakeout.corpus.case import Knob, KnobSpace, Setting
 from shakeout.targets.eager import DECLINES_NOTHING
-from shakeout.targets.onnxruntime import KNOBS, OPTIMISER_PART, model_script, session_arguments
+from shakeout.targets.onnxruntime import KNOBS, lacking, ladder, model_script, session_arguments
 from shakeout.targets.openvino import KNOBS as OPENVINO_KNOBS
 from shakeout.targets.openvino import OPENVINO, compile_arguments
-from shakeout.targets.packages import holds, uninstalled
+from shakeout.targets.packages import uninstalled
 from shakeout.targets.printed import loaded, staged
-from shakeout.targets.target import Facts, Ladder, Levels, Target
+from shakeout.targets.target import Facts, Target
 from shakeout.targets.tvm import TVM, build_arguments
 
 if TYPE_CHECKING:
@@ -61,18 +61,6 @@ class OnnxReference(Target):
         return f"def prepare(network):\n    return network\n\n\n{DECLINES_NOTHING}\n"
 
 
-_LADDER = Ladder(
-    levels=Levels(
-        "optimization",
-        ("NONE", "BASIC", "EXTENDED", "LAYOUT", "ALL"),
-        label="optimisation level",
-        off="it fails without any optimisation: a kernel, or the reference",
-    ),
-    parts=(OPTIMISER_PART,),
-    single="disabled",
-    otherwise="no optimiser that can be left out cures it",
-)
-
 _SHAPES = Knob("shapes", ("static", "symbolic"), "whether the model declares the sizes of its inputs")
 
 
@@ -92,7 +80,7 @@ class OnnxRuntimeModel(Target):
         accelerator=False,
         foreign=FOREIGN,
         mode="inference",
-        ladder=_LADDER,
+        ladder=ladder("a kernel, or the reference"),
         behind=frozenset({"InferenceSession", "run", "unoptimised session", "onnx.onnxruntime"}),
     )
 
@@ -102,11 +90,7 @@ class OnnxRuntimeModel(Target):
 
     def unavailable(self) -> str | None:
         """The install line if a package is missing, or is there without its compiled part."""
-        if missing := uninstalled(("onnx", "onnx"), ("onnxruntime", "onnxruntime")):
-            return missing
-        if not holds("onnxruntime", "capi/onnxruntime_pybind11_state*"):
-            return "onnxruntime lacks its compiled module: pip install --force-reinstall onnxruntime"
-        return None
+        return lacking(("onnx", "onnx"), ("onnxruntime", "onnxruntime"))
 
     def warm(self) -> None:
         """Import onnx; onnxruntime starts a thread when it is imported, so each worker does that."""
@@ -174,9 +158,7 @@ class OpenVinoModel(Target):
         accelerator=False,
         foreign=FOREIGN | {"float64", "uint16", "uint32", "uint64"},
         mode="inference",
-        ladder=Ladder(
-            otherwise="OpenVINO's compile_model has no switch for single transformations; only its properties are tried"
-        ),
+        ladder=OPENVINO.facts.ladder,
     )
 
     def knobs(self) -> KnobSpace:

@@ -20,6 +20,8 @@ __all__ = [
     "OPTIMISERS",
     "OPTIMISER_PART",
     "OnnxRuntime",
+    "lacking",
+    "ladder",
     "model_script",
     "session_arguments",
 ]
@@ -67,17 +69,33 @@ KNOBS = (
 
 OPTIMISER_PART = Part("optimisers", "optimiser", "shakeout.targets.limits:ort_optimisers")
 
-_LADDER = Ladder(
-    levels=Levels(
-        "optimization",
-        ("NONE", "BASIC", "EXTENDED", "LAYOUT", "ALL"),
-        label="optimisation level",
-        off="it fails without any optimisation: what torch.onnx made of it, or a kernel",
-    ),
-    parts=(OPTIMISER_PART,),
-    single="disabled",
-    otherwise="no optimiser that can be left out cures it",
-)
+
+def ladder(innermost: str) -> Ladder:
+    """How a failure of a session is bisected.
+
+    Args:
+        innermost: what is to blame where it fails without any optimisation.
+    """
+    return Ladder(
+        levels=Levels(
+            "optimization",
+            ("NONE", "BASIC", "EXTENDED", "LAYOUT", "ALL"),
+            label="optimisation level",
+            off=f"it fails without any optimisation: {innermost}",
+        ),
+        parts=(OPTIMISER_PART,),
+        single="disabled",
+        otherwise="no optimiser that can be left out cures it",
+    )
+
+
+def lacking(*packages: tuple[str, str]) -> str | None:
+    """The install line if a package is missing, or if onnxruntime is there without its compiled part."""
+    if missing := uninstalled(*packages):
+        return missing
+    if not holds("onnxruntime", "capi/onnxruntime_pybind11_state*"):
+        return "onnxruntime lacks its compiled module: pip install --force-reinstall onnxruntime"
+    return None
 
 
 class OnnxRuntime(Target):
@@ -98,7 +116,7 @@ class OnnxRuntime(Target):
         shortcuts=frozenset({"translations", "dispatcher"}),
         foreign=frozenset({"complex32", "complex64", "complex128"}),
         mode="inference",
-        ladder=_LADDER,
+        ladder=ladder("what torch.onnx made of it, or a kernel"),
         behind=frozenset({"InferenceSession", "run", "unoptimised session", "onnxruntime"}),
     )
 
@@ -108,11 +126,7 @@ class OnnxRuntime(Target):
 
     def unavailable(self) -> str | None:
         """The install line if a package is missing, or is there without its compiled part."""
-        if missing := uninstalled(*_PACKAGES):
-            return missing
-        if not holds("onnxruntime", "capi/onnxruntime_pybind11_state*"):
-            return "onnxruntime lacks its compiled module: pip install --force-reinstall onnxruntime"
-        return None
+        return lacking(*_PACKAGES)
 
     def warm(self) -> None:
         """Export one small network; onnxruntime starts a thread when it is imported, so each worker does that."""

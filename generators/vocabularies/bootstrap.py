@@ -8,10 +8,7 @@ output which operator comes next, and is started again without that operator if 
 from __future__ import annotations
 
 import contextlib
-import gzip
-import json
 import sys
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +20,7 @@ from torch.utils import _pytree as pytree
 from shakeout.corpus.program import Ref
 from shakeout.corpus.vocabularies import torch as words
 from shakeout.corpus.vocabularies.operator import identify
+from shakeout.generators.vocabularies.collecting import collected, pack
 from shakeout.generators.vocabularies.drafts import (
     LITERAL,
     PER_OPERATOR,
@@ -303,19 +301,7 @@ def _plain() -> list[Record]:
 
 def main(argv: Sequence[str]) -> int:
     """Write the records to ``argv[0]``; further arguments are names to leave out."""
-    path, skip = Path(argv[0]), frozenset(argv[1:])
-    torch.set_num_threads(1)
-
-    def progress(name: str, done: int, total: int) -> None:
-        print(json.dumps([name, done, total]), flush=True)
-
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        found = collect(progress, skip)
-    rows = {name: [record.to_json() for record in records] for name, records in found.items()}
-    # No time stamp in the header: the same versions give the same file.
-    with path.open("wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=5, mtime=0, filename="") as out:
-        out.write(json.dumps(rows, separators=(",", ":")).encode())
+    pack(Path(argv[0]), collected(collect, argv[1:]))
     return 0
 
 

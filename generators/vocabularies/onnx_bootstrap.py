@@ -6,7 +6,6 @@ on standard output which operator comes next, and is started again without that 
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
 import sys
@@ -22,6 +21,7 @@ from shakeout.corpus.onnx_standalone import tensor_of
 from shakeout.corpus.program import Arg, Ref
 from shakeout.corpus.vocabularies import onnx_schemas as schemas
 from shakeout.corpus.vocabularies.onnx_schemas import ELEMENTS
+from shakeout.generators.vocabularies.collecting import collected, pack
 from shakeout.generators.vocabularies.drafts import (
     LITERAL,
     PER_STRUCTURE,
@@ -153,21 +153,12 @@ def _text(rows: Mapping[str, Sequence[Any]]) -> str:
 
 def main(argv: Sequence[str]) -> int:
     """Write the records to ``argv[0]``, as text if it is called ``.json``; further arguments are names to leave out."""
-    path, skip = Path(argv[0]), frozenset(argv[1:])
-    torch.set_num_threads(1)
-
-    def progress(name: str, done: int, total: int) -> None:
-        print(json.dumps([name, done, total]), flush=True)
-
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        found = collect(progress, skip)
-    rows = {name: [record.to_json() for record in found[name]] for name in sorted(found)}
+    path, rows = Path(argv[0]), collected(collect, argv[1:])
+    rows = dict(sorted(rows.items()))
     if path.suffix == ".json":
         path.write_text(_text(rows), encoding="utf-8")
-        return 0
-    with path.open("wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=5, mtime=0, filename="") as out:
-        out.write(json.dumps(rows, separators=(",", ":")).encode())
+    else:
+        pack(path, rows)
     return 0
 
 
