@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -91,16 +91,20 @@ class SmallestCases:
 
     def smallest_cases(self) -> dict[str, SmallestCase]:
         """The smallest cases by bug; not of those that were merged into another."""
+        merged = "bug NOT IN (SELECT id FROM bugs WHERE merged != '')" if self._there("groups") else "TRUE"
+        return {row.bug: row for row in self._smallest(merged)}
+
+    def smallest_case(self, bug: str) -> SmallestCase | None:
+        """The smallest case of one bug, if it was looked for."""
+        return next(self._smallest("bug = ?", bug), None)
+
+    def _smallest(self, where: str, *values: str) -> Iterator[SmallestCase]:
         if not self._there("minimals"):
-            return {}
+            return
         names = "bug, state, case_json, result_json, signature_json, tries, seconds, minimised, note"
-        merged = "WHERE bug NOT IN (SELECT id FROM bugs WHERE merged != '')" if self._there("groups") else ""
-        found = {}
-        for bug, state, case, result, signature, *rest in self._rows(
-            f"SELECT {names} FROM minimals {merged} ORDER BY bug"
-        ):
-            found[bug] = SmallestCase(bug, state, case, json.loads(result), json.loads(signature), *rest)
-        return found
+        query = f"SELECT {names} FROM minimals WHERE {where} ORDER BY bug"
+        for bug, state, case, result, signature, *rest in self._rows(query, *values):
+            yield SmallestCase(bug, state, case, json.loads(result), json.loads(signature), *rest)
 
     def set_smallest(self, row: SmallestCase) -> None:
         """Store the smallest case of a bug; the one before is forgotten."""

@@ -6,7 +6,9 @@ Two smallest cases are one bug if they have one *cause*. A cause is, in this ord
    and what of that call is wrong (``outputs``, ``gradients``, ``inputs`` that it wrote to, an ``exception``, ``death``
    of the process). A mistake shows with many dtypes, sizes and values, as a wrong number, as NaN and as a wrong shape,
    and what comes behind it fails in ways of its own; cases are reduced towards the kernel's own call, so that all of
-   this ends here. Where the smallest case has to write to something behind that call, the kernel shares memory. Two
+   this ends here. Where the smallest case has to write to something behind that call, the kernel shares memory. What
+   shows only through operators behind the call is one bug for each place as well, apart from what the call shows by
+   itself, since a tolerance may be what is wrong with it; all that those operators have in common is the kernel. Two
    mistakes that are in one kernel and show in one of these places are one row, until the first is put right. So it is
    of a runtime around whole networks, where it promises equal bits: no operator in it is to blame.
 2. **An exception that says where it was raised**: its class, its message without numbers and names, and the innermost
@@ -15,8 +17,9 @@ Two smallest cases are one bug if they have one *cause*. A cause is, in this ord
    share the operators do not matter either; elsewhere they do, because an innermost frame may be a helper of many.
 3. Anything else: the **fine signature** (``shakeout.fuzz.triage.bug_signature``). Where a stage is named in which the
    values first go wrong the target is left out, since the same stage is wrong under each of them.
-4. What has no signature, because it did not fail again or is a network still, is one cause with whatever else of its
-   coarse signature has none.
+4. What has no signature, because it did not fail again or is a network still, is the user's kernel, if there is one,
+   since all else is the same on both sides, and its values say where; anything else is one cause with whatever else of
+   its coarse signature has none.
 
 All of it is text, so that equal causes are found in a table. Nothing here runs or reads anything.
 """
@@ -32,7 +35,7 @@ from shakeout.fuzz.triage.bug_signature import Signature, culprit_of
 from shakeout.oracles.verdict import Outcome
 from shakeout.targets.registry import facts_of
 
-__all__ = ["cause_of", "told_at_once", "unclassified"]
+__all__ = ["cause_of", "told_at_once", "unclassified", "unreduced"]
 
 #: What of a call is wrong, by the oracle that says so; the other oracles look at what comes out.
 _PLACES = {
@@ -53,6 +56,8 @@ def cause_of(signature: Signature, result: Result, case: Case) -> str:
     """
     if own := _own(result, case, smallest=True):
         return own
+    if behind := _kernel_in(result, case):
+        return f"{behind} | with others"
     if signature.oracle == "exception" and "@" in signature.culprit:
         return _raised(signature.symptom, signature.culprit, signature.stage or "+".join(signature.operators))
     return replace(signature, target="").text if signature.stage else signature.text
@@ -73,6 +78,18 @@ def told_at_once(result: Result, case: Case) -> str:
     return ""
 
 
+def unreduced(result: Result, case: Case | None, coarse: str) -> str:
+    """The cause of what nobody could reduce to a few operators, as far as there is one.
+
+    Args:
+        result: of the case.
+        case: that failed; None if it is not known.
+        coarse: its coarse signature.
+    """
+    own = "" if case is None else told_at_once(result, case) or _kernel_in(result, case)
+    return own or unclassified(coarse)
+
+
 def unclassified(coarse: str) -> str:
     """The cause of what has no signature, by its coarse one."""
     return f"unclassified | {coarse}"
@@ -89,10 +106,7 @@ def _own(result: Result, case: Case, *, smallest: bool) -> str:
     name, failing = case.setting.target, result.failure
     if failing is None:
         return ""
-    place = _PLACES.get(failing.oracle, "outputs")
-    failed = {verdict.oracle for verdict in result.verdicts if verdict.outcome is Outcome.FAIL}
-    if "mutation" in failed and place in ("outputs", "gradients"):
-        place = "inputs"  # what was written to one shows in whatever is made of it afterwards
+    place = _place(result)
     # What a user declares is a kernel, with a vocabulary of its own, or a runtime.
     if "bits" in facts_of(name).promises or (":" in name and case.program.vocabulary == "torch"):
         return f"runtime | {name} | {place}"
@@ -109,6 +123,29 @@ def _own(result: Result, case: Case, *, smallest: bool) -> str:
     else:
         blamed = set(operators) == {name} or (smallest and operators[-1] == name)
     return f"kernel | {name} | {place}" if blamed else ""
+
+
+def _place(result: Result) -> str:
+    """What of a call is wrong, by the verdicts of a run that failed."""
+    assert result.failure is not None
+    place = _PLACES.get(result.failure.oracle, "outputs")
+    failed = {verdict.oracle for verdict in result.verdicts if verdict.outcome is Outcome.FAIL}
+    if "mutation" in failed and place in ("outputs", "gradients"):
+        return "inputs"  # what was written to one shows in whatever is made of it afterwards
+    return place
+
+
+def _kernel_in(result: Result, case: Case) -> str:
+    """The cause of values that are wrong in a network with a user's kernel; empty for everything else.
+
+    Where something is raised, or the process dies, it may be an operator behind that refuses what it was given.
+    """
+    name, failing = case.setting.target, result.failure
+    if failing is None or failing.oracle in ("exception", *LOSSES):
+        return ""
+    if all(call.operator != name for call in case.program.calls):
+        return ""
+    return f"kernel | {name} | {_place(result)}"
 
 
 def _writes(operators: Sequence[str]) -> bool:

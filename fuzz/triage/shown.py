@@ -13,7 +13,7 @@ from shakeout.fuzz.ground.failure import Failure, failure_of
 from shakeout.fuzz.ground.jobs import Job
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.triage.bug_signature import Signature, signature_of
-from shakeout.fuzz.triage.cause import cause_of, unclassified
+from shakeout.fuzz.triage.cause import cause_of, unreduced
 
 __all__ = ["Shown", "Small", "stored_small"]
 
@@ -82,7 +82,9 @@ class Small:
             coarse: the finding's coarse signature.
         """
         signature = self.signature
-        return unclassified(coarse) if signature is None else cause_of(signature, self.result, self.case)
+        if signature is None:
+            return unreduced(self.result, self.case, coarse)
+        return cause_of(signature, self.result, self.case)
 
     def row(self, bug: str) -> SmallestCase:
         """As a row of the database."""

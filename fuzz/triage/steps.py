@@ -141,14 +141,20 @@ class TriageTask:
         fails = stored is not None and (yield from self._fails_anew(stored))
         small = stored if fails else (yield from self._reduced())
         if small is not None:
-            if not fails and store.bug_of(shown, small) not in ("", shown.bug):
-                store.assign(shown, small)  # one of another bug
+            there = "" if fails else store.bug_of(shown, small)
+            another = there not in ("", shown.bug)
+            better = another and store.improvable(there, small)
+            if another and not better:
+                store.assign(shown, small)
                 return
             if fails or (yield from self._fails_anew(small)):
                 bug = store.database.bug(shown.bug) if fails else store.assign(shown, small)
-                if bug.state == "confirmed" or (yield from self._confirmed(bug)):
+                if (bug.state == "confirmed" and not better) or (yield from self._confirmed(bug)):
                     return
                 self.shown = replace(shown, bug=bug.id)
+            elif better:  # one of another bug all the same, which keeps what it is shown by
+                store.count(shown, there)
+                return
         elif shown.bug:
             store.gone(shown, "it did not fail again in a fresh worker")
             if store.database.bug(shown.bug).state == "confirmed":

@@ -25,7 +25,7 @@ from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.ground.signature import INTERNAL, title
 from shakeout.fuzz.ground.versions import describe
 from shakeout.fuzz.triage.bug_signature import Signature
-from shakeout.fuzz.triage.cause import cause_of, told_at_once, unclassified
+from shakeout.fuzz.triage.cause import cause_of, told_at_once, unclassified, unreduced
 from shakeout.fuzz.triage.recognition import Recognition, Remembered
 from shakeout.fuzz.triage.shown import Shown, Small, stored_small
 
@@ -77,11 +77,13 @@ class Store:
                 if minimal.signature:  # with the growth that was looked at
                     cause = cause_of(Signature.from_json(minimal.signature), small.result, small.case)
                     self._causes.setdefault(cause, bug.id)
+                else:
+                    self._causes.setdefault(small.cause(bug.signature), bug.id)
             if (minimal is None or not minimal.signature) and bug.state not in ("known", "internal"):
                 self._causes.setdefault(unclassified(bug.signature), bug.id)
-                for finding in database.findings(bug.id)[:1] if bug.state == "history" else ():
-                    if own := _behind_others(Result.from_json(finding.result), finding.case_json):
-                        self._causes.setdefault(own, bug.id)
+                for finding in database.findings(bug.id)[:1]:
+                    told = Result.from_json(finding.result)
+                    self._causes.setdefault(_without_small(told, finding.case_json, bug.signature, bug.state), bug.id)
 
     def remember(self, bugs: Iterable[Remembered]) -> None:
         """Recognise known bugs from now on."""
@@ -165,14 +167,22 @@ class Store:
             return False
         bug = self._recognised(codec.decode(shown.case), shown.result)
         if bug:
-            with self.database.transaction():
-                self._make_room(bug)
-                self.database.assign(shown.number, bug)
-                self._back(bug, shown.job)
+            self.count(shown, bug)
         return bool(bug)
 
+    def count(self, shown: Shown, bug: str) -> None:
+        """A finding that waited is one of a bug that is there."""
+        with self.database.transaction():
+            self._make_room(bug)
+            self.database.assign(shown.number, bug)
+            self._back(bug, shown.job)
+
     def _recognised(self, case: Case, result: Result) -> str:
-        found = self._own.find(case, result) or self._causes.get(told_at_once(result, case), "")
+        found = self._own.find(case, result)
+        if not found:
+            found = self._causes.get(told_at_once(result, case), "")
+            if found and self._is_network(self.database.bug(found).id):
+                return ""  # this one may become the smallest case that the bug lacks
         return self.database.bug(found).id if found else ""
 
     def _seen(self, bug: str, result: Result, job: Job, known: str = "", *, waiting: bool = False) -> None:
@@ -206,6 +216,14 @@ class Store:
             found = self._own.find(small.case, small.result)
         return self.database.bug(found).id if found else ""
 
+    def improvable(self, bug: str, small: Small) -> bool:
+        """Whether a bug is shown by a network still, or by nothing reduced, and a smallest case tells what it is."""
+        return small.signature is not None and self._is_network(bug)
+
+    def _is_network(self, bug: str) -> bool:
+        stored = self.database.smallest_case(bug)
+        return stored is None or not stored.signature
+
     def assign(self, shown: Shown, small: Small | None, state: str = "new") -> Bug:
         """A finding is one of the bug with its cause, which is opened if there is none; the bug as it is then."""
         verdict = (shown.result if small is None else small.result).failure
@@ -221,10 +239,11 @@ class Store:
                 return self.database.bug(shown.bug) if small is None else self.improve(shown.bug, small)
             if there:
                 back = self._make_room(there)
+                better = small is not None and self.improvable(there, small)
                 self.database.assign(shown.number, there)
                 self._learn(there, small, _cause(shown, small, state))
                 self._back(there, shown.job)
-                if back and small is not None:
+                if small is not None and (back or better):
                     # The one of its life before fails no more, or it would not have been fixed.
                     self._write_small(there, small)
                     self.database.set_smallest(small.row(there))
@@ -362,7 +381,7 @@ class Store:
 
     def small(self, bug: str) -> Small | None:
         """The smallest case of a bug, if it has one."""
-        minimal = self.database.smallest_cases().get(bug)
+        minimal = self.database.smallest_case(bug)
         if minimal is None or not minimal.case_json:
             return None
         return stored_small(minimal.case_json, minimal.result)
@@ -409,18 +428,19 @@ def _cause(shown: Shown, small: Small | None, state: str) -> str:
     """
     if small is not None:
         return small.cause(shown.group)
-    own = _behind_others(shown.result, shown.case) if state == "history" else ""
-    return own or unclassified(shown.group)
+    return _without_small(shown.result, shown.case, shown.group, state)
 
 
-def _behind_others(result: Result, case: str) -> str:
-    """The cause of what fails only behind other cases, where it is a user's own; empty if that is not known.
+def _without_small(result: Result, case: str, coarse: str, state: str) -> str:
+    """The cause of what has no smallest case.
 
-    Nobody reduces such a case, so nothing else is known of it. It is apart from what fails by itself, which can be
-    shown with one case, and so it is no cause by which findings are recognised when they come in.
+    What fails only behind other cases is apart from what fails by itself, which can be shown with one case, and so that
+    is no cause by which findings are recognised when they come in. What did not fail again says nothing of a cause.
     """
-    own = told_at_once(result, codec.decode(case)) if case else ""
-    return f"history | {own}" if own else ""
+    if state == "flaky":
+        return unclassified(coarse)
+    found = unreduced(result, codec.decode(case) if case else None, coarse)
+    return f"history | {found}" if state == "history" and found != unclassified(coarse) else found
 
 
 def _title(result: Result) -> str:

@@ -1,17 +1,25 @@
-"""What fails only behind other cases is one bug of a user's own, apart from what fails by itself."""
+"""What nobody could reduce: behind other cases one bug of a user's own, and a network around a kernel the kernel's."""
 
+import importlib
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 
 from shakeout.corpus.capture import capture
-from shakeout.corpus.case import Setting
+from shakeout.corpus.case import Case, Setting
 from shakeout.corpus.database import NAME, Database
+from shakeout.corpus.user_objects import find
+from shakeout.fuzz.ground.failure import failure_of
 from shakeout.fuzz.ground.jobs import Grow
 from shakeout.fuzz.ground.results import Result
-from shakeout.fuzz.triage.shown import Shown
+from shakeout.fuzz.triage.shown import Shown, Small
 from shakeout.fuzz.triage.store import Store
 from shakeout.oracles.verdict import Outcome, Verdict
+from shakeout.targets.registry import target
 
 RUNTIME = "save_on_cpu"
 
@@ -41,3 +49,81 @@ def test_history_findings_of_one_place_are_one_bug_also_for_the_next_run(tmp_pat
         # Of a compiler nobody knows whether they are one.
         others = [again.conclude(finding(again, n, "wrong value", "inductor"), "history", 0, 3, "") for n in (5, 6)]
         assert len({bug.id for bug in others}) == 2
+
+
+MODULE = "shakeout_kernels_in_networks"
+KERNEL = f"{MODULE}:sine"
+
+
+@pytest.fixture
+def kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    text = "import shakeout, torch\n@shakeout.kernel(reference=torch.sin)\ndef sine(x):\n    return x.sin()\n"
+    (tmp_path / f"{MODULE}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module(MODULE)
+    yield
+    del sys.modules[MODULE]
+    find.cache_clear()
+    target.cache_clear()
+
+
+def of_kernel(
+    store: Store, number: int, behind: int, symptom: str = "wrong value", oracle: str = "value"
+) -> tuple[Shown, Case]:
+    """A finding of a user's kernel with so many operators behind it."""
+
+    def program(x: torch.Tensor) -> torch.Tensor:
+        for _ in range(behind + 1):
+            x = x.sin()
+        return x
+
+    case = capture(program, lambda: [torch.ones(number)], setting=Setting(KERNEL))
+    first, *others = case.program.calls
+    calls = (replace(first, operator=KERNEL), *others)
+    case = replace(case, program=replace(case.program, vocabulary="kernel", calls=calls))
+    verdict = Verdict(oracle, Outcome.FAIL, symptom, "", "output 0", {})
+    operators = tuple(call.operator for call in calls)
+    result = Result("", KERNEL, "compared", (verdict,), signature=f"coarse {number}", operators=operators)
+    shown = store.found(Grow(number=number, target=KERNEL, seed=number), result, case.text, "", ())
+    assert shown is not None, "nothing explains it"
+    return shown, case
+
+
+def small(shown: Shown, case: Case) -> Small:
+    """It cannot be made smaller."""
+    failure = failure_of(shown.result)
+    assert failure is not None
+    return Small(case, failure, shown.result, "# its script", complete=len(case.program.calls) < 5)
+
+
+def test_networks_around_a_kernel_are_one_bug_which_a_smaller_case_takes_over(tmp_path: Path, kernels: None) -> None:
+    with Database.create(tmp_path / NAME) as database:
+        store = Store(database, tmp_path, lambda event: None)
+        networks = [of_kernel(store, 1, 20), of_kernel(store, 2, 9, "NaN appears")]
+        bugs = {store.assign(shown, small(shown, case)).id for shown, case in networks}
+        bugs.add(store.conclude(of_kernel(store, 3, 8)[0], "confirmed", 3, 3, "its own script").id)
+        again = Store(database, tmp_path, lambda event: None)
+        bugs.add(again.conclude(of_kernel(again, 4, 7)[0], "confirmed", 3, 3, "its own script").id)
+        (bug,) = bugs
+        shown, case = of_kernel(again, 5, 0)
+        reduced = small(shown, case)
+        assert again.improvable(bug, reduced)
+        assert again.assign(shown, reduced).id == bug
+        stored = database.smallest_case(bug)
+        assert stored is not None
+        assert stored.case_json == case.text, "what it is shown by from now on"
+        assert not again.improvable(bug, reduced)
+        # What shows only through others is a bug apart, and one.
+        others = [of_kernel(again, number, 1, oracle="gradient") for number in (6, 7)]
+        behind = [again.assign(found, small(found, network)).id for found, network in others]
+        assert behind[0] == behind[1] != bug
+
+
+def test_a_network_that_did_not_fail_again_says_nothing_of_a_kernel(tmp_path: Path, kernels: None) -> None:
+    with Database.create(tmp_path / NAME) as database:
+        store = Store(database, tmp_path, lambda event: None)
+        flaky = store.conclude(of_kernel(store, 1, 9)[0], "flaky", 0, 3, "it did not fail again")
+        history = store.conclude(of_kernel(store, 2, 9)[0], "history", 0, 3, "behind others")
+        shown, case = of_kernel(store, 3, 9)
+        alone = store.assign(shown, small(shown, case))
+        assert len({flaky.id, history.id, alone.id}) == 3
