@@ -58,10 +58,12 @@ _SUBNORMAL = {4: 0.0, 6: 1.0}
 _CANCELLING = (4, 6)
 
 
-def replica(case: Case, number: int) -> Observation:
+def replica(case: Case, number: int, *, conditioned: bool = False) -> Observation:
     """The reference with every freshly computed result moved by at most one unit in the last place, at random.
 
-    Operands of what adds up many terms move for that operator alone, and only where it does not write to them.
+    Operands of what adds up many terms move for that operator alone, and only where it does not write to them; if
+    ``conditioned``, those of functions do as well. A right function may be that of a number one rounding error away, as
+    next to a root: then its result is off by so much more as the function is ill-conditioned there.
     """
     import torch
 
@@ -107,6 +109,11 @@ def replica(case: Case, number: int) -> Observation:
         if traits.eliminates:
             return eliminated(operation, values, words.call, other, noise)
         if not traits.addition:
+            if conditioned and not traits.exactness and not words.written(operation):
+                values = [
+                    moved_numbers(values[n], noise) if n in operation.operands() and floats(values[n]) else values[n]
+                    for n in range(len(values))
+                ]
             return at_the_border(operation, values, words.call(operation, values), words.call, noise)
         doubts, left = summation.doubtful(operation, values, words), summation.leftovers(operation, values, words)
         terms = _terms(operation, values, traits)

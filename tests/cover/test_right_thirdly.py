@@ -80,3 +80,32 @@ def test_where_all_terms_of_half_precision_cancel_nothing_may_be_left() -> None:
 
     assert lost(a_fifth, -7.0, -7.0, 1.0, 6.0, 7.0) is Outcome.UNKNOWN
     assert lost(without_small, 0.0, 0.0, 0.0, 0.0, 0.02) is Outcome.FAIL
+
+
+@shakeout.kernel(reference=torch.erf)
+def by_complement(x: torch.Tensor) -> torch.Tensor:
+    """Wrong where its result is small: it is what is left of one."""
+    return 1 - torch.erfc(x)
+
+
+@shakeout.kernel(reference=torch.lgamma)
+def next_to_it(x: torch.Tensor) -> torch.Tensor:
+    """As good as right: the logarithm of the function of a number one rounding error away."""
+    return torch.lgamma(torch.nextafter(x, torch.ones_like(x)))
+
+
+@shakeout.kernel(reference=torch.lgamma)
+def flat(x: torch.Tensor) -> torch.Tensor:
+    """Wrong next to the roots, where it is small: nothing."""
+    y = torch.lgamma(x)
+    return torch.where(y.abs() < 1e-5, 0.0, y)
+
+
+def test_small_results_of_functions_are_judged_as_far_as_they_are_conditioned() -> None:
+    assert first.run(by_complement, torch.tensor([3.0, 1e-9])).failure is not None
+    assert first.run(by_complement, torch.tensor([3.0, 0.1])).failure is None
+    # Next to the root of one a rounding error of the operand is as much as all of the result, and not so further off.
+    near, far = torch.tensor([1 + 2.0**-23, 5.0]), torch.tensor([1 + 2.0**-18, 5.0])
+    assert first.run(next_to_it, near).failure is None
+    assert first.run(flat, near).failure is None
+    assert first.run(flat, far).failure is not None
