@@ -17,6 +17,7 @@ from shakeout.oracles.deviation import deviation
 from shakeout.oracles.exactness import EXACT, candidate, elementary, proven
 from shakeout.oracles.explanation import Explanation, explanation, scalar
 from shakeout.oracles.extent import extent
+from shakeout.oracles.tolerance import Bound
 from shakeout.oracles.verdict import REFERENCE, SUBJECT, Answers, Outcome, Question, Verdict
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ DOUBTS = (
     (RELAID, *_REPLICAS[_FEW:_SOME]),
     (AGAIN, SECOND, *_REPLICAS[_SOME:]),
 )
+#: Before a number is told that is wrong by all of itself and small, replicas that know how functions are conditioned.
+_CONDITIONED = tuple(Question("conditioned", number) for number in range(tolerance.CONDITIONED))
 #: Where bits have to be equal, no rounding explains anything but what eager itself does to them.
 _EXACT_DOUBTS = ((BASELINE, POISONED, RELAID, AGAIN, *REPEATS),)
 #: A target that promises the reference's bits keeps what autograd saves, and need not keep its strides: kernels of the
@@ -154,14 +157,15 @@ class Difference:
             if not self.exact and EXACT not in answers and candidate(case):
                 return (EXACT,)
             exact = self.exact or proven(answers)
-            bad = ~(_bits(want, got) if exact else tolerance.within(want, got))
-            derived = not exact and not bad.any() and elementary(case)
-            if derived:
-                bad = tolerance.beyond(want, got)
+            bound = Bound.BITS if exact else Bound.DEFAULT
+            bad = bound.beyond(want, got)
+            if not exact and not bad.any() and not case.program.structured():
+                bound = Bound.RELATIVE if elementary(case) else Bound.ALL
+                bad = bound.beyond(want, got)
             if not bad.any():
                 continue
             place, suspects = f"{self.part} {position}", bad
-            for doubts in _BIT_DOUBTS if self.exact else _EXACT_DOUBTS if exact else DOUBTS:
+            for doubts in self._stages(bound):
                 if any(question not in answers for question in doubts):
                     return doubts
                 if self.exact and doubts is RESAVED:
@@ -173,20 +177,22 @@ class Difference:
                     reason = "the reference itself shows uninitialised memory"
                     return Verdict(self.name, Outcome.UNKNOWN, "undefined", reason, place)
                 if not exact:
-                    bad = suspects & ~self._explained(answers, number, position, want, got, derived)
+                    bad = suspects & ~self._explained(answers, number, position, want, got, bound)
                 if not bad.any():
                     break
-            if not derived and bool((doubted := suspects & ~bad).any()):
+            if not bound.derived and bool((doubted := suspects & ~bad).any()):
                 unstable += int(doubted.sum())
                 explained.append(self._explanation(answers, number, position, want, got, doubted))
             if not bad.any():
                 continue
             repeats = REPEATS if exact else (SECOND,)
-            if any(self._changes(answers, question, number, position, want, bad, exact) for question in repeats):
+            measure = Bound.BITS if exact else Bound.DEFAULT
+            if any(self._changes(answers, question, number, position, want, bad, measure) for question in repeats):
                 reason = "the reference itself does not give the same values twice"
                 return Verdict(self.name, Outcome.UNKNOWN, "undefined", reason, place)
-            if derived and any(
-                self._beyond(answers, question, number, position, want, bad) for question in (SECOND, RELAID, POISONED)
+            if bound.derived and any(
+                self._changes(answers, question, number, position, want, bad, bound)
+                for question in (SECOND, RELAID, POISONED)
             ):
                 continue  # nor does the reference keep to it
             # Only now: another layout also means another order of summation, which is rounding.
@@ -196,14 +202,22 @@ class Difference:
             later = number > 0 and not _fails_first(self.part, reference, subject)
             if later and any(question not in answers for question in _alone(number)):
                 return _alone(number)
-            later = later and not self._fails_alone(answers, number, position, want, bad, exact, derived)
-            return self._failed(answers, number, position, want, got, bad, unstable, derived, later)
+            later = later and not self._fails_alone(answers, number, position, want, bad, bound)
+            return self._failed(answers, number, position, want, got, bad, unstable, bound, later)
         if unstable:
             most = max(explained, key=lambda one: one.count)
             others = f"; so are {unstable - most.count} elements elsewhere" * (len(explained) > 1)
             evidence = {"unstable": unstable, **most.to_json()}
             return Verdict(self.name, Outcome.UNKNOWN, "unstable", most.text + others, most.place, evidence)
         return absent
+
+    def _stages(self, bound: Bound) -> Sequence[Sequence[Question]]:
+        """What is asked, a stage at a time, until the difference is explained."""
+        if self.exact:
+            return _BIT_DOUBTS
+        if bound is Bound.BITS:
+            return _EXACT_DOUBTS
+        return (*DOUBTS[:-1], (*DOUBTS[-1], *_CONDITIONED)) if bound is Bound.ALL else DOUBTS
 
     def _laid_out(
         self, answers: Answers, number: int, position: int, want: torch.Tensor, got: torch.Tensor
@@ -213,11 +227,11 @@ class Difference:
         return tolerance.spanned(want, got, [other for other in found if other is not None])
 
     def _explained(
-        self, answers: Answers, number: int, position: int, want: torch.Tensor, got: torch.Tensor, derived: bool
+        self, answers: Answers, number: int, position: int, want: torch.Tensor, got: torch.Tensor, bound: Bound
     ) -> torch.Tensor:
         """Which elements rounding explains, as far as there are answers."""
-        baseline, replicas = self._moved(answers, number, position, want)
-        return tolerance.moved(want, got, baseline, replicas, derived=derived)
+        baseline, replicas = self._moved(answers, number, position, want, bound)
+        return tolerance.moved(want, got, baseline, replicas, bound)
 
     def _explanation(
         self, answers: Answers, number: int, position: int, want: torch.Tensor, got: torch.Tensor, doubted: torch.Tensor
@@ -227,16 +241,17 @@ class Difference:
         return explanation(place, want, got, doubted, *self._moved(answers, number, position, want))
 
     def _moved(
-        self, answers: Answers, number: int, position: int, want: torch.Tensor
+        self, answers: Answers, number: int, position: int, want: torch.Tensor, bound: Bound = Bound.DEFAULT
     ) -> tuple[torch.Tensor | None, list[torch.Tensor]]:
         """The tensor in double precision, and in each run with other rounding errors, as far as there are answers.
 
         Where bits have to be equal, those have saved tensors laid out anew, and double precision tells nothing.
         """
+        kinds = {"resaved"} if self.exact else {"replica", "conditioned"} if bound is Bound.ALL else {"replica"}
         found = [
             _at(answer, self.part, number, position, want)
             for question, answer in answers.items()
-            if question.what == ("resaved" if self.exact else "replica")
+            if question.what in kinds
         ]
         baseline = None if self.exact else _at(answers[BASELINE], self.part, number, position, want)
         return baseline, [other for other in found if other is not None]
@@ -249,20 +264,13 @@ class Difference:
         position: int,
         want: torch.Tensor,
         bad: torch.Tensor,
-        exact: bool = False,
+        bound: Bound = Bound.DEFAULT,
     ) -> bool:
         """Whether another run of the reference disagrees with it about the elements in question."""
         other = _at(answers[question], self.part, number, position, want)
         if other is None or other.dtype != want.dtype:
             return False
-        return bool((bad & ~(_bits(want, other) if exact else tolerance.within(want, other))).any())
-
-    def _beyond(
-        self, answers: Answers, question: Question, number: int, position: int, want: torch.Tensor, bad: torch.Tensor
-    ) -> bool:
-        """Whether another run of the reference is as far from it as the target, by the derived tolerance."""
-        other = _at(answers[question], self.part, number, position, want)
-        return other is not None and other.dtype == want.dtype and bool((bad & tolerance.beyond(want, other)).any())
+        return bool((bad & bound.beyond(_comparable(want), _comparable(other))).any())
 
     def _fails_alone(
         self,
@@ -271,17 +279,13 @@ class Difference:
         position: int,
         want: torch.Tensor,
         bad: torch.Tensor,
-        exact: bool,
-        derived: bool,
+        bound: Bound,
     ) -> bool:
         """Whether a call is wrong in the same elements where it is the only one."""
         reference, subject = (_at(answers[question], self.part, 0, position, want) for question in _alone(number))
         if reference is None or subject is None or reference.dtype != subject.dtype:
             return False
-        reference, subject = _comparable(reference), _comparable(subject)
-        if derived:
-            return bool((bad & tolerance.beyond(reference, subject)).any())
-        return bool((bad & ~(_bits if exact else tolerance.within)(reference, subject)).any())
+        return bool((bad & bound.beyond(_comparable(reference), _comparable(subject))).any())
 
     def _missing(
         self,
@@ -327,11 +331,11 @@ class Difference:
         got: torch.Tensor,
         bad: torch.Tensor,
         unstable: int,
-        derived: bool,
+        bound: Bound,
         later: bool,
     ) -> Verdict:
         index = tuple(int(i) for i in bad.nonzero()[0])
-        symptom = "imprecise value" if derived else _symptom(want[index], got[index])
+        symptom = "imprecise value" if bound.derived else _symptom(want[index], got[index])
         if self.part == "input after the call":
             symptom = "wrong mutation"
         if self.part == "random state":
@@ -356,15 +360,16 @@ class Difference:
             "unstable": unstable,
             "dtype": str(want.dtype).removeprefix("torch."),
             "exact": self.exact or proven(answers),
-            "tolerance": "derived" if derived else "default",
+            "tolerance": "derived" if bound.derived else "default",
         }
         place = f"{self.part} {position}"
         message = (
             f"{place}{list(index)}: expected {evidence['expected']}, found {evidence['found']} "
             f"({evidence['wrong']} of {evidence['total']} elements, {evidence['where']})"
         )
-        if derived:
-            message += ", within the default tolerances, and more than rounding explains"
+        if bound.derived:
+            share = "by all of itself" if bound is Bound.ALL else "by more than rounding explains"
+            message += f", within the default tolerances, and wrong {share}"
         return Verdict(self.name, Outcome.FAIL, symptom, message, place, evidence)
 
 
@@ -375,20 +380,9 @@ def _comparable(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to(torch.complex64) if tensor.dtype == torch.complex32 else tensor
 
 
-def _bits(want: torch.Tensor, got: torch.Tensor) -> torch.Tensor:
-    """Elementwise equality, NaN equal to NaN."""
-    import torch
-
-    want, got = _comparable(want), _comparable(got)
-    same = torch.eq(want, got)
-    if want.dtype.is_floating_point or want.dtype.is_complex:
-        same |= torch.isnan(want) & torch.isnan(got)
-    return same
-
-
 def same_values(a: torch.Tensor, b: torch.Tensor) -> bool:
     """Whether two tensors of one shape hold the same values, NaN equal to NaN."""
-    return a.dtype == b.dtype and bool(_bits(a, b).all())
+    return a.dtype == b.dtype and bool(tolerance.equal(_comparable(a), _comparable(b)).all())
 
 
 def _alone(number: int) -> tuple[Question, Question]:

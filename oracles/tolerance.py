@@ -7,13 +7,14 @@ whose results were moved by rounding errors, and the reference's own distance fr
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["REPLICAS", "TABLE", "beyond", "default", "moved", "spanned", "within"]
+__all__ = ["CONDITIONED", "REPLICAS", "TABLE", "Bound", "default", "equal", "moved", "spanned", "within"]
 
 #: Relative and absolute tolerance by dtype; a dtype that is missing must agree exactly.
 TABLE: dict[str, tuple[float, float]] = {
@@ -38,6 +39,10 @@ TABLE: dict[str, tuple[float, float]] = {
 #: decision stays unflipped with probability (2/3)**32, two in a million.
 REPLICAS = (2, 8, 32)
 
+#: Replicas whose functions are given operands that are one rounding error off. They say how far a function's error can
+#: go where its result is small beside what it is made of, as next to a root: for that the first eight explain nearly all.
+CONDITIONED = 8
+
 #: A reordered sum of n terms errs by up to n roundings where a replica errs by about sqrt(n); 8 covers both the
 #: reductions of a few dozen terms that programs here have and the replicas' small number.
 _SPREADS = 8.0
@@ -51,6 +56,41 @@ _POLE, _FURTHER = 0.5, 64.0
 
 #: Of a number, the share that its tolerance is where it counts as ill-conditioned.
 _LOST = 0.1
+
+#: Of a number, the share by which another one is wrong by all of itself: no digit of it, and not even its binade, is
+#: right. No formula of a function that is meant to be accurate is off by that, whatever it is made of.
+_ALL = 0.5
+
+#: Of a number, the share that the reference may be off where it is the measure of that: it has two digits.
+_DIGITS = 0.01
+
+
+class Bound(enum.Enum):
+    """By what two results are told apart."""
+
+    #: Bit by bit.
+    BITS = "bits"
+    #: The default tolerances of ``torch.testing.assert_close``.
+    DEFAULT = "default"
+    #: The default relative tolerance, and no absolute one.
+    RELATIVE = "relative"
+    #: All of the number itself.
+    ALL = "all"
+
+    @property
+    def derived(self) -> bool:
+        """Whether it looks at what the default tolerances pass."""
+        return self in (Bound.RELATIVE, Bound.ALL)
+
+    def beyond(self, want: torch.Tensor, got: torch.Tensor) -> torch.Tensor:
+        """Which elements are further apart: bool, of their common shape.
+
+        The default absolute tolerance passes a float32 result below 1e-5 that is altogether wrong. Of what it passes
+        only real floats are told; where one of the two is no number, the default tolerances have the word.
+        """
+        if self is Bound.BITS:
+            return ~equal(want, got)
+        return ~within(want, got) if self is Bound.DEFAULT else _apart(want, got, self)
 
 
 def default(dtype: torch.dtype) -> tuple[float, float]:
@@ -76,19 +116,25 @@ def within(want: torch.Tensor, got: torch.Tensor) -> torch.Tensor:
     return torch.eq(got, want)
 
 
-def beyond(want: torch.Tensor, got: torch.Tensor) -> torch.Tensor:
-    """Which numbers differ by more than the relative tolerance and what underflows: bool, of their common shape.
+def equal(want: torch.Tensor, got: torch.Tensor) -> torch.Tensor:
+    """Which elements are equal, NaN to NaN. Bool, of their common shape."""
+    import torch
 
-    The default absolute tolerance passes a float32 result below 1e-5 that is altogether wrong. Only real floats are
-    told; where one of the two is no number, ``within`` has the word.
-    """
+    same = torch.eq(want, got)
+    if want.dtype.is_floating_point or want.dtype.is_complex:
+        same |= torch.isnan(want) & torch.isnan(got)
+    return same
+
+
+def _apart(want: torch.Tensor, got: torch.Tensor, bound: Bound) -> torch.Tensor:
+    """Which numbers differ by more than a share of the wanted one, and what underflows."""
     import torch
 
     if not want.dtype.is_floating_point:
         return torch.zeros(want.shape, dtype=torch.bool)
-    rtol, _ = default(want.dtype)
+    share = _ALL if bound is Bound.ALL else default(want.dtype)[0]
     w, g = want.to(torch.float64), got.to(torch.float64)
-    apart = (g - w).abs() > rtol * w.abs() + _underflow(want.dtype)
+    apart = (g - w).abs() > share * w.abs() + _underflow(want.dtype)
     return apart & torch.isfinite(w) & torch.isfinite(g)
 
 
@@ -129,10 +175,9 @@ def moved(
     got: torch.Tensor,
     baseline: torch.Tensor | None,
     replicas: Sequence[torch.Tensor],
-    *,
-    derived: bool = False,
+    bound: Bound = Bound.DEFAULT,
 ) -> torch.Tensor:
-    """Which elements rounding alone explains: bool, of their common shape. ``derived`` leaves out the default atol.
+    """Which elements rounding alone explains: bool, of their common shape. A derived bound leaves out the default atol.
 
     An element is explained if it is as close to double precision as the reference is, or if it lies within the
     replicas' spread. A replica that decides differently (another index, NaN instead of a number) explains its element.
@@ -143,7 +188,7 @@ def moved(
     if want.dtype.is_floating_point or want.dtype.is_complex:
         wide = torch.complex128 if want.dtype.is_complex else torch.float64
         rtol, atol = default(want.dtype)
-        if derived:
+        if bound.derived:
             atol = _underflow(want.dtype)
         w, g = want.to(wide), got.to(wide)
         distance = (g - w).abs()
@@ -161,9 +206,14 @@ def moved(
         if want.dtype.is_complex:
             # What infinite complex numbers make of each other is left open by C's Annex G, and done in many ways.
             explained |= ~torch.isfinite(w) & ~torch.isfinite(g)
+        if baseline is None and bound is Bound.ALL:
+            return torch.ones_like(explained)  # nothing says what is right
         if baseline is not None:
             b = baseline.to(wide)
             mine, theirs = (w - b).abs(), (g - b).abs()
+            if bound is Bound.ALL:
+                # What is left of nothing tells nothing: where terms cancel it may be any rounding error.
+                explained |= (b == 0) | (mine > _DIGITS * b.abs()) | (theirs <= _ALL * b.abs() + atol)
             explained |= theirs <= 2 * mine + rtol * b.abs() + atol
             # Next to a pole (the inverse of a singular matrix) no digit of the reference is right, nor of its replicas,
             # and errors have no mean: another one is a few binades further off as often as not.

@@ -40,7 +40,7 @@ class Question:
 
     ``reference`` and ``subject`` are the two runs; a further ``number`` is one more run from scratch. ``baseline`` is
     the reference in double precision. ``replica`` is the reference with each result moved by rounding errors, by
-    ``number``. ``relaid`` is the reference on row-major copies of the inputs, and ``poisoned`` the reference while
+    ``number``; ``conditioned`` is one in which what functions are given is moved as well. ``relaid`` is the reference on row-major copies of the inputs, and ``poisoned`` the reference while
     uninitialised memory is filled with NaN: a program whose meaning is defined does not notice either. ``resaved`` is
     the reference whose backward pass finds copies in another layout, by ``number``, of what autograd saved.
     ``laid out`` is the reference with what it gives for a user's kernel where the kernel left its own results.
@@ -55,6 +55,7 @@ class Question:
         "subject",
         "baseline",
         "replica",
+        "conditioned",
         "relaid",
         "resaved",
         "laid out",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from shakeout.corpus.program import Call
 from shakeout.corpus.vocabularies import Vocabulary
-from shakeout.fuzz.running.rounding import floats, instead, moved_numbers, replaced
+from shakeout.fuzz.running.rounding import Others, floats, instead, moved_numbers, replaced
 
 if TYPE_CHECKING:
     import torch
@@ -141,7 +141,7 @@ def eliminated(
     operation: Call,
     values: Sequence[Any],
     run: Callable[[Call, Sequence[Any]], list[Any]],
-    other: float,
+    other: Others,
     noise: torch.Generator,
 ) -> list[Any]:
     """Results of an elimination; of a matrix between whose rows rounding decides they are something else.

@@ -269,6 +269,8 @@ class _Runs:
                 return runs.poisoned(case)
             case "replica":
                 return replica(case, question.number)
+            case "conditioned":
+                return replica(case, question.number, conditioned=True)
             case "reseeded":
                 return runs.reseeded(case)
             case "exact":

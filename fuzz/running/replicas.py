@@ -27,6 +27,7 @@ from shakeout.fuzz.running.decisions import at_the_border, compared, eliminated,
 from shakeout.fuzz.running.definitions import ALTERNATIVES, DEFINITIONS
 from shakeout.fuzz.running.memory import Memory, reinterpreted
 from shakeout.fuzz.running.rounding import (
+    Others,
     absent,
     either_zero,
     floats,
@@ -44,10 +45,6 @@ if TYPE_CHECKING:
 
 __all__ = ["replica"]
 
-#: What stands in replicas for a result that may be anything, in turn; infinities as well, because what comes later may
-#: ask whether it equals one.
-_OTHERS = (float("nan"), 0.0, 1.0, float("inf"), float("-inf"))
-
 #: Where terms cancel, the largest result is less than the norms of the operands allow; by how much is not known.
 _TERMS = 8.0
 
@@ -56,11 +53,17 @@ _TERMS = 8.0
 #: do shows where it is multiplied by infinity. The second is for a reference that takes it for zero.
 _SUBNORMAL = {4: 0.0, 6: 1.0}
 
+#: Replicas, by their number modulo eight, in which the operands of a user's kernel are not moved, only what is made of
+#: them by its definition: where terms cancel, nothing is left of them, and that may be asked about.
+_CANCELLING = (4, 6)
 
-def replica(case: Case, number: int) -> Observation:
+
+def replica(case: Case, number: int, *, conditioned: bool = False) -> Observation:
     """The reference with every freshly computed result moved by at most one unit in the last place, at random.
 
-    Operands of what adds up many terms move for that operator alone, and only where it does not write to them.
+    Operands of what adds up many terms move for that operator alone, and only where it does not write to them; if
+    ``conditioned``, those of functions do as well. A right function may be that of a number one rounding error away, as
+    next to a root: then its result is off by so much more as the function is ill-conditioned there.
     """
     import torch
 
@@ -71,7 +74,7 @@ def replica(case: Case, number: int) -> Observation:
     fused = program.vocabulary == "kernel" and number % 2 == 1
     evaluate = kernel.evaluate_fused if fused else words.evaluate
     definitions = {**DEFINITIONS, **ALTERNATIVES} if number % 4 == 2 else DEFINITIONS
-    memory = Memory(())
+    memory, other = Memory(()), Others(number, noise)
     # The call that runs, where it only moves numbers that no rounding error has moved, with the formats of those.
     copies: list[tuple[Call, set[torch.dtype]]] = []
 
@@ -80,14 +83,14 @@ def replica(case: Case, number: int) -> Observation:
 
     def run(operation: Call, values: Sequence[Any]) -> list[Any]:
         results = once(operation, values)
-        if doubted and _OTHERS[number % len(_OTHERS)] != _OTHERS[number % len(_OTHERS)]:
+        if doubted and other.lost:
             return undecided(operation, values, results, noise)
         return results
 
     def once(operation: Call, values: Sequence[Any]) -> list[Any]:
         nonlocal doubted
         if ":" in operation.operator:
-            return _by_norm(operation, values, words.call, _OTHERS[number % len(_OTHERS)], noise)
+            return _by_norm(operation, values, words.call, other, noise)
         traits = words.traits(operation.operator)
         if traits.reinterprets and (read := reinterpreted(operation, values)) is not None:
             memory.reads(read, noise)
@@ -103,12 +106,14 @@ def replica(case: Case, number: int) -> Observation:
                 return found
         if traits.compares:
             return compared(operation, values, words, memory.moved, noise)
-        # Numbers in two of five replicas: where the reference has none, only those are another one. And two of them,
-        # because what comes later may make no number of zero: infinity times zero is none.
-        other = _OTHERS[number % len(_OTHERS)]
         if traits.eliminates:
             return eliminated(operation, values, words.call, other, noise)
         if not traits.addition:
+            if conditioned and not traits.exactness and not words.written(operation):
+                values = [
+                    moved_numbers(values[n], noise) if n in operation.operands() and floats(values[n]) else values[n]
+                    for n in range(len(values))
+                ]
             return at_the_border(operation, values, words.call(operation, values), words.call, noise)
         doubts, left = summation.doubtful(operation, values, words), summation.leftovers(operation, values, words)
         terms = _terms(operation, values, traits)
@@ -127,8 +132,10 @@ def replica(case: Case, number: int) -> Observation:
             results = words.call(operation, values)
         else:
             backward.begin(results)
-        if left:
-            results = [nothing(*pair, noise) for pair in zip(results, left, strict=True)]
+        if any(limit is not None for limit in left) and not written:
+            with torch.no_grad():
+                plain = words.call(operation, values)  # terms that are moved do not cancel any more
+            results = [nothing(*three, noise) for three in zip(results, plain, left, strict=True)]
         if any(mask is not None and bool(mask.any()) for mask in doubts):
             doubted = True
             results = [replaced(*pair, other) for pair in zip(results, doubts, strict=True)]
@@ -147,7 +154,12 @@ def replica(case: Case, number: int) -> Observation:
             def after(call: Call, results: list[Any]) -> list[Any]:
                 traits = words.traits(call.operator)
                 formats = next((dtypes for one, dtypes in copies if one is call), None)
-                found = [_move(traits, result, memory, noise, formats) for result in results]
+                if call is kernel.COPIED and number % 8 in _CANCELLING:
+                    found = results
+                    if floats(results[0]):
+                        memory.moves(results[0])  # so are perhaps those that it is a copy of
+                else:
+                    found = [_move(traits, result, memory, noise, formats) for result in results]
                 within = ":" in call.operator or call is kernel.UNNAMED
                 if within:
                     found = [_of_kernel(result, memory, noise) for result in found]
@@ -157,7 +169,7 @@ def replica(case: Case, number: int) -> Observation:
                     operands.extend(found)
                 elif ":" in call.operator:
                     if words.traits(kernel.meaning(call.operator)).addition not in ("products", "linear"):
-                        _behind_nan(found, operands, _OTHERS[number % len(_OTHERS)])
+                        _behind_nan(found, operands, other)
                     operands.clear()
                 return found
 
@@ -174,7 +186,7 @@ def _by_norm(
     operation: Call,
     values: Sequence[Any],
     run: Callable[[Call, Sequence[Any]], list[Any]],
-    other: float,
+    other: Others,
     noise: torch.Generator,
 ) -> list[Any]:
     """Results, and gradients of the operands, of a kernel whose errors are small beside its largest number only.
@@ -245,7 +257,7 @@ class _Backward:
         operation: Call,
         values: Sequence[Any],
         words: Vocabulary,
-        other: float,
+        other: Others,
     ) -> None:
         self._operation, self._values, self._words, self._other = operation, values, words, other
         self._given: dict[int, torch.Tensor] = {}
@@ -332,7 +344,7 @@ def _of_kernel(result: Any, memory: Memory, noise: torch.Generator) -> Any:
     return result
 
 
-def _behind_nan(results: Sequence[Any], operands: Sequence[torch.Tensor], other: float) -> None:
+def _behind_nan(results: Sequence[Any], operands: Sequence[torch.Tensor], other: Others) -> None:
     """Gradients of a user's kernel: anything for those that its results which are no numbers depend on.
 
     Where a function is no number it has no derivative, and what stands there is left of a formula. Not so of a sum of
@@ -360,7 +372,7 @@ def _behind_nan(results: Sequence[Any], operands: Sequence[torch.Tensor], other:
             tensor.register_hook(functools.partial(_spoilt, mask, other))  # type: ignore[no-untyped-call]
 
 
-def _spoilt(mask: torch.Tensor, other: float, gradient: torch.Tensor | None) -> torch.Tensor | None:
+def _spoilt(mask: torch.Tensor, other: Others, gradient: torch.Tensor | None) -> torch.Tensor | None:
     found: torch.Tensor | None = None if gradient is None else replaced(gradient, mask, other)
     return found
 

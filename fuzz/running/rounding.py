@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from shakeout.oracles.tolerance import default
@@ -9,7 +10,18 @@ from shakeout.oracles.tolerance import default
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["absent", "either_zero", "floats", "instead", "moved_numbers", "normal", "nothing", "replaced", "scattered"]
+__all__ = [
+    "Others",
+    "absent",
+    "either_zero",
+    "floats",
+    "instead",
+    "moved_numbers",
+    "normal",
+    "nothing",
+    "replaced",
+    "scattered",
+]
 
 
 def floats(value: Any) -> bool:
@@ -52,7 +64,10 @@ def _another_nan(tensor: torch.Tensor, noise: torch.Generator) -> torch.Tensor:
         return tensor
     bits = getattr(torch, f"int{8 * tensor.element_size()}")
     limits = torch.iinfo(bits)
-    drawn = torch.randint(limits.min, limits.max, tensor.shape, generator=noise, dtype=bits).to(tensor.device)
+    # An operator mostly gives one NaN, and what takes their signs (``copysign``) takes one for all of them then.
+    alike = bool(torch.randint(0, 2, (), generator=noise))
+    drawn = torch.randint(limits.min, limits.max, () if alike else tensor.shape, generator=noise, dtype=bits)
+    drawn = drawn.to(tensor.device)
     quiet = torch.full((), float("nan"), dtype=tensor.dtype).view(bits)
     # What is chosen by a condition has no gradient, and what is no number has one.
     return instead(tensor, torch.where(lost, (drawn | quiet.to(tensor.device)).view(tensor.dtype), tensor.detach()))
@@ -121,32 +136,70 @@ def absent(tensor: torch.Tensor) -> torch.Tensor:
     return found
 
 
-def replaced(result: Any, doubt: torch.Tensor | None, other: float) -> Any:
-    """A result that is something else where doubtful."""
+class Others:
+    """What stands in a replica for a number that may be any.
+
+    In the first replicas, and wherever it is no number, it is the same throughout. In the others it is drawn for each
+    tensor: one for all its elements, one for each, or what is there. A sum of sums that may overflow is any number as
+    well, and shows as one only where those below it did not overflow.
+
+    Args:
+        number: of the replica.
+        noise: where it is drawn.
+    """
+
+    #: In turn; infinities as well, because what comes later may ask whether it equals one.
+    _NUMBERS = (float("nan"), 0.0, 1.0, float("inf"), float("-inf"))
+
+    def __init__(self, number: int, noise: torch.Generator) -> None:
+        place = number % len(self._NUMBERS)
+        self._always = self._NUMBERS[place] if number < len(self._NUMBERS) or place == 0 else None
+        self._noise = noise
+
+    @property
+    def lost(self) -> bool:
+        """Whether it is no number throughout."""
+        return self._always is not None and self._always != self._always
+
+    def __call__(self, plain: torch.Tensor) -> torch.Tensor | float:
+        """In the place of these numbers."""
+        import torch
+
+        if self._always is not None:
+            return self._always
+        kind = int(torch.randint(0, 4, (), generator=self._noise))
+        if kind < 2:
+            return plain
+        shape = plain.shape if kind == 2 else ()
+        drawn = torch.randint(0, len(self._NUMBERS), shape, generator=self._noise)
+        return torch.tensor(self._NUMBERS, dtype=torch.float64)[drawn].to(plain.device, plain.dtype)
+
+
+def replaced(result: Any, doubt: torch.Tensor | None, other: Callable[[torch.Tensor], torch.Tensor | float]) -> Any:
+    """A result that is something else where doubtful; ``other`` says what stands there for its numbers."""
     import torch
 
     if doubt is None or not bool(doubt.any()):
         return result
     with torch.no_grad():
-        spoilt = torch.where(doubt, other, result.detach()).to(result.dtype)
+        spoilt = torch.where(doubt, other(result.detach()), result.detach()).to(result.dtype)
     if result._version:
         result.data.copy_(spoilt)
         return result
     return instead(result, spoilt)
 
 
-def nothing(result: Any, limit: torch.Tensor | None, noise: torch.Generator) -> Any:
-    """A result of which half of what is below a magnitude is zero instead."""
+def nothing(result: Any, plain: Any, limit: torch.Tensor | None, noise: torch.Generator) -> Any:
+    """A result that is zero instead, in half of what is below a magnitude where nothing was moved."""
     import torch
 
-    if limit is None or not floats(result) or result.dtype.is_complex:
+    if limit is None or not floats(result) or result.dtype.is_complex or plain.shape != result.shape:
         return result
-    plain = result.detach()
-    below = (plain != 0) & (plain.abs() <= limit)
+    below = (result.detach() != 0) & (plain.detach().abs() <= limit)
     if not bool(below.any()):
         return result
     coin = torch.randint(0, 2, below.shape, generator=noise, device="cpu").to(below.device, torch.bool)
-    return replaced(result, below & coin, 0.0)
+    return replaced(result, below & coin, lambda numbers: 0.0)
 
 
 def instead(result: torch.Tensor, other: torch.Tensor) -> torch.Tensor:

@@ -356,13 +356,34 @@ def test_rounding_and_other_runs_of_the_reference_explain_a_small_number(what: s
     assert strictly(products(), SMALL, WRONG, **{what: WRONG}).outcome is Outcome.PASS
 
 
-def test_what_rounds_within_an_operator_keeps_the_default_tolerances() -> None:
-    assert strictly(products("torch.atan2"), SMALL, WRONG).outcome is Outcome.PASS
-    assert strictly(products("torch.div"), SMALL, WRONG).outcome is Outcome.FAIL
+ROUGH = torch.tensor([0.9e-7, 0.5, 0.0])
+
+
+def test_what_rounds_within_an_operator_is_judged_where_all_of_it_is_wrong() -> None:
+    # A hundredth is more than the rounding errors of a quotient, and may be the error of a formula.
+    assert strictly(products("torch.div"), SMALL, ROUGH).outcome is Outcome.FAIL
+    assert strictly(products("torch.atan2"), SMALL, ROUGH).outcome is Outcome.PASS
+    verdict = strictly(products("torch.atan2"), SMALL, WRONG)
+    assert (verdict.outcome, verdict.symptom) == (Outcome.FAIL, "imprecise value")
+    assert verdict.message.endswith("wrong by all of itself")
+
+
+@pytest.mark.parametrize("what", ["replica", "conditioned", "baseline", "reference", "relaid", "poisoned"])
+def test_a_small_number_is_not_wrong_by_all_of_itself_if_another_run_has_it(what: str) -> None:
+    assert strictly(products("torch.atan2"), SMALL, WRONG, **{what: WRONG}).outcome is Outcome.PASS
+
+
+def test_double_precision_has_to_agree_with_the_reference_about_a_small_number() -> None:
+    # To two digits, and of what is nothing there it does not say what it should be.
+    for double, outcome in ((1.005e-7, Outcome.FAIL), (1.05e-7, Outcome.PASS), (0.0, Outcome.PASS)):
+        baseline = torch.tensor([double, 0.5, 0.0], dtype=torch.float64)
+        assert strictly(products("torch.atan2"), SMALL, WRONG, baseline=baseline).outcome is outcome
+    residue = torch.tensor([1e-7, 0.5, 1e-9])
+    assert strictly(products("torch.atan2"), SMALL, residue).outcome is Outcome.PASS
 
 
 def test_what_underflows_may_be_zero() -> None:
     tiny = torch.tensor([1e-39, 0.5, 0.0])
     assert strictly(products(), tiny, WRONG).outcome is Outcome.PASS
     half = torch.tensor([5e-5, 0.5, 0.0], dtype=torch.float16)
-    assert not bool(tolerance.beyond(half, torch.zeros_like(half))[0])
+    assert not bool(tolerance.Bound.RELATIVE.beyond(half, torch.zeros_like(half))[0])

@@ -618,6 +618,8 @@ def test_products_may_take_what_is_below_the_smallest_normal_number_for_zero(dty
 def test_any_nan_stands_in_a_replica_for_a_nan() -> None:
     one = capture(lambda x: torch.log(x).view(torch.int64), lambda: [-torch.ones(3, dtype=torch.float64)],
                   setting=Setting("eager", ()))  # fmt: skip
-    found = [replica(one, number).calls[0]["output"][0] for number in range(4)]
-    assert len({int(bits) for one in found for bits in one}) == 12
+    found = [replica(one, number).calls[0]["output"][0] for number in range(8)]
+    # One for all of them, or each its own.
+    assert {len({int(bits) for bits in one}) for one in found} == {1, 3}
+    assert len({int(one[0]) for one in found}) == 8
     assert all(bool(one.view(torch.float64).isnan().all()) for one in found)
