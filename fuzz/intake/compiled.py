@@ -14,16 +14,17 @@ from typing import Any, TypeAlias
 from unittest import mock
 
 import torch
-import torch.export
 
 from shakeout.corpus.case import Case, Cotangent, Mode, Setting, Storage, View
 from shakeout.corpus.intake.capturing import Captured, capture
-from shakeout.corpus.intake.refusal import NotCaptured, here
+from shakeout.corpus.intake.refusal import LEFT_BEHIND, NotCaptured, here
 from shakeout.corpus.intake.subject import PLAIN, leaves_of
 from shakeout.corpus.setting import RANDOM
 from shakeout.fuzz.ground.randomness import drawing_alike
 from shakeout.fuzz.ground.refusals import counted
 from shakeout.fuzz.ground.signature import INTERNAL
+from shakeout.fuzz.intake.exporting import Exports
+from shakeout.fuzz.intake.steps import loss_of
 from shakeout.fuzz.intake.told import Found, Refused, Request
 from shakeout.fuzz.intake.wanted import Wanted
 
@@ -56,6 +57,7 @@ class Candidates:
         target: that somebody asks for; empty for the one that the file names.
         cpu: whether what the file puts on a GPU stays on the CPU.
         cotangent: with which the file asks for gradients.
+        inside: whether what is being run is run by the capture.
         inputs: file of what an ONNX model is fed; None for drawn values.
     """
 
@@ -68,13 +70,14 @@ class Candidates:
         self.target = request.target
         self.cpu = request.cpu
         self.cotangent: Cotangent = "whole"
+        self.inside = False
         self._refusals = request.refusals
         self._mode: Mode | None = {"inference": "inference", "training": "training"}.get(request.mode)  # type: ignore[assignment]
         self._calls: dict[str, int] = {}
         self._kinds: dict[str, dict[Kind, int]] = {}
         self._firsts: dict[tuple[str, Kind], str] = {}
         self._cases: dict[str, tuple[int, Case]] = {}
-        self._inside = False
+        self._exports = Exports(self)
         self._text = _text(Path(request.file))
 
     def take(
@@ -84,27 +87,29 @@ class Candidates:
         kwargs: Mapping[str, Any],
         label: str,
         wanted: Wanted | Setting | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
         """Make a case of a call, or write down why there is none."""
         if len(self.found) + len(self.refused) >= MOST:
-            if (said := f"more is compiled; at most {MOST} are taken") not in self.notes:
-                self.notes.append(said)
+            if (limit := f"more is compiled; at most {MOST} are taken") not in self.notes:
+                self.notes.append(limit)
             return
-        notes: list[str] = []
+        said = [*notes]
         if isinstance(wanted, Setting):
             setting = wanted
         else:
-            setting, notes = (wanted or Wanted()).setting(self.target)
+            setting, more = (wanted or Wanted()).setting(self.target)
+            said += more
         setting = counted(setting) if self._refusals else setting
         if self.cotangent != "whole":
             setting = replace(setting, mode="training", cotangent=self.cotangent)  # the capture says whether it is one
         if (got := self._captured(function, args, kwargs, label, setting)) is not None:
             case = drawing_alike(got.case)
             if case != got.case and setting.knob(RANDOM) is not True:
-                notes.append(f"it may draw random numbers, and {RANDOM} is on, with which they are eager's")
+                said.append(f"it may draw random numbers, and {RANDOM} is on, with which they are eager's")
             got = replace(got, case=case)
             self._cases[label] = (len(self.found), got.case)
-            self.found.append(Found(label, got.case.text, (*notes, *got.notes)))
+            self.found.append(Found(label, got.case.text, (*said, *got.notes)))
 
     def called(
         self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], label: str, wanted: Wanted
@@ -149,17 +154,35 @@ class Candidates:
         label: str,
         setting: Setting,
     ) -> Captured | None:
-        self._inside = True
+        self.inside = True
         try:
-            return capture(function, args, kwargs, setting=setting, mode=self._mode, directory=self.directory)
+            return self._capture(function, args, kwargs, setting)
         except NotCaptured as error:
             self.refused.append(Refused(label, str(error)))
         except Exception as error:  # the script is not to stumble over a defect of ours
             traceback.print_exc()
             self.refused.append(Refused(label, f"{INTERNAL} {type(error).__name__}: {error}"))
         finally:
-            self._inside = False
+            self.inside = False
         return None
+
+    def _capture(
+        self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], setting: Setting
+    ) -> Captured:
+        """The case of a call; of a step of training that of what computes its loss."""
+        asked: dict[str, Any] = {"setting": setting, "directory": self.directory}
+        try:
+            return capture(function, args, kwargs, mode=self._mode, **asked)
+        except NotCaptured as error:
+            if LEFT_BEHIND not in error.reason:
+                raise
+            step = error
+        loss, ends = loss_of(function)
+        got = capture(loss, args, kwargs, mode=self._mode or "training", **asked)
+        if not got.case.program.calls:  # the loss comes from outside
+            raise step
+        note = f"{ends[0]}: the backward pass ends what is compiled in one piece; the case is what computes the loss"
+        return replace(got, notes=(note, *got.notes))
 
     def done(self) -> list[str]:
         """Notes, with those on what was called more than once."""
@@ -176,11 +199,11 @@ class Candidates:
     def watching(self) -> Iterator[None]:
         """As long as the context is open, ``torch.compile`` compiles nothing, and its calls are taken.
 
-        What is given to ``torch.export.export`` is taken as well, and exported.
+        What is given to ``torch.export.export`` is taken as well, and exported; what AOTInductor is given is taken.
         """
         with contextlib.ExitStack() as stack:
             stack.enter_context(mock.patch.object(torch, "compile", self._compile))
-            stack.enter_context(mock.patch.object(torch.export, "export", self._export))
+            stack.enter_context(self._exports.watching(self._text))
             if "_dynamo" in self._text:  # which takes a second to load
                 stack.enter_context(mock.patch.object(_dynamo(), "optimize", self._optimize))
             yield
@@ -194,20 +217,6 @@ class Candidates:
         if more or _of_torch(sys._getframe(1)):
             return _dynamo().eval_frame.optimize(backend, *more, nopython=nopython, **options)
         return self._compile(backend=backend, fullgraph=nopython, dynamic=options.get("dynamic"))
-
-    def _export(
-        self, mod: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, *more: Any, **options: Any
-    ) -> Any:
-        """What stands in the place of ``torch.export.export``."""
-        if not self._inside:
-            place = here()
-            where = f" ({Path(place.file).name}:{place.line})" if place is not None else ""
-            label = f"{type(mod).__qualname__}{where}"
-            with torch.no_grad():  # nobody asks an exported program for gradients
-                self.take(mod, args, kwargs or {}, label, Setting(self.target or "export"))
-            if options.get("dynamic_shapes") is not None:
-                self.notes.append(f"{label}: dynamic_shapes are left behind; the case has the sizes of the example")
-        return _EXPORT(mod, args, kwargs, *more, **options)
 
     def _compile(
         self,
@@ -232,7 +241,7 @@ class Candidates:
                 options=options,
                 disable=disable,
             )
-        if disable or self._inside:
+        if disable or self.inside:
             return model
         if _of_torch(sys._getframe(1)):
             return _COMPILE(model, fullgraph=fullgraph, dynamic=dynamic, backend=backend, mode=mode, options=options)
@@ -250,7 +259,7 @@ class Candidates:
         self._calls[label] = 0
 
         def called(*args: Any, **kwargs: Any) -> Any:
-            if not self._inside:
+            if not self.inside:
                 self.called(model, args, kwargs, label, wanted)
             return model(*args, **kwargs)
 
@@ -294,7 +303,6 @@ def _parameters(case: Case) -> list[tuple[View, Storage]]:
 
 
 _COMPILE: Callable[..., Any] = torch.compile
-_EXPORT: Callable[..., Any] = torch.export.export
 
 
 def _dynamo() -> Any:

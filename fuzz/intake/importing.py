@@ -114,17 +114,21 @@ def import_file(
         if told.problem and not told.found:
             raise CannotImport(told.problem)
         cases: dict[str, Written] = {}
+        notes = [*told.notes]
         places = (str(Path(scratch) / blobs.FOLDER),)
         for found in told.found:
             case = codec.decode(found.case, places)
+            if case.id in cases:
+                notes.append(f"{found.label} gives the same case as {cases[case.id].label}")
+                continue
             folder = output / case.id
             folder.mkdir(parents=True, exist_ok=True)
             blobs.copy(case, folder)
             write_origin(folder, path.name, found.label, found.notes)
             write_whole(folder / "case.json", case.text + "\n")
             kept = blobs.placed(codec.decode(found.case), (str((folder / blobs.FOLDER).absolute()),))
-            cases.setdefault(case.id, Written(found.label, kept, folder / "case.json", found.notes))
-    return Imported(tuple(cases.values()), told.refused, told.notes)
+            cases[case.id] = Written(found.label, kept, folder / "case.json", found.notes)
+    return Imported(tuple(cases.values()), told.refused, tuple(notes))
 
 
 def _told(
