@@ -12,19 +12,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from shakeout.corpus.symptom import GUARD
+from shakeout.targets.numpy_printed import NUMBERS, Unprintable, array, bracketed, closeness, number, single
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["NODES", "NUMBERS", "printed"]
+__all__ = ["NODES", "printed"]
 
-#: Models of more nodes, or with more numbers in constants, inputs and outputs together, have no such script. Within
-#: these bounds it takes a page or two, and whoever receives a report reads all of it; a larger one would be a listing
-#: that nobody checks, and what torch.onnx is given says the same in fewer lines.
-NODES, NUMBERS = 24, 512
-
-#: Relative and absolute tolerances by NumPy's dtype: those of ``torch.testing.assert_close``. All others are exact.
-_TOLERANCES = {"float16": (1e-3, 1e-5), "float32": (1.3e-6, 1e-5), "float64": (1e-7, 1e-7)}
+#: Models of more nodes have no such script. Within these bounds it takes a page or two, and whoever receives a report
+#: reads all of it.
+NODES = 24
 
 _RUN = """try:
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"{more})
@@ -41,10 +38,6 @@ for output, one, right in zip(session.get_outputs(), found, expected, strict=Tru
         print(f"{{output.name}}: {{error}}")
         sys.exit(1)
 print("no difference")"""
-
-
-class _Unprintable(Exception):
-    """The model has something that is not written out here."""
 
 
 def printed(
@@ -72,12 +65,12 @@ def printed(
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
     try:
-        inputs = dict(zip((one.name for one in model.graph.input), map(_array, given), strict=True))
-        outputs = list(map(_array, expected))
+        inputs = dict(zip((one.name for one in model.graph.input), map(array, given), strict=True))
+        outputs = list(map(array, expected))
         if _size(model.graph) > NODES or _numbers(model.graph) + sum(t.numel() for t in (*given, *expected)) > NUMBERS:
             return None
         parts = [*_model(model), *_data(inputs, outputs, meaning or _meaning(model, given, expected))]
-    except (_Unprintable, ValueError):  # a ValueError where the numbers of inputs differ
+    except (Unprintable, ValueError):  # a ValueError where the numbers of inputs differ
         return None
     if len(outputs) != len(model.graph.output):
         return None
@@ -87,9 +80,7 @@ def printed(
     if re.search(r"\b(nan|inf)\b", body):
         imports += ["", 'nan, inf = float("nan"), float("inf")']
     more = f"], disabled_optimizers={list(disabled)!r}" if disabled else "]"
-    dtypes = {str(t.dtype).removeprefix("torch.") for t in expected}
-    relative, absolute = (max((_TOLERANCES.get(dtype, (0, 0))[n] for dtype in dtypes), default=0) for n in (0, 1))
-    run = _RUN.format(more=more, how=f"rtol={relative!r}, atol={absolute!r}")
+    run = _RUN.format(more=more, how=closeness(expected))
     return "\n".join([*imports, "", body, run]) + "\n"
 
 
@@ -104,7 +95,7 @@ def _model(model: Any) -> Iterator[str]:
 def _data(inputs: Mapping[str, str], outputs: Sequence[str], meaning: str) -> Iterator[str]:
     yield f"inputs = {{\n{''.join(f'    {json.dumps(name)}: {text},' + chr(10) for name, text in inputs.items())}}}"
     yield f"# {meaning}"
-    yield f"expected = {_list(outputs, '')}"
+    yield f"expected = {bracketed(outputs, '')}"
 
 
 def _graph(graph: Any, versions: Mapping[str, int], indent: str) -> str:
@@ -117,22 +108,16 @@ def _graph(graph: Any, versions: Mapping[str, int], indent: str) -> str:
     """
     inner = indent + "    "
     if graph.sparse_initializer or graph.quantization_annotation:
-        raise _Unprintable
+        raise Unprintable
     lists = (
         [_node(node, versions, inner + "    ") for node in graph.node],
         [_value(one) for one in graph.input],
         [_value(one) for one in graph.output],
         [_tensor(one) for one in graph.initializer],
     )
-    nodes, given, returned, constants = (_list(items, inner) for items in lists)
+    nodes, given, returned, constants = (bracketed(items, inner) for items in lists)
     parts = [nodes, json.dumps(graph.name), given, returned, *([constants] if graph.initializer else [])]
     return f"helper.make_graph(\n{''.join(f'{inner}{part},' + chr(10) for part in parts)}{indent})"
-
-
-def _list(items: Sequence[str], indent: str) -> str:
-    if not items:
-        return "[]"
-    return f"[\n{''.join(f'{indent}    {item},' + chr(10) for item in items)}{indent}]"
 
 
 def _node(node: Any, versions: Mapping[str, int], indent: str) -> str:
@@ -141,11 +126,11 @@ def _node(node: Any, versions: Mapping[str, int], indent: str) -> str:
     if node.domain:
         pieces.append(f"domain={json.dumps(node.domain)}")
     if getattr(node, "overload", ""):
-        raise _Unprintable
+        raise Unprintable
     defaults = _defaults(node, versions)
     for attribute in node.attribute:
         if not attribute.name.isidentifier() or attribute.ref_attr_name:
-            raise _Unprintable
+            raise Unprintable
         if _value_of(attribute) != defaults.get(attribute.name, _NONE):
             pieces.append(f"{attribute.name}={_attribute(attribute, versions, indent)}")
     return f"helper.make_node({', '.join(pieces)})"
@@ -183,9 +168,9 @@ def _attribute(attribute: Any, versions: Mapping[str, int], indent: str) -> str:
         case kinds.INTS if len(value):  # of an empty list ``onnx.helper`` cannot tell the type
             return repr(list(value))
         case kinds.FLOAT:
-            return _single(value)
+            return single(value)
         case kinds.FLOATS if len(value):
-            return f"[{', '.join(map(_single, value))}]"
+            return f"[{', '.join(map(single, value))}]"
         case kinds.STRING:
             return json.dumps(value.decode())
         case kinds.STRINGS if len(value):
@@ -194,14 +179,14 @@ def _attribute(attribute: Any, versions: Mapping[str, int], indent: str) -> str:
             return _tensor(value)
         case kinds.GRAPH:
             return _graph(value, versions, indent)
-    raise _Unprintable
+    raise Unprintable
 
 
 def _value(info: Any) -> str:
     """An input or output with its type; a size that may vary has a name."""
     tensor = info.type.tensor_type
     if info.type.WhichOneof("value") != "tensor_type":
-        raise _Unprintable
+        raise Unprintable
     shape = None
     if tensor.HasField("shape"):
         sizes = [one.dim_value if one.HasField("dim_value") else one.dim_param or None for one in tensor.shape.dim]
@@ -219,8 +204,8 @@ def _tensor(tensor: Any) -> str:
         try:
             numbers = numbers.astype("float32")
         except (TypeError, ValueError):
-            raise _Unprintable from None
-    texts = ", ".join(_number(item, str(numbers.dtype)) for item in numbers.reshape(-1).tolist())
+            raise Unprintable from None
+    texts = ", ".join(number(item, str(numbers.dtype)) for item in numbers.reshape(-1).tolist())
     return (
         f"helper.make_tensor({json.dumps(tensor.name)}, {_element(tensor.data_type)}, {list(tensor.dims)!r}, [{texts}])"
     )
@@ -230,34 +215,6 @@ def _element(number: int) -> str:
     import onnx
 
     return f"TensorProto.{onnx.TensorProto.DataType.Name(number)}"
-
-
-def _array(tensor: torch.Tensor) -> str:
-    """A tensor as an expression that makes it with NumPy."""
-    dtype = str(tensor.dtype).removeprefix("torch.")
-    if dtype.startswith(("bfloat", "float8", "complex")):
-        raise _Unprintable  # NumPy has no such numbers, or ONNX Runtime does not take them
-    name = f"np.{'bool_' if dtype == 'bool' else dtype}"
-    if not tensor.numel():
-        return f"np.zeros({tuple(tensor.shape)}, dtype={name})"
-    return f"np.array({_nested(tensor.tolist(), dtype)}, dtype={name})"
-
-
-def _nested(items: Any, dtype: str) -> str:
-    if isinstance(items, list):
-        return f"[{', '.join(_nested(item, dtype) for item in items)}]"
-    return _number(items, dtype)
-
-
-def _number(item: Any, dtype: str) -> str:
-    """The shortest text that is this number in its dtype."""
-    return _single(item) if dtype in ("float32", "float16") else repr(item)
-
-
-def _single(item: float) -> str:
-    import numpy
-
-    return repr(float(str(numpy.float32(item)))) if math.isfinite(item) else repr(item)
 
 
 def _graphs(graph: Any) -> Iterator[Any]:

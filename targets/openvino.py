@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from shakeout.corpus.case import Knob, KnobSpace, Setting
 from shakeout.targets.packages import holds, uninstalled
 from shakeout.targets.printed import run_once, staged
 from shakeout.targets.target import Facts, Ladder, Short, Target
 from shakeout.targets.through_export import through_export
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["KNOBS", "OPENVINO", "OpenVino", "compile_arguments"]
 
@@ -42,6 +46,7 @@ class OpenVino(Target):
         ladder=Ladder(
             otherwise="OpenVINO's compile_model has no switch for single transformations; only its properties are tried"
         ),
+        behind=frozenset({"compile_model", "run", "openvino"}),
     )
 
     def knobs(self) -> KnobSpace:
@@ -126,6 +131,17 @@ class OpenVino(Target):
             imports=("import openvino",),
             harness=_HARNESS,
         )
+
+    def model(
+        self, setting: Setting, kept: Mapping[str, Any], given: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]
+    ) -> str | None:
+        """The model that the converter made, built from its operators; under default settings alone."""
+        from shakeout.targets.openvino_printed import printed
+
+        converted = kept.get("OpenVINO model")
+        if setting.knobs or converted is None:
+            return None
+        return printed(converted, given, expected, {"INFERENCE_PRECISION_HINT": "f32"})
 
 
 #: What ``openvino_compiled`` sets, as the short script has it, by the name that OpenVINO's users know it by.

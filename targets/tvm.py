@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from shakeout.corpus.case import Knob, KnobSpace, Setting
 from shakeout.targets.packages import holds, uninstalled
 from shakeout.targets.printed import run_once, staged
 from shakeout.targets.target import Facts, Ladder, Levels, Part, Short, Target
 from shakeout.targets.through_export import through_export
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["OPTIONAL", "TVM", "Tvm", "build_arguments"]
 
@@ -99,6 +103,7 @@ class Tvm(Target):
         foreign=frozenset({"complex32", "complex64", "complex128"}),
         mode="inference",
         ladder=_LADDER,
+        behind=frozenset({"relax.build", "run", "tvm"}),
     )
 
     def knobs(self) -> KnobSpace:
@@ -175,6 +180,17 @@ class Tvm(Target):
             "return [torch.from_dlpack(output) for output in outputs]",
             imports=("import tvm", "from tvm.relax.frontend.torch import from_exported_program"),
         )
+
+    def model(
+        self, setting: Setting, kept: Mapping[str, Any], given: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]
+    ) -> str | None:
+        """The Relax module that the importer made, as TVMScript; under the build's default settings alone."""
+        from shakeout.targets.tvm_printed import printed
+
+        imported = next((one for key, one in kept.items() if key.startswith("Relax module")), None)
+        if imported is None or {name for name, _ in setting.knobs} - {"import.decompositions"}:
+            return None
+        return printed(imported, given, expected)
 
 
 def build_arguments(setting: Setting) -> list[str]:

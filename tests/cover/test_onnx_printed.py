@@ -21,7 +21,7 @@ from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.reporting import exported
 from shakeout.fuzz.reporting.models import behind_model, model_script
 from shakeout.oracles.verdict import Outcome, Verdict
-from shakeout.targets import onnx_printed
+from shakeout.targets import numpy_printed, onnx_printed
 from shakeout.targets.registry import target
 
 pytestmark = pytest.mark.skipif(
@@ -197,7 +197,7 @@ def test_what_the_model_alone_does_not_show_has_no_such_script(monkeypatch: pyte
     assert model_script(case_of(lambda x: x.sin(), ones, saved="onnx")) is None
     assert model_script(case_of(lambda x: x.sin(), ones, again=True)) is None
     assert model_script(case_of(lambda x: x + 1, torch.ones(3, dtype=torch.bfloat16))) is None
-    assert model_script(case_of(lambda x: x.sin(), torch.ones(onnx_printed.NUMBERS))) is None
+    assert model_script(case_of(lambda x: x.sin(), torch.ones(numpy_printed.NUMBERS))) is None
 
     case = case_of(lambda x: x.sin().cos().exp(), ones)
     monkeypatch.setattr(onnx_printed, "NODES", 3)
