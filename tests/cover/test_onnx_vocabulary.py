@@ -24,7 +24,11 @@ from shakeout.fuzz.ground.jobs import Grow  # noqa: E402
 from shakeout.fuzz.running import runs  # noqa: E402
 from shakeout.fuzz.running.compose import compose  # noqa: E402
 from shakeout.fuzz.running.execute import Shared, execute, repro  # noqa: E402
+from shakeout.generators.vocabularies import onnx_bootstrap  # noqa: E402
+from shakeout.generators.vocabularies.collecting import collected  # noqa: E402
 from shakeout.generators.vocabularies.onnx import SHIPPED, cache_path, load_onnx  # noqa: E402
+from shakeout.generators.vocabularies.probe import Draft, DraftSlot, probe  # noqa: E402
+from shakeout.generators.vocabularies.records import Record  # noqa: E402
 from shakeout.targets import onnx_models_staged, staged  # noqa: E402
 from shakeout.targets.registry import of_vocabulary, within  # noqa: E402
 from shakeout.targets.target import UnknownTarget  # noqa: E402
@@ -206,6 +210,39 @@ def test_there_are_ways_to_call_nearly_every_operator() -> None:
     newest = {schemas.identified(name)[0] for name in schemas.of_set(schemas.SETS[0])}
     assert len(known) >= 160
     assert {"Conv", "Gemm", "MatMul", "LSTM", "Cast", "Reshape", "TopK", "Resize", "QuantizeLinear"} <= known <= newest
+
+
+def probed_again(record: Record) -> list[Record | None]:
+    """The record that its own call gives now, at each dtype that may have been the node case's."""
+    slots = [
+        DraftSlot(slot.dtype, record.shape(number), slot.spread.literal) for number, slot in enumerate(record.slots)
+    ]
+    spreads = [slot.spread for slot in record.slots]
+    return [
+        probe(
+            Draft(record.operator, record.args, record.kwargs, tuple(slots), getattr(torch, main)),
+            spreads,
+            onnx_bootstrap._DTYPES,
+        )
+        for main in record.dtypes or ("float32",)
+    ]
+
+
+def test_the_records_that_are_shipped_are_what_is_collected_now() -> None:
+    # Of the newest set, in which the node cases are written. Every record is looked at by a test that takes longer.
+    vocabulary = load_onnx()
+    newest = sorted(schemas.of_set(schemas.SETS[0]) & set(vocabulary.operators))
+    records = [record for name in newest for record in vocabulary.records(name)]
+    assert len(records) > 600
+    stale = [record for record in records[::24] if record not in probed_again(record)]
+    assert not stale
+
+
+@pytest.mark.exhaustive
+def test_every_record_that_is_shipped_is_what_is_collected_now() -> None:
+    path = SHIPPED / f"onnx-{onnx.__version__}.json"
+    found = collected(onnx_bootstrap.collect, ())
+    assert onnx_bootstrap._text(dict(sorted(found.items()))) == path.read_text(encoding="utf-8")
 
 
 # --- targets ----------------------------------------------------------------------------------------------------------
