@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,6 +21,7 @@ from shakeout.corpus.support import refused  # noqa: E402
 from shakeout.corpus.vocabularies import onnx as words  # noqa: E402
 from shakeout.corpus.vocabularies import onnx_schemas as schemas  # noqa: E402
 from shakeout.corpus.vocabularies.admission import NotAdmitted, admit  # noqa: E402
+from shakeout.fuzz.gate import errand  # noqa: E402
 from shakeout.fuzz.ground.jobs import Grow  # noqa: E402
 from shakeout.fuzz.running import runs  # noqa: E402
 from shakeout.fuzz.running.compose import compose  # noqa: E402
@@ -91,6 +93,7 @@ def test_the_text_of_a_program_builds_the_model_that_it_is_and_means_what_the_ca
         ("onnx.v13.Sqrt", (torch.ones(2, dtype=torch.int64),), {}, "takes no int64"),
         ("onnx.v14.Div", (torch.ones(2, dtype=torch.int64), torch.zeros(2, dtype=torch.int64)), {}, "divided by zero"),
         ("onnx.v13.Gather", (torch.ones(2), torch.tensor([5])), {}, "index that does not exist"),
+        ("onnx.v17.HannWindow", (torch.tensor(4),), {"periodic": 3}, "periodic or not"),
         ("onnx.v13.ArgMax", (torch.tensor(1.0),), {}, "axis that does not exist"),
         ("onnx.v13.Expand", (torch.ones(1), torch.tensor([1 << 20, 1 << 20])), {}, "too much memory"),
     ],
@@ -98,6 +101,25 @@ def test_the_text_of_a_program_builds_the_model_that_it_is_and_means_what_the_ca
 def test_what_numpy_takes_and_onnx_forbids_is_no_call(operator: str, args: Any, kwargs: Any, says: str) -> None:
     with pytest.raises(Exception, match=says):
         words.resolve(operator)(*args, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("operator", "args", "kwargs"),
+    [
+        ("onnx.v22.MaxPool", (torch.tensor([[[1.0, math.nan, 2.0]]]),), {"kernel_shape": (2,)}),
+        ("onnx.v13.Clip", (torch.tensor([math.inf]),), {}),
+        ("onnx.v13.ReduceSum", (torch.tensor([2**62, 2**62]),), {}),
+        ("onnx.v18.ReduceL2", (torch.tensor([2**20, 1], dtype=torch.int32),), {}),
+        ("onnx.v22.LpNormalization", (torch.tensor([1.0, -1.0]),), {"p": 1}),
+    ],
+)
+def test_what_onnx_leaves_open_is_no_proposal_and_runs_in_a_model_that_somebody_has(
+    operator: str, args: Any, kwargs: Any
+) -> None:
+    with pytest.raises(ValueError, match=r"no numbers|without a bound|type holds|absolute values"):
+        words.resolve(operator)(*args, **kwargs)
+    call = Call(operator, tuple(map(Ref, range(len(args)))), tuple(kwargs.items()), (F23,))
+    assert len(words.call(call, args)) == 1
 
 
 def test_what_the_evaluator_computes_in_loops_is_proposed_small_and_run_at_any_size() -> None:
@@ -309,6 +331,17 @@ def test_an_optimiser_that_breaks_a_product_is_found_and_the_script_shows_it(tmp
     done = subprocess.run([sys.executable, "-I", str(path)], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "unoptimised session: no difference" in done.stdout
+
+
+def test_a_gate_on_models_needs_no_samples_of_torch(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHAKEOUT_CACHE", str(tmp_path))
+
+    def samples(*targets: str) -> bool:
+        return bool(errand._about({"targets": targets}, lambda message: None)["samples"])
+
+    assert samples("onnx.onnxruntime", "onnx.reference")
+    assert not samples("onnx.onnxruntime", "inductor")
+    assert not samples("somebody.kernels:one")
 
 
 def test_a_target_is_named_as_its_users_call_it() -> None:
