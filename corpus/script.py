@@ -32,9 +32,8 @@ def value_names(program: Program) -> list[str]:
 
 def network(program: Program, device: str = "cpu") -> str:
     """The network as source: ``bind(tensors)`` gives the callable, ``arguments(tensors)`` what it is called with."""
-    if (words := modelled(vocabulary(program.vocabulary))) is not None:
-        admit(program)
-        return words.network(program, value_names(program))
+    if modelled(vocabulary(program.vocabulary)) is not None:
+        return _model(program)
     inputs = [i for i, given in enumerate(program.inputs) if given.role == "input"]
     parameters = [i for i, given in enumerate(program.inputs) if given.role == "parameter"]
     picked = ", ".join(f"tensors[{i}]" for i in parameters)
@@ -46,6 +45,15 @@ def network(program: Program, device: str = "cpu") -> str:
         made = f"    network = {bound}\n" if parameters else ""
         bind = f"def bind(tensors):\n{made}    {own}.within = within\n    return {own}"
     return f"{definition(program, device)}\n\n\n{bind}\n\n\ndef arguments(tensors):\n    return [{arguments}]\n"
+
+
+@functools.lru_cache(16)
+def _model(program: Program) -> str:
+    """The network of a program that is a model; it has one text under all settings, on every device."""
+    words = modelled(vocabulary(program.vocabulary))
+    assert words is not None
+    admit(program)
+    return words.network(program, value_names(program))
 
 
 def definition(program: Program, device: str = "cpu") -> str:

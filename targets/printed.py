@@ -120,7 +120,8 @@ def executed(text: str, namespace: dict[str, Any], kept: MutableMapping[str, Any
         namespace: of the case, which the text may use.
         kept: what the target made of the same program under another setting, and where it leaves such things.
     """
-    exec(_code(text), namespace)
+    for code in _codes(text):
+        exec(code, namespace)
     if kept is not None and "KEPT" in namespace:
         namespace["KEPT"] = kept
     return Executed(
@@ -128,9 +129,20 @@ def executed(text: str, namespace: dict[str, Any], kept: MutableMapping[str, Any
     )
 
 
-def _code(text: str) -> Any:
+def _codes(text: str) -> Sequence[Any]:
     """The text as code; a new one each time where Dynamo sees it, which knows functions by theirs."""
-    return _compiled.__wrapped__(text) if "torch.compile" in text or "torch.export" in text else _compiled(text)
+    if "torch.compile" in text or "torch.export" in text:
+        return (_compiled.__wrapped__(text),)
+    shared, mark, own = text.partition(_OWN)
+    if not mark:
+        return (_compiled(text),)
+    # In tracebacks the lines have the numbers that they have in the whole.
+    return _compiled(shared), _compiled("\n" * shared.count("\n") + mark + own)
+
+
+#: Where what differs between the settings of a target begins: before it stand the functions that all of them print,
+#: which take several milliseconds to compile.
+_OWN = "\n\n\ndef prepare("
 
 
 @functools.lru_cache(256)

@@ -19,7 +19,13 @@ from typing import Any
 
 from shakeout.corpus.program import Arg, Call, Input, Program, Ref, TensorType
 from shakeout.corpus.vocabularies import onnx_schemas as schemas
-from shakeout.corpus.vocabularies.onnx_defined import GROWN_ELEMENTS, MAX_ELEMENTS, check_effort, check_values
+from shakeout.corpus.vocabularies.onnx_defined import (
+    GROWN_ELEMENTS,
+    MAX_ELEMENTS,
+    check_clear,
+    check_effort,
+    check_values,
+)
 from shakeout.corpus.vocabularies.onnx_schemas import ELEMENTS, UnknownOperator
 from shakeout.corpus.vocabularies.onnx_traits import traits
 
@@ -97,7 +103,7 @@ def _called(operator: str, /, *args: Any, **kwargs: Any) -> Any:
     check_effort(schemas.identified(operator)[0], [arg.numel() for arg in args if arg is not None])
     count = args[1].numel() if len(args) > 1 and args[1] is not None else 0
     wanted = schemas.outputs(operator, count, attributes)
-    results = _run(operator, args, attributes, (True,) * wanted, GROWN_ELEMENTS)
+    results = _run(operator, args, attributes, (True,) * wanted, grown=True)
     return results[0] if len(schemas.schema(operator).outputs) == 1 and not _several(operator) else tuple(results)
 
 
@@ -160,9 +166,13 @@ def _run(
     args: Sequence[Any],
     kwargs: tuple[tuple[str, Any], ...],
     wanted: tuple[bool, ...],
-    largest: int = MAX_ELEMENTS,
+    *,
+    grown: bool = False,
 ) -> list[Any]:
-    """The results of one node; what no rule of ONNX gives a meaning raises a ValueError or TypeError."""
+    """The results of one node; what no rule of ONNX gives a meaning raises a ValueError or TypeError.
+
+    So does, in a model that is ``grown``, what has one that is not clear, or is too large.
+    """
     import numpy as np
 
     from shakeout.corpus.onnx_standalone import array_of, tensor_of
@@ -174,7 +184,10 @@ def _run(
     dtypes = tuple(None if arg is None else str(arg.dtype).removeprefix("torch.") for arg in args)
     shapes = tuple(None if arg is None else tuple(arg.shape) for arg in args)
     inferred = _inferred(operator, kwargs, dtypes, shapes, wanted, tuple(map(_told, arrays)))
-    check_values(schemas.identified(operator)[0], arrays, dict(kwargs), largest)
+    name, attributes = schemas.identified(operator)[0], dict(kwargs)
+    check_values(name, arrays, attributes, GROWN_ELEMENTS if grown else MAX_ELEMENTS)
+    if grown:
+        check_clear(name, arrays, attributes)
     evaluator = _evaluator(operator, kwargs, dtypes, wanted)
     feeds = {f"i{place}": array for place, array in enumerate(arrays) if array is not None}
     with np.errstate(all="ignore"):
@@ -185,9 +198,9 @@ def _run(
         results.append(result)
         if result is not None and type_ is not None:
             told, sizes = type_
-            name = str(result.dtype).removeprefix("torch.")
-            if told != name or (sizes is not None and not _fits(sizes, tuple(result.shape))):
-                raise ValueError(f"shape inference says {told}{sizes}, the evaluator {name}{tuple(result.shape)}")
+            dtype = str(result.dtype).removeprefix("torch.")
+            if told != dtype or (sizes is not None and not _fits(sizes, tuple(result.shape))):
+                raise ValueError(f"shape inference says {told}{sizes}, the evaluator {dtype}{tuple(result.shape)}")
     return results
 
 

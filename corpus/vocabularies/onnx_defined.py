@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["GROWN_ELEMENTS", "MAX_ELEMENTS", "check_effort", "check_values"]
+__all__ = ["GROWN_ELEMENTS", "MAX_ELEMENTS", "check_clear", "check_effort", "check_values"]
 
 Arrays = Sequence[Any]
 Attributes = Mapping[str, Any]
@@ -48,6 +48,20 @@ def check_effort(name: str, sizes: Sequence[int]) -> None:
     """
     if name in _LOOPS and sum(sizes) > _LOOPED:
         raise ValueError("the reference evaluator would take too long")
+
+
+def check_clear(name: str, arrays: Arrays, attributes: Attributes) -> None:
+    """Raise ValueError for a call on values of which ONNX leaves open what comes of them, or the evaluator is wrong.
+
+    No model that is grown has such calls, since each would be told as a finding; a model that somebody brought may.
+
+    Args:
+        name: of the operator.
+        arrays: its operands, None for those that are absent.
+        attributes: by name.
+    """
+    if (check := _CLEAR.get(name)) is not None:
+        check(arrays, attributes)
 
 
 _SIZED = frozenset("ConstantOfShape Expand Tile Range Resize Pad OneHot Reshape CenterCropPad AffineGrid".split())
@@ -210,9 +224,11 @@ def _k(arrays: Arrays, attributes: Attributes) -> None:
         raise ValueError("more elements than there are")
 
 
-def _one_number(arrays: Arrays, attributes: Attributes) -> None:
+def _window(arrays: Arrays, attributes: Attributes) -> None:
     if arrays[0].ndim:
         raise ValueError("a size is one number")
+    if attributes.get("periodic", 1) not in (0, 1):
+        raise ValueError("a window is periodic or not")
     if not 0 < int(arrays[0]) <= GROWN_ELEMENTS:
         raise ValueError("no size of a window")
 
@@ -249,12 +265,58 @@ _CHECKS: Mapping[str, Callable[[Arrays, Attributes], None]] = {
     "LayerNormalization": _scaled,
     "RMSNormalization": _scaled,
     "TopK": _k,
-    "HannWindow": _one_number,
-    "HammingWindow": _one_number,
-    "BlackmanWindow": _one_number,
+    "HannWindow": _window,
+    "HammingWindow": _window,
+    "BlackmanWindow": _window,
     "Conv": _dilated,
     "ConvTranspose": _dilated,
     "MaxPool": _dilated,
     "AveragePool": _dilated,
     "LpPool": _dilated,
+}
+
+
+def _numbers(arrays: Arrays, attributes: Attributes) -> None:
+    """Pooling: the evaluator pads with what is no number, and passes over such ones in the data as well."""
+    if arrays[0].dtype.kind == "f" and bool((arrays[0] != arrays[0]).any()):
+        raise ValueError("pools what are no numbers")
+
+
+def _lengths(arrays: Arrays, attributes: Attributes) -> None:
+    """LpNormalization: the evaluator divides by the sum (p=1) where the norm adds absolute values."""
+    if attributes.get("p", 2) == 1 and bool((arrays[0] < 0).any()):
+        raise ValueError("the evaluator forgets absolute values")
+
+
+def _clipped(arrays: Arrays, attributes: Attributes) -> None:
+    """Clip: an absent bound is the largest number of the type, and infinity beyond it; the evaluator keeps it."""
+    absent = len(arrays) < 3 or any(one is None for one in arrays[1:])
+    if absent and arrays[0].dtype.kind == "f" and bool((abs(arrays[0]) == math.inf).any()):
+        raise ValueError("clips infinity without a bound")
+
+
+def _held(power: int) -> Callable[[Arrays, Attributes], None]:
+    """Reductions of whole numbers: where the type does not hold the sum, one wraps and another saturates."""
+
+    def check(arrays: Arrays, attributes: Attributes) -> None:
+        data = arrays[0]
+        if _whole(data) and data.size:
+            total = float((abs(data.astype("float64")) ** power).sum())
+            if total >= 2.0 ** (8 * data.dtype.itemsize - 1):
+                raise ValueError("a sum beyond what the type holds")
+
+    return check
+
+
+_CLEAR: Mapping[str, Callable[[Arrays, Attributes], None]] = {
+    "MaxPool": _numbers,
+    "AveragePool": _numbers,
+    "LpPool": _numbers,
+    "LpNormalization": _lengths,
+    "Clip": _clipped,
+    "ReduceMean": _held(1),
+    "ReduceSum": _held(1),
+    "ReduceL1": _held(1),
+    "ReduceL2": _held(2),
+    "ReduceSumSquare": _held(2),
 }

@@ -40,7 +40,7 @@ from shakeout.fuzz.campaign.untold import untold
 from shakeout.fuzz.coverage.log import CoverageLog
 from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.jobs import Job
-from shakeout.fuzz.ground.makers import GROWER, INSTRUMENTING
+from shakeout.fuzz.ground.makers import GROWER, INSTRUMENTING, MODEL_GROWER
 from shakeout.fuzz.ground.versions import describe
 from shakeout.fuzz.steering.steering import Replays, Steering
 from shakeout.fuzz.steering.store import NAME as CORPUS
@@ -527,5 +527,7 @@ class Campaign:
 
 
 def _maker(config: configuration.Config) -> str:
-    """The name of what grows cases as the engine needs it."""
-    return GROWER if config.engine == ENGINES[0] else f"{INSTRUMENTING}:{','.join(config.instrumented)}"
+    """The name of what grows cases as the engine and the targets need it."""
+    if config.engine != ENGINES[0]:
+        return f"{INSTRUMENTING}:{','.join(config.instrumented)}"
+    return MODEL_GROWER if all(facts_of(name).vocabulary == "onnx" for name in config.targets) else GROWER

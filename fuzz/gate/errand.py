@@ -93,9 +93,12 @@ def _about(request: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
     except Exception as error:
         return {**found, "broken": f"{type(error).__name__}: {error}"[:500]}
     from shakeout.generators.vocabularies.torch import records_kept  # needs NumPy
+    from shakeout.targets.registry import facts_of, names
 
     targets = {name: _standing(name) for name in request["targets"]}
-    return {**found, "versions": describe()["packages"], "targets": targets, "samples": records_kept()}
+    # Models of ONNX are not grown of torch's operators.
+    models = all(name in names() and facts_of(name).vocabulary == "onnx" for name in targets)
+    return {**found, "versions": describe()["packages"], "targets": targets, "samples": models or records_kept()}
 
 
 def _standing(name: str) -> dict[str, Any]:

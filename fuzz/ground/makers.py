@@ -11,10 +11,12 @@ from shakeout.corpus.case import Case, Setting
 from shakeout.corpus.observation import Observation
 from shakeout.fuzz.ground.jobs import Make
 
-__all__ = ["GROWER", "INSTRUMENTING", "RUNS_ONLY", "Made", "Maker", "RunsOnly", "maker"]
+__all__ = ["GROWER", "INSTRUMENTING", "MODEL_GROWER", "RUNS_ONLY", "Made", "Maker", "RunsOnly", "maker"]
 
 #: The maker of campaigns, and that of workers which are given their cases.
 GROWER = "shakeout.fuzz.running.compose:Grower"
+#: The same where all targets take ONNX models: nothing is loaded of torch's operators.
+MODEL_GROWER = "shakeout.fuzz.running.compose:ModelGrower"
 RUNS_ONLY = "shakeout.fuzz.ground.makers:RunsOnly"
 
 #: The maker of campaigns whose cases an engine of others decides; modules that are instrumented stand behind it.

@@ -2,12 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+from shakeout.corpus import learnt
 from shakeout.fuzz.learning.store import Files, read
 
-__all__ = ["gathered"]
+__all__ = ["Kept", "gathered"]
+
+#: While operators are learnt the files are written so often, in seconds; and writing, of which a large package needs
+#: some seconds, takes this share of the time at most.
+EVERY = 10.0
+SHARE = 0.05
+
+
+class Kept:
+    """The files in which the rules are gathered, written now and then while they are learnt and at the end.
+
+    Args:
+        files: of what was learnt.
+        package: whose operators they are.
+        path: what campaigns read.
+        copy: what is to have those rules that calls are drawn from, if anything is.
+        known: what campaigns read so far. While operators are learnt it stays as long as it has more of them.
+    """
+
+    def __init__(
+        self, files: Files, package: str, path: Path, copy: Path | None, known: Mapping[str, Any] | None
+    ) -> None:
+        self._files, self._package, self._path, self._copy = files, package, path, copy
+        self._known = _operators(known or {})
+        self._next = time.monotonic() + EVERY
+
+    def now_and_then(self) -> None:
+        """Write if it is time; raises OSError."""
+        began = time.monotonic()
+        if began >= self._next:
+            self.write(fewer=False)
+            now = time.monotonic()
+            self._next = now + max(EVERY, (now - began) / SHARE)
+
+    def write(self, *, fewer: bool) -> dict[str, Any]:
+        """Write what there is; the content of what campaigns read.
+
+        Args:
+            fewer: campaigns read it even if it has fewer operators than what they read so far.
+
+        Raises:
+            OSError: a file cannot be written.
+        """
+        content = gathered(self._files, package=self._package)
+        if fewer or _operators(content) >= self._known:
+            learnt.write(self._path, content)
+        if self._copy is not None:
+            learnt.write(self._copy, gathered(self._files, drawn=True, package=self._package))
+        return content
+
+
+def _operators(content: Mapping[str, Any]) -> int:
+    """How many operators the content of a file has rules of."""
+    return len(content.get("operators", ()))
 
 
 def gathered(files: Files, *, drawn: bool = False, package: str = "torch") -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.learning.errors import CannotLearn
+from shakeout.fuzz.learning.gather import Kept
 from shakeout.fuzz.learning.operators import LEARNER, LostCall, learn_operators
 from shakeout.fuzz.workers.zygote_client import Interrupted
 
@@ -160,7 +161,6 @@ def learn_torch(
     from shakeout.corpus import learnt
     from shakeout.fuzz.campaign.campaign_folder import explained, locked
     from shakeout.fuzz.learning.collecting import CollectingFailed, collected
-    from shakeout.fuzz.learning.gather import gathered
     from shakeout.fuzz.learning.store import files_of_torch
     from shakeout.generators.vocabularies.torch import BootstrapFailed, load_records
 
@@ -186,12 +186,10 @@ def learn_torch(
                 raise CannotLearn(str(error), Exit.INFRASTRUCTURE) from None
             for name in left_out:
                 how.note(f"{name} crashes or hangs, and is left out")
-            lost = _run(names, files, how, files.collected(), seen=files.seen())
-            path, content = learnt.torch_path(version("torch")), gathered(files)
-            if not whole or _known(content) >= _known(learnt.of_torch(version("torch")) or {}):
-                learnt.write(path, content)
-            if how.copy is not None:
-                learnt.write(how.copy, gathered(files, drawn=True))
+            known, path = learnt.of_torch(version("torch")), learnt.torch_path(version("torch"))
+            kept = Kept(files, "torch", path, how.copy, known)
+            lost = _run(names, files, how, files.collected(), seen=files.seen(), kept=kept)
+            content = kept.write(fewer=not whole)
     named = patterns is not None
     return LearntOperators(tuple(names), content, path, tuple(lost), time.monotonic() - began, named)
 
@@ -223,7 +221,6 @@ def learn_onnx(how: How, patterns: Sequence[str] | None = None, *, anew: bool = 
 
     from shakeout.corpus import learnt
     from shakeout.fuzz.campaign.campaign_folder import explained, locked
-    from shakeout.fuzz.learning.gather import gathered
     from shakeout.fuzz.learning.store import files_of_onnx
     from shakeout.generators.vocabularies.onnx import load_onnx
     from shakeout.generators.vocabularies.torch import BootstrapFailed
@@ -243,17 +240,12 @@ def learn_onnx(how: How, patterns: Sequence[str] | None = None, *, anew: bool = 
                 raise CannotLearn(str(error), Exit.INFRASTRUCTURE) from None
             names = _chosen(vocabulary.operators, patterns, "onnx")
             records = {name: [record.to_json() for record in vocabulary.records(name)] for name in names}
-            lost = _run(names, files, how, {}, records, maker="shakeout.fuzz.learning.maker:OnnxLearner")
-            path, content = learnt.onnx_path(version("onnx")), gathered(files, package="onnx")
-            learnt.write(path, content)
-            if how.copy is not None:
-                learnt.write(how.copy, gathered(files, drawn=True, package="onnx"))
-    return LearntOperators(tuple(names), content, path, tuple(lost), time.monotonic() - began, patterns is not None)
-
-
-def _known(content: Mapping[str, Any]) -> int:
-    """How many operators the content of a file has rules of."""
-    return len(content.get("operators", ()))
+            known, path = learnt.of_onnx(version("onnx")), learnt.onnx_path(version("onnx"))
+            kept = Kept(files, "onnx", path, how.copy, known)
+            lost = _run(names, files, how, {}, records, maker="shakeout.fuzz.learning.maker:OnnxLearner", kept=kept)
+            content = kept.write(fewer=True)
+    named = patterns is not None
+    return LearntOperators(tuple(names), content, path, tuple(lost), time.monotonic() - began, named)
 
 
 def _chosen(known: Sequence[str], patterns: Sequence[str] | None, package: str = "torch") -> list[str]:
@@ -402,7 +394,13 @@ def _run(
     records: Mapping[str, list[Any]] | None = None,
     seen: Mapping[str, list[Any]] | None = None,
     maker: str = LEARNER,
+    kept: Kept | None = None,
 ) -> list[LostCall]:
+    def tell(event: events.Event) -> None:
+        how.tell(event)
+        if kept is not None and isinstance(event, events.Learning):
+            kept.now_and_then()
+
     with tempfile.TemporaryDirectory(prefix="shakeout-") as scratch:
         return learn_operators(
             names,
@@ -415,6 +413,6 @@ def _run(
             maker=maker,
             calls=how.calls,
             seconds=how.seconds,
-            tell=how.tell,
+            tell=tell,
             stop=how.stop,
         )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from shakeout.generators.network import Grown, Recipe
     from shakeout.generators.vocabularies.torch import Vocabulary
 
-__all__ = ["Grower", "compose", "drawn_knobs", "prepare", "vocabulary_of"]
+__all__ = ["Grower", "ModelGrower", "compose", "drawn_knobs", "prepare", "vocabulary_of"]
 
 
 #: The first cases of a user's own target are small: whatever is wrong with it in general is first shown by a program of
@@ -97,7 +97,8 @@ def compose(job: Grow, before_call: Callable[[str], None] | None = None) -> Made
     from shakeout.generators.vocabularies.kernel import grow_around, kernel_vocabulary
     from shakeout.targets.registry import target
 
-    prepare(lambda text: None)
+    if target(job.target).facts.vocabulary != "onnx":
+        prepare(lambda text: None)
     choices = BytesChoices(bytes.fromhex(job.choices)) if job.choices else SeededChoices(job.seed)
     subject = target(job.target)
     facts = subject.facts
@@ -166,11 +167,11 @@ def vocabulary_of(name: str) -> Vocabulary:
     from shakeout.generators.vocabularies.kernel import kernel_vocabulary
     from shakeout.targets.registry import target
 
-    prepare(lambda text: None)
     if target(name).facts.vocabulary == "onnx":
         from shakeout.generators.vocabularies.onnx import load_onnx
 
         return load_onnx()
+    prepare(lambda text: None)
     kernel = target(name).facts.vocabulary == "kernel"
     return kernel_vocabulary(name, _loaded[0], asked=True) if kernel else _loaded[0]
 
@@ -201,6 +202,28 @@ class Grower:
             case Mutate():
                 return mutated(job, before_call)
         raise TypeError(f"no case is made by {type(job).__name__}")
+
+
+class ModelGrower(Grower):
+    """Grows ONNX models alone: torch's operators are neither collected nor loaded."""
+
+    def begin(self) -> None:
+        """Nothing: records of ONNX ship, or are collected in half a minute."""
+
+    def prepare(self, say: Callable[[str], None]) -> None:
+        """Load ONNX's operators and their rules."""
+        import shakeout.generators.motifs.motifs
+        import shakeout.generators.mutation.mutate
+        import shakeout.generators.network  # noqa: F401
+        from shakeout.generators.vocabularies.onnx import load_onnx
+
+        load_onnx(say)
+
+    def load_all(self) -> None:
+        """Read every record and rule."""
+        from shakeout.generators.vocabularies.onnx import load_onnx
+
+        load_onnx().read_all()
 
 
 def _traces(job: Grow, grown: Grown) -> tuple[Any, ...]:

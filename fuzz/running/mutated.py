@@ -12,7 +12,7 @@ from shakeout.corpus.case import Case, KnobSpace, Scalar, Setting
 from shakeout.corpus.support import DIRECTORY, declined, refused
 from shakeout.fuzz.ground.jobs import Mutate
 from shakeout.fuzz.ground.makers import Made
-from shakeout.fuzz.running.compose import drawn_knobs, prepare, vocabulary_of
+from shakeout.fuzz.running.compose import drawn_knobs, vocabulary_of
 
 if TYPE_CHECKING:
     from shakeout.generators.choices import Choices
@@ -36,7 +36,6 @@ def mutated(job: Mutate, before_call: Callable[[str], None] | None = None) -> Ma
     from shakeout.generators.vocabularies.onnx import OnnxVocabulary, of_program
     from shakeout.targets.registry import target
 
-    prepare(lambda text: None)
     choices = SeededChoices(job.seed)
     subject = target(job.target)
     facts = subject.facts

@@ -6,7 +6,6 @@ collected once, in half a minute, and cached.
 
 from __future__ import annotations
 
-import functools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -59,17 +58,21 @@ def cache_path() -> Path:
     return cache.directory() / f"onnx-{version('onnx')}-records-{FORMAT}.json.gz"
 
 
-@functools.cache
+_loaded: list[OnnxVocabulary] = []
+
+
 def load_onnx(progress: Progress = lambda text: None) -> OnnxVocabulary:
     """The vocabulary of the installed onnx, from the cache or, the first time, from its own node cases.
 
     Raises:
         BootstrapFailed: the cases could not be run; the message ends with what the process said.
     """
-    rows = _shipped()
-    if rows is None:
-        _, rows = recorded_rows(cache_path(), "shakeout.generators.vocabularies.onnx_bootstrap", progress)
-    return OnnxVocabulary(rows, library_of_onnx())
+    if not _loaded:
+        rows = _shipped()
+        if rows is None:
+            _, rows = recorded_rows(cache_path(), "shakeout.generators.vocabularies.onnx_bootstrap", progress)
+        _loaded.append(OnnxVocabulary(rows, library_of_onnx()))
+    return _loaded[0]
 
 
 def _shipped() -> Any:

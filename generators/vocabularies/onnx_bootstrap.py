@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ import torch
 from shakeout.corpus.onnx_standalone import tensor_of
 from shakeout.corpus.program import Arg, Ref
 from shakeout.corpus.vocabularies import onnx_schemas as schemas
+from shakeout.corpus.vocabularies.onnx_defined import check_effort
 from shakeout.corpus.vocabularies.onnx_schemas import ELEMENTS
 from shakeout.generators.vocabularies.collecting import collected, pack
 from shakeout.generators.vocabularies.drafts import (
@@ -103,6 +106,30 @@ def _draft(
     return Draft(operator, args, kwargs, tuple(slots), dtype)
 
 
+def _reduced(draft: Draft) -> Draft:
+    """The draft with its longest sizes halved until it is as small as what the evaluator is asked while a model grows.
+
+    The node cases pool images of 32 by 32, in loops of Python. Sizes that are equal stay so; operands that are kept
+    element by element stay as they are.
+    """
+    while True:
+        try:
+            check_effort(schemas.identified(draft.operator)[0], [math.prod(slot.shape) for slot in draft.slots])
+        except ValueError:
+            longest = max((max(slot.shape, default=0) for slot in draft.slots if slot.literal is None), default=0)
+            if longest < 2:
+                return draft
+            draft = replace(draft, slots=tuple(_halved(slot, longest) for slot in draft.slots))
+        else:
+            return draft
+
+
+def _halved(slot: DraftSlot, longest: int) -> DraftSlot:
+    if slot.literal is not None:
+        return slot
+    return replace(slot, shape=tuple((size + 1) // 2 if size == longest else size for size in slot.shape))
+
+
 def collect(
     progress: Callable[[str, int, int], None], skip: frozenset[str] = frozenset()
 ) -> Mapping[str, list[Record]]:
@@ -116,7 +143,7 @@ def collect(
     drafts: dict[str, dict[tuple[Any, ...], list[Draft]]] = {}
     seen: dict[tuple[str, int], Seen] = {}
     for operator, args, kwargs, tensors in calls():
-        draft = _draft(operator, args, kwargs, tensors)
+        draft = _reduced(_draft(operator, args, kwargs, tensors))
         for number, tensor in enumerate(tensors):
             seen.setdefault((operator, number), Seen()).add(tensor)
         kept = drafts.setdefault(operator, {}).setdefault((*structure(draft), draft.main), [])

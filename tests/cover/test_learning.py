@@ -16,7 +16,7 @@ from shakeout.fuzz import cli
 from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.ground.jobs import Examine
 from shakeout.fuzz.learning import listing, operators
-from shakeout.fuzz.learning.gather import gathered
+from shakeout.fuzz.learning.gather import Kept, gathered
 from shakeout.fuzz.learning.learn import How, LearntOperators, learn_torch
 from shakeout.fuzz.learning.store import Files, read
 from shakeout.generators.rules.library import PRECISE, Library, pack
@@ -191,6 +191,29 @@ def test_files_of_operators_appear_whole_and_are_gathered(tmp_path: Path) -> Non
     assert [path.name for path in files.directory.iterdir()] == ["cases"]
 
 
+def test_rules_are_written_while_they_are_learnt_and_fewer_replace_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shakeout.fuzz.learning.gather.EVERY", 0.0)
+    monkeypatch.setattr("shakeout.fuzz.learning.gather.SHARE", 1e-9)
+    files, path, copy = Files(tmp_path / "learning"), tmp_path / "rules.json", tmp_path / "copy.json"
+    learnt.write(path, {"operators": {"toy:one": [], "toy:two": []}})
+    kept = Kept(files, "torch", path, copy, learnt.read(path))
+
+    def operators(file: Path) -> list[str]:
+        return list((learnt.read(file) or {})["operators"])
+
+    files.write(files.rules("toy:odd"), {"operator": "toy:odd", "variants": row()})
+    kept.now_and_then()
+    assert operators(copy) == ["toy:odd"]
+    assert operators(path) == ["toy:one", "toy:two"]
+    kept.write(fewer=True)
+    assert operators(path) == ["toy:odd"]
+    copy.unlink()
+    kept.now_and_then()  # what took long is not done again at once
+    assert not copy.exists()
+
+
 def test_what_could_not_be_examined_is_examined_again_once_other_rules_are_learnt(tmp_path: Path) -> None:
     files = Files(tmp_path)
     files.write(files.examined("toy:odd"), {"operator": "toy:odd", "failed": "hang: 10 s"})
@@ -335,7 +358,7 @@ def test_rules_that_campaigns_have_stay_until_as_many_operators_are_learnt(
     monkeypatch.setattr("shakeout.fuzz.learning.collecting.collected", lambda files, tell, stop: [])
     monkeypatch.setattr(Files, "collected", lambda self: {})
     monkeypatch.setattr("shakeout.fuzz.learning.learn._run", lambda *arguments, **more: [])
-    monkeypatch.setattr("shakeout.fuzz.learning.gather.gathered", lambda files, drawn=False: found)
+    monkeypatch.setattr("shakeout.fuzz.learning.gather.gathered", lambda files, drawn=False, package="": found)
 
     def operators() -> set[str]:
         return set((learnt.of_torch(version) or {})["operators"])

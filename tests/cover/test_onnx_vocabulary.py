@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,11 +21,16 @@ from shakeout.corpus.support import refused  # noqa: E402
 from shakeout.corpus.vocabularies import onnx as words  # noqa: E402
 from shakeout.corpus.vocabularies import onnx_schemas as schemas  # noqa: E402
 from shakeout.corpus.vocabularies.admission import NotAdmitted, admit  # noqa: E402
+from shakeout.fuzz.gate import errand  # noqa: E402
 from shakeout.fuzz.ground.jobs import Grow  # noqa: E402
 from shakeout.fuzz.running import runs  # noqa: E402
 from shakeout.fuzz.running.compose import compose  # noqa: E402
 from shakeout.fuzz.running.execute import Shared, execute, repro  # noqa: E402
+from shakeout.generators.vocabularies import onnx_bootstrap  # noqa: E402
+from shakeout.generators.vocabularies.collecting import collected  # noqa: E402
 from shakeout.generators.vocabularies.onnx import SHIPPED, cache_path, load_onnx  # noqa: E402
+from shakeout.generators.vocabularies.probe import Draft, DraftSlot, probe  # noqa: E402
+from shakeout.generators.vocabularies.records import Record  # noqa: E402
 from shakeout.targets import onnx_models_staged, staged  # noqa: E402
 from shakeout.targets.registry import of_vocabulary, within  # noqa: E402
 from shakeout.targets.target import UnknownTarget  # noqa: E402
@@ -87,6 +93,7 @@ def test_the_text_of_a_program_builds_the_model_that_it_is_and_means_what_the_ca
         ("onnx.v13.Sqrt", (torch.ones(2, dtype=torch.int64),), {}, "takes no int64"),
         ("onnx.v14.Div", (torch.ones(2, dtype=torch.int64), torch.zeros(2, dtype=torch.int64)), {}, "divided by zero"),
         ("onnx.v13.Gather", (torch.ones(2), torch.tensor([5])), {}, "index that does not exist"),
+        ("onnx.v17.HannWindow", (torch.tensor(4),), {"periodic": 3}, "periodic or not"),
         ("onnx.v13.ArgMax", (torch.tensor(1.0),), {}, "axis that does not exist"),
         ("onnx.v13.Expand", (torch.ones(1), torch.tensor([1 << 20, 1 << 20])), {}, "too much memory"),
     ],
@@ -94,6 +101,25 @@ def test_the_text_of_a_program_builds_the_model_that_it_is_and_means_what_the_ca
 def test_what_numpy_takes_and_onnx_forbids_is_no_call(operator: str, args: Any, kwargs: Any, says: str) -> None:
     with pytest.raises(Exception, match=says):
         words.resolve(operator)(*args, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("operator", "args", "kwargs"),
+    [
+        ("onnx.v22.MaxPool", (torch.tensor([[[1.0, math.nan, 2.0]]]),), {"kernel_shape": (2,)}),
+        ("onnx.v13.Clip", (torch.tensor([math.inf]),), {}),
+        ("onnx.v13.ReduceSum", (torch.tensor([2**62, 2**62]),), {}),
+        ("onnx.v18.ReduceL2", (torch.tensor([2**20, 1], dtype=torch.int32),), {}),
+        ("onnx.v22.LpNormalization", (torch.tensor([1.0, -1.0]),), {"p": 1}),
+    ],
+)
+def test_what_onnx_leaves_open_is_no_proposal_and_runs_in_a_model_that_somebody_has(
+    operator: str, args: Any, kwargs: Any
+) -> None:
+    with pytest.raises(ValueError, match=r"no numbers|without a bound|type holds|absolute values"):
+        words.resolve(operator)(*args, **kwargs)
+    call = Call(operator, tuple(map(Ref, range(len(args)))), tuple(kwargs.items()), (F23,))
+    assert len(words.call(call, args)) == 1
 
 
 def test_what_the_evaluator_computes_in_loops_is_proposed_small_and_run_at_any_size() -> None:
@@ -208,6 +234,39 @@ def test_there_are_ways_to_call_nearly_every_operator() -> None:
     assert {"Conv", "Gemm", "MatMul", "LSTM", "Cast", "Reshape", "TopK", "Resize", "QuantizeLinear"} <= known <= newest
 
 
+def probed_again(record: Record) -> list[Record | None]:
+    """The record that its own call gives now, at each dtype that may have been the node case's."""
+    slots = [
+        DraftSlot(slot.dtype, record.shape(number), slot.spread.literal) for number, slot in enumerate(record.slots)
+    ]
+    spreads = [slot.spread for slot in record.slots]
+    return [
+        probe(
+            Draft(record.operator, record.args, record.kwargs, tuple(slots), getattr(torch, main)),
+            spreads,
+            onnx_bootstrap._DTYPES,
+        )
+        for main in record.dtypes or ("float32",)
+    ]
+
+
+def test_the_records_that_are_shipped_are_what_is_collected_now() -> None:
+    # Of the newest set, in which the node cases are written. Every record is looked at by a test that takes longer.
+    vocabulary = load_onnx()
+    newest = sorted(schemas.of_set(schemas.SETS[0]) & set(vocabulary.operators))
+    records = [record for name in newest for record in vocabulary.records(name)]
+    assert len(records) > 600
+    stale = [record for record in records[::24] if record not in probed_again(record)]
+    assert not stale
+
+
+@pytest.mark.exhaustive
+def test_every_record_that_is_shipped_is_what_is_collected_now() -> None:
+    path = SHIPPED / f"onnx-{onnx.__version__}.json"
+    found = collected(onnx_bootstrap.collect, ())
+    assert onnx_bootstrap._text(dict(sorted(found.items()))) == path.read_text(encoding="utf-8")
+
+
 # --- targets ----------------------------------------------------------------------------------------------------------
 
 
@@ -272,6 +331,17 @@ def test_an_optimiser_that_breaks_a_product_is_found_and_the_script_shows_it(tmp
     done = subprocess.run([sys.executable, "-I", str(path)], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "unoptimised session: no difference" in done.stdout
+
+
+def test_a_gate_on_models_needs_no_samples_of_torch(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHAKEOUT_CACHE", str(tmp_path))
+
+    def samples(*targets: str) -> bool:
+        return bool(errand._about({"targets": targets}, lambda message: None)["samples"])
+
+    assert samples("onnx.onnxruntime", "onnx.reference")
+    assert not samples("onnx.onnxruntime", "inductor")
+    assert not samples("somebody.kernels:one")
 
 
 def test_a_target_is_named_as_its_users_call_it() -> None:
