@@ -86,7 +86,7 @@ def _targets(options: argparse.Namespace) -> int:
                 print(f"{'':<{width}}    {knob.name:<34} {values:<22} {knob.help}")
     if options.knobs:
         print(f"{'every one':<{width}}    {REFUSALS:<34} {'False, True':<22} what it refuses is a finding")
-    print(f"{'MODULE:NAME':<{width}}  your own, declared with @shakeout.kernel or @shakeout.runtime")
+    print(f"{'MODULE:NAME':<{width}}  your own, declared with @shakeout.kernel, @shakeout.runtime or @shakeout.rewrite")
     return Exit.OK
 
 

@@ -79,7 +79,7 @@ def unclassified(coarse: str) -> str:
 
 
 def _own(result: Result, case: Case, *, smallest: bool) -> str:
-    """The cause of what is wrong of a user's kernel or runtime; empty for everything else.
+    """The cause of what is wrong of a user's kernel, runtime or pass; empty for everything else.
 
     Args:
         result: of the case.
@@ -93,7 +93,9 @@ def _own(result: Result, case: Case, *, smallest: bool) -> str:
     failed = {verdict.oracle for verdict in result.verdicts if verdict.outcome is Outcome.FAIL}
     if "mutation" in failed and place in ("outputs", "gradients"):
         place = "inputs"  # what was written to one shows in whatever is made of it afterwards
-    # What a user declares is a kernel, with a vocabulary of its own, or a runtime.
+    # What a user declares is a kernel, with a vocabulary of its own, a pass over graphs, or a runtime.
+    if result.fired is not None:
+        return f"pass | {name} | {place}"
     if "bits" in facts_of(name).promises or (":" in name and case.program.vocabulary == "torch"):
         return f"runtime | {name} | {place}"
     operators = [call.operator for call in case.program.calls]
