@@ -64,6 +64,11 @@ _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 
 _AS_KERNEL = "put @shakeout.kernel(reference=...) above it, as the outermost decorator"
 _AS_RUNTIME = "put @shakeout.runtime above it, as the outermost decorator"
+_AS_REWRITE = "put @shakeout.rewrite(pattern=..., examples=...) above it, as the outermost decorator"
+_AS_FUNCTION = (
+    f"it is a function; if it is a kernel, {_AS_KERNEL}; if it makes context managers, {_AS_RUNTIME}; if it is a pass "
+    f"over graphs of torch.fx, {_AS_REWRITE}"
+)
 
 
 class NotDeclared(ValueError):
@@ -333,8 +338,8 @@ def _advice(found: object) -> str:
     if inspect.isgeneratorfunction(inner) or (inspect.isclass(inner) and hasattr(inner, "__enter__")):
         return f"it makes context managers, so {_AS_RUNTIME}"
     if inspect.isfunction(inner) or type(inner).__name__ in ("CustomOpDef", "OpOverload", "OpOverloadPacket"):
-        return f"it is a function; if it is a kernel, {_AS_KERNEL}; if it makes context managers, {_AS_RUNTIME}"
-    return f"it is a {type(found).__name__}, and neither a kernel nor a function that makes context managers"
+        return _AS_FUNCTION
+    return f"it is a {type(found).__name__}, and neither a kernel nor a function that makes context managers or a pass"
 
 
 def _advice_unread(source: str, attribute: str) -> str:
@@ -349,10 +354,10 @@ def _advice_unread(source: str, attribute: str) -> str:
         if isinstance(node, ast.FunctionDef) and node.name == attribute:
             if any(isinstance(part, ast.Yield) for part in ast.walk(node)):
                 return f"it makes context managers, so {_AS_RUNTIME}"
-            return f"it is a function; if it is a kernel, {_AS_KERNEL}; if it makes context managers, {_AS_RUNTIME}"
+            return _AS_FUNCTION
     return (
         "its module does not mention shakeout and was not imported; name the module that holds the "
-        "@shakeout.kernel(reference=...) or @shakeout.runtime"
+        "@shakeout.kernel(reference=...), @shakeout.runtime or @shakeout.rewrite(pattern=..., examples=...)"
     )
 
 

@@ -104,12 +104,14 @@ class Executed:
         declined: whether an exception means "not supported".
         spent: seconds by stage; of a target that works in stages it fills as the target runs.
         stages: intermediate forms of the program by name, each a function of the same arguments; fills likewise.
+        fired: of a target that is a pass, for each graph whether it changed it; fills likewise. None of any other.
     """
 
     prepare: Callable[[Any], Any]
     declined: Callable[[BaseException], bool]
     spent: Mapping[str, float]
     stages: Sequence[tuple[str, Callable[..., Any]]]
+    fired: Sequence[bool] | None = None
 
 
 def executed(text: str, namespace: dict[str, Any], kept: MutableMapping[str, Any] | None = None) -> Executed:
@@ -125,7 +127,11 @@ def executed(text: str, namespace: dict[str, Any], kept: MutableMapping[str, Any
     if kept is not None and "KEPT" in namespace:
         namespace["KEPT"] = kept
     return Executed(
-        namespace["prepare"], namespace["declined"], namespace.get("SPENT", {}), namespace.get("STAGES", ())
+        namespace["prepare"],
+        namespace["declined"],
+        namespace.get("SPENT", {}),
+        namespace.get("STAGES", ()),
+        namespace.get("FIRED"),
     )
 
 

@@ -148,7 +148,7 @@ def target(name: str) -> Target:
     for entry in entry_points(group=GROUP, name=name):
         return _loaded(entry)
     raise UnknownTarget(
-        f"unknown target {name!r}; there are {', '.join(names())}, and your own kernel or offload context as "
+        f"unknown target {name!r}; there are {', '.join(names())}, and your own kernel, offload context or pass as "
         "MODULE:NAME"
     )
 

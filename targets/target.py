@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from shakeout.corpus.case import REFUSALS, KnobSpace, Mode, Promise, Scalar, Setting
+from shakeout.corpus.case import REFUSALS, Case, KnobSpace, Mode, Promise, Scalar, Setting
 from shakeout.targets.packages import module_available
 
 if TYPE_CHECKING:
@@ -289,6 +289,10 @@ class Target(abc.ABC):
             door: descriptor of the socket of the server that compiles jointly; -1 for none.
         """
         self.warm()
+
+    def patterns(self) -> Sequence[Case]:
+        """Programs that it is for: networks are mostly grown around one of them; none for any network."""
+        return ()
 
     @abc.abstractmethod
     def source(self, setting: Setting) -> str:

@@ -1,8 +1,10 @@
-"""A user's own kernel or runtime as a target, named ``MODULE:NAME``."""
+"""A user's own kernel, runtime or pass as a target, named ``MODULE:NAME``."""
 
 from __future__ import annotations
 
 from shakeout.corpus.user_objects import Kernel, NotDeclared, find
+from shakeout.targets.compilers.declare import Rewrite
+from shakeout.targets.compilers.user import UserRewrite, user_rewrite
 from shakeout.targets.kernels.user import UserKernel, user_kernel
 from shakeout.targets.offload.declare import Runtime
 from shakeout.targets.offload.runtime import RuntimeTarget, user_runtime
@@ -11,7 +13,7 @@ from shakeout.targets.target import UnknownTarget
 __all__ = ["declared"]
 
 
-def declared(name: str) -> UserKernel | RuntimeTarget:
+def declared(name: str) -> UserKernel | RuntimeTarget | UserRewrite:
     """The target that a user declared; imports the user's module.
 
     Raises:
@@ -26,4 +28,6 @@ def declared(name: str) -> UserKernel | RuntimeTarget:
             return user_kernel(name)
         case Runtime():
             return user_runtime(name)
+        case Rewrite():
+            return user_rewrite(name, found)
     raise UnknownTarget(f"{name} is a {type(found).__name__}, which is no target")

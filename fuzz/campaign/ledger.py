@@ -13,10 +13,13 @@ from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.counts import counts
 from shakeout.fuzz.ground.results import Answer, Result
 
-__all__ = ["NOTE", "Ledger"]
+__all__ = ["FIRED", "NOTE", "PASSED", "Ledger"]
 
 #: Under which notes stand among the reasons, by target and what they say: they say why nothing is a finding.
 NOTE = "note"
+
+#: Tables of passes over graphs, by target: cases that one ran on, and those in which it changed a graph.
+PASSED, FIRED = "passed", "fired"
 
 
 class Ledger:
@@ -68,6 +71,10 @@ class Ledger:
             self._one_more("proven", job.target)
         if result.relation:
             self._one_more("related", result.relation)
+        if result.fired is not None and result.status in ("compared", "failed"):
+            self._one_more(PASSED, job.target)
+            if result.fired:
+                self._one_more(FIRED, job.target)
         self._database.add(
             job.target,
             tallied,

@@ -373,7 +373,7 @@ def _campaign(config: Any, directory: Path, options: argparse.Namespace) -> int:
     from shakeout.fuzz.coverage.summary import read_coverage
     from shakeout.fuzz.reporting.counted import counted
     from shakeout.fuzz.reporting.markdown import write_report
-    from shakeout.fuzz.reporting.notes import noted
+    from shakeout.fuzz.reporting.notes import NEVER, noted
     from shakeout.fuzz.workers.zygote_client import ZygoteBroken
 
     console = Console(highlight=False)
@@ -400,6 +400,8 @@ def _campaign(config: Any, directory: Path, options: argparse.Namespace) -> int:
     for one in notes:
         console.print(f"note     {one.line}", soft_wrap=True)
     status, why = _judged(outcome)
+    if status is Exit.OK and (idle := [one.target for one in notes if one.note == NEVER]):
+        status, why = Exit.VACUOUS, f"the pass of {', '.join(idle)} changed no graph, so it was not tested"
     if status in (Exit.FOUND, Exit.VACUOUS) and options.exit_zero:
         status = Exit.OK
     console.print(f"report   {report}   exit {int(status)} ({why})", soft_wrap=True)

@@ -155,5 +155,8 @@ def _declared() -> tuple[str, ...]:
 
     found = declared(Path.cwd()) or compilers()
     if not found:
-        raise Mistake("nothing to test: no @shakeout.kernel or @shakeout.runtime here, and no compiler; give --target")
+        raise Mistake(
+            "nothing to test: no @shakeout.kernel, @shakeout.runtime or @shakeout.rewrite here, and no compiler; "
+            "give --target"
+        )
     return found

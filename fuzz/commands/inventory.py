@@ -98,7 +98,7 @@ def _targets(options: argparse.Namespace) -> int:
         print(f"{name:<{width}}  {'unavailable: ' + missing if missing else _summary(part)}")
     if options.knobs:
         print(f"{'every one':<{width}}    {REFUSALS:<34} {'False, True':<22} what it refuses is a finding")
-    print(f"{'MODULE:NAME':<{width}}  your own, declared with @shakeout.kernel or @shakeout.runtime")
+    print(f"{'MODULE:NAME':<{width}}  your own, declared with @shakeout.kernel, @shakeout.runtime or @shakeout.rewrite")
     return Exit.OK
 
 

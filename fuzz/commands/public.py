@@ -112,7 +112,8 @@ def run(
     """Run a campaign; prints nothing unless asked. Each argument means what the flag of ``shakeout run`` means.
 
     Args:
-        targets: what to test, your own kernel or runtime as ``MODULE:NAME``; none for every compiler that is installed.
+        targets: what to test, your own kernel, runtime or pass as ``MODULE:NAME``; none for every compiler that is
+            installed.
         minutes: how long to fuzz; 5 where neither this nor ``cases`` is given.
         cases: stop after so many.
         workers: cases at work at a time; None for one for each core.

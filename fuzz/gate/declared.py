@@ -11,7 +11,7 @@ from shakeout.fuzz.gate.sides import ROOTS
 
 __all__ = ["declared", "declared_in", "touched"]
 
-_DECORATORS = ("kernel", "runtime")
+_DECORATORS = ("kernel", "runtime", "rewrite")
 
 
 def declared(folder: Path) -> tuple[str, ...]:
@@ -31,7 +31,7 @@ def declared(folder: Path) -> tuple[str, ...]:
 
 
 def declared_in(path: Path) -> tuple[str, ...]:
-    """The names in a file that stand below ``@shakeout.kernel(...)`` or ``@shakeout.runtime``."""
+    """The names in a file that stand below one of Shakeout's decorators."""
     try:
         text = path.read_text(encoding="utf-8")
         if "shakeout" not in text:

@@ -49,6 +49,7 @@ class Result:
         vendor: how the failure stands before whoever would read a report.
         divergence: the first operator with which the target's values go wrong, where that was looked for and found.
         relation: the metamorphic relation that made the case, and ``parent``, the id of the case that it changed.
+        fired: of a target that is a pass over graphs, how many of the case's graphs it changed; None of any other.
     """
 
     case: str
@@ -68,6 +69,7 @@ class Result:
     divergence: Divergence | None = None
     relation: str = ""
     parent: str = ""
+    fired: int | None = None
 
     @property
     def outcome(self) -> Outcome | Literal["infra"]:
@@ -111,6 +113,7 @@ class Result:
             "divergence": None if self.divergence is None else self.divergence.to_json(),
             "relation": self.relation,
             "parent": self.parent,
+            "fired": self.fired,
         }
 
     @classmethod
@@ -145,6 +148,7 @@ class Result:
                 divergence=None if divergence is None else Divergence.from_json(divergence),
                 relation=str(data.get("relation", "")),
                 parent=str(data.get("parent", "")),
+                fired=None if data.get("fired") is None else int(data["fired"]),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not the result of a case: {type(error).__name__}: {error}") from None

@@ -46,7 +46,7 @@ def cases(
     They shrink as ``shakeout.programs`` does, and to the target's default knobs. ``shakeout.judge`` runs one.
 
     Args:
-        target: a compiler, or your own kernel or runtime as ``MODULE:NAME``: every program then calls the kernel.
+        target: a compiler, or your own kernel, runtime or pass as ``MODULE:NAME``: every program then calls the kernel.
         mode: ``training`` draws programs with a backward pass; None for what the target is mostly used for.
         knobs: of the target, by name; see ``shakeout targets --knobs``.
         vary_knobs: the others may take other values than their default.

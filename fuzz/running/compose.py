@@ -69,6 +69,7 @@ def begin() -> None:
 def prepare(say: Callable[[str], None]) -> None:
     """Load what ``compose`` needs; once, in the zygote, before any fork."""
     import shakeout.generators.motifs.motifs
+    import shakeout.generators.motifs.patterns
     import shakeout.generators.mutation.mutate
     import shakeout.generators.network  # noqa: F401
     from shakeout.generators.vocabularies.torch import load_records
@@ -91,6 +92,7 @@ def compose(job: Grow, before_call: Callable[[str], None] | None = None) -> Made
     """
     from shakeout.generators.choices import BytesChoices, SeededChoices
     from shakeout.generators.motifs.motifs import grow_motif
+    from shakeout.generators.motifs.patterns import grow_pattern
     from shakeout.generators.network import Recipe, grow
     from shakeout.generators.regions import enclosed
     from shakeout.generators.vocabularies.focused import focused, grow_focused
@@ -130,6 +132,8 @@ def compose(job: Grow, before_call: Callable[[str], None] | None = None) -> Made
         grown = grow_motif(choices, recipe, motif, before_call)
     elif focus:
         grown = grow_focused(choices, recipe, focused(focus, _loaded[0]), before_call)
+    elif not exploring and (patterns := subject.patterns()):
+        grown = grow_pattern(choices, recipe, patterns, _loaded[0], before_call)
     else:
         grown = grow(choices, recipe, _loaded[0], before_call)
     pinned = {**job.knobs, **({OVERWRITES: True} if grown.overwrites else {})}

@@ -79,7 +79,7 @@ def execute(
     run = _Runs(case, clock, shared or Shared(), () if derived is None else (Metamorphic(derived),))
 
     def result(status: Status, **more: Any) -> Result:
-        common: dict[str, Any] = {"seconds": clock.stop(), "operators": operators, "left": run.left}
+        common: dict[str, Any] = {"seconds": clock.stop(), "operators": operators, "left": run.left, "fired": run.fired}
         if derived is not None:
             common |= {"relation": derived.relation, "parent": derived.parent}
         return Result(case.id, case.setting.target, status, **common, **more)
@@ -214,6 +214,7 @@ class _Runs:
         self._clock = clock
         self._shared = shared
         self.left: tuple[str, ...] = ()
+        self.fired: int | None = None
         self._stages: Sequence[tuple[str, Callable[..., Any]]] = ()
 
     def answer(self, question: Question) -> Observation:
@@ -295,7 +296,7 @@ class _Runs:
             seen = replace(seen, seconds=max(seen.seconds - company, 0.0))
         self.left = tuple(dict.fromkeys((*self.left, *before.mend())))
         if first:
-            self._stages = seen.stages
+            self._stages, self.fired = seen.stages, seen.fired
             for stage, seconds in seen.spent.items():
                 self._clock.add(stage, seconds)
         return replace(seen, stages=())  # whoever keeps the answer keeps no compiled program

@@ -61,7 +61,8 @@ def observe(
     except (Exception, SystemExit) as error:
         told = raised(error, declined=subject.declined(error))
     spent, layouts = time.monotonic() - began, tuple(namespace.get("LAYOUTS", ()))
-    return Observation(calls, told, spent, dict(subject.spent), tuple(subject.stages), layouts)
+    fired = None if subject.fired is None else sum(subject.fired)
+    return Observation(calls, told, spent, dict(subject.spent), tuple(subject.stages), layouts, fired)
 
 
 def _fed(namespace: dict[str, Any], change: Callable[[list[torch.Tensor]], list[torch.Tensor]]) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def unclassified(coarse: str) -> str:
 
 
 def _own(result: Result, case: Case, *, smallest: bool) -> str:
-    """The cause of what is wrong of a user's kernel or runtime; empty for everything else.
+    """The cause of what is wrong of a user's kernel, runtime or pass; empty for everything else.
 
     Args:
         result: of the case.
@@ -107,7 +107,9 @@ def _own(result: Result, case: Case, *, smallest: bool) -> str:
     if failing is None:
         return ""
     place = _place(result)
-    # What a user declares is a kernel, with a vocabulary of its own, or a runtime.
+    # What a user declares is a kernel, with a vocabulary of its own, a pass over graphs, or a runtime.
+    if result.fired is not None:
+        return f"pass | {name} | {place}"
     if "bits" in facts_of(name).promises or (":" in name and case.program.vocabulary == "torch"):
         return f"runtime | {name} | {place}"
     operators = [call.operator for call in case.program.calls]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from shakeout.fuzz.intake.public import capture, check
     from shakeout.fuzz.plugin.strategies import cases, judge
     from shakeout.generators.strategies import programs, tensors
+    from shakeout.targets.compilers.declare import rewrite
     from shakeout.targets.kernels.declare import kernel
     from shakeout.targets.offload.declare import runtime
 
@@ -27,6 +28,7 @@ __all__ = [
     "judge",
     "kernel",
     "programs",
+    "rewrite",
     "run",
     "runtime",
     "tensors",
@@ -40,6 +42,7 @@ _PUBLIC = {
     "judge": ("shakeout.fuzz.plugin.strategies", "judge"),
     "kernel": ("shakeout.targets.kernels.declare", "kernel"),
     "programs": ("shakeout.generators.strategies", "programs"),
+    "rewrite": ("shakeout.targets.compilers.declare", "rewrite"),
     "run": ("shakeout.fuzz.commands.public", "run"),
     "runtime": ("shakeout.targets.offload.declare", "runtime"),
     "tensors": ("shakeout.generators.strategies", "tensors"),
