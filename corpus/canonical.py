@@ -4,8 +4,9 @@ Canonical means: keys sorted, no white space, ASCII; equal cases have equal text
 published schema is ``corpus/data/case.schema.json``; ``codec.py`` reads it.
 
 A case is written in the least format that can say it, because its id is the hash of its text: format 1 unless it has
-regions, blocks around its program, blobs, or another cotangent, which only format 2 has. So what was stored in format 1
-keeps its id, and there is one text of a case. What is at its default and came with format 2 is left out.
+regions, blocks around its program, blobs, values drawn by magnitude, or another cotangent, which only format 2 has. So
+what was stored in format 1 keeps its id, and there is one text of a case. What is at its default and came with format 2
+is left out.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 from shakeout.corpus.program import Arg, Call, InvalidProgram, Name, Program, Ref, Slice, TensorType
 from shakeout.corpus.setting import Setting
-from shakeout.corpus.storage import InputSet, Values, blobs_of
+from shakeout.corpus.storage import InputSet, Values, later_values
 
 __all__ = ["FORMAT", "MAX_BYTES", "MAX_DEPTH", "CannotBeStored", "arg_to_json", "text", "to_json"]
 
@@ -75,7 +76,7 @@ def to_json(program: Program, input_sets: Sequence[InputSet], setting: Setting) 
     if setting.cotangent != "whole":
         under["cotangent"] = setting.cotangent
     return {
-        "format": 2 if program.structured() or blobs_of(input_sets) or "cotangent" in under else 1,
+        "format": 2 if program.structured() or later_values(input_sets) or "cotangent" in under else 1,
         "program": stored,
         "calls": [
             {

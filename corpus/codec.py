@@ -13,7 +13,7 @@ import re
 import reprlib
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 from shakeout.corpus import blobs, canonical
 from shakeout.corpus.canonical import FORMAT, MAX_BYTES, MAX_DEPTH, CannotBeStored, arg_to_json
@@ -31,6 +31,7 @@ from shakeout.corpus.program import (
     Slice,
     TensorType,
 )
+from shakeout.corpus.storage import ValueKind, later_values
 from shakeout.corpus.user_objects import NotDeclared, check
 from shakeout.corpus.vocabularies.admission import admit, is_dtype
 
@@ -127,8 +128,8 @@ def from_json(data: object, places: Sequence[str] = ()) -> Case:
         )
         if version == 1 and case.setting.cotangent != "whole":
             raise MalformedCase("format 1 has no cotangents; write the format as 2")
-        if version == 1 and blobs.held(case):
-            raise MalformedCase("format 1 has no blobs; write the format as 2")
+        if version == 1 and later_values(case.input_sets):
+            raise MalformedCase("format 1 has neither blobs nor values by magnitude; write the format as 2")
         return blobs.placed(case, places)
     except InvalidProgram as error:
         raise MalformedCase(str(error)) from None
@@ -300,7 +301,7 @@ def _read_inputs(data: object, where: str) -> InputSet:
 
 
 def _read_values(data: dict[str, Any], size: int, where: str) -> Values:
-    kind = _choice(data, "kind", ("integers", "uniform", "special", "literal", "blob"), where)
+    kind = _choice(data, "kind", get_args(ValueKind), where)
     if kind == "blob":
         return Values("blob", blob=_text(data, "sha256", _BLOB, where))
     if kind == "literal":

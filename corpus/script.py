@@ -17,6 +17,7 @@ from shakeout.corpus.case import OVERWRITES, Case, InputSet, Promise, Storage, V
 from shakeout.corpus.printer import INDENT, Printer, as_tuple
 from shakeout.corpus.program import Program
 from shakeout.corpus.source import source_of
+from shakeout.corpus.storage import MAGNITUDES
 from shakeout.corpus.symptom import GUARD, STATUSES, STATUSES_OF_ANY, Symptom
 from shakeout.corpus.vocabularies import modelled, vocabulary
 from shakeout.corpus.vocabularies.admission import admit
@@ -110,7 +111,8 @@ def _filled(storage: Storage, shape: tuple[int, ...], device: str) -> str:
         return f"{whole}.reshape({shape})" if 0 in shape else whole
     if values.kind == "blob":
         return f"blob({values.blob!r}, {_dtype(storage.dtype)}, {shape}){f'.to({device!r})' if on else ''}"
-    text = f"fill({_dtype(storage.dtype)}, {shape}, {values.kind!r}, {values.seed}, {values.low!r}, {values.high!r})"
+    maker = "magnitudes" if values.kind in MAGNITUDES else "fill"
+    text = f"{maker}({_dtype(storage.dtype)}, {shape}, {values.kind!r}, {values.seed}, {values.low!r}, {values.high!r})"
     return text if device == "cpu" else f'{text}.to("{device}")'
 
 
@@ -198,6 +200,7 @@ def load(case: Case, text: str | None = None) -> dict[str, Any]:
         "nan": functions.nan,
         "inf": functions.inf,
         "fill": filled,  # the same values, sooner
+        "magnitudes": filled,
         "strided": functions.strided,
         "blob": functools.partial(_loaded, case),
         **vocabulary(case.program.vocabulary).namespace(case.program),
@@ -253,10 +256,11 @@ def standalone(
 
     text = body(case)
     words = vocabulary(case.program.vocabulary)
-    fills = "fill(" in text
+    fills = "fill(" in text or "magnitudes(" in text
     models = modelled(words)
     wanted: list[Any] = [] if models is None else list(models.functions(case.program))
     wanted += [functions.fill] if fills else []
+    wanted += [functions.magnitudes] if "magnitudes(" in text else []
     wanted += [functions.blob] if "blob(" in text else []
     wanted += [functions.strided] if "strided(" in text else []
     wanted += [functions.cotangent] if case.setting.mode == "training" else []

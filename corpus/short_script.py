@@ -96,7 +96,9 @@ def short(
         network, given = "program", "*tensors"
         defined = script.definition(case.program, case.setting.device)
     body = "\n\n\n".join([defined, *script.inputs(case)])
-    wanted: list[Any] = [standalone.fill] if "fill(" in body else []
+    scaled = "magnitudes(" in body
+    wanted: list[Any] = [standalone.fill] if scaled or "fill(" in body else []
+    wanted += [standalone.magnitudes] if scaled else []
     wanted += [standalone.blob] if "blob(" in body else []
     wanted += [standalone.strided] if "strided(" in body else []
     kind = case.setting.cotangent

@@ -84,6 +84,38 @@ def fill(dtype: torch.dtype, shape: tuple[int, ...], kind: str, seed: int, low: 
     return x.to(dtype).reshape(shape)
 
 
+def magnitudes(
+    dtype: torch.dtype, shape: tuple[int, ...], kind: str, seed: int, low: float, high: float
+) -> torch.Tensor:
+    """Values by magnitude: a ``ladder`` of binary exponents, or numbers ``beside`` multiples of simple fractions."""
+    if dtype.is_complex:
+        half = torch.float64 if dtype == torch.complex128 else torch.float32
+        parts = [magnitudes(half, shape, kind, 2 * seed + i, low, high) for i in range(2)]
+        return torch.complex(*parts).to(dtype)
+    h = fill(torch.int64, (math.prod(shape),), "integers", seed, 0, 2**62 - 1)
+    if dtype == torch.bool:
+        return (h % 2 == 1).reshape(shape)
+    if kind == "ladder":
+        exponent = int(low) + (h >> 3) % (int(high) - int(low) + 1)
+        sign = 1 - 2 * (h & 1) if dtype.is_signed else torch.ones_like(h)
+        if dtype.is_floating_point:
+            # Made of bits: no library rounds a power of two differently.
+            bits = ((exponent.clamp(-1022, 1023) + 1023) << 52) | ((h << 1) & (2**52 - 1))
+            return (bits.view(torch.float64) * sign).to(dtype).reshape(shape)
+        width = min(8 * dtype.itemsize - dtype.is_signed, 63)
+        return (((1 << exponent.clamp(2, width - 1)) + (h >> 9) % 5 - 2) * sign).to(dtype).reshape(shape)
+    shares = torch.tensor([1.0, 2.0, 10.0, 3.0], dtype=torch.float64)[(h >> 20) % 4]
+    least, most = torch.ceil(low * shares), torch.floor(high * shares)
+    whole = least + (h >> 24) % torch.clamp(most - least + 1, min=1)
+    x = torch.clamp(whole / shares, low, high).to(dtype)
+    # Zero has no neighbours of ordinary size; beyond an end of the range lies nothing.
+    move = torch.where(whole == 0, 0, (h >> 5) % 3 - 1)
+    moved = (x.view(getattr(torch, f"int{8 * dtype.itemsize}")) + move).to(getattr(torch, f"int{8 * dtype.itemsize}"))
+    moved = moved.view(dtype)
+    inside = (moved.to(torch.float64) >= low) & (moved.to(torch.float64) <= high)
+    return torch.where(inside, moved.to(torch.float64), x.to(torch.float64)).to(dtype).reshape(shape)
+
+
 def blob(name: str, dtype: torch.dtype, shape: tuple[int, ...]) -> torch.Tensor:
     """The tensor in the file of this name beside the script; the name is the SHA-256 of its bytes."""
     import safetensors.torch

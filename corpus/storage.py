@@ -6,15 +6,38 @@ inputs has one notation.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from shakeout.corpus.program import InvalidProgram
 
-__all__ = ["InputSet", "Storage", "Values", "View", "blobs_of", "contiguous"]
+__all__ = [
+    "EXPONENTS",
+    "MAGNITUDES",
+    "InputSet",
+    "Storage",
+    "ValueKind",
+    "Values",
+    "View",
+    "blobs_of",
+    "contiguous",
+    "later_values",
+]
 
-ValueKind = Literal["integers", "uniform", "special", "literal", "blob"]
+ValueKind: TypeAlias = Literal["integers", "uniform", "special", "ladder", "beside", "literal", "blob"]
+
+#: Kinds that are drawn by magnitude (``standalone.magnitudes``); the other drawn ones are in a range.
+MAGNITUDES = frozenset({"ladder", "beside"})
+
+#: Binary exponents of a ladder whose numbers, their squares and sums of some of them are ordinary numbers of the dtype,
+#: none of them subnormal; of whole numbers those beyond what float32 tells apart, where the dtype has them.
+EXPONENTS: Mapping[str, tuple[int, int]] = {
+    "float64": (-60, 12), "complex128": (-60, 12), "float32": (-40, 12), "complex64": (-40, 12), "bfloat16": (-30, 6),
+    "float16": (-12, 5), "complex32": (-12, 5), "float8_e4m3fn": (-5, 3), "float8_e4m3fnuz": (-5, 3),
+    "float8_e5m2": (-10, 4), "float8_e5m2fnuz": (-10, 4), "int8": (2, 5), "uint8": (2, 6), "int16": (2, 13),
+    "uint16": (2, 14), "int32": (14, 29), "uint32": (14, 30), "int64": (20, 40), "uint64": (20, 40),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +47,10 @@ class Values:
     Attributes:
         kind: ``integers`` (whole numbers in [low, high]), ``uniform`` (in [low, high), multiples of a power of
             two), ``special`` (as ``uniform`` or ``integers``, by dtype, with about a quarter of the elements
-            replaced by NaN, infinities, signed zeros, subnormals or the extremes of integers), ``literal`` or ``blob``
-            (in a file beside the case; ``blobs.py``).
+            replaced by NaN, infinities, signed zeros, subnormals or the extremes of integers), ``ladder`` (numbers of
+            either sign and of all magnitudes from 2**low to 2**(high + 1)), ``beside`` (multiples in [low, high] of 1,
+            1/2, 1/10 and 1/3, and the floating-point numbers next to them), ``literal`` or ``blob`` (in a file beside
+            the case; ``blobs.py``).
         seed: of the counter-based hash, 0 to 2**31 - 1; the same seed gives the same values on every machine.
         low: least value.
         high: largest value.
@@ -103,3 +128,9 @@ class InputSet:
 def blobs_of(input_sets: Sequence[InputSet]) -> tuple[Storage, ...]:
     """The storages whose values are blobs."""
     return tuple(storage for inputs in input_sets for storage in inputs.storages if storage.values.kind == "blob")
+
+
+def later_values(input_sets: Sequence[InputSet]) -> bool:
+    """Whether a storage is filled in a way that format 1 of a case's text cannot say."""
+    later = MAGNITUDES | {"blob"}
+    return any(storage.values.kind in later for inputs in input_sets for storage in inputs.storages)

@@ -8,6 +8,7 @@ import math
 import torch
 
 from shakeout.corpus import standalone
+from shakeout.corpus.storage import MAGNITUDES
 
 __all__ = ["filled"]
 
@@ -18,14 +19,19 @@ PREFIX = 256
 @functools.lru_cache(1 << 13)
 def _stream(dtype: torch.dtype, size: int, kind: str, seed: int, low: float, high: float) -> torch.Tensor:
     """The first values of a stream; ``fill`` counts elements, so a shorter storage holds a prefix of them."""
-    return standalone.fill(dtype, (size,), kind, seed, low, high)
+    return _made(dtype, (size,), kind, seed, low, high)
+
+
+def _made(dtype: torch.dtype, shape: tuple[int, ...], kind: str, seed: int, low: float, high: float) -> torch.Tensor:
+    make = standalone.magnitudes if kind in MAGNITUDES else standalone.fill
+    return make(dtype, shape, kind, seed, low, high)
 
 
 def filled(dtype: torch.dtype, shape: tuple[int, ...], kind: str, seed: int, low: float, high: float) -> torch.Tensor:
-    """``standalone.fill``: the same values in a tensor of its own."""
+    """What ``standalone.fill`` or ``standalone.magnitudes`` gives, in a tensor of its own."""
     size = math.prod(shape)
     if size > PREFIX:
-        return standalone.fill(dtype, shape, kind, seed, low, high)
+        return _made(dtype, shape, kind, seed, low, high)
     # A NaN gets other bits in the tail of a vector loop than before it, and a view as integers shows them.
     stream = _stream(dtype, size if kind == "special" else PREFIX, kind, seed, low, high)
     values = stream[:size].clone()

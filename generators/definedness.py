@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from shakeout.corpus.program import Arg
+from shakeout.corpus.program import Arg, references
 from shakeout.corpus.vocabularies.traits import Traits
 
 __all__ = [
@@ -48,7 +48,7 @@ def before(
         kwargs: its keyword arguments.
     """
     for target in written:
-        if overlaps_itself(target):
+        if overlaps_itself(target) and not _agrees(kind, args):
             return "writes to overlapping memory"
         for other in operands:
             if other is not target and not disjoint(target, other):
@@ -100,6 +100,11 @@ def before(
     if dict(kwargs).get("sorted") is False:
         return "the order is not defined"
     return None
+
+
+def _agrees(kind: Traits, args: tuple[Arg, ...]) -> bool:
+    """Whether whatever the call writes is one number, so that elements that share a place are given the same."""
+    return kind.alike and not any(True for arg in args[1:] for _ in references(arg))
 
 
 def after(

@@ -19,7 +19,10 @@ from shakeout.generators import views
 from shakeout.generators.calls import Rejected, Saved, perform
 from shakeout.generators.choices import Choices
 from shakeout.generators.definedness import after, before, ordinary, undefined_results
+from shakeout.generators.domains import domain
 from shakeout.generators.growth_config import MAX_ELEMENTS, MAX_TOTAL, MIXED, GrowthConfig
+from shakeout.generators.indices import ignoring
+from shakeout.generators.numbers import python_number
 from shakeout.generators.recorded import bound, mutated, shapes
 from shakeout.generators.rules.observed import MOST_REFUSED, observed_call, template
 from shakeout.generators.rules.trace import Trace
@@ -208,6 +211,10 @@ class Growth:
         if math.prod(shape) > (MAX_ELEMENTS if not config.large else 1 << 16):
             raise Rejected("too large")
         anything = spread.kind == "any" and spread.low is None and not plain
+        if config.constants and not writable and spread.kind == "any" and choices.boolean(config.constants):
+            made = self._made(views.constant(choices, shape, dtype, config.reach), dtype, shape)
+            if made is not None:
+                return made
         if anything and self._deriving > 0 and choices.boolean(config.derive):
             made = self._derived(dtype, shape)
             if made is not None:
@@ -294,12 +301,14 @@ class Growth:
         return Given(dtype, shape, None, base.values, dtype, owner, (strides, offset))
 
     def _derived(self, dtype: str, shape: tuple[int, ...]) -> int | None:
-        marks = len(self.tensors), len(self.steps), len(self.inputs)
         self._deriving -= 1
         if self.choices.boolean(0.25) and dtype in MIXED:
-            record = views.constant(self.choices, shape, dtype)
-        else:
-            record = views.derivation(self.choices, shape)
+            return self._made(views.constant(self.choices, shape, dtype, self.config.reach), dtype, shape)
+        return self._made(views.derivation(self.choices, shape), dtype, shape)
+
+    def _made(self, record: Record, dtype: str, shape: tuple[int, ...]) -> int | None:
+        """An operand by a call of its own, or None where that is not possible."""
+        marks = len(self.tensors), len(self.steps), len(self.inputs)
         if not self.permits(record.operator):
             return None
         try:
@@ -335,14 +344,21 @@ class Growth:
                     if choices.boolean(config.mix):
                         wanted = choices.pick(MIXED)
                     elif choices.boolean(config.number) and place not in record.mutates:
-                        scalars[place] = choices.pick((1, 2, 0, -1, 0.5, 2.0, True))
+                        scalars[place] = python_number(choices, config.reach, dtype)
                         numbers.append(-1)
                         continue
             elif wanted == "R":
                 wanted = _REAL.get(dtype, dtype)
             writes = place in record.mutates
-            numbers.append(self.operand(wanted, sizes[place], slot.spread, writes=writes, plain=plain))
+            spread = slot.spread if place else self.bounded(record.operator, slot.spread)
+            numbers.append(self.operand(wanted, sizes[place], spread, writes=writes, plain=plain))
         return numbers, scalars
+
+    def bounded(self, operator: str, spread: Spread) -> Spread:
+        """What the first operand of an operator is drawn from: now and then its domain up to the very ends."""
+        if spread.kind != "any" or not self.choices.boolean(self.config.domains):
+            return spread
+        return domain(operator) or spread
 
     def operand(self, dtype: str, shape: tuple[int, ...], spread: Spread, *, writes: bool, plain: bool) -> int:
         """A value of this type: one that is there already, or a fresh one.
@@ -437,7 +453,9 @@ class Growth:
         numbers, scalars = self._operands(record, dtype, focus, sizes)
         args, kwargs = bound(record, numbers, scalars)
         if mutate and not record.draws:
-            args, kwargs = mutated(self.choices, record.operator, args, kwargs)
+            args, kwargs = mutated(self.choices, record.operator, args, kwargs, self.config.reach)
+        if self.config.ignore and not record.draws:
+            kwargs = ignoring(self.choices, record.operator, kwargs, self.config.ignore)
         operands = tuple(number for number in numbers if number >= 0)
         written = tuple(numbers[place] for place in record.mutates if numbers[place] >= 0)
         self.run(record.operator, args, kwargs, operands, written)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from shakeout.generators.numbers import Reach
+
 __all__ = ["LARGE", "LATTICE", "MAX_ELEMENTS", "MAX_TOTAL", "MIXED", "GrowthConfig"]
 
 #: Elements of one value, and of all values of a case: small tensors show the same bugs sooner.
@@ -40,6 +42,12 @@ class GrowthConfig:
         writes: inputs may be written to.
         overwrites: calls may write to what the backward pass needs.
         ruled: a call is drawn from a rule, where the operator has one.
+        reach: how far Python numbers among the arguments go.
+        constants: a fresh operand is a constant, of which compilers know the elements.
+        domains: an operand lies between the ends of the operator's domain, where those are known.
+        ignore: a padding or a class to ignore is among the places that are there.
+        followed: what comes behind an operator is what is known to come behind it.
+        observed: what comes behind is something that shows what the values hide.
     """
 
     reuse: float = 0.5
@@ -58,3 +66,9 @@ class GrowthConfig:
     writes: bool = True
     overwrites: bool = False
     ruled: float = 0.0
+    reach: Reach = "plain"
+    constants: float = 0.0
+    domains: float = 0.0
+    ignore: float = 0.0
+    followed: float = 0.0
+    observed: float = 0.0

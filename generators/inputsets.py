@@ -22,9 +22,9 @@ from shakeout.generators.calls import Rejected, perform
 from shakeout.generators.choices import Choices
 from shakeout.generators.definedness import after, before, ordinary, overlaps_itself, undefined_results
 from shakeout.generators.growth import Step
-from shakeout.generators.values import DTYPES, SEEDS, Given, row_major, tensor_of
+from shakeout.generators.values import DTYPES, SEEDS, Given, fresh_layout, row_major, tensor_of
 
-__all__ = ["Failed", "input_set", "repeated", "replay", "resized", "tensors_of", "untouched"]
+__all__ = ["Failed", "input_set", "relaid", "repeated", "replay", "resized", "tensors_of", "untouched"]
 
 #: Elements of one input of a set with other sizes.
 MAX_ELEMENTS = 1 << 14
@@ -200,6 +200,56 @@ def repeated(choices: Choices, inputs: Sequence[Given]) -> list[Given]:
         else replace(given, values=replace(given.values, seed=(given.values.seed + shift) % (1 << 31)))
         for given in inputs
     ]
+
+
+def relaid(choices: Choices, inputs: Sequence[Given], *, shared: bool) -> list[Given] | None:
+    """The same values of the same sizes, lying in memory in another way; None where there is no other.
+
+    An input gets other strides and an offset, or becomes a window on another one's storage, or stands for itself where
+    it was one; of several leaves one is none.
+
+    Args:
+        choices: decides.
+        inputs: of the first call.
+        shared: whether inputs may begin to share a storage.
+    """
+    free = [n for n, given in enumerate(inputs) if not given.parameter and given.size is None]
+    free = [n for n in free if not any(other.shares == n for other in inputs) and inputs[n].values.kind != "literal"]
+    if not free:
+        return None
+    changed = list(inputs)
+    place = choices.pick(free)
+    given = changed[place]
+    own = replace(given, layout=fresh_layout(choices, given.shape, writable=True), shares=None, window=None)
+    owners = [n for n in range(place) if shared and _lends(inputs[n], given)]
+    leaves = [n for n in free if inputs[n].requires_grad]
+    kinds = ["strides", "strides"] if given.shape and given.storage_dtype == given.dtype else []
+    kinds += ["apart"] if given.shares is not None else []
+    kinds += ["shared", "shared"] if owners and not given.requires_grad else []
+    kinds += ["gradients"] if len(leaves) > 1 else []
+    if not kinds:
+        return None
+    match choices.pick(kinds):
+        case "strides":
+            changed[place] = own
+        case "apart":
+            changed[place] = replace(given, layout=row_major(len(given.shape)), shares=None, window=None)
+        case "shared":
+            owner = choices.pick(owners)
+            window = row_major(len(given.shape)).place(given.shape)[0], 0
+            changed[place] = replace(given, layout=None, shares=owner, window=window, values=inputs[owner].values)
+        case "gradients":
+            leaf = choices.pick(leaves)
+            changed[leaf] = replace(inputs[leaf], requires_grad=False)
+    return changed
+
+
+def _lends(owner: Given, given: Given) -> bool:
+    """Whether an input's storage has room for another one of its dtype."""
+    alike = owner.storage_dtype == owner.dtype == given.dtype == given.storage_dtype
+    if not alike or owner.shares is not None or owner.size is not None or owner.values.kind == "literal":
+        return False
+    return not owner.parameter and owner.storage().size >= math.prod(given.shape) > 0
 
 
 def resized(choices: Choices, inputs: Sequence[Given]) -> list[Given] | None:

@@ -27,13 +27,16 @@ from shakeout.generators import views
 from shakeout.generators.choices import Choices
 from shakeout.generators.growth import Growth, Step
 from shakeout.generators.growth_config import GrowthConfig
-from shakeout.generators.inputsets import Failed, input_set, repeated, replay, resized, untouched
+from shakeout.generators.inputsets import Failed, input_set, relaid, repeated, replay, resized, untouched
+from shakeout.generators.numbers import Reach
+from shakeout.generators.observers import observe
 from shakeout.generators.overwrites import overwrite
 from shakeout.generators.proposals import place_by_rule
 from shakeout.generators.rules.trace import Trace
 from shakeout.generators.values import Given, InputSampler
 from shakeout.generators.vocabularies.ruled import Ruled
-from shakeout.generators.vocabularies.torch import Vocabulary
+from shakeout.generators.vocabularies.torch import Takers, Vocabulary
+from shakeout.generators.writes import write
 
 __all__ = ["Grown", "Recipe", "finished", "follow", "grow", "watched"]
 
@@ -174,14 +177,44 @@ def _growth(choices: Choices, recipe: Recipe, style: Style, vocabulary: Vocabula
         overwrites=training and recipe.overwrites,
         ruled=choices.pick(_RULED if small else _RULED_IN_NETWORKS) if vocabulary.ruled else 0.0,
     )
+    if vocabulary.forms:
+        config = replace(config, **_widened(choices, recipe, small=small, whole=kind == "integers"))
     odd = choices.pick((0.0, 0.4, 0.8))
     sampler = InputSampler(choices, kind, odd if vocabulary.forms else 0.0)
+    if vocabulary.forms:
+        sampler.few = 0.25
+        sampler.magnitudes = choices.pick((0.0, 0.0, 0.5)) if kind != "integers" else 0.0
     if not vocabulary.forms:
         sampler.literal = LITERAL
     config = vocabulary.config(config)
     words = words_of(vocabulary.name)
     return Growth(choices, sampler, config, recipe.avoid, recipe.foreign, recipe.only, words, recipe.refused)
 
+
+def _widened(choices: Choices, recipe: Recipe, *, small: bool, whole: bool) -> dict[str, Any]:
+    """How far numbers go, and how often what is rare comes on purpose.
+
+    Where only some operators are asked for, numbers stay such as keep whole numbers whole.
+    """
+    reach: Reach = "plain"
+    if recipe.only is None and not (whole and choices.boolean(0.5)):
+        reach = choices.pick(("ordinary", "ordinary", "any"))
+    return {
+        "reach": reach,
+        "constants": choices.weighted(((0.0, 0.9), (1.0, 0.07), (0.5, 0.03))) if small else choices.pick((0.0, 0.05)),
+        "domains": 0.25,
+        "ignore": 0.4,
+        "followed": FOLLOWED,
+        "observed": 0.3 if small else 0.08,
+    }
+
+
+#: Of the operators that come behind another, so many are known to come behind it: in networks that people write, or in
+#: what compilers look for. Ten of them then come each a hundred times as often as one in twelve hundred would.
+FOLLOWED = 0.4
+
+#: How often a small program begins with a write that is hard to get right, or is made of constants that fold.
+WRITES = 0.05
 
 #: How often an operand has the very elements that were recorded, where those are sizes, axes or places in the ONNX
 #: model: others are mostly rejected.
@@ -213,6 +246,8 @@ def _small(growth: Growth, recipe: Recipe, vocabulary: Vocabulary) -> None:
 
 def _main(growth: Growth, recipe: Recipe, vocabulary: Vocabulary, attempt: int) -> bool:
     choices = growth.choices
+    if vocabulary.forms and not attempt and choices.boolean(WRITES) and write(growth):
+        return True
     if vocabulary.forms and choices.boolean(0.12):
         return _formed(growth)
     # Another record of the operator that is due before another operator.
@@ -220,6 +255,8 @@ def _main(growth: Growth, recipe: Recipe, vocabulary: Vocabulary, attempt: int) 
         operator = choices.pick(vocabulary.operators)
     else:
         operator = vocabulary.operators[recipe.index * STRIDE % len(vocabulary.operators)]
+    if growth.config.constants >= 1 and (folding := vocabulary.folding) and choices.boolean(0.5):
+        operator = choices.pick(folding)
     if (rule := _by_rule(growth, vocabulary, operator)) is not None:
         return place_by_rule(growth, rule, None)
     record = choices.pick(vocabulary.records(operator))
@@ -240,7 +277,7 @@ def _formed(growth: Growth) -> bool:
     if choices.boolean(0.06):
         return growth.place(views.strided_window(choices), dtype)
     shape = tuple(choices.pick(_SMALL_SIZES) for _ in range(choices.integer(0, 4)))
-    record = views.proposal(choices, shape, dtype)
+    record = views.proposal(choices, shape, dtype, growth.config.reach)
     return record is not None and growth.place(record, dtype)
 
 
@@ -306,13 +343,14 @@ def follow(growth: Growth, vocabulary: Vocabulary, value: int, formed: float) ->
         return False
     choices = growth.choices
     dtype, shape = growth.dtypes[value], growth.shapes[value]
+    if choices.boolean(growth.config.observed) and observe(growth, value):
+        return True
     if vocabulary.forms and choices.boolean(formed):
-        record = views.proposal(choices, shape, dtype)
+        record = views.proposal(choices, shape, dtype, growth.config.reach)
         return record is not None and growth.place(record, dtype, (value, 0))
-    takers = vocabulary.takers(dtype, len(shape))
-    if not takers:
+    taker = _taker(growth, vocabulary, value)
+    if taker is None:
         return False
-    taker = choices.pick(takers)
     records, rules = taker.records, taker.rules
     if rules and not growth.config.large and (not records or choices.boolean(growth.config.ruled)):
         # Each operand more is mostly a fresh input more, which takes longer to make than the call does.
@@ -324,6 +362,18 @@ def follow(growth: Growth, vocabulary: Vocabulary, value: int, formed: float) ->
     record, slot = choices.pick(records)
     main = dtype if record.slots[slot].dtype == "T" else _dtype(growth, record.dtypes)
     return growth.place(record, main, (value, slot), mutate=choices.boolean(growth.config.mutate))
+
+
+def _taker(growth: Growth, vocabulary: Vocabulary, value: int) -> Takers | None:
+    """An operator for a value: one that is known to follow the one that made it, or any that takes it."""
+    choices, made = growth.choices, growth.made[value]
+    dtype, rank = growth.dtypes[value], len(growth.shapes[value])
+    if made >= 0 and choices.boolean(growth.config.followed):
+        known = vocabulary.followers(growth.steps[made].operator, dtype, rank)
+        if known:
+            return choices.pick(known)
+    takers = vocabulary.takers(dtype, rank)
+    return choices.pick(takers) if takers else None
 
 
 # --- from growth to program ------------------------------------------------------------------------------------------
@@ -408,11 +458,13 @@ def finished(growth: Growth, recipe: Recipe, style: Style, vocabulary: str, tell
                 "other inputs", lambda: Case(program, (*sets, given), Setting(words_of(vocabulary).REFERENCE, (), mode))
             ),
         )
-    if recipe.dynamic or (recipe.dynamic is None and choices.boolean(0.12)):
-        sets += again(2, sizes=True)
+    if recipe.dynamic or (recipe.dynamic is None and choices.boolean(_sized(steps))):
+        sets += again(2, change=resized)
         dynamic = len(sets) > 1
-    if recipe.repeat or (recipe.repeat is None and not dynamic and choices.boolean(0.12)):
-        sets += again(1, sizes=False)
+    if recipe.repeat or (recipe.repeat is None and not dynamic and choices.boolean(0.14)):
+        same = recipe.repeat or any(step.kind.plain for step in steps) or choices.boolean(0.4)
+        shared = recipe.writes and not training
+        sets += again(1, change=repeated if same else functools.partial(relaid, shared=shared))
     # An output of the first call that is a view of a parameter shows the step that the second one ends with.
     stepped = training and len(calls) > 1 and any(given.parameter for given in inputs)
     known = not stepped and (training or not growth.spoilt)
@@ -556,6 +608,16 @@ def _without(count: int, steps: list[Step], returns: list[int], culprit: int) ->
     return kept, left
 
 
+#: What makes the inputs of a further call of those of the first.
+Change = Callable[[Choices, Sequence[Given]], "list[Given] | None"]
+
+
+def _sized(steps: Sequence[Step]) -> float:
+    """How often a program is called with other sizes: rather where a dimension is reduced, and calls are few."""
+    reduces = any(step.kind.addition or step.kind.ties for step in steps)
+    return 0.33 if reduces and len(steps) <= 4 else 0.1
+
+
 def _further(
     growth: Growth,
     steps: list[Step],
@@ -565,7 +627,7 @@ def _further(
     calls: list[dict[str, Any]],
     wanted: int,
     *,
-    sizes: bool,
+    change: Change,
     overwrites: bool,
     before: Callable[[InputSet], None] = lambda given: None,
 ) -> list[InputSet]:
@@ -585,7 +647,7 @@ def _further(
     for _ in range(3 * wanted):
         if len(found) == wanted:
             break
-        changed = resized(growth.choices, inputs) if sizes else repeated(growth.choices, inputs)
+        changed = change(growth.choices, inputs)
         if changed is None:
             continue
         given = input_set(changed)
@@ -593,7 +655,7 @@ def _further(
             continue
         before(given)
         try:
-            shown, left = again(given, same_types=not sizes, parameters=left)
+            shown, left = again(given, same_types=change is not resized, parameters=left)
         except Failed:
             continue
         calls.append(shown)

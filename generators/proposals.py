@@ -12,6 +12,7 @@ from shakeout.corpus.program import renumbered
 from shakeout.generators.calls import Rejected
 from shakeout.generators.growth import Growth
 from shakeout.generators.growth_config import LATTICE, MAX_ELEMENTS
+from shakeout.generators.numbers import attribute
 from shakeout.generators.rules.propose import Limits, assign
 from shakeout.generators.vocabularies.records import Spread
 from shakeout.generators.vocabularies.ruled import Ruled
@@ -67,8 +68,10 @@ def _place(growth: Growth, ruled: Ruled, dtype: str | None, focus: tuple[int, in
             continue
         if spread.kind in ("index", "distinct"):
             spread = _within(spread, wanted, ruled.spreads)
+        if not place:
+            spread = growth.bounded(ruled.operator, spread)
         numbers.append(growth.operand(dtypes[place], shape, spread, writes=place in ruled.mutates, plain=plain))
-    other = {name: choices.pick(pool) for name, pool in rule.pools if pool}
+    other = {name: attribute(choices, pool, growth.config.reach) for name, pool in rule.pools if pool}
     first = rule.dimensions
     args, kwargs = rule.arguments(dict(zip(rule.names[first:], values[first:], strict=True)), other)
     growth.run(

@@ -11,6 +11,7 @@ from shakeout.corpus.vocabularies.operator import identify
 from shakeout.generators.calls import Rejected
 from shakeout.generators.choices import Choices
 from shakeout.generators.growth_config import LARGE, LATTICE, MAX_ELEMENTS, MIXED, GrowthConfig
+from shakeout.generators.numbers import Reach, python_number
 from shakeout.generators.values import DTYPES
 from shakeout.generators.vocabularies.records import Record
 
@@ -110,10 +111,24 @@ def bound(
     return args, tuple([(key, rebuilt(value, bind)) for key, value in record.kwargs])
 
 
+#: Operators that take a number for all dimensions, or one for each, as many as their name says.
+_BY_DIMENSION = ("pool2d", "pool3d", "conv2d", "conv3d", "transpose2d", "transpose3d", "unfold", "fold", "interpolate")
+
+
+def _dimensions(operator: str) -> int:
+    """How many numbers may stand in the place of one; 0 where that is not known."""
+    name = operator.rpartition(".")[2]
+    return (3 if name.endswith("3d") else 2) if name.endswith(_BY_DIMENSION) else 0
+
+
 def mutated(
-    choices: Choices, operator: str, args: tuple[Arg, ...], kwargs: tuple[tuple[str, Arg], ...]
+    choices: Choices,
+    operator: str,
+    args: tuple[Arg, ...],
+    kwargs: tuple[tuple[str, Arg], ...],
+    reach: Reach = "plain",
 ) -> tuple[tuple[Arg, ...], tuple[tuple[str, Arg], ...]]:
-    """The same arguments with one attribute changed."""
+    """The same arguments with one attribute changed; ``reach`` says how far Python numbers go."""
     functional = identify(words.meaning(operator)).namespace == "torch.nn.functional"
     paths: list[tuple[tuple[int | str, ...], Arg]] = []
 
@@ -139,10 +154,13 @@ def mutated(
     new: Arg
     if isinstance(old, bool):
         new = not old
+    elif isinstance(old, int | float) and (wide := _dimensions(operator)) > 1 and choices.boolean(0.3):
+        new = tuple([old + choices.integer(-1, 2) for _ in range(wide)])
     elif isinstance(old, int):
         new = choices.pick((old + 1, old - 1, 0, 1, -1, 2, -old, 3))
     elif isinstance(old, float):
-        new = choices.pick((0.0, 1.0, -1.0, 0.5, 2.0, -0.0, old * 2, -old))
+        near = (0.0, 1.0, -1.0, 0.5, 2.0, -0.0, old * 2, -old)
+        new = choices.pick(near) if reach == "plain" or choices.boolean(0.4) else float(python_number(choices, reach))
     else:
         new = Name(f"torch.{choices.pick(MIXED)}")
 

@@ -10,6 +10,7 @@ import torch
 
 from shakeout.corpus import blobs
 from shakeout.corpus.case import Storage, Values, View
+from shakeout.corpus.storage import EXPONENTS
 from shakeout.corpus.value_cache import filled
 from shakeout.generators.choices import Choices
 from shakeout.generators.vocabularies.records import Spread
@@ -190,12 +191,15 @@ class InputSampler:
         kind: ``integers``, ``uniform`` or ``special``.
         odd: probability of a layout other than row-major.
         literal: probability of the recorded elements where a few whole numbers were recorded.
+        magnitudes: probability of values by magnitude: a ladder of exponents, or numbers beside simple fractions.
+        few: probability that an index means few places, so that some are repeated and others missing.
     """
 
-    __slots__ = ("_reach", "_seed", "choices", "kind", "literal", "odd")
+    __slots__ = ("_reach", "_seed", "choices", "few", "kind", "literal", "magnitudes", "odd")
 
     def __init__(self, choices: Choices, kind: str, odd: float) -> None:
         self.choices, self.kind, self.odd, self.literal = choices, kind, odd, 0.5
+        self.magnitudes, self.few = 0.0, 0.0
         self._seed = choices.integer(0, SEEDS - 1)
         self._reach = choices.pick((2, 3, 1, 4))
 
@@ -212,9 +216,15 @@ class InputSampler:
                 kind = "uniform"
         if dtype == "bool":
             return Values("integers", self._seed, 0, 1)
+        free = spread.kind == "any" and (spread.low is None or not whole)
+        if free and self.choices.boolean(self.magnitudes):
+            return self._by_magnitude(dtype, low, high, climbs=spread.low is None)
         if whole:
             if spread.kind in ("index", "distinct"):
                 low, high, kind = int(low), int(spread.high if spread.high is not None else high), "integers"
+                if spread.kind == "index" and low < high and self.choices.boolean(self.few):
+                    low = self.choices.integer(low, high)
+                    high = min(low + self.choices.integer(0, 1), high)
             # What is stored names the stream by its bounds, which are added up in 64 bits with a sign.
             low, high = (min(max(bound, -(2**62)), 2**62) for bound in (low, high))
             low, high = math.ceil(low), max(math.floor(high), math.ceil(low))
@@ -227,6 +237,18 @@ class InputSampler:
             return Values("integers", self._seed, math.ceil(low), math.floor(high))
         low, high = round(low, 4), round(high, 4)
         return Values("special" if kind == "special" else "uniform", self._seed, low, max(high, low + 0.0625))
+
+    def _by_magnitude(self, dtype: str, low: float, high: float, *, climbs: bool) -> Values:
+        """A ladder, where nothing bounds the values, or numbers beside simple fractions."""
+        whole = dtype.startswith(("int", "uint"))
+        if climbs and (whole or self.choices.boolean(0.6)):
+            least, most = EXPONENTS[dtype]
+            if self.kind == "special" and not whole:
+                # To the ends of what the dtype can hold, and beyond them.
+                finite = torch.finfo(DTYPES[dtype])
+                least, most = math.frexp(finite.tiny)[1] - 3, math.frexp(finite.max)[1] - 1
+            return Values("ladder", self._seed, least, most)
+        return Values("beside", self._seed, low, high)
 
     def given(self, dtype: str, shape: tuple[int, ...], spread: Spread, *, writable: bool, plain: bool) -> Given | None:
         """A fresh input, or None where there are no values such as the slot needs.

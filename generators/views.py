@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from shakeout.corpus.program import Arg, Name, Ref, Slice
 from shakeout.generators.choices import Choices
+from shakeout.generators.numbers import Reach, python_number
 from shakeout.generators.vocabularies.records import Record, Slot, Spread
 
 __all__ = ["CASTS", "constant", "derivation", "proposal", "strided_window"]
@@ -61,9 +62,16 @@ def _record(
     return Record(operator, args, kwargs, tuple(slots), sizes, free, (), mutates, view)
 
 
-def proposal(choices: Choices, shape: Shape, dtype: str) -> Record | None:
-    """Some call on an operand of this shape, or None where the chosen kind does not go with it."""
-    return choices.pick(_KINDS)(choices, shape, dtype)
+def proposal(choices: Choices, shape: Shape, dtype: str, reach: Reach = "plain") -> Record | None:
+    """Some call on an operand of this shape, or None where the chosen kind does not go with it.
+
+    Args:
+        choices: decides.
+        shape: of the operand.
+        dtype: of the operand.
+        reach: how far Python numbers among the arguments go.
+    """
+    return choices.pick(_KINDS)(choices, shape, dtype, reach)
 
 
 def _dimension(choices: Choices, shape: Shape) -> int:
@@ -72,8 +80,15 @@ def _dimension(choices: Choices, shape: Shape) -> int:
     return dimension - len(shape) if choices.boolean(0.4) else dimension
 
 
+#: Share of slices whose bounds come in any order, inside and outside: what Python makes of them, nothing often.
+DISORDERED = 0.12
+
+
 def _slice(choices: Choices, size: int) -> Slice:
     step = choices.weighted(((None, 5), (2, 3), (3, 1), (1, 1)))
+    if choices.boolean(DISORDERED):
+        low, high = -size - 2, size + 2
+        return Slice(choices.integer(low, high), choices.integer(low, high), step)
     start: int | None = choices.integer(0, max(size - 1, 0)) if choices.boolean(0.6) else None
     stop: int | None = choices.integer(start or 0, size) if choices.boolean(0.5) else None
     if stop is not None and choices.boolean(0.3):
@@ -123,17 +138,17 @@ def _indices(choices: Choices, shape: Shape, *, advanced: bool, distinct: bool) 
     return (items[0] if len(items) == 1 and choices.boolean(0.7) else tuple(items)), tuple(extras)
 
 
-def _getitem(choices: Choices, shape: Shape, dtype: str) -> Record | None:
+def _getitem(choices: Choices, shape: Shape, dtype: str, reach: Reach) -> Record | None:
     index, extras = _indices(choices, shape, advanced=choices.boolean(0.4), distinct=False)
     return _record("torch.Tensor.__getitem__", (Ref(0), index), shape, extras=extras, view=not extras)
 
 
-def _setitem(choices: Choices, shape: Shape, dtype: str) -> Record | None:
+def _setitem(choices: Choices, shape: Shape, dtype: str, reach: Reach) -> Record | None:
     advanced = choices.boolean(0.35)
     index, extras = _indices(choices, shape, advanced=advanced, distinct=True)
     value: Arg
     if choices.boolean(0.5) or extras:
-        value = choices.pick((0, 1, -1, 2, 0.5, 3, True)) if dtype != "bool" else choices.boolean(0.5)
+        value = python_number(choices, reach, dtype) if dtype != "bool" else choices.boolean(0.5)
     else:
         # Any shape that broadcasts into the window; a single element always does.
         value = Ref(1)
@@ -151,7 +166,7 @@ def _factors(choices: Choices, size: int, count: int) -> list[int]:
     return [*factors, size]
 
 
-def _reshape(choices: Choices, shape: Shape, dtype: str) -> Record | None:
+def _reshape(choices: Choices, shape: Shape, dtype: str, reach: Reach) -> Record | None:
     size = math.prod(shape)
     target = _factors(choices, size, choices.integer(1, 4))
     if size and choices.boolean(0.4):
@@ -160,14 +175,14 @@ def _reshape(choices: Choices, shape: Shape, dtype: str) -> Record | None:
     return _record(operator, (Ref(0), tuple(target)), shape)
 
 
-def _expand(choices: Choices, shape: Shape, dtype: str) -> Record | None:
+def _expand(choices: Choices, shape: Shape, dtype: str, reach: Reach) -> Record | None:
     target = [choices.integer(1, 4) if size == 1 and choices.boolean(0.7) else size for size in shape]
     target = [choices.integer(1, 3) for _ in range(choices.integer(0, 2))] + target
     operator = choices.pick(("torch.Tensor.expand", "torch.broadcast_to"))
     return _record(operator, (Ref(0), tuple(target)), shape) if target else None
 
 
-def _permute(choices: Choices, shape: Shape, dtype: str) -> Record | None:
+def _permute(choices: Choices, shape: Shape, dtype: str, reach: Reach) -> Record | None:
     rank = len(shape)
     if rank < 2:
         return None
@@ -186,13 +201,13 @@ def _permute(choices: Choices, shape: Shape, dtype: str) -> Record | None:
     return _record(operator, (Ref(0), _dimension(choices, shape), _dimension(choices, shape)), shape)
 
 
-def _unsqueeze(choices: Choices, shape: Shape, dtype: str) -> Record | None:
+def _unsqueeze(choices: Choices, shape: Shape, dtype: str, reach: Reach) -> Record | None:
     if shape and 1 in shape and choices.boolean(0.5):
         return _record("torch.squeeze", (Ref(0), shape.index(1)), shape)
     return _record("torch.unsqueeze", (Ref(0), choices.integer(-len(shape) - 1, len(shape))), shape)
 
 
-def _part(choices: Choices, shape: Shape, dtype: str) -> Record | None:
+def _part(choices: Choices, shape: Shape, dtype: str, reach: Reach) -> Record | None:
     if not shape:
         return None
     dimension = _dimension(choices, shape)
@@ -219,7 +234,7 @@ def _part(choices: Choices, shape: Shape, dtype: str) -> Record | None:
     return None
 
 
-def _moved(choices: Choices, shape: Shape, dtype: str) -> Record | None:
+def _moved(choices: Choices, shape: Shape, dtype: str, reach: Reach) -> Record | None:
     if not shape:
         return None
     dimension = _dimension(choices, shape)
@@ -239,7 +254,7 @@ def _moved(choices: Choices, shape: Shape, dtype: str) -> Record | None:
     return _record(again, (parts, dimension), shape, extras=extras, view=False)
 
 
-def _pad(choices: Choices, shape: Shape, dtype: str) -> Record | None:
+def _pad(choices: Choices, shape: Shape, dtype: str, reach: Reach) -> Record | None:
     if not shape:
         return None
     covered = choices.integer(1, min(len(shape), 3))
@@ -247,11 +262,11 @@ def _pad(choices: Choices, shape: Shape, dtype: str) -> Record | None:
     mode = choices.weighted((("constant", 6), ("reflect", 1), ("replicate", 1), ("circular", 1)))
     kwargs: Kwargs = (("mode", mode),) if mode != "constant" else ()
     if mode == "constant" and choices.boolean(0.4):
-        kwargs = (("value", choices.pick((1, -1, 0.5, 2))),)
+        kwargs = (("value", python_number(choices, reach, dtype)),)
     return _record("torch.nn.functional.pad", (Ref(0), amounts), shape, kwargs, view=False)
 
 
-def _cast(choices: Choices, shape: Shape, dtype: str) -> Record | None:
+def _cast(choices: Choices, shape: Shape, dtype: str, reach: Reach) -> Record | None:
     width = _WIDTH.get(dtype)
     if width is not None and choices.boolean(0.3):
         others = [
@@ -267,7 +282,7 @@ def _cast(choices: Choices, shape: Shape, dtype: str) -> Record | None:
     return _record("torch.Tensor.to", (Ref(0), Name(f"torch.{choices.pick(CASTS)}")), shape, kwargs, view=False)
 
 
-def _copy(choices: Choices, shape: Shape, dtype: str) -> Record | None:
+def _copy(choices: Choices, shape: Shape, dtype: str, reach: Reach) -> Record | None:
     operator = choices.pick(("torch.Tensor.contiguous", "torch.clone", "torch.Tensor.clone"))
     kwargs: Kwargs = ()
     if len(shape) == 4 and choices.boolean(0.7):
@@ -277,23 +292,23 @@ def _copy(choices: Choices, shape: Shape, dtype: str) -> Record | None:
     return _record(operator, (Ref(0),), shape, kwargs)
 
 
-def _number(choices: Choices, shape: Shape, dtype: str) -> Record | None:
+def _number(choices: Choices, shape: Shape, dtype: str, reach: Reach) -> Record | None:
     """Arithmetic with a Python number, in place or not."""
     name = choices.pick(("add", "sub", "mul", "add", "mul", "div", "pow", "maximum", "where", "eq", "lt"))
-    number = choices.pick((1, 2, 0, -1, 3, 0.5, 1.5, True))
+    factor = python_number(choices, reach, dtype)
     if name == "where":
-        return _record("torch.where", (Ref(1), Ref(0), number), shape, extras=(("bool", shape, Spread()),), view=False)
+        return _record("torch.where", (Ref(1), Ref(0), factor), shape, extras=(("bool", shape, Spread()),), view=False)
     if name == "maximum":
-        return _record("torch.clamp", (Ref(0), number), shape, view=False)
+        return _record("torch.clamp", (Ref(0), factor), shape, view=False)
     if name in ("add", "sub", "mul", "div") and choices.boolean(0.45):
-        return _record(f"torch.Tensor.{name}_", (Ref(0), number), shape, mutates=(0,))
+        return _record(f"torch.Tensor.{name}_", (Ref(0), factor), shape, mutates=(0,))
     if name in ("add", "sub", "mul") and choices.boolean(0.2):
         operator = {"add": "__radd__", "sub": "__rsub__", "mul": "__rmul__"}[name]
-        return _record(f"torch.Tensor.{operator}", (Ref(0), number), shape, view=False)
-    return _record(f"torch.{name}", (Ref(0), number), shape, view=False)
+        return _record(f"torch.Tensor.{operator}", (Ref(0), factor), shape, view=False)
+    return _record(f"torch.{name}", (Ref(0), factor), shape, view=False)
 
 
-def _write(choices: Choices, shape: Shape, dtype: str) -> Record | None:
+def _write(choices: Choices, shape: Shape, dtype: str, reach: Reach) -> Record | None:
     """Overwrite an operand as a whole."""
     match choices.integer(0, 2):
         case 0:
@@ -303,10 +318,10 @@ def _write(choices: Choices, shape: Shape, dtype: str) -> Record | None:
             return _record("torch.Tensor.copy_", (Ref(0), Ref(1)), shape, extras=extras, mutates=(0,))
         case 1:
             return _record("torch.Tensor.zero_", (Ref(0),), shape, mutates=(0,))
-    return _record("torch.Tensor.fill_", (Ref(0), choices.pick((1, 0, -1, 2))), shape, mutates=(0,))
+    return _record("torch.Tensor.fill_", (Ref(0), python_number(choices, reach, dtype)), shape, mutates=(0,))
 
 
-_KINDS: tuple[Callable[[Choices, Shape, str], Record | None], ...] = (
+_KINDS: tuple[Callable[[Choices, Shape, str, Reach], Record | None], ...] = (
     _getitem, _getitem, _getitem, _getitem, _setitem, _setitem, _reshape, _reshape, _expand, _permute, _permute,
     _unsqueeze, _part, _part, _moved, _pad, _cast, _cast, _copy, _number, _number, _write,
 )  # fmt: skip
@@ -315,7 +330,7 @@ _KINDS: tuple[Callable[[Choices, Shape, str], Record | None], ...] = (
 # --- without an operand -----------------------------------------------------------------------------------------------
 
 
-def constant(choices: Choices, shape: Shape, dtype: str) -> Record:
+def constant(choices: Choices, shape: Shape, dtype: str, reach: Reach = "plain") -> Record:
     """A call without operands that makes a tensor of this type."""
     kind = ("dtype", Name(f"torch.{dtype}"))
     size = math.prod(shape)
@@ -329,14 +344,18 @@ def constant(choices: Choices, shape: Shape, dtype: str) -> Record:
         options += ["eye"]
     match choices.pick(options):
         case "full":
-            number: Arg = choices.pick((2, 1, 0, 3)) if not wide else choices.pick((2.0, 0.5, -1.0, 0.0, 3.0))
+            content: Arg = choices.pick((2, 1, 0, 3)) if not wide else choices.pick((2.0, 0.5, -1.0, 0.0, 3.0))
             if dtype == "bool":
-                number = choices.boolean(0.5)
-            return Record("torch.full", (shape, number), (kind,), (), (), (), ())
+                content = choices.boolean(0.5)
+            elif wide and reach != "plain" and choices.boolean(0.5):
+                content = float(python_number(choices, reach))
+            return Record("torch.full", (shape, content), (kind,), (), (), (), ())
         case "tensor":
             items: list[Arg] = [choices.integer(0, 3) if not wide else choices.integer(-4, 4) / 2 for _ in range(size)]
             if dtype == "bool":
                 items = [bool(item) for item in items]
+            elif wide and items and reach != "plain" and choices.boolean(0.5):
+                items[choices.integer(0, size - 1)] = float(python_number(choices, reach))
             return Record("torch.tensor", (tuple(items) if shape else items[0],), (kind,), (), (), (), ())
         case "arange":
             return Record("torch.arange", (size,), (kind,), (), (), (), ())

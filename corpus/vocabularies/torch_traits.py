@@ -108,6 +108,7 @@ _FLAGS = {
         "batch_norm native_batch_norm instance_norm addmm_ addbmm_ baddbmm_ addmv_ addr_ index_add_ index_copy_ "
         "scatter_ scatter_add_ scatter_reduce_ index_reduce_ put_ index_put_ masked_scatter_ cumsum_ cumprod_"
     ),
+    "alike": "fill_ zero_ __setitem__",
     "reshapes": "t_ transpose_ squeeze_ unsqueeze_ swapaxes_ swapdims_ as_strided_ resize_",
     "tamed": (
         "dropout dropout_ dropout1d dropout2d dropout3d alpha_dropout alpha_dropout_ feature_alpha_dropout "

@@ -77,6 +77,7 @@ class Traits:
         attends: takes queries, keys and values, whose numbers are not checked.
         unwritten: reads pivots that nobody wrote, unless it is told a driver that has none.
         elsewhere: writes over an operand without a name that says so, or reads other elements than the one it writes.
+        alike: given a number, it writes that number wherever it writes.
         reshapes: changes the sizes of its operand itself, not only its elements.
         tamed: draws random numbers, and has attributes with which it does not.
         ascending: undefined on an operand that is not ascending.
@@ -122,6 +123,7 @@ class Traits:
     attends: bool = False
     unwritten: bool = False
     elsewhere: bool = False
+    alike: bool = False
     reshapes: bool = False
     tamed: bool = False
     ascending: bool = False

@@ -113,8 +113,9 @@ def _storage_cost(storage: Storage, first: int) -> float:
             return (13.5 if values.low == 0 else item_cost(values.low)) * storage.size
         case "blob":
             return 18.0 * storage.size
-    each = {"integers": 8, "uniform": 12, "special": 16}[values.kind]
-    return (each + 1.0 * (abs(values.low) > 2 or abs(values.high) > 2)) * storage.size
+    far = values.kind != "ladder"  # whose bounds are exponents
+    each = {"integers": 8, "uniform": 12, "beside": 14, "ladder": 15, "special": 16}[values.kind]
+    return (each + 1.0 * (far and (abs(values.low) > 2 or abs(values.high) > 2))) * storage.size
 
 
 def element_cost(item: Arg, place: int, dtype: str) -> float:

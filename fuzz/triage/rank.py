@@ -235,6 +235,8 @@ def _extreme(case: Case) -> Iterator[bool]:
         largest, least = _ENDS.get(storage.dtype, (float("inf"), 0.0))
         values = storage.values
         bounds = () if values.kind in ("literal", "blob") else (values.low, values.high)
+        if values.kind == "ladder":
+            bounds = (2.0**values.low, 2.0**values.high)
         for item in (*values.items, *bounds):
             size = max(abs(item.real), abs(item.imag)) if isinstance(item, complex) else abs(item)
             yield largest < size < float("inf") or 0 < size < least

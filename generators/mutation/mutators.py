@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from shakeout.corpus.case import Values
 from shakeout.corpus.program import Arg, mapped, reference
+from shakeout.corpus.storage import EXPONENTS
 from shakeout.generators.choices import Choices
 from shakeout.generators.growth_config import LATTICE, MAX_ELEMENTS
 from shakeout.generators.mutation.draft import Draft, givens, overwritten
@@ -241,6 +242,9 @@ def _retyped(given: Given, dtype: str) -> Given:
     values, wide = given.values, _kind(dtype) in ("wide", "complex")
     if dtype == "bool":
         values = Values("integers", values.seed, 0, 1)
+    elif values.kind == "ladder":
+        low, high = EXPONENTS.get(dtype, (2, 5))
+        values = replace(values, low=min(max(values.low, low), high), high=max(min(values.high, high), low))
     elif not wide:
         low = math.ceil(max(values.low, -100 if DTYPES[dtype].is_signed else 0))
         high = max(math.floor(min(values.high, 100)), low)
@@ -333,7 +337,7 @@ def _other(choices: Choices, given: Given, kind: str) -> Values:
             items[i], items[j] = items[j], items[i]
         return replace(values, items=tuple(items))
     seed = (values.seed + choices.integer(1, SEEDS)) % (1 << 31)
-    if _kind(given.storage_dtype) in ("wide", "complex"):
+    if _kind(given.storage_dtype) in ("wide", "complex") and values.kind != "ladder":
         if kind == "integers" and math.ceil(values.low) < math.floor(values.high):
             return Values("integers", seed, math.ceil(values.low), math.floor(values.high))
         if kind in ("uniform", "special"):

@@ -19,9 +19,10 @@ from shakeout.corpus.files import write_whole
 from shakeout.corpus.program import Ref
 from shakeout.corpus.vocabularies import Vocabulary as Words
 from shakeout.corpus.vocabularies import vocabulary
+from shakeout.corpus.vocabularies.torch_traits import family
 from shakeout.generators.growth_config import GrowthConfig
 from shakeout.generators.rules.library import Library, library_of_torch
-from shakeout.generators.vocabularies import takers
+from shakeout.generators.vocabularies import followers, takers
 from shakeout.generators.vocabularies.collector import run_module
 from shakeout.generators.vocabularies.records import Record, Slot
 from shakeout.generators.vocabularies.ruled import Ruled, ruled
@@ -38,6 +39,13 @@ MAX_CRASHES = 8
 
 #: Kinds of operands that may be another operator's result; the others have to be made for the call.
 _ANY = ("any", "index")
+
+#: Scans, reductions, softmax, extrema and quotients: what folds is often one number for all elements, or none.
+FOLDING = frozenset(
+    "cumsum cumprod cummax cummin logcumsumexp sum prod mean softmax log_softmax softmin max min amax amin aminmax "
+    "argmax argmin div floordiv remainder fmod var std sort topk logsumexp any all nansum nanmean median where maximum "
+    "minimum clamp pow mul add".split()
+)
 
 Progress = Callable[[str], None]
 Taker = tuple[Record, int]
@@ -105,6 +113,9 @@ class Vocabulary:
         self._index: dict[str, Fits] = dict(index)
         self._takers: dict[tuple[str, int], tuple[Takers, ...]] = {}
         self._parts: dict[frozenset[str], Vocabulary] = {}
+        self._families: dict[str, str] | None = None
+        self._folding: tuple[str, ...] | None = None
+        self._followers: dict[tuple[str, str, int], tuple[Takers, ...]] = {}
 
     def records(self, operator: str) -> tuple[Record, ...]:
         """Every record of an operator."""
@@ -170,6 +181,38 @@ class Vocabulary:
             taking = (name for name in self.operators if dtype in self.fits(name).get(rank, ()))
             found = self._takers[dtype, rank] = tuple(Takers(self, name, dtype, rank) for name in taking)
         return found
+
+    def followers(self, operator: str, dtype: str, rank: int) -> tuple[Takers, ...]:
+        """Where a value of this dtype and rank goes that an operator made: what is known to follow it and takes one.
+
+        What follows it more often stands there more often.
+        """
+        key = (operator, dtype, rank)
+        found = self._followers.get(key)
+        if found is None:
+            known = followers.of_torch().get(family(operator), {}) if self.forms else {}
+            taking = [name for name in self._known(known) if dtype in self.fits(name).get(rank, ())]
+            found = tuple(Takers(self, name, dtype, rank) for name in taking for _ in range(known[family(name)]))
+            self._followers[key] = found
+        return found
+
+    def _known(self, families: Mapping[str, int]) -> list[str]:
+        """One operator of each of these families, where there is one: a function rather than a method."""
+        if not families:
+            return []
+        if self._families is None:
+            self._families = {}
+            for name in sorted(self.operators, key=lambda name: (name.startswith("torch.Tensor."), len(name), name)):
+                if not name.endswith("_"):
+                    self._families.setdefault(family(name), name)
+        return [self._families[one] for one in families if one in self._families]
+
+    @property
+    def folding(self) -> tuple[str, ...]:
+        """Operators whose results compilers compute of constants, or simplify where an operand is one."""
+        if self._folding is None:
+            self._folding = tuple(name for name in self.operators if family(name) in FOLDING)
+        return self._folding
 
     def taking_records(self, operator: str, dtype: str, rank: int) -> tuple[Taker, ...]:
         """The records of an operator that take such a value, each with the slot."""
