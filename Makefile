@@ -7,6 +7,8 @@ TORCH ?= torch==2.13.0
 # What is installed beside it: the development tools, and every compiler that is a target.
 EXTRAS ?= dev,atheris,coverage,html,onnx,openvino,tvm
 FUZZ_ARGS ?= --minutes 5
+# What `make bench` measures: how fast the parts are. The other benchmarks say in --help what they want to be told.
+BENCHMARKS ?= generation harness minimise mutation
 
 BIN := .venv/bin
 STAMP := .venv/shakeout-environment
@@ -49,8 +51,8 @@ types: $(STAMP) ## type check: the package strictly, the tests leniently
 layers: $(STAMP) ## check that imports between rooms point one way
 	$(BIN)/lint-imports
 
-bench: $(STAMP) ## measure
-	@for file in tests/benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+bench: $(STAMP) ## measure how fast the parts are (BENCHMARKS='inductor' for something else)
+	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python tests/benchmarks/$$name.py || exit 1; done
 
 check: lint types layers tests ## all of lint, types, layers and tests
 

@@ -146,6 +146,7 @@ class Campaign:
                 for name in ("cache", "slots"):
                     shutil.rmtree(self.directory / name, ignore_errors=True)
                 self.database = stack.enter_context(self._open_database())
+                self._logged = (self.directory / events.LOG).exists()
                 self._log = stack.enter_context(events.EventLog(self.directory / events.LOG))
                 traces = stack.enter_context(TraceLog(self.directory))
                 self._coverage = stack.enter_context(CoverageLog(self.directory))
@@ -443,8 +444,12 @@ class Campaign:
         )
 
     def _catch_up(self) -> None:
-        """Tell what an earlier run stored and was killed before it could tell it."""
-        for event in untold(self.directory, self.database) if self.resumed else ():
+        """Tell what an earlier run stored and was killed before it could tell it.
+
+        A campaign begins its log before its first case: where there was none, somebody has deleted it, and nothing says
+        what had been told.
+        """
+        for event in untold(self.directory, self.database) if self.resumed and self._logged else ():
             self._tell(event)
             if isinstance(event, events.Confirmed) and event.state != "flaky":
                 self.investigation.note(event.bug)

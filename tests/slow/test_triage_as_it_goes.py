@@ -186,3 +186,12 @@ def test_a_finding_that_was_in_triage_is_taken_up_again_and_told_once(
     # One that was committed and not told before the end is told by nobody.
     assert len(opened) == len(set(opened))
     assert len(confirmed) == len(set(confirmed))
+
+
+def test_who_deletes_the_log_is_not_told_every_bug_as_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, told = fuzz(tmp_path, monkeypatch, {1: "wrong"}, cases=3)
+    assert sum(isinstance(event, events.BugOpened) for event in told) == 1
+    (tmp_path / events.LOG).unlink()
+    finished, told = fuzz(tmp_path, monkeypatch, {1: "wrong"}, cases=3)
+    assert finished.bugs == {"confirmed": 1}
+    assert not [event for event in told if isinstance(event, events.BugOpened | events.Confirmed)]
