@@ -29,6 +29,9 @@ from shakeout.corpus.vocabularies.onnx_defined import MAX_ELEMENTS
 
 __all__ = ["Read", "check_names", "read_inputs", "read_model", "read_program"]
 
+#: Nodes that a model may have with its functions in the place of their calls; large models have some ten thousand.
+MAX_NODES = 1 << 16
+
 #: Sizes of symbolic dimensions for which no input says one, by the order in which their names are met.
 SIZES = (2, 3, 5, 7)
 
@@ -132,6 +135,7 @@ def read_model(path: Path) -> tuple[Any, list[str]]:
     if not model.graph.node or not model.graph.output:
         raise NotCaptured(f"{path.name} is no ONNX model with a node and an output in it")
     _sized(model)
+    _bounded(model)
     _external(model, path.absolute().parent)
     try:
         onnx.checker.check_model(_shaped(model))
@@ -162,7 +166,12 @@ def _shaped(model: Any) -> Any:
 
 def _said(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines or [type(error).__name__])[0][:200]
+    return _printable((lines or [type(error).__name__])[0][:200])
+
+
+def _printable(text: str) -> str:
+    """A text with names of a file in it, so that none of them speaks to somebody's terminal."""
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
 
 
 def _external(model: Any, folder: Path) -> None:
@@ -236,6 +245,41 @@ def _sized(model: Any) -> None:
         _check_size(one.name, [d.dim_value for d in one.type.tensor_type.shape.dim if d.HasField("dim_value")])
     for tensor in _tensors(model):
         _check_size(tensor.name, tensor.dims)
+
+
+def _bounded(model: Any) -> None:
+    """Raise NotCaptured for what onnx's own checker, inliner and shape inference would not come back from."""
+    functions = {(one.domain, one.name): one for one in model.functions}
+    known: dict[tuple[str, str], int] = {}
+
+    def expanded(nodes: Sequence[Any], within: tuple[tuple[str, str], ...]) -> int:
+        """How many nodes they are with functions in the place of their calls."""
+        total = 0
+        for node in nodes:
+            total += 1
+            if node.op_type == "GatherND":
+                for one in node.attribute:
+                    if one.name == "batch_dims" and one.i < 0:
+                        # Shape inference reads in front of the sizes, and the process ends.
+                        raise NotCaptured(f"a GatherND has batch_dims={one.i}, expected a number from 0 on")
+            for attribute in node.attribute:
+                for body in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs):
+                    total += expanded(body.node, within)
+            key = (node.domain, node.op_type)
+            if key in functions:
+                if key in within:
+                    raise NotCaptured(f"the function {_printable(node.op_type)!r:.80} calls itself")
+                if key not in known:
+                    known[key] = expanded(functions[key].node, (*within, key))
+                total += known[key]
+            if total > MAX_NODES:
+                raise NotCaptured(f"the model has more than {MAX_NODES} nodes with functions in place of their calls")
+        return total
+
+    try:
+        expanded(model.graph.node, ())
+    except RecursionError:
+        raise NotCaptured("the functions of the model call each other too deep") from None
 
 
 def _check_size(name: str, sizes: Sequence[int]) -> None:
@@ -373,7 +417,7 @@ def _add(reading: _Reading, node: Any, version: int, place: int) -> None:
     """Run a node on what is there, and add it as a call."""
     import onnx.defs
 
-    here = f"node {node.name or place} ({node.op_type})"[:80]
+    here = _printable(f"node {node.name or place} ({node.op_type})"[:80])
     if node.domain not in ("", "ai.onnx"):
         raise NotCaptured(f"{here}: operators of the domain {node.domain!r} are not read; those of ONNX are")
     if node.op_type in schemas.LEFT_OUT or not onnx.defs.has(node.op_type, version, ""):

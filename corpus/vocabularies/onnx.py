@@ -284,6 +284,8 @@ def _inferred(
     import onnx.shape_inference
 
     schemas.check_types(operator, dtypes)
+    if dict(kwargs).get("batch_dims", 0) < 0:
+        raise ValueError("a negative number of batch dimensions")  # with which onnx 1.23.2 reads beyond the sizes
     found = schemas.schema(operator)
     if len(wanted) > found.max_output:
         raise TypeError(f"{operator} has {found.max_output} results at most")

@@ -21,6 +21,7 @@ from shakeout.corpus import blobs, codec, script  # noqa: E402
 from shakeout.corpus.case import Setting  # noqa: E402
 from shakeout.corpus.intake.onnx_program import Read, read_inputs, read_program  # noqa: E402
 from shakeout.corpus.intake.refusal import NotCaptured  # noqa: E402
+from shakeout.corpus.vocabularies import onnx as words  # noqa: E402
 from shakeout.corpus.vocabularies.onnx_defined import MAX_ELEMENTS  # noqa: E402
 from shakeout.fuzz.cli import main  # noqa: E402
 from shakeout.fuzz.commands.intake import read_for  # noqa: E402
@@ -169,6 +170,54 @@ def test_a_graph_that_is_none_is_refused(name: str, tmp_path: Path) -> None:
     )
     with pytest.raises(NotCaptured, match=SAYS[name]):
         read(path)
+
+
+def calling(levels: int, *, again: bool = False) -> tuple[list[Any], list[Any]]:
+    """Nodes and functions of a model each level of which calls the next one twice, or the first once more."""
+    names = [f"F{level}" for level in range(levels)]
+    last = helper.make_node("F0", ["t"], ["b"], domain="own") if again else helper.make_node("Neg", ["t"], ["b"])
+    functions = []
+    for level, name in enumerate(names):
+        inner = [helper.make_node("Abs", ["a"], ["t"]), last]
+        if level + 1 < levels:
+            inner = [helper.make_node(names[level + 1], [a], [b], domain="own") for a, b in ("at", "tb")]
+        domains = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+        functions.append(helper.make_function("own", name, ["a"], ["b"], inner, domains))
+    return [helper.make_node("F0", ["x"], ["b"], domain="own")], functions
+
+
+@pytest.mark.parametrize(
+    ("levels", "again", "says"), [(40, False, "more than 65536 nodes"), (3, True, "the function 'F0' calls itself")]
+)
+def test_functions_that_never_end_are_not_put_anywhere(levels: int, again: bool, says: str, tmp_path: Path) -> None:
+    nodes, functions = calling(levels, again=again)
+    value = [info("x", FLOAT, [2])], [info("b", FLOAT, [2])]
+    domains = [helper.make_opsetid("own", 1)]
+    with pytest.raises(NotCaptured, match=says):
+        read(saved(tmp_path / "m.onnx", nodes, *value, opsets=domains, functions=functions))
+
+
+def test_what_ends_the_process_of_shape_inference_is_refused_before_it(tmp_path: Path) -> None:
+    node = helper.make_node("GatherND", ["x", "i"], ["b"], batch_dims=-100)
+    value = [info("x", FLOAT, [2, 2, 2]), info("i", TensorProto.INT64, [2, 1])], [info("b", FLOAT, [2])]
+    with pytest.raises(NotCaptured, match=r"batch_dims=-100, expected a number from 0 on"):
+        read(saved(tmp_path / "m.onnx", [node], *value))
+    body = helper.make_graph([node], "body", [], [info("b", FLOAT, None)])
+    branch = helper.make_node("If", ["c"], ["b"], then_branch=body, else_branch=body)
+    value[0].append(info("c", TensorProto.BOOL, []))
+    with pytest.raises(NotCaptured, match=r"batch_dims=-100"):
+        read(saved(tmp_path / "m.onnx", [branch], *value))
+    with pytest.raises(ValueError, match="negative number of batch dimensions"):
+        words.resolve("onnx.v13.GatherND")(torch.ones(2, 2, 2), torch.zeros(2, 1, dtype=torch.int64), batch_dims=-2)
+
+
+def test_names_in_a_model_say_nothing_to_a_terminal(tmp_path: Path) -> None:
+    node = helper.make_node("Reshape", ["x", "s"], ["b"], name="a\n\x1b[2Jb")
+    held = [numpy_helper.from_array(np.array([7, 7]), "s")]
+    with pytest.raises(NotCaptured) as seen:
+        read(saved(tmp_path / "m.onnx", [node], [info("x", FLOAT, [1])], [info("b", FLOAT, None)], held))
+    assert str(seen.value).isprintable()
+    assert r"node a\n\x1b[2Jb (Reshape)" in str(seen.value)
 
 
 @pytest.mark.parametrize("place", ["../secret.bin", "link.bin", "/etc/passwd", "nothing.bin", "short.bin"])
