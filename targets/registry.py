@@ -45,6 +45,7 @@ _BUILT_IN = {
     "onnx.tvm": ("shakeout.targets.onnx_models", "TVM_MODEL"),
     "save_on_cpu": ("shakeout.targets.offload.stock", "SAVE_ON_CPU"),
     "disk_store": ("shakeout.targets.offload.stock", "DISK_STORE"),
+    "ssdtrain": ("shakeout.targets.offload.stock", "SSDTRAIN"),
     "planted": ("shakeout.targets.planted", "PLANTED"),
 }
 

@@ -1,18 +1,15 @@
 """A small store that moves the tensors which autograd saves for the backward pass to files, and brings them back.
 
-What comes back has the saved tensor's bits, strides and alignment, so that every kernel of the backward pass sees
-what it would have seen. A tensor that several operators save is stored once. The identity of a tensor is its storage,
-offset, shape, strides, dtype and version: without the offset, the three chunks of a fused projection are taken for
-one; without the version, what was saved before an in-place operator is taken for what was saved after it. A snapshot
-is taken when a tensor is saved; so a write that happens later never reaches the backward pass.
+A tensor that several operators save is stored once. A snapshot is taken when a tensor is saved; so a write that happens
+later never reaches the backward pass.
 
-The design follows the tensor cache of SSDTrain (Wu et al., 2024, arXiv 2408.10013) without its asynchronous transfers.
+Everything happens at once: what is saved is on disk before the next operator runs. ``tensor_cache.py`` does the same in
+the background.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import itertools
 import tempfile
 import threading
@@ -25,12 +22,9 @@ from typing import Any
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
+from shakeout.targets.offload.saved import Form, Key, buffer, identity, plain, window
+
 __all__ = ["DiskStore", "StoreError", "disk_store"]
-
-#: Bytes; storages begin at multiples of this. Vector kernels may round differently at another alignment.
-ALIGNMENT = 64
-
-Key = tuple[int, int, tuple[int, ...], tuple[int, ...], torch.dtype, int, bool, bool]
 
 
 class StoreError(RuntimeError):
@@ -40,12 +34,8 @@ class StoreError(RuntimeError):
 class _Saved:
     """What autograd holds in place of a tensor; its file goes when the last holder lets go."""
 
-    def __init__(self, path: Path, tensor: torch.Tensor, first: int, checksum: int, size: int) -> None:
-        self.path, self.checksum, self.size = path, checksum, size
-        self.dtype, self.device = tensor.dtype, tensor.device
-        self.shape, self.strides = tuple(tensor.shape), tensor.stride()
-        self.offset = tensor.storage_offset() - first
-        self.conjugate, self.negative = tensor.is_conj(), tensor.is_neg()
+    def __init__(self, path: Path, form: Form, device: torch.device, checksum: int, size: int) -> None:
+        self.path, self.form, self.device, self.checksum, self.size = path, form, device, checksum, size
         weakref.finalize(self, path.unlink, missing_ok=True)
 
 
@@ -77,10 +67,10 @@ class DiskStore:
         Raises:
             StoreError: the file cannot be written.
         """
-        if not _plain(tensor):
+        if not plain(tensor):
             return tensor
         with self._lock:
-            key = _key(tensor)
+            key = identity(tensor)
             known = self._known.get(key)
             saved = known[1]() if known is not None else None
             if saved is not None:
@@ -104,29 +94,21 @@ class DiskStore:
         memory = torch.empty(held.size, dtype=torch.uint8)
         try:
             with held.path.open("rb") as file:
-                count = file.readinto(_buffer(memory))
+                count = file.readinto(buffer(memory))
         except OSError as error:
             raise StoreError(f"a tensor of {held.size} bytes cannot be read back from {held.path}: {error}") from error
-        if count != held.size or zlib.crc32(_buffer(memory)) != held.checksum:
+        if count != held.size or zlib.crc32(buffer(memory)) != held.checksum:
             raise StoreError(f"{held.path} does not hold the {held.size} bytes that were written to it")
-        flat = torch.empty(0, dtype=held.dtype, device=held.device)
-        flat.set_(memory.to(held.device).untyped_storage(), held.offset, held.shape, held.strides)
-        flat = flat.conj() if held.conjugate else flat
-        return torch._neg_view(flat) if held.negative else flat
+        return held.form.on(memory.to(held.device))
 
     def _write(self, tensor: torch.Tensor) -> _Saved:
-        """Write the piece of memory that the tensor lies in, from the last aligned element before it."""
-        step = max(ALIGNMENT // tensor.itemsize, 1)
-        first = int(tensor.storage_offset()) // step * step
-        reach = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
-        size = int(tensor.storage_offset() + reach + 1 - first) * tensor.itemsize if tensor.numel() else 0
-        window = torch.empty(0, dtype=torch.uint8, device=tensor.device)
-        window.set_(tensor.untyped_storage(), first * tensor.itemsize, (size,), (1,))
-        window = window.cpu()
+        """Write the piece of memory that the tensor lies in."""
+        memory, form = window(tensor)
+        held, size = memory.cpu(), memory.numel()
         path = self.directory / f"{next(self._numbers)}.bin"
         try:
             with path.open("wb") as file:
-                file.write(_buffer(window))
+                file.write(buffer(held))
         except OSError as error:
             path.unlink(missing_ok=True)
             raise StoreError(
@@ -134,39 +116,7 @@ class DiskStore:
                 "directory: disk_store(directory=...)"
             ) from error
         self.stored += 1
-        return _Saved(path, tensor, first, zlib.crc32(_buffer(window)), size)
-
-
-def _plain(tensor: torch.Tensor) -> bool:
-    """Whether a tensor is nothing but strided memory; what is not stays where it is."""
-    return (
-        type(tensor) in (torch.Tensor, torch.nn.Parameter)
-        and tensor.layout == torch.strided
-        and not tensor.is_quantized
-        and tensor.device.type != "meta"
-    )
-
-
-def _key(tensor: torch.Tensor) -> Key:
-    return (
-        tensor.untyped_storage()._cdata,
-        int(tensor.storage_offset()),
-        tuple(tensor.shape),
-        tensor.stride(),
-        tensor.dtype,
-        tensor._version,
-        tensor.is_conj(),
-        tensor.is_neg(),
-    )
-
-
-def _buffer(memory: torch.Tensor) -> Any:
-    """The bytes of a flat tensor, not copied."""
-    if not memory.numel():
-        return bytearray()
-    buffer = (ctypes.c_char * memory.numel()).from_address(memory.data_ptr())
-    buffer.held = memory  # type: ignore[attr-defined]  # the memory lives as long as the view of it
-    return buffer
+        return _Saved(path, form, tensor.device, zlib.crc32(buffer(held)), size)
 
 
 @contextlib.contextmanager

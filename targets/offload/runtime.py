@@ -21,11 +21,26 @@ _OVERWRITES = Knob(
 )
 
 #: Hooks take saved tensors out of eager's check that nobody wrote to them; a runtime may leave some to it, or check.
-_DECLINES_WHAT_EAGER_REFUSES = '''def declined(error):
-    """Whether it refuses what eager refuses: a backward pass whose saved tensors were written to."""
-    return "modified by an inplace operation" in str(error)'''
+_OVERWRITTEN = "modified by an inplace operation"
+
+#: Function transforms take no hooks of saved tensors, whosever they are.
+_NO_HOOKS = "don't yet support saved tensor hooks"
 
 Around = Callable[[Setting], tuple[list[str], str]]
+
+
+def _declines(words: tuple[str, ...], kinds: tuple[str, ...]) -> str:
+    """Source of ``declined(error)``: by words of the message, or by the class of the exception."""
+    if not words and not kinds:
+        return DECLINES_NOTHING
+    asked = [f"{word!r} in str(error)" for word in words] + [f"type(error).__name__ == {kind!r}" for kind in kinds]
+    return '\n'.join(
+        [
+            "def declined(error):",
+            '    """Whether it refuses what eager refuses, or a function transform, or what a faulty disk has lost."""',
+            f"    return {' or '.join(asked)}",
+        ]
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +53,7 @@ class RuntimeTarget(Target):
         around: gives, for a setting, lines of imports and the expression that makes context managers when called.
         space: its knobs.
         keeps: whether it has what is saved as it was when it was saved, whatever is written to it later.
+        raises: gives, for a setting, the classes of exceptions with which it may end.
     """
 
     name: str
@@ -45,6 +61,7 @@ class RuntimeTarget(Target):
     around: Around
     space: KnobSpace = ()
     keeps: bool = True
+    raises: Callable[[Setting], tuple[str, ...]] = lambda setting: ()
 
     def knobs(self) -> KnobSpace:
         """Its knobs, and the one that every runtime has which keeps what is saved."""
@@ -70,6 +87,7 @@ class RuntimeTarget(Target):
     def source(self, setting: Setting) -> str:
         """The network with the context manager that is entered around its forward and backward pass."""
         imports, around = self.around(setting)
+        words = (_OVERWRITTEN,) * bool(setting.knob(OVERWRITES)) + (_NO_HOOKS,) * self.facts.regions
         lines = [
             *imports,
             *(["", ""] if imports else []),
@@ -81,15 +99,20 @@ class RuntimeTarget(Target):
             "    return inside",
             "",
             "",
-            _DECLINES_WHAT_EAGER_REFUSES if setting.knob(OVERWRITES) else DECLINES_NOTHING,
+            _declines(words, self.raises(setting)),
         ]
         return "\n".join(lines) + "\n"
 
 
-def runtime_facts(summary: str) -> Facts:
-    """What is known of any runtime: what it saves is for backward, and it may copy to memory that a GPU has locked."""
+def runtime_facts(summary: str, *, regions: bool = False) -> Facts:
+    """What is known of any runtime: what it saves is for backward, and it may copy to memory that a GPU has locked.
+
+    Args:
+        summary: what it is.
+        regions: whether it is given programs with checkpoints, autocast, custom operators and other such blocks.
+    """
     promises = frozenset[Promise]({"bits", "layout", "writes"})
-    return Facts(summary=summary, promises=promises, mode="training", accelerator=True)
+    return Facts(summary=summary, promises=promises, mode="training", accelerator=True, regions=regions)
 
 
 def user_runtime(name: str) -> RuntimeTarget:

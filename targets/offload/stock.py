@@ -1,4 +1,4 @@
-"""The offload runtimes that ship: PyTorch's ``save_on_cpu``, and a small store of saved tensors on disk."""
+"""The offload runtimes that ship: PyTorch's ``save_on_cpu``, a small store of saved tensors on disk, a tensor cache."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ from shakeout.corpus.case import Knob, KnobSpace, Setting
 from shakeout.targets.accelerators import present
 from shakeout.targets.offload.runtime import RuntimeTarget, runtime_facts
 
-__all__ = ["DISK_STORE", "SAVE_ON_CPU"]
+__all__ = ["DISK_STORE", "SAVE_ON_CPU", "SSDTRAIN"]
+
+#: Of a disk, as ``files.FAULTS`` has them; under those of the second row a backward pass may end with an error.
+_HARMLESS = ("delay", "reorder", "crash", "EIO once", "short read once", "bit flip once", "ENOSPC")
+_FATAL = ("EIO", "short read", "bit flip")
 
 
 def _pinning() -> KnobSpace:
@@ -38,4 +42,36 @@ DISK_STORE = RuntimeTarget(
     "disk_store",
     runtime_facts("tensors saved for backward go to files and come back, against plain eager: bit-equal"),
     _disk_store,
+)
+
+
+def _lost(setting: Setting) -> tuple[str, ...]:
+    """With what a backward pass ends if the disk has lost what was stored."""
+    return ("StoreError",) if setting.knob("fault") in _FATAL else ()
+
+
+#: What a knob of the cache is in the text of a case.
+_CACHE: KnobSpace = (
+    Knob("snapshot", (True, False), "copy what is saved at once; otherwise refuse a backward pass that it was written to"),
+    Knob("least", (0, 64), "bytes; what is smaller stays in memory"),
+    Knob("ahead", (1, 0, 3), "how many tensors are read in advance"),
+    Knob("keep", ("nothing", "last", "adaptive"), "what the backward pass asks for first stays in memory"),
+    Knob("host", (0, 256), "bytes that stay in the host's memory, between the device and the files"),
+    Knob("threads", (2, 1, 4), "that write and read"),
+    Knob("fault", (None, *_HARMLESS, *_FATAL), "of the disk: each ends in a clean error or an exact result"),
+)
+
+
+def _tensor_cache(setting: Setting) -> tuple[list[str], str]:
+    given = [f"{knob.name}={setting.knob(knob.name)!r}" for knob in _CACHE if any(pair[0] == knob.name for pair in setting.knobs)]
+    made = f"TensorCache({', '.join([*given, 'strict=True'])})"
+    return ["from shakeout.targets.offload.tensor_cache import TensorCache"], f"{made}.step"
+
+
+SSDTRAIN = RuntimeTarget(
+    "ssdtrain",
+    runtime_facts("saved tensors go to files in the background, as in SSDTrain: bit-equal to eager", regions=True),
+    _tensor_cache,
+    _CACHE,
+    raises=_lost,
 )

@@ -11,7 +11,8 @@ from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Setting
 from shakeout.fuzz.running.execute import execute, repro
 from shakeout.oracles.verdict import Outcome
-from shakeout.targets.offload.disk_store import ALIGNMENT, DiskStore, StoreError, disk_store
+from shakeout.targets.offload.disk_store import DiskStore, StoreError, disk_store
+from shakeout.targets.offload.saved import ALIGNMENT
 from shakeout.targets.registry import target
 
 DTYPES = [
