@@ -50,12 +50,15 @@ SECOND = Question("reference", 1)
 REPEATS = tuple(Question("reference", number) for number in range(1, 9))
 _REPLICAS = tuple(Question("replica", number) for number in range(tolerance.REPLICAS[-1]))
 _FEW, _SOME, _ = tolerance.REPLICAS
+#: Before a failure is told, replicas whose errors are as large as what is granted to numbers. A decision (rounding to
+#: whole numbers, a threshold) may be taken by any error that a number may have.
+_WIDE = tuple(Question("wide", number) for number in range(tolerance.WIDE))
 #: What is asked of a difference, a stage at a time, until rounding explains it: first no more than four runs of the
 #: reference, and only before a failure is told the target once more, which means to compile once more.
 DOUBTS = (
     (BASELINE, POISONED, *_REPLICAS[:_FEW]),
     (RELAID, *_REPLICAS[_FEW:_SOME]),
-    (AGAIN, SECOND, *_REPLICAS[_SOME:]),
+    (AGAIN, SECOND, *_REPLICAS[_SOME:], *_WIDE),
 )
 #: Before a number is told that is wrong by all of itself and small, replicas that know how functions are conditioned.
 _CONDITIONED = tuple(Question("conditioned", number) for number in range(tolerance.CONDITIONED))
@@ -63,7 +66,7 @@ _CONDITIONED = tuple(Question("conditioned", number) for number in range(toleran
 _EXACT_DOUBTS = ((BASELINE, POISONED, RELAID, AGAIN, *REPEATS),)
 #: A target that promises the reference's bits keeps what autograd saves, and need not keep its strides: kernels of the
 #: backward pass add up in the order of memory.
-_BIT_DOUBTS = (RESAVED, *_EXACT_DOUBTS)
+_BIT_DOUBTS = ((*RESAVED, RELAID), *_EXACT_DOUBTS)
 
 
 def pairs(
@@ -168,7 +171,7 @@ class Difference:
             for doubts in self._stages(bound):
                 if any(question not in answers for question in doubts):
                     return doubts
-                if self.exact and doubts is RESAVED:
+                if self.exact and RESAVED[0] in doubts:
                     bad = suspects & ~self._laid_out(answers, number, position, want, got)
                     if not bad.any():
                         break
@@ -185,6 +188,11 @@ class Difference:
                 explained.append(self._explanation(answers, number, position, want, got, doubted))
             if not bad.any():
                 continue
+            if not exact and not self._told(answers, number, position):
+                reason = (
+                    f"{place}: what rounding does to it is not known, because no run with other rounding errors has it"
+                )
+                return Verdict(self.name, Outcome.UNKNOWN, "undecided", reason, place)
             repeats = REPEATS if exact else (SECOND,)
             measure = Bound.BITS if exact else Bound.DEFAULT
             if any(self._changes(answers, question, number, position, want, bad, measure) for question in repeats):
@@ -222,16 +230,32 @@ class Difference:
     def _laid_out(
         self, answers: Answers, number: int, position: int, want: torch.Tensor, got: torch.Tensor
     ) -> torch.Tensor:
-        """Which elements are no further from the reference than eager's are with saved tensors laid out anew."""
-        found = [_at(answers[question], self.part, number, position, want) for question in RESAVED]
+        """Which elements are no further from the reference than eager's are with other tensors laid out anew.
+
+        Those that were saved, or those that it was given: what is computed again is given copies.
+        """
+        found = [_at(answers[question], self.part, number, position, want) for question in (*RESAVED, RELAID)]
         return tolerance.spanned(want, got, [other for other in found if other is not None])
+
+    def _told(self, answers: Answers, number: int, position: int) -> bool:
+        """Whether any run with other rounding errors has this tensor, or that they all failed is another matter."""
+        replicas = [answer for question, answer in answers.items() if question.what == "replica"]
+        return any(one.error is not None or result(one, self.part, number, position) is not None for one in replicas)
 
     def _explained(
         self, answers: Answers, number: int, position: int, want: torch.Tensor, got: torch.Tensor, bound: Bound
     ) -> torch.Tensor:
         """Which elements rounding explains, as far as there are answers."""
         baseline, replicas = self._moved(answers, number, position, want, bound)
-        return tolerance.moved(want, got, baseline, replicas, bound)
+        found = tolerance.moved(want, got, baseline, replicas, bound)
+        if bound is Bound.DEFAULT:
+            for question in _WIDE:
+                if (
+                    question in answers
+                    and (other := _at(answers[question], self.part, number, position, want)) is not None
+                ):
+                    found |= tolerance.decided(want, got, other)
+        return found
 
     def _explanation(
         self, answers: Answers, number: int, position: int, want: torch.Tensor, got: torch.Tensor, doubted: torch.Tensor

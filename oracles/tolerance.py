@@ -14,7 +14,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["CONDITIONED", "REPLICAS", "TABLE", "Bound", "default", "equal", "moved", "spanned", "within"]
+__all__ = [
+    "CONDITIONED",
+    "REPLICAS",
+    "TABLE",
+    "UNITS",
+    "WIDE",
+    "Bound",
+    "decided",
+    "default",
+    "equal",
+    "moved",
+    "spanned",
+    "within",
+]
 
 #: Relative and absolute tolerance by dtype; a dtype that is missing must agree exactly.
 TABLE: dict[str, tuple[float, float]] = {
@@ -39,8 +52,13 @@ TABLE: dict[str, tuple[float, float]] = {
 #: decision stays unflipped with probability (2/3)**32, two in a million.
 REPLICAS = (2, 8, 32)
 
+#: Replicas whose errors are as large as the spread that is granted, and how large that is: a decision that one of them
+#: takes shows in eight of sixteen if it is taken half of the time, and in one of them if it is one in twenty.
+WIDE = 16
+UNITS = 8
+
 #: Replicas whose functions are given operands that are one rounding error off. They say how far a function's error can
-#: go where its result is small beside what it is made of, as next to a root: for that the first eight explain nearly all.
+#: go where its result is small beside what it is made of, as next to a root: for that eight explain nearly all.
 CONDITIONED = 8
 
 #: A reordered sum of n terms errs by up to n roundings where a replica errs by about sqrt(n); 8 covers both the
@@ -168,6 +186,15 @@ def spanned(want: torch.Tensor, got: torch.Tensor, others: Sequence[torch.Tensor
             found |= ((g - w).abs() <= _LAYOUTS * (o - w).abs()) & torch.isfinite(o) & torch.isfinite(g)
             found |= torch.isnan(g) & torch.isnan(o)
     return found
+
+
+def decided(want: torch.Tensor, got: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """Which elements another run has decided as the target did: bool, of their common shape."""
+    import torch
+
+    if other.dtype != want.dtype:
+        return torch.zeros(want.shape, dtype=torch.bool)
+    return within(other, got) & ~within(want, other)
 
 
 def moved(

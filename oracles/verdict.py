@@ -40,14 +40,15 @@ class Question:
 
     ``reference`` and ``subject`` are the two runs; a further ``number`` is one more run from scratch. ``baseline`` is
     the reference in double precision. ``replica`` is the reference with each result moved by rounding errors, by
-    ``number``; ``conditioned`` is one in which what functions are given is moved as well. ``relaid`` is the reference on row-major copies of the inputs, and ``poisoned`` the reference while
+    ``number``; ``conditioned`` is one in which what functions are given is moved as well, ``wide`` one with larger
+    errors. ``relaid`` is the reference on row-major copies of the inputs, and ``poisoned`` the reference while
     uninitialised memory is filled with NaN: a program whose meaning is defined does not notice either. ``resaved`` is
-    the reference whose backward pass finds copies in another layout, by ``number``, of what autograd saved.
-    ``laid out`` is the reference with what it gives for a user's kernel where the kernel left its own results.
-    ``reseeded`` is the reference from another random state. ``operand`` is the reference that returns value ``number``
-    of the program alone. ``exact`` is the reference in double precision where all of its results are proven to be
-    exact. ``parent`` is what the reference showed of the case that a metamorphic relation changed. ``alone`` and
-    ``reference alone`` are the two runs of input set ``number`` as the only call.
+    the reference whose backward pass finds copies in another layout, by ``number``, of what autograd saved. ``laid
+    out`` is the reference with what it gives for a user's kernel where the kernel left its own results. ``reseeded`` is
+    the reference from another random state. ``operand`` is the reference that returns value ``number`` of the program
+    alone. ``exact`` is the reference in double precision where all of its results are proven to be exact. ``parent`` is
+    what the reference showed of the case that a metamorphic relation changed. ``alone`` and ``reference alone`` are the
+    two runs of input set ``number`` as the only call.
     """
 
     what: Literal[
@@ -56,6 +57,7 @@ class Question:
         "baseline",
         "replica",
         "conditioned",
+        "wide",
         "relaid",
         "resaved",
         "laid out",

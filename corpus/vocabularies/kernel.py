@@ -211,9 +211,10 @@ def evaluate_fused(
     after: Callable[[Call, list[Any]], list[Any]] | None = None,
     run: Callable[[Call, Sequence[Any]], list[Any]] = call,
 ) -> list[Any]:
-    """As ``evaluate``, but what lies between several operators of a kernel's reference is in single precision.
+    """As ``evaluate``, but what lies inside of a kernel's reference is in single precision.
 
-    That is where the operands are in half: a kernel that fuses those operators rounds once, in the end.
+    That is where the operands are in half: a kernel that fuses several operators rounds once, in the end, and so does
+    one of what PyTorch computes in several steps (``logsumexp``).
     """
     return _evaluate(program, tensors, after, run, fused=True)
 
@@ -252,7 +253,7 @@ def _rounded(
     def apply(given: Sequence[Any]) -> list[Any]:
         if kernel(operation.operator).accuracy == "normwise":
             return run(operation, given)
-        if fused and ":" in meaning(operation.operator) and (wide := _widely(operation, given)) is not None:
+        if fused and (wide := _widely(operation, given)) is not None:
             return wide
         return _by_operators(operation, given, after, run)
 

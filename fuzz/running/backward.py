@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from shakeout.corpus.program import Arg, Call, Ref, rebuilt
-from shakeout.fuzz.running.rounding import floats, moved_numbers
+from shakeout.fuzz.running.rounding import Noise, floats, moved_numbers
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["rounded"]
 
 
-def rounded(operation: Call, values: Sequence[Any], noise: torch.Generator) -> tuple[Call, Sequence[Any]]:
+def rounded(operation: Call, values: Sequence[Any], noise: Noise) -> tuple[Call, Sequence[Any]]:
     """A call in which each operand, and each mention of it, gets a gradient that is moved in its last place.
 
     Args:
@@ -33,7 +33,7 @@ def rounded(operation: Call, values: Sequence[Any], noise: torch.Generator) -> t
     """
     import torch
 
-    if operation.regions or not torch.is_grad_enabled():
+    if operation.regions or not torch.is_grad_enabled() or ("sparse", True) in operation.kwargs:
         return operation, values
     if not any(floats(values[n]) and values[n].requires_grad for n in operation.operands()):
         return operation, values
@@ -52,7 +52,7 @@ def rounded(operation: Call, values: Sequence[Any], noise: torch.Generator) -> t
     return replace(operation, args=args, kwargs=kwargs), more
 
 
-def _moved(noise: torch.Generator, gradient: torch.Tensor | None) -> torch.Tensor | None:
+def _moved(noise: Noise, gradient: torch.Tensor | None) -> torch.Tensor | None:
     import torch
 
     if gradient is None or gradient.layout != torch.strided:

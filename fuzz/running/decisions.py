@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from shakeout.corpus.program import Call
 from shakeout.corpus.vocabularies import Vocabulary
-from shakeout.fuzz.running.rounding import Others, floats, instead, moved_numbers, replaced
+from shakeout.fuzz.running.rounding import Noise, Others, floats, instead, moved_numbers, replaced
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +26,7 @@ def at_the_border(
     values: Sequence[Any],
     results: list[Any],
     run: Callable[[Call, Sequence[Any]], list[Any]],
-    noise: torch.Generator,
+    noise: Noise,
 ) -> list[Any]:
     """Results of which some that just exceed the range are the largest number of the format instead, at random.
 
@@ -61,13 +61,13 @@ def at_the_border(
     ]
 
 
-def _within(result: torch.Tensor, mask: torch.Tensor, noise: torch.Generator) -> torch.Tensor:
+def _within(result: torch.Tensor, mask: torch.Tensor, noise: Noise) -> torch.Tensor:
     """A result with the largest number of its sign, where the mask and a coin say so."""
     import torch
 
     if result.dtype.is_complex or not bool(mask.any()):
         return result
-    coin = torch.randint(0, 2, mask.shape, generator=noise, device="cpu").to(mask.device, torch.bool)
+    coin = torch.randint(0, 2, mask.shape, generator=noise.source, device="cpu").to(mask.device, torch.bool)
     largest = torch.finfo(result.dtype).max
     plain = result.detach()
     return instead(result, torch.where(mask & coin, plain.clamp(-largest, largest), plain))
@@ -78,7 +78,7 @@ def compared(
     values: Sequence[Any],
     words: Vocabulary,
     moved: Callable[[torch.Tensor], bool],
-    noise: torch.Generator,
+    noise: Noise,
 ) -> list[Any]:
     """Results of a comparison, turned at random where its operands are a few units in the last place apart.
 
@@ -98,11 +98,11 @@ def compared(
     results = words.call(operation, values)
     if near is None or not bool(near.any()):
         return results
-    coin = torch.randint(0, 2, near.shape, generator=noise, device="cpu").to(near.device, torch.bool)
+    coin = torch.randint(0, 2, near.shape, generator=noise.source, device="cpu").to(near.device, torch.bool)
     return [_turned(result, near & coin) for result in results]
 
 
-def undecided(operation: Call, values: Sequence[Any], results: Sequence[Any], noise: torch.Generator) -> list[Any]:
+def undecided(operation: Call, values: Sequence[Any], results: Sequence[Any], noise: Noise) -> list[Any]:
     """Results that say yes or no, turned at random where what is asked about may be any number: NaN stands for it."""
     import torch
 
@@ -116,7 +116,7 @@ def undecided(operation: Call, values: Sequence[Any], results: Sequence[Any], no
             masks = [mask.expand(result.shape) for mask in lost]
         except RuntimeError:
             return result  # no question about each number
-        coin = torch.randint(0, 2, result.shape, generator=noise, device="cpu").to(result.device, torch.bool)
+        coin = torch.randint(0, 2, result.shape, generator=noise.source, device="cpu").to(result.device, torch.bool)
         return _turned(result, torch.stack(masks).any(0) & coin)
 
     return list(map(turned, results))
@@ -142,7 +142,7 @@ def eliminated(
     values: Sequence[Any],
     run: Callable[[Call, Sequence[Any]], list[Any]],
     other: Others,
-    noise: torch.Generator,
+    noise: Noise,
 ) -> list[Any]:
     """Results of an elimination; of a matrix between whose rows rounding decides they are something else.
 
@@ -168,6 +168,10 @@ def eliminated(
                 decided |= (apart > _ANOTHER * size.amax(-1, keepdim=True)).any(-1)
 
     def anything(tensor: torch.Tensor | None) -> torch.Tensor | None:
+        if tensor is not None and tensor.dtype == torch.int32 and tensor.shape == batch:
+            # Which pivot is zero, if any: of a matrix of this kind any may be.
+            pivots = torch.randint(0, matrix.shape[-1] + 1, batch, generator=noise.source, dtype=torch.int32)
+            return torch.where(decided, pivots.to(tensor.device), tensor)
         if tensor is None or not floats(tensor) or tensor.shape[: len(batch)] != batch:
             return tensor
         found: torch.Tensor = replaced(tensor, decided[..., None, None].expand(tensor.shape), other)

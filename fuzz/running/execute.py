@@ -270,6 +270,8 @@ class _Runs:
                 return runs.poisoned(case)
             case "replica":
                 return replica(case, question.number)
+            case "wide":
+                return replica(case, question.number, units=tolerance.UNITS)
             case "conditioned":
                 return replica(case, question.number, conditioned=True)
             case "reseeded":

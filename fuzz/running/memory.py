@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from shakeout.corpus.program import Call, Name
-from shakeout.fuzz.running.rounding import floats, scattered
+from shakeout.fuzz.running.rounding import Noise, floats, scattered
 
 if TYPE_CHECKING:
     import torch
@@ -55,7 +55,7 @@ class Memory:
 
         return isinstance(value, torch.Tensor) and _key(value) in self._moved
 
-    def reads(self, tensor: torch.Tensor, noise: torch.Generator) -> None:
+    def reads(self, tensor: torch.Tensor, noise: Noise) -> None:
         """Have its bytes read, and with them those of all that shares its storage."""
         from shakeout.corpus.standalone import memory
 

@@ -27,6 +27,7 @@ from shakeout.fuzz.running.decisions import at_the_border, compared, eliminated,
 from shakeout.fuzz.running.definitions import ALTERNATIVES, DEFINITIONS
 from shakeout.fuzz.running.memory import Memory, reinterpreted
 from shakeout.fuzz.running.rounding import (
+    Noise,
     Others,
     absent,
     either_zero,
@@ -37,7 +38,7 @@ from shakeout.fuzz.running.rounding import (
     replaced,
     scattered,
 )
-from shakeout.fuzz.running.runs import observe
+from shakeout.fuzz.running.runs import fed, observe
 from shakeout.oracles import summation
 
 if TYPE_CHECKING:
@@ -58,17 +59,18 @@ _SUBNORMAL = {4: 0.0, 6: 1.0}
 _CANCELLING = (4, 6)
 
 
-def replica(case: Case, number: int, *, conditioned: bool = False) -> Observation:
-    """The reference with every freshly computed result moved by at most one unit in the last place, at random.
+def replica(case: Case, number: int, *, conditioned: bool = False, units: int = 1) -> Observation:
+    """The reference with every freshly computed result moved by at most a unit in the last place, at random.
 
     Operands of what adds up many terms move for that operator alone, and only where it does not write to them; if
     ``conditioned``, those of functions do as well. A right function may be that of a number one rounding error away, as
-    next to a root: then its result is off by so much more as the function is ill-conditioned there.
+    next to a root: then its result is off by so much more as the function is ill-conditioned there. With more ``units``
+    numbers move by as many in their last place.
     """
     import torch
 
     words = vocabulary(case.program.vocabulary)
-    noise = torch.Generator("cpu").manual_seed(number)
+    noise = Noise(number, units)
     program, device = case.program, case.setting.device
     # A kernel that fuses operators of half precision may keep what is between them in single precision.
     fused = program.vocabulary == "kernel" and number % 2 == 1
@@ -88,7 +90,6 @@ def replica(case: Case, number: int, *, conditioned: bool = False) -> Observatio
         return results
 
     def once(operation: Call, values: Sequence[Any]) -> list[Any]:
-        nonlocal doubted
         if ":" in operation.operator:
             return _by_norm(operation, values, words.call, other, noise)
         traits = words.traits(operation.operator)
@@ -98,7 +99,15 @@ def replica(case: Case, number: int, *, conditioned: bool = False) -> Observatio
         if traits.exactness == "moves" and not any(memory.moved(values[n]) for n in operation.operands()):
             copies.append((operation, {values[n].dtype for n in operation.operands() if floats(values[n])}))
         if traits.exactness != "moves" and not words.written(operation):
-            operation, values = rounded(operation, values, noise)
+            passed, behind = rounded(operation, values, noise)
+            results = computed(traits, passed, behind)
+            # What hands on its operand has not passed through anything.
+            handed = {id(behind[n]): values[o] for n, o in zip(passed.operands(), operation.operands(), strict=True)}
+            return [handed.get(id(result), result) for result in results]
+        return computed(traits, operation, values)
+
+    def computed(traits: Traits, operation: Call, values: Sequence[Any]) -> list[Any]:
+        nonlocal doubted
         # The other half does what the operator does inside, and a kernel of several that is fused is among it.
         if number % 2 == 0:
             definition = definitions.get(words.family(operation.operator))
@@ -135,7 +144,8 @@ def replica(case: Case, number: int, *, conditioned: bool = False) -> Observatio
         if any(limit is not None for limit in left) and not written:
             with torch.no_grad():
                 plain = words.call(operation, values)  # terms that are moved do not cancel any more
-            results = [nothing(*three, noise) for three in zip(results, plain, left, strict=True)]
+            found = [values[n].detach() for n in operation.operands() if floats(values[n])]
+            results = [nothing(*three, found, noise) for three in zip(results, plain, left, strict=True)]
         if any(mask is not None and bool(mask.any()) for mask in doubts):
             doubted = True
             results = [replaced(*pair, other) for pair in zip(results, doubts, strict=True)]
@@ -179,7 +189,16 @@ def replica(case: Case, number: int, *, conditioned: bool = False) -> Observatio
 
         return moved
 
-    return observe(script.load(case), prepare=prepare)
+    seen = observe(script.load(case), prepare=prepare)
+    if seen.error is None or case.setting.mode != "training":
+        return seen
+    # Not everything that hands on its operand has a derivative, which the reference does not ask for where it gives
+    # that very operand back. The values are known all the same.
+    return observe(fed(script.load(case), _without_gradients), prepare=prepare)
+
+
+def _without_gradients(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+    return [tensor.detach() for tensor in tensors]
 
 
 def _by_norm(
@@ -187,7 +206,7 @@ def _by_norm(
     values: Sequence[Any],
     run: Callable[[Call, Sequence[Any]], list[Any]],
     other: Others,
-    noise: torch.Generator,
+    noise: Noise,
 ) -> list[Any]:
     """Results, and gradients of the operands, of a kernel whose errors are small beside its largest number only.
 
@@ -222,7 +241,7 @@ def _by_steps(
     values: Sequence[Any],
     words: Vocabulary,
     run: Callable[[Call, Sequence[Any]], list[Any]],
-    noise: torch.Generator,
+    noise: Noise,
 ) -> list[Any] | None:
     """The result of an operator by its definition, each step of it moved; None where that does not cover the call."""
     import torch
@@ -308,9 +327,7 @@ def _terms(operation: Call, values: Sequence[Any], traits: Traits) -> dict[int, 
     return terms
 
 
-def _move(
-    traits: Traits, result: Any, memory: Memory, noise: torch.Generator, formats: set[torch.dtype] | None = None
-) -> Any:
+def _move(traits: Traits, result: Any, memory: Memory, noise: Noise, formats: set[torch.dtype] | None = None) -> Any:
     """A result with rounding errors, and with another NaN for NaN; views and what is not a float stay as they are.
 
     ``formats`` are those of the numbers that it is made of, if none of them was moved: then its bytes are known, and
@@ -335,7 +352,7 @@ def _move(
     return result
 
 
-def _of_kernel(result: Any, memory: Memory, noise: torch.Generator) -> Any:
+def _of_kernel(result: Any, memory: Memory, noise: Noise) -> Any:
     """A result of a user's kernel, with zeros of either sign."""
     if not floats(result) or result._version or not memory.moved(result):
         return result

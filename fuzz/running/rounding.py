@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from shakeout.oracles.tolerance import default
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = [
+    "Noise",
     "Others",
     "absent",
     "either_zero",
@@ -24,6 +25,21 @@ __all__ = [
 ]
 
 
+class Noise:
+    """Where the rounding errors of one replica come from.
+
+    Args:
+        number: of the replica.
+        units: by how many units in the last place a number moves at most.
+    """
+
+    def __init__(self, number: int, units: int = 1) -> None:
+        import torch
+
+        self.source = torch.Generator("cpu").manual_seed(number)
+        self.units = units
+
+
 def floats(value: Any) -> bool:
     """Whether it is a tensor of floats, real or complex."""
     import torch
@@ -31,12 +47,13 @@ def floats(value: Any) -> bool:
     return isinstance(value, torch.Tensor) and (value.dtype.is_floating_point or value.dtype.is_complex)
 
 
-def moved_numbers(tensor: torch.Tensor, noise: torch.Generator, at_least: float = 0.0) -> torch.Tensor:
-    """Numbers moved by at most one unit in the last place, of themselves or of a magnitude; another NaN for NaN."""
+def moved_numbers(tensor: torch.Tensor, noise: Noise, at_least: float = 0.0) -> torch.Tensor:
+    """Numbers moved by at most a unit in the last place, of themselves or of a magnitude; another NaN for NaN."""
     import torch
 
     def steps() -> torch.Tensor:
-        return torch.randint(-1, 2, tensor.shape, generator=noise, device="cpu").to(tensor.device, torch.float64)
+        drawn = torch.randint(-noise.units, noise.units + 1, tensor.shape, generator=noise.source, device="cpu")
+        return drawn.to(tensor.device, torch.float64)
 
     limits, units = torch.finfo(tensor.dtype), steps()
     factor = 1.0 + units * limits.eps
@@ -53,7 +70,7 @@ def moved_numbers(tensor: torch.Tensor, noise: torch.Generator, at_least: float 
     return _another_nan(moved, noise)
 
 
-def _another_nan(tensor: torch.Tensor, noise: torch.Generator) -> torch.Tensor:
+def _another_nan(tensor: torch.Tensor, noise: Noise) -> torch.Tensor:
     """Any NaN for each NaN: which one an operator gives is nobody's promise, and a program may read its bits."""
     import torch
 
@@ -65,15 +82,15 @@ def _another_nan(tensor: torch.Tensor, noise: torch.Generator) -> torch.Tensor:
     bits = getattr(torch, f"int{8 * tensor.element_size()}")
     limits = torch.iinfo(bits)
     # An operator mostly gives one NaN, and what takes their signs (``copysign``) takes one for all of them then.
-    alike = bool(torch.randint(0, 2, (), generator=noise))
-    drawn = torch.randint(limits.min, limits.max, () if alike else tensor.shape, generator=noise, dtype=bits)
+    alike = bool(torch.randint(0, 2, (), generator=noise.source))
+    drawn = torch.randint(limits.min, limits.max, () if alike else tensor.shape, generator=noise.source, dtype=bits)
     drawn = drawn.to(tensor.device)
     quiet = torch.full((), float("nan"), dtype=tensor.dtype).view(bits)
     # What is chosen by a condition has no gradient, and what is no number has one.
     return instead(tensor, torch.where(lost, (drawn | quiet.to(tensor.device)).view(tensor.dtype), tensor.detach()))
 
 
-def scattered(tensor: torch.Tensor, noise: torch.Generator) -> torch.Tensor:
+def scattered(tensor: torch.Tensor, noise: Noise) -> torch.Tensor:
     """Numbers anywhere within their default tolerance, no sign of which is another one; any NaN for NaN."""
     import torch
 
@@ -82,13 +99,13 @@ def scattered(tensor: torch.Tensor, noise: torch.Generator) -> torch.Tensor:
     rtol, atol = default(tensor.dtype)
     wide = tensor.to(torch.float64)
     apart = torch.minimum(wide.abs(), rtol * wide.abs() + atol)
-    drawn = torch.rand(tensor.shape, generator=noise, dtype=torch.float64).to(tensor.device)
+    drawn = torch.rand(tensor.shape, generator=noise.source, dtype=torch.float64).to(tensor.device)
     moved = torch.where(torch.isfinite(wide), wide + (2 * drawn - 1) * apart, wide)
     limit = torch.finfo(tensor.dtype).max
     return _another_nan(torch.where(torch.isfinite(wide), moved.clamp(-limit, limit), moved).to(tensor.dtype), noise)
 
 
-def either_zero(tensor: torch.Tensor, noise: torch.Generator) -> torch.Tensor:
+def either_zero(tensor: torch.Tensor, noise: Noise) -> torch.Tensor:
     """Zeros of either sign for zeros."""
     import torch
 
@@ -98,7 +115,7 @@ def either_zero(tensor: torch.Tensor, noise: torch.Generator) -> torch.Tensor:
     zeros = plain == 0
     if not bool(zeros.any()):
         return tensor
-    coin = torch.randint(0, 2, tensor.shape, generator=noise, device="cpu").to(tensor.device, torch.bool)
+    coin = torch.randint(0, 2, tensor.shape, generator=noise.source, device="cpu").to(tensor.device, torch.bool)
     return instead(tensor, torch.where(zeros & coin, -plain, plain))
 
 
@@ -151,7 +168,7 @@ class Others:
     #: In turn; infinities as well, because what comes later may ask whether it equals one.
     _NUMBERS = (float("nan"), 0.0, 1.0, float("inf"), float("-inf"))
 
-    def __init__(self, number: int, noise: torch.Generator) -> None:
+    def __init__(self, number: int, noise: Noise) -> None:
         place = number % len(self._NUMBERS)
         self._always = self._NUMBERS[place] if number < len(self._NUMBERS) or place == 0 else None
         self._noise = noise
@@ -167,12 +184,15 @@ class Others:
 
         if self._always is not None:
             return self._always
-        kind = int(torch.randint(0, 4, (), generator=self._noise))
+        kind = int(torch.randint(0, 4, (), generator=self._noise.source))
         if kind < 2:
             return plain
         shape = plain.shape if kind == 2 else ()
-        drawn = torch.randint(0, len(self._NUMBERS), shape, generator=self._noise)
-        return torch.tensor(self._NUMBERS, dtype=torch.float64)[drawn].to(plain.device, plain.dtype)
+        drawn, coin = (torch.randint(0, most, shape, generator=self._noise.source) for most in (len(self._NUMBERS), 2))
+        # What comes later may take no number but one in its domain, which is below one mostly.
+        ordinary = 2 * torch.rand(shape, generator=self._noise.source, dtype=torch.float64) - 1
+        special = torch.tensor(self._NUMBERS, dtype=torch.float64)[drawn]
+        return torch.where(coin > 0, ordinary, special).to(plain.device, plain.dtype)
 
 
 def replaced(result: Any, doubt: torch.Tensor | None, other: Callable[[torch.Tensor], torch.Tensor | float]) -> Any:
@@ -189,8 +209,12 @@ def replaced(result: Any, doubt: torch.Tensor | None, other: Callable[[torch.Ten
     return instead(result, spoilt)
 
 
-def nothing(result: Any, plain: Any, limit: torch.Tensor | None, noise: torch.Generator) -> Any:
-    """A result that is zero instead, in half of what is below a magnitude where nothing was moved."""
+def nothing(result: Any, plain: Any, limit: torch.Tensor | None, terms: Sequence[torch.Tensor], noise: Noise) -> Any:
+    """A result of which half of what is below a magnitude where nothing was moved is something else.
+
+    It is zero, or as much as one of the terms: where the largest of them cancel, what is left of the others is found in
+    one order, and lost in another.
+    """
     import torch
 
     if limit is None or not floats(result) or result.dtype.is_complex or plain.shape != result.shape:
@@ -198,8 +222,14 @@ def nothing(result: Any, plain: Any, limit: torch.Tensor | None, noise: torch.Ge
     below = (result.detach() != 0) & (plain.detach().abs() <= limit)
     if not bool(below.any()):
         return result
-    coin = torch.randint(0, 2, below.shape, generator=noise, device="cpu").to(below.device, torch.bool)
-    return replaced(result, below & coin, lambda numbers: 0.0)
+    coin, shown = (torch.randint(0, 2, below.shape, generator=noise.source).to(below.device) > 0 for _ in range(2))
+    found = [term.flatten() for term in terms if term.dtype == result.dtype]
+    numbers = torch.cat(found) if found else result.new_zeros(0)
+    numbers = numbers[torch.isfinite(numbers) & (numbers != 0)].detach()
+    if not numbers.numel():
+        return replaced(result, below & coin, lambda plain: 0.0)
+    drawn = torch.randint(0, numbers.numel(), below.shape, generator=noise.source).to(below.device)
+    return replaced(result, below & coin, lambda plain: torch.where(shown, numbers[drawn], 0.0))
 
 
 def instead(result: torch.Tensor, other: torch.Tensor) -> torch.Tensor:

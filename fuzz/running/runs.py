@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "baseline",
     "exact",
+    "fed",
     "laid_out",
     "observe",
     "operand",
@@ -65,8 +66,8 @@ def observe(
     return Observation(calls, told, spent, dict(subject.spent), tuple(subject.stages), layouts, fired)
 
 
-def _fed(namespace: dict[str, Any], change: Callable[[list[torch.Tensor]], list[torch.Tensor]]) -> dict[str, Any]:
-    """The same text with its inputs changed on the way in."""
+def fed(namespace: dict[str, Any], change: Callable[[list[torch.Tensor]], list[torch.Tensor]]) -> dict[str, Any]:
+    """A loaded text with its inputs changed on the way in."""
     makers: list[Callable[[], list[torch.Tensor]]] = namespace["CALLS"]
     # What gradients are asked for with is told by the maker.
     changed = [functools.update_wrapper(functools.partial(_changed, make, change), make) for make in makers]
@@ -90,7 +91,7 @@ def relaid(case: Case) -> Observation:
             t.detach().clone(memory_format=torch.contiguous_format).requires_grad_(t.requires_grad) for t in tensors
         ]
 
-    return observe(_fed(script.load(case), copy))
+    return observe(fed(script.load(case), copy))
 
 
 def resaved(case: Case, number: int) -> Observation:
@@ -243,7 +244,7 @@ def _wide(case: Case) -> dict[str, Any] | None:
     def widen(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
         return _widen(tensors, words.wider)
 
-    return _fed(script.load(replace(case, program=program)), widen)
+    return fed(script.load(replace(case, program=program)), widen)
 
 
 def _real(dtype: str) -> str:

@@ -205,7 +205,7 @@ def test_every_dtype_runs_is_printed_and_is_judged(dtype: torch.dtype, kind: str
     wide = torch.complex128 if dtype.is_complex else torch.float64
     bad = torch.ones(tensor.shape, dtype=torch.bool)
     assert tolerance.within(tensor, tensor).all()
-    assert not tolerance.beyond(tensor, tensor).any()
+    assert not tolerance.Bound.RELATIVE.beyond(tensor, tensor).any()
     assert tolerance.moved(tensor, tensor, tensor.to(wide), [tensor]).shape == tensor.shape
     assert deviation(tensor, filled(dtype, (3, 5), kind, 4, low, high), bad) in DEVIATIONS
 

@@ -256,7 +256,7 @@ def test_questions_are_asked_once_there_is_doubt() -> None:
 
 def test_more_replicas_run_only_where_few_do_not_explain_a_difference() -> None:
     want, got = torch.ones(4), torch.ones(4) + 2.0**-14
-    for explains, most in ((0, 4), (5, 11), (None, 37)):
+    for explains, most in ((0, 4), (5, 11), (None, 53)):
         answers, asked = {REFERENCE: seen(want), SUBJECT: seen(got)}, 0
         said = VALUE.judge(CASE, answers)
         while not isinstance(said, Verdict):
@@ -281,6 +281,37 @@ def test_a_decision_is_flipped_often_before_a_failure_is_told() -> None:
             answers[question] = seen(got) if last or question.what == "subject" else seen(want)
     assert isinstance(said, Verdict)
     assert (said.outcome, said.symptom) == (Outcome.UNKNOWN, "unstable")
+
+
+def test_a_decision_may_be_taken_by_any_error_that_a_number_may_have() -> None:
+    want, got = torch.tensor([0.5, 3.0]), torch.tensor([0.5, 4.0])
+    assert strictly(CASE, want, got, wide=torch.tensor([0.5, 4.0])).outcome is Outcome.UNKNOWN
+    # A larger spread is no reason by itself.
+    assert strictly(CASE, want, got, wide=torch.tensor([0.5, 5.0])).outcome is Outcome.FAIL
+
+
+def test_where_no_run_with_other_errors_has_a_tensor_nothing_is_said_of_it() -> None:
+    answers = {REFERENCE: seen(torch.ones(1)), SUBJECT: seen(torch.zeros(1))}
+    said = VALUE.judge(CASE, answers)
+    while not isinstance(said, Verdict):
+        for question in said:
+            answers[question] = Observation() if question.what == "replica" else seen(torch.ones(1))
+        said = VALUE.judge(CASE, answers)
+    assert (said.outcome, said.symptom) == (Outcome.UNKNOWN, "undecided")
+
+
+def test_bits_are_measured_by_inputs_laid_out_anew_as_well() -> None:
+    want, got = torch.ones(2), torch.tensor([1.0, 1.0 + 2.0**-23])
+    bits = Difference("gradient", "gradient", exact=True)
+    for relaid, outcome in ((got, Outcome.UNKNOWN), (want, Outcome.FAIL)):
+        answers = {REFERENCE: seen(gradient=(want,)), SUBJECT: seen(gradient=(got,))}
+        said = bits.judge(CASE, answers)
+        while not isinstance(said, Verdict):
+            for question in said:
+                other = {"relaid": relaid, "subject": got}.get(question.what, want)
+                answers[question] = seen(gradient=(other,))
+            said = bits.judge(CASE, answers)
+        assert said.outcome is outcome
 
 
 def test_an_error_that_rounding_gives_the_reference_as_well_is_none() -> None:

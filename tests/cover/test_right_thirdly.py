@@ -1,6 +1,8 @@
 """Further kinds of what right kernels did in long measurements, each by its rule; what is wrong still is."""
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from tests.cover import test_right as first
@@ -80,6 +82,56 @@ def test_where_all_terms_of_half_precision_cancel_nothing_may_be_left() -> None:
 
     assert lost(a_fifth, -7.0, -7.0, 1.0, 6.0, 7.0) is Outcome.UNKNOWN
     assert lost(without_small, 0.0, 0.0, 0.0, 0.0, 0.02) is Outcome.FAIL
+
+
+def seen(function: Callable[..., object], *values: torch.Tensor, training: bool = False) -> list[list[torch.Tensor]]:
+    """What each replica of a function gives, its first outputs and gradients."""
+    one = capture(function, lambda: [v.clone().requires_grad_(training and v.is_floating_point()) for v in values],
+                  setting=Setting("eager", (), "training" if training else "inference"))  # fmt: skip
+    found = [replica(one, number) for number in range(16)]
+    assert [other.error for other in found] == [None] * 16
+    return [[*other.calls[0]["output"], *other.calls[0]["gradient"]] for other in found]
+
+
+def test_replicas_of_what_has_no_derivative_tell_values_and_the_gradients_that_there_are() -> None:
+    x, classes = torch.tensor([0.3, 0.7]), torch.tensor([0, 2])
+    # The reference hands its operand on, and is not asked for a derivative.
+    told = seen(lambda x: (x.dequantize(), x.exp()), x, training=True)
+    assert len({float(one[2][0]) for one in told}) > 1
+    told = seen(
+        lambda w, i: torch.nn.functional.embedding(i, w, sparse=True) * 3, torch.ones(3, 2), classes, training=True
+    )
+    assert len({float(one[0][0, 0]) for one in told}) > 1
+
+
+def test_which_pivot_of_a_singular_matrix_is_zero_is_open() -> None:
+    rank_one = torch.tensor([[0.1], [0.3], [0.7]]) @ torch.tensor([[0.3, 0.7, 0.9]])
+    assert len({int(one[2]) for one in seen(lambda x: tuple(torch.linalg.lu_factor_ex(x)), rank_one)}) > 1
+    regular = rank_one + torch.eye(3)
+    assert {int(one[2]) for one in seen(lambda x: tuple(torch.linalg.lu_factor_ex(x)), regular)} == {0}
+
+
+def test_where_the_largest_terms_cancel_one_of_the_others_may_be_left() -> None:
+    x = torch.tensor([[0.25], [1e30], [-1e30], [0.5]]).repeat(1, 64)
+    left = torch.stack([one[0] for one in seen(lambda x: x.sum(0), x)])
+    assert bool(((left - 0.25).abs() < 1e-6).any())
+    assert bool((left == 0).any())
+
+
+@shakeout.kernel(reference=torch.logsumexp)
+def in_single(x: torch.Tensor, dim: int) -> torch.Tensor:
+    """Right, and rounds once."""
+    return torch.logsumexp(x.float(), dim).to(x.dtype)
+
+
+def test_a_kernel_rounds_once_where_one_operator_of_torch_does_more_often() -> None:
+    x = torch.tensor([[-4.0, 0.0]], dtype=torch.bfloat16)
+    one = first.case(by_complement, x)  # of any reference: the call is another one
+    call = replace(one.program.calls[0], operator=f"{__name__}:in_single", args=(Ref(0), -1))
+    call = replace(call, results=(replace(call.results[0], shape=(1,)),))  # type: ignore[type-var]
+    one = replace(one, program=replace(one.program, calls=(call,)))
+    want = float(in_single(x, -1))
+    assert any(float(replica(one, number).calls[0]["output"][0]) == want for number in range(8))
 
 
 @shakeout.kernel(reference=torch.erf)

@@ -403,6 +403,8 @@ def gelu_by_erf(x: torch.Tensor, approximate: str = "none") -> torch.Tensor:
 
     def backward(gradient: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         wide = _wide(x)
+        if approximate != "none":
+            wide = torch.where(wide.isinf(), wide, wide.clamp(-1e4, 1e4))  # beyond it the square is infinite
         part = share(wide)
         if approximate == "none":
             slope = math.sqrt(0.5 / math.pi) * torch.exp(-0.5 * wide * wide)
