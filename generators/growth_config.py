@@ -47,6 +47,7 @@ class GrowthConfig:
         domains: an operand lies between the ends of the operator's domain, where those are known.
         ignore: a padding or a class to ignore is among the places that are there.
         followed: what comes behind an operator is what is known to come behind it.
+        relaid: inputs of a further call lie otherwise in memory, share it otherwise, or have other gradients.
         observed: what comes behind is something that shows what the values hide.
     """
 
@@ -72,3 +73,4 @@ class GrowthConfig:
     ignore: float = 0.0
     followed: float = 0.0
     observed: float = 0.0
+    relaid: float = 0.0

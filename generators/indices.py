@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+
 from shakeout.corpus.program import Arg
 from shakeout.corpus.vocabularies.operator import identify
 from shakeout.generators.choices import Choices
 
-__all__ = ["ignoring"]
+__all__ = ["ignored", "ignoring"]
 
 #: The argument by which operators are told, by their names.
 _IGNORED = {
@@ -20,6 +22,13 @@ _IGNORED = {
 Kwargs = tuple[tuple[str, Arg], ...]
 
 
+@functools.lru_cache(4096)
+def ignored(operator: str) -> str:
+    """The argument that names a place which an operator leaves out; empty where it has none."""
+    identity = identify(operator)
+    return _IGNORED.get(identity.name, "") if identity.namespace == "torch.nn.functional" else ""
+
+
 def ignoring(choices: Choices, operator: str, kwargs: Kwargs, share: float) -> Kwargs:
     """Keyword arguments that, in some share of the calls, leave out a place which is likely to be there.
 
@@ -29,10 +38,8 @@ def ignoring(choices: Choices, operator: str, kwargs: Kwargs, share: float) -> K
         kwargs: keyword arguments.
         share: of calls in which one is left out.
     """
-    if "nn.functional" not in operator:
-        return kwargs
-    name = _IGNORED.get(identify(operator).name)
-    if name is None or not choices.boolean(share):
+    name = ignored(operator)
+    if not name or not choices.boolean(share):
         return kwargs
     # Negative ones count from the end, where rows of a table are meant.
     place = choices.pick((0, 1, 2)) if name == "ignore_index" else choices.pick((0, 1, -1, 2))

@@ -225,8 +225,8 @@ def relaid(choices: Choices, inputs: Sequence[Given], *, shared: bool) -> list[G
     leaves = [n for n in free if inputs[n].requires_grad]
     kinds = ["strides", "strides"] if given.shape and given.storage_dtype == given.dtype else []
     kinds += ["apart"] if given.shares is not None else []
-    kinds += ["shared", "shared"] if owners and not given.requires_grad else []
-    kinds += ["gradients"] if len(leaves) > 1 else []
+    kinds += ["shared"] * 4 if owners and not given.requires_grad else []
+    kinds += ["gradients"] * 3 if len(leaves) > 1 else []
     if not kinds:
         return None
     match choices.pick(kinds):

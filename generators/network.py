@@ -206,6 +206,7 @@ def _widened(choices: Choices, recipe: Recipe, *, small: bool, whole: bool) -> d
         "ignore": 0.4,
         "followed": FOLLOWED,
         "observed": 0.3 if small else 0.08,
+        "relaid": 0.65,
     }
 
 
@@ -214,7 +215,11 @@ def _widened(choices: Choices, recipe: Recipe, *, small: bool, whole: bool) -> d
 FOLLOWED = 0.4
 
 #: How often a small program begins with a write that is hard to get right, or is made of constants that fold.
-WRITES = 0.05
+WRITES = 0.12
+
+#: How often a small program begins with one of the few operators that leave out a place. One in two hundred would be
+#: one of them otherwise, and most of those would leave out nothing.
+IGNORING = 0.04
 
 #: How often an operand has the very elements that were recorded, where those are sizes, axes or places in the ONNX
 #: model: others are mostly rejected.
@@ -257,6 +262,8 @@ def _main(growth: Growth, recipe: Recipe, vocabulary: Vocabulary, attempt: int) 
         operator = vocabulary.operators[recipe.index * STRIDE % len(vocabulary.operators)]
     if growth.config.constants >= 1 and (folding := vocabulary.folding) and choices.boolean(0.5):
         operator = choices.pick(folding)
+    elif growth.config.ignore and (told := vocabulary.ignoring) and choices.boolean(IGNORING):
+        operator = choices.pick(told)
     if (rule := _by_rule(growth, vocabulary, operator)) is not None:
         return place_by_rule(growth, rule, None)
     record = choices.pick(vocabulary.records(operator))
@@ -343,7 +350,7 @@ def follow(growth: Growth, vocabulary: Vocabulary, value: int, formed: float) ->
         return False
     choices = growth.choices
     dtype, shape = growth.dtypes[value], growth.shapes[value]
-    if choices.boolean(growth.config.observed) and observe(growth, value):
+    if choices.boolean(_observed(growth, value)) and observe(growth, value):
         return True
     if vocabulary.forms and choices.boolean(formed):
         record = views.proposal(choices, shape, dtype, growth.config.reach)
@@ -362,6 +369,13 @@ def follow(growth: Growth, vocabulary: Vocabulary, value: int, formed: float) ->
     record, slot = choices.pick(records)
     main = dtype if record.slots[slot].dtype == "T" else _dtype(growth, record.dtypes)
     return growth.place(record, main, (value, slot), mutate=choices.boolean(growth.config.mutate))
+
+
+def _observed(growth: Growth, value: int) -> float:
+    """How often something looks at a value; at places mostly, whose own values are often nobody's promise."""
+    made, share = growth.made[value], growth.config.observed
+    places = share and made >= 0 and growth.dtypes[value] == "int64" and growth.steps[made].kind.ties
+    return 0.7 if places else share
 
 
 def _taker(growth: Growth, vocabulary: Vocabulary, value: int) -> Takers | None:
@@ -458,13 +472,14 @@ def finished(growth: Growth, recipe: Recipe, style: Style, vocabulary: str, tell
                 "other inputs", lambda: Case(program, (*sets, given), Setting(words_of(vocabulary).REFERENCE, (), mode))
             ),
         )
-    if recipe.dynamic or (recipe.dynamic is None and choices.boolean(_sized(steps))):
+    if recipe.dynamic or (recipe.dynamic is None and choices.boolean(_sized(growth.config, steps))):
         sets += again(2, change=resized)
         dynamic = len(sets) > 1
-    if recipe.repeat or (recipe.repeat is None and not dynamic and choices.boolean(0.14)):
-        same = recipe.repeat or any(step.kind.plain for step in steps) or choices.boolean(0.4)
+    if recipe.repeat or (recipe.repeat is None and not dynamic and choices.boolean(0.18)):
+        free = not recipe.repeat and not any(step.kind.plain for step in steps)
+        lies = free and choices.boolean(growth.config.relaid)
         shared = recipe.writes and not training
-        sets += again(1, change=repeated if same else functools.partial(relaid, shared=shared))
+        sets += again(1, change=functools.partial(relaid, shared=shared) if lies else repeated)
     # An output of the first call that is a view of a parameter shows the step that the second one ends with.
     stepped = training and len(calls) > 1 and any(given.parameter for given in inputs)
     known = not stepped and (training or not growth.spoilt)
@@ -612,10 +627,10 @@ def _without(count: int, steps: list[Step], returns: list[int], culprit: int) ->
 Change = Callable[[Choices, Sequence[Given]], "list[Given] | None"]
 
 
-def _sized(steps: Sequence[Step]) -> float:
+def _sized(config: GrowthConfig, steps: Sequence[Step]) -> float:
     """How often a program is called with other sizes: rather where a dimension is reduced, and calls are few."""
     reduces = any(step.kind.addition or step.kind.ties for step in steps)
-    return 0.33 if reduces and len(steps) <= 4 else 0.1
+    return 0.33 if config.relaid and reduces and len(steps) <= 4 else 0.12
 
 
 def _further(

@@ -12,6 +12,7 @@ from shakeout.corpus.program import renumbered
 from shakeout.generators.calls import Rejected
 from shakeout.generators.growth import Growth
 from shakeout.generators.growth_config import LATTICE, MAX_ELEMENTS
+from shakeout.generators.indices import ignoring
 from shakeout.generators.numbers import attribute
 from shakeout.generators.rules.propose import Limits, assign
 from shakeout.generators.vocabularies.records import Spread
@@ -74,6 +75,8 @@ def _place(growth: Growth, ruled: Ruled, dtype: str | None, focus: tuple[int, in
     other = {name: attribute(choices, pool, growth.config.reach) for name, pool in rule.pools if pool}
     first = rule.dimensions
     args, kwargs = rule.arguments(dict(zip(rule.names[first:], values[first:], strict=True)), other)
+    if growth.config.ignore:
+        kwargs = ignoring(choices, ruled.operator, kwargs, growth.config.ignore)
     growth.run(
         ruled.operator,
         tuple([renumbered(arg, numbers) for arg in args]),

@@ -353,6 +353,8 @@ _KINDS: Mapping[str, Sequence[Callable[[Choices, Case], Case | None]]] = {
         _switched_off,
         _branch,
         _checkpointed,
+        _checkpointed,
+        _checkpointed,
         _differentiable,
     ),
     "inference": (

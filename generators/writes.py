@@ -28,6 +28,8 @@ _BITS = (("float32", "int32"), ("float64", "int64"), ("float16", "int16"), ("bfl
 def write(growth: Growth) -> bool:
     """Begin a program with one of these; whether it was taken."""
     scene = growth.choices.pick(_SCENES)
+    if growth.config.training and not growth.config.overwrites:
+        scene = _strided  # what the others write to, no backward pass has a use for
     return growth.attempt(lambda: scene(growth))
 
 

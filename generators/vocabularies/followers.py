@@ -1,7 +1,8 @@
 """Which operators follow which: in what people write and in what compilers look for.
 
 Of some 1,185 operators that may take a value, few are written behind the one that made it, and it is for those pairs
-that compilers have patterns. They are learnt from what is installed (``following.py``) and shipped as a table of families.
+that compilers have patterns. They are learnt from what is installed (``pairing.py``) and shipped as a table of
+families.
 """
 
 from __future__ import annotations

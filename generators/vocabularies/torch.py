@@ -21,6 +21,7 @@ from shakeout.corpus.vocabularies import Vocabulary as Words
 from shakeout.corpus.vocabularies import vocabulary
 from shakeout.corpus.vocabularies.torch_traits import family
 from shakeout.generators.growth_config import GrowthConfig
+from shakeout.generators.indices import ignored
 from shakeout.generators.rules.library import Library, library_of_torch
 from shakeout.generators.vocabularies import followers, takers
 from shakeout.generators.vocabularies.collector import run_module
@@ -115,6 +116,7 @@ class Vocabulary:
         self._parts: dict[frozenset[str], Vocabulary] = {}
         self._families: dict[str, str] | None = None
         self._folding: tuple[str, ...] | None = None
+        self._ignoring: tuple[str, ...] | None = None
         self._followers: dict[tuple[str, str, int], tuple[Takers, ...]] = {}
 
     def records(self, operator: str) -> tuple[Record, ...]:
@@ -213,6 +215,13 @@ class Vocabulary:
         if self._folding is None:
             self._folding = tuple(name for name in self.operators if family(name) in FOLDING)
         return self._folding
+
+    @property
+    def ignoring(self) -> tuple[str, ...]:
+        """Operators that can be told to leave out a place."""
+        if self._ignoring is None:
+            self._ignoring = tuple(name for name in self.operators if ignored(name))
+        return self._ignoring
 
     def taking_records(self, operator: str, dtype: str, rank: int) -> tuple[Taker, ...]:
         """The records of an operator that take such a value, each with the slot."""
