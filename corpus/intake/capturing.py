@@ -78,6 +78,18 @@ def capture(
         NotCaptured: it cannot be held, with the line that is to blame and the reason.
     """
     subject = Subject(function, args, kwargs or {})
+    with contextlib.closing(subject):
+        return _captured_of(subject, setting, mode, around, levels, directory)
+
+
+def _captured_of(
+    subject: Subject,
+    setting: Setting,
+    mode: Mode | None,
+    around: tuple[Call, ...] | None,
+    levels: Sequence[Level],
+    directory: Path | None,
+) -> Captured:
     around = switches.ambient() if around is None else around
     chosen = mode or _mode(subject)
     if torch.is_inference_mode_enabled():

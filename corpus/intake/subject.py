@@ -186,11 +186,9 @@ class Subject:
         self._places: list[int | None] = []
         for leaf in self._leaves:
             self._places.append(self._place(leaf))
-        # What exists before the function runs may become an input; what comes to be meanwhile, unseen, must not.
-        # What was frozen, as a loaded vocabulary does with all that is there, is not among the objects.
-        gc.unfreeze()
-        self._before = {id(one): one for one in gc.get_objects() if issubclass(type(one), torch.Tensor)}
-        self._before |= {id(one): one for one in self.state()}
+        # What exists before the function runs may become an input; what comes to be meanwhile, unseen, must not. The
+        # collector lists what came after it was told to leave the rest alone: few objects, where before are millions.
+        gc.freeze()
 
     def _place(self, leaf: Any) -> int | None:
         if isinstance(leaf, torch.Tensor):
@@ -255,7 +253,11 @@ class Subject:
 
     def existed(self, tensor: torch.Tensor) -> bool:
         """Whether a tensor was there before the function was run."""
-        return self._before.get(id(tensor)) is tensor
+        return not any(one is tensor for one in gc.get_objects())
+
+    def close(self) -> None:
+        """Let the collector look again at what was there before; nothing may be run any more."""
+        gc.unfreeze()
 
     def kept(self) -> Sequence[torch.Tensor]:
         """All tensors that it may write to, as far as they are known."""
