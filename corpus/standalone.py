@@ -336,7 +336,7 @@ def main(prepare: Callable[[Any], Callable[..., Any]], stages: Sequence[tuple[st
     try:
         expected = run(bind, arguments, CALLS, lambda network: network)
     except Exception as error:  # another release of torch may lack an operator
-        print(f"eager raises {type(error).__name__}: {str(error)[:500]}")
+        print(f"the reference raises {type(error).__name__}: {str(error)[:500]}")
         return 125
     try:
         actual = run(bind, arguments, CALLS, prepare)
@@ -345,7 +345,7 @@ def main(prepare: Callable[[Any], Callable[..., Any]], stages: Sequence[tuple[st
             print(f"declined: {type(error).__name__}: {str(error)[:500]}")
             return 125
         where = f" in {error.stage}" if hasattr(error, "stage") else ""
-        print(f"eager runs, the target raises {type(error).__name__}{where}: {str(error)[:2000]}")
+        print(f"the reference runs, the target raises {type(error).__name__}{where}: {str(error)[:2000]}")
         return status(["".join(traceback.format_exception(error))])
     found = differences(expected, actual, TOLERANCES, PROMISES)
     print("\n".join(found) or "no difference")

@@ -39,6 +39,7 @@ class OnnxReference(Target):
     name = "onnx.reference"
     facts = Facts(
         summary="ONNX's reference evaluator: what a model means, judged against itself",
+        called="ONNX's evaluator",
         vocabulary="onnx",
         packages=("onnx",),
         owner="onnx",

@@ -19,6 +19,7 @@ __all__ = [
     "may_use_accelerator",
     "names",
     "of_vocabulary",
+    "reference_called",
     "short",
     "source",
     "target",
@@ -115,6 +116,12 @@ def of_vocabulary(vocabulary: str) -> tuple[str, ...]:
         for one in names()
         if target(one).facts.vocabulary == vocabulary and one != reference and target(one).unavailable() is None
     )
+
+
+def reference_called(vocabulary: str) -> str:
+    """What sentences call the thing that says what programs of a vocabulary mean: ``eager``."""
+    name = words_of(vocabulary).REFERENCE
+    return facts_of(name).called or name
 
 
 def facts_of(name: str) -> Facts:

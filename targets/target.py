@@ -194,6 +194,7 @@ class Facts:
         promises: what it promises beside equal meaning.
         packages: distributions beside torch that make up what is tested, the product itself last; reports name their
             versions, and the releases of the last are bisected.
+        called: what a sentence calls it, where its name is no word that people know; its name if empty.
         owner: the project that reads reports of it, in whose form they are written if it has one here (``pytorch``).
         compiler: it compiles whole networks: a campaign tests it if nobody says what, and it has to get two small
             networks right before a campaign uses it.
@@ -226,6 +227,7 @@ class Facts:
     vocabulary: str = "torch"
     promises: frozenset[Promise] = frozenset()
     packages: tuple[str, ...] = ()
+    called: str = ""
     owner: str = ""
     compiler: bool = False
     hidden: bool = False

@@ -22,6 +22,7 @@ from shakeout.fuzz.minimise.edit import items_of
 from shakeout.fuzz.minimise.ordinary import as_element
 from shakeout.fuzz.minimise.predicate import Executor, Outcome
 from shakeout.generators.validity import Requirements
+from shakeout.targets.registry import reference_called
 
 __all__ = ["NOT_RUN", "Variant", "Widened", "variants", "widened"]
 
@@ -80,7 +81,10 @@ def widened(case: Case, wanted: Failure, executor: Executor) -> Widened:
     """
     found = list(variants(case))
     outcomes: Sequence[Outcome] = executor([one.case for one in found], REQUIREMENTS) if found else ()
-    tried = tuple(Tried(one.what, _said(outcome, wanted)) for one, outcome in zip(found, outcomes, strict=True))
+    tried = tuple(
+        Tried(one.what, _said(outcome, wanted, reference_called(case.program.vocabulary)))
+        for one, outcome in zip(found, outcomes, strict=True)
+    )
     for one, outcome in zip(found, outcomes, strict=True):
         if outcome.failure is not None and _may_be(outcome.failure, wanted):
             return Widened(tried, replace(one, case=outcome.case or one.case), outcome)
@@ -176,10 +180,10 @@ def _may_be(failure: Failure, wanted: Failure) -> bool:
     return remembered(failure, wanted)
 
 
-def _said(outcome: Outcome, wanted: Failure) -> str:
+def _said(outcome: Outcome, wanted: Failure, reference: str) -> str:
     if outcome.failure is None:
-        words = {"compared": "no failure", "invalid": "eager rejects it", "unsupported": "declined", "infra": NOT_RUN}
-        return words.get(outcome.status, outcome.status)
+        words = {"compared": "no failure", "unsupported": "declined", "infra": NOT_RUN}
+        return words.get(outcome.status, f"{reference} rejects it" if outcome.status == "invalid" else outcome.status)
     if remembered(outcome.failure, wanted) and wanted.oracle not in _COMPARING:
         return "fails alike"
     failing = None if outcome.result is None else outcome.result.failure

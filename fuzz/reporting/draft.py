@@ -20,6 +20,7 @@ from shakeout.fuzz.reporting.ordinary_inputs import OrdinaryInputs
 from shakeout.fuzz.reporting.plain import floating, ordinary, vendor_lines
 from shakeout.fuzz.reporting.told import Answered, Shipped, sentences
 from shakeout.oracles.verdict import Verdict
+from shakeout.targets.registry import reference_called
 
 __all__ = ["NO_KNOBS", "Draft", "written"]
 
@@ -220,12 +221,12 @@ def _ordinary_inputs(draft: Draft) -> Iterator[str]:
 
 
 def _expected(draft: Draft) -> str:
-    evidence = _evidence(draft)
+    evidence, reference = _evidence(draft), reference_called(draft.case.program.vocabulary)
     if "expected" not in evidence:
-        return "What eager gives."
+        return f"What {reference} gives."
     said = evidence.get("double") if floating(_failing(draft)) else None
     double = "" if said is None else f" Double precision gives {said}."
-    return f"What eager gives: {_place(draft)}{evidence['expected']}.{double}"
+    return f"What {reference} gives: {_place(draft)}{evidence['expected']}.{double}"
 
 
 def _actual(draft: Draft) -> Iterator[str]:

@@ -21,6 +21,7 @@ from shakeout.fuzz.reporting.exported import short_form
 from shakeout.fuzz.reporting.plain import ordinary
 from shakeout.fuzz.reporting.tables import table
 from shakeout.fuzz.reporting.trophies import trophies
+from shakeout.targets.registry import reference_called
 
 __all__ = ["INDEX", "main", "pages"]
 
@@ -173,7 +174,8 @@ def _shown(case: Case, evidence: Evidence | None, symptom: Symptom | None, path:
         yield "The script needs no Shakeout. It exits 1 if it sees this failure, 3 if it sees another one, 0 if nothing"
         yield "differs, and 125 if it cannot tell; of a crash it dies. With Shakeout:"
     else:
-        yield "Run it, and see what eager gives and what the target gives:"
+        reference = reference_called(case.program.vocabulary)
+        yield f"Run it, and see what {reference} gives and what the target gives:"
     yield ""
     yield f"    shakeout replay {path}"
     if evidence is not None and evidence.tried:

@@ -16,7 +16,7 @@ from shakeout.fuzz.ground.results import LOSSES, Result
 from shakeout.fuzz.ground.signature import spoken, what
 from shakeout.fuzz.reporting.exported import observed
 from shakeout.oracles.verdict import Verdict
-from shakeout.targets.registry import facts_of, target
+from shakeout.targets.registry import facts_of, reference_called, target
 
 __all__ = ["Answered", "Shipped", "ablation", "memory_error", "sanitized", "sentences", "shipped"]
 
@@ -152,19 +152,20 @@ def sentences(
 
 def _what(case: Case, result: Result | None) -> str:
     name, failing = _called(case.setting.target), None if result is None else result.failure
+    reference = reference_called(case.program.vocabulary)
     if failing is None:
-        return f"{name} does not do what eager does for {spoken(case)}."
+        return f"{name} does not do what {reference} does for {spoken(case)}."
     if failing.oracle == "exception":
         said = (failing.message.splitlines() or [""])[0].removeprefix(f"{failing.symptom}: ")[:200].rstrip(". ")
-        return f"{name} raises {failing.symptom} for {spoken(case)}, which eager runs{': ' * bool(said)}{said}."
+        return f"{name} raises {failing.symptom} for {spoken(case)}, which {reference} runs{': ' * bool(said)}{said}."
     if failing.oracle in LOSSES:
-        return f"{name}: {what(failing)} for {spoken(case)}, which eager runs."
+        return f"{name}: {what(failing)} for {spoken(case)}, which {reference} runs."
     seen: Mapping[str, object] = failing.evidence
     where = ""
     if "expected" in seen and "found" in seen:
         index = seen.get("index")
         place = f"{failing.place}{'' if index is None else index}"
-        where = f": {place} is {seen['found']}, and {seen['expected']} in eager"
+        where = f": {place} is {seen['found']}, and {seen['expected']} in {reference}"
     count = f" ({seen['wrong']} of {seen['total']} elements are wrong)" if "wrong" in seen else ""
     return f"{name}, {what(failing)} for {spoken(case)}{where}{count}."
 

@@ -111,16 +111,17 @@ def rows() -> list[dict[str, Any]]:
 
 
 def table() -> Iterator[str]:
-    """The newest row of each page and release, in Markdown."""
+    """The newest row of each page and release of torch, in Markdown."""
+    places = {bug.id: f"{same}.md#{bug.id}" if (same := getattr(bug, "same", "")) else f"{bug.id}.md" for bug in bugs()}
+    current = {bug.id: digest(script(bug)) for bug in bugs() if bug.case.setting.device == "cpu"}
     newest: dict[str, dict[str, str]] = {}
-    releases: dict[str, None] = {}
-    same = {bug.id: getattr(bug, "same", "") for bug in bugs()}
-    places = {one: f"{other}.md#{one}" if other else f"{one}.md" for one, other in same.items()}
-    current = {bug.id: digest(script(bug)) for bug in bugs()}
+    beside: dict[str, str] = {}
     for row in rows():
         if current.get(row["id"]) == row["script"]:
-            releases[row["release"]] = None
-            newest.setdefault(row["id"], {})[row["release"]] = row["word"]
+            torch, _, product = row["release"].partition(", ")
+            newest.setdefault(row["id"], {})[torch] = row["word"]
+            beside[row["id"]] = product
+    releases = sorted({torch for found in newest.values() for torch in found})
     yield "# What the scripts of the pages show"
     yield ""
     yield "Written by `python tests/benchmarks/pages.py --table` from the rows beside it: the script of each page, run"
@@ -128,14 +129,17 @@ def table() -> Iterator[str]:
     yield ""
     for release in releases:
         words = Counter(found[release] for found in newest.values() if release in found)
-        yield f"- {release}: " + ", ".join(f"{count} {said}" for said, count in words.most_common())
-    yield f"- not run with the script that the page has now: {sum(one not in newest for one in current)}"
+        missing = sum(release not in newest.get(one, {}) for one in current)
+        said = ", ".join(f"{count} {word}" for word, count in words.most_common())
+        yield f"- {release}: {said}; {missing} not run with the script that the page has now"
     yield ""
-    yield "| page | " + " | ".join(releases) + " |"
-    yield "|---|" + "---|" * len(releases)
+    yield "Pages of GPUs are not among them."
+    yield ""
+    yield "| page | with | " + " | ".join(releases) + " |"
+    yield "|---|---|" + "---|" * len(releases)
     for one in sorted(newest):
         said = " | ".join(newest[one].get(release, "") for release in releases)
-        yield f"| [{one}](../bugs/{places[one]}) | {said} |"
+        yield f"| [{one}](../bugs/{places[one]}) | {beside[one]} | {said} |"
 
 
 def digest(text: str) -> str:

@@ -217,6 +217,14 @@ def test_inputs_on_which_it_shows_otherwise_are_perhaps_another_bug() -> None:
     assert f"With {WIDE.what}, where it shows as SIGABRT, perhaps for another reason:" in text
 
 
+def test_what_says_what_a_program_means_is_called_by_its_name() -> None:
+    case = replace(CASE, program=replace(CASE.program, vocabulary="onnx"))
+    text = written(replace(DRAFT, case=case), "onnxruntime")
+    assert "What ONNX's evaluator gives" in text
+    assert "in ONNX's evaluator" in text
+    assert "eager" not in text.partition("### To reproduce")[0]
+
+
 def test_of_a_part_that_was_not_compared_nothing_is_concluded() -> None:
     open_ = Answered("aot_eager", "not compared: unsupported", fails=False)
     text = told(parts=(Answered("dynamo", "as eager", fails=False), open_, PARTS[1]))
