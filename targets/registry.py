@@ -44,6 +44,8 @@ _BUILT_IN = {
     "onnx.onnxruntime": ("shakeout.targets.onnx_models", "ONNXRUNTIME_MODEL"),
     "onnx.openvino": ("shakeout.targets.onnx_models", "OPENVINO_MODEL"),
     "onnx.tvm": ("shakeout.targets.onnx_models", "TVM_MODEL"),
+    "onnx.checker": ("shakeout.targets.onnx_tools", "ONNX_CHECKER"),
+    "onnx.converter": ("shakeout.targets.onnx_tools", "ONNX_CONVERTER"),
     "save_on_cpu": ("shakeout.targets.offload.stock", "SAVE_ON_CPU"),
     "disk_store": ("shakeout.targets.offload.stock", "DISK_STORE"),
     "ssdtrain": ("shakeout.targets.offload.stock", "SSDTRAIN"),

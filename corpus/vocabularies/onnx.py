@@ -448,6 +448,7 @@ def namespace(program: Program, /) -> dict[str, Any]:
         "np": numpy,
         "elements": elements,
         "array_of": printed.array_of,
+        "tensor_of": printed.tensor_of,
         "initializer": printed.initializer,
         "Evaluated": printed.Evaluated,
     }
