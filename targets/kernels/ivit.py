@@ -48,6 +48,12 @@ def _taken(x: torch.Tensor) -> torch.Tensor:
     return found
 
 
+def _sensible(scale: float, bits: int) -> None:
+    """Refuse what is no scale, and no number of bits; raises ValueError."""
+    if not 0 < scale < math.inf or not 2 <= bits <= 16:
+        raise ValueError(f"a positive scale and 2 to 16 bits, not {scale} and {bits}")
+
+
 def _unit(scale: float, steps: int) -> int:
     """``x0``: how much an exponent is that halves; declines a scale under which exponentials do not fit."""
     unit = math.floor(-1 / scale)
@@ -62,13 +68,15 @@ def _exponential(x: torch.Tensor, unit: int, steps: int) -> torch.Tensor:
     x = x.clamp(min=steps * unit)
     whole = x.div(unit, rounding_mode="floor")
     rest = x - whole * unit
-    return ((rest - 2 * unit) << (steps - whole)) >> 1
+    power: torch.Tensor = ((rest - 2 * unit) << (steps - whole)) >> 1
+    return power
 
 
 def _quotient(part: torch.Tensor, total: torch.Tensor, bits: int) -> torch.Tensor:
     """``part / total`` in units of ``2 ** -(bits - 1)``."""
     factor = MOST // total.clamp(max=MOST)
-    return (part * factor) >> (QUOTIENT - bits + 1)
+    share: torch.Tensor = (part * factor) >> (QUOTIENT - bits + 1)
+    return share
 
 
 def _root(v: torch.Tensor) -> torch.Tensor:
@@ -92,7 +100,7 @@ def _rows(x: torch.Tensor, function: Callable[[list[int]], list[int]]) -> torch.
 def _power(x: int, unit: int, steps: int) -> int:
     x = max(x + math.floor(Fraction(x, 2)) - math.floor(Fraction(x, 16)), steps * unit)
     whole = math.floor(Fraction(x, unit))
-    return math.floor((Fraction(x - whole * unit, 2) - unit) * 2 ** (steps - whole))
+    return math.floor((Fraction(x - whole * unit, 2) - unit) * Fraction(2) ** (steps - whole))
 
 
 def _share(part: int, total: int, bits: int) -> int:
@@ -101,6 +109,7 @@ def _share(part: int, total: int, bits: int) -> int:
 
 def shiftmax_in_python(x: torch.Tensor, scale: float, bits: int = 8) -> torch.Tensor:
     """Softmax by Python's integers."""
+    _sensible(scale, bits)
     unit = math.floor(-1 / scale)
 
     def row(given: list[int]) -> list[int]:
@@ -112,6 +121,7 @@ def shiftmax_in_python(x: torch.Tensor, scale: float, bits: int = 8) -> torch.Te
 
 def shift_gelu_in_python(x: torch.Tensor, scale: float, bits: int = 8) -> torch.Tensor:
     """GELU by Python's integers."""
+    _sensible(scale, bits)
     unit = math.floor(-1 / (1.702 * scale))
 
     def row(given: list[int]) -> list[int]:
@@ -140,6 +150,7 @@ def layer_norm_in_python(x: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
 
 def requantised_in_python(x: torch.Tensor, ratio: float, bits: int = 8) -> torch.Tensor:
     """Another scale by Python's integers; ties go to the even number."""
+    _sensible(ratio, bits)
     mantissa, exponent = math.frexp(ratio)
     factor = Fraction(round(mantissa * 2**QUOTIENT)) * Fraction(2) ** (exponent - QUOTIENT)
     most = 2 ** (bits - 1)
@@ -175,8 +186,8 @@ def near_softmax(kernel: Callable[..., Any], x: torch.Tensor, scale: float, bits
 def near_gelu(kernel: Callable[..., Any], x: torch.Tensor, scale: float, bits: int = 8) -> str | None:
     """GELU is met within 0.15 of the operand, and a unit of the quotient besides, where the scale is fine.
 
-    And where a row spans no more than the least exponential: of a row with a very large number the sigmoid of all others
-    is one half, in the published operator as well.
+    And where a row spans no more than the least exponential: of a row with a very large number the sigmoid of all
+    others is one half, in the published operator as well.
     """
     given = x.double() * scale
     spanned = float(given.clamp(min=0).max() - given.clamp(max=0).min()) if x.numel() else 0.0
@@ -213,6 +224,7 @@ def _scaled() -> Iterator[Any]:
 @kernel(reference=shiftmax_in_python, examples=_scaled, invariants=(no_more_than_all, larger_is_no_less, near_softmax))
 def shiftmax(x: torch.Tensor, scale: float, bits: int = 8) -> torch.Tensor:
     """Softmax of ``scale * x`` over the last dimension, in units of ``2 ** -(bits - 1)``, as 32-bit integers."""
+    _sensible(scale, bits)
     given, unit = _taken(x), _unit(scale, SOFTMAX)
     if not given.numel():
         return given.to(torch.int32)
@@ -223,6 +235,7 @@ def shiftmax(x: torch.Tensor, scale: float, bits: int = 8) -> torch.Tensor:
 @kernel(reference=shift_gelu_in_python, examples=_scaled, invariants=(near_gelu,))
 def shift_gelu(x: torch.Tensor, scale: float, bits: int = 8) -> torch.Tensor:
     """``x * sigmoid(1.702 * scale * x)``, in units of ``2 ** -(bits - 1)``, as 32-bit integers."""
+    _sensible(scale, bits)
     given, unit = _taken(x), _unit(1.702 * scale, GELU)
     if bits > 11:
         raise NotImplementedError("quotients of at most 11 bits: products are of 32")
@@ -250,7 +263,8 @@ def integer_layer_norm(x: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
     squares = (apart * apart).sum(-1, keepdim=True)
     if bool((squares >= 2**32).any()):
         raise NotImplementedError("rows whose squares add up to less than 2**32")
-    return (((apart * (MOST // _root(squares))) >> 1) + bias).to(torch.int32)
+    halves: torch.Tensor = ((apart * (MOST // _root(squares))) >> 1) + bias
+    return halves.to(torch.int32)
 
 
 def _ratios() -> Iterator[Any]:
@@ -265,13 +279,14 @@ def _ratios() -> Iterator[Any]:
 @kernel(reference=requantised_in_python, examples=_ratios, invariants=(each_alone,))
 def requantise(x: torch.Tensor, ratio: float, bits: int = 8) -> torch.Tensor:
     """``ratio * x``, rounded to the nearest (of two, the even one) and kept within ``bits`` bits."""
+    _sensible(ratio, bits)
     given = _taken(x)
     mantissa, exponent = math.frexp(ratio)
     shift = QUOTIENT - exponent
-    if ratio <= 0 or not 0 < shift < 63:
-        raise NotImplementedError("a positive ratio between 2**-31 and 2**31")
+    if not 0 < shift < 63:
+        raise NotImplementedError("a ratio between 2**-31 and 2**31")
     product = given * round(mantissa * 2**QUOTIENT)
-    whole = product >> shift
+    whole: torch.Tensor = product >> shift
     rest = product - (whole << shift)
     half = 1 << (shift - 1)
     whole = whole + ((rest > half) | ((rest == half) & (whole & 1).bool())).to(torch.int64)

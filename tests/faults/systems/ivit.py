@@ -6,8 +6,8 @@ BROKEN = (
     Broken(
         "shiftmax",
         "exponentials of 32 bits times a factor of 32 bits in 32 bits",
-        "return (part * factor) >> (QUOTIENT",
-        "return (part.to(torch.int32) * factor.to(torch.int32)).to(torch.int64) >> (QUOTIENT",
+        "= (part * factor) >> (QUOTIENT",
+        "= (part.to(torch.int32) * factor.to(torch.int32)).to(torch.int64) >> (QUOTIENT",
     ),
     Broken(
         "shiftmax",
