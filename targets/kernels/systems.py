@@ -29,6 +29,32 @@ KERNELS: tuple[System, ...] = (
         ),
         lacks="lanes are simulated on a CPU; the double-buffered gather of the next batch is not here",
     ),
+    System(
+        56,
+        (
+            Part(
+                "shakeout.targets.kernels.ivit:shiftmax",
+                "softmax in 64-bit integers by shifts",
+                "Python's integers, to the bit",
+            ),
+            Part(
+                "shakeout.targets.kernels.ivit:shift_gelu",
+                "GELU in 64-bit integers by shifts",
+                "Python's integers, to the bit",
+            ),
+            Part(
+                "shakeout.targets.kernels.ivit:integer_layer_norm",
+                "layer normalisation in integers, the root by Newton's method",
+                "Python's integers and their exact root, to the bit",
+            ),
+            Part(
+                "shakeout.targets.kernels.ivit:requantise",
+                "another scale, by a product and a shift",
+                "Python's integers, to the bit",
+            ),
+        ),
+        lacks="forward only: integers have no gradient; no third implementation in TVM",
+    ),
 )
 
 #: Their targets.
