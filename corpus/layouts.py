@@ -50,6 +50,10 @@ class Watched:
         """Run the kernel."""
         return self._noted(self._kernel(*args, **kwargs))
 
+    def checked(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the kernel, and see that its invariants hold."""
+        return self._noted(self._kernel.checked(*args, **kwargs))
+
     def reference(self, *args: Any, **kwargs: Any) -> Any:
         """Run the reference."""
         return self._noted(self._kernel.reference(*args, **kwargs))

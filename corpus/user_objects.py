@@ -35,6 +35,8 @@ __all__ = [
     "CannotImport",
     "Declared",
     "Example",
+    "Invariant",
+    "InvariantBroken",
     "Kernel",
     "NotAllowed",
     "NotDeclared",
@@ -51,6 +53,12 @@ Accuracy = Literal["elementwise", "normwise"]
 
 #: The environment variable that lists, separated by commas, modules of users that may be imported; workers inherit it.
 ALLOWED = "SHAKEOUT_ALLOW"
+
+#: What holds for every call of a kernel: given its function and the arguments, what is wrong, or None.
+Invariant = Callable[..., str | None]
+
+#: Modules that a file may name without anybody's word: Shakeout's own kernels and runtimes, which it is made of anyway.
+SHIPPED = "shakeout.targets."
 
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 
@@ -75,6 +83,10 @@ class NotAllowed(NotDeclared):
     """A name that nobody gave on a command line: only a file asks for it. The message says how to allow it."""
 
 
+class InvariantBroken(Exception):
+    """What a kernel's invariant said is wrong; the message is the invariant's name and its words."""
+
+
 class Declared:
     """What the decorators make; nothing else is called on behalf of a stored case."""
 
@@ -95,6 +107,7 @@ class Kernel(Declared):
         examples: calls that both accept, made on first use.
         strides: whether results must lie in memory as the reference's do.
         accuracy: whether errors are small beside each element, or beside the largest one.
+        invariants: what holds for every call beside that.
     """
 
     def __init__(
@@ -104,6 +117,7 @@ class Kernel(Declared):
         make_examples: Callable[[], tuple[Example, ...]],
         strides: bool,
         accuracy: Accuracy = "elementwise",
+        invariants: tuple[Invariant, ...] = (),
     ) -> None:
         # Not the dictionary: that of a custom operator holds the operator's own state.
         functools.update_wrapper(self, function, updated=())
@@ -111,11 +125,32 @@ class Kernel(Declared):
         self.reference = reference
         self.strides = strides
         self.accuracy = accuracy
+        self.invariants = invariants
         self._make_examples = make_examples
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the kernel."""
         return self.function(*args, **kwargs)
+
+    def checked(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the kernel, and see that its invariants hold on the same arguments.
+
+        Raises:
+            InvariantBroken: one does not.
+        """
+        import torch
+
+        with torch.no_grad():
+            given = [_detached(one) for one in args]
+            named = {key: _detached(one) for key, one in kwargs.items()}
+        result = self.function(*args, **kwargs)
+        for invariant in self.invariants:
+            with contextlib.suppress(NotImplementedError), torch.random.fork_rng(devices=[]):
+                if said := invariant(
+                    self.function, *map(_detached, given), **{k: _detached(v) for k, v in named.items()}
+                ):
+                    raise InvariantBroken(f"{getattr(invariant, '__name__', invariant)}: {said}")
+        return result
 
     def __getattr__(self, name: str) -> Any:
         # So that @my_kernel.register_fake and the like go on working on a declared custom operator.
@@ -133,6 +168,15 @@ class Kernel(Declared):
             return self._make_examples()
         except Exception as error:
             raise RuntimeError(f"making the examples of {self!r} fails: {type(error).__name__}: {error}") from error
+
+
+def _detached(value: Any) -> Any:
+    """A tensor as it is, in memory of its own and without a past."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone()
+    return type(value)(map(_detached, value)) if type(value) in (list, tuple) else value
 
 
 @functools.cache
@@ -172,7 +216,7 @@ def check(name: str) -> None:
     It may if its module was allowed, now or earlier, or if this process has loaded the module and the name is declared.
     """
     module, attribute = _split(name)
-    if module in _listed():
+    if module in _listed() or module.startswith(SHIPPED):
         return
     # Not by getattr: a module may import what it is asked for.
     if isinstance(vars(sys.modules.get(module, object)).get(attribute), Declared):
@@ -237,7 +281,8 @@ def _imported(name: str, attribute: str) -> ModuleType:
         raise NotDeclared(
             f"there is no module {name}, neither in the working directory ({os.getcwd()}) nor among what is installed"
         )
-    if source is None or "shakeout" not in source:
+    # What is shipped is ours, and where pytest loads it nobody can read its source.
+    if not name.startswith(SHIPPED) and (source is None or "shakeout" not in source):
         raise NotDeclared(f"{name}:{attribute} is not declared for Shakeout: {_advice_unread(source or '', attribute)}")
     try:
         return importlib.import_module(name)

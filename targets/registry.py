@@ -8,6 +8,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 from shakeout.corpus.case import REFUSALS, Setting
 from shakeout.corpus.vocabularies import vocabulary as words_of
+from shakeout.targets.systems import canonical
 from shakeout.targets.target import Facts, Hook, Short, Target, UnknownTarget, check_knobs
 
 __all__ = [
@@ -139,6 +140,7 @@ def target(name: str) -> Target:
     if name in _BUILT_IN:
         module, attribute = _BUILT_IN[name]
         return getattr(importlib.import_module(module), attribute)  # type: ignore[no-any-return]
+    name = canonical(name)
     if ":" in name:
         from shakeout.targets.user_target import declared
 

@@ -15,6 +15,7 @@ from typing import Any
 from shakeout.fuzz.coverage.sources import Wanted
 from shakeout.targets.registry import compilers, facts_of
 from shakeout.targets.shortcuts import SHORTCUTS
+from shakeout.targets.systems import canonical
 
 __all__ = ["ENGINES", "Config", "ConfigError", "read", "write"]
 
@@ -165,7 +166,7 @@ def check(name: str, value: Any) -> Any:
         case "targets" | "focus" | "first":
             named = isinstance(value, list | tuple) and all(isinstance(item, str) and item for item in value)
             if named and (value or name != "targets"):
-                return tuple(dict.fromkeys(value))
+                return tuple(dict.fromkeys(map(canonical, value)))
         case "shortcuts":
             if isinstance(value, list | tuple) and set(value) <= set(SHORTCUTS):
                 return tuple(name for name in SHORTCUTS if name in value)

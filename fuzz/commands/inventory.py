@@ -14,6 +14,7 @@ from shakeout.fuzz.ground.exits import Exit
 if TYPE_CHECKING:
     from shakeout.corpus.rows import LedgerRow
     from shakeout.corpus.support import Support
+    from shakeout.targets.published import Part
 
 __all__ = ["add_commands"]
 
@@ -60,9 +61,13 @@ def add_commands(add: Add) -> None:
 
 def _targets(options: argparse.Namespace) -> int:
     from shakeout.corpus.setting import REFUSALS
+    from shakeout.targets.packages import uninstalled
     from shakeout.targets.registry import names, target
+    from shakeout.targets.systems import parts
 
     found = [target(name) for name in names()]
+    # Their knobs are those of any kernel, and looking at them would load torch.
+    kernels = {name: part for name, part in parts().items() if ":" in part.target}
     if options.json:
         print_json(
             [
@@ -74,9 +79,13 @@ def _targets(options: argparse.Namespace) -> int:
                 }
                 for one in found
             ]
+            + [
+                {"name": name, "summary": _summary(part), "unavailable": uninstalled(), "knobs": {}}
+                for name, part in kernels.items()
+            ]
         )
         return Exit.OK
-    width = max(len(one.name) for one in found)
+    width = max(map(len, (*(one.name for one in found), *kernels)))
     for one in found:
         missing = one.unavailable()
         print(f"{one.name:<{width}}  {'unavailable: ' + missing if missing else one.facts.summary}")
@@ -84,10 +93,17 @@ def _targets(options: argparse.Namespace) -> int:
             for knob in one.knobs():
                 values = ", ".join(map(str, knob.values))
                 print(f"{'':<{width}}    {knob.name:<34} {values:<22} {knob.help}")
+    for name, part in kernels.items():
+        missing = uninstalled()
+        print(f"{name:<{width}}  {'unavailable: ' + missing if missing else _summary(part)}")
     if options.knobs:
         print(f"{'every one':<{width}}    {REFUSALS:<34} {'False, True':<22} what it refuses is a finding")
     print(f"{'MODULE:NAME':<{width}}  your own, declared with @shakeout.kernel, @shakeout.runtime or @shakeout.rewrite")
     return Exit.OK
+
+
+def _summary(part: Part) -> str:
+    return f"{part.summary}, against {part.against}"
 
 
 def _operators(options: argparse.Namespace) -> int:

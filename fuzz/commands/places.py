@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from shakeout.fuzz.ground.exits import Exit
+from shakeout.targets.systems import canonical
 
 __all__ = [
     "RUNS",
@@ -53,8 +54,17 @@ def add_allow(parser: argparse.ArgumentParser) -> None:
 
 
 def allow_named(options: argparse.Namespace) -> None:
-    """Let what was named on this command line be imported: it is the person's own word, and no file's."""
+    """Let what was named on this command line be imported: it is the person's own word, and no file's.
+
+    A kernel of Shakeout's own that is named by its short name stands as ``MODULE:NAME`` in the options afterwards.
+    """
     given = vars(options)
+    for key in ("target", "focus", "what"):
+        match given.get(key):
+            case str() as word:
+                given[key] = canonical(word)
+            case list() as words:
+                given[key] = [canonical(word) if isinstance(word, str) else word for word in words]
     targets = given.get("target") or ()
     allow([*([targets] if isinstance(targets, str) else targets), given.get("what")])  # what: of learn and operators
     allow([f"{module}:" for module in given.get("allow") or ()])

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, get_args
 
-from shakeout.corpus.user_objects import Accuracy, Declared, Example, Kernel
+from shakeout.corpus.user_objects import Accuracy, Declared, Example, Invariant, Kernel
 
 __all__ = ["kernel"]
 
@@ -19,6 +19,7 @@ def kernel(
     examples: Iterable[Any] | Callable[[], Iterable[Any]] | None = None,
     strides: bool = False,
     accuracy: Accuracy = "elementwise",
+    invariants: Iterable[Invariant] = (),
 ) -> Callable[[Callable[..., Any]], Kernel]:
     """Declare a kernel: ``shakeout run --target mypackage.kernels:my_conv2d`` compares it with its reference.
 
@@ -37,6 +38,10 @@ def kernel(
         accuracy: ``elementwise`` if each element is as accurate as its own terms allow. ``normwise`` if the error is
             small beside the largest element, and a number that is not finite may spoil all of them, as in a convolution
             by Fourier transforms or by Strassen's or Winograd's products.
+        invariants: what holds for every call beside equality with the reference. Each is a function that is given the
+            kernel's function and a call's arguments (copies, without a gradient), may call the former as often as it
+            likes, and returns what is wrong in one line, or None. One that raises ``NotImplementedError`` has nothing
+            to say of this call. What is wrong is reported as an ``InvariantBroken``.
 
     Raises:
         TypeError: an argument is of the wrong kind.
@@ -58,6 +63,12 @@ def kernel(
         raise TypeError(f"shakeout.kernel: strides is {strides!r}, expected True or False")
     if accuracy not in get_args(Accuracy):
         raise TypeError(f"shakeout.kernel: accuracy is {accuracy!r}, expected 'elementwise' or 'normwise'")
+    if isinstance(invariants, str) or not isinstance(invariants, Iterable):
+        raise TypeError(f"shakeout.kernel: invariants is {invariants!r}, expected a list of functions")
+    asserted = tuple(invariants)
+    for one in asserted:
+        if not callable(one) or inspect.isclass(one):
+            raise TypeError(f"shakeout.kernel: the invariant {one!r} is no function")
     make_examples = _examples(examples)
 
     def declare(function: Callable[..., Any]) -> Kernel:
@@ -65,7 +76,7 @@ def kernel(
             raise TypeError(f"shakeout.kernel: {function!r} is declared already")
         if not callable(function) or inspect.isclass(function):
             raise TypeError(f"shakeout.kernel: {function!r} is no function")
-        return Kernel(function, reference, make_examples, strides, accuracy)
+        return Kernel(function, reference, make_examples, strides, accuracy, asserted)
 
     return declare
 

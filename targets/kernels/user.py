@@ -8,6 +8,7 @@ from shakeout.corpus import learnt
 from shakeout.corpus.case import Knob, KnobSpace, Promise, Setting
 from shakeout.corpus.user_objects import Kernel, local_name
 from shakeout.corpus.vocabularies import kernel as words
+from shakeout.targets.kernels.systems import KERNEL_PARTS
 from shakeout.targets.packages import uninstalled
 from shakeout.targets.target import Facts, Target
 
@@ -61,7 +62,7 @@ class UserKernel(Target):
         lines = []
         check = setting.knob("opcheck", "off")
         if check == "off":
-            called = local
+            called = f"{local}.checked" if self.kernel.invariants else local
         else:
             called = "checked"
             lines += [
@@ -87,7 +88,9 @@ def user_kernel(name: str) -> UserKernel:
     meaning, reference = words.meaning(name), words.kernel(name).reference
     against = getattr(reference, "__name__", reference) if ":" in meaning else meaning
     promises = frozenset[Promise]({"layout", "writes"})
-    return UserKernel(name, Facts(summary=f"your kernel, against {against}", vocabulary="kernel", promises=promises))
+    summary = next((f"{part.summary}, against {part.against}" for part in KERNEL_PARTS if part.target == name), "")
+    summary = summary or f"your kernel, against {against}"
+    return UserKernel(name, Facts(summary=summary, vocabulary="kernel", promises=promises))
 
 
 def _is_custom_operator(function: object) -> bool:

@@ -71,8 +71,14 @@ TARGETS = {
 
 
 def results(name: str, index: int, phase: Any = lambda name: None) -> Iterator[tuple[Case, Any]]:
-    """Each case of a job with its result: the one that is grown, and the one that a metamorphic relation makes."""
-    job = schedule.job(Config(targets=(TARGETS[name],), seed=SEED, seconds=None), index)
+    """Each case of a job with its result: the one that is grown, and the one that a metamorphic relation makes.
+
+    Args:
+        name: one of ``TARGETS``, or of any target.
+        index: of the job.
+        phase: told what comes next.
+    """
+    job = schedule.job(Config(targets=(TARGETS.get(name, name),), seed=SEED, seconds=None), index)
     torch.manual_seed(job.seed & 0x7FFFFFFFFFFFFFFF)
     phase("grow")
     made = compose.compose(job)
@@ -252,10 +258,10 @@ def measure(names: Sequence[str], cases: int, workers: int, file: Path | None) -
     rows: list[dict[str, Any]] = []
     if file is not None and file.exists():
         rows = [json.loads(line) for line in file.read_text().splitlines()]
-        rows = [row for row in rows if row["name"] in names and row["seed"] == SEED]
+        rows = [row for row in rows if "first" in row and row["name"] in names and row["seed"] == SEED]
     compose.prepare(lambda text: print(text, flush=True))
     for name in names:
-        compose.vocabulary_of(TARGETS[name])
+        compose.vocabulary_of(TARGETS.get(name, name))
     importlib.import_module("torch._dynamo")  # ``checkpoint`` does, when it is first called
     leaks.look()
     gc.collect()

@@ -1,0 +1,126 @@
+"""The stack's own systems: what is told of them is true, and their kernels are declared and run as a user's are."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from tests.benchmarks import systems as measured
+from tests.faults.systems import broken, planted
+
+import shakeout
+from shakeout.corpus import codec
+from shakeout.corpus.user_objects import InvariantBroken, Kernel, NotAllowed, check, find
+from shakeout.fuzz.cli import main
+from shakeout.fuzz.running.execute import execute
+from shakeout.oracles.verdict import Outcome
+from shakeout.targets.published import PUBLISHED
+from shakeout.targets.registry import target
+from shakeout.targets.systems import canonical, parts, systems
+
+STORED = sorted((Path(__file__).parent / "systems").glob("*.json"))
+KERNELS = [name for name, part in parts().items() if ":" in part.target]
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def test_the_table_is_made_of_what_is_there() -> None:
+    text = measured.PAGE.read_text(encoding="utf-8")
+    assert measured.page(text) == text, "python tests/benchmarks/systems.py --write"
+    assert sorted(PUBLISHED) == list(range(1, 68))
+    assert len({system.number for system in systems()}) == len(systems())
+
+
+@pytest.mark.parametrize("name", parts())
+def test_a_system_is_whole(name: str) -> None:
+    mine = [one for one in broken() if one.part == name]
+    assert len(mine) >= 4
+    assert len({one.mistake for one in mine}) == len(mine)
+    for one in mine:
+        assert one.text()
+    assert name in [path.stem for path in STORED]
+
+
+@pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
+def test_the_stored_case_passes(path: Path) -> None:
+    result = execute(codec.decode(path.read_text(encoding="utf-8")))
+    assert result.outcome is Outcome.PASS, result.verdicts
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_a_kernel_is_right_on_its_examples(name: str) -> None:
+    kernel = find(parts()[name].target)
+    assert isinstance(kernel, Kernel)
+    assert kernel.examples
+    assert kernel.invariants
+    for example in kernel.examples:
+        found, wanted = (
+            kernel.checked(*example.args, **example.kwargs),
+            kernel.reference(*example.args, **example.kwargs),
+        )
+        torch.testing.assert_close(found, wanted, equal_nan=True)
+
+
+def test_they_are_listed_and_found_by_their_short_names(capsys: pytest.CaptureFixture) -> None:
+    assert main(["targets"]) == 0
+    assert "gather_rows" in capsys.readouterr().out
+    assert main(["targets", "--json"]) == 0
+    listed = {one["name"]: one["summary"] for one in json.loads(capsys.readouterr().out)}
+    assert set(parts()) <= set(listed)
+    assert listed["gather_rows"] == target("gather_rows").facts.summary
+    assert canonical("gather_rows") == target("gather_rows").name == "shakeout.targets.kernels.gather:gather_rows"
+    assert canonical("mypackage:mine") == "mypackage:mine"
+
+
+def test_a_file_may_name_what_is_shipped_and_nothing_else() -> None:
+    check("shakeout.targets.kernels.nowhere:nothing")
+    with pytest.raises(NotAllowed):
+        check("shakeout.fuzz.cli:main")
+    with pytest.raises(NotAllowed):
+        check("shakeout_targets.kernels:nothing")
+
+
+def test_a_planted_variant_is_gone_afterwards() -> None:
+    variant = next(one for one in broken() if one.part == "gather_rows")
+    name = parts()["gather_rows"].target
+    right = find(name)
+    with planted(variant):
+        assert find(name) is not right
+    assert find(name) is right
+
+
+# --- invariants -------------------------------------------------------------------------------------------------------
+
+
+def declared(*invariants: Callable) -> Kernel:
+    @shakeout.kernel(reference=torch.neg, examples=[(torch.ones(3),)], invariants=invariants)
+    def negated(x: torch.Tensor) -> torch.Tensor:
+        return -x
+
+    return negated
+
+
+def test_an_invariant_is_told_by_its_name_and_sees_no_gradient() -> None:
+    def odd(kernel: Callable, x: torch.Tensor) -> str | None:
+        assert not x.requires_grad
+        x.zero_()  # a copy
+        return None if torch.equal(kernel(-x), -kernel(x)) else "not odd"
+
+    def positive(kernel: Callable, x: torch.Tensor) -> str | None:
+        return "negative" if bool((kernel(x) < 0).any()) else None
+
+    def elsewhere(kernel: Callable, x: torch.Tensor) -> str | None:
+        raise NotImplementedError
+
+    x = torch.ones(3, requires_grad=True)
+    assert declared(odd, elsewhere).checked(x).tolist() == [-1.0] * 3
+    with pytest.raises(InvariantBroken, match=r"^positive: negative$"):
+        declared(odd, positive).checked(x)
+    assert declared(positive)(x).tolist() == [-1.0] * 3  # called as ever, nothing is checked
+
+
+@pytest.mark.parametrize("given", ["text", [int], [3], 3])
+def test_what_is_no_invariant_is_refused(given: object) -> None:
+    with pytest.raises(TypeError, match="invariant"):
+        shakeout.kernel(reference=torch.neg, invariants=given)(torch.neg)
