@@ -1,12 +1,14 @@
 """Batch normalisation by stored statistics, folded into what it follows ("Efficient ConvBN", in three forms).
 
-Eval is ``BN(conv(x))`` as it is written. Tune folds on the fly, so that gradients of the convolution's weight and of the
-normalisation's are those of Eval::
+Eval is ``BN(conv(x))`` as it is written. Tune folds on the fly, so that gradients of the convolution's weight and of
+the normalisation's are those of Eval::
 
-    s = γ / √(σ² + ε),   ŵ = w · s,   b̂ = β + (b − μ) · s
+    factor = scale / sqrt(variance + eps)
+    weight' = weight * factor
+    bias' = shift + (bias - mean) * factor
 
 Deploy folds once, and again only where an operand is another tensor or was written to; it takes no graph that needs a
-gradient. Half precision is left alone, where rounding ŵ once more may be told from Eval.
+gradient. Half precision is left alone, where rounding the weight once more may be told from Eval.
 """
 
 from __future__ import annotations
@@ -40,10 +42,8 @@ _PRODUCERS: dict[Any, tuple[tuple[str, ...], int, bool]] = {
 
 _DTYPES = (torch.float32, torch.float64)
 
-#: Assignments of Python's operators.
-_IN_PLACE = frozenset(name for name in dir(operator) if name.startswith("i") and not name.startswith("is")) | {
-    "setitem"
-}
+#: Assignments by Python's operators.
+_IN_PLACE = {"setitem", *(name for name in dir(operator) if name.startswith("i") and not name.startswith("is"))}
 
 Tensor = torch.Tensor
 
@@ -72,7 +72,7 @@ def fold(
     if not transposed:
         return weight * factor.reshape(-1, 1, *ones), folded
     # [input channels, output channels of a group, ...]: each group of input channels has output channels of its own.
-    grouped = weight.unflatten(0, (groups, -1)) * factor.reshape(groups, 1, -1, *ones)
+    grouped = torch.unflatten(weight, 0, (groups, -1)) * factor.reshape(groups, 1, -1, *ones)
     return grouped.flatten(0, 1), folded
 
 
@@ -156,7 +156,8 @@ def _rewritten(graph_module: torch.fx.GraphModule, once: bool) -> None:
         operands = _operands(first, second)
         if once and any(getattr(_value(one), "requires_grad", False) for one in operands):
             continue
-        transposed = _PRODUCERS[before.target][2]
+        producer: Any = before.target
+        transposed = _PRODUCERS[producer][2]
         more = (second.get("eps", 1e-5), first.get("groups", 1), transposed)
         with graph.inserting_before(norm):
             if once:
@@ -166,7 +167,7 @@ def _rewritten(graph_module: torch.fx.GraphModule, once: bool) -> None:
             else:
                 both = graph.call_function(fold, (*operands, *more))
             weight, bias = (graph.call_function(operator.getitem, (both, place)) for place in (0, 1))
-            made = graph.call_function(before.target, (), {**first, "weight": weight, "bias": bias})
+            made = graph.call_function(producer, (), {**first, "weight": weight, "bias": bias})
             made.meta.update(norm.meta)
         norm.replace_all_uses_with(made)
         graph.erase_node(norm)
@@ -174,17 +175,8 @@ def _rewritten(graph_module: torch.fx.GraphModule, once: bool) -> None:
 
 
 def _normalised(producer: Any) -> Any:
-    def program(
-        x: Tensor,
-        w: Tensor,
-        b: Tensor | None,
-        mean: Tensor,
-        variance: Tensor,
-        scale: Tensor,
-        shift: Tensor,
-        **more: Any,
-    ) -> Tensor:
-        return F.batch_norm(producer(x, w, b, **more), mean, variance, scale, shift)
+    def program(x: Tensor, w: Tensor, b: Tensor | None, *norm: Tensor, **more: Any) -> Tensor:
+        return F.batch_norm(producer(x, w, b, **more), *norm)
 
     return program
 

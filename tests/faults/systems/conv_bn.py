@@ -20,8 +20,8 @@ _TUNE = (
     Broken(
         "conv_bn_tune",
         "groups of a transposed convolution are ignored",
-        "grouped = weight.unflatten(0, (groups, -1)) * factor.reshape(groups, 1, -1, *ones)",
-        "grouped = weight.unflatten(0, (1, -1)) * factor.reshape(1, 1, -1, *ones)",
+        "grouped = torch.unflatten(weight, 0, (groups, -1)) * factor.reshape(groups, 1, -1, *ones)",
+        "grouped = torch.unflatten(weight, 0, (1, -1)) * factor.reshape(1, 1, -1, *ones)",
         published="efficient_conv_bn_eval of torch 2.13.0: ConvTranspose2d with groups before BatchNorm2d raises",
     ),
     Broken(
