@@ -103,7 +103,8 @@ class Executed:
         prepare: gives what is called in a network's place.
         declined: whether an exception means "not supported".
         spent: seconds by stage; of a target that works in stages it fills as the target runs.
-        stages: intermediate forms of the program by name, each a function of the same arguments; fills likewise.
+        stages: intermediate forms of the program by name, each a function of the same arguments, or, where it has the
+            attribute ``prepares``, what makes such a function of a network; fills likewise.
         fired: of a target that is a pass, for each graph whether it changed it; fills likewise. None of any other.
     """
 

@@ -60,8 +60,8 @@ class Rewrite(Declared):
         given = graph_module if given is None else getattr(given, "graph_module", given)
         if not isinstance(given, torch.fx.GraphModule):
             raise TypeError(
-                f"shakeout.rewrite: {getattr(self, '__name__', 'the pass')} returned a {type(given).__name__}, expected a GraphModule, a "
-                "PassResult, or nothing where it has changed the one that it was given"
+                f"{self!r} returned a {type(given).__name__}, expected a GraphModule, a PassResult, or nothing where "
+                "it has changed the one that it was given"
             )
         return given
 

@@ -60,7 +60,7 @@ def of_dynamo(change: Callable[[Any], Any]) -> Callable[..., Any]:
 def of_aten(change: Callable[[Any], Any]) -> Callable[..., Any]:
     """A backend of torch.compile that runs AOTAutograd's graphs, forward and backward, each changed."""
     from torch._dynamo.backends.common import aot_autograd
-    from torch._functorch.aot_autograd import make_boxed_func
+    from torch._functorch._aot_autograd.utils import make_boxed_func
 
     def compiled(graph_module: torch.fx.GraphModule, given: Sequence[Any]) -> Any:
         return make_boxed_func(change(graph_module).forward)
@@ -71,7 +71,7 @@ def of_aten(change: Callable[[Any], Any]) -> Callable[..., Any]:
 def of_joint(change: Callable[[Any], Any]) -> Callable[..., Any]:
     """The same, changed before it is cut into forward and backward; without a gradient there is one graph alone."""
     from torch._dynamo.backends.common import aot_autograd
-    from torch._functorch.aot_autograd import make_boxed_func
+    from torch._functorch._aot_autograd.utils import make_boxed_func
     from torch._functorch.partitioners import default_partition
 
     def whole(graph_module: torch.fx.GraphModule, given: Sequence[Any]) -> Any:

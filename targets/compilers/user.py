@@ -84,18 +84,26 @@ class UserRewrite(Target):
             "FIRED = []  # for each graph, whether the pass changed it",
             "",
             "",
+            "def compiled(function, change):",
+            f"    return torch.compile(function, backend={backend}(change), fullgraph=True{more})",
+            "",
+            "",
+            "def bare(function):",
+            '    """Without the pass."""',
+            "    return compiled(function, lambda graph_module: graph_module)",
+            "",
+            "",
             "def prepare(function):",
             "    torch.compiler.reset()",
-            "",
-            "    def compiled(change):",
-            f"        return torch.compile(function, backend={backend}(change), fullgraph=True{more})",
-            "",
-            "    bare = compiled(lambda graph_module: graph_module)",
         ]
         if setting.knob(PASS, "on") == "off":
-            body += ["    return bare"]
+            body += ["    return bare(function)"]
         else:
-            body += [f"    STAGES.append(({_CAPTURE!r}, bare))", f"    return compiled({changed})"]
+            body += [
+                "    bare.prepares = True  # a form of any network",
+                f"    STAGES.append(({_CAPTURE!r}, bare))",
+                f"    return compiled(function, {changed})",
+            ]
         text = staged(
             "\n".join(body) + "\n\n\n" + compile_declined(),
             printed.form,
