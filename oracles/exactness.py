@@ -9,11 +9,13 @@ theirs, in which each input is its magnitude and each difference a sum; and the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from shakeout.corpus.case import Case
+from shakeout.corpus.edit import live
 from shakeout.corpus.observation import PARTS
-from shakeout.corpus.program import Arg, Call
+from shakeout.corpus.program import Arg, Call, TensorType
 from shakeout.corpus.vocabularies import Vocabulary, vocabulary
 from shakeout.corpus.vocabularies.operator import identify
 from shakeout.oracles.verdict import REFERENCE, Answers, Question
@@ -21,7 +23,7 @@ from shakeout.oracles.verdict import REFERENCE, Answers, Question
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["EXACT", "LIMITS", "candidate", "elementary", "majorised", "proven"]
+__all__ = ["EXACT", "LIMITS", "candidate", "chained", "elementary", "majorised", "proven"]
 
 #: The observation that proves it: the program in double precision, or an error that says what is not proven.
 EXACT = Question("exact")
@@ -44,6 +46,36 @@ def elementary(case: Case) -> bool:
     words = vocabulary(case.program.vocabulary)
     known = map(words.traits, set(case.program.operators()))
     return all(traits.exactness or traits.rounded for traits in known)
+
+
+def chained(case: Case, value: int) -> bool:
+    """Whether what makes a value may keep more precision on the way than the reference: it has two steps at least.
+
+    Between two operators, or within one that adds up or is made of several, numbers may stay in a wider format. Within
+    one that rounds once there is nothing to keep: if it takes another decision than the reference (``x > 0.1`` in half
+    precision, where the number is rounded, or not), it is another function.
+    """
+    program = case.program
+    if program.structured():
+        return True
+    words = vocabulary(program.vocabulary)
+    every, types = range(len(program.calls)), program.types()
+    steps = 0
+    for position in live(program, every, (value,)):
+        call = program.calls[position]
+        traits = words.traits(call.operator)
+        if traits.exactness == "moves" and not words.written(call):
+            steps += _casts(call, types)
+            continue
+        plain = (traits.once or traits.exactness or traits.rounded or traits.compares) and not traits.addition
+        steps += 1 if plain else 2
+    return steps > 1
+
+
+def _casts(call: Call, types: Sequence[TensorType | None]) -> bool:
+    """Whether what only moves numbers rounds them to another format."""
+    told = {type_.dtype for type_ in (*call.results, *(types[n] for n in call.operands())) if type_ is not None}
+    return len([dtype for dtype in told if dtype.startswith(("float", "bfloat", "complex"))]) > 1
 
 
 def majorised(call: Call, words: Vocabulary) -> Call:

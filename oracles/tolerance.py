@@ -8,7 +8,7 @@ whose results were moved by rounding errors, and the reference's own distance fr
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ __all__ = [
     "decided",
     "default",
     "equal",
+    "excused",
     "moved",
     "spanned",
     "within",
@@ -203,59 +204,90 @@ def moved(
     baseline: torch.Tensor | None,
     replicas: Sequence[torch.Tensor],
     bound: Bound = Bound.DEFAULT,
+    *,
+    chained: bool = True,
 ) -> torch.Tensor:
-    """Which elements rounding alone explains: bool, of their common shape. A derived bound leaves out the default atol.
-
-    An element is explained if it is as close to double precision as the reference is, or if it lies within the
-    replicas' spread. A replica that decides differently (another index, NaN instead of a number) explains its element.
-    """
+    """Which elements rounding alone explains: bool, of their common shape. Arguments are those of ``excused``."""
     import torch
 
     explained = torch.zeros(want.shape, dtype=torch.bool)
-    if want.dtype.is_floating_point or want.dtype.is_complex:
-        wide = torch.complex128 if want.dtype.is_complex else torch.float64
-        rtol, atol = default(want.dtype)
-        if bound.derived:
-            atol = _underflow(want.dtype)
-        w, g = want.to(wide), got.to(wide)
-        distance = (g - w).abs()
-        allowed = torch.zeros_like(distance)
-        flipped = torch.zeros_like(explained)
-        others = [replica.to(wide) for replica in replicas]
-        for other in others:
-            allowed = torch.maximum(allowed, (other - w).abs().nan_to_num(nan=0.0))
-            flipped |= (torch.isfinite(other) != torch.isfinite(w)) | (torch.isnan(other) != torch.isnan(w))
-        # NaN compares false, which leaves the element unexplained.
-        scale = torch.where(torch.isfinite(w), w.abs(), 0.0)
-        explained |= (distance <= _SPREADS * allowed + rtol * scale + atol) | flipped
-        # Of a number that has lost most of its digits nothing is known, not even whether it is one.
-        explained |= torch.isfinite(w) & ~torch.isfinite(g) & (_SPREADS * allowed >= _LOST * scale) & (allowed > 0)
-        if want.dtype.is_complex:
-            # What infinite complex numbers make of each other is left open by C's Annex G, and done in many ways.
-            explained |= ~torch.isfinite(w) & ~torch.isfinite(g)
-        if baseline is None and bound is Bound.ALL:
-            return torch.ones_like(explained)  # nothing says what is right
-        if baseline is not None:
-            b = baseline.to(wide)
-            mine, theirs = (w - b).abs(), (g - b).abs()
-            if bound is Bound.ALL:
-                # What is left of nothing tells nothing: where terms cancel it may be any rounding error.
-                explained |= (b == 0) | (mine > _DIGITS * b.abs()) | (theirs <= _ALL * b.abs() + atol)
-            explained |= theirs <= 2 * mine + rtol * b.abs() + atol
-            # Next to a pole (the inverse of a singular matrix) no digit of the reference is right, nor of its replicas,
-            # and errors have no mean: another one is a few binades further off as often as not.
-            pole = (mine >= _POLE * scale) & (allowed >= _POLE * scale) & (scale > 0)
-            explained |= pole & (theirs <= _FURTHER * mine)
-            # Where double precision disagrees with the reference, a target that keeps more precision between operators
-            # than the reference does may overflow, underflow or be undefined as double precision is. Vendors call that
-            # expected (pytorch 160730).
-            # It rounds once, in the end, and what is then too large for the format is infinite.
-            once = baseline.to(want.dtype).to(wide)
-            explained |= (g == b) | (g == once) | (torch.isnan(g) & torch.isnan(b))
-            explained |= (
-                torch.isfinite(b) & ~torch.isfinite(w) & torch.isfinite(g) & (theirs <= 8 * rtol * b.abs() + atol)
-            )
-    else:
-        for replica in [*replicas, *([baseline] if baseline is not None else [])]:
-            explained |= torch.ne(replica.to(want.dtype), want)
+    for _, elements in excused(want, got, baseline, replicas, bound, chained=chained):
+        explained |= elements
     return explained
+
+
+def excused(
+    want: torch.Tensor,
+    got: torch.Tensor,
+    baseline: torch.Tensor | None,
+    replicas: Sequence[torch.Tensor],
+    bound: Bound = Bound.DEFAULT,
+    *,
+    chained: bool = True,
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Each rule by which rounding explains an element, by its name in reports, with which elements: bool.
+
+    An element is explained if it lies within the replicas' spread, or if it is as close to double precision as the
+    reference is. A replica that decides differently (another index, NaN instead of a number) explains its element.
+
+    Args:
+        want: of the reference.
+        got: of the target.
+        baseline: of the reference in double precision; None if there is none.
+        replicas: of the reference, with other rounding errors.
+        bound: by what the two are told apart; a derived one leaves out the default absolute tolerance.
+        chained: whether more precision may be kept on the way, between operators or within one; where there is but one
+            that rounds once, double precision excuses nothing.
+    """
+    import torch
+
+    if not (want.dtype.is_floating_point or want.dtype.is_complex):
+        for replica in replicas:
+            yield "a decision of a replica", torch.ne(replica.to(want.dtype), want)
+        if baseline is not None and chained:
+            yield "a decision of double precision", torch.ne(baseline.to(want.dtype), want)
+        return
+    wide = torch.complex128 if want.dtype.is_complex else torch.float64
+    rtol, atol = default(want.dtype)
+    if bound.derived:
+        atol = _underflow(want.dtype)
+    w, g = want.to(wide), got.to(wide)
+    distance = (g - w).abs()
+    allowed = torch.zeros_like(distance)
+    flipped = torch.zeros(want.shape, dtype=torch.bool)
+    for other in (replica.to(wide) for replica in replicas):
+        allowed = torch.maximum(allowed, (other - w).abs().nan_to_num(nan=0.0))
+        flipped |= (torch.isfinite(other) != torch.isfinite(w)) | (torch.isnan(other) != torch.isnan(w))
+    # NaN compares false, which leaves the element unexplained.
+    scale = torch.where(torch.isfinite(w), w.abs(), 0.0)
+    yield "the spread of replicas", distance <= _SPREADS * allowed + rtol * scale + atol
+    yield "a decision of a replica", flipped
+    # Of a number that has lost most of its digits nothing is known, not even whether it is one.
+    lost = (_SPREADS * allowed >= _LOST * scale) & (allowed > 0)
+    yield "a number without digits", torch.isfinite(w) & ~torch.isfinite(g) & lost
+    if want.dtype.is_complex:
+        # What infinite complex numbers make of each other is left open by C's Annex G, and done in many ways.
+        yield "infinite complex numbers", ~torch.isfinite(w) & ~torch.isfinite(g)
+    if baseline is None:
+        if bound is Bound.ALL:
+            yield "no measure", torch.ones_like(flipped)  # nothing says what is right
+        return
+    b = baseline.to(wide)
+    mine, theirs = (w - b).abs(), (g - b).abs()
+    if bound is Bound.ALL:
+        # What is left of nothing tells nothing: where terms cancel it may be any rounding error.
+        yield "no measure", (b == 0) | (mine > _DIGITS * b.abs()) | (theirs <= _ALL * b.abs() + atol)
+    # Next to a pole (the inverse of a singular matrix) no digit of the reference is right, nor of its replicas, and
+    # errors have no mean: another one is a few binades further off as often as not.
+    pole = (mine >= _POLE * scale) & (allowed >= _POLE * scale) & (scale > 0)
+    yield "next to a pole", pole & (theirs <= _FURTHER * mine)
+    if not chained:
+        return
+    yield "closer to double precision", theirs <= 2 * mine + rtol * b.abs() + atol
+    # Where double precision disagrees with the reference, a target that keeps more precision between operators than the
+    # reference does may overflow, underflow or be undefined as double precision is. Vendors call that expected (pytorch
+    # 160730). It rounds once, in the end, and what is then too large for the format is infinite.
+    once = baseline.to(want.dtype).to(wide)
+    found = (g == b) | (g == once) | (torch.isnan(g) & torch.isnan(b))
+    found |= torch.isfinite(b) & ~torch.isfinite(w) & torch.isfinite(g) & (theirs <= 8 * rtol * b.abs() + atol)
+    yield "as double precision is", found

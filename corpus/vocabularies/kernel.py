@@ -127,6 +127,7 @@ _ALGORITHM: Any = {
     "transforms": False,
     "waves": False,
     "homogeneous": False,
+    "once": False,
     "elementwise": False,
 }
 

@@ -75,6 +75,11 @@ _FLAGS = {
         "relu relu6 round rsqrt selu sigmoid sign signbit silu sin sinc sinh softplus softsign sqrt square tan tanh "
         "tanhshrink trunc isnan isinf isfinite bitwise_not logical_not"
     ),
+    # Beside those that look at one operand, functions of an operand and Python's numbers.
+    "once": (
+        "hardshrink softshrink threshold threshold_ hardtanh hardtanh_ leaky_relu leaky_relu_ relu6 elu elu_ celu "
+        "celu_ hardsigmoid hardswish abs_ neg_ relu_ clamp_ clip_"
+    ),
     "division": (
         "div div_ divide divide_ floor_divide floor_divide_ true_divide remainder remainder_ fmod fmod_ __floordiv__ "
         # What divides truly does so to whole numbers with a ``rounding_mode``.
@@ -307,6 +312,7 @@ def traits(operator: str) -> Traits:
     name = _public_name(identity)
     flags: dict[str, Any] = {flag: name in names for flag, names in _FLAG_NAMES.items()}
     flags["scalars"] |= name in _MAJORANTS or name.startswith("__")
+    flags["once"] |= flags["elementwise"]
     flags["loops"] |= "polynomial" in name
     nothing: Exactness = ""
     exactness = next((kind for kind, names in _EXACTNESS_NAMES.items() if name in names), nothing)

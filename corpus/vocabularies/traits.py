@@ -62,6 +62,7 @@ class Traits:
         transforms: adds up whole numbers in floating point.
         waves: makes sums of terms of magnitude one, and rounds at that magnitude whatever is left.
         homogeneous: of degree one in its first operand, and the result is new memory.
+        once: computes a function of each element in one step, in single precision at least, and rounds once.
         elementwise: computes each element from the same element of its only operand.
         division: has a quotient, which of the least whole number and -1 does not exist.
         shift: shifts by amounts that must be below the width.
@@ -109,6 +110,7 @@ class Traits:
     transforms: bool = False
     waves: bool = False
     homogeneous: bool = False
+    once: bool = False
     elementwise: bool = False
     division: bool = False
     shift: bool = False

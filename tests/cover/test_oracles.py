@@ -14,6 +14,7 @@ from shakeout.oracles import tolerance
 from shakeout.oracles.aliasing import Aliasing
 from shakeout.oracles.difference import Difference
 from shakeout.oracles.exception import ExceptionParity
+from shakeout.oracles.forgiven import forgiven
 from shakeout.oracles.metadata import Metadata
 from shakeout.oracles.verdict import REFERENCE, SUBJECT, Outcome, Question, Verdict, merge
 
@@ -100,12 +101,12 @@ def test_what_rounding_explains_is_no_failure() -> None:
 
 def test_a_result_as_close_to_double_precision_as_the_reference_is_no_failure() -> None:
     want, got = torch.tensor([1.0]), torch.tensor([1.02])
-    truth = seen(torch.tensor([1.01], dtype=torch.float64))
-    assert judge(VALUE, seen(want), seen(got), baseline=truth).symptom == "unstable"
+    truth = torch.tensor([1.01], dtype=torch.float64)
+    assert strictly(network("torch.exp", "torch.sin"), want, got, baseline=truth).symptom == "unstable"
     # An overflow of the reference that double precision does not have.
     want, got = torch.tensor([math.inf], dtype=torch.float16), torch.tensor([60000.0], dtype=torch.float16)
-    truth = seen(torch.tensor([60000.0], dtype=torch.float64))
-    assert judge(VALUE, seen(want), seen(got), baseline=truth).symptom == "unstable"
+    truth = torch.tensor([60000.0], dtype=torch.float64)
+    assert strictly(network("torch.exp", "torch.sin"), want, got, baseline=truth).symptom == "unstable"
 
 
 def test_a_flipped_decision_is_no_failure() -> None:
@@ -418,3 +419,45 @@ def test_what_underflows_may_be_zero() -> None:
     assert strictly(products(), tiny, WRONG).outcome is Outcome.PASS
     half = torch.tensor([5e-5, 0.5, 0.0], dtype=torch.float16)
     assert not bool(tolerance.Bound.RELATIVE.beyond(half, torch.zeros_like(half))[0])
+
+
+# --- more precision, and what is forgiven -----------------------------------------------------------------------------
+
+
+def network(*operators: str, vocabulary: str = "torch") -> Case:
+    calls = tuple(Call(operator, (Ref(n),), (), (X,)) for n, operator in enumerate(operators))
+    return replace(CASE, program=Program((Input(X),), calls, (len(calls),), vocabulary))
+
+
+@pytest.mark.parametrize(
+    ("operators", "outcome"),
+    [
+        # In half precision ``hardshrink`` rounds its bound, or does not; nothing lies between operators.
+        (("torch.nn.functional.hardshrink",), Outcome.FAIL),
+        (("torch.Tensor.clone", "torch.exp", "torch.t"), Outcome.FAIL),
+        (("torch.exp", "torch.nn.functional.hardshrink"), Outcome.UNKNOWN),
+        (("torch.sum",), Outcome.UNKNOWN),
+        # Nobody knows what it does inside.
+        (("torch.igamma",), Outcome.UNKNOWN),
+    ],
+)
+def test_more_precision_is_kept_only_on_the_way(operators: tuple[str, ...], outcome: Outcome) -> None:
+    want, got = torch.tensor([0.0, 0.5, 1.0]), torch.tensor([0.1, 0.5, 1.0])
+    assert strictly(network(*operators), want, got, baseline=got).outcome is outcome
+    # So with decisions.
+    assert strictly(network(*operators), want > 0, got > 0, baseline=got > 0).outcome is outcome
+
+
+def test_what_is_forgiven_says_by_which_rule_and_behind_which_operator() -> None:
+    want, got = torch.tensor([0.0, 0.5, 1.0]), torch.tensor([0.1, 0.6, 1.0])
+    one = network("torch.exp", "torch.sin", "torch.Tensor.clone")
+    said = strictly(one, want, got, replica=torch.tensor([0.1, 0.5, 1.0]), baseline=got)
+    assert said.evidence["forgiven"] == [
+        ["the spread of replicas", "torch.sin", 1],
+        ["closer to double precision", "torch.sin", 1],
+    ]
+    assert forgiven(said) == [("value: the spread of replicas", "torch.sin"),
+                              ("value: closer to double precision", "torch.sin")]  # fmt: skip
+    assert forgiven(strictly(one, want, want)) == []
+    unsupported = Verdict("exception", Outcome.UNKNOWN, "unsupported")
+    assert forgiven(unsupported) == [("exception: unsupported", "")]
