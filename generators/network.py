@@ -1,8 +1,8 @@
 """Grows programs, operator by operator, on real tensors; every program is valid by construction.
 
 Two styles. ``small`` programs of one to three operators cross operator, record, dtype, layout, alias, value, attribute
-and size, every operator as likely as every other. A ``network`` has ten operators or more, most of which take what
-another operator produced.
+and size, every operator as likely as every other; some begin with a write that takes a few calls more, or are made of
+constants. A ``network`` has ten operators or more, most of which take what another operator produced.
 """
 
 from __future__ import annotations
