@@ -215,7 +215,7 @@ def _widened(choices: Choices, recipe: Recipe, *, small: bool, whole: bool) -> d
 
 #: Of the operators that come behind another, so many are known to come behind it: in networks that people write, or in
 #: what compilers look for. Ten of them then come each a hundred times as often as one in twelve hundred would.
-FOLLOWED = 0.4
+FOLLOWED = 0.55
 
 #: How often a small program begins with a write that is hard to get right, or is made of constants that fold.
 WRITES = 0.14
