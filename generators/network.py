@@ -1,8 +1,8 @@
 """Grows programs, operator by operator, on real tensors; every program is valid by construction.
 
 Two styles. ``small`` programs of one to three operators cross operator, record, dtype, layout, alias, value, attribute
-and size, every operator as likely as every other. A ``network`` has ten operators or more, most of which take what
-another operator produced.
+and size, every operator as likely as every other; some begin with a write that takes a few calls more, or are made of
+constants. A ``network`` has ten operators or more, most of which take what another operator produced.
 """
 
 from __future__ import annotations
@@ -179,6 +179,8 @@ def _growth(choices: Choices, recipe: Recipe, style: Style, vocabulary: Vocabula
     )
     if vocabulary.forms:
         config = replace(config, **_widened(choices, recipe, small=small, whole=kind == "integers"))
+        if config.constants >= 1 and recipe.values is None and choices.boolean(0.5):
+            kind, config = "special", replace(config, special=True, reach="any")
     odd = choices.pick((0.0, 0.4, 0.8))
     sampler = InputSampler(choices, kind, odd if vocabulary.forms else 0.0)
     if vocabulary.forms:
@@ -199,9 +201,10 @@ def _widened(choices: Choices, recipe: Recipe, *, small: bool, whole: bool) -> d
     reach: Reach = "plain"
     if recipe.only is None and not (whole and choices.boolean(0.5)):
         reach = choices.pick(("ordinary", "ordinary", "any"))
+    constants = choices.weighted(((0.0, 0.9), (1.0, 0.07), (0.5, 0.03))) if small else 0.0
     return {
         "reach": reach,
-        "constants": choices.weighted(((0.0, 0.9), (1.0, 0.07), (0.5, 0.03))) if small else choices.pick((0.0, 0.05)),
+        "constants": constants if recipe.operators is None else 0.0,
         "domains": 0.25,
         "ignore": 0.4,
         "followed": FOLLOWED,
@@ -212,10 +215,10 @@ def _widened(choices: Choices, recipe: Recipe, *, small: bool, whole: bool) -> d
 
 #: Of the operators that come behind another, so many are known to come behind it: in networks that people write, or in
 #: what compilers look for. Ten of them then come each a hundred times as often as one in twelve hundred would.
-FOLLOWED = 0.4
+FOLLOWED = 0.55
 
 #: How often a small program begins with a write that is hard to get right, or is made of constants that fold.
-WRITES = 0.12
+WRITES = 0.14
 
 #: How often a small program begins with one of the few operators that leave out a place. One in two hundred would be
 #: one of them otherwise, and most of those would leave out nothing.
@@ -251,7 +254,8 @@ def _small(growth: Growth, recipe: Recipe, vocabulary: Vocabulary) -> None:
 
 def _main(growth: Growth, recipe: Recipe, vocabulary: Vocabulary, attempt: int) -> bool:
     choices = growth.choices
-    if vocabulary.forms and not attempt and choices.boolean(WRITES) and write(growth):
+    # These are several calls, so not where somebody says how many there should be.
+    if vocabulary.forms and not attempt and recipe.operators is None and choices.boolean(WRITES) and write(growth):
         return True
     if vocabulary.forms and choices.boolean(0.12):
         return _formed(growth)

@@ -167,4 +167,4 @@ def _resized(growth: Growth) -> None:
     _read(growth, _call(growth, "torch.Tensor.resize_", (reference(value), sizes), writes=True))
 
 
-_SCENES: tuple[Callable[[Growth], None], ...] = (_together, _together, _bits, _bits, _strided, _strided, _resized)
+_SCENES: tuple[Callable[[Growth], None], ...] = (_together, _bits, _bits, _strided, _resized)

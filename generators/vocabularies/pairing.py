@@ -37,6 +37,12 @@ _PUBLIC = {
     "rsub": "sub", "native_dropout": "dropout", "_adaptive_avg_pool3d": "adaptive_avg_pool3d",
 }  # fmt: skip
 
+#: Compilers see the first where people write the second.
+_STANDS_FOR = (
+    ("mm", "matmul"), ("bmm", "matmul"), ("addmm", "linear"), ("mm", "linear"), ("conv2d", "conv1d"),
+    ("conv2d", "conv3d"), ("permute", "transpose"), ("permute", "t"), ("reshape", "flatten"), ("exp", "softmax"),
+)  # fmt: skip
+
 #: What takes a result out of several, or what no program is written with.
 _PICKED = frozenset(("getitem", "convert_element_type", "scalar_tensor", "prims"))
 
@@ -191,6 +197,12 @@ def learnt(*sources: Callable[[], Iterable[Pair]]) -> dict[str, dict[str, int]]:
     for source in sources:
         for first, second in sorted({pair for pair in source() if all(pair) and not _PICKED.intersection(pair)}):
             found[first][second] = found[first].get(second, 0) + 1
+    for one, other in _STANDS_FOR:
+        for name, times in found.get(one, {}).items():
+            found[other].setdefault(name, times)
+        for row in list(found.values()):
+            if one in row:
+                row.setdefault(other, row[one])
     return {first: dict(sorted(row.items())) for first, row in sorted(found.items())}
 
 

@@ -114,6 +114,9 @@ class Vocabulary:
         self._index: dict[str, Fits] = dict(index)
         self._takers: dict[tuple[str, int], tuple[Takers, ...]] = {}
         self._parts: dict[frozenset[str], Vocabulary] = {}
+        # Which of an operator's records and rules take a value is asked with every call that follows another.
+        self._taking_records: dict[tuple[str, str, int], tuple[Taker, ...]] = {}
+        self._taking_rules: dict[tuple[str, str, int], tuple[tuple[Ruled, int], ...]] = {}
         self._families: dict[str, str] | None = None
         self._folding: tuple[str, ...] | None = None
         self._ignoring: tuple[str, ...] | None = None
@@ -225,19 +228,27 @@ class Vocabulary:
 
     def taking_records(self, operator: str, dtype: str, rank: int) -> tuple[Taker, ...]:
         """The records of an operator that take such a value, each with the slot."""
-        return tuple(
-            (record, number)
-            for record, number, dtypes, ranks in self._slots(operator)
-            if rank in ranks and dtype in dtypes
-        )
+        key = (operator, dtype, rank)
+        found = self._taking_records.get(key)
+        if found is None:
+            found = self._taking_records[key] = tuple(
+                (record, number)
+                for record, number, dtypes, ranks in self._slots(operator)
+                if rank in ranks and dtype in dtypes
+            )
+        return found
 
     def taking_rules(self, operator: str, dtype: str, rank: int) -> tuple[tuple[Ruled, int], ...]:
         """The rules of an operator that take such a value, each with the operand."""
-        return tuple(
-            (rule, number)
-            for rule, number, own in self._operands(operator)
-            if own == rank and dtype in rule.rule.dtypes.allowed(number)
-        )
+        key = (operator, dtype, rank)
+        found = self._taking_rules.get(key)
+        if found is None:
+            found = self._taking_rules[key] = tuple(
+                (rule, number)
+                for rule, number, own in self._operands(operator)
+                if own == rank and dtype in rule.rule.dtypes.allowed(number)
+            )
+        return found
 
     def _found(self, operator: str) -> Fits:
         """Which values an operator takes, from its records and rules."""

@@ -110,9 +110,11 @@ def test_a_recipe_is_followed(vocabulary: Vocabulary) -> None:
     for seed in range(25):
         small = grow(SeededChoices(seed), Recipe(style="small", values="integers", mode="inference"), vocabulary)
         assert small.style == "small"
-        assert 1 <= len(small.program.calls) <= 3
+        assert 1 <= len(small.program.calls) <= 8  # a write that is hard to get right takes several
         assert small.mode == "inference"
         assert all(s.values.kind in ("integers", "uniform", "literal") for s in small.input_sets[0].storages)
+        few = grow(SeededChoices(seed), Recipe(style="small", operators=2, mode="inference"), vocabulary)
+        assert 1 <= len(few.program.calls) <= 3  # what is found is looked up with one call more
     long = grow(SeededChoices(1), Recipe(style="network", operators=60, mode="inference"), vocabulary)
     assert 55 <= len(long.program.calls) <= 60
     avoided = frozenset(name for name in vocabulary.operators if "add" in name)
