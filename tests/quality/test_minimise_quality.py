@@ -17,8 +17,8 @@ from shakeout.fuzz.running.execute import execute
 #: Faults of each group that are shrunk here, which makes eighteen; tests/benchmarks/minimise.py measures all of them.
 PER_GROUP = 1
 
-#: Every so many-th is a fast test, the others are long ones.
-FAST = 5
+#: Of how many one stands for the others.
+EACH = 9
 
 
 def chosen() -> list[Fault]:
@@ -32,10 +32,7 @@ def chosen() -> list[Fault]:
 
 @pytest.mark.parametrize(
     "fault",
-    [
-        pytest.param(fault, id=fault.name, marks=[pytest.mark.exhaustive] * (number % FAST != 1))
-        for number, fault in enumerate(chosen())
-    ],
+    some(chosen()[::-1], every=EACH, name=lambda fault: fault.name),
 )
 def test_a_fault_shrinks_to_its_own_program(fault: Fault) -> None:
     known, host = fault.case(), hosted(fault, 7)
