@@ -1,6 +1,7 @@
 """What every test shares."""
 
 import contextlib
+import gc
 import os
 import signal
 import subprocess
@@ -21,13 +22,24 @@ settings.register_profile("shakeout", deadline=None)
 settings.load_profile("shakeout")
 
 
+#: Scripts that tests read, none of which is a test of ours, whatever its name.
+collect_ignore = ["quality/reports", "quality/written"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_of_other_files_is_looked_at() -> None:
+    """What is left of the files before takes the collector no time: millions of objects, at each of its calls."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def quick_compilations() -> None:
     """As in workers, from the first test that loaded them: no guard is timed, and exporters make their tables once."""
     from shakeout.targets.shortcuts import install, install_exporter
 
     if "torch._dynamo.guards" in sys.modules:
-        install(["guards"])
+        install(["collector", "guards"])
     for shortcut, module in (
         ("dispatcher", "torch._export.utils"),
         ("translations", "torch.onnx._internal.exporter._registration"),
@@ -61,6 +73,7 @@ def pytest_configure(config: pytest.Config) -> None:
         if signal.getsignal(number) is signal.SIG_IGN:
             with contextlib.suppress(ValueError):  # not the main thread
                 signal.signal(number, handler)
+    gc.set_threshold(100_000, 10, 10)  # as in workers (the shortcut ``collector``): a compilation makes little garbage
     if not hasattr(config, "workerinput"):
         config.stash[_SCRATCH] = tempfile.TemporaryDirectory(prefix="shakeout-tests-")
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = config.stash[_SCRATCH].name  # workers inherit it

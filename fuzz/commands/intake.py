@@ -28,7 +28,8 @@ _FILES = """
 FILE is run in a process of its own, as you would run it; so do not import what you would not run. It may be
 
   a script       what it gives to torch.compile is not compiled, but taken: each callable with its real arguments,
-                 the blocks around the call, and the settings as knobs; what it gives to torch.export.export likewise;
+                 the blocks around the call, and the settings as knobs; what it gives to torch.export.export and to
+                 AOTInductor likewise; of a step of training what computes the loss, up to its backward pass;
                  a script that only defines tests is run by pytest
   FILE:NAME      NAME is a function or a torch.nn.Module, and inputs(), example_inputs or get_inputs() of the file
                  gives its arguments (a tuple, or a dictionary of keyword arguments); or NAME is a function without
@@ -222,12 +223,10 @@ def _split(text: str) -> tuple[Path, str]:
 
 def _show(one: Written) -> None:
     program, setting = one.case.program, one.case.setting
-    operators = len(program.operators())
-    print(
-        f"{one.case.id}  {one.label}: {operators} operator{'s' if operators != 1 else ''}, {len(program.inputs)} "
-        f"inputs, {setting.mode}, {setting.target}" + "".join(f", {name}={value}" for name, value in setting.knobs),
-        flush=True,
-    )
+    counts = {"operator": len(program.operators()), "input": len(program.inputs)}
+    told = [f"{count} {name}{'s' * (count != 1)}" for name, count in counts.items()]
+    knobs = [f"{name}={value}" for name, value in setting.knobs]
+    print(f"{one.case.id}  {one.label}: {', '.join([*told, setting.mode, setting.target, *knobs])}", flush=True)
     for note in one.notes:
         print(f"  note    {note}")
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
+from tests.tiers import some
 
 from shakeout.corpus import codec
 from shakeout.corpus.capture import capture
@@ -89,7 +90,7 @@ def fails_with(operator: str) -> object:
     return run
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", some([4, 1, 0, 2, 5, 3], every=2))
 def test_every_candidate_is_a_case_that_can_be_stored_and_run_or_is_refused(seed: int) -> None:
     case, requirements = validated_as_grown(grown(seed, mode="training" if seed % 2 else "inference", repeat=seed == 4))
     valid = 0

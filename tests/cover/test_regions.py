@@ -9,6 +9,7 @@ import pytest
 import torch
 from tests import regions
 from tests.regions import TWO, block, call, fed
+from tests.tiers import some
 
 from shakeout.corpus import codec, script
 from shakeout.corpus.case import Case
@@ -295,7 +296,7 @@ def test_targets_take_custom_operators_and_transforms(program: Program, target: 
     assert (result.status, str(result.outcome)) == ("compared", "pass"), result.reason
 
 
-@pytest.mark.parametrize("name", [*RIGHT, "custom"])
+@pytest.mark.parametrize("name", some([*RIGHT, "custom"], every=2))
 def test_inductor_agrees(name: str) -> None:
     result = execute(fed(PROGRAMS[name](), "inductor"))
     assert (result.status, str(result.outcome)) == ("compared", "pass")
@@ -307,14 +308,14 @@ def ran(case: Case, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, str(path)], check=False, text=True, capture_output=True)
 
 
-@pytest.mark.parametrize("name", ["loop", "nested", "custom"])
+@pytest.mark.parametrize("name", some(["nested", "loop", "custom"], every=2))
 def test_the_printed_script_agrees_as_well(name: str, tmp_path: Path) -> None:
     done = ran(fed(PROGRAMS[name](), "aot_eager"), tmp_path)
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "no difference"), done.stderr
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("target", ["aot_eager", "inductor"])
+@pytest.mark.parametrize("target", some(["aot_eager", "inductor"], every=2))
 def test_autocast_that_is_switched_off_inside_is_forgotten_by_the_backward_pass(target: str, tmp_path: Path) -> None:
     """pytorch/pytorch#179804; the stored case is what was written by hand."""
     case = fed(regions.switched_off(), target, "training", grad=True)
@@ -377,7 +378,7 @@ def test_a_region_occurs_where_there_is_the_same_one() -> None:
     assert not list(occurrences(Dissected(case), Dissected(fed(changed, "inductor"))))
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("name", some(PROGRAMS, every=2))
 def test_candidates_are_programs_that_run(name: str) -> None:
     """Every pass over regions makes cases that the reference takes, and a smaller one among them."""
     case = fed(PROGRAMS[name](), "eager")

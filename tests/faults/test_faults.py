@@ -37,7 +37,13 @@ QUICK = ("aot_eager", "export")
     "fault",
     [
         *(pytest.param(fault, id=named(fault)) for fault in FAULTS if fault.target in QUICK),
-        *some((fault for fault in FAULTS if fault.target not in QUICK), every=4, name=named, marks=[pytest.mark.long]),
+        *(
+            parameter
+            for name in sorted({fault.target for fault in FAULTS} - {*QUICK})
+            for parameter in some(
+                [one for one in FAULTS if one.target == name], every=8, name=named, marks=[pytest.mark.long]
+            )
+        ),
     ],
 )
 def test_a_fault_is_triggered_and_seen_and_vanishes(fault: Fault) -> None:

@@ -23,8 +23,8 @@ QUICK = ("aot_eager", "export")
 
 
 def tier(name: str, number: int) -> list[pytest.MarkDecorator]:
-    """The first set of a quick target is fast, that of another long, and all the others come before a release."""
-    if number > 0:
+    """The first set of a quick target is fast, that of one compiler long, and all the others come before a release."""
+    if number > 0 or name not in (*QUICK, "inductor"):
         return [pytest.mark.exhaustive]
     return [] if name in QUICK else [pytest.mark.long]
 

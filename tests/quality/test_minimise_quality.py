@@ -6,6 +6,7 @@ from tests.faults import FAULTS, Fault, planted
 from tests.faults.entangle import hosted
 from tests.faults.fault import inputs, numbers
 from tests.faults.graphs import Graph, instead
+from tests.tiers import some
 
 from shakeout.corpus import script
 from shakeout.fuzz.minimise.executors import in_process
@@ -16,8 +17,8 @@ from shakeout.fuzz.running.execute import execute
 #: Faults of each group that are shrunk here, which makes eighteen; tests/benchmarks/minimise.py measures all of them.
 PER_GROUP = 1
 
-#: Every so many-th is a fast test, the others are long ones.
-FAST = 5
+#: Of how many one stands for the others.
+EACH = 9
 
 
 def chosen() -> list[Fault]:
@@ -31,10 +32,7 @@ def chosen() -> list[Fault]:
 
 @pytest.mark.parametrize(
     "fault",
-    [
-        pytest.param(fault, id=fault.name, marks=[pytest.mark.exhaustive] * (number % FAST != 1))
-        for number, fault in enumerate(chosen())
-    ],
+    some(chosen()[::-1], every=EACH, name=lambda fault: fault.name),
 )
 def test_a_fault_shrinks_to_its_own_program(fault: Fault) -> None:
     known, host = fault.case(), hosted(fault, 7)
@@ -45,7 +43,7 @@ def test_a_fault_shrinks_to_its_own_program(fault: Fault) -> None:
         assert execute(found.case).failure is None, "it slipped to another failure"
 
 
-@pytest.mark.parametrize("seed", [11, 12])
+@pytest.mark.parametrize("seed", some([12, 11], every=2))
 def test_a_backend_that_multiplies_for_dividing_is_reduced_to_one_operator(seed: int) -> None:
     fault = Fault(
         "a quotient is a product",

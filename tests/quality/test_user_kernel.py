@@ -3,10 +3,10 @@
 import time
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from tests import packages
+from tests.tiers import some
 
 from shakeout.corpus.case import Case
 from shakeout.fuzz.campaign.schedule import seed_of
@@ -124,10 +124,13 @@ def planted(case: Case, name: str, dtype: str) -> bool:
     return any(t is not None and t.dtype == dtype and t.shape and t.shape[-1] % 2 for t in (*given, *later))
 
 
-@pytest.mark.parametrize(
-    ("name", "dtype"), [("my_conv2d", "bfloat16"), ("only_images", "float16"), ("my_norm", "float16")]
-)
-def test_a_planted_error_is_found(name: str, dtype: str, tmp_path: Path) -> None:
+#: Kernels with an error, and for which dtype they are wrong.
+WRONG = {"only_images": "float16", "my_conv2d": "bfloat16", "my_norm": "float16"}
+
+
+@pytest.mark.parametrize("name", some(WRONG, every=3))
+def test_a_planted_error_is_found(name: str) -> None:
+    dtype = WRONG[name]
     next(cases(name, 1))  # loads the operators
     began, found, status = time.process_time(), [], Counter()  # whatever else the machine does
     for case in cases(name, 120):

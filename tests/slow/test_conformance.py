@@ -10,7 +10,7 @@ from shakeout.testing import check_target
 HIDDEN = ("planted", "dynamo", "aot_eager_decomp_partition")
 
 
-@pytest.mark.parametrize("name", some([*names(), *HIDDEN], every=4))
+@pytest.mark.parametrize("name", some([*names(), *HIDDEN], every=8))
 def test_it_conforms(name: str) -> None:
     if (missing := target(name).unavailable()) is not None:
         pytest.skip(missing)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.slow.hostile_campaign import RUN, Fuzzing, gone, lines, start
+from tests.tiers import some
 
 from shakeout.corpus.database import MalformedDatabase, NewerDatabase, UnusableDatabase
 from shakeout.fuzz.campaign.campaign import Campaign, DirectoryUnusable
@@ -113,7 +114,7 @@ def test_a_full_disk_is_told_before_the_start(small_disk: Path, monkeypatch) -> 
 
 
 @pytest.mark.usefixtures("no_selftest", "untried")
-@pytest.mark.parametrize("left", [20 << 20, 0])
+@pytest.mark.parametrize("left", some([20 << 20, 0], every=2))
 def test_a_disk_that_fills_up_ends_the_campaign_and_loses_nothing(disk: Path, monkeypatch, left: int) -> None:
     fuzzing = Fuzzing(disk / "run", monkeypatch, dict.fromkeys(range(3, 1000), "slow"), cases=1000)
 

@@ -318,21 +318,23 @@ REPLAYED: dict[str, Any] = {
 #: One process, so that torch is loaded once.
 COMMANDS = """
 import contextlib, io, json
+from pathlib import Path
 from shakeout.fuzz.cli import main
 
 told = {}
-for command in ("replay", "minimise", "bisect", "report"):
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        status = main([command, "case.json"])
-    told[command] = status, out.getvalue(), err.getvalue()
+for file in sorted(Path().glob("case_*.json")):
+    for command in ("replay", "minimise", "bisect", "report"):
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            status = main([command, str(file)])
+        told[f"{command} {file}"] = status, out.getvalue(), err.getvalue()
 print(json.dumps(told))
 """
 
 
-@pytest.mark.parametrize("kind", REPLAYED)
-def test_what_a_command_does_with_one(place: Path, kind: str) -> None:
-    (place / "case.json").write_text(json.dumps(REPLAYED[kind]))
+def test_what_a_command_does_with_one(place: Path) -> None:
+    for number, data in enumerate(REPLAYED.values()):
+        (place / f"case_{number}.json").write_text(json.dumps(data))
     before = sorted(place.rglob("*"))
     done = subprocess.run(
         [sys.executable, "-c", COMMANDS],
@@ -345,10 +347,10 @@ def test_what_a_command_does_with_one(place: Path, kind: str) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     told: dict[str, tuple[int, str, str]] = json.loads(done.stdout)
-    assert len(told) == 4
+    assert len(told) == 4 * len(REPLAYED)
     for command, (status, out, err) in told.items():
         assert status == 2, (command, err)
-        assert err.startswith("shakeout: case.json: "), err
+        assert err.startswith(f"shakeout: {command.split()[1]}: "), err
         assert err.count("\n") == 1, err
         assert out == ""
     assert sorted(place.rglob("*")) == before
