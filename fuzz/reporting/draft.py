@@ -91,7 +91,7 @@ def _head(draft: Draft) -> Iterator[str]:
     yield from _POLICIES.get(draft.owner, _POLICY)
     yield "-->"
     yield ""
-    yield f"# {'[DRAFT] ' if draft.objections else ''}{draft.title}"
+    yield f"# {'[DRAFT] ' if draft.objections else ''}{_TITLED.get(draft.owner, '')}{draft.title}"
     yield ""
 
 
@@ -108,6 +108,9 @@ def _unended(text: str) -> str:
 
 #: Characters of what a script printed.
 _PRINTED = 3000
+
+#: How the titles of a project's reports begin, as its form fills them in.
+_TITLED: Mapping[str, str] = {"tvm": "[Bug] ", "openvino": "[Bug]: "}
 
 #: What a project asks of reports like this one, for whoever files it, as its form says it.
 _POLICIES: Mapping[str, tuple[str, ...]] = {
@@ -328,19 +331,26 @@ def _tvm(draft: Draft) -> Iterator[str]:
         "Environment", [f"{platform.platform()}, Python {platform.python_version()}", *_versions(draft)]
     )
     yield from _section("Steps to reproduce", _reproduced(draft))
-    yield from _section("Triage", _findings(draft))
+    imports = draft.result is not None and draft.result.stage == "from_exported_program"
+    yield from _section("Triage", ["* needs-triage", "* type: bug", *["* frontend:pytorch"] * imports])
+    yield from _section("What is known", _findings(draft))
+
+
+#: What ONNX Runtime's form calls platforms and processors.
+_PLATFORMS = {"Darwin": "Mac"}
+_PROCESSORS = {"x86_64": "X64", "amd64": "X64", "aarch64": "ARM64", "arm64": "ARM64"}
 
 
 def _onnxruntime(draft: Draft) -> Iterator[str]:
     yield from _section("Describe the issue", [*_description(draft), _expected(draft), "", *_actual(draft)])
     yield from _section("To reproduce", _reproduced(draft))
     yield from _section("Urgency", ["None is known." if draft.brought else "None is known; it was found by a fuzzer."])
-    yield from _section("Platform", [platform.system()])
+    yield from _section("Platform", [_PLATFORMS.get(platform.system(), platform.system())])
     yield from _section("OS Version", [platform.platform()])
     yield from _section("ONNX Runtime Installation", ["Released Package"])
     yield from _section("ONNX Runtime Version or Commit ID", [draft.packages.get("onnxruntime", "not known")])
     yield from _section("ONNX Runtime API", ["Python"])
-    yield from _section("Architecture", [platform.machine()])
+    yield from _section("Architecture", [_PROCESSORS.get(platform.machine().lower(), platform.machine())])
     yield from _section("Execution Provider", ["Default CPU"])
     yield from _section("What is known", [*_findings(draft), *_versions(draft)])
 
@@ -354,6 +364,12 @@ def _openvino(draft: Draft) -> Iterator[str]:
     yield from _section("Issue description", [*_description(draft), _expected(draft), "", *_findings(draft)])
     yield from _section("Step-by-step reproduction", _reproduced(draft))
     yield from _section("Relevant log output", [*_actual(draft), *_versions(draft)])
+    # What a person answers for stays open.
+    reproducer = f"- [{'x' if draft.script.shows else ' '}] There is reproducer code and related data files"
+    looked = "- [ ] I checked the problem with the documentation, FAQ, open issues, Stack Overflow, etc."
+    yield from _section(
+        "Issue submission checklist", ["- [ ] I report the issue. It's not a question", looked, reproducer]
+    )
 
 
 def _markdown(draft: Draft) -> Iterator[str]:
