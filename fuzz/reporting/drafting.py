@@ -17,9 +17,10 @@ from shakeout.fuzz.ground.origin import read_origin
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.ground.signature import headline
 from shakeout.fuzz.ground.versions import describe
-from shakeout.fuzz.reporting.draft import Draft, written
+from shakeout.fuzz.reporting.draft import Draft
 from shakeout.fuzz.reporting.exported import Exported, collected, export, observed
 from shakeout.fuzz.reporting.formats import Format, form_of, owner_of
+from shakeout.fuzz.reporting.forms import written
 from shakeout.fuzz.reporting.ordinary_inputs import OrdinaryInputs, of_case
 from shakeout.fuzz.reporting.told import Shipped, ablation, sanitized, shipped
 from shakeout.targets.registry import facts_of

@@ -28,9 +28,10 @@ from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.minimise.predicate import Executor
 from shakeout.fuzz.minimise.predicate import Outcome as Outcome_
 from shakeout.fuzz.reporting import drafting, exported, ordinary_inputs
-from shakeout.fuzz.reporting.draft import Draft, written
+from shakeout.fuzz.reporting.draft import Draft
 from shakeout.fuzz.reporting.exported import Exported, short_form
 from shakeout.fuzz.reporting.formats import FORMATS, owner_of
+from shakeout.fuzz.reporting.forms import written
 from shakeout.fuzz.reporting.ordinary_inputs import ORDINARY, OrdinaryInputs, of_case
 from shakeout.fuzz.reporting.told import Answered
 from shakeout.generators.validity import Requirements
