@@ -1,9 +1,8 @@
-"""A report as the project's own form asks for it, from what is known of a bug; nothing in here runs anything."""
+"""What a report says, part by part, from what is known of a bug; nothing in here runs anything."""
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,14 +14,25 @@ from shakeout.fuzz.bisect.facts import Bisection, Knobs
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.reporting.exported import Exported, short_form
 from shakeout.fuzz.reporting.fence import fenced as _fenced
-from shakeout.fuzz.reporting.formats import FORMATS, Format
 from shakeout.fuzz.reporting.ordinary_inputs import OrdinaryInputs
 from shakeout.fuzz.reporting.plain import floating, ordinary, vendor_lines
 from shakeout.fuzz.reporting.told import Answered, Shipped, sentences
 from shakeout.oracles.verdict import Verdict
 from shakeout.targets.registry import reference_called
 
-__all__ = ["NO_KNOBS", "Draft", "written"]
+__all__ = [
+    "NO_KNOBS",
+    "Draft",
+    "actual",
+    "description",
+    "expected",
+    "findings",
+    "newest",
+    "ordinary_inputs",
+    "reproduced",
+    "reproduction",
+    "versions",
+]
 
 #: What bisecting says where no knob is needed. Readers take it for settings that a user has, which it is not.
 NO_KNOBS = str(Knobs(()))
@@ -72,57 +82,12 @@ class Draft:
         return None if self.bug is None else self.bug.evidence
 
 
-def written(draft: Draft, form: Format) -> str:
-    """The report in Markdown, with the headings of a project's form."""
-    return "\n".join([*_head(draft), *_FORMS[form](draft)]).rstrip() + "\n"
-
-
-def _head(draft: Draft) -> Iterator[str]:
-    yield "<!--"
-    if draft.objections:
-        yield "DRAFT, NOT FOR FILING. The project's own rules would close it:"
-        yield from (f"  - {_unended(objection)}" for objection in draft.objections)
-    yield "Read this before you file it: run the script, check that the expected values are right, and search for"
-    yield f"an open report of the same thing. {_found(draft)}"
-    if draft.owner and draft.owner not in FORMATS:
-        yield f"It is for {_unended(draft.owner)}, whose form Shakeout does not know."
-    yield f"Checked on the newest release: {_newest(draft)}"
-    yield f"Searched for: {_unended(_searched(draft))}"
-    yield from _POLICIES.get(draft.owner, _POLICY)
-    yield "-->"
-    yield ""
-    yield f"# {'[DRAFT] ' if draft.objections else ''}{draft.title}"
-    yield ""
-
-
-def _found(draft: Draft) -> str:
-    if draft.brought:
-        return f"A person brought it ({_unended(draft.brought)}); Shakeout, a fuzzer, files nothing by itself."
-    return "It was found by a fuzzer, Shakeout, which files nothing by itself."
-
-
-def _unended(text: str) -> str:
-    """Text that does not end a comment."""
-    return text.replace("-->", "-- >")
-
-
 #: Characters of what a script printed.
 _PRINTED = 3000
 
-#: What a project asks of reports like this one, for whoever files it, as its form says it.
-_POLICIES: Mapping[str, tuple[str, ...]] = {
-    "pytorch": (
-        "PyTorch closes what breaks its contribution guide or its policy on AI-assisted development: understand it,",
-        "write the report in your own words, and answer for it. What a fuzzer found gets the label `topic: fuzzer`.",
-        "Attach what `tlparse` makes of a run with TORCH_TRACE=/tmp/trace (pip install tlparse; tlparse /tmp/trace).",
-    ),
-}
 
-#: The same of all others, whose forms say nothing of it.
-_POLICY = ("Read what the project says of generated reports before you file it.",)
-
-
-def _newest(draft: Draft) -> str:
+def newest(draft: Draft) -> str:
+    """What the newest release does, as far as that is known."""
     releases = draft.bisection.releases if draft.bisection is not None else None
     if releases is not None and releases.newest:
         return f"{releases.newest} {'fails' if releases.newest_verdict == 'bad' else 'does not fail'}"
@@ -132,19 +97,7 @@ def _newest(draft: Draft) -> str:
     return "NOT checked"
 
 
-def _searched(draft: Draft) -> str:
-    bug = draft.bug
-    if bug is not None and bug.reference:
-        return f"it is public already: {bug.reference}"
-    if isinstance(bug, Regression) and bug.searched:
-        return f"no report of it was found on {bug.searched}; look again"
-    return "not by Shakeout"
-
-
-# --- parts ------------------------------------------------------------------------------------------------------------
-
-
-def _description(draft: Draft) -> Iterator[str]:
+def description(draft: Draft) -> Iterator[str]:
     """What is wrong, in sentences made of facts; then what a person wrote of it, and under which settings."""
     case, bug = draft.case, draft.bug
     yield " ".join(sentences(case, draft.result, bug, draft.bisection, draft.parts, draft.sanitizer))
@@ -180,7 +133,8 @@ def _settings(draft: Draft) -> str:
     return ", ".join(parts)
 
 
-def _reproduction(draft: Draft) -> Iterator[str]:
+def reproduction(draft: Draft) -> Iterator[str]:
+    """The script, and what it showed here."""
     yield from _fenced(draft.script.text, "python")
     small = "the smallest that was found" if _minimal(draft) else "NOT minimised"
     shown = "shows it" if draft.script.shows else "does NOT show it"
@@ -191,16 +145,17 @@ def _reproduction(draft: Draft) -> Iterator[str]:
     yield ""
 
 
-def _reproduced(draft: Draft) -> Iterator[str]:
-    yield from _reproduction(draft)
-    yield from _ordinary_inputs(draft)
+def reproduced(draft: Draft) -> Iterator[str]:
+    """The same, and what the calls do on ordinary inputs."""
+    yield from reproduction(draft)
+    yield from ordinary_inputs(draft)
 
 
 def _minimal(draft: Draft) -> bool:
     return draft.minimised or (draft.evidence is not None and draft.evidence.minimal)
 
 
-def _ordinary_inputs(draft: Draft) -> Iterator[str]:
+def ordinary_inputs(draft: Draft) -> Iterator[str]:
     """What the same calls do on ordinary inputs, and the script of the widest case."""
     if not draft.ordinary.tried:
         return
@@ -220,7 +175,8 @@ def _ordinary_inputs(draft: Draft) -> Iterator[str]:
         yield from _fenced(text, "python")
 
 
-def _expected(draft: Draft) -> str:
+def expected(draft: Draft) -> str:
+    """What the reference gives."""
     evidence, reference = _evidence(draft), reference_called(draft.case.program.vocabulary)
     if "expected" not in evidence:
         return f"What {reference} gives."
@@ -229,7 +185,8 @@ def _expected(draft: Draft) -> str:
     return f"What {reference} gives: {_place(draft)}{evidence['expected']}.{double}"
 
 
-def _actual(draft: Draft) -> Iterator[str]:
+def actual(draft: Draft) -> Iterator[str]:
+    """What was found, and what the script printed."""
     evidence = _evidence(draft)
     if "found" in evidence:
         yield f"{_place(draft)}{evidence['found']}"
@@ -258,7 +215,7 @@ def _place(draft: Draft) -> str:
     return f"{'' if failing is None else failing.place}{'' if index is None else index} = "
 
 
-def _findings(draft: Draft) -> Iterator[str]:
+def findings(draft: Draft) -> Iterator[str]:
     """What was found out about it: culprit, releases, how a vendor would see it."""
     said = draft.bisection
     recorded = () if draft.evidence is None else draft.evidence.bisection
@@ -276,7 +233,7 @@ def _findings(draft: Draft) -> Iterator[str]:
         yield "- Releases: " + ", ".join(f"{release} {word}" for release, word in status.items())
     else:
         yield "- First bad release: not known"
-    yield f"- Newest release: {_newest(draft)}"
+    yield f"- Newest release: {newest(draft)}"
     points = None if draft.result is None else draft.result.vendor
     if points is not None:
         exact = not floating(_failing(draft))
@@ -287,7 +244,8 @@ def _findings(draft: Draft) -> Iterator[str]:
     yield ""
 
 
-def _versions(draft: Draft) -> Iterator[str]:
+def versions(draft: Draft) -> Iterator[str]:
+    """What it was tried with."""
     yield from _fenced("\n".join(f"{name} {version}" for name, version in draft.packages.items()) or "not known")
     if draft.environment:
         yield "<details><summary>torch.utils.collect_env</summary>"
@@ -295,80 +253,3 @@ def _versions(draft: Draft) -> Iterator[str]:
         yield from _fenced(draft.environment)
         yield "</details>"
         yield ""
-
-
-def _section(title: str, lines: Iterator[str] | list[str]) -> Iterator[str]:
-    yield f"### {title}"
-    yield ""
-    yield from lines
-    yield ""
-
-
-# --- forms ------------------------------------------------------------------------------------------------------------
-
-
-def _pytorch(draft: Draft) -> Iterator[str]:
-    def described() -> Iterator[str]:
-        yield from _description(draft)
-        yield from _reproduction(draft)
-        yield f"Expected: {_expected(draft)}"
-        yield ""
-        yield from _ordinary_inputs(draft)
-        yield from _findings(draft)
-
-    yield from _section("🐛 Describe the bug", described())
-    yield from _section("Error logs", _actual(draft))
-    yield from _section("Versions", _versions(draft))
-
-
-def _tvm(draft: Draft) -> Iterator[str]:
-    yield from _section("Expected behavior", [*_description(draft), _expected(draft)])
-    yield from _section("Actual behavior", _actual(draft))
-    yield from _section(
-        "Environment", [f"{platform.platform()}, Python {platform.python_version()}", *_versions(draft)]
-    )
-    yield from _section("Steps to reproduce", _reproduced(draft))
-    yield from _section("Triage", _findings(draft))
-
-
-def _onnxruntime(draft: Draft) -> Iterator[str]:
-    yield from _section("Describe the issue", [*_description(draft), _expected(draft), "", *_actual(draft)])
-    yield from _section("To reproduce", _reproduced(draft))
-    yield from _section("Urgency", ["None is known." if draft.brought else "None is known; it was found by a fuzzer."])
-    yield from _section("Platform", [platform.system()])
-    yield from _section("OS Version", [platform.platform()])
-    yield from _section("ONNX Runtime Installation", ["Released Package"])
-    yield from _section("ONNX Runtime Version or Commit ID", [draft.packages.get("onnxruntime", "not known")])
-    yield from _section("ONNX Runtime API", ["Python"])
-    yield from _section("Architecture", [platform.machine()])
-    yield from _section("Execution Provider", ["Default CPU"])
-    yield from _section("What is known", [*_findings(draft), *_versions(draft)])
-
-
-def _openvino(draft: Draft) -> Iterator[str]:
-    yield from _section("OpenVINO Version", [draft.packages.get("openvino", "not known")])
-    yield from _section("Operating System", [platform.platform()])
-    yield from _section("Device used for inference", ["CPU"])
-    yield from _section("Framework", ["PyTorch"])
-    yield from _section("Model used", ["The few operators of the script below."])
-    yield from _section("Issue description", [*_description(draft), _expected(draft), "", *_findings(draft)])
-    yield from _section("Step-by-step reproduction", _reproduced(draft))
-    yield from _section("Relevant log output", [*_actual(draft), *_versions(draft)])
-
-
-def _markdown(draft: Draft) -> Iterator[str]:
-    yield from _description(draft)
-    yield from _section("Script", _reproduced(draft))
-    yield from _section("Expected", [_expected(draft)])
-    yield from _section("Actual", _actual(draft))
-    yield from _section("What is known", _findings(draft))
-    yield from _section("Versions", _versions(draft))
-
-
-_FORMS: dict[Format, Callable[[Draft], Iterator[str]]] = {
-    "pytorch": _pytorch,
-    "tvm": _tvm,
-    "onnxruntime": _onnxruntime,
-    "openvino": _openvino,
-    "markdown": _markdown,
-}

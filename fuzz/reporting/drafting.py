@@ -17,9 +17,10 @@ from shakeout.fuzz.ground.origin import read_origin
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.ground.signature import headline
 from shakeout.fuzz.ground.versions import describe
-from shakeout.fuzz.reporting.draft import Draft, written
+from shakeout.fuzz.reporting.draft import Draft
 from shakeout.fuzz.reporting.exported import Exported, collected, export, observed
-from shakeout.fuzz.reporting.formats import Format, form_of
+from shakeout.fuzz.reporting.formats import Format, form_of, owner_of
+from shakeout.fuzz.reporting.forms import written
 from shakeout.fuzz.reporting.ordinary_inputs import OrdinaryInputs, of_case
 from shakeout.fuzz.reporting.told import Shipped, ablation, sanitized, shipped
 from shakeout.targets.registry import facts_of
@@ -70,9 +71,9 @@ def drafted(job: Job, *, form: Format | None = None, anyway: bool = False) -> Dr
     objections = tuple(_objections(job, result, script.shows))
     if objections and not anyway:
         return Drafted(objections, script, None)
-    owner = facts_of(case.setting.target).owner
+    owner = owner_of(facts_of(case.setting.target).owner, "" if result is None else result.stage)
     draft = Draft(
-        title=_title(case, result, bug),
+        title=_title(case, result, bug, owner),
         case=case,
         minimised=job.file.name == MINIMISED,
         script=script,
@@ -92,12 +93,14 @@ def drafted(job: Job, *, form: Format | None = None, anyway: bool = False) -> Dr
     return Drafted(objections, script, written(draft, form or form_of(owner)))
 
 
-def _title(case: Case, result: Result | None, bug: Shipped | None) -> str:
-    """In words where somebody has found some."""
+def _title(case: Case, result: Result | None, bug: Shipped | None, owner: str) -> str:
+    """In words where somebody has found some; before them what of the project's it is about."""
     if bug is None:
         return headline(case, result or Result(case.id, case.setting.target, "infra"))
-    owner = facts_of(case.setting.target).owner
-    return bug.title if owner in ("", case.setting.target) else f"{case.setting.target}: {bug.title}"
+    name = case.setting.target
+    if owner != facts_of(name).owner:
+        name = "torch.export" if result is None or "onnx" not in result.stage.lower() else "torch.onnx"
+    return bug.title if owner in ("", name) else f"{name}: {bug.title}"
 
 
 def _ordinary(job: Job, result: Result | None, bug: Shipped | None) -> OrdinaryInputs:

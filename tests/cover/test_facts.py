@@ -26,9 +26,10 @@ from shakeout.fuzz.cli import main
 from shakeout.fuzz.ground import versions
 from shakeout.fuzz.ground.failure import Failure
 from shakeout.fuzz.ground.jobs import Grow
-from shakeout.fuzz.reporting.draft import Draft, written
+from shakeout.fuzz.reporting.draft import Draft
 from shakeout.fuzz.reporting.exported import Exported, short_form
 from shakeout.fuzz.reporting.formats import FORMATS, form_of
+from shakeout.fuzz.reporting.forms import written
 from shakeout.fuzz.running import compose as composing
 from shakeout.fuzz.workers import pool as module
 from shakeout.fuzz.workers.pool import WorkerPool

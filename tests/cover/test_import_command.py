@@ -195,8 +195,9 @@ def test_targets_are_asked_side_by_side_and_told_in_order(monkeypatch: pytest.Mo
 
 
 def test_a_report_says_that_a_person_brought_it(tmp_path: Path) -> None:
-    from shakeout.fuzz.reporting.draft import Draft, written
+    from shakeout.fuzz.reporting.draft import Draft
     from shakeout.fuzz.reporting.exported import Exported
+    from shakeout.fuzz.reporting.forms import written
 
     case = capture(torch.sin, lambda: [torch.ones(2)], setting=Setting("inductor"))
     script = Exported("pass", "short", True, "exit status 1", "")

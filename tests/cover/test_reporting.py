@@ -28,9 +28,10 @@ from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.minimise.predicate import Executor
 from shakeout.fuzz.minimise.predicate import Outcome as Outcome_
 from shakeout.fuzz.reporting import drafting, exported, ordinary_inputs
-from shakeout.fuzz.reporting.draft import Draft, written
+from shakeout.fuzz.reporting.draft import Draft
 from shakeout.fuzz.reporting.exported import Exported, short_form
-from shakeout.fuzz.reporting.formats import FORMATS
+from shakeout.fuzz.reporting.formats import FORMATS, owner_of
+from shakeout.fuzz.reporting.forms import written
 from shakeout.fuzz.reporting.ordinary_inputs import ORDINARY, OrdinaryInputs, of_case
 from shakeout.fuzz.reporting.told import Answered
 from shakeout.generators.validity import Requirements
@@ -162,6 +163,25 @@ def test_projects_have_their_own_headings() -> None:
     assert "### Expected behavior" in headings["tvm"]
     assert "### Execution Provider" in headings["onnxruntime"]
     assert "### OpenVINO Version" in headings["openvino"]
+    assert "### Issue submission checklist" in headings["openvino"]
+
+
+def test_titles_and_marks_are_those_that_a_form_asks_for() -> None:
+    text = written(replace(DRAFT, owner="openvino"), "openvino")
+    assert "# [Bug]: inductor: wrong value" in text
+    assert "- [x] There is reproducer code" in text  # which was run
+    assert "- [ ] I checked the problem" in text  # by nobody yet
+    importer = replace(DRAFT, owner="tvm", result=replace(RESULT, stage="from_exported_program"))
+    assert "### Triage\n\n* needs-triage\n* type: bug\n* frontend:pytorch\n" in written(importer, "tvm")
+    assert "frontend:pytorch" not in written(replace(DRAFT, owner="tvm"), "tvm")
+
+
+@pytest.mark.parametrize(
+    ("stage", "owner"),
+    [("torch.onnx", "pytorch"), ("ONNX model", "pytorch"), ("InferenceSession", "onnxruntime"), ("", "onnxruntime")],
+)
+def test_what_the_exporter_gets_wrong_is_for_the_exporters_project(stage: str, owner: str) -> None:
+    assert owner_of("onnxruntime", stage) == owner
 
 
 def test_what_is_not_known_is_said() -> None:
