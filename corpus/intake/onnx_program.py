@@ -25,6 +25,7 @@ from shakeout.corpus.program import Arg, Call, Input, InvalidProgram, Program, R
 from shakeout.corpus.standalone import fill
 from shakeout.corpus.vocabularies import onnx as words
 from shakeout.corpus.vocabularies import onnx_schemas as schemas
+from shakeout.corpus.vocabularies import onnx_sequences as sequences
 from shakeout.corpus.vocabularies.onnx_defined import MAX_ELEMENTS
 
 __all__ = ["Read", "check_names", "read_inputs", "read_model", "read_program"]
@@ -420,7 +421,8 @@ def _add(reading: _Reading, node: Any, version: int, place: int) -> None:
     here = _printable(f"node {node.name or place} ({node.op_type})"[:80])
     if node.domain not in ("", "ai.onnx"):
         raise NotCaptured(f"{here}: operators of the domain {node.domain!r} are not read; those of ONNX are")
-    if node.op_type in schemas.LEFT_OUT or not onnx.defs.has(node.op_type, version, ""):
+    absent = node.op_type in schemas.LEFT_OUT or node.op_type in sequences.NAMES
+    if absent or not onnx.defs.has(node.op_type, version, ""):
         raise NotCaptured(f"{here}: no program may have this operator: it has bodies, no tensors of numbers, or chance")
     operator = schemas.named(node.op_type, onnx.defs.get_schema(node.op_type, version, "").since_version)
     args: list[Arg] = []

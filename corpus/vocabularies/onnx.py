@@ -19,6 +19,7 @@ from typing import Any
 
 from shakeout.corpus.program import Arg, Call, Input, Program, Ref, TensorType
 from shakeout.corpus.vocabularies import onnx_schemas as schemas
+from shakeout.corpus.vocabularies import onnx_sequences as sequences
 from shakeout.corpus.vocabularies.onnx_defined import (
     GROWN_ELEMENTS,
     MAX_ELEMENTS,
@@ -99,8 +100,11 @@ def _called(operator: str, /, *args: Any, **kwargs: Any) -> Any:
 
     What the evaluator takes long for it refuses: it is proposals that are called so, and not what a case holds.
     """
-    attributes = tuple(sorted(kwargs.items()))
-    check_effort(schemas.identified(operator)[0], [arg.numel() for arg in args if arg is not None])
+    name, attributes = schemas.identified(operator)[0], tuple(sorted(kwargs.items()))
+    if name in sequences.NAMES:
+        found = sequences.run(operator, args, attributes, (True,) * sequences.count(name, args, attributes))
+        return found[0] if name not in sequences.GIVES else tuple(found)
+    check_effort(name, [arg.numel() for arg in args if arg is not None])
     count = args[1].numel() if len(args) > 1 and args[1] is not None else 0
     wanted = schemas.outputs(operator, count, attributes)
     results = _run(operator, args, attributes, (True,) * wanted, grown=True)
@@ -141,6 +145,8 @@ def call(operation: Call, tensors: Sequence[Any], /) -> list[Any]:
     """Run one call; its results in order, None for those that it does not ask for."""
     args = [value(arg, tensors) for arg in operation.args]
     wanted = tuple(result is not None for result in operation.results) or (True,)
+    if schemas.identified(operation.operator)[0] in sequences.NAMES:
+        return sequences.run(operation.operator, args, operation.kwargs, wanted)
     return _run(operation.operator, args, operation.kwargs, wanted)
 
 
@@ -340,14 +346,31 @@ def argument(arg: Arg, names: Sequence[str], /) -> str:
 def expression(operation: Call, names: Sequence[str], device: str = "cpu") -> str:
     """A call as the node that it is; its results are called by what it is."""
     results = [f"{schemas.identified(operation.operator)[0]}_{place}" for place in range(len(operation.results))]
-    return _made(operation, names, results)
+    return ", ".join(_made(operation, names, results))
 
 
-def _made(operation: Call, names: Sequence[str], results: Sequence[str]) -> str:
+def _made(operation: Call, names: Sequence[str], results: Sequence[str]) -> list[str]:
+    """A call as the nodes that it is."""
+    kind = schemas.identified(operation.operator)[0]
+    if kind in sequences.NAMES:
+        given = [
+            tuple(json.loads(argument(item, names)) for item in arg)
+            if isinstance(arg, tuple)
+            else json.loads(argument(arg, names))
+            for arg in operation.args
+        ]
+        own = next(one for one in results if one)
+        return [_printed(node) for node in sequences.nodes(kind, given, results, operation.kwargs, f"{own}_of")]
     inputs = f"[{', '.join(argument(arg, names) for arg in operation.args)}]"
-    pieces = [json.dumps(schemas.identified(operation.operator)[0]), inputs, json.dumps(list(results))]
+    pieces = [json.dumps(kind), inputs, json.dumps(list(results))]
     # Of an empty list onnx.helper cannot tell the type, and it is what the attribute is without it.
     pieces += [f"{key}={argument(arg, names)}" for key, arg in operation.kwargs if arg != ()]
+    return [f"onnx.helper.make_node({', '.join(pieces)})"]
+
+
+def _printed(node: sequences.Node) -> str:
+    pieces = [json.dumps(node.kind), json.dumps(list(node.inputs)), json.dumps(list(node.outputs))]
+    pieces += [f"{key}={argument(arg, ())}" for key, arg in node.attributes]
     return f"onnx.helper.make_node({', '.join(pieces)})"
 
 
@@ -374,7 +397,7 @@ def model(program: Program, names: Sequence[str]) -> str:
             names[first + place] if type_ is not None or first + place in used or not place else ""
             for place, type_ in enumerate(operation.results)
         ]
-        nodes.append(_made(operation, names, results))
+        nodes += _made(operation, names, results)
     returned: list[tuple[str, TensorType | None]] = []
     for number in program.returns:
         name = names[number]

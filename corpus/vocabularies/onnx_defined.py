@@ -240,8 +240,26 @@ def _dilated(arrays: Arrays, attributes: Attributes) -> None:
         raise ValueError("a negative padding")
 
 
+def _certain(width: Callable[[Attributes], float]) -> Callable[[Arrays, Attributes], None]:
+    """What draws numbers like a tensor's is a call only where all that may be drawn is one number."""
+
+    def check(arrays: Arrays, attributes: Attributes) -> None:
+        if width(attributes) != 0 or "seed" in attributes:
+            raise ValueError("draws random numbers")
+
+    return check
+
+
+def _kept(arrays: Arrays, attributes: Attributes) -> None:
+    if len(arrays) > 2 and arrays[2] is not None and bool(arrays[2].any()):
+        raise ValueError("drops at random")
+
+
 _CHECKS: Mapping[str, Callable[[Arrays, Attributes], None]] = {
     "Div": _divides,
+    "Dropout": _kept,
+    "RandomNormalLike": _certain(lambda given: given.get("scale", 1.0)),
+    "RandomUniformLike": _certain(lambda given: given.get("high", 1.0) - given.get("low", 0.0)),
     "Mod": _mod,
     "BitShift": _shift,
     "Pow": _pow,

@@ -75,14 +75,13 @@ SPELLING = frozenset(("op_type", "inputs", "outputs", "name", "doc_string", "dom
 
 _QUALIFIED = re.compile(r"onnx\.v(\d{1,4})\.([A-Za-z]\w*)")
 
-#: Operators with bodies, with sequences, optional values or strings, and those that draw random numbers: values are
-#: tensors of numbers here, and a case must not depend on what is drawn. A constant is an input or an initialiser.
+#: Operators with bodies, with optional values or strings, and those that draw random numbers, but for what leaves no
+#: choice (``onnx_defined.py``): values are tensors of numbers here, and a case must not depend on what is drawn. A
+#: constant is an input or an initialiser, and a sequence is the tensors in it (``onnx_sequences.py``).
 LEFT_OUT = frozenset(
     """
-    If Loop Scan SequenceMap SequenceAt SequenceConstruct SequenceEmpty SequenceErase SequenceInsert SequenceLength
-    SplitToSequence ConcatFromSequence Optional OptionalGetElement OptionalHasElement StringConcat StringNormalizer
-    StringSplit RegexFullMatch TfIdfVectorizer ImageDecoder Constant Bernoulli Dropout Multinomial RandomNormal
-    RandomNormalLike RandomUniform RandomUniformLike
+    If Loop Scan SequenceMap SequenceConstruct SequenceEmpty Optional StringConcat StringNormalizer StringSplit
+    RegexFullMatch TfIdfVectorizer ImageDecoder Constant Bernoulli Multinomial RandomNormal RandomUniform
     """.split()
 )
 
@@ -215,7 +214,7 @@ def attribute(given: Any) -> Arg:
 
 
 #: Results that an operator has only under an attribute, or that its users do not ask for.
-_FIRST_ONLY = frozenset(("BatchNormalization", "Attention", "MaxPool"))
+_FIRST_ONLY = frozenset(("BatchNormalization", "Attention", "Dropout", "MaxPool"))
 
 
 def outputs(operator: str, count: int, kwargs: Sequence[tuple[str, Any]]) -> int:

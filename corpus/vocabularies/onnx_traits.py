@@ -35,8 +35,10 @@ _FLAGS = {
 
 _EXACTNESS: dict[Exactness, str] = {
     "moves": (
-        "CenterCropPad Compress Concat ConstantOfShape DepthToSpace Expand EyeLike Flatten Gather GatherElements "
-        "GatherND Identity Pad Reshape ReverseSequence ScatterElements ScatterND Shape Size Slice SpaceToDepth Split "
+        "CenterCropPad Compress Concat ConcatFromSequence ConstantOfShape DepthToSpace Dropout Expand EyeLike "
+        "Flatten Gather GatherElements GatherND Identity OptionalGetElement OptionalHasElement Pad Reshape "
+        "ReverseSequence ScatterElements ScatterND SequenceAt SequenceErase SequenceInsert SequenceLength Shape Size "
+        "Slice SpaceToDepth Split SplitToSequence "
         "Squeeze Tile Transpose Trilu Unsqueeze Where"
     ),
     "sums": (

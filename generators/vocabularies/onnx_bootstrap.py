@@ -22,6 +22,7 @@ import torch
 from shakeout.corpus.onnx_standalone import tensor_of
 from shakeout.corpus.program import Arg, Ref
 from shakeout.corpus.vocabularies import onnx_schemas as schemas
+from shakeout.corpus.vocabularies import onnx_sequences as sequences
 from shakeout.corpus.vocabularies.onnx_defined import check_effort
 from shakeout.corpus.vocabularies.onnx_schemas import ELEMENTS
 from shakeout.generators.vocabularies.collecting import collected, pack
@@ -38,13 +39,17 @@ from shakeout.generators.vocabularies.probe import Draft, DraftSlot, retype
 from shakeout.generators.vocabularies.recorder import MAX_ELEMENTS
 from shakeout.generators.vocabularies.records import Record
 
-__all__ = ["calls", "collect", "main"]
+__all__ = ["calls", "collect", "main", "own_calls"]
 
 #: Dtypes that a record is tried at; those of ONNX that nothing takes but casts and quantisation are left out.
 _DTYPES = tuple(name for name in ELEMENTS if not name.startswith(("bfloat", "float8")))
 
 
-def calls() -> Iterator[tuple[str, tuple[Arg, ...], tuple[tuple[str, Arg], ...], tuple[torch.Tensor, ...]]]:
+#: An operator, its arguments, its attributes as sorted pairs, and the tensors that they refer to.
+Example = tuple[str, tuple[Arg, ...], tuple[tuple[str, Arg], ...], tuple[torch.Tensor, ...]]
+
+
+def calls() -> Iterator[Example]:
     """The call of each node case of the default domain that a program may have: operator, arguments, tensors.
 
     The cases are written for the newest operator set; ``collect`` tries them in older ones as well.
@@ -63,7 +68,7 @@ def calls() -> Iterator[tuple[str, tuple[Arg, ...], tuple[tuple[str, Arg], ...],
         if len(graph.node) != 1 or graph.node[0].domain:
             continue
         node = graph.node[0]
-        if node.op_type in schemas.LEFT_OUT or not onnx.defs.has(node.op_type, version, ""):
+        if node.op_type in schemas.LEFT_OUT | sequences.NAMES or not onnx.defs.has(node.op_type, version, ""):
             continue
         operator = schemas.named(node.op_type, onnx.defs.get_schema(node.op_type, version, "").since_version)
         try:
@@ -78,6 +83,56 @@ def calls() -> Iterator[tuple[str, tuple[Arg, ...], tuple[tuple[str, Arg], ...],
             yield operator, args, kwargs, tuple(tensors)
 
 
+def own_calls() -> Iterator[Example]:
+    """Calls of operators for which the node cases have none that a program may have: sequences, and large tensors."""
+    newest = {schemas.identified(one)[0]: one for one in schemas.of_set(schemas.SETS[0])}
+    short, long = torch.linspace(-1, 1, 6).reshape(2, 3), torch.linspace(-2, 2, 12).reshape(4, 3)
+
+    def at(*numbers: int) -> torch.Tensor:
+        return torch.tensor(numbers if len(numbers) > 1 else numbers[0])
+
+    pair: tuple[Arg, ...] = (Ref(0), Ref(1))
+    three: tuple[Arg, ...] = (*pair, Ref(2))
+    examples: tuple[tuple[str, tuple[Arg, ...], Mapping[str, Arg], tuple[torch.Tensor, ...]], ...] = (
+        ("ConcatFromSequence", (pair,), {"axis": 0}, (short, long)),
+        ("ConcatFromSequence", (three,), {"axis": -1}, (short, short, short)),
+        ("ConcatFromSequence", (pair,), {"axis": 1, "new_axis": 1}, (short, short)),
+        ("SequenceAt", (pair, Ref(2)), {}, (short, long, at(1))),
+        ("SequenceAt", (three, Ref(3)), {}, (short, long[0], short, at(-2))),
+        ("SequenceErase", (pair,), {}, (short, long)),
+        ("SequenceErase", (three, Ref(3)), {}, (short, long, short, at(0))),
+        ("SequenceInsert", (pair, Ref(2)), {}, (short, long, short)),
+        ("SequenceInsert", (pair, Ref(2), Ref(3)), {}, (short, long, short, at(-1))),
+        ("SequenceLength", (three,), {}, (short, long, short)),
+        ("SplitToSequence", (Ref(0),), {}, (short,)),
+        ("SplitToSequence", (Ref(0),), {"axis": 1, "keepdims": 0}, (long,)),
+        ("SplitToSequence", pair, {}, (long, at(3))),
+        ("SplitToSequence", pair, {"axis": 1}, (long, at(1, 2))),
+        ("ConstantOfShape", (Ref(0),), {}, (at(2, 3),)),
+        ("Dropout", pair, {}, (short, torch.tensor(0.3))),
+        ("Mish", (Ref(0),), {}, (short,)),
+        ("OptionalGetElement", (Ref(0),), {}, (short,)),
+        ("OptionalHasElement", (Ref(0),), {}, (short,)),
+        ("RandomNormalLike", (Ref(0),), {"mean": -1.5, "scale": 0.0}, (short,)),
+        ("RandomNormalLike", (Ref(0),), {"dtype": 11, "mean": 0.1, "scale": 0.0}, (short,)),
+        ("RandomUniformLike", (Ref(0),), {"high": 2.5, "low": 2.5}, (short,)),
+        ("STFT", (Ref(0), Ref(1), None, Ref(2)), {"onesided": 0}, (long.reshape(1, 12, 1), at(2), at(4))),
+        ("STFT", three, {"onesided": 0}, (long.reshape(1, 12, 1), at(4), short[0])),
+        *(
+            (
+                "MelWeightMatrix",
+                (*three, Ref(3), Ref(4)),
+                {},
+                (at(bins), at(length), at(8000), torch.tensor(0.0), torch.tensor(4000.0)),
+            )
+            for bins in (3, 4, 5, 6)  # as often as it takes to see what its bounds may be
+            for length in (8, 16)
+        ),
+    )
+    for name, args, kwargs, tensors in examples:
+        yield newest[name], args, tuple(sorted(kwargs.items())), tensors
+
+
 def _array(given: Any) -> Any:
     """What a case is fed: an array, or a tensor of ONNX where NumPy lacks the elements."""
     from onnx import TensorProto, numpy_helper
@@ -89,11 +144,12 @@ def _draft(
     operator: str, args: tuple[Arg, ...], kwargs: tuple[tuple[str, Arg], ...], tensors: Sequence[torch.Tensor]
 ) -> Draft:
     """A call as a draft: the operands of the schema's first type that varies have the draft's dtype."""
-    formal = [
-        schemas.schema(operator).inputs[number].type_str
-        for number, arg in zip(schemas.placed(operator, len(args)), args, strict=True)
-        if arg is not None
-    ]
+    formal: list[str] = []
+    for number, arg in zip(schemas.placed(operator, len(args)), args, strict=True):
+        kind = schemas.schema(operator).inputs[number].type_str
+        if isinstance(arg, tuple) or (kind == "T" and schemas.identified(operator)[0] in sequences.NAMES):
+            kind = "S"  # a tensor that is put into a sequence has its element type
+        formal += [kind] * (len(arg) if isinstance(arg, tuple) else arg is not None)
     main = next((one for one in formal if not one.startswith("tensor(")), None)
     dtype = next((tensor.dtype for tensor, one in zip(tensors, formal, strict=True) if one == main), torch.float32)
     slots = []
@@ -142,7 +198,7 @@ def collect(
     progress("the node cases of onnx", 0, 1)
     drafts: dict[str, dict[tuple[Any, ...], list[Draft]]] = {}
     seen: dict[tuple[str, int], Seen] = {}
-    for operator, args, kwargs, tensors in calls():
+    for operator, args, kwargs, tensors in (*calls(), *own_calls()):
         draft = _reduced(_draft(operator, args, kwargs, tensors))
         for number, tensor in enumerate(tensors):
             seen.setdefault((operator, number), Seen()).add(tensor)

@@ -122,6 +122,58 @@ def test_what_onnx_leaves_open_is_no_proposal_and_runs_in_a_model_that_somebody_
     assert len(words.call(call, args)) == 1
 
 
+F2, F3, F5, F22 = (TensorType("float32", shape) for shape in ((2,), (3,), (5,), (2, 2)))
+POSITION = TensorType("int64", ())
+COLUMNS, STACKED = (("axis", 1), ("keepdims", 0)), (("axis", 1), ("new_axis", 1))
+
+#: A sequence is constructed, inserted into and taken apart; split, put together along another axis, and counted.
+SEQUENCES = Program(
+    (Input(F3), Input(F5), Input(POSITION, "parameter"), Input(F23)),
+    (
+        Call("onnx.v11.SequenceInsert", ((Ref(0), Ref(1)), Ref(0), Ref(2)), (), (F3, None, F5), "sequence"),
+        Call("onnx.v11.SplitToSequence", (Ref(3),), COLUMNS, (F2, F2, F2), "sequence"),
+        Call("onnx.v11.ConcatFromSequence", ((Ref(7), Ref(9)),), STACKED, (F22,)),
+        Call("onnx.v11.SequenceLength", ((Ref(4), Ref(6)),), (), (POSITION,)),
+        Call("onnx.v11.SequenceAt", ((Ref(4), Ref(6)), Ref(2)), (), (F5,)),
+    ),
+    (4, 6, 8, 10, 11, 12),
+    "onnx",
+)
+
+
+def test_a_sequence_is_the_tensors_in_it() -> None:
+    stored = codec.decode(case(SEQUENCES, values=Values("integers", 1, 1, 2)).text)
+    namespace = script.load(stored)
+    tensors = namespace["CALLS"][0]()
+    model = namespace["bind"](tensors).model
+    onnx.checker.check_model(model, full_check=True)
+    kinds = [node.op_type for node in model.graph.node]
+    assert kinds.count("SequenceConstruct") == 4
+    assert {"SequenceInsert", "SplitToSequence", "ConcatFromSequence", "SequenceLength"} <= set(kinds)
+    values = words.evaluate(stored.program, tensors)
+    assert torch.equal(values[10], torch.stack([tensors[3][:, 0], tensors[3][:, 2]], 1))
+    assert values[11] == 2
+    result = execute(stored)
+    assert (result.status, result.failure) == ("compared", None)
+
+
+@pytest.mark.parametrize(
+    ("operator", "args", "says"),
+    [
+        ("onnx.v11.SequenceAt", ((torch.ones(2), torch.ones(3)), torch.tensor(2)), "place that does not exist"),
+        ("onnx.v11.SequenceAt", (torch.ones(2), torch.tensor(0)), "is sequence of tensors"),
+        ("onnx.v11.SequenceLength", ((torch.ones(2), torch.ones(3, dtype=torch.int64)),), "one element type"),
+        ("onnx.v11.SplitToSequence", (torch.ones(5), torch.tensor([2, 2])), "do not add up"),
+        ("onnx.v11.SequenceErase", ((torch.ones(2),),), "nothing is left"),
+        ("onnx.v22.RandomNormalLike", (torch.ones(2),), "draws random numbers"),
+        ("onnx.v22.Dropout", (torch.ones(2), torch.tensor(0.5), torch.tensor(True)), "drops at random"),
+    ],
+)
+def test_what_is_no_sequence_or_is_drawn_is_no_call(operator: str, args: Any, says: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=says):
+        words.resolve(operator)(*args)
+
+
 def test_what_the_evaluator_computes_in_loops_is_proposed_small_and_run_at_any_size() -> None:
     image = TensorType("float32", (1, 1, 20, 20))
     pooled = TensorType("float32", (1, 1, 19, 19))
@@ -230,7 +282,7 @@ def test_the_same_seed_grows_the_same_case() -> None:
 def test_there_are_ways_to_call_nearly_every_operator() -> None:
     known = {schemas.identified(name)[0] for name in load_onnx().operators}
     newest = {schemas.identified(name)[0] for name in schemas.of_set(schemas.SETS[0])}
-    assert len(known) >= 160
+    assert len(known) >= 180
     assert {"Conv", "Gemm", "MatMul", "LSTM", "Cast", "Reshape", "TopK", "Resize", "QuantizeLinear"} <= known <= newest
 
 
