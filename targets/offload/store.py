@@ -1,9 +1,9 @@
 """A tiered store of blocks of bytes: a device's memory, the host's, files; written and read in the background.
 
 A block goes down: from where it was made into the host's memory, and where that has no room, into a file. It comes back
-up when it is asked for, or before that. What is on its way is handed out from where it is. What comes back from a file has
-the checksum of what went there; what a disk does not take stays in memory. So whatever a disk does, a block comes back with
-its bytes, or there is an error that names the file.
+up when it is asked for, or before that. What is on its way is handed out from where it is. What comes back from a file
+has the checksum of what went there; what a disk does not take stays in memory. So whatever a disk does, a block comes
+back with its bytes, or there is an error that names the file.
 
 On a GPU blocks are copied by a stream of their own, through memory that is page-locked, beside the kernels of the network.
 """
@@ -329,7 +329,7 @@ class Store:
         raise StoreError(problem)
 
 
-# --- directories that a process left -----------------------------------------------------------------------------------
+# --- directories that a process left ----------------------------------------------------------------------------------
 
 
 def _claimed(directory: Path) -> int:

@@ -1,11 +1,11 @@
-"""A cache of activations: what autograd saves goes to files while the forward pass goes on, and comes back before it is used.
+"""A cache of activations: what autograd saves goes to files beside the forward pass, and comes back before it is used.
 
-The design is that of SSDTrain's tensor cache (Wu et al., 2024, arXiv 2408.10013), on ``saved_tensors_hooks``. A tensor that
-several operators save is stored once; one that is wanted while it is on its way is handed out from memory; the one before
-the one that is asked for is read in advance; what the backward pass wants soonest need not go away at all. Two things are
-its own. It knows of no modules: the order is that in which tensors were saved, and a tensor's life is that of the graph
-that holds it, so that whatever autograd frees is freed here. And it sees every write to what was saved: where the tensor
-was copied that does not matter, and where it was not, the backward pass is refused as eager refuses it.
+The design is that of SSDTrain's tensor cache (Wu et al., 2024, arXiv 2408.10013), on ``saved_tensors_hooks``. A tensor
+that several operators save is stored once; one that is wanted while it is on its way is handed out from memory; the one
+before the one that is asked for is read in advance; what the backward pass wants soonest need not go away at all. Two
+things are its own. It knows of no modules: the order is that in which tensors were saved, and a tensor's life is that of
+the graph that holds it, so that whatever autograd frees is freed here. And it sees every write to what was saved: where
+the tensor was copied that does not matter, and where it was not, a backward pass is refused as eager refuses it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import gc
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
