@@ -5,7 +5,7 @@ up when it is asked for, or before that. What is on its way is handed out from w
 has the checksum of what went there; what a disk does not take stays in memory. So whatever a disk does, a block comes
 back with its bytes, or there is an error that names the file.
 
-On a GPU blocks are copied by a stream of their own, through memory that is page-locked, beside the kernels of the network.
+On a GPU blocks are copied by a stream of their own, through page-locked memory, beside the kernels of the network.
 """
 
 from __future__ import annotations
@@ -150,10 +150,13 @@ class Store:
                 if (memory := self._at_hand(block)) is not None:
                     return memory
                 job = self._fetch(block)
-            memory = self._workers.wait(job)
-            with self.lock:
-                if block._reading is job:
-                    block._reading = None
+            try:
+                memory = self._workers.wait(job)
+            finally:
+                with self.lock:
+                    if block._reading is job:
+                        block._reading = None
+                del job  # it has what it raised, whose frames have whoever asked
             if memory is not None:  # or else it was dropped by another thread, which did not want it
                 block._loaded = StorageWeakRef(memory.untyped_storage())  # type: ignore[no-untyped-call]
                 return self._transfers.handed(memory)
@@ -204,7 +207,9 @@ class Store:
         return self._workers.died
 
     def close(self) -> None:
-        """Nothing more is stored; the directory goes with the last block."""
+        """Nothing more is stored; the directory goes with the last block, which may be gone already."""
+        if not self._blocks:
+            self._workers.settle()
         with self.lock:
             self._open = False
             self._end()

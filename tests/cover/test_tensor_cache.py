@@ -1,5 +1,6 @@
 """The tensor cache and the store below it: bits, memory and files, whatever the disk does, and however it ends."""
 
+import contextlib
 import gc
 import os
 import signal
@@ -23,7 +24,7 @@ from shakeout.targets.offload.tensor_cache import LeftBehind, Passed, TensorCach
 from shakeout.targets.offload.workers import Job, Workers
 
 
-def attention(layers: int = 3) -> list[torch.Tensor]:
+def attention(layers: int = 2) -> list[torch.Tensor]:
     """Gradients, and gradients of gradients, of chunks of one projection."""
     torch.manual_seed(0)
     x, w = torch.randn(8, 8, requires_grad=True), torch.randn(8, 24, requires_grad=True)
@@ -48,17 +49,16 @@ def test_each_fault_of_a_disk_ends_in_an_error_or_in_the_right_bits(fault: str |
     for snapshot, keep, host in ((True, "nothing", 0), (False, "last", 500), (True, "adaptive", 0)):
         cache = TensorCache(snapshot=snapshot, keep=keep, host=host, fault=fault, strict=True)
         for _ in range(2):
-            step = None
-            try:
-                with warnings.catch_warnings(), cache.step() as step:
-                    warnings.simplefilter("ignore", RuntimeWarning)
-                    found = attention()
-                assert all(map(torch.equal, found, WANTED))
-            except StoreError as error:
-                assert FAULTS[fault or ""], error
+            steps, found = [], WANTED
+            fatal = contextlib.suppress(StoreError) if FAULTS.get(fault or "") else contextlib.nullcontext()
+            with fatal, warnings.catch_warnings(), cache.step() as step:
+                warnings.simplefilter("ignore", RuntimeWarning)
+                steps.append(step)
+                found = attention()
+            assert all(map(torch.equal, found, WANTED))
             gc.collect()
-            assert step is not None
-            assert not step.store.directory.exists()
+            steps[0].store.settle()
+            assert not steps[0].store.directory.exists()
 
 
 @pytest.mark.parametrize("fault", [name for name, fatal in FAULTS.items() if fatal])
@@ -183,9 +183,9 @@ def test_chunks_are_apart_and_the_same_tensor_is_stored_once() -> None:
 def test_parameters_and_their_views_stay() -> None:
     p = torch.nn.Parameter(torch.randn(4, 4))
     with TensorCache().step() as step:
-        loss = (torch.ones(4, 4, requires_grad=True) @ p.T).sum()
+        loss = (torch.ones(4, 4, requires_grad=True).exp() @ p.T).sum()
         step.store.settle()
-        assert (step.kept, step.store.blocks()) == (1, 1)
+        assert (step.kept, step.store.blocks()) == (1, 1)  # the result of exp is saved twice, and stored once
         loss.backward()
 
 
@@ -198,7 +198,7 @@ class Peak(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         made = func(*args, **(kwargs or {}))
-        if self.step is not None:
+        if self.step is not None and func in (torch.ops.aten.sin.default, torch.ops.aten.cos.default):
             self.step.store.settle()
         for one in made if isinstance(made, tuple | list) else [made]:
             if isinstance(one, torch.Tensor):

@@ -64,8 +64,8 @@ BROKEN = (
     ),
     _cache(
         "what is to be copied at once is copied when its turn comes",
-        "self.store.put(memory.clone() if self._snapshot else memory)",
-        "self.store.put(memory)",
+        "        memory = memory.clone() if self._snapshot else memory\n",
+        "",
     ),
     _cache(
         "a tensor is freed when it is first asked for, and not with its last user",
@@ -79,8 +79,8 @@ BROKEN = (
     ),
     _store(
         "a tensor is used before it is read",
-        "            memory = self._workers.wait(job)\n",
-        '            memory = job.result if job.state == "done" else self._transfers.empty(block.size, block._device)\n',
+        "memory = self._workers.wait(job)\n",
+        'memory = job.result if job.state == "done" else self._transfers.empty(block.size, block._device)\n',
     ),
     _store(
         "a file is read before it is written",
