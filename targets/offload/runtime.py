@@ -34,7 +34,7 @@ def _declines(words: tuple[str, ...], kinds: tuple[str, ...]) -> str:
     if not words and not kinds:
         return DECLINES_NOTHING
     asked = [f"{word!r} in str(error)" for word in words] + [f"type(error).__name__ == {kind!r}" for kind in kinds]
-    return '\n'.join(
+    return "\n".join(
         [
             "def declined(error):",
             '    """Whether it refuses what eager refuses, or a function transform, or what a faulty disk has lost."""',

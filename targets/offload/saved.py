@@ -1,4 +1,4 @@
-"""What a tensor is that a runtime moves away: its identity, the piece of memory that it lies in, and how it is made anew.
+"""What a tensor is that a runtime moves away: its identity, the memory that it lies in, and how it is made anew.
 
 What comes back has the bits, strides and alignment of the original, so that every kernel of the backward pass sees what
 it would have seen.
@@ -107,7 +107,7 @@ def buffer(memory: torch.Tensor) -> Any:
 
 
 class Witness:
-    """Sees whether somebody wrote to a tensor since, as eager does before a backward pass, without keeping its memory."""
+    """Sees whether somebody wrote to a tensor since, as eager does before a backward pass; keeps no memory of it."""
 
     __slots__ = ("_counter", "version")
 

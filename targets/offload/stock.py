@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from shakeout.corpus.case import Knob, KnobSpace, Setting
 from shakeout.targets.accelerators import present
 from shakeout.targets.offload.runtime import RuntimeTarget, runtime_facts
@@ -52,7 +54,9 @@ def _lost(setting: Setting) -> tuple[str, ...]:
 
 #: What a knob of the cache is in the text of a case.
 _CACHE: KnobSpace = (
-    Knob("snapshot", (True, False), "copy what is saved at once; otherwise refuse a backward pass that it was written to"),
+    Knob(
+        "snapshot", (True, False), "copy what is saved at once; otherwise refuse a backward pass that it was written to"
+    ),
     Knob("least", (0, 64), "bytes; what is smaller stays in memory"),
     Knob("ahead", (1, 0, 3), "how many tensors are read in advance"),
     Knob("keep", ("nothing", "last", "adaptive"), "what the backward pass asks for first stays in memory"),
@@ -63,14 +67,21 @@ _CACHE: KnobSpace = (
 
 
 def _tensor_cache(setting: Setting) -> tuple[list[str], str]:
-    given = [f"{knob.name}={setting.knob(knob.name)!r}" for knob in _CACHE if any(pair[0] == knob.name for pair in setting.knobs)]
+    given = [
+        f"{knob.name}={setting.knob(knob.name)!r}"
+        for knob in _CACHE
+        if any(pair[0] == knob.name for pair in setting.knobs)
+    ]
     made = f"TensorCache({', '.join([*given, 'strict=True'])})"
     return ["from shakeout.targets.offload.tensor_cache import TensorCache"], f"{made}.step"
 
 
 SSDTRAIN = RuntimeTarget(
     "ssdtrain",
-    runtime_facts("saved tensors go to files in the background, as in SSDTrain: bit-equal to eager", regions=True),
+    replace(
+        runtime_facts("saved tensors go to files in the background, as in SSDTrain: bit-equal to eager", regions=True),
+        settings=3,  # of what can go wrong, most hangs on a knob, and eager's answer is there already
+    ),
     _tensor_cache,
     _CACHE,
     raises=_lost,

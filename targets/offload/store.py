@@ -1,11 +1,11 @@
 """A tiered store of blocks of bytes: a device's memory, the host's, files; written and read in the background.
 
 A block goes down: from where it was made into the host's memory, and where that has no room, into a file. It comes back
-up when it is asked for, or before that. What is on its way is handed out from where it is. What comes back from a file has
-the checksum of what went there; what a disk does not take stays in memory. So whatever a disk does, a block comes back with
-its bytes, or there is an error that names the file.
+up when it is asked for, or before that. What is on its way is handed out from where it is. What comes back from a file
+has the checksum of what went there; what a disk does not take stays in memory. So whatever a disk does, a block comes
+back with its bytes, or there is an error that names the file.
 
-On a GPU blocks are copied by a stream of their own, through memory that is page-locked, beside the kernels of the network.
+On a GPU blocks are copied by a stream of their own, through page-locked memory, beside the kernels of the network.
 """
 
 from __future__ import annotations
@@ -150,10 +150,13 @@ class Store:
                 if (memory := self._at_hand(block)) is not None:
                     return memory
                 job = self._fetch(block)
-            memory = self._workers.wait(job)
-            with self.lock:
-                if block._reading is job:
-                    block._reading = None
+            try:
+                memory = self._workers.wait(job)
+            finally:
+                with self.lock:
+                    if block._reading is job:
+                        block._reading = None
+                del job  # it has what it raised, whose frames have whoever asked
             if memory is not None:  # or else it was dropped by another thread, which did not want it
                 block._loaded = StorageWeakRef(memory.untyped_storage())  # type: ignore[no-untyped-call]
                 return self._transfers.handed(memory)
@@ -204,7 +207,9 @@ class Store:
         return self._workers.died
 
     def close(self) -> None:
-        """Nothing more is stored; the directory goes with the last block."""
+        """Nothing more is stored; the directory goes with the last block, which may be gone already."""
+        if not self._blocks:
+            self._workers.settle()
         with self.lock:
             self._open = False
             self._end()
@@ -329,7 +334,7 @@ class Store:
         raise StoreError(problem)
 
 
-# --- directories that a process left -----------------------------------------------------------------------------------
+# --- directories that a process left ----------------------------------------------------------------------------------
 
 
 def _claimed(directory: Path) -> int:

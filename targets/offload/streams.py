@@ -1,4 +1,4 @@
-"""How bytes get from a device to the host and back: beside its kernels, through page-locked memory. On a CPU, not at all."""
+"""How bytes get from a device to the host and back: beside its kernels, through page-locked memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Transfers:
     """
 
     def __init__(self) -> None:
-        self._streams = threading.local()
+        self._own = threading.local()
 
     def mark(self, memory: torch.Tensor) -> Any:
         """What has to happen before bytes are there: all that was asked of the device up to now."""
@@ -69,7 +69,8 @@ class Transfers:
         return memory
 
     def _stream(self, device: torch.device) -> Any:
-        streams = vars(self._streams)
+        """This worker's stream on a device."""
+        streams: dict[torch.device, Any] = vars(self._own).setdefault("streams", {})
         if device not in streams:
-            streams[device] = torch.cuda.Stream(device)
+            streams[device] = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         return streams[device]

@@ -1,11 +1,11 @@
-"""A cache of activations: what autograd saves goes to files while the forward pass goes on, and comes back before it is used.
+"""A cache of activations: what autograd saves goes to files beside the forward pass, and comes back before it is used.
 
-The design is that of SSDTrain's tensor cache (Wu et al., 2024, arXiv 2408.10013), on ``saved_tensors_hooks``. A tensor that
-several operators save is stored once; one that is wanted while it is on its way is handed out from memory; the one before
-the one that is asked for is read in advance; what the backward pass wants soonest need not go away at all. Two things are
-its own. It knows of no modules: the order is that in which tensors were saved, and a tensor's life is that of the graph
-that holds it, so that whatever autograd frees is freed here. And it sees every write to what was saved: where the tensor
-was copied that does not matter, and where it was not, the backward pass is refused as eager refuses it.
+The design is that of SSDTrain's tensor cache (Wu et al., 2024, arXiv 2408.10013), on ``saved_tensors_hooks``. A tensor
+that several operators save is stored once; one that is wanted while it is on its way is handed out from memory; the one
+before the one that is asked for is read in advance; what the backward pass wants soonest need not go away at all. Two
+things are its own. It knows of no modules: the order is that in which tensors were saved, and a tensor lives as long as
+the graph that holds it, so that whatever autograd frees is freed here. And it sees every write to what was saved: where
+the tensor was copied that does not matter, and where it was not, a backward pass is refused as eager refuses it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import gc
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -45,15 +45,15 @@ class Saved:
         tensor: itself, where it stays in memory.
         block: where its bytes are, if it does not.
         form: all else of it.
-        place: which of the step's tensors it is.
+        place: which of the step's tensors it is; -1 for one that stays.
     """
 
     __slots__ = ("__weakref__", "block", "copied", "form", "place", "tensor", "witness")
 
-    def __init__(self, tensor: torch.Tensor, place: int, *, copied: bool = False) -> None:
+    def __init__(self, tensor: torch.Tensor, *, copied: bool = False) -> None:
         self.witness = Witness(tensor)
         self.copied = copied
-        self.place = place
+        self.place = -1
         self.tensor: torch.Tensor | None = None
         self.block: Block | None = None
         self.form: Form | None = None
@@ -192,23 +192,26 @@ class Step:
         """What autograd keeps in place of a saved tensor."""
         if type(tensor) is not torch.Tensor and type(tensor) is not torch.nn.Parameter:
             return tensor
+        if not self.moves(tensor):
+            return self._stays(tensor)
+        key = self.key(tensor)
         with self.store.lock:
-            if not self.moves(tensor):
-                return self._stays(tensor)
-            key = self.key(tensor)
             if (saved := self._found(key)) is not None:
                 self.shared += 1
                 return saved
+        # Outside of the lock, since whoever watches torch may run anything here.
+        memory, form = window(tensor)
+        memory = memory.clone() if self._snapshot else memory
+        saved = Saved(tensor, copied=self._snapshot)
+        with self.store.lock:
             place = len(self._order)
-            memory, form = window(tensor)
             self._elapsed.append(time.perf_counter() - self._began)
             self._sizes.append(memory.numel())
             if self._keep is not None and place >= self._keep:
                 saved = self._stays(tensor)
             else:
-                saved = Saved(tensor, place, copied=self._snapshot)
-                saved.form = form
-                saved.block = self.store.put(memory.clone() if self._snapshot else memory)
+                saved.place, saved.form = place, form
+                saved.block = self.store.put(memory)
                 weakref.finalize(saved, self.store.forget, saved.block)
                 # Released with the last holder, and with it the claim on the storage's address.
                 reference = weakref.ref(saved, lambda _, known=self._known: known.pop(key, None))  # type: ignore[misc]
@@ -268,7 +271,7 @@ class Step:
     def _stays(self, tensor: torch.Tensor) -> Saved:
         """In memory; detached, since a graph that holds its own results is never freed."""
         self.kept += 1
-        saved = Saved(tensor, -1)
+        saved = Saved(tensor)
         saved.tensor = tensor.detach()
         return saved
 

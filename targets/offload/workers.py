@@ -95,9 +95,14 @@ class Workers:
         while self._taken(job):
             self._do(job)
         job.wait()
-        if job.error is not None:
-            raise job.error
-        return job.result
+        error, result = job.error, job.result
+        del job  # which has the error, which is to have this frame
+        if error is None:
+            return result
+        try:
+            raise error
+        finally:
+            del error
 
     def drop(self, job: Job) -> bool:
         """Leave it, if nobody has begun it; whether that is so."""

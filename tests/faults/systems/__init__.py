@@ -32,6 +32,7 @@ class Broken:
         wrong: what stands in its place.
         module: that is changed; empty for the one that declares the target.
         published: where the mistake was found in published code; empty if it is one that is made everywhere.
+        through: modules that have imported from it, in the order in which they are loaded anew to see the mistake.
     """
 
     part: str
@@ -40,6 +41,7 @@ class Broken:
     wrong: str
     module: str = ""
     published: str = ""
+    through: tuple[str, ...] = ()
 
     @property
     def where(self) -> str:
@@ -72,17 +74,29 @@ def broken() -> tuple[Broken, ...]:
 @contextlib.contextmanager
 def planted(variant: Broken) -> Iterator[None]:
     """The module with the mistake in the place of the right one, in this process and those forked from it."""
-    right = importlib.import_module(variant.where)
-    wrong = ModuleType(variant.where, right.__doc__)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_loaded(variant.where, variant.text()))
+        for name in variant.through:
+            origin = importlib.import_module(name).__file__
+            assert origin is not None
+            stack.enter_context(_loaded(name, Path(origin).read_text(encoding="utf-8")))
+        yield
+
+
+@contextlib.contextmanager
+def _loaded(name: str, text: str) -> Iterator[None]:
+    """A module made of a text in the place of the one of its name."""
+    right = importlib.import_module(name)
+    wrong = ModuleType(name, right.__doc__)
     wrong.__dict__.update(__file__=right.__file__, __package__=right.__package__, __spec__=right.__spec__)
-    package, _, last = variant.where.rpartition(".")
-    sys.modules[variant.where] = wrong  # what looks itself up while it is loaded finds itself
+    package, _, last = name.rpartition(".")
+    sys.modules[name] = wrong  # what looks itself up while it is loaded finds itself
     try:
-        exec(compile(variant.text(), str(right.__file__), "exec"), wrong.__dict__)
+        exec(compile(text, str(right.__file__), "exec"), wrong.__dict__)
         setattr(sys.modules[package], last, wrong)
         find.cache_clear()
         yield
     finally:
-        sys.modules[variant.where] = right
+        sys.modules[name] = right
         setattr(sys.modules[package], last, right)
         find.cache_clear()
