@@ -51,6 +51,12 @@ _INDUCTOR = (
         drawn=False,
     ),
     Knob(RANDOM, (False, True), "random numbers are drawn as eager does", drawn=False),
+    Knob(
+        "efficient_conv_bn_eval_fx_passes",
+        (False, True),
+        "batch normalisation in evaluation is folded into the convolution before it",
+        drawn=False,
+    ),
     Knob("freezing", (False, True), "parameters become constants (inference only)"),
     Knob("epilogue_fusion", (True, False), "fuse pointwise operators into what produces their input"),
     Knob("pattern_matcher", (True, False), "graph rewrites by pattern"),

@@ -322,7 +322,7 @@ class Campaign:
         config = self._active
         packages = describe()["packages"]
         build = ", ".join(f"{name} {packages[name]}" for name in sorted(packages))
-        grown = bool(config.focus or config.operators)
+        grown = bool(config.focus or config.operators or config.motifs)
         return Steering(self._corpus, config.targets, build, modes=config.mode is None, only_grown=grown)
 
     def _fuzz(self) -> str:
@@ -498,12 +498,13 @@ class Campaign:
             "knobs": dict(self.config.knobs),
             "focus": list(self.config.focus),
             "first": list(self.config.first),
+            "motifs": list(self.config.motifs),
         }
         if not path.exists():
             return Database.create(path, {"identity": identity})
         database = Database.open(path)
-        # A campaign of an earlier version had neither.
-        stored = {"focus": [], "first": [], **database.meta("identity", identity)}
+        # A campaign of an earlier version had none of these.
+        stored = {"focus": [], "first": [], "motifs": [], **database.meta("identity", identity)}
         if changed := sorted(key for key, value in identity.items() if stored.get(key) != value):
             database.close()
             raise DirectoryUnusable(

@@ -65,6 +65,8 @@ class Config:
         knobs: pinned for every case, by name.
         focus: operators one of which every program calls, by names or patterns (``torch.cumsum``, ``*softmax*``); empty
             for all.
+        motifs: building blocks, or the programs of a pass (``MODULE:NAME``), one of which every network grows around;
+            empty for any network.
         first: targets whose turn comes more often, since something is known of them: what they rest on has changed.
         avoid_known: cases in which the smallest case of a known bug occurs are not run.
         shortcuts: what makes compiling faster without changing what is compiled; see ``shakeout.targets.shortcuts``.
@@ -88,6 +90,7 @@ class Config:
     time_limit: float | None = None
     knobs: tuple[tuple[str, Any], ...] = ()
     focus: tuple[str, ...] = ()
+    motifs: tuple[str, ...] = ()
     first: tuple[str, ...] = ()
     avoid_known: bool = False
     shortcuts: tuple[str, ...] = tuple(SHORTCUTS)
@@ -142,6 +145,7 @@ _KEYS: dict[tuple[str, str], tuple[str, str]] = {
     ("campaign", "operators"): ("operators", "a whole number, 1 to 1000"),
     ("campaign", "settings"): ("settings", "a positive whole number"),
     ("campaign", "focus"): ("focus", "a list of operators or patterns of them"),
+    ("campaign", "motifs"): ("motifs", "a list of motifs, or passes as MODULE:NAME"),
     ("campaign", "first"): ("first", "a list of target names"),
     ("campaign", "avoid_known"): ("avoid_known", "true or false"),
     ("campaign", "coverage"): ("coverage", "true or false"),
@@ -163,7 +167,7 @@ def check(name: str, value: Any) -> Any:
     number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     whole = isinstance(value, int) and not isinstance(value, bool)
     match name:
-        case "targets" | "focus" | "first":
+        case "targets" | "focus" | "first" | "motifs":
             named = isinstance(value, list | tuple) and all(isinstance(item, str) and item for item in value)
             if named and (value or name != "targets"):
                 return tuple(dict.fromkeys(map(canonical, value)))

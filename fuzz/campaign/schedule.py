@@ -45,6 +45,8 @@ def job(config: Config, index: int) -> Grow:
     wish: dict[str, Any] = {"mode": config.mode} if config.mode else {}
     if config.focus:
         wish |= {"focus": list(config.focus)}
+    if config.motifs:
+        wish |= {"motifs": list(config.motifs)}
     if config.operators:
         wish |= {"operators": config.operators, "style": "small" if config.operators <= SMALL else "network"}
     return Grow(

@@ -86,6 +86,13 @@ def add_config(run: argparse.ArgumentParser) -> None:
         metavar="WHAT",
         help="operators (torch.cumsum, '*softmax*') one of which every program calls, or a target; may be repeated",
     )
+    run.add_argument(
+        "--motif",
+        action="append",
+        metavar="NAME",
+        help="a building block (attention, conv_bn, ...), or the programs of a pass (MODULE:NAME), that every network "
+        "grows around, varied; may be repeated",
+    )
     run.add_argument("--operators", type=int, metavar="N", help="of each program (default: all sizes)")
     run.add_argument("--settings", type=int, metavar="N", help="tried on each program (default: as a target wants)")
     run.add_argument(
@@ -224,6 +231,19 @@ def _config(options: argparse.Namespace) -> Any:
     return config
 
 
+def _motifs(named: Sequence[str] | None) -> list[str] | None:
+    """The motifs that were named; raises Mistake for one that is none."""
+    from shakeout.fuzz.steering.steering import MOTIFS
+    from shakeout.targets.systems import canonical
+
+    found = list(map(canonical, named or ()))
+    allow(found)
+    for name in found:
+        if ":" not in name and name not in MOTIFS:
+            raise Mistake(f"--motif {name}: expected {', '.join(MOTIFS)}, or a pass as MODULE:NAME")
+    return found or None
+
+
 def config_of(options: argparse.Namespace, file: Path | None = None) -> Any:
     """Defaults, then the file, then the flags.
 
@@ -242,6 +262,7 @@ def config_of(options: argparse.Namespace, file: Path | None = None) -> Any:
     flags = {
         "targets": ("--target", _within(options.vocabulary, named) or None, "names"),
         "focus": ("--focus", list(focus.operators) or None, "operators"),
+        "motifs": ("--motif", _motifs(options.motif), "names"),
         "seconds": ("--minutes", getattr(options, "minutes", None), "a positive number"),
         "cases": ("--cases", getattr(options, "cases", None), "a positive whole number"),
         "workers": ("--workers", options.workers, "a positive whole number"),

@@ -96,6 +96,7 @@ def run(
     device: Literal["cpu", "cuda"] | None = None,
     mode: Mode | None = None,
     focus: Sequence[str] = (),
+    motifs: Sequence[str] = (),
     operators: int | None = None,
     settings: int | None = None,
     knobs: Mapping[str, Scalar] | None = None,
@@ -121,6 +122,8 @@ def run(
         device: where the tensors are; None for ``cpu``.
         mode: only such cases; None for both.
         focus: operators one of which every program calls, by names or patterns, or targets; none for all.
+        motifs: building blocks, or the programs of a pass as ``MODULE:NAME``, one of which every network grows around;
+            none for any network.
         operators: of each program; None for all sizes.
         settings: tried on each program; None for as many as a target wants.
         knobs: pinned for every case, by name.
@@ -160,6 +163,7 @@ def run(
         "device": device,
         "mode": mode,
         "focus": list(focus) or None,
+        "motif": list(motifs) or None,
         "operators": operators,
         "settings": settings,
         "knob": [f"{name}={value}" for name, value in (knobs or {}).items()],

@@ -122,6 +122,7 @@ def compose(job: Grow, before_call: Callable[[str], None] | None = None) -> Made
         wish |= {"only": _exact_operators(), "values": "integers"}
     asked = dict(job.recipe)
     focus, motif = tuple(asked.pop("focus", ())), str(asked.pop("motif", ""))
+    motifs = tuple(asked.pop("motifs", ()))
     recipe = Recipe(**{**wish, **asked})
     if facts.vocabulary == "onnx":
         grown = _grown_onnx(choices, recipe, focus, before_call)
@@ -130,6 +131,8 @@ def compose(job: Grow, before_call: Callable[[str], None] | None = None) -> Made
         grown = grow_around(choices, recipe, around, before_call)
     elif motif:
         grown = grow_motif(choices, recipe, motif, before_call)
+    elif motifs:
+        grown = _grown_around(choices, recipe, choices.pick(motifs), before_call)
     elif focus:
         grown = grow_focused(choices, recipe, focused(focus, _loaded[0]), before_call)
     elif not exploring and (patterns := subject.patterns()):
@@ -150,6 +153,21 @@ def compose(job: Grow, before_call: Callable[[str], None] | None = None) -> Made
     reference = grown.reference if job.device == "cpu" and cotangent == "whole" and inside is None else None
     case = inside or case
     return Made(case, tuple(settings[1:]), grown.fed, grown.proposed, grown.rejected, _traces(job, grown), reference)
+
+
+def _grown_around(choices: Choices, recipe: Recipe, motif: str, before_call: Callable[[str], None] | None) -> Grown:
+    """A network around a motif, or around one of the programs of a pass; of a motif every other one is that alone."""
+    from shakeout.generators.motifs.motifs import grow_motif
+    from shakeout.generators.motifs.patterns import grow_pattern
+    from shakeout.targets.registry import target
+
+    if ":" in motif:
+        return grow_pattern(choices, recipe, target(motif).patterns(), _loaded[0], before_call)
+    alone = grow_motif(choices, recipe, motif, before_call)
+    if choices.boolean(0.5):
+        return alone
+    seed = Case(alone.program, alone.input_sets[:1], Setting("eager", (), alone.mode))
+    return grow_pattern(choices, recipe, (seed,), _loaded[0], before_call)
 
 
 def _grown_onnx(

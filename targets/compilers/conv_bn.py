@@ -176,7 +176,7 @@ def _rewritten(graph_module: torch.fx.GraphModule, once: bool) -> None:
 
 def _normalised(producer: Any) -> Any:
     def program(x: Tensor, w: Tensor, b: Tensor | None, *norm: Tensor, **more: Any) -> Tensor:
-        return F.batch_norm(producer(x, w, b, **more), *norm)
+        return F.batch_norm(producer(x, w, b, **more), *norm)  # type: ignore[arg-type]
 
     return program
 
