@@ -111,6 +111,7 @@ class Observation:
     ``random state`` (lists of tensors), ``aliases`` and ``given``. ``spent`` is seconds by stage of the target;
     ``stages`` are its intermediate forms of the program by name, each a function of the same arguments. ``layouts`` has
     an entry for each call of a user's kernel that promises no strides: how its results lay before they were row-major.
+    ``beyond`` names each result that has not the memory it speaks of, and what it lacks; it is not there then.
     """
 
     calls: Sequence[Mapping[str, Any]] = field(default=())
@@ -119,3 +120,4 @@ class Observation:
     spent: Mapping[str, float] = field(default_factory=dict)
     stages: Sequence[tuple[str, Callable[..., Any]]] = ()
     layouts: Sequence[tuple[Layout, ...]] = ()
+    beyond: tuple[tuple[str, str], ...] = ()

@@ -33,7 +33,8 @@ class CountedRule:
 def forgiving(database: Database) -> tuple[CountedRule, ...]:
     """The rules of a campaign, most frequent first."""
     totals = database.totals()
-    return tuple(
-        CountedRule(target, *text.rsplit("|", 1), count, totals.get(target, Totals()).compared)
-        for target, text, count in database.reasons(FORGIVEN)
-    )
+    found = []
+    for target, text, count in database.reasons(FORGIVEN):
+        rule, _, operator = text.rpartition("|")
+        found.append(CountedRule(target, rule, operator, count, totals.get(target, Totals()).compared))
+    return tuple(found)
