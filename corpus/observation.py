@@ -112,6 +112,7 @@ class Observation:
     ``stages`` are its intermediate forms of the program by name, each a function of the same arguments. ``layouts`` has
     an entry for each call of a user's kernel that promises no strides: how its results lay before they were row-major.
     ``fired`` is, of a target that is a pass over graphs, how many graphs it changed; None of any other.
+    ``beyond`` names each result that has not the memory it speaks of, and what it lacks; it is not there then.
     """
 
     calls: Sequence[Mapping[str, Any]] = field(default=())
@@ -121,3 +122,4 @@ class Observation:
     stages: Sequence[tuple[str, Callable[..., Any]]] = ()
     layouts: Sequence[tuple[Layout, ...]] = ()
     fired: int | None = None
+    beyond: tuple[tuple[str, str], ...] = ()

@@ -269,7 +269,14 @@ def standalone(
     wanted += [functions.step, functions.shown]
     # ``run`` names them whether they are wanted or not.
     wanted += [functions.copied, functions.keeping, functions.run]
-    wanted += [functions.compare, functions.kind, functions.differences, functions.status, functions.main]
+    wanted += [
+        functions.beyond,
+        functions.compare,
+        functions.kind,
+        functions.differences,
+        functions.status,
+        functions.main,
+    ]
     wanted += [functions.isolated] if limit else []
     imports = ["contextlib", "importlib.metadata", "math", "os", "sys", "traceback"]
     imports += ["signal", "subprocess"] if limit else []

@@ -257,6 +257,15 @@ def run(
     return seen
 
 
+def beyond(tensor: torch.Tensor) -> str:
+    """What a tensor lacks of the memory that its sizes and strides speak of, in words; nothing if it has all of it."""
+    if tensor.layout != torch.strided or not tensor.numel():
+        return ""
+    last = tensor.storage_offset() + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride()))
+    needed, held = (last + 1) * tensor.element_size(), tensor.untyped_storage().nbytes()
+    return f"beyond its memory, which has {held} bytes of {needed}" if needed > held else ""
+
+
 def compare(
     name: str,
     want: torch.Tensor | None,
@@ -269,6 +278,8 @@ def compare(
         present = got if want is None else want
         absent = "expected" if want is None else "found"
         return [f"{name}: none {absent}"] if present is not None and present.any() else []
+    if outside := beyond(got):  # nobody may look at what is in it
+        return [f"{name}: {outside}"]
     found = []
     for what in ("dtype", "shape"):
         if getattr(want, what) != getattr(got, what):

@@ -10,6 +10,7 @@ from shakeout.oracles.determinism import Determinism
 from shakeout.oracles.difference import Difference
 from shakeout.oracles.exception import ExceptionParity
 from shakeout.oracles.metadata import Metadata
+from shakeout.oracles.storage import Storage
 from shakeout.oracles.verdict import Oracle
 
 __all__ = ["oracles"]
@@ -28,6 +29,7 @@ def oracles(promises: frozenset[Promise]) -> tuple[Oracle, ...]:
     exact = "bits" in promises
     own: tuple[Oracle, ...] = (
         ExceptionParity(),
+        Storage(),
         Metadata(strides="layout" in promises),
         Difference("value", "output", exact),
         Difference("gradient", "gradient", exact),

@@ -12,14 +12,17 @@ from shakeout.fuzz.coverage.log import CoverageLog
 from shakeout.fuzz.ground import events
 from shakeout.fuzz.ground.counts import counts
 from shakeout.fuzz.ground.results import Answer, Result
+from shakeout.oracles.forgiven import forgiven
 
-__all__ = ["FIRED", "NOTE", "PASSED", "Ledger"]
+__all__ = ["FIRED", "FORGIVEN", "NOTE", "PASSED", "Ledger"]
 
 #: Under which notes stand among the reasons, by target and what they say: they say why nothing is a finding.
 NOTE = "note"
 
 #: Tables of passes over graphs, by target: cases that one ran on, and those in which it changed a graph.
 PASSED, FIRED = "passed", "fired"
+#: Under which rules by which differences were forgiven stand there, each with the operator behind it, after a bar.
+FORGIVEN = "forgiven"
 
 
 class Ledger:
@@ -87,6 +90,8 @@ class Ledger:
         if result.status == "compared":
             for note in result.notes:
                 self._database.add(job.target, Totals(), status=NOTE, reason=str(note))
+        for rule, operator in dict.fromkeys(one for verdict in result.verdicts for one in forgiven(verdict)):
+            self._database.add(job.target, Totals(), status=FORGIVEN, reason=f"{rule}|{operator}")
         self._traces.add(reply.traces)
         new = self.cover(answer)
         self.totals[job.target] = self.totals.get(job.target, Totals()) + tallied

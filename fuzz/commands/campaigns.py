@@ -179,12 +179,13 @@ def _status(options: argparse.Namespace) -> int:
     from shakeout.fuzz.coverage.summary import read_coverage
     from shakeout.fuzz.reporting.counted import counted
     from shakeout.fuzz.reporting.notes import noted
+    from shakeout.fuzz.reporting.rules import forgiving
     from shakeout.fuzz.steering.told import read_steering
 
     directory = existing(options.directory)
     with Database.read(directory / NAME) as database:
         found, states, spent = counted(database), database.states(), float(database.meta("spent", 0.0))
-        notes, engine = noted(database), engine_lines(database)
+        notes, rules, engine = noted(database), forgiving(database), engine_lines(database)
     ended, coverage, steered = ending(directory), read_coverage(directory), read_steering(directory)
     if options.json:
         print_json(
@@ -197,6 +198,7 @@ def _status(options: argparse.Namespace) -> int:
                 "groups": found.bugs,
                 "waiting": found.waiting,
                 "notes": [asdict(one) for one in notes],
+                "forgiven": [asdict(one) for one in rules],
                 "coverage": coverage.to_json(),
                 "steering": None if steered is None else steered.to_json(),
                 "seconds": spent,

@@ -14,6 +14,7 @@ from shakeout.fuzz.ground.versions import describe
 from shakeout.fuzz.reporting.bug_list import BugList, bug_list
 from shakeout.fuzz.reporting.counted import Counted, counted
 from shakeout.fuzz.reporting.notes import CountedNote, noted
+from shakeout.fuzz.reporting.rules import CountedRule, forgiving
 
 __all__ = ["CampaignReport", "Hindrance", "Reason", "TargetTime", "gathered"]
 
@@ -73,6 +74,7 @@ class CampaignReport:
         bugs: what was found, the worst first, and apart from them what waits, is settled, or is nobody's business.
         known: what became of the shipped known bugs.
         notes: what oracles remarked that is no finding, most frequent first.
+        forgiven: by which rules of the oracles differences were forgiven, most frequent first.
         coverage: what the cases reached.
         reasons: why cases were not compared, by what kept them, most frequent first; only of what kept any.
         operators: rows of the ledger by operator, one for each target.
@@ -90,6 +92,7 @@ class CampaignReport:
     bugs: BugList
     known: tuple[KnownBugReplay, ...]
     notes: tuple[CountedNote, ...]
+    forgiven: tuple[CountedRule, ...]
     coverage: Coverage
     reasons: Mapping[Hindrance, tuple[Reason, ...]]
     operators: Mapping[str, tuple[LedgerRow, ...]]
@@ -125,6 +128,7 @@ def gathered(directory: Path) -> CampaignReport:
             bugs=bug_list(directory, database),
             known=tuple(database.known()),
             notes=noted(database),
+            forgiven=forgiving(database),
             coverage=read_coverage(directory),
             reasons={why: rows for why, rows in reasons.items() if rows},
             operators=operators,

@@ -90,6 +90,17 @@ def _lines(report: CampaignReport, scripts: Mapping[str, str]) -> Iterator[str]:
         yield ""
         yield from (f"- {one.line}" for one in report.notes)
         yield ""
+    if report.forgiven:
+        yield "## Forgiven"
+        yield ""
+        yield "Cases in which a rule of the oracles says why a difference is no failure, or why it could not be judged"
+        yield "(docs/oracles.md). A rule that forgives often behind one operator may hide a bug of it."
+        yield ""
+        yield from _table(
+            ["target", "rule", "operator", "cases", "of compared"],
+            [[one.target, one.rule, one.operator, one.count, one.compared] for one in report.forgiven[:30]],
+        )
+        yield ""
     if reached := report.coverage.lines():
         yield "## Coverage"
         yield ""

@@ -150,8 +150,11 @@ def told(result: Result) -> Iterator[str]:
         yield f"{verdict.oracle}: {verdict.symptom}. {verdict.message}"
     if failing and result.stage not in ("", result.target):
         yield f"first wrong in {result.stage}"
-    if not failing:
-        yield from (result.doubts or ["no difference"])
+    if not failing and not result.doubts:
+        yield "no difference"
+    yield from result.doubts
+    if passed := [verdict.oracle for verdict in result.verdicts if verdict.outcome is Outcome.PASS]:
+        yield f"passed: {', '.join(passed)}"
     yield from (f"note: {note}" for note in result.notes)
 
 

@@ -63,7 +63,24 @@ def observe(
         told = raised(error, declined=subject.declined(error))
     spent, layouts = time.monotonic() - began, tuple(namespace.get("LAYOUTS", ()))
     fired = None if subject.fired is None else sum(subject.fired)
-    return Observation(calls, told, spent, dict(subject.spent), tuple(subject.stages), layouts, fired)
+    calls, outside = _within(calls)
+    return Observation(calls, told, spent, dict(subject.spent), tuple(subject.stages), layouts, fired, outside)
+
+
+def _within(calls: Sequence[Mapping[str, Any]]) -> tuple[Sequence[Mapping[str, Any]], tuple[tuple[str, str], ...]]:
+    """What calls showed, without results that reach beyond their memory, which nobody may look at; and those."""
+    from shakeout.corpus.standalone import beyond
+
+    found: list[tuple[str, str]] = []
+    kept = []
+    for call in calls:
+        shown = dict(call)
+        for part in ("output", "gradient"):
+            said = ["" if tensor is None else beyond(tensor) for tensor in call[part]]
+            found += [(f"{part} {place}", words) for place, words in enumerate(said) if words]
+            shown[part] = [None if words else tensor for tensor, words in zip(call[part], said, strict=True)]
+        kept.append(shown)
+    return (kept, tuple(found)) if found else (calls, ())
 
 
 def fed(namespace: dict[str, Any], change: Callable[[list[torch.Tensor]], list[torch.Tensor]]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from shakeout.fuzz.reporting.bug_list import BugList
 from shakeout.fuzz.reporting.campaign_report import CampaignReport, Reason, TargetTime, gathered
 from shakeout.fuzz.reporting.markdown import markdown, write_report
 from shakeout.fuzz.reporting.notes import CountedNote
+from shakeout.fuzz.reporting.rules import CountedRule
 from shakeout.fuzz.reporting.short_scripts import short_scripts
 from shakeout.oracles.verdict import Note, Outcome, Verdict
 
@@ -41,6 +42,7 @@ def directory(tmp_path: Path) -> Path:
         for _ in range(2):
             database.add("planted", Totals(), status="note", reason="a habit; one may change it")
         database.add("planted", Totals(), status="note", reason="another one")
+        database.add("planted", Totals(), status="forgiven", reason="value: next to a pole|torch.sin")
         database.set_meta(spent=61.4, proven={"planted": 1}, related={"scaled": 2, "permuted": 1})
         database.set_meta(programs={"planted": 1}, settings={"planted": 2})
         database.set_meta(disk={"kept": 1_500_000, "compilers": 2_000_000, "headers": 3_000_000})
@@ -96,6 +98,7 @@ def test_the_report_has_what_the_database_has(directory: Path) -> None:
         CountedNote("planted", Note("a habit", "one may change it"), 2, 2),
         CountedNote("planted", Note("another one"), 1, 2),
     )
+    assert report.forgiven == (CountedRule("planted", "value: next to a pole", "torch.sin", 1, 2),)
     # Wrong values come first, then what died; what nobody looked at yet is counted, and what is Shakeout's own is
     # nobody's bug.
     assert [shown.bug for shown in report.bugs.ranked[:2]] == [bugs["sure"], bugs["dying"]]
@@ -124,6 +127,7 @@ def test_its_markdown_says_all_of_it(directory: Path) -> None:
     text = markdown(report, {sure.case.id: "print('``` inside')"})
     for line in (
         "# Campaign some campaign",
+        "| planted | value: next to a pole | torch.sin | 1 | 2 |",
         "1 program under 2.0 settings each, 2 cases compared, 0 bit-exact, 11 new bugs, 0 flaky, 1 internal, 2 findings"
         " waiting for triage; 61 s of fuzzing.",
         "| target | programs | settings | generated | valid | executed | compared | nontrivial | exact | unknown |"

@@ -19,6 +19,8 @@ from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.ground.jobs import Grow
 from shakeout.fuzz.ground.results import Answer, Reply, Result, Status
 from shakeout.fuzz.reporting.counted import Counted, counted
+from shakeout.fuzz.reporting.rules import CountedRule, forgiving
+from shakeout.oracles.verdict import Outcome, Verdict
 
 
 class Books:
@@ -62,6 +64,24 @@ def test_one_program_under_many_settings_is_one(books: Books) -> None:
     assert (found.programs, found.settings, found.totals["tvm"].compared) == ({"tvm": 2}, {"tvm": 15}, 16)
     assert found.summary == (
         "2 programs under 7.5 settings each, 16 cases compared, 15 bit-exact, 0 new bugs, 0 flaky, 0 internal"
+    )
+
+
+def test_rules_that_forgive_are_counted_by_operator(books: Books) -> None:
+    evidence = {"forgiven": [["next to a pole", "torch.inverse", 3]]}
+    for number, verdict in enumerate(
+        [
+            Verdict("value", Outcome.UNKNOWN, "unstable", evidence=evidence),
+            Verdict("value", Outcome.UNKNOWN, "unstable", evidence=evidence),
+            Verdict("exception", Outcome.UNKNOWN, "unstable"),
+            Verdict("value", Outcome.FAIL, "wrong value", evidence=evidence),
+        ]
+    ):
+        job = Grow(target="tvm", number=number, seed=1)
+        books.count(job, Result("c", "tvm", "compared", verdicts=(verdict,)), Reply())
+    assert forgiving(books.database) == (
+        CountedRule("tvm", "value: next to a pole", "torch.inverse", 2, 4),
+        CountedRule("tvm", "exception: unstable", "", 1, 4),
     )
 
 

@@ -72,6 +72,7 @@ def test_what_rounding_explains_is_told_with_amounts_and_is_no_failure(
     said = capfd.readouterr().out
     assert f"value: no failure, unstable. {verdict.message}" in said
     assert "rounding explains it: by at most" in said
+    assert "passed: exception, storage, metadata, gradient, mutation" in said
     arguments = {"seconds": 60.0, "tries": 60, "workers": 1, "memory": 2 << 30, "plain": True}
     assert minimise_command(file, console=Console(width=200), **arguments) == Exit.OK  # type: ignore[arg-type]
     assert verdict.message in capfd.readouterr().out

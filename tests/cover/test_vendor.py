@@ -15,7 +15,7 @@ from shakeout.corpus.observation import Observation, Raised
 from shakeout.fuzz.reporting.plain import vendor_lines
 from shakeout.fuzz.running import replicas, runs
 from shakeout.fuzz.running.execute import execute
-from shakeout.oracles import vendor
+from shakeout.oracles import tolerance, vendor
 from shakeout.oracles.difference import Difference
 from shakeout.oracles.exception import ExceptionParity
 from shakeout.oracles.vendor import Points
@@ -29,6 +29,8 @@ RUNS: dict[str, Callable[..., Observation]] = {
     "resaved": runs.resaved,
     "poisoned": lambda case, number: runs.poisoned(case),
     "replica": replicas.replica,
+    "conditioned": lambda case, number: replicas.replica(case, number, conditioned=True),
+    "wide": lambda case, number: replicas.replica(case, number, units=tolerance.UNITS),
     "reseeded": lambda case, number: runs.reseeded(case),
     "operand": runs.operand,
 }
