@@ -72,7 +72,7 @@ def before(
         return "would need too much memory"
     if kind.counts and any(not _wide(t) and not in_range(t, -1, 4096) for t in operands):
         return "would need too much memory"
-    if kind.finite and not all(bool(t.isfinite().all()) for t in operands):
+    if kind.finite and not all(bool(t.isfinite().all()) and _squares(t) for t in operands):
         return "not finite"
     if kind.pivots:
         matrices = [t for t in operands if _wide(t) and t.dim() >= 2]
@@ -100,6 +100,14 @@ def before(
     if dict(kwargs).get("sorted") is False:
         return "the order is not defined"
     return None
+
+
+def _squares(tensor: torch.Tensor) -> bool:
+    """Whether the squares of all elements but zeros are ordinary: LAPACK scales others, or gives up without a word."""
+    if tensor.dtype not in (torch.float32, torch.float64) or not tensor.numel():
+        return True
+    sizes, bounds = tensor.detach().abs(), torch.finfo(tensor.dtype)
+    return bool(((sizes == 0) | ((sizes > bounds.tiny**0.5) & (sizes < bounds.max**0.5))).all())
 
 
 def _agrees(kind: Traits, args: tuple[Arg, ...]) -> bool:
