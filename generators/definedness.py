@@ -72,7 +72,7 @@ def before(
         return "would need too much memory"
     if kind.counts and any(not _wide(t) and not in_range(t, -1, 4096) for t in operands):
         return "would need too much memory"
-    if kind.finite and not all(bool(t.isfinite().all()) and _squares(t) for t in operands):
+    if kind.finite and not all(bool(t.isfinite().all()) for t in operands):
         return "not finite"
     if kind.pivots:
         matrices = [t for t in operands if _wide(t) and t.dim() >= 2]
@@ -82,6 +82,8 @@ def before(
                 return "a place that does not exist"
     if kind.apart and operands and 0 in operands[0].shape[:1]:
         return "distances between no rows"
+    if kind.sampled and any(type(arg) is int and not 0 <= arg <= 2 for arg in args):
+        return "a mode that there is not"  # of which the kernel writes nothing
     reflected = kind.sampled and any(arg in ("reflection", 2) for arg in (*args, *dict(kwargs).values()))
     if reflected and not all(in_range(places, -_FAR, _FAR) for places in operands[1:]):
         return "a place that is too far away to be reflected"
@@ -100,14 +102,6 @@ def before(
     if dict(kwargs).get("sorted") is False:
         return "the order is not defined"
     return None
-
-
-def _squares(tensor: torch.Tensor) -> bool:
-    """Whether the squares of all elements but zeros are ordinary: LAPACK scales others, or gives up without a word."""
-    if tensor.dtype not in (torch.float32, torch.float64) or not tensor.numel():
-        return True
-    sizes, bounds = tensor.detach().abs(), torch.finfo(tensor.dtype)
-    return bool(((sizes == 0) | ((sizes > bounds.tiny**0.5) & (sizes < bounds.max**0.5))).all())
 
 
 def _agrees(kind: Traits, args: tuple[Arg, ...]) -> bool:

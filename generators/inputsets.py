@@ -226,7 +226,7 @@ def relaid(choices: Choices, inputs: Sequence[Given], *, shared: bool) -> list[G
     kinds = ["strides", "strides"] if given.shape and given.storage_dtype == given.dtype else []
     kinds += ["apart"] if given.shares is not None else []
     kinds += ["shared"] * 4 if owners and not given.requires_grad else []
-    kinds += ["gradients"] * 6 if len(leaves) > 1 else []
+    kinds += ["gradients"] * 3 if len(leaves) > 1 else []
     if not kinds:
         return None
     match choices.pick(kinds):
