@@ -222,7 +222,7 @@ WRITES = 0.14
 
 #: How often a small program begins with one of the few operators that leave out a place. One in two hundred would be
 #: one of them otherwise, and most of those would leave out nothing.
-IGNORING = 0.04
+IGNORING = 0.06
 
 #: How often an operand has the very elements that were recorded, where those are sizes, axes or places in the ONNX
 #: model: others are mostly rejected.

@@ -348,7 +348,9 @@ def constant(choices: Choices, shape: Shape, dtype: str, reach: Reach = "plain")
             if dtype == "bool":
                 content = choices.boolean(0.5)
             elif wide and reach != "plain" and choices.boolean(0.5):
-                content = float(python_number(choices, reach))
+                # A NaN or an infinity folds into everything behind it.
+                odd = reach == "any" and choices.boolean(0.4)
+                content = choices.pick((math.nan, math.inf, -math.inf)) if odd else float(python_number(choices, reach))
             return Record("torch.full", (shape, content), (kind,), (), (), (), ())
         case "tensor":
             items: list[Arg] = [choices.integer(0, 3) if not wide else choices.integer(-4, 4) / 2 for _ in range(size)]

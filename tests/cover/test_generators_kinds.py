@@ -266,3 +266,11 @@ def test_a_further_call_lies_otherwise_in_memory() -> None:
     assert min(seen.values()) >= 5, seen
     literal = Given("float32", (2,), row_major(1), Values("literal", items=(1.0, 2.0)), "float32")
     assert relaid(SeededChoices(0), [literal], shared=True) is None
+
+
+def test_a_mode_that_there_is_not_is_not_asked_for() -> None:
+    # The kernel gives memory that nobody wrote.
+    kind = words_of("torch").traits("torch.grid_sampler_3d")
+    image = [torch.ones(1, 1, 2, 2, 2), torch.zeros(1, 1, 1, 1, 3)]
+    assert definedness.before(kind, image, [], (Ref(0), Ref(1), -1, 0, True), ()) is not None
+    assert definedness.before(kind, image, [], (Ref(0), Ref(1), 0, 0, True), ()) is None
