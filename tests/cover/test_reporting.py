@@ -193,6 +193,12 @@ def test_what_the_exporter_gets_wrong_is_for_the_exporters_project(stage: str, o
     assert owner_of("onnxruntime", stage) == owner
 
 
+def test_tlparse_is_asked_for_where_torch_compile_is_to_blame() -> None:
+    exporter = replace(CASE, setting=Setting("onnxruntime"))
+    assert "tlparse" in written(replace(DRAFT, owner="pytorch"), "pytorch")
+    assert "tlparse" not in written(replace(DRAFT, owner="pytorch", case=exporter), "pytorch")
+
+
 def test_what_is_not_known_is_said() -> None:
     bare = replace(DRAFT, bisection=None, result=None, minimised=False, environment="")
     text = written(bare, "markdown")
