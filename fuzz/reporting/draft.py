@@ -212,7 +212,7 @@ def _evidence(draft: Draft) -> Mapping[str, Any]:
 
 def _place(draft: Draft) -> str:
     failing, index = _failing(draft), _evidence(draft).get("index")
-    return f"{'' if failing is None else failing.place}{'' if index is None else index} = "
+    return f"{'' if failing is None else failing.place}{index or ''} = "
 
 
 def findings(draft: Draft) -> Iterator[str]:
@@ -234,14 +234,19 @@ def findings(draft: Draft) -> Iterator[str]:
     else:
         yield "- First bad release: not known"
     yield f"- Newest release: {newest(draft)}"
-    points = None if draft.result is None else draft.result.vendor
-    if points is not None:
-        exact = not floating(_failing(draft))
-        yield from (f"- Rules for fuzzers' reports: {line}" for line in vendor_lines(points, exact=exact))
-    else:
-        yield "- Rules for fuzzers' reports: not answered, the case gave no verdict in this process"
+    if draft.owner in ("", "pytorch"):  # whose rules they are
+        yield from _rules(draft)
     yield f"- An ordinary program: {ordinary(draft.case)}"
     yield ""
+
+
+def _rules(draft: Draft) -> Iterator[str]:
+    points = None if draft.result is None else draft.result.vendor
+    if points is None:
+        yield "- Rules for fuzzers' reports: not answered, the case gave no verdict in this process"
+        return
+    exact = not floating(_failing(draft))
+    yield from (f"- Rules for fuzzers' reports: {line}" for line in vendor_lines(points, exact=exact))
 
 
 def versions(draft: Draft) -> Iterator[str]:

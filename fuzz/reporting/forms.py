@@ -19,6 +19,7 @@ from shakeout.fuzz.reporting.draft import (
     versions,
 )
 from shakeout.fuzz.reporting.formats import FORMATS, Format
+from shakeout.targets.registry import facts_of
 
 __all__ = ["written"]
 
@@ -30,9 +31,11 @@ _POLICIES: Mapping[str, tuple[str, ...]] = {
     "pytorch": (
         "PyTorch closes what breaks its contribution guide or its policy on AI-assisted development: understand it,",
         "write the report in your own words, and answer for it. What a fuzzer found gets the label `topic: fuzzer`.",
-        "Attach what `tlparse` makes of a run with TORCH_TRACE=/tmp/trace (pip install tlparse; tlparse /tmp/trace).",
     ),
 }
+
+#: What its form for torch.compile asks for beside that.
+_TLPARSE = "Attach what `tlparse` makes of a run with TORCH_TRACE=/tmp/trace (pip install tlparse; tlparse /tmp/trace)."
 
 #: The same of all others, whose forms say nothing of it.
 _POLICY = ("Read what the project says of generated reports before you file it.",)
@@ -55,6 +58,8 @@ def _head(draft: Draft) -> Iterator[str]:
     yield f"Checked on the newest release: {newest(draft)}"
     yield f"Searched for: {_unended(_searched(draft))}"
     yield from _POLICIES.get(draft.owner, _POLICY)
+    if draft.owner == "pytorch" and facts_of(draft.case.setting.target).owner == "pytorch":
+        yield _TLPARSE
     yield "-->"
     yield ""
     yield f"# {'[DRAFT] ' if draft.objections else ''}{_TITLED.get(draft.owner, '')}{draft.title}"

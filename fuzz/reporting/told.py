@@ -102,7 +102,7 @@ def _answer(failing: Verdict) -> str:
     if failing.oracle == "exception":
         return f"raises {failing.symptom}"
     if "found" in failing.evidence:
-        return f"{failing.place}{failing.evidence.get('index', '')} = {failing.evidence['found']}"
+        return f"{failing.place}{failing.evidence.get('index') or ''} = {failing.evidence['found']}"
     return what(failing)
 
 
@@ -163,8 +163,7 @@ def _what(case: Case, result: Result | None) -> str:
     seen: Mapping[str, object] = failing.evidence
     where = ""
     if "expected" in seen and "found" in seen:
-        index = seen.get("index")
-        place = f"{failing.place}{'' if index is None else index}"
+        place = f"{failing.place}{seen.get('index') or ''}"  # of a scalar there is no index
         where = f": {place} is {seen['found']}, and {seen['expected']} in {reference}"
     count = f" ({seen['wrong']} of {seen['total']} elements are wrong)" if "wrong" in seen else ""
     return f"{name}, {what(failing)} for {spoken(case)}{where}{count}."

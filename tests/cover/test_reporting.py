@@ -174,6 +174,15 @@ def test_titles_and_marks_are_those_that_a_form_asks_for() -> None:
     importer = replace(DRAFT, owner="tvm", result=replace(RESULT, stage="from_exported_program"))
     assert "### Triage\n\n* needs-triage\n* type: bug\n* frontend:pytorch\n" in written(importer, "tvm")
     assert "frontend:pytorch" not in written(replace(DRAFT, owner="tvm"), "tvm")
+    assert "Rules for fuzzers" not in written(importer, "tvm")  # which are PyTorch's
+
+
+def test_of_a_scalar_no_index_is_told() -> None:
+    scalar = replace(RESULT, verdicts=(replace(WRONG, evidence={**EVIDENCE, "index": []}),))
+    text = told(result=scalar)
+    assert "output 0 is 2.0, and 1.0 in eager" in text
+    assert "output 0 = 2.0" in text
+    assert "[]" not in text
 
 
 @pytest.mark.parametrize(
@@ -182,6 +191,12 @@ def test_titles_and_marks_are_those_that_a_form_asks_for() -> None:
 )
 def test_what_the_exporter_gets_wrong_is_for_the_exporters_project(stage: str, owner: str) -> None:
     assert owner_of("onnxruntime", stage) == owner
+
+
+def test_tlparse_is_asked_for_where_torch_compile_is_to_blame() -> None:
+    exporter = replace(CASE, setting=Setting("onnxruntime"))
+    assert "tlparse" in written(replace(DRAFT, owner="pytorch"), "pytorch")
+    assert "tlparse" not in written(replace(DRAFT, owner="pytorch", case=exporter), "pytorch")
 
 
 def test_what_is_not_known_is_said() -> None:
