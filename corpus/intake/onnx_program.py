@@ -423,7 +423,7 @@ def _add(reading: _Reading, node: Any, version: int, place: int) -> None:
         raise NotCaptured(f"{here}: operators of the domain {node.domain!r} are not read; those of ONNX are")
     absent = node.op_type in schemas.LEFT_OUT or node.op_type in sequences.NAMES
     if absent or not onnx.defs.has(node.op_type, version, ""):
-        raise NotCaptured(f"{here}: no program may have this operator: it has bodies, no tensors of numbers, or chance")
+        raise NotCaptured(f"{here}: no program may have this operator: it has bodies, sequences, no numbers, or chance")
     operator = schemas.named(node.op_type, onnx.defs.get_schema(node.op_type, version, "").since_version)
     args: list[Arg] = []
     for name in node.input:

@@ -370,7 +370,11 @@ def _made(operation: Call, names: Sequence[str], results: Sequence[str]) -> list
 
 def _printed(node: sequences.Node) -> str:
     pieces = [json.dumps(node.kind), json.dumps(list(node.inputs)), json.dumps(list(node.outputs))]
-    pieces += [f"{key}={argument(arg, ())}" for key, arg in node.attributes]
+    for key, arg in node.attributes:
+        text = argument(arg, ())
+        if node.kind == "Constant":
+            text = f'onnx.helper.make_tensor("value", {ELEMENTS["int64"][0]}, [], [{text}])'
+        pieces.append(f"{key}={text}")
     return f"onnx.helper.make_node({', '.join(pieces)})"
 
 

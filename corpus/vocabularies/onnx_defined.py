@@ -240,14 +240,10 @@ def _dilated(arrays: Arrays, attributes: Attributes) -> None:
         raise ValueError("a negative padding")
 
 
-def _certain(width: Callable[[Attributes], float]) -> Callable[[Arrays, Attributes], None]:
-    """What draws numbers like a tensor's is a call only where all that may be drawn is one number."""
-
-    def check(arrays: Arrays, attributes: Attributes) -> None:
-        if width(attributes) != 0 or "seed" in attributes:
-            raise ValueError("draws random numbers")
-
-    return check
+def _certain(arrays: Arrays, attributes: Attributes) -> None:
+    """RandomUniformLike is a call only where all that may be drawn is one number."""
+    if attributes.get("high", 1.0) != attributes.get("low", 0.0) or "seed" in attributes:
+        raise ValueError("draws random numbers")
 
 
 def _kept(arrays: Arrays, attributes: Attributes) -> None:
@@ -258,8 +254,7 @@ def _kept(arrays: Arrays, attributes: Attributes) -> None:
 _CHECKS: Mapping[str, Callable[[Arrays, Attributes], None]] = {
     "Div": _divides,
     "Dropout": _kept,
-    "RandomNormalLike": _certain(lambda given: given.get("scale", 1.0)),
-    "RandomUniformLike": _certain(lambda given: given.get("high", 1.0) - given.get("low", 0.0)),
+    "RandomUniformLike": _certain,
     "Mod": _mod,
     "BitShift": _shift,
     "Pow": _pow,

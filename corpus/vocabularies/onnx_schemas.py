@@ -81,7 +81,8 @@ _QUALIFIED = re.compile(r"onnx\.v(\d{1,4})\.([A-Za-z]\w*)")
 LEFT_OUT = frozenset(
     """
     If Loop Scan SequenceMap SequenceConstruct SequenceEmpty Optional StringConcat StringNormalizer StringSplit
-    RegexFullMatch TfIdfVectorizer ImageDecoder Constant Bernoulli Multinomial RandomNormal RandomUniform
+    RegexFullMatch TfIdfVectorizer ImageDecoder Constant Bernoulli Multinomial RandomNormal RandomNormalLike
+    RandomUniform
     """.split()
 )
 

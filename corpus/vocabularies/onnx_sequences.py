@@ -26,7 +26,10 @@ MOST = 16
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A node of a model: its operator, the names of its inputs and outputs, and its attributes."""
+    """A node of a model: its operator, the names of its inputs and outputs, and its attributes.
+
+    The value of a constant is one number here, and a tensor of it in the model: not every importer reads ``value_int``.
+    """
 
     kind: str
     inputs: tuple[str, ...]
@@ -63,7 +66,7 @@ def nodes(
     yield Node(name, tuple(given), (f"{own}_whole",), attributes)
     for place, output in enumerate(outputs):
         if output:
-            yield Node("Constant", (), (f"{own}_at_{place}",), (("value_int", place),))
+            yield Node("Constant", (), (f"{own}_at_{place}",), (("value", place),))
             yield Node("SequenceAt", (f"{own}_whole", f"{own}_at_{place}"), (output,))
 
 
@@ -153,12 +156,14 @@ def _evaluator(
     for one in dtypes:
         inputs.append(tuple(map(given, one)) if isinstance(one, tuple) else given(one))
     outputs = [f"o{place}" if asked else "" for place, asked in enumerate(wanted)]
-    made = [
-        onnx.helper.make_node(node.kind, node.inputs, node.outputs, **dict(node.attributes))
-        for node in nodes(name, inputs, outputs, attributes, "own")
-    ]
+    made = []
+    for node in nodes(name, inputs, outputs, attributes, "own"):
+        more = dict(node.attributes)
+        if node.kind == "Constant":
+            more["value"] = onnx.helper.make_tensor("value", onnx.TensorProto.INT64, [], [more["value"]])
+        made.append(onnx.helper.make_node(node.kind, node.inputs, node.outputs, **more))
     results = [onnx.helper.make_empty_tensor_value_info(one) for one in outputs if one]
-    opsets = [onnx.helper.make_opsetid("", max(version, 12))]  # in which constants may be numbers
+    opsets = [onnx.helper.make_opsetid("", version)]
     graph = onnx.helper.make_graph(made, "node", infos, results)
     return onnx.reference.ReferenceEvaluator(onnx.helper.make_model(graph, opset_imports=opsets))
 

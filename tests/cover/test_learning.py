@@ -333,14 +333,15 @@ def test_a_cache_that_is_a_file_is_told(capsys: pytest.CaptureFixture, elsewhere
     assert "cannot be used" in err
 
 
-def test_the_rules_that_are_shipped_are_all_read_and_drawn_from() -> None:
-    (file,) = learnt.SHIPPED.glob("torch-*.json")
+@pytest.mark.parametrize(("package", "operators"), [("torch", 1000), ("onnx", 150)])
+def test_the_rules_that_are_shipped_are_all_read_and_drawn_from(package: str, operators: int) -> None:
+    (file,) = learnt.SHIPPED.glob(f"{package}-*.json")
     assert file.stat().st_size < 1 << 20
     content = learnt.read(file)
     assert content is not None
     library = Library(content)
     rows = {operator: len(rows) for operator, rows in content["operators"].items()}
-    assert len(rows) > 1000
+    assert len(rows) > operators
     assert {operator: len(library.usable(operator)) for operator in rows} == rows
 
 

@@ -148,6 +148,10 @@ NODES = {
     "of no operator": [helper.make_node("NoSuch", ["x"], ["b"])],
     "of a domain that nobody knows": [helper.make_node("Gelu", ["x"], ["b"], domain="com.example")],
     "with chance": [helper.make_node("RandomNormalLike", ["x"], ["b"])],
+    "with a sequence": [
+        helper.make_node("SplitToSequence", ["x"], ["q"]),
+        helper.make_node("ConcatFromSequence", ["q"], ["b"], axis=0),
+    ],
     "of other shapes": [helper.make_node("Reshape", ["x", "s"], ["b"])],
     "too large": [helper.make_node("Expand", ["x", "l"], ["b"])],
 }
@@ -156,6 +160,7 @@ SAYS = {
     "of no operator": "No Op registered for NoSuch",
     "of a domain that nobody knows": "operators of the domain 'com.example' are not read",
     "with chance": "no program may have this operator",
+    "with a sequence": "SplitToSequence.*no program may have this operator",
     "of other shapes": "ONNX's reference does not run it: cannot reshape",
     "too large": "would need too much memory",
 }

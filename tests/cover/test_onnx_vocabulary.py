@@ -165,7 +165,7 @@ def test_a_sequence_is_the_tensors_in_it() -> None:
         ("onnx.v11.SequenceLength", ((torch.ones(2), torch.ones(3, dtype=torch.int64)),), "one element type"),
         ("onnx.v11.SplitToSequence", (torch.ones(5), torch.tensor([2, 2])), "do not add up"),
         ("onnx.v11.SequenceErase", ((torch.ones(2),),), "nothing is left"),
-        ("onnx.v22.RandomNormalLike", (torch.ones(2),), "draws random numbers"),
+        ("onnx.v22.RandomUniformLike", (torch.ones(2),), "draws random numbers"),
         ("onnx.v22.Dropout", (torch.ones(2), torch.tensor(0.5), torch.tensor(True)), "drops at random"),
     ],
 )
