@@ -70,9 +70,15 @@ BROKEN = (
         "apart = b.mean(-1, True).expand_as(b).unsqueeze(-2) - b.mean(-1, True).expand_as(b).unsqueeze(-3)",
     ),
     Broken(
-        "parallel_gated_attention",
+        "chunked_gated_attention",
         "the scale is left out",
         "return (scale * found).to(query.dtype), last.to(query.dtype)\n\n",
         "return found.to(query.dtype), last.to(query.dtype)\n\n",
+    ),
+    Broken(
+        "parallel_gated_attention",
+        "the state that is begun with decays by the whole sequence",
+        "(q * torch.exp(b)) @ held",
+        "(q * torch.exp(b[..., -1:, :])) @ held",
     ),
 )
