@@ -5,7 +5,7 @@ until N were compared, as ``tests/benchmarks/right.py`` does: each is what a cam
 included. With ``--broken`` each broken variant of ``tests/faults/systems`` is run instead, until the oracles tell a
 finding or ``MOST`` cases were compared. Rows are appended to ``docs/systems/NAME.jsonl``, or to the file of ``--rows``,
 and a further run goes on behind the last one. ``--write`` makes the table of ``docs/systems.md`` of what is there, and
-runs nothing. ``--store`` writes the first case that compares to ``tests/cover/systems/NAME.json``.
+runs nothing. ``--store`` writes the first case that is right to ``tests/cover/systems/NAME.json``.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from tests.faults.systems import Broken, broken, planted
 from shakeout.corpus.case import Case
 from shakeout.corpus.files import write_whole
 from shakeout.fuzz.running import compose, leaks
+from shakeout.oracles.verdict import Outcome
 from shakeout.targets.published import PUBLISHED, Part, System
 from shakeout.targets.systems import parts, systems
 
@@ -77,10 +78,10 @@ def found(variant: Broken, phase: Any = lambda name: None) -> dict[str, Any]:
 
 
 def first(name: str) -> Case:
-    """The first case of a target that compares."""
+    """The first case of a target that compares, and of which rounding leaves no doubt."""
     target = parts()[name].target
     cases = (pair for index in range(right.PATIENCE) for pair in right.results(target, index))
-    return next(case for case, result in cases if result.status == "compared")
+    return next(case for case, result in cases if result.status == "compared" and result.outcome is Outcome.PASS)
 
 
 def load(names: Sequence[str]) -> None:
