@@ -9,7 +9,7 @@ import torch
 
 from shakeout.corpus.user_objects import Invariant
 
-__all__ = ["differing", "exactly", "on_whole_numbers"]
+__all__ = ["close", "differing", "drawn", "exactly", "on_whole_numbers"]
 
 #: Whole numbers of this magnitude: 512 products of two of them, times a third, add up to less than 2**24.
 LARGEST = 5
@@ -31,6 +31,24 @@ def differing(found: Any, wanted: Any) -> str | None:
             if not bool(same.all()):
                 place = tuple(map(int, (~same).nonzero()[0])) if same.dim() else ()
                 return f"result {number} at {list(place)} is {one[place].item()}, expected {other[place].item()}"
+    return None
+
+
+def close(found: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor]) -> str | None:
+    """Where results in double precision differ by more than 1e-9 of the largest number that is finite.
+
+    So much is left to rounding where two orders of a few dozen operations are compared. Where the numbers are beyond
+    1e100 nothing is said: products of them may overflow in one order only.
+    """
+    for number, (one, other) in enumerate(zip(found, wanted, strict=True)):
+        if not other.numel():
+            continue
+        scale = max(1.0, float(other.nan_to_num(0.0, 0.0, 0.0).abs().max()))
+        if scale > 1e100 or not bool(other.isfinite().all()):
+            raise NotImplementedError
+        far = (one - other).abs()
+        if not bool((far <= 1e-9 * scale).all()):
+            return f"result {number} differs by {float(far.nan_to_num(float('inf')).max())} of {scale}"
     return None
 
 
@@ -66,8 +84,8 @@ def _with_gradients(function: Callable[..., Any], args: Sequence[Any], kwargs: d
     def whole(value: Any) -> Any:
         if not isinstance(value, torch.Tensor) or not value.is_floating_point():
             return value
-        drawn = _drawn(value.shape, len(leaves))
-        leaves.append(drawn.to(torch.float64 if value.dtype == torch.float64 else torch.float32).requires_grad_())
+        held = drawn(value.shape, len(leaves))
+        leaves.append(held.to(torch.float64 if value.dtype == torch.float64 else torch.float32).requires_grad_())
         return leaves[-1]
 
     given = [whole(value) for value in args]
@@ -75,12 +93,13 @@ def _with_gradients(function: Callable[..., Any], args: Sequence[Any], kwargs: d
     with torch.enable_grad():
         results = _listed(function(*given, **named))
         roots = [one for one in results if one.requires_grad]
-        cotangents = [_drawn(one.shape, 17 + number).to(one.dtype) for number, one in enumerate(roots)]
+        cotangents = [drawn(one.shape, 17 + number).to(one.dtype) for number, one in enumerate(roots)]
         gradients = torch.autograd.grad(roots, leaves, cotangents, allow_unused=True) if roots else ()
     return [*(one.detach() for one in results), *gradients]
 
 
-def _drawn(shape: Sequence[int], salt: int) -> torch.Tensor:
+def drawn(shape: Sequence[int], salt: int) -> torch.Tensor:
+    """Whole numbers of a magnitude up to ``LARGEST`` in double precision, always the same."""
     source = torch.Generator().manual_seed(salt)
     return torch.randint(-LARGEST, LARGEST + 1, tuple(shape), generator=source, dtype=torch.float64)
 

@@ -30,6 +30,22 @@ KERNELS: tuple[System, ...] = (
         lacks="lanes are simulated on a CPU; the double-buffered gather of the next batch is not here",
     ),
     System(
+        55,
+        (
+            Part(
+                "shakeout.targets.kernels.ring_attention:ring_self_attention",
+                "attention by rings of keys and of values, with a backward pass that goes around as well",
+                "attention in one place",
+            ),
+            Part(
+                "shakeout.targets.kernels.ring_attention:ring_online_attention",
+                "attention by one ring and merged blocks, from both ends of the sequence",
+                "attention in one place",
+            ),
+        ),
+        lacks="ranks are simulated in one process: nothing is sent, and nobody waits",
+    ),
+    System(
         56,
         (
             Part(
@@ -54,6 +70,22 @@ KERNELS: tuple[System, ...] = (
             ),
         ),
         lacks="forward only: integers have no gradient; no third implementation in TVM",
+    ),
+    System(
+        58,
+        (
+            Part(
+                "shakeout.targets.kernels.gated_attention:chunked_gated_attention",
+                "gated linear attention by chunks of chunks, in logarithms",
+                "the recurrence, step by step",
+            ),
+            Part(
+                "shakeout.targets.kernels.gated_attention:parallel_gated_attention",
+                "gated linear attention by all pairs of steps",
+                "the recurrence, step by step",
+            ),
+        ),
+        lacks="backward by autograd through each form; no kernel in Triton",
     ),
 )
 

@@ -3,9 +3,9 @@
 Run it directly: ``python tests/benchmarks/systems.py [NAME ...] [--cases N] [--workers W]`` runs cases of each target
 until N were compared, as ``tests/benchmarks/right.py`` does: each is what a campaign would make of a seed, relations
 included. With ``--broken`` each broken variant of ``tests/faults/systems`` is run instead, until the oracles tell a
-finding or ``MOST`` cases were compared. Rows are appended to ``docs/systems/NAME.jsonl``, and a further run goes on
-behind the last one. ``--write`` makes the table of ``docs/systems.md`` of what is there, and runs nothing. ``--store``
-writes the first case that compares to ``tests/cover/systems/NAME.json``.
+finding or ``MOST`` cases were compared. Rows are appended to ``docs/systems/NAME.jsonl``, or to the file of ``--rows``,
+and a further run goes on behind the last one. ``--write`` makes the table of ``docs/systems.md`` of what is there, and
+runs nothing. ``--store`` writes the first case that is right to ``tests/cover/systems/NAME.json``.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from tests.faults.systems import Broken, broken, planted
 from shakeout.corpus.case import Case
 from shakeout.corpus.files import write_whole
 from shakeout.fuzz.running import compose, leaks
+from shakeout.oracles.verdict import Outcome
 from shakeout.targets.published import PUBLISHED, Part, System
 from shakeout.targets.systems import parts, systems
 
@@ -77,10 +78,10 @@ def found(variant: Broken, phase: Any = lambda name: None) -> dict[str, Any]:
 
 
 def first(name: str) -> Case:
-    """The first case of a target that compares."""
+    """The first case of a target that compares, and of which rounding leaves no doubt."""
     target = parts()[name].target
     cases = (pair for index in range(right.PATIENCE) for pair in right.results(target, index))
-    return next(case for case, result in cases if result.status == "compared")
+    return next(case for case, result in cases if result.status == "compared" and result.outcome is Outcome.PASS)
 
 
 def load(names: Sequence[str]) -> None:
@@ -92,20 +93,24 @@ def load(names: Sequence[str]) -> None:
 
 
 def rows_of(name: str, folder: Path = ROWS) -> list[dict[str, Any]]:
-    """What was measured of a target."""
-    file = folder / f"{name}.jsonl"
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    """What was measured of a target, each range of seeds and each broken variant once."""
+    found: dict[Any, dict[str, Any]] = {}
+    for file in sorted(folder.glob("*.jsonl")):
+        for row in map(json.loads, file.read_text(encoding="utf-8").splitlines()):
+            if row["name"] in (name, parts()[name].target):
+                found[row.get("mistake", row.get("first"))] = row
+    return list(found.values())
 
 
-def hunt(variants: Sequence[Broken], workers: int, folder: Path) -> list[dict[str, Any]]:
-    """Run the broken variants of which there is no row yet."""
-    done = {(row["name"], row["mistake"]) for one in variants for row in rows_of(one.part, folder) if "mistake" in row}
-    left = [one for one in variants if (one.part, one.mistake) not in done]
-    todo = iter(range(len(left)))
+def hunt(variants: Sequence[Broken], workers: int, file: Path | None) -> list[dict[str, Any]]:
+    """Run the broken variants of which there is no row yet; rows go to the file, or to that of each target."""
     rows = []
+    done = set() if file is not None else {row.get("mistake") for one in variants for row in rows_of(one.part)}
+    left = [one for one in variants if one.mistake not in done]
+    todo = iter(range(len(left)))
     for _, row in spread(lambda: lambda number: found(left[number]), lambda: next(todo, None), workers):
         rows.append(row)
-        with (folder / f"{row['name']}.jsonl").open("a") as out:
+        with (file or ROWS / f"{row['name']}.jsonl").open("a", encoding="utf-8") as out:
             out.write(json.dumps(row) + "\n")
         how = f"{row['oracle']}: {row['symptom']}" if row["found"] else "NOT FOUND"
         print(f"{row['name']:<24} {row['compared']:>4} cases  {how:<40} {row['mistake']}", flush=True)
@@ -179,7 +184,7 @@ def main() -> int:
     parser.add_argument("--cases", type=int, default=100, help="compared cases of each")
     parser.add_argument("--broken", action="store_true", help="run the broken variants instead")
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--rows", type=Path, default=ROWS, help="folder of the files of rows")
+    parser.add_argument("--rows", type=Path, help="one file for all rows (default: one for each name)")
     parser.add_argument("--write", action="store_true", help="only make the table of the page")
     parser.add_argument("--store", action="store_true", help="only write one case of each")
     options = parser.parse_args()
@@ -197,14 +202,14 @@ def main() -> int:
             STORED.mkdir(exist_ok=True)
             write_whole(STORED / f"{name}.json", f"{first(name).text}\n".encode())
         return 0
-    options.rows.mkdir(parents=True, exist_ok=True)
+    ROWS.mkdir(parents=True, exist_ok=True)
     if options.broken:
         rows = hunt([one for one in broken() if one.part in names], options.workers, options.rows)
         return int(not all(row["found"] for row in rows))
     status = 0
-    for name in names:
-        file = options.rows / f"{name}.jsonl"
-        rows = right.measure([parts()[name].target], options.cases, options.workers, file)
+    for some in [names] if options.rows else [[name] for name in names]:
+        file = options.rows or ROWS / f"{some[0]}.jsonl"
+        rows = right.measure([parts()[name].target for name in some], options.cases, options.workers, file)
         print("\n".join(right.table(rows)), flush=True)
         status |= any(row["findings"] for row in rows)
     return status
