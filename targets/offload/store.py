@@ -156,8 +156,7 @@ class Store:
                 with self.lock:
                     if block._reading is job:
                         block._reading = None
-                del job  # it has what it raised, whose frames have whoever asked
-            if memory is not None:  # or else it was dropped by another thread, which did not want it
+            if memory is not None:  # or else another thread dropped it, or was told why it failed
                 block._loaded = StorageWeakRef(memory.untyped_storage())  # type: ignore[no-untyped-call]
                 return self._transfers.handed(memory)
 

@@ -91,16 +91,15 @@ class Workers:
         return job
 
     def wait(self, job: Job) -> Any:
-        """What a job gave, or raised."""
+        """What a job gave, or raised; that is told to the first who waits, and the others get None."""
         while self._taken(job):
             self._do(job)
         job.wait()
-        error, result = job.error, job.result
-        del job  # which has the error, which is to have this frame
+        error, job.error = job.error, None
         if error is None:
-            return result
+            return job.result
         try:
-            raise error
+            raise error  # which has the frames of who waits, and they what they hold; so nobody keeps it
         finally:
             del error
 
