@@ -90,7 +90,7 @@ def add_config(run: argparse.ArgumentParser) -> None:
         "--motif",
         action="append",
         metavar="NAME",
-        help="a building block (attention, conv_bn, ...), or the programs of a pass (MODULE:NAME), that every network "
+        help="a building block (attention, rotary, ...), or the programs of a pass (MODULE:NAME), that every network "
         "grows around, varied; may be repeated",
     )
     run.add_argument("--operators", type=int, metavar="N", help="of each program (default: all sizes)")

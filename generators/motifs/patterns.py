@@ -17,8 +17,11 @@ from dataclasses import replace
 import torch
 from torch.fx.operator_schemas import get_signature_for_torch_op
 
+from shakeout.corpus import script
 from shakeout.corpus.case import Case, Values
 from shakeout.corpus.program import Call, Ref
+from shakeout.corpus.vocabularies import vocabulary as words_of
+from shakeout.generators.calls import Rejected, perform
 from shakeout.generators.choices import Choices
 from shakeout.generators.growth import Growth
 from shakeout.generators.growth_config import LATTICE, MAX_ELEMENTS, GrowthConfig
@@ -71,9 +74,7 @@ def _keywords(choices: Choices, one: Draft) -> bool:
 
 
 def _names(one: Draft, call: Call) -> tuple[str, ...]:
-    from shakeout.corpus.vocabularies import vocabulary
-
-    return _parameters(vocabulary(one.case.program.vocabulary).resolve(call.operator))
+    return _parameters(words_of(one.case.program.vocabulary).resolve(call.operator))
 
 
 @functools.lru_cache(512)
@@ -232,13 +233,35 @@ def _varied(choices: Choices, case: Case, training: bool, kind: str, most: int) 
     one.given = [_fresh(choices, given, kind) for given in one.given]
     for _ in range(min(choices.weighted(_VARIED), most)):
         VARIATIONS[choices.weighted(_WEIGHTS)](choices, one)
-    fixed = overwritten(case)
+    fixed, leaves = overwritten(case), _leaves(case) if training else ()
     for number, given in enumerate(one.given):
         floating = DTYPES[given.dtype].is_floating_point and number not in fixed
-        leaf = training and floating and choices.boolean(0.85)
+        leaf = training and floating and number in leaves and choices.boolean(0.85)
         parameter = given.parameter or (leaf and number > 0 and choices.boolean(_PARAMETER))
         one.given[number] = replace(given, requires_grad=leaf, parameter=parameter and (leaf or not training))
     return one
+
+
+@functools.lru_cache(512)
+def _leaves(case: Case) -> frozenset[int]:
+    """The inputs of which a program may be asked for a gradient: eager refuses some, as of a stored mean."""
+    found = set()
+    tensors = script.load(case)["CALLS"][0]()
+    for number, tensor in enumerate(tensors):
+        if not tensor.is_floating_point():
+            continue
+        arena = [one.detach() for one in tensors]
+        arena[number] = arena[number].clone().requires_grad_()
+        try:
+            with torch.enable_grad():
+                for call in case.program.calls:
+                    function = words_of(case.program.vocabulary).resolve(call.operator)
+                    arena += perform(function, call.args, call.kwargs, arena)[1]
+        except (Rejected, RuntimeError):
+            continue
+        if any(isinstance(one, torch.Tensor) and one.requires_grad for one in arena[len(tensors) :]):
+            found.add(number)
+    return frozenset(found)
 
 
 def _fresh(choices: Choices, given: Given, kind: str) -> Given:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,9 +19,11 @@ def form(graph_module: torch.fx.GraphModule) -> list[Any]:
     """What a graph computes, without the names of its nodes: equal for graphs that are the same."""
     numbers: dict[torch.fx.Node, str] = {}
     found: list[Any] = []
-    live = copy.deepcopy(graph_module.graph)
-    live.eliminate_dead_code()
-    for number, node in enumerate(live.nodes):
+    live: set[torch.fx.Node] = set()
+    for node in reversed(graph_module.graph.nodes):
+        if node in live or node.op in ("placeholder", "output") or node.is_impure():
+            live.update((node, *node.all_input_nodes))
+    for number, node in enumerate(one for one in graph_module.graph.nodes if one in live):
         numbers[node] = f"%{number}"
         what = node.target
         if node.op in ("get_attr", "call_module"):

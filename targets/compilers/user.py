@@ -109,7 +109,7 @@ class UserRewrite(Target):
             printed.form,
             printed.rewritten,
             getattr(printed, backend),
-            imports=("import copy", "import functools"),
+            imports=("import functools",),
             shared=(stage,),
         )
         return "\n".join(["import sys", "", *import_lines(self.name), "", "", text])

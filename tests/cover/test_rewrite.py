@@ -296,3 +296,22 @@ def test_a_campaign_says_how_often_a_pass_changed_a_graph(tmp_path: Path) -> Non
         lines = [one.line for one in noted(database)]
     assert lines[1] == "m:one: the pass changed a graph in 2 of 3 cases"
     assert lines[0].startswith("m:never: the pass changed a graph in 0 of 1 cases; it was not tested: declare programs")
+
+
+def test_any_target_runs_networks_around_a_motif_or_the_programs_of_a_pass() -> None:
+    for motif, wanted in ((f"{MODULE}:right", "torch.nn.functional.linear"), ("attention", "softmax")):
+        found = 0
+        for seed in range(6):
+            job = Grow(
+                number=seed, target="aot_eager", seed=seed, recipe={"motifs": [motif]}, knobs={}, knob_share=0.0,
+                device="cpu",
+            )  # fmt: skip
+            found += any(wanted in one or "attention" in one for one in compose(job).case.program.operators())
+        assert found >= 3
+
+
+def test_a_motif_that_is_none_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    from shakeout.fuzz.cli import main
+
+    assert main(["run", "--target", "eager", "--motif", "atention"]) == 2
+    assert "--motif atention: expected attention, " in capsys.readouterr().err
