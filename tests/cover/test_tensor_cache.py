@@ -21,7 +21,7 @@ from shakeout.corpus.case import Setting
 from shakeout.targets.offload.files import FAULTS, Files, files
 from shakeout.targets.offload.stock import SSDTRAIN
 from shakeout.targets.offload.store import Store, StoreError
-from shakeout.targets.offload.tensor_cache import LeftBehind, Passed, TensorCache, kept_from
+from shakeout.targets.offload.tensor_cache import LeftBehind, Passed, Step, TensorCache, kept_from
 from shakeout.targets.offload.workers import Job, Workers
 
 
@@ -127,7 +127,12 @@ def test_what_is_waited_for_needs_no_worker() -> None:
     lock = threading.RLock()
     workers = Workers(1, lock)
     began, go = threading.Event(), threading.Event()
-    slow = workers.submit(Job(lambda: (began.set(), go.wait())))
+
+    def linger() -> None:
+        began.set()
+        go.wait()
+
+    slow = workers.submit(Job(linger))
     began.wait()
     mine = workers.submit(Job(threading.get_ident))
     assert workers.wait(mine) == threading.get_ident()
@@ -204,7 +209,7 @@ def test_parameters_and_their_views_stay() -> None:
 class Peak(TorchDispatchMode):
     """The most bytes of storages that were alive behind an operator."""
 
-    def __init__(self, step: object) -> None:
+    def __init__(self, step: Step | None) -> None:
         super().__init__()
         self.step, self.alive, self.most = step, {}, 0
 
@@ -222,7 +227,7 @@ class Peak(TorchDispatchMode):
 
 
 def test_the_peak_of_memory_is_lower() -> None:
-    def peak(step: object) -> tuple[int, torch.Tensor]:
+    def peak(step: Step | None) -> tuple[int, torch.Tensor]:
         x = torch.ones(1000, requires_grad=True)
         with Peak(step) as seen:
             y = x
