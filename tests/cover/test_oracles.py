@@ -301,6 +301,18 @@ def test_where_no_run_with_other_errors_has_a_tensor_nothing_is_said_of_it() -> 
     assert (said.outcome, said.symptom) == (Outcome.UNKNOWN, "undecided")
 
 
+def test_a_tensor_of_which_nothing_is_known_hides_no_other_one() -> None:
+    known, wrong = torch.ones(1), torch.zeros(1)
+    answers = {REFERENCE: seen(gradient=(known, known)), SUBJECT: seen(gradient=(wrong, wrong))}
+    oracle = Difference("gradient", "gradient")
+    said = oracle.judge(CASE, answers)
+    while not isinstance(said, Verdict):
+        for question in said:
+            answers[question] = seen(gradient=(None if question.what == "replica" else known, known))
+        said = oracle.judge(CASE, answers)
+    assert (said.outcome, said.place) == (Outcome.FAIL, "gradient 1")
+
+
 def test_bits_are_measured_by_inputs_laid_out_anew_as_well() -> None:
     want, got = torch.ones(2), torch.tensor([1.0, 1.0 + 2.0**-23])
     bits = Difference("gradient", "gradient", exact=True)
