@@ -10,7 +10,8 @@ Two smallest cases are one bug if they have one *cause*. A cause is, in this ord
    shows only through operators behind the call is one bug for each place as well, apart from what the call shows by
    itself, since a tolerance may be what is wrong with it; all that those operators have in common is the kernel. Two
    mistakes that are in one kernel and show in one of these places are one row, until the first is put right. So it is
-   of a runtime around whole networks, where it promises equal bits: no operator in it is to blame.
+   of a runtime around whole networks, where it promises equal bits: no operator in it is to blame; and of a pass over
+   graphs, where torch without it is right.
 2. **An exception that says where it was raised**: its class, its message without numbers and names, and the innermost
    frame that is nobody's plumbing. Dtypes, layouts and sizes only decide whether that place is reached, and so does
    the target: what torch.export refuses it refuses under each target that exports. Within a stage that several targets
@@ -108,8 +109,9 @@ def _own(result: Result, case: Case, *, smallest: bool) -> str:
         return ""
     place = _place(result)
     # What a user declares is a kernel, with a vocabulary of its own, a pass over graphs, or a runtime.
-    if result.fired is not None:  # what it raises is told apart by where
-        return "" if failing.oracle == "exception" else f"pass | {name} | {place}"
+    if result.fired is not None:
+        # What is wrong without the pass too is not the pass's, and what it raises is told apart by where.
+        return f"pass | {name} | {place}" if result.stage == name and failing.oracle != "exception" else ""
     if "bits" in facts_of(name).promises or (":" in name and case.program.vocabulary == "torch"):
         return f"runtime | {name} | {place}"
     operators = [call.operator for call in case.program.calls]

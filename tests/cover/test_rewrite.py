@@ -10,6 +10,7 @@ import torch
 from tests import packages
 
 import shakeout
+from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Setting
 from shakeout.corpus.database import Database
 from shakeout.fuzz.campaign.schedule import seed_of
@@ -18,11 +19,12 @@ from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.reporting.notes import noted
 from shakeout.fuzz.running.compose import compose
 from shakeout.fuzz.running.execute import execute
+from shakeout.fuzz.triage.cause import told_at_once
 from shakeout.generators.choices import SeededChoices
 from shakeout.generators.motifs.patterns import VARIATIONS, grow_pattern
 from shakeout.generators.network import Recipe
 from shakeout.generators.vocabularies.torch import load_records
-from shakeout.oracles.verdict import Outcome
+from shakeout.oracles.verdict import Outcome, Verdict
 from shakeout.targets.compilers.declare import Rewrite
 from shakeout.targets.compilers.rewritten import form
 from shakeout.targets.compilers.user import UserRewrite
@@ -227,6 +229,18 @@ def test_what_a_pass_raises_is_told_as_its_own() -> None:
     failed = [one for one in results("raises", 6) if one.status == "failed"]
     assert failed
     assert {(one.stage, one.outcome) for one in failed} == {("the pass", Outcome.FAIL)}
+
+
+def test_what_is_wrong_without_the_pass_too_is_not_counted_under_the_pass() -> None:
+    name = f"{MODULE}:forgets_the_bias"
+    case = capture(lambda x: x.sin(), lambda: [torch.ones(2)], setting=Setting(name))
+
+    def cause(stage: str = "") -> str:
+        verdict = Verdict("value", Outcome.FAIL, "wrong value", "", "output 0")
+        return told_at_once(Result("", name, "compared", (verdict,), stage=stage, fired=1), case)
+
+    assert cause(stage=name) == f"pass | {name} | outputs"
+    assert cause(stage="torch.compile without the pass") == cause() == ""
 
 
 def test_without_the_pass_nothing_fires() -> None:
