@@ -115,10 +115,10 @@ class Grouping:
         """When a finding was seen, in seconds since 1970."""
         return float(self._rows("SELECT seen FROM findings WHERE id = ?", finding)[0][0])
 
-    def assigned(self, finding: int) -> bool:
-        """Whether a finding is of a bug, or was counted under one and forgotten."""
+    def assigned(self, finding: int) -> str:
+        """Id of the bug that a finding is of; empty if it waits, or was counted under one and forgotten."""
         rows = self._rows("SELECT bug FROM findings WHERE id = ?", finding)
-        return not rows or rows[0][0] is not None
+        return str(rows[0][0] or "") if rows else ""
 
     def reduced(self) -> Iterator[Finding]:
         """The findings of bugs of which a smallest case was made, oldest first."""

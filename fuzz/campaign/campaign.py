@@ -451,15 +451,14 @@ class Campaign:
         """
         for event in untold(self.directory, self.database) if self.resumed and self._logged else ():
             self._tell(event)
-            if isinstance(event, events.Confirmed) and event.state != "flaky":
-                self.investigation.note(event.bug)
+            self.investigation.note(event)
 
     def _finished(self, reason: Any, message: str = "") -> events.Finished:
         bugs: dict[str, int] = {}
-        with contextlib.suppress(DatabaseError):
-            bugs = self.database.states()
-        seconds = round(time.monotonic() - self._began, 3)
         new = tuple(self.investigation.confirmed)
+        with contextlib.suppress(DatabaseError):
+            bugs, new = self.database.states(), self.investigation.new
+        seconds = round(time.monotonic() - self._began, 3)
         compilers = usage(self.directory / "cache")
         disk = {
             "kept": usage(self.directory) - compilers - usage(self.directory / "slots"),

@@ -114,9 +114,12 @@ class Investigation:
     ) -> None:
         #: Bugs that were confirmed, or kept as history findings, in this run.
         self.confirmed: list[str] = []
+        #: Bugs that were opened in this run, in whatever state they are.
+        self._opened: list[str] = []
         #: Whether triage has all the cores, because nothing is fuzzed.
         self.alone = False
-        self.store = Store(database, directory, tell)
+        self._tell = tell
+        self.store = Store(database, directory, self._told)
         self._database = database
         self._directory = directory
         self._pool = pool
@@ -125,7 +128,7 @@ class Investigation:
         self._share = Share(workers)
         cache = directory / "cache"
         self._stock = Stock(_loaded(targets), stock_environment(cache / "stock", cache / "tmp"), cache / "stock.log")
-        self._tools = Tools(self.store, self._confirmation, runs, BUDGET, self.note)
+        self._tools = Tools(self.store, self._confirmation, runs, BUDGET)
         self._queue: deque[Shown] = deque()
         #: Findings of targets that cannot be loaded, about which nothing can be done in this run.
         self.left = 0
@@ -175,6 +178,15 @@ class Investigation:
     def waiting(self) -> int:
         """Findings that wait, those at work included."""
         return len(self._queue) + len(self._active)
+
+    @property
+    def new(self) -> tuple[str, ...]:
+        """Bugs that are news of this run: those confirmed, or opened with a smallest case that could not be tried yet.
+
+        What such a case is, has failed in several fresh workers already: what it waits for is the stock toolchain.
+        """
+        opened = map(self._database.bug, self._opened)
+        return tuple(dict.fromkeys((*self.confirmed, *(bug.id for bug in opened if bug.state == "new"))))
 
     @property
     def busy(self) -> bool:
@@ -266,10 +278,17 @@ class Investigation:
         elif isinstance(task.waiting, Job):
             self._jobs.append(task.waiting)
 
-    def note(self, bug: str) -> None:
-        """A bug was confirmed, or kept as a history finding, and this run tells it."""
-        if bug not in self.confirmed:
-            self.confirmed.append(bug)
+    def note(self, event: events.Event) -> None:
+        """What this run tells of a bug: that it was opened, that it was confirmed or kept as a history finding."""
+        match event:
+            case events.BugOpened(bug=bug):
+                self._opened.append(bug)
+            case events.Confirmed(bug=bug, state=state) if state != "flaky" and bug not in self.confirmed:
+                self.confirmed.append(bug)
+
+    def _told(self, event: events.Event) -> None:
+        self.note(event)
+        self._tell(event)
 
     def _confirmation(self, name: str, script: Path, runs: int) -> Confirmation:
         cache = self._directory / "cache"

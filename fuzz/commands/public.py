@@ -33,7 +33,7 @@ class FoundBug:
         case: the smallest that is known; None if it crashed while it was grown.
         result: what that case showed.
         findings: cases that showed it.
-        new: this run confirmed it.
+        new: this run found it.
         script: its reproducing script; None where there is none.
     """
 
@@ -78,7 +78,7 @@ class CampaignResult:
 
     @property
     def new(self) -> tuple[FoundBug, ...]:
-        """The bugs that this run confirmed."""
+        """The bugs that this run found."""
         return tuple(bug for bug in self.bugs if bug.new)
 
     @property

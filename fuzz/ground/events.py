@@ -495,7 +495,7 @@ class Finished(Event):
         seconds: of this run, warm-up included.
         totals: by target, since the campaign began.
         bugs: number of bugs by state.
-        new: bugs of this run that were confirmed, or kept as history findings.
+        new: bugs of this run that were confirmed, kept as history findings, or wait for no more than to be confirmed.
         message: the error, where there was one.
         waiting: findings that wait for triage; the campaign goes on with them.
         disk: bytes by what they are for: ``kept`` in the directory, ``compilers`` at most at any moment of this run,

@@ -69,14 +69,12 @@ class Tools:
         confirming: makes what tries a script in fresh processes.
         runs: fresh processes for a script that nobody has reduced.
         budget: of a search.
-        confirmed: told of each bug that is confirmed, or a history finding.
     """
 
     store: Store
     confirming: Confirming
     runs: int
     budget: Budget = BUDGET
-    confirmed: Callable[[str], None] = lambda bug: None
 
 
 @dataclass(slots=True)
@@ -142,24 +140,38 @@ class TriageTask:
         small = stored if fails else (yield from self._reduced())
         if small is not None:
             there = "" if fails else store.bug_of(shown, small)
-            another = there not in ("", shown.bug)
-            better = another and store.improvable(there, small)
-            if another and not better:
-                store.assign(shown, small)
+            if there not in ("", shown.bug):
+                yield from self._of_another(small, there)
                 return
             if fails or (yield from self._fails_anew(small)):
                 bug = store.database.bug(shown.bug) if fails else store.assign(shown, small)
-                if (bug.state == "confirmed" and not better) or (yield from self._confirmed(bug)):
-                    return
                 self.shown = replace(shown, bug=bug.id)
-            elif better:  # one of another bug all the same, which keeps what it is shown by
-                store.count(shown, there)
-                return
+                if bug.state == "confirmed" or (yield from self._confirmed(bug)):
+                    return
         elif shown.bug:
             store.gone(shown, "it did not fail again in a fresh worker")
             if store.database.bug(shown.bug).state == "confirmed":
                 return
         yield from self._whole()
+
+    def _of_another(self, small: Small, there: str) -> Steps:
+        """A finding is one of a bug that is there; one that lacks a smallest case is shown by this one from now on.
+
+        Only if it fails as that of a new bug has to: what such a bug is shown by may be confirmed.
+        """
+        shown, store = self.shown, self._store
+        if shown.bug or not store.improvable(there, small):
+            store.assign(shown, small)
+            return
+        tried = None
+        if (yield from self._fails_anew(small)):
+            script = store.scratch(f"finding-{shown.number}.py", small.script)
+            tried = yield from self._fails_everywhere(f"finding-{shown.number}", script)
+        if tried is None:
+            store.count(shown, there)
+            return
+        self.shown = replace(shown, bug=store.assign(shown, small).id)
+        self._conclude_smallest(tried)
 
     def _reduced(self) -> Generator[Step, Answer | None, Small | None]:
         """The smallest case; None if the finding does not fail in a fresh worker."""
@@ -211,15 +223,22 @@ class TriageTask:
 
     def _confirmed(self, bug: Bug) -> Generator[Step, Answer | None, bool]:
         """Whether a bug's smallest case fails with the stock toolchain."""
-        script = self._store.directory / bug.id / SMALL_SCRIPT
-        confirmation = self._tools.confirming(bug.id, script, min(SMALL_RUNS, self._tools.runs))
-        yield confirmation
-        k, n = confirmation.failed, confirmation.tried
-        if k < n or not n:
+        tried = yield from self._fails_everywhere(bug.id, self._store.directory / bug.id / SMALL_SCRIPT)
+        if tried is None:
             return False
-        note = f"{k} of {n} fresh processes, {FORKS} of {FORKS} fresh workers"
-        self._conclude("confirmed", k, n, note, output=confirmation.output)
+        self._conclude_smallest(tried)
         return True
+
+    def _fails_everywhere(self, name: str, script: Path) -> Generator[Step, Answer | None, Confirmation | None]:
+        """The runs of a smallest case's script in fresh processes; None if it does not fail in each."""
+        confirmation = self._tools.confirming(name, script, min(SMALL_RUNS, self._tools.runs))
+        yield confirmation
+        return confirmation if confirmation.tried and confirmation.failed == confirmation.tried else None
+
+    def _conclude_smallest(self, tried: Confirmation) -> None:
+        k, n = tried.failed, tried.tried
+        note = f"{k} of {n} fresh processes, {FORKS} of {FORKS} fresh workers"
+        self._conclude("confirmed", k, n, note, output=tried.output)
 
     def _whole(self) -> Steps:
         """What could not be reduced: its own script in fresh processes, a fresh worker, the recorded sequence."""
@@ -283,9 +302,7 @@ class TriageTask:
         self._conclude("flaky", *seen, "it did not fail again")
 
     def _conclude(self, state: str, k: int, n: int, note: str, **files: Any) -> None:
-        bug = self._store.conclude(self.shown, state, k, n, note, **files)
-        if bug.state in ("confirmed", "history"):
-            self._tools.confirmed(bug.id)
+        self._store.conclude(self.shown, state, k, n, note, **files)
 
 
 def _small(reply: Reply) -> Small | None:

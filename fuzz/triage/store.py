@@ -240,6 +240,8 @@ class Store:
             if there:
                 back = self._make_room(there)
                 better = small is not None and self.improvable(there, small)
+                if better:
+                    self.database.make_room(there)  # this finding shows most of it
                 self.database.assign(shown.number, there)
                 self._learn(there, small, _cause(shown, small, state))
                 self._back(there, shown.job)
@@ -295,7 +297,11 @@ class Store:
             # The older one keeps its name.
             pair = sorted((bug, self.database.bug(other)), key=lambda one: one.first_seen)
             self._tell(events.Merged(pair[0].id, pair[1].id, "one cause"))
-            return self.database.merge(pair[0].id, pair[1].id, "one cause")
+            merged = self.database.merge(pair[0].id, pair[1].id, "one cause")
+            if self.improvable(merged.id, small):
+                self._write_small(merged.id, small)
+                self.database.set_smallest(small.row(merged.id))
+            return merged
 
     def gone(self, shown: Shown, note: str) -> None:
         """A stored bug's case does not fail any more, so it has no smallest one."""
@@ -314,7 +320,9 @@ class Store:
         output: str = "",
         sequence: Sequence[str] = (),
     ) -> Bug:
-        """Store what became of a finding where it was tried, and tell it; one that is of no bug yet gets one.
+        """Store what became of a finding where it was tried; one that is of no bug yet gets one.
+
+        It is told if it says more of its bug than was known: a bug is news once.
 
         Args:
             shown: the finding.
@@ -325,16 +333,16 @@ class Store:
             sequence: texts of the cases behind which it fails, and of its own.
         """
         with self.database.transaction():
-            assigned = self.database.assigned(shown.number)
-            bug = None if assigned else self.assign(shown, None, state)
-            bug = self.database.judge(shown.number, state=state, k=k, n=max(n, 1), note=note) or bug
-            assert bug is not None
+            id_ = self.database.assigned(shown.number) or shown.bug or self.assign(shown, None, state).id
+            before = self.database.bug(id_)
+            bug = self.database.judge(shown.number, state=state, k=k, n=max(n, 1), note=note) or before
             folder = self.directory / bug.id
             if output:
                 write_whole(folder / OUTPUT, output)
             if sequence:
                 write_sequence(folder, sequence)
-            self._tell(events.Confirmed(bug.id, k, n, state, bug.title, bug.target, bug.symptom, str(folder)))
+            if (bug.state, bug.n > 0) != (before.state, before.n > 0):
+                self._tell(events.Confirmed(bug.id, k, n, state, bug.title, bug.target, bug.symptom, str(folder)))
         return bug
 
     def scratch(self, name: str, text: str) -> Path:

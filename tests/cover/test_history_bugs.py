@@ -3,8 +3,10 @@
 import importlib
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -12,11 +14,18 @@ import torch
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Case, Setting
 from shakeout.corpus.database import NAME, Database
+from shakeout.corpus.grouping import KEPT
 from shakeout.corpus.user_objects import find
+from shakeout.fuzz.campaign.investigation import Investigation
+from shakeout.fuzz.commands import campaigns
+from shakeout.fuzz.ground import events
+from shakeout.fuzz.ground.exits import Exit
 from shakeout.fuzz.ground.failure import failure_of
-from shakeout.fuzz.ground.jobs import Grow
-from shakeout.fuzz.ground.results import Result
+from shakeout.fuzz.ground.jobs import Grow, Job, Reduce
+from shakeout.fuzz.ground.results import Answer, Reply, Result
+from shakeout.fuzz.reporting.counted import counted
 from shakeout.fuzz.triage.shown import Shown, Small
+from shakeout.fuzz.triage.steps import Tools, TriageTask
 from shakeout.fuzz.triage.store import Store
 from shakeout.oracles.verdict import Outcome, Verdict
 from shakeout.targets.registry import target
@@ -127,3 +136,63 @@ def test_a_network_that_did_not_fail_again_says_nothing_of_a_kernel(tmp_path: Pa
         shown, case = of_kernel(store, 3, 9)
         alone = store.assign(shown, small(shown, case))
         assert len({flaky.id, history.id, alone.id}) == 3
+
+
+def triaged(store: Store, shown: Shown, case: Case, *, anew: bool = True, stock: bool = True) -> None:
+    """A finding goes all the way: this is its smallest case, which fails in fresh workers and processes or does not."""
+    reduced = small(shown, case)
+    said = {"failure": astuple(reduced.failure), "growth": "", "complete": True, "tries": 1, "seconds": 0.0}
+    passed = Result("", KERNEL, "compared", (Verdict("value", Outcome.PASS),))
+
+    def confirming(name: str, script: Path, runs: int) -> Any:
+        failed = stock and script.read_text() == reduced.script
+        return SimpleNamespace(failed=int(failed), tried=1, output="", confirmed=failed, outcomes=[])
+
+    task = TriageTask(shown, Tools(store, confirming, 1))
+    answer = None
+    while task.move(answer):
+        answer = None
+        if isinstance(task.waiting, Reduce):
+            reply = Reply(result=shown.result, case=case.text, script=reduced.script, learnt=said)
+            answer = Answer(task.waiting, 0, reply)
+        elif isinstance(task.waiting, Job):
+            answer = Answer(task.waiting, 0, Reply(result=shown.result if anew else passed))
+
+
+@pytest.mark.parametrize(("anew", "stock"), [(True, True), (False, True), (True, False)])
+def test_a_smallest_case_takes_a_network_over_only_if_it_may_be_confirmed_and_that_is_no_news(
+    tmp_path: Path, kernels: None, anew: bool, stock: bool
+) -> None:
+    told: list[events.Event] = []
+    with Database.create(tmp_path / NAME) as database:
+        investigation = Investigation(database, tmp_path, None, told.append, memory=1)  # type: ignore[arg-type]
+        store = investigation.store
+        networks = [of_kernel(store, number, 9)[0] for number in range(1, KEPT + 2)]
+        (bug,) = {store.conclude(shown, "confirmed", 1, 1, "its own script").id for shown in networks}
+        shown, case = of_kernel(store, 99, 0)
+        triaged(store, shown, case, anew=anew, stock=stock)
+        assert (database.bug(bug).count, database.bug(bug).state) == (KEPT + 2, "confirmed")
+        assert len(database.bugs()) == 1
+        assert database.waiting() == 0
+        stored = database.smallest_case(bug)
+        assert (stored is not None and stored.case_json == case.text) is (anew and stock)
+        assert [event.bug for event in told if isinstance(event, events.Confirmed)] == [bug]
+        if not (anew and stock):
+            # Nor is it news for a later run that confirms it by its smallest case.
+            again = Investigation(database, tmp_path, None, told.append, memory=1)  # type: ignore[arg-type]
+            triaged(again.store, *of_kernel(again.store, 98, 0))
+            assert not again.store.improvable(bug, small(shown, case))
+            assert again.new == ()
+
+
+def test_a_run_that_opened_a_bug_and_had_no_time_to_confirm_it_has_found_it(tmp_path: Path, kernels: None) -> None:
+    with Database.create(tmp_path / NAME) as database:
+        investigation = Investigation(database, tmp_path, None, lambda event: None, memory=1)  # type: ignore[arg-type]
+        (shown, case), (network, _) = of_kernel(investigation.store, 1, 0), of_kernel(investigation.store, 2, 9)
+        bug = investigation.store.assign(shown, small(shown, case))
+        flaky = investigation.store.conclude(network, "flaky", 0, 1, "once")
+        assert (bug.state, flaky.state) == ("new", "flaky")
+        assert investigation.new == (bug.id,)
+        assert counted(database).bugs["bug"] == 1, "what the summary calls a new bug"
+        ended = events.Finished("time", 1.0, {}, new=investigation.new, waiting=1)
+        assert campaigns._judged(ended) == (Exit.FOUND, "1 new bug")
