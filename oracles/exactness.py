@@ -68,7 +68,9 @@ def chained(case: Case, value: int) -> bool:
             steps += _casts(call, types)
             continue
         plain = (traits.once or traits.exactness or traits.rounded or traits.compares) and not traits.addition
-        steps += 1 if plain else 2
+        # To some decimals a number is rounded between a product and a quotient.
+        scaled = words.family(call.operator) == "round" and len(call.args) + len(call.kwargs) > 1
+        steps += 1 if plain and not scaled else 2
     return steps > 1
 
 

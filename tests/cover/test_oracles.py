@@ -460,6 +460,14 @@ def test_more_precision_is_kept_only_on_the_way(operators: tuple[str, ...], outc
     assert strictly(network(*operators), want > 0, got > 0, baseline=got > 0).outcome is outcome
 
 
+def test_to_round_to_decimals_is_a_product_and_a_decision() -> None:
+    want, got = torch.tensor([0.02, 0.5, 1.0]), torch.tensor([0.01, 0.5, 1.0])
+    for more, outcome in (((), Outcome.FAIL), ((("decimals", 2),), Outcome.UNKNOWN)):
+        call = Call("torch.round", (Ref(0),), more, (X,))
+        one = replace(CASE, program=Program((Input(X),), (call,), (1,)))
+        assert strictly(one, want, got, baseline=got).outcome is outcome
+
+
 def test_what_is_forgiven_says_by_which_rule_and_behind_which_operator() -> None:
     want, got = torch.tensor([0.0, 0.5, 1.0]), torch.tensor([0.1, 0.6, 1.0])
     one = network("torch.exp", "torch.sin", "torch.Tensor.clone")
