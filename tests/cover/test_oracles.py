@@ -270,6 +270,18 @@ def test_more_replicas_run_only_where_few_do_not_explain_a_difference() -> None:
         assert said.outcome is (Outcome.FAIL if explains is None else Outcome.UNKNOWN)
 
 
+@pytest.mark.parametrize(("operator", "more"), [("torch.div", set()), ("torch.atan2", {"conditioned"})])
+def test_of_a_small_number_no_larger_errors_are_asked_for(operator: str, more: set[str]) -> None:
+    case, answers = products(operator), {REFERENCE: seen(SMALL), SUBJECT: seen(WRONG)}
+    said = VALUE.judge(case, answers)
+    while not isinstance(said, Verdict):
+        answers |= {question: seen(WRONG if question.what == "subject" else SMALL) for question in said}
+        said = VALUE.judge(case, answers)
+    assert said.symptom == "imprecise value"
+    asked = {question.what for question in answers} - {"reference", "subject"}
+    assert asked == {"baseline", "replica", "relaid", "poisoned"} | more
+
+
 def test_a_decision_is_flipped_often_before_a_failure_is_told() -> None:
     want, got = torch.tensor([True]), torch.tensor([False])
     answers = {REFERENCE: seen(want), SUBJECT: seen(got)}
