@@ -34,9 +34,9 @@ __all__ = ["Shared", "answered", "execute", "related", "repro"]
 
 Phase = Callable[[str], None]
 
-#: An oracle asks at most this often before its verdict is ``unknown``: for a proof, for three stages of doubt, and for
-#: a later call alone.
-ROUNDS = 6
+#: An oracle asks at most this often before its verdict is ``unknown``: for the two runs, for a proof, for three stages
+#: of doubt, for what only the tolerance of another tensor needs, and for a later call alone.
+ROUNDS = 7
 
 
 @dataclass(slots=True)

@@ -282,6 +282,32 @@ def test_of_a_small_number_no_larger_errors_are_asked_for(operator: str, more: s
     assert asked == {"baseline", "replica", "relaid", "poisoned"} | more
 
 
+def test_a_worker_answers_as_often_as_an_oracle_may_ask() -> None:
+    one = products()
+    sets = tuple(replace(each, storages=(Storage("float32", 3, Values("integers", 1)),)) for each in one.input_sets)
+    one = replace(one, input_sets=sets, program=replace(one.program, returns=(1, 1)))
+    right, wrong = seen(SMALL, torch.ones(1)), seen(WRONG, torch.zeros(1))
+    moved = seen(WRONG, torch.ones(1))
+
+    def run(what: str, number: int) -> Observation:
+        if what == "exact":
+            return Observation(error=Raised("NotProven", "", ()))
+        if what in ("alone", "reference alone"):
+            return right
+        # The small number is what the very last replica has, and the other one is wrong, on the second call alone.
+        second = moved if (what, number) == ("replica", tolerance.REPLICAS[-1] - 1) else right
+        return Observation([*right.calls, *(wrong if what == "subject" else second).calls])
+
+    answers = {question: run(question.what, question.number) for question in VALUE.questions(one)}
+    for _ in range(ROUNDS):
+        said = VALUE.judge(one, answers)
+        if isinstance(said, Verdict):
+            break
+        answers |= {question: run(question.what, question.number) for question in said}
+    assert isinstance(said, Verdict)
+    assert (said.place, said.symptom) == ("output 1", "wrong value on a later call")
+
+
 def test_a_decision_is_flipped_often_before_a_failure_is_told() -> None:
     want, got = torch.tensor([True]), torch.tensor([False])
     answers = {REFERENCE: seen(want), SUBJECT: seen(got)}
