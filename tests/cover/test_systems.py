@@ -14,6 +14,7 @@ import shakeout
 from shakeout.corpus import codec
 from shakeout.corpus.user_objects import InvariantBroken, Kernel, NotAllowed, check, find
 from shakeout.fuzz.cli import main
+from shakeout.fuzz.running import fresh
 from shakeout.fuzz.running.execute import execute
 from shakeout.oracles.verdict import Outcome
 from shakeout.targets.compilers.conv_bn import Folded
@@ -81,6 +82,22 @@ def test_a_file_may_name_what_is_shipped_and_nothing_else() -> None:
         check("shakeout.fuzz.cli:main")
     with pytest.raises(NotAllowed):
         check("shakeout_targets.kernels:nothing")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("shakeout.targets.nowhere:nothing", "there is no module shakeout.targets.nowhere"),
+        ("shakeout.targets.offload.disk_store:disk_store", "is not declared for Shakeout"),
+        ("shakeout.targets.compilers.conv_bn:conv_bn_tune", "is declared, but not as a kernel"),
+    ],
+)
+def test_what_is_shipped_and_no_kernel_is_called_by_no_case(name: str, words: str) -> None:
+    (path,) = (one for one in STORED if one.stem == "gather_rows")
+    text = path.read_text(encoding="utf-8").replace(parts()["gather_rows"].target, name)
+    found = fresh.answer(codec.decode(text).on("aot_eager"), 60)
+    assert found.status == fresh.CANNOT_RUN
+    assert words in found.lines[0]
 
 
 def test_a_planted_variant_is_gone_afterwards() -> None:
