@@ -361,8 +361,9 @@ def main(prepare: Callable[[Any], Callable[..., Any]], stages: Sequence[tuple[st
     found = differences(expected, actual, TOLERANCES, PROMISES)
     print("\n".join(found) or "no difference")
     for name, form in stages if found else ():
+        made = form if getattr(form, "prepares", False) else lambda network: form  # noqa: B023
         try:
-            wrong = differences(expected, run(bind, arguments, CALLS, lambda network: form), TOLERANCES, ())  # noqa: B023
+            wrong = differences(expected, run(bind, arguments, CALLS, made), TOLERANCES, ())
             print(f"{name}: {wrong[0] if wrong else 'no difference'}")
         except Exception as error:
             print(f"{name}: cannot be run: {type(error).__name__}: {str(error)[:200]}")

@@ -9,7 +9,7 @@ from shakeout.corpus.case import Case
 from shakeout.fuzz.bisect.ablation import Ablation
 from shakeout.fuzz.bisect.facts import Culprit, Fact, Knobs, Note, Rung
 from shakeout.fuzz.bisect.trials import Trial
-from shakeout.targets.registry import facts_of
+from shakeout.targets.registry import target
 from shakeout.targets.target import Ladder, Levels
 
 __all__ = ["bisected", "taken_apart"]
@@ -21,7 +21,7 @@ def bisected(ablation: Ablation) -> Iterator[Fact]:
     if ablation.stop():
         return
     name = ablation.case.setting.target
-    ladder = facts_of(name).ladder
+    ladder = target(name).facts.ladder  # a pass of a user has one as well
     single = True
     if ladder is not None:
         plain = _plain(ladder)
@@ -51,7 +51,7 @@ def taken_apart(ablation: Ablation, ladder: Ladder) -> Iterator[Fact]:
         first = yield from _first_below(ablation, ladder.below)
         if first != setting.target:
             lower = replace(ablation.case, setting=replace(setting, target=first, knobs=()))
-            yield from _parts(ablation, facts_of(first).ladder or Ladder(), lower)
+            yield from _parts(ablation, target(first).facts.ladder or Ladder(), lower)
             return
     if ladder.levels is not None:
         rungs = []

@@ -55,7 +55,7 @@ def ablation(case: Case, result: Result | None) -> tuple[Answered, ...]:
 
     Nothing for a target that is not made of back ends that can run alone.
     """
-    ladder = facts_of(case.setting.target).ladder
+    ladder = target(case.setting.target).facts.ladder
     if ladder is None or not ladder.below or result is None or result.failure is None:
         return ()
     found = []

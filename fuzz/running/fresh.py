@@ -117,7 +117,7 @@ def answer(case: Case, seconds: float, stop: Callable[[], bool] = lambda: False)
     Raises:
         UnknownTarget: its target is not registered.
     """
-    if why := target(case.setting.target).unavailable() or missing(case.setting.device):
+    if why := target(case.setting.target).unavailable() or missing(case.setting.device) or _no_kernel(case):
         return Replay(CANNOT_RUN, (why,))
     found = ran(case, seconds, stop=stop)
     if found.status is None and stop():
@@ -133,6 +133,21 @@ def answer(case: Case, seconds: float, stop: Callable[[], bool] = lambda: False)
         return Replay(DIFFERS, (f"crash: the process {died}{_where(found.phase)}",))
     failed, unable = result.failure is not None, result.status in _UNABLE
     return Replay(CANNOT_RUN if unable else DIFFERS if failed else NO_DIFFERENCE, tuple(told(result)), result)
+
+
+def _no_kernel(case: Case) -> str:
+    """What is wrong with the name of a kernel that a program calls; empty if nothing is."""
+    if case.program.vocabulary != "kernel":
+        return ""
+    from shakeout.corpus.vocabularies.kernel import UnknownOperator, kernel
+
+    try:
+        for operator in case.program.operators():
+            if ":" in operator:
+                kernel(operator)
+    except UnknownOperator as error:
+        return str(error)
+    return ""
 
 
 def _where(phase: str) -> str:

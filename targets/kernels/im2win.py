@@ -96,6 +96,17 @@ class _Im2win(torch.autograd.Function):
         return image, weight, None, None
 
 
+def _sensible(x: Any, weight: Any, bias: Any, steps: Any, groups: int) -> None:
+    """Refuse what does not fit together, where a product would take a size of one for any; raises ValueError."""
+    if weight.dim() != 4 or x.shape[1] != groups * weight.shape[1] or weight.shape[0] % groups:
+        raise ValueError(f"{groups} groups of filters for {x.shape[1]} channels, not filters {list(weight.shape)}")
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ValueError(f"a bias for each of {weight.shape[0]} filters, not {list(bias.shape)}")
+    for size, of_filter, pad, dilation in zip(x.shape[2:], weight.shape[2:], *steps[1:], strict=True):
+        if size + 2 * pad <= dilation * (of_filter - 1):
+            raise ValueError(f"images that are no smaller than the filters, not {list(x.shape)}")
+
+
 # --- the second implementation ----------------------------------------------------------------------------------------
 
 
@@ -170,6 +181,7 @@ def im2win_conv2d(
     if x.dim() != 4 or 0 in x.shape or 0 in weight.shape or isinstance(padding, str):
         raise NotImplementedError("batches of images that are not empty, with a padding in numbers")
     steps = tuple(map(_pair, (stride, padding, dilation)))
+    _sensible(x, weight, bias, steps, groups)
     y: torch.Tensor = _Im2win.apply(x, weight, steps, groups)  # type: ignore[no-untyped-call]
     return (y if bias is None else y + wide(bias)[:, None, None]).to(x.dtype)
 

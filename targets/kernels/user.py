@@ -61,18 +61,17 @@ class UserKernel(Target):
         local = local_name(self.name)
         lines = []
         check = setting.knob("opcheck", "off")
-        if check == "off":
-            called = f"{local}.checked" if self.kernel.invariants else local
-        else:
-            called = "checked"
+        called = f"{local}.checked" if self.kernel.invariants else local
+        if check != "off":
             lines += [
                 "def checked(*args, **kwargs):",
                 "    given = [a.detach().requires_grad_(a.requires_grad) if torch.is_tensor(a) else a for a in args]",
                 f"    torch.library.opcheck({local}.function, tuple(given), kwargs, test_utils={check!r})",
-                f"    return {local}(*args, **kwargs)",
+                f"    return {called}(*args, **kwargs)",
                 "",
                 "",
             ]
+            called = "checked"
         lines += [
             "def prepare(network):",
             f"    return lambda *arguments: network(*arguments, {local}={called})",

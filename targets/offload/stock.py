@@ -6,13 +6,10 @@ from dataclasses import replace
 
 from shakeout.corpus.case import Knob, KnobSpace, Setting
 from shakeout.targets.accelerators import present
+from shakeout.targets.offload.files import FAULTS
 from shakeout.targets.offload.runtime import RuntimeTarget, runtime_facts
 
 __all__ = ["DISK_STORE", "SAVE_ON_CPU", "SSDTRAIN"]
-
-#: Of a disk, as ``files.FAULTS`` has them; under those of the second row a backward pass may end with an error.
-_HARMLESS = ("delay", "reorder", "crash", "EIO once", "short read once", "bit flip once", "ENOSPC")
-_FATAL = ("EIO", "short read", "bit flip")
 
 
 def _pinning() -> KnobSpace:
@@ -49,7 +46,7 @@ DISK_STORE = RuntimeTarget(
 
 def _lost(setting: Setting) -> tuple[str, ...]:
     """With what a backward pass ends if the disk has lost what was stored."""
-    return ("StoreError",) if setting.knob("fault") in _FATAL else ()
+    return ("StoreError",) if FAULTS.get(str(setting.knob("fault"))) else ()
 
 
 #: What a knob of the cache is in the text of a case.
@@ -62,7 +59,7 @@ _CACHE: KnobSpace = (
     Knob("keep", ("nothing", "last", "adaptive"), "what the backward pass asks for first stays in memory"),
     Knob("host", (0, 256), "bytes that stay in the host's memory, between the device and the files"),
     Knob("threads", (2, 1, 4), "that write and read"),
-    Knob("fault", (None, *_HARMLESS, *_FATAL), "of the disk: each ends in a clean error or an exact result"),
+    Knob("fault", (None, *FAULTS), "of the disk: each ends in a clean error or an exact result"),
 )
 
 

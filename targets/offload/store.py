@@ -157,7 +157,8 @@ class Store:
                     if block._reading is job:
                         block._reading = None
             if memory is not None:  # or else another thread dropped it, or was told why it failed
-                block._loaded = StorageWeakRef(memory.untyped_storage())  # type: ignore[no-untyped-call]
+                with self.lock:  # the reference in its place may be followed by another thread just now
+                    block._loaded = StorageWeakRef(memory.untyped_storage())  # type: ignore[no-untyped-call]
                 return self._transfers.handed(memory)
 
     def prefetch(self, block: Block) -> None:
@@ -228,7 +229,8 @@ class Store:
         if block.memory is not None:
             self.forwarded += 1
             return self._transfers.back(block.memory, block._device)
-        return self._loaded(block)
+        loaded = self._loaded(block)
+        return None if loaded is None else self._transfers.handed(loaded)
 
     def _loaded(self, block: Block) -> torch.Tensor | None:
         """What was read before and is still held by somebody."""
@@ -299,10 +301,12 @@ class Store:
 
     def _kept(self, block: Block, problem: OSError | None) -> None:
         """What the disk does not take stays in memory: every number is right, and memory is not saved."""
-        if block._gone:
-            return
-        self.refused += 1
-        if self.refused == 1:
+        with self.lock:
+            if block._gone:
+                return
+            self.refused += 1
+            told = self.refused > 1
+        if not told:
             warnings.warn(
                 f"{self.directory} takes no block of {block.size} bytes ({problem}); it stays in memory. Free some "
                 "space, or name another directory",
@@ -338,9 +342,14 @@ class Store:
 
 def _claimed(directory: Path) -> int:
     """A lock that ends with the process, however it ends. Nobody finds it before it is held."""
-    claim = os.open(directory / "claim.new", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    (directory / "claim.new").rename(directory / "claim")
+    claim = -1
+    try:
+        claim = os.open(directory / "claim.new", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        (directory / "claim.new").rename(directory / "claim")
+    except OSError:
+        _removed(directory, claim)
+        raise
     return claim
 
 

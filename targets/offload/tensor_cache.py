@@ -157,8 +157,8 @@ class TensorCache:
 
     def _kept(self) -> int | None:
         """From which tensor on they stay; None for none."""
-        if self.passed is None or self._keep == "nothing":
-            return None
+        if self.passed is None or not self.passed.sizes or self._keep == "nothing":
+            return None  # a step that saved nothing tells nothing of the next one
         return len(self.passed.sizes) - 1 if self._keep == "last" else kept_from(self.passed)
 
 

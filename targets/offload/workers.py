@@ -6,6 +6,7 @@ nothing ever waits for a thread that is busy with something else, or that is no 
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -126,8 +127,10 @@ class Workers:
     def _staff(self) -> None:
         """Start a thread where one is missing. No daemon: a process ends behind its transfers, not amid them."""
         if self._alive < min(self._threads, len(self._urgent) + len(self._later)):
-            self._alive += 1
-            threading.Thread(target=self._work, name="shakeout-offload").start()
+            # Where no thread is to be had, or none any more at the end of a process, who waits does the job.
+            with contextlib.suppress(RuntimeError):
+                threading.Thread(target=self._work, name="shakeout-offload").start()
+                self._alive += 1  # before it ends: it needs the lock for that
 
     def _work(self) -> None:
         while (job := self._next(worker=True)) is not None:
@@ -140,13 +143,13 @@ class Workers:
     def _next(self, *, worker: bool = False) -> Job | None:
         """The job whose turn it is; a worker that finds none is no more."""
         with self._lock:
-            waiting = self._urgent or self._later
-            if not waiting:
-                self._alive -= worker
-                return None
-            job = waiting[self._order(len(waiting)) % len(waiting)]
-            self._taken(job)
-            return job
+            while waiting := self._urgent or self._later:
+                turn = self._order(len(waiting))
+                # Any call may have Python free objects, which drop their jobs: this one, or all that were waiting.
+                if waiting and self._taken(job := waiting[turn % len(waiting)]):
+                    return job
+            self._alive -= worker
+            return None
 
     def _taken(self, job: Job) -> bool:
         """Take a job out of the queue, if it is there."""

@@ -159,13 +159,14 @@ def _found(system: System | None, folder: Path) -> str:
     for part in system.parts if system else ():
         rows = {row["mistake"]: row for row in rows_of(part.name, folder) if "mistake" in row}
         mine = [one for one in broken() if one.part == part.name]
-        seen = sorted(row["compared"] for one in mine if (row := rows.get(one.mistake)) and row["found"])
-        if not mine:
-            told.append("none written")
-        elif not seen:
-            told.append(f"0 of {len(mine)}")
-        else:
-            told.append(f"{len(seen)} of {len(mine)}, after {seen[0]} to {seen[-1]} cases")
+        run = [rows[one.mistake] for one in mine if one.mistake in rows]
+        seen = sorted(row["compared"] for row in run if row["found"])
+        if not run:
+            told.append(f"none of {len(mine)} measured")
+            continue
+        after = f", after {seen[0]} to {seen[-1]} cases" if seen else ""
+        left = f"; {len(mine) - len(run)} not measured" if len(run) < len(mine) else ""
+        told.append(f"{len(seen)} of {len(run)}{after}{left}")
     return "<br>".join(told)
 
 

@@ -224,6 +224,14 @@ def test_opcheck_is_a_knob_of_custom_operators() -> None:
     assert (result.failure.oracle, result.failure.symptom) == ("exception", "MetadataMismatchError")
 
 
+@pytest.mark.parametrize("opcheck", ["off", "test_schema"])
+def test_invariants_are_checked_whatever_else_is(opcheck: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(find(f"{MODULE}:plus"), "invariants", (lambda kernel, x, y: "never",))
+    result = execute(case("plus", (3, 3), (3, 3), opcheck=opcheck))
+    assert result.failure is not None
+    assert (result.failure.oracle, result.failure.symptom) == ("exception", "InvariantBroken")
+
+
 def test_an_operator_without_a_backward_pass_is_unsupported_in_training() -> None:
     assert execute(case("plus", (2, 3), (2, 3), mode="training")).status == "unsupported"
 

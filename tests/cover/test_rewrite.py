@@ -1,5 +1,6 @@
 """Passes of users: how they are declared, what is grown around their programs, and how often they fire."""
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,16 +8,23 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from tests import packages
+from tests.bisecting import Fake, of
 
 import shakeout
 from shakeout.corpus.capture import capture
-from shakeout.corpus.case import Setting
+from shakeout.corpus.case import Case, Setting
 from shakeout.corpus.database import Database
+from shakeout.fuzz.bisect.ablation import Ablation
+from shakeout.fuzz.bisect.facts import Culprit
+from shakeout.fuzz.bisect.ladders import bisected
+from shakeout.fuzz.bisect.trials import Trial
 from shakeout.fuzz.campaign.schedule import seed_of
 from shakeout.fuzz.ground.jobs import Grow
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.reporting.notes import noted
+from shakeout.fuzz.running.case_file import render
 from shakeout.fuzz.running.compose import compose
 from shakeout.fuzz.running.execute import execute
 from shakeout.fuzz.triage.cause import told_at_once
@@ -212,23 +220,23 @@ def test_the_form_of_a_graph_heeds_neither_names_nor_dead_code() -> None:
 
 @pytest.mark.parametrize("level", ["dynamo", "aten", "joint"])
 def test_a_pass_fires_at_its_level_and_is_right(level: str) -> None:
-    seen = list(results(level, 8))
+    seen = list(results(level, 4))
     assert all(one.outcome is Outcome.PASS for one in seen if one.status == "compared")
-    assert sum(bool(one.fired) for one in seen) >= 3
+    assert any(one.fired for one in seen)
 
 
 def test_a_pass_that_is_right_has_no_finding_and_one_that_forgets_an_operand_has() -> None:
-    assert not [one.signature for one in results("right", 30) if one.signature]
-    found = [one for one in results("forgets_the_bias", 12) if one.signature]
-    assert found
-    assert {one.stage for one in found} == {f"{MODULE}:forgets_the_bias"}  # right until the pass ran
-    assert all(one.fired for one in found)
+    seen = list(results("right", 8))
+    assert not [one.signature for one in seen if one.signature]
+    assert any(one.fired for one in seen)
+    found = next(one for one in results("forgets_the_bias", 12) if one.signature)
+    assert found.stage == f"{MODULE}:forgets_the_bias"  # right until the pass ran
+    assert found.fired
 
 
 def test_what_a_pass_raises_is_told_as_its_own() -> None:
-    failed = [one for one in results("raises", 6) if one.status == "failed"]
-    assert failed
-    assert {(one.stage, one.outcome) for one in failed} == {("the pass", Outcome.FAIL)}
+    failed = next(one for one in results("raises", 6) if one.status == "failed")
+    assert (failed.stage, failed.outcome) == ("the pass", Outcome.FAIL)
 
 
 def test_what_is_wrong_without_the_pass_too_is_not_counted_under_the_pass() -> None:
@@ -250,6 +258,36 @@ def test_without_the_pass_nothing_fires() -> None:
     )  # fmt: skip
     result = execute(compose(job).case)
     assert (result.fired, result.signature) == (0, "")
+
+
+def wrong_case() -> Case:
+    """What the pass that forgets the bias gets wrong."""
+    setting = Setting(f"{MODULE}:forgets_the_bias")
+    given = torch.ones(4, 3), torch.ones(5, 3), torch.ones(5)
+    return capture(lambda x, w, b: torch.mul(F.linear(x, w, b), 0.5), lambda: list(given), setting=setting)
+
+
+def test_a_script_says_that_without_the_pass_it_is_right(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # a script has one of its own
+    script: dict[str, Any] = {"__name__": "script"}
+    exec(render(wrong_case()), script)
+    assert script["main"](script["prepare"], script["STAGES"]) == 1
+    said = capsys.readouterr().out
+    assert "wrong value" in said
+    assert "torch.compile without the pass: no difference" in said
+
+
+@pytest.mark.parametrize("blamed", ["pass", "torch"])
+def test_bisecting_tells_a_pass_from_what_runs_it(blamed: str) -> None:
+    def fails(trial: Trial, at: object) -> bool:
+        setting = trial.case.setting
+        return blamed == "torch" or (":" in setting.target and setting.knob("pass", "on") == "on")
+
+    found = of(list(bisected(Ablation(wrong_case(), Fake({}, fails)))), Culprit)
+    names = [one.names for one in found]
+    assert names == ([(f"{MODULE}:forgets_the_bias",), ("pass=on",)] if blamed == "pass" else [("dynamo",)])
 
 
 # --- growing ----------------------------------------------------------------------------------------------------------

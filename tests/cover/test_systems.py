@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,8 +14,10 @@ import shakeout
 from shakeout.corpus import codec
 from shakeout.corpus.user_objects import InvariantBroken, Kernel, NotAllowed, check, find
 from shakeout.fuzz.cli import main
+from shakeout.fuzz.running import fresh
 from shakeout.fuzz.running.execute import execute
 from shakeout.oracles.verdict import Outcome
+from shakeout.targets.compilers.conv_bn import Folded
 from shakeout.targets.published import PUBLISHED
 from shakeout.targets.registry import target
 from shakeout.targets.systems import canonical, parts, systems
@@ -81,6 +84,22 @@ def test_a_file_may_name_what_is_shipped_and_nothing_else() -> None:
         check("shakeout_targets.kernels:nothing")
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("shakeout.targets.nowhere:nothing", "there is no module shakeout.targets.nowhere"),
+        ("shakeout.targets.offload.disk_store:disk_store", "is not declared for Shakeout"),
+        ("shakeout.targets.compilers.conv_bn:conv_bn_tune", "is declared, but not as a kernel"),
+    ],
+)
+def test_what_is_shipped_and_no_kernel_is_called_by_no_case(name: str, words: str) -> None:
+    (path,) = (one for one in STORED if one.stem == "gather_rows")
+    text = path.read_text(encoding="utf-8").replace(parts()["gather_rows"].target, name)
+    found = fresh.answer(codec.decode(text).on("aot_eager"), 60)
+    assert found.status == fresh.CANNOT_RUN
+    assert words in found.lines[0]
+
+
 def test_a_planted_variant_is_gone_afterwards() -> None:
     variant = next(one for one in broken() if one.part == "gather_rows")
     name = parts()["gather_rows"].target
@@ -88,6 +107,29 @@ def test_a_planted_variant_is_gone_afterwards() -> None:
     with planted(variant):
         assert find(name) is not right
     assert find(name) is right
+
+
+@pytest.mark.parametrize(
+    ("x", "weight", "bias"),
+    [((1, 4, 5, 5), (2, 1, 3, 3), None), ((1, 4, 5, 5), (2, 4, 3, 3), (1,)), ((1, 1, 2, 5), (1, 1, 3, 3), None)],
+)
+def test_a_convolution_refuses_what_pytorch_refuses(x: tuple[int, ...], weight: tuple[int, ...], bias: Any) -> None:
+    given = torch.ones(x), torch.ones(weight), None if bias is None else torch.ones(bias)
+    with pytest.raises(RuntimeError):
+        torch.nn.functional.conv2d(*given)
+    with pytest.raises(ValueError, match="not "):
+        find(parts()["im2win_conv2d"].target)(*given)
+
+
+def test_what_is_folded_once_is_folded_anew_where_writes_are_not_counted() -> None:
+    weight, mean, variance = torch.ones(2, 3), torch.ones(2), torch.ones(2)
+    with torch.inference_mode():
+        scale = torch.ones(2)
+        folded = Folded()
+        for factor in (1.0, 2.0):
+            scale.fill_(factor)
+            found, _ = folded(weight, None, mean, variance, scale, None, 0.0, 1, False)
+            assert torch.equal(found, weight * factor)
 
 
 # --- invariants -------------------------------------------------------------------------------------------------------

@@ -1,9 +1,10 @@
 """The tensor cache and the store below it: bits, memory and files, whatever the disk does, and however it ends."""
 
 import contextlib
+import errno
+import fcntl
 import gc
 import os
-import signal
 import subprocess
 import sys
 import textwrap
@@ -145,6 +146,27 @@ def test_what_is_waited_for_needs_no_worker() -> None:
     workers.settle()
 
 
+def test_a_job_that_is_dropped_while_it_is_chosen_is_not_done() -> None:
+    def order(waiting: int) -> int:
+        workers.drop(jobs.pop())  # as where Python frees a saved tensor here
+        return waiting - 1
+
+    workers = Workers(0, threading.RLock(), order)
+    jobs = [workers.submit(Job(lambda: None)) for _ in range(3)]
+    first, second, third = jobs
+    workers.settle()
+    assert [one.state for one in (first, second, third)] == ["done", "dropped", "dropped"]
+
+
+def test_without_a_thread_to_be_had_who_waits_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", none)
+    workers = Workers(2, threading.RLock())
+    assert workers.wait(workers.submit(Job(threading.get_ident))) == threading.get_ident()
+
+
 def test_a_tensor_in_flight_is_handed_out_and_one_that_is_read_is_read_once(tmp_path: Path) -> None:
     class Held(Files):
         go = threading.Event()
@@ -253,6 +275,7 @@ def test_two_graphs_are_alive_and_one_is_used_twice() -> None:
         a.sum().backward()
         b.sum().backward()
         del a, b
+        step.store.settle()  # a worker may be about to remove what it has just written
         assert (step.store.blocks(), step.store.files()) == (0, 0)
     assert x.grad is not None
 
@@ -287,7 +310,7 @@ def test_a_backward_pass_behind_the_context_is_right_and_the_directory_goes_with
     assert step.store.directory.exists()
     y.sum().backward()
     assert torch.equal(x.grad, torch.autograd.grad(x.sin().exp().sum(), x)[0])
-    assert not step.store.directory.exists()
+    gone(step.store)
 
 
 def test_what_is_held_behind_a_strict_step_is_told() -> None:
@@ -324,26 +347,30 @@ def test_threads_have_steps_of_their_own() -> None:
         assert torch.equal(found[number], torch.autograd.grad(x.sin().exp().sin().sum(), x)[0])
 
 
-@pytest.mark.parametrize("kill", [False, True])
-def test_a_process_that_ends_leaves_no_files_and_one_that_is_killed_leaves_them_to_the_next(
-    kill: bool, tmp_path: Path
-) -> None:
-    text = f"""
-        import os, signal, torch
+def test_a_process_that_ends_leaves_no_files_and_one_that_is_killed_leaves_them_to_the_next(tmp_path: Path) -> None:
+    text = """
+        import os, signal, sys
+        import torch
         from shakeout.targets.offload.tensor_cache import TensorCache
-        context = TensorCache({str(tmp_path)!r}).step()
+        killed = os.fork() == 0
+        context = TensorCache(sys.argv[1 + killed]).step()
         step = context.__enter__()
         y = torch.ones(1000, requires_grad=True).exp()
         step.store.settle()
         assert step.store.files() == 1
-        if {kill}:
+        if killed:
             os.kill(os.getpid(), signal.SIGKILL)
+        assert os.waitstatus_to_exitcode(os.wait()[1]) == -signal.SIGKILL
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(text)], env={**os.environ, "CUDA_VISIBLE_DEVICES": ""})
-    assert done.returncode == (-signal.SIGKILL if kill else 0)
-    assert len(list(tmp_path.iterdir())) == kill
-    mine = Store(tmp_path)
-    assert list(tmp_path.iterdir()) == [mine.directory]  # and nobody takes this one
+    ends, dies = tmp_path / "ends", tmp_path / "dies"
+    ends.mkdir()
+    dies.mkdir()
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    subprocess.run([sys.executable, "-c", textwrap.dedent(text), ends, dies], env=environment, check=True)
+    assert list(ends.iterdir()) == []
+    assert len(list(dies.iterdir())) == 1
+    mine = Store(dies)
+    assert list(dies.iterdir()) == [mine.directory]  # and nobody takes this one
 
 
 def test_what_cannot_be_done_in_time_stays() -> None:
@@ -352,6 +379,25 @@ def test_what_cannot_be_done_in_time_stays() -> None:
     at = [kept_from(Passed(passed.elapsed, passed.sizes, passed.forward, rate)) for rate in (0, 10, 30, 1000)]
     assert at == [0, 1, 5, 10]
     assert kept_from(Passed((), (), 0.0, 0.0)) == 0
+
+
+def test_a_step_that_saved_nothing_keeps_nothing_of_the_next() -> None:
+    cache = TensorCache(keep="last")
+    for kept in (0, 0, 1):
+        with cache.step() as step:
+            if cache.passed is not None:
+                torch.ones(3, requires_grad=True).exp().sum().backward()
+        assert step.kept == kept
+
+
+def test_a_directory_that_cannot_be_claimed_does_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*given: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    with pytest.raises(StoreError, match="No locks available"):
+        Store(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_case_shows_its_knobs_and_what_a_faulty_disk_may_end_in() -> None:

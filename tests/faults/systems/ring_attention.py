@@ -64,7 +64,7 @@ BROKEN = (
     ),
     Broken(
         _ONLINE,
-        "a key sees the query of its own step no more",
+        "a query sees the key of the step behind its own",
         "return scores.masked_fill(columns > rows[:, None], -math.inf) if causal else scores",
         "return scores.masked_fill(columns > rows[:, None] + 1, -math.inf) if causal else scores",
     ),
