@@ -250,23 +250,25 @@ def _sized(model: Any) -> None:
 
 def _bounded(model: Any) -> None:
     """Raise NotCaptured for what onnx's own checker, inliner and shape inference would not come back from."""
-    functions = {(one.domain, one.name): one for one in model.functions}
-    known: dict[tuple[str, str], int] = {}
+    functions = {(_domain(one), one.name, one.overload): one for one in model.functions}
+    known: dict[tuple[str, str, str], int] = {}
 
-    def expanded(nodes: Sequence[Any], within: tuple[tuple[str, str], ...]) -> int:
+    def expanded(nodes: Sequence[Any], within: tuple[tuple[str, str, str], ...]) -> int:
         """How many nodes they are with functions in the place of their calls."""
         total = 0
         for node in nodes:
             total += 1
             if node.op_type == "GatherND":
                 for one in node.attribute:
+                    # Below zero shape inference reads in front of the sizes, and the process ends.
+                    if one.name == "batch_dims" and one.ref_attr_name:
+                        raise NotCaptured("a GatherND has its batch_dims from a call of a function, expected a number")
                     if one.name == "batch_dims" and one.i < 0:
-                        # Shape inference reads in front of the sizes, and the process ends.
                         raise NotCaptured(f"a GatherND has batch_dims={one.i}, expected a number from 0 on")
             for attribute in node.attribute:
                 for body in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs):
                     total += expanded(body.node, within)
-            key = (node.domain, node.op_type)
+            key = (_domain(node), node.op_type, node.overload)
             if key in functions:
                 if key in within:
                     raise NotCaptured(f"the function {_printable(node.op_type)!r:.80} calls itself")
@@ -281,6 +283,10 @@ def _bounded(model: Any) -> None:
         expanded(model.graph.node, ())
     except RecursionError:
         raise NotCaptured("the functions of the model call each other too deep") from None
+
+
+def _domain(named: Any) -> str:
+    return "" if named.domain == "ai.onnx" else str(named.domain)
 
 
 def _check_size(name: str, sizes: Sequence[int]) -> None:

@@ -17,7 +17,7 @@ import torch
 
 from shakeout.corpus.case import Case, Cotangent, Mode, Setting, Storage, View
 from shakeout.corpus.intake.capturing import Captured, capture
-from shakeout.corpus.intake.refusal import LEFT_BEHIND, NotCaptured, here
+from shakeout.corpus.intake.refusal import LEFT_BEHIND, NotCaptured, Place, here
 from shakeout.corpus.intake.subject import PLAIN, leaves_of
 from shakeout.corpus.setting import RANDOM
 from shakeout.fuzz.ground.randomness import drawing_alike
@@ -78,6 +78,7 @@ class Candidates:
         self._firsts: dict[tuple[str, Kind], str] = {}
         self._cases: dict[str, tuple[int, Case]] = {}
         self._exports = Exports(self)
+        self._breaks: list[Place] = []
         self._text = _text(Path(request.file))
 
     def take(
@@ -98,8 +99,11 @@ class Candidates:
         if isinstance(wanted, Setting):
             setting = wanted
         else:
-            setting, more = (wanted or Wanted()).setting(self.target)
+            wanted = wanted or Wanted()
+            setting, more = wanted.setting(self.target)
             said += more
+            if wanted.fullgraph and not self._refusals:
+                said.append("of fullgraph=True: that a graph breaks is no finding without --refusals")
         setting = counted(setting) if self._refusals else setting
         if self.cotangent != "whole":
             setting = replace(setting, mode="training", cotangent=self.cotangent)  # the capture says whether it is one
@@ -155,8 +159,11 @@ class Candidates:
         setting: Setting,
     ) -> Captured | None:
         self.inside = True
+        self._breaks.clear()
         try:
-            return self._capture(function, args, kwargs, setting)
+            got = self._capture(function, args, kwargs, setting)
+            ask = "a graph break is asked for, and left out; the case is compiled in one piece"
+            return replace(got, notes=(*(f"{place}: {ask}" for place in dict.fromkeys(self._breaks)), *got.notes))
         except NotCaptured as error:
             self.refused.append(Refused(label, str(error)))
         except Exception as error:  # the script is not to stumble over a defect of ours
@@ -206,11 +213,17 @@ class Candidates:
             stack.enter_context(self._exports.watching(self._text))
             if "_dynamo" in self._text:  # which takes a second to load
                 stack.enter_context(mock.patch.object(_dynamo(), "optimize", self._optimize))
+                stack.enter_context(mock.patch.object(_dynamo(), "graph_break", self._graph_break))
             yield
 
     def uncalled(self) -> list[str]:
         """What was compiled and never called."""
         return [label for label, count in self._calls.items() if not count]
+
+    def _graph_break(self, msg: str = "") -> None:
+        """What stands in the place of ``torch._dynamo.graph_break``, which does nothing where nothing is compiled."""
+        if self.inside and (place := here()) is not None:
+            self._breaks.append(place)
 
     def _optimize(self, backend: Any = "inductor", *more: Any, nopython: bool = False, **options: Any) -> Any:
         """What stands in the place of ``torch._dynamo.optimize``, which older scripts call."""
@@ -245,7 +258,7 @@ class Candidates:
             return model
         if _of_torch(sys._getframe(1)):
             return _COMPILE(model, fullgraph=fullgraph, dynamic=dynamic, backend=backend, mode=mode, options=options)
-        wanted = Wanted(backend, mode, dynamic, dict(options or {}))
+        wanted = Wanted(backend, mode, dynamic, dict(options or {}), fullgraph)
         name = getattr(model, "__qualname__", type(model).__qualname__)
         if isinstance(model, BuiltinFunctionType):
             name = model.__name__  # torch.sin, whose class nobody knows

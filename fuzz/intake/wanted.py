@@ -20,7 +20,10 @@ _TARGETS = {"eager": "dynamo"}
 _OURS = (HISTORY, SANITIZE, "dynamic")
 
 #: Options that say where or how fast something is compiled, and not what.
-_SILENT = ("cache", "dir", "debug", "trace", "worker", "compile_threads", "verbose", "profil", "log", "fx_graph")
+_SILENT = (
+    *("cache", "dir", "debug", "trace", "worker", "compile_threads", "verbose", "profil", "log", "fx_graph"),
+    "run_gc_after_compile",  # the shortcut ``collector`` turns it off as well
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +35,14 @@ class Wanted:
         mode: a set of options by name.
         dynamic: whether sizes are symbolic.
         options: of the backend.
+        fullgraph: whether a graph break is an error.
     """
 
     backend: Any = "inductor"
     mode: str | None = None
     dynamic: bool | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    fullgraph: bool = False
 
     def setting(self, named: str = "") -> tuple[Setting, list[str]]:
         """The setting that says so, and what it does not say.
@@ -54,18 +59,18 @@ class Wanted:
             notes.append(f"the backend {backend!r} is no target; inductor is taken")
             own = "inductor"
         chosen = named or own
+        space = {knob.name: knob.values for knob in target(own).knobs()}
         if chosen != own:
-            if any(True for _ in self._asked(own)):
+            if any(name in space or not _silent(name) for name, _, _ in self._asked(own)):
                 notes.append(f"it was compiled for {own}, whose knobs are left behind")
             return Setting(chosen), notes
-        space = {knob.name: knob.values for knob in target(own).knobs()}
         knobs: dict[str, Scalar] = {}
         for name, value, where in self._asked(own):
             values = space.get(name, ()) if name not in (HISTORY, SANITIZE) else ()
             fitting = [one for one in values if type(one) is type(value) and one == value]
             if fitting and fitting[0] != values[0]:
                 knobs[name] = fitting[0]
-            elif not fitting and not any(word in name for word in _SILENT):
+            elif not fitting and not _silent(name):
                 notes.append(f"{where} {name}={value!r:.40} is no knob of {own} and is left at its default")
         return Setting(own, tuple(sorted(knobs.items()))), notes
 
@@ -91,6 +96,10 @@ class Wanted:
         except RuntimeError:
             return {}
         return found
+
+
+def _silent(name: str) -> bool:
+    return any(word in name for word in _SILENT)
 
 
 def _changed(name: str) -> Iterator[tuple[str, Any, str]]:

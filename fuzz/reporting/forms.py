@@ -23,8 +23,8 @@ from shakeout.targets.registry import facts_of
 
 __all__ = ["written"]
 
-#: How the titles of a project's reports begin, as its form fills them in.
-_TITLED: Mapping[str, str] = {"tvm": "[Bug] ", "openvino": "[Bug]: "}
+#: How a form begins the titles of reports.
+_TITLED: Mapping[Format, str] = {"tvm": "[Bug] ", "openvino": "[Bug]: "}
 
 #: What a project asks of reports like this one, for whoever files it, as its form says it.
 _POLICIES: Mapping[str, tuple[str, ...]] = {
@@ -43,10 +43,10 @@ _POLICY = ("Read what the project says of generated reports before you file it."
 
 def written(draft: Draft, form: Format) -> str:
     """The report in Markdown, with the headings of a project's form."""
-    return "\n".join([*_head(draft), *_FORMS[form](draft)]).rstrip() + "\n"
+    return "\n".join([*_head(draft, form), *_FORMS[form](draft)]).rstrip() + "\n"
 
 
-def _head(draft: Draft) -> Iterator[str]:
+def _head(draft: Draft, form: Format) -> Iterator[str]:
     yield "<!--"
     if draft.objections:
         yield "DRAFT, NOT FOR FILING. The project's own rules would close it:"
@@ -62,7 +62,7 @@ def _head(draft: Draft) -> Iterator[str]:
         yield _TLPARSE
     yield "-->"
     yield ""
-    yield f"# {'[DRAFT] ' if draft.objections else ''}{_TITLED.get(draft.owner, '')}{draft.title}"
+    yield f"# {'[DRAFT] ' if draft.objections else ''}{_TITLED.get(form, '')}{draft.title}"
     yield ""
 
 

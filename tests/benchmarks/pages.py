@@ -92,7 +92,7 @@ def measured(bug: Bug, text: str, python: str) -> dict[str, Any]:
     return {
         "status": status,
         "word": word(bug, status),
-        "said": said[-300:],
+        "said": said.replace(f"{scratch}/", "")[-300:],
         "seconds": round(time.monotonic() - began, 1),
     }
 

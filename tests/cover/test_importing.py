@@ -82,7 +82,8 @@ def test_switches_of_configuration_are_knobs(tmp_path: Path) -> None:
     import torch._inductor.config as config
 
     with config.patch({"max_fusion_size": 4, "cpp.simdlen": 1, "cpp.threads": 3}):
-        setting, notes = Wanted().setting()
+        # What changes no program is not spoken of; tests of this process have set it as well, as workers do.
+        setting, notes = Wanted(options={"run_gc_after_compile": False}).setting()
     assert setting.knobs == (("cpp.simdlen", 1), ("max_fusion_size", 4))
     assert notes == ["torch._inductor.config cpp.threads=3 is no knob of inductor and is left at its default"]
 
@@ -91,8 +92,23 @@ def test_another_target_gets_none_of_the_knobs() -> None:
     setting, notes = Wanted(options={"epilogue_fusion": False}).setting("export")
     assert setting == Setting("export")
     assert notes == ["it was compiled for inductor, whose knobs are left behind"]
-    assert Wanted().setting("export") == (Setting("export"), [])
+    assert Wanted(options={"run_gc_after_compile": False}).setting("export") == (Setting("export"), [])
     assert Wanted(backend="somebodys").setting()[1] == ["the backend 'somebodys' is no target; inductor is taken"]
+
+
+def test_a_graph_break_that_is_asked_for_is_told(tmp_path: Path) -> None:
+    """And of ``fullgraph=True`` what becomes of a graph break: neither is a part of the case."""
+    text = (
+        "from torch._dynamo import graph_break\ndef f(x):\n    x = x.sin()\n    graph_break()\n    return x.cos()\n"
+        "torch.compile(f, backend='eager')(torch.ones(2))\n"
+        "torch.compile(torch.sin, fullgraph=True)(torch.ones(2))\n"
+    )
+    candidates = found(tmp_path, text)
+    broken, whole = candidates.found
+    assert codec.decode(broken.case).program.operators() == ("torch.Tensor.sin", "torch.Tensor.cos")
+    (note,) = broken.notes
+    assert note.endswith("bug.py:7: a graph break is asked for, and left out; the case is compiled in one piece")
+    assert whole.notes == ("of fullgraph=True: that a graph breaks is no finding without --refusals",)
 
 
 def test_a_script_that_compiles_a_hundred_functions_gives_some_and_says_so(

@@ -212,6 +212,13 @@ def test_what_ends_the_process_of_shape_inference_is_refused_before_it(tmp_path:
     value[0].append(info("c", TensorProto.BOOL, []))
     with pytest.raises(NotCaptured, match=r"batch_dims=-100"):
         read(saved(tmp_path / "m.onnx", [branch], *value))
+    told = helper.make_node("GatherND", ["x", "i"], ["b"])
+    told.attribute.add(name="batch_dims", ref_attr_name="n", type=2)
+    domains = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+    function = helper.make_function("own", "F", ["x", "i"], ["b"], [told], domains, ["n"])
+    call = helper.make_node("F", ["x", "i"], ["b"], domain="own", n=-100)
+    with pytest.raises(NotCaptured, match="has its batch_dims from a call of a function"):
+        read(saved(tmp_path / "m.onnx", [call], *value, opsets=domains[1:], functions=[function]))
     with pytest.raises(ValueError, match="negative number of batch dimensions"):
         words.resolve("onnx.v13.GatherND")(torch.ones(2, 2, 2), torch.zeros(2, 1, dtype=torch.int64), batch_dims=-2)
 

@@ -174,6 +174,7 @@ def test_titles_and_marks_are_those_that_a_form_asks_for() -> None:
     importer = replace(DRAFT, owner="tvm", result=replace(RESULT, stage="from_exported_program"))
     assert "### Triage\n\n* needs-triage\n* type: bug\n* frontend:pytorch\n" in written(importer, "tvm")
     assert "frontend:pytorch" not in written(replace(DRAFT, owner="tvm"), "tvm")
+    assert "[Bug]" not in written(importer, "markdown")  # in which nothing is asked for
     assert "Rules for fuzzers" not in written(importer, "tvm")  # which are PyTorch's
 
 
