@@ -129,7 +129,7 @@ def from_json(data: object, places: Sequence[str] = ()) -> Case:
         if version == 1 and case.setting.cotangent != "whole":
             raise MalformedCase("format 1 has no cotangents; write the format as 2")
         if version == 1 and later_values(case.input_sets):
-            raise MalformedCase("format 1 has neither blobs nor values by magnitude; write the format as 2")
+            raise MalformedCase("format 1 has no blobs and no values by magnitude; write the format as 2")
         return blobs.placed(case, places)
     except InvalidProgram as error:
         raise MalformedCase(str(error)) from None
