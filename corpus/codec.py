@@ -63,6 +63,9 @@ _BLOB = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _KNOB = re.compile(r"[A-Za-z_][\w.]*", re.ASCII)
 _TARGET = re.compile(r"[A-Za-z_][\w.:-]*", re.ASCII)
 
+#: Exponents of a ladder: those of double precision, and a few below its least number.
+_EXPONENTS = (-1100, 1023)
+
 
 class MalformedCase(ValueError):
     """A text that is not a case, or one that this version must not trust or cannot read."""
@@ -319,6 +322,12 @@ def _read_values(data: dict[str, Any], size: int, where: str) -> Values:
             raise MalformedCase(f"{where}.values: the bounds are {_show(bounds)}, expected two finite numbers")
     if not 0 <= seed < 1 << 31:
         raise MalformedCase(f"{where}.values.seed: {seed} is not between 0 and 2**31 - 1")
+    least, most = _EXPONENTS
+    if kind == "ladder" and not (bounds == list(map(int, bounds)) and least <= bounds[0] <= bounds[1] <= most):
+        raise MalformedCase(
+            f"{where}.values: the exponents are {_show(bounds)}, expected two whole numbers between {least} and "
+            f"{most}, the least first"
+        )
     return Values(kind, seed, bounds[0], bounds[1])
 
 

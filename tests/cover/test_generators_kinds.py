@@ -16,8 +16,10 @@ from shakeout.corpus import codec, script, standalone
 from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View
 from shakeout.corpus.codec import MalformedCase
 from shakeout.corpus.program import Call, Input, Program, Ref, TensorType
+from shakeout.corpus.storage import extreme, ladder_of
 from shakeout.corpus.vocabularies import vocabulary as words_of
 from shakeout.corpus.vocabularies.torch_traits import family
+from shakeout.fuzz.triage.bug_signature import needed
 from shakeout.generators import definedness, observers, writes
 from shakeout.generators.choices import SeededChoices
 from shakeout.generators.growth import Growth
@@ -29,7 +31,9 @@ from shakeout.generators.numbers import PLAIN, python_number
 from shakeout.generators.recorded import mutated
 from shakeout.generators.values import DTYPES, Given, InputSampler, row_major
 from shakeout.generators.vocabularies import followers
+from shakeout.generators.vocabularies.records import Spread
 from shakeout.generators.vocabularies.torch import Vocabulary, load_records
+from shakeout.oracles.vendor import unusual
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -90,6 +94,30 @@ def test_numbers_beside_fractions_lie_next_to_them(dtype: str) -> None:
     assert {float(value) == 1 for value in one} == {True, False}  # the end of the domain, and the last number before it
     distance = torch.stack([(values * part - (values * part).round()).abs() / part for part in (1, 2, 3, 10)]).amin(0)
     assert distance.max() <= 2 * least
+
+
+def test_a_ladder_to_the_ends_of_its_dtype_is_special() -> None:
+    for name, dtype in DTYPES.items():
+        if name == "bool":
+            continue
+        drawn = {}
+        for kind in ("uniform", "special"):
+            sampler = InputSampler(SeededChoices(1), kind, 0.0)
+            sampler.magnitudes = 1.0
+            found = [sampler.values(name, Spread(), 4) for _ in range(20)]
+            drawn[kind] = next(values for values in found if values.kind == "ladder")
+        wide = dtype.is_floating_point or dtype.is_complex
+        assert extreme(Storage(name, 4, drawn["special"])) is wide, name
+        assert not extreme(Storage(name, 4, drawn["uniform"])), name
+        assert not extreme(Storage(name, 4, ladder_of(drawn["special"], name))), name
+    # So a bug with one counts as one of special values.
+    case = scaled("ladder")
+    assert "special values" not in (*needed(case), *unusual(case))
+    (inputs,) = case.input_sets
+    wider = replace(inputs.storages[0], values=Values("ladder", 3, -130, 127))
+    case = replace(case, input_sets=(replace(inputs, storages=(wider,)),))
+    assert "special values" in needed(case)
+    assert "special values" in unusual(case)
 
 
 @pytest.mark.parametrize("kind", ["ladder", "beside"])
