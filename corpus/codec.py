@@ -63,6 +63,9 @@ _BLOB = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _KNOB = re.compile(r"[A-Za-z_][\w.]*", re.ASCII)
 _TARGET = re.compile(r"[A-Za-z_][\w.:-]*", re.ASCII)
 
+#: Exponents of a ladder: those of double precision, and a few below its least number.
+_EXPONENTS = (-1100, 1023)
+
 
 class MalformedCase(ValueError):
     """A text that is not a case, or one that this version must not trust or cannot read."""
@@ -129,7 +132,7 @@ def from_json(data: object, places: Sequence[str] = ()) -> Case:
         if version == 1 and case.setting.cotangent != "whole":
             raise MalformedCase("format 1 has no cotangents; write the format as 2")
         if version == 1 and later_values(case.input_sets):
-            raise MalformedCase("format 1 has neither blobs nor values by magnitude; write the format as 2")
+            raise MalformedCase("format 1 has no blobs and no values by magnitude; write the format as 2")
         return blobs.placed(case, places)
     except InvalidProgram as error:
         raise MalformedCase(str(error)) from None
@@ -319,6 +322,12 @@ def _read_values(data: dict[str, Any], size: int, where: str) -> Values:
             raise MalformedCase(f"{where}.values: the bounds are {_show(bounds)}, expected two finite numbers")
     if not 0 <= seed < 1 << 31:
         raise MalformedCase(f"{where}.values.seed: {seed} is not between 0 and 2**31 - 1")
+    least, most = _EXPONENTS
+    if kind == "ladder" and not (bounds == list(map(int, bounds)) and least <= bounds[0] <= bounds[1] <= most):
+        raise MalformedCase(
+            f"{where}.values: the exponents are {_show(bounds)}, expected two whole numbers between {least} and "
+            f"{most}, the least first"
+        )
     return Values(kind, seed, bounds[0], bounds[1])
 
 

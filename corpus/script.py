@@ -34,7 +34,7 @@ def value_names(program: Program) -> list[str]:
 def network(program: Program, device: str = "cpu") -> str:
     """The network as source: ``bind(tensors)`` gives the callable, ``arguments(tensors)`` what it is called with."""
     if modelled(vocabulary(program.vocabulary)) is not None:
-        return _model(program)
+        return _model(program, repr(program.calls))
     inputs = [i for i, given in enumerate(program.inputs) if given.role == "input"]
     parameters = [i for i, given in enumerate(program.inputs) if given.role == "parameter"]
     picked = ", ".join(f"tensors[{i}]" for i in parameters)
@@ -49,8 +49,11 @@ def network(program: Program, device: str = "cpu") -> str:
 
 
 @functools.lru_cache(16)
-def _model(program: Program) -> str:
-    """The network of a program that is a model; it has one text under all settings, on every device."""
+def _model(program: Program, told: str) -> str:
+    """The network of a program that is a model; it has one text under all settings, on every device.
+
+    ``told`` tells apart what is equal and has another text: 0.0 and -0.0.
+    """
     words = modelled(vocabulary(program.vocabulary))
     assert words is not None
     admit(program)

@@ -7,7 +7,7 @@ inputs has one notation.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 from shakeout.corpus.program import InvalidProgram
@@ -22,6 +22,8 @@ __all__ = [
     "View",
     "blobs_of",
     "contiguous",
+    "extreme",
+    "ladder_of",
     "later_values",
 ]
 
@@ -52,8 +54,8 @@ class Values:
             1/2, 1/10 and 1/3, and the floating-point numbers next to them), ``literal`` or ``blob`` (in a file beside
             the case; ``blobs.py``).
         seed: of the counter-based hash, 0 to 2**31 - 1; the same seed gives the same values on every machine.
-        low: least value.
-        high: largest value.
+        low: least value; of a ladder the least exponent.
+        high: largest value; of a ladder the largest exponent.
         items: the elements themselves (``literal``); complex ones as Python complex numbers.
         blob: SHA-256 of the elements' bytes, as 64 hexadecimal digits (``blob``).
         places: directories in which the blob's file is looked for, in order. Where a copy lies is no part of what a
@@ -128,6 +130,21 @@ class InputSet:
 def blobs_of(input_sets: Sequence[InputSet]) -> tuple[Storage, ...]:
     """The storages whose values are blobs."""
     return tuple(storage for inputs in input_sets for storage in inputs.storages if storage.values.kind == "blob")
+
+
+def extreme(storage: Storage) -> bool:
+    """Whether what is drawn goes to the ends of the dtype: ``special``, or a ladder with subnormals and infinities."""
+    values = storage.values
+    if values.kind != "ladder" or storage.dtype not in EXPONENTS:
+        return values.kind == "special"
+    low, high = EXPONENTS[storage.dtype]
+    return values.low < low or values.high > high
+
+
+def ladder_of(values: Values, dtype: str) -> Values:
+    """A ladder of those of its exponents that are ordinary in another dtype, or the nearest that is."""
+    low, high = EXPONENTS.get(dtype, (2, 5))
+    return replace(values, low=min(max(values.low, low), high), high=max(min(values.high, high), low))
 
 
 def later_values(input_sets: Sequence[InputSet]) -> bool:

@@ -82,9 +82,10 @@ def before(
                 return "a place that does not exist"
     if kind.apart and operands and 0 in operands[0].shape[:1]:
         return "distances between no rows"
-    if kind.sampled and any(type(arg) is int and not 0 <= arg <= 2 for arg in args):
-        return "a mode that there is not"  # of which the kernel writes nothing
-    reflected = kind.sampled and any(arg in ("reflection", 2) for arg in (*args, *dict(kwargs).values()))
+    modes = (*args, *dict(kwargs).values()) if kind.sampled else ()
+    if any(type(mode) is int and not 0 <= mode <= 2 for mode in modes):
+        return "a mode that there is not"  # for which the kernel writes nothing
+    reflected = any(mode in ("reflection", 2) for mode in modes)
     if reflected and not all(in_range(places, -_FAR, _FAR) for places in operands[1:]):
         return "a place that is too far away to be reflected"
     if kind.attends and len(operands) > 2:

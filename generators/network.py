@@ -214,10 +214,10 @@ def _widened(choices: Choices, recipe: Recipe, *, small: bool, whole: bool) -> d
 
 
 #: Of the operators that come behind another, so many are known to come behind it: in networks that people write, or in
-#: what compilers look for. Ten of them then come each a hundred times as often as one in twelve hundred would.
+#: what compilers look for. Ten of them then come each some sixty times as often as one in twelve hundred would.
 FOLLOWED = 0.55
 
-#: How often a small program begins with a write that is hard to get right, or is made of constants that fold.
+#: How often a small program begins with a write that is hard to get right.
 WRITES = 0.14
 
 #: How often a small program begins with one of the few operators that leave out a place. One in two hundred would be

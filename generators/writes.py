@@ -27,10 +27,10 @@ _BITS = (("float32", "int32"), ("float64", "int64"), ("float16", "int16"), ("bfl
 
 def write(growth: Growth) -> bool:
     """Begin a program with one of these; whether it was taken."""
-    scene = growth.choices.pick(_SCENES)
+    kind = growth.choices.pick(_KINDS)
     if growth.config.training and not growth.config.overwrites:
-        scene = _strided  # what the others write to, no backward pass has a use for
-    return growth.attempt(lambda: scene(growth))
+        kind = _strided  # what the others write to, no backward pass has a use for
+    return growth.attempt(lambda: kind(growth))
 
 
 def _call(growth: Growth, operator: str, args: tuple[Arg, ...], kwargs: Kwargs = (), writes: bool = False) -> int:
@@ -47,10 +47,8 @@ def _input(growth: Growth, dtype: str, shape: tuple[int, ...], layout: Layout | 
         raise Rejected("writes to an input")
     values = growth.sampler.values(dtype, Spread(), 1)
     wide = dtype.startswith(("float", "bfloat"))
-    given = Given(dtype, shape, layout or row_major(len(shape)), values, dtype)
-    if leaf and wide and growth.config.training:
-        given = Given(dtype, shape, given.layout, values, dtype, requires_grad=True)
-    return growth.give(given)
+    grad = leaf and wide and growth.config.training
+    return growth.give(Given(dtype, shape, layout or row_major(len(shape)), values, dtype, requires_grad=grad))
 
 
 def _shape(growth: Growth, least: int = 1) -> tuple[int, ...]:
@@ -146,11 +144,10 @@ def _strided(growth: Growth) -> None:
         left -= (size - 1) * stride
         sizes.append(size)
         strides.append(stride)
-    args = (reference(made), tuple(sizes), tuple(strides), offset)
-    view = _call(growth, "torch.Tensor.as_strided", args)
+    view = _call(growth, "torch.Tensor.as_strided", (reference(made), tuple(sizes), tuple(strides), offset))
     if choices.boolean(0.4) and growth.writable(view) and growth.config.writes:
-        written = choices.pick((("fill_", (2,)), ("zero_", ())))
-        _call(growth, f"torch.Tensor.{written[0]}", (reference(view), *written[1]), writes=True)
+        operator, args = choices.pick((("fill_", (2,)), ("zero_", ())))
+        _call(growth, f"torch.Tensor.{operator}", (reference(view), *args), writes=True)
         _read(growth, made)
 
 
@@ -167,4 +164,4 @@ def _resized(growth: Growth) -> None:
     _read(growth, _call(growth, "torch.Tensor.resize_", (reference(value), sizes), writes=True))
 
 
-_SCENES: tuple[Callable[[Growth], None], ...] = (_together, _bits, _bits, _strided, _resized)
+_KINDS: tuple[Callable[[Growth], None], ...] = (_together, _bits, _bits, _strided, _resized)

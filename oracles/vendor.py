@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from shakeout.corpus.case import Case
 from shakeout.corpus.observation import PARTS
 from shakeout.corpus.program import Call
+from shakeout.corpus.storage import extreme
 from shakeout.corpus.vocabularies import vocabulary
 from shakeout.corpus.vocabularies.traits import Traits
 from shakeout.oracles import tolerance
@@ -153,7 +154,7 @@ def unusual(case: Case) -> tuple[str, ...]:
     found += sorted(dtypes - _ORDINARY)
     if case.setting.told().knobs:
         found.append("knobs")
-    if any(storage.values.kind == "special" for inputs in case.input_sets for storage in inputs.storages):
+    if any(extreme(storage) for inputs in case.input_sets for storage in inputs.storages):
         found.append("special values")
     if any(0 in view.shape for view in case.input_sets[0].views):
         found.append("empty inputs")

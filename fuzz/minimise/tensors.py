@@ -13,7 +13,7 @@ from shakeout.corpus import blobs
 from shakeout.corpus.case import Case, InputSet, Storage, Values, View, contiguous
 from shakeout.corpus.edit import with_inputs
 from shakeout.corpus.program import Arg, Call, Name, everywhere
-from shakeout.corpus.storage import EXPONENTS
+from shakeout.corpus.storage import ladder_of
 from shakeout.corpus.vocabularies import vocabulary
 from shakeout.fuzz.minimise.edit import compacted, dense, items_of, own_storage, shaped
 from shakeout.fuzz.minimise.order import simpler_dtypes
@@ -299,9 +299,7 @@ def _values_as(storage: Storage, dtype: str) -> Values:
     if values.kind == "integers" and storage.dtype == "bool":
         return replace(values, low=0, high=1)
     if values.kind == "ladder":
-        # Exponents that the other dtype has as well.
-        low, high = EXPONENTS.get(dtype, (2, 5))
-        return replace(values, low=min(max(values.low, low), high), high=max(min(values.high, high), low))
+        return ladder_of(values, dtype)
     return values if floating or values.kind not in ("uniform", "beside") else replace(values, kind="integers")
 
 

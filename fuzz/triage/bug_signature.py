@@ -16,6 +16,7 @@ from typing import Any
 from shakeout.corpus.case import Case, View, contiguous
 from shakeout.corpus.observation import OURS, place
 from shakeout.corpus.program import walk
+from shakeout.corpus.storage import extreme
 from shakeout.corpus.vocabularies import vocabulary
 from shakeout.fuzz.ground.results import Result
 from shakeout.oracles.verdict import Verdict
@@ -181,7 +182,7 @@ def needed(case: Case) -> tuple[str, ...]:
     found = {f"extent {bound}" for bound in [bound for bound in EXTENTS if largest >= bound][-1:]}
     for storage in (storage for inputs in case.input_sets for storage in inputs.storages):
         values = storage.values
-        if values.kind == "special":
+        if extreme(storage):
             found.add("special values")
         numbers = [part for item in values.items for part in _parts(item)]
         found |= {name for name, there in _SPECIAL.items() if any(map(there, numbers))}

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from shakeout.corpus.case import Values
 from shakeout.corpus.program import Arg, mapped, reference
-from shakeout.corpus.storage import EXPONENTS
+from shakeout.corpus.storage import ladder_of
 from shakeout.generators.choices import Choices
 from shakeout.generators.growth_config import LATTICE, MAX_ELEMENTS
 from shakeout.generators.mutation.draft import Draft, givens, overwritten
@@ -243,8 +243,7 @@ def _retyped(given: Given, dtype: str) -> Given:
     if dtype == "bool":
         values = Values("integers", values.seed, 0, 1)
     elif values.kind == "ladder":
-        low, high = EXPONENTS.get(dtype, (2, 5))
-        values = replace(values, low=min(max(values.low, low), high), high=max(min(values.high, high), low))
+        values = ladder_of(values, dtype)
     elif not wide:
         low = math.ceil(max(values.low, -100 if DTYPES[dtype].is_signed else 0))
         high = max(math.floor(min(values.high, 100)), low)

@@ -43,7 +43,8 @@ _STANDS_FOR = (
     ("conv2d", "conv3d"), ("permute", "transpose"), ("permute", "t"), ("reshape", "flatten"), ("exp", "softmax"),
 )  # fmt: skip
 
-#: What takes a result out of several, or what no program is written with.
+#: What takes a result out of several (where it is an operator of Python, its name is none), or what no program is
+#: written with.
 _PICKED = frozenset(("getitem", "convert_element_type", "scalar_tensor", "prims"))
 
 #: Samples of an operator whose decomposition is looked at: the others differ in sizes.
@@ -195,7 +196,8 @@ def learnt(*sources: Callable[[], Iterable[Pair]]) -> dict[str, dict[str, int]]:
     """By family those that follow it, each with in how many of the sources it does."""
     found: dict[str, dict[str, int]] = defaultdict(dict)
     for source in sources:
-        for first, second in sorted({pair for pair in source() if all(pair) and not _PICKED.intersection(pair)}):
+        pairs = {pair for pair in source() if all(map(str.isidentifier, pair)) and not _PICKED.intersection(pair)}
+        for first, second in sorted(pairs):
             found[first][second] = found[first].get(second, 0) + 1
     for one, other in _STANDS_FOR:
         for name, times in found.get(one, {}).items():

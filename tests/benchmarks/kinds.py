@@ -497,6 +497,8 @@ def main() -> None:
         compose.Grower().load_all()
         forked = multiprocessing.get_context("fork").Pool(options.workers)
         with forked as pool, options.rows.open("a") as file:
+            if file.tell() and not options.rows.read_text().endswith("\n"):
+                print(file=file)  # behind a line that was cut off
             for row in pool.imap_unordered(count, [range(first, first + BATCH) for first in missing]):
                 print(json.dumps({"label": options.label, **row}), file=file, flush=True)
                 print(f"{row['first']}: {row['calls'] / row['seconds']:.0f} operators a second", flush=True)

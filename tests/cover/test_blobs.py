@@ -245,7 +245,7 @@ def test_a_case_that_knows_its_blobs_takes_them_into_a_fresh_process(tmp_path: P
     stored(tmp_path / "here", target="eager")
     text = (tmp_path / "here" / "case.json").read_text()
     answer = fresh.answer(codec.decode(text, [str(tmp_path / "here" / blobs.FOLDER)]), 120)
-    assert (answer.status, answer.lines) == (fresh.NO_DIFFERENCE, ("no difference",))
+    assert (answer.status, answer.lines[0]) == (fresh.NO_DIFFERENCE, "no difference")
     result = observed(codec.decode(text, [str(tmp_path / "here" / blobs.FOLDER)]))
     assert result is not None
     assert result.status == "compared", result.reason

@@ -16,20 +16,24 @@ from shakeout.corpus import codec, script, standalone
 from shakeout.corpus.case import Case, InputSet, Setting, Storage, Values, View
 from shakeout.corpus.codec import MalformedCase
 from shakeout.corpus.program import Call, Input, Program, Ref, TensorType
+from shakeout.corpus.storage import extreme, ladder_of
 from shakeout.corpus.vocabularies import vocabulary as words_of
 from shakeout.corpus.vocabularies.torch_traits import family
+from shakeout.fuzz.triage.bug_signature import needed
 from shakeout.generators import definedness, observers, writes
 from shakeout.generators.choices import SeededChoices
 from shakeout.generators.growth import Growth
 from shakeout.generators.growth_config import GrowthConfig
 from shakeout.generators.indices import ignoring
-from shakeout.generators.inputsets import input_set, relaid
+from shakeout.generators.inputsets import input_set, relaid, replay
 from shakeout.generators.network import FOLLOWED, Recipe, grow
 from shakeout.generators.numbers import PLAIN, python_number
 from shakeout.generators.recorded import mutated
 from shakeout.generators.values import DTYPES, Given, InputSampler, row_major
 from shakeout.generators.vocabularies import followers
+from shakeout.generators.vocabularies.records import Spread
 from shakeout.generators.vocabularies.torch import Vocabulary, load_records
+from shakeout.oracles.vendor import unusual
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -90,6 +94,30 @@ def test_numbers_beside_fractions_lie_next_to_them(dtype: str) -> None:
     assert {float(value) == 1 for value in one} == {True, False}  # the end of the domain, and the last number before it
     distance = torch.stack([(values * part - (values * part).round()).abs() / part for part in (1, 2, 3, 10)]).amin(0)
     assert distance.max() <= 2 * least
+
+
+def test_a_ladder_to_the_ends_of_its_dtype_is_special() -> None:
+    for name, dtype in DTYPES.items():
+        if name == "bool":
+            continue
+        drawn = {}
+        for kind in ("uniform", "special"):
+            sampler = InputSampler(SeededChoices(1), kind, 0.0)
+            sampler.magnitudes = 1.0
+            found = [sampler.values(name, Spread(), 4) for _ in range(20)]
+            drawn[kind] = next(values for values in found if values.kind == "ladder")
+        wide = dtype.is_floating_point or dtype.is_complex
+        assert extreme(Storage(name, 4, drawn["special"])) is wide, name
+        assert not extreme(Storage(name, 4, drawn["uniform"])), name
+        assert not extreme(Storage(name, 4, ladder_of(drawn["special"], name))), name
+    # So a bug with one counts as one of special values.
+    case = scaled("ladder")
+    assert "special values" not in (*needed(case), *unusual(case))
+    (inputs,) = case.input_sets
+    wider = replace(inputs.storages[0], values=Values("ladder", 3, -130, 127))
+    case = replace(case, input_sets=(replace(inputs, storages=(wider,)),))
+    assert "special values" in needed(case)
+    assert "special values" in unusual(case)
 
 
 @pytest.mark.parametrize("kind", ["ladder", "beside"])
@@ -202,15 +230,22 @@ def test_elements_that_share_a_place_are_given_one_number() -> None:
         assert definedness.before(kinds(f"torch.Tensor.{operator}"), [wide], [wide], args, ()) is not None
 
 
-@pytest.mark.parametrize("scene", writes._SCENES, ids=lambda scene: scene.__name__)
-def test_hard_writes_mean_the_same_each_time(scene: Callable[[Growth], None]) -> None:
-    kept = 0
+@pytest.mark.parametrize("kind", dict.fromkeys(writes._KINDS))
+def test_hard_writes_mean_the_same_each_time(kind: Callable[[Growth], None]) -> None:
+    kept = writing = 0
     for seed in range(12):
         grown = growth(seed)
-        kept += grown.attempt(functools.partial(scene, grown))
-        for number, step in enumerate(grown.steps):
-            assert step.operator.startswith("torch."), number
+        if not grown.attempt(functools.partial(kind, grown)):
+            assert not grown.steps
+            continue
+        kept += 1
+        writing += any(step.written for step in grown.steps)
+        values, inputs = grown.usable(), input_set([one for _, one in grown.inputs])
+        shown, _ = replay(grown.steps, inputs, special=False, returns=values, training=False, same_types=True)
+        for number, again in zip(values, shown["output"], strict=True):
+            assert standalone.compare(f"value {number}", grown.tensors[number], again, {}) == []
     assert kept >= 6
+    assert writing == kept or (kind is writes._strided and writing)
 
 
 def test_small_programs_have_such_writes(vocabulary: Vocabulary) -> None:
@@ -226,7 +261,7 @@ def test_small_programs_have_such_writes(vocabulary: Vocabulary) -> None:
 # --- followers --------------------------------------------------------------------------------------------------------
 
 
-def test_what_people_write_comes_a_hundred_times_as_often(vocabulary: Vocabulary) -> None:
+def test_what_people_write_comes_many_times_as_often(vocabulary: Vocabulary) -> None:
     known = vocabulary.followers("torch.matmul", "float32", 2)
     uniform = 1 / len(vocabulary.takers("float32", 2))
     share = Counter(family(taker.operator) for taker in known)
@@ -272,5 +307,7 @@ def test_a_mode_that_there_is_not_is_not_asked_for() -> None:
     # The kernel gives memory that nobody wrote.
     kind = words_of("torch").traits("torch.grid_sampler_3d")
     image = [torch.ones(1, 1, 2, 2, 2), torch.zeros(1, 1, 1, 1, 3)]
-    assert definedness.before(kind, image, [], (Ref(0), Ref(1), -1, 0, True), ()) is not None
-    assert definedness.before(kind, image, [], (Ref(0), Ref(1), 0, 0, True), ()) is None
+    for mode, reason in ((-1, "a mode that there is not"), (0, None)):
+        assert definedness.before(kind, image, [], (Ref(0), Ref(1), mode, 0, True), ()) == reason
+        named = (("align_corners", True), ("interpolation_mode", mode), ("padding_mode", 0))
+        assert definedness.before(kind, image, [], (Ref(0), Ref(1)), named) == reason

@@ -141,6 +141,15 @@ SEQUENCES = Program(
 )
 
 
+def test_a_zero_is_no_other_zero() -> None:
+    plain, negative = (unary("onnx.v6.Elu", alpha=zero) for zero in (0.0, -0.0))
+    assert "alpha=0.0" in script.network(plain)
+    assert "alpha=-0.0" in script.network(negative)
+    below = torch.full((2, 3), -1.0)
+    found = [words.evaluate(program, [below])[-1] for program in (plain, negative)]
+    assert [bool(result.signbit().any()) for result in found] == [True, False]
+
+
 def test_a_sequence_is_the_tensors_in_it() -> None:
     stored = codec.decode(case(SEQUENCES, values=Values("integers", 1, 1, 2)).text)
     namespace = script.load(stored)
