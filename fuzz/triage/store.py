@@ -24,7 +24,7 @@ from shakeout.fuzz.ground.jobs import Job, job_from_json
 from shakeout.fuzz.ground.results import Result
 from shakeout.fuzz.ground.signature import INTERNAL, title
 from shakeout.fuzz.ground.versions import describe
-from shakeout.fuzz.triage.bug_signature import Signature
+from shakeout.fuzz.triage.bug_signature import MOST_OPERATORS, Signature
 from shakeout.fuzz.triage.cause import cause_of, told_at_once, unclassified, unreduced
 from shakeout.fuzz.triage.recognition import Recognition, Remembered
 from shakeout.fuzz.triage.shown import Shown, Small, stored_small
@@ -221,8 +221,11 @@ class Store:
         return small.signature is not None and self._is_network(bug)
 
     def _is_network(self, bug: str) -> bool:
+        """Whether a bug is shown by a program of more operators than tell what it is."""
         stored = self.database.smallest_case(bug)
-        return stored is None or not stored.signature
+        if stored is not None and stored.case_json:
+            return not stored.signature
+        return all(len(one.result.get("operators", ())) > MOST_OPERATORS for one in self.database.findings(bug))
 
     def assign(self, shown: Shown, small: Small | None, state: str = "new") -> Bug:
         """A finding is one of the bug with its cause, which is opened if there is none; the bug as it is then."""
