@@ -67,7 +67,7 @@ def test_a_library_that_a_user_named_is_watched(tmp_path: Path, shakeout: Callab
     words = ["--target", "mine:leaky", "--operators", "2", "--mode", "inference", "--workers", "1", "--plain"]
     words += ["--cover", "libmine.so", "--cover", "mine", "--exit-zero"]
     watched = ["--cover", "libnobody.so", "--directory", "one"]
-    status, told = shakeout("run", *words, *watched, "--cases", "12")
+    status, told = shakeout("run", *words, *watched, "--cases", "30")
     assert status == 0, told
     assert "coverage: libmine.so" in told
     assert "libnobody.so: no case reached anything of it; was it loaded?" in told
@@ -83,7 +83,7 @@ def test_a_library_that_a_user_named_is_watched(tmp_path: Path, shakeout: Callab
     assert reached["blocks"]["reached"] >= 3
     # The campaign goes on with more cases; what it had reached is not new again.
     toml = tmp_path / "one" / "campaign.toml"
-    toml.write_text(toml.read_text().replace("cases = 12", "cases = 18"))
+    toml.write_text(toml.read_text().replace("cases = 30", "cases = 36"))
     status, told = shakeout("resume", "one", "--plain", "--exit-zero")
     assert status == 0, told
     again = [json.loads(line) for line in (tmp_path / "one" / NAME).read_text().splitlines() if line]
@@ -91,7 +91,7 @@ def test_a_library_that_a_user_named_is_watched(tmp_path: Path, shakeout: Callab
     assert json.loads(shakeout("status", "one", "--json")[1])["coverage"]["sources"]["native"]["libmine.so"] == reached
     # The same to the line and arc, as coverage.py reads it.
     pytest.importorskip("coverage")
-    status, told = shakeout("run", *words, "--coverage-report", "--directory", "two", "--cases", "12")
+    status, told = shakeout("run", *words, "--coverage-report", "--directory", "two", "--cases", "30")
     assert status == 0, told
     assert "coverage report: 1 modules in two/.coverage" in told
     opened = coverage_of(tmp_path / "two" / ".coverage")

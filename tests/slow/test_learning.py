@@ -71,7 +71,7 @@ def test_the_documented_example(project: Path, shakeout: Callable[..., tuple[int
 
     vocabulary = kernel_vocabulary("gated:gated_sum", load_records())
     groups = set()
-    for seed in range(24):
+    for seed in range(60):
         grown = grow_around(SeededChoices(seed), Recipe(style="small"), vocabulary)
         groups |= {dict(call.kwargs)["groups"] for call in grown.program.calls if ":" in call.operator}
     assert {1, 2, 3} < groups
