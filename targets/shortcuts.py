@@ -17,6 +17,8 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
+from shakeout.targets import vectors
+
 __all__ = [
     "ALWAYS",
     "SHORTCUTS",
@@ -37,6 +39,7 @@ SHORTCUTS = {
     "repeats": "fake tensors and tables of dtypes that would come out as before are not made again",
     "linker": "mold links, if it is installed",
     "joint": "kernels that several processes wait for are compiled in one translation unit",
+    "vectors": "what vectors the CPU has is compiled for once, not by each process that asks",
     "translations": "torch.onnx reads how it translates operators once, not for each export",
     "dispatcher": "torch.export asks the dispatcher for its composite operators again only if there are others",
 }
@@ -156,6 +159,8 @@ def install(names: Collection[str], door: int = -1) -> None:
         _remember_rules()
     if "guards" in names and hasattr(guards, "profile_guard_manager"):
         vars(guards)["profile_guard_manager"] = lambda root, scope, rounds: 0.0
+    if "vectors" in names:
+        vectors.keep()
     if door >= 0:
         _build_elsewhere(door)
 

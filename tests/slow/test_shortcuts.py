@@ -11,6 +11,7 @@ import pytest
 from shakeout.fuzz.ground.jobs import Grow
 from shakeout.fuzz.ground.results import Answer
 from shakeout.fuzz.workers.pool import Limits, WorkerPool
+from shakeout.targets import vectors
 from shakeout.targets.shortcuts import SHORTCUTS, environment
 
 ROOT = Path(__file__).parents[2]
@@ -284,3 +285,30 @@ print(shared())
 """
     stock, quick = map(int, told(export))
     assert stock < 100 < 400 < quick
+
+
+def test_what_vectors_the_cpu_has_is_compiled_for_once(tmp_path: Path) -> None:
+    asked = """
+from torch._inductor import cpp_builder, cpu_vec_isa
+from shakeout.targets.shortcuts import install
+install(["vectors"])
+compiled, run = [], cpp_builder.run_compile_cmd
+cpp_builder.run_compile_cmd = lambda *command, **more: (compiled.append(command), run(*command, **more))
+print(bool(cpu_vec_isa.VecAVX2()), len(compiled))
+"""
+
+    def process(name: str) -> str:
+        places = {"SHAKEOUT_CACHE": str(tmp_path / "store"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / name)}
+        done = subprocess.run(
+            [sys.executable, "-c", asked], env={**os.environ, **places}, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    first = process("first")
+    assert first.endswith(" 1")
+    assert process("second") == first.replace(" 1", " 0")
+    (library,) = (tmp_path / "store" / "vectors").iterdir()
+    library.write_bytes(library.read_bytes()[:100])
+    assert process("third") == first, "what is no library is built anew"
+    # A store that takes nothing costs time only.
+    assert not vectors._copied(library, library / "below" / "a file")
