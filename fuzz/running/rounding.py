@@ -47,8 +47,11 @@ def floats(value: Any) -> bool:
     return isinstance(value, torch.Tensor) and (value.dtype.is_floating_point or value.dtype.is_complex)
 
 
-def moved_numbers(tensor: torch.Tensor, noise: Noise, at_least: float = 0.0) -> torch.Tensor:
-    """Numbers moved by at most a unit in the last place, of themselves or of a magnitude; another NaN for NaN."""
+def moved_numbers(tensor: torch.Tensor, noise: Noise, at_least: float = 0.0, *, within: bool = False) -> torch.Tensor:
+    """Numbers moved by at most a unit in the last place, of themselves or of a magnitude; another NaN for NaN.
+
+    The largest number of the format becomes infinity half of the time, unless they stay ``within`` its range.
+    """
     import torch
 
     def steps() -> torch.Tensor:
@@ -59,8 +62,12 @@ def moved_numbers(tensor: torch.Tensor, noise: Noise, at_least: float = 0.0) -> 
     factor = 1.0 + units * limits.eps
     # Eight-bit floats are not multiplied by anything.
     wide = tensor.to(torch.float64) if tensor.dtype.itemsize == 1 else tensor
-    moved = (wide * factor.to(tensor.real.dtype if tensor.dtype.is_complex else torch.float64)).to(tensor.dtype)
+    parts = tensor.real.dtype if tensor.dtype.is_complex else torch.float64
     plain = wide.detach()
+    if within:
+        beyond = torch.isfinite(plain) & ~torch.isfinite((plain * factor.to(parts)).to(tensor.dtype).to(plain.dtype))
+        factor = torch.where(beyond, 1.0, factor)
+    moved = (wide * factor.to(parts)).to(tensor.dtype)
     small = (plain.abs() < limits.tiny) & (plain != 0)
     if tensor.dtype.itemsize > 1 and bool(small.any()):
         # Below the smallest normal number the last place is that of the least one.
