@@ -35,6 +35,7 @@ from shakeout.fuzz.running.rounding import (
     moved_numbers,
     normal,
     nothing,
+    overwritten,
     replaced,
     scattered,
 )
@@ -362,9 +363,7 @@ def _move(
     if traits.in_place:
         plain = result.detach()
         wide = memory.read(result) and not copied
-        moved = scattered(plain, noise) if wide else moved_numbers(plain, noise, within=within)
-        # Past autograd's version counter: the value that it saved is the one that was moved.
-        result.data.copy_(moved)
+        result = overwritten(result, scattered(plain, noise) if wide else moved_numbers(plain, noise, within=within))
     else:
         result = moved_numbers(result, noise, at_least=1.0 if traits.waves else 0.0, within=within)
     (memory.keep if copied else memory.moves)(result)

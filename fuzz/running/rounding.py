@@ -20,6 +20,7 @@ __all__ = [
     "moved_numbers",
     "normal",
     "nothing",
+    "overwritten",
     "replaced",
     "scattered",
 ]
@@ -210,10 +211,20 @@ def replaced(result: Any, doubt: torch.Tensor | None, other: Callable[[torch.Ten
         return result
     with torch.no_grad():
         spoilt = torch.where(doubt, other(result.detach()), result.detach()).to(result.dtype)
-    if result._version:
-        result.data.copy_(spoilt)
-        return result
-    return instead(result, spoilt)
+    return overwritten(result, spoilt) if result._version else instead(result, spoilt)
+
+
+def overwritten(result: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """A result with other numbers in its memory, past autograd's version counter: it saved the ones that are moved.
+
+    Where several elements are one place of an expanded tensor, which some operators write to, the first one's number.
+    """
+    place = result.data
+    for dimension, stride in enumerate(place.stride()):
+        if stride == 0 and place.shape[dimension] > 1:
+            place, other = place.narrow(dimension, 0, 1), other.narrow(dimension, 0, 1)
+    place.copy_(other)
+    return result
 
 
 def nothing(result: Any, plain: Any, limit: torch.Tensor | None, terms: Sequence[torch.Tensor], noise: Noise) -> Any:
