@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from shakeout.corpus.program import Call
 from shakeout.corpus.vocabularies import Vocabulary
-from shakeout.fuzz.running.rounding import Noise, Others, floats, instead, moved_numbers, replaced
+from shakeout.fuzz.running.rounding import Noise, Others, floats, instead, moved_numbers, overwritten, replaced
 
 if TYPE_CHECKING:
     import torch
@@ -131,10 +131,7 @@ def _turned(result: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
     plain = result.detach()
     turned = torch.where(mask, torch.logical_not(plain).to(plain.dtype), plain)
-    if not result._version:
-        return turned
-    result.data.copy_(turned)
-    return result
+    return overwritten(result, turned) if result._version else turned
 
 
 def eliminated(

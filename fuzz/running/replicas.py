@@ -35,6 +35,7 @@ from shakeout.fuzz.running.rounding import (
     moved_numbers,
     normal,
     nothing,
+    overwritten,
     replaced,
     scattered,
 )
@@ -79,12 +80,19 @@ def replica(case: Case, number: int, *, conditioned: bool = False, units: int = 
     memory, other = Memory(()), Others(number, noise)
     # The call that runs, where it only moves numbers that no rounding error has moved, with the formats of those.
     copies: list[tuple[Call, set[torch.dtype]]] = []
+    # The call that runs, where each of its results is a number that it was given or stays below one; with the same.
+    chosen: list[tuple[Call, set[torch.dtype]]] = []
 
     # Whether any number may be something else altogether: what is asked about it is open as well.
     doubted = False
 
     def run(operation: Call, values: Sequence[Any]) -> list[Any]:
+        traits = None if ":" in operation.operator else words.traits(operation.operator)
         results = once(operation, values)
+        # Of the steps of a definition each was one meanwhile.
+        chosen.clear()
+        if traits is not None and traits.exactness in ("moves", "choices") and not traits.addition:
+            chosen.append((operation, {values[n].dtype for n in operation.operands() if floats(values[n])}))
         if doubted and other.lost:
             return undecided(operation, values, results, noise)
         return results
@@ -164,12 +172,13 @@ def replica(case: Case, number: int, *, conditioned: bool = False, units: int = 
             def after(call: Call, results: list[Any]) -> list[Any]:
                 traits = words.traits(call.operator)
                 formats = next((dtypes for one, dtypes in copies if one is call), None)
+                bounds = next((dtypes for one, dtypes in chosen if one is call), None)
                 if call is kernel.COPIED and number % 8 in _CANCELLING:
                     found = results
                     if floats(results[0]):
                         memory.moves(results[0])  # so are perhaps those that it is a copy of
                 else:
-                    found = [_move(traits, result, memory, noise, formats) for result in results]
+                    found = [_move(traits, result, memory, noise, formats, bounds) for result in results]
                 within = ":" in call.operator or call is kernel.UNNAMED
                 if within:
                     found = [_of_kernel(result, memory, noise) for result in found]
@@ -327,11 +336,20 @@ def _terms(operation: Call, values: Sequence[Any], traits: Traits) -> dict[int, 
     return terms
 
 
-def _move(traits: Traits, result: Any, memory: Memory, noise: Noise, formats: set[torch.dtype] | None = None) -> Any:
+def _move(
+    traits: Traits,
+    result: Any,
+    memory: Memory,
+    noise: Noise,
+    formats: set[torch.dtype] | None = None,
+    bounds: set[torch.dtype] | None = None,
+) -> Any:
     """A result with rounding errors, and with another NaN for NaN; views and what is not a float stay as they are.
 
     ``formats`` are those of the numbers that it is made of, if none of them was moved: then its bytes are known, and
     what is in the format that it had was not rounded. Of what is made of Python's numbers alone the set is empty.
+    ``bounds`` are those of the numbers among which it is chosen: in the same format nothing that is finite can have
+    overflowed on the way, and who takes numbers of the format's range alone may be given it.
     """
     if not floats(result):
         return result
@@ -341,13 +359,13 @@ def _move(traits: Traits, result: Any, memory: Memory, noise: Noise, formats: se
     if formats is not None and formats <= {result.dtype}:
         memory.keep(result)
         return result
+    within = bounds is not None and bounds <= {result.dtype}
     if traits.in_place:
-        another = scattered if memory.read(result) and not copied else moved_numbers
-        moved = another(result.detach(), noise)
-        # Past autograd's version counter: the value that it saved is the one that was moved.
-        result.data.copy_(moved)
+        plain = result.detach()
+        wide = memory.read(result) and not copied
+        result = overwritten(result, scattered(plain, noise) if wide else moved_numbers(plain, noise, within=within))
     else:
-        result = moved_numbers(result, noise, at_least=1.0 if traits.waves else 0.0)
+        result = moved_numbers(result, noise, at_least=1.0 if traits.waves else 0.0, within=within)
     (memory.keep if copied else memory.moves)(result)
     return result
 

@@ -20,6 +20,7 @@ __all__ = [
     "moved_numbers",
     "normal",
     "nothing",
+    "overwritten",
     "replaced",
     "scattered",
 ]
@@ -47,8 +48,11 @@ def floats(value: Any) -> bool:
     return isinstance(value, torch.Tensor) and (value.dtype.is_floating_point or value.dtype.is_complex)
 
 
-def moved_numbers(tensor: torch.Tensor, noise: Noise, at_least: float = 0.0) -> torch.Tensor:
-    """Numbers moved by at most a unit in the last place, of themselves or of a magnitude; another NaN for NaN."""
+def moved_numbers(tensor: torch.Tensor, noise: Noise, at_least: float = 0.0, *, within: bool = False) -> torch.Tensor:
+    """Numbers moved by at most a unit in the last place, of themselves or of a magnitude; another NaN for NaN.
+
+    The largest number of the format becomes infinity half of the time, unless they stay ``within`` its range.
+    """
     import torch
 
     def steps() -> torch.Tensor:
@@ -59,8 +63,12 @@ def moved_numbers(tensor: torch.Tensor, noise: Noise, at_least: float = 0.0) -> 
     factor = 1.0 + units * limits.eps
     # Eight-bit floats are not multiplied by anything.
     wide = tensor.to(torch.float64) if tensor.dtype.itemsize == 1 else tensor
-    moved = (wide * factor.to(tensor.real.dtype if tensor.dtype.is_complex else torch.float64)).to(tensor.dtype)
+    parts = tensor.real.dtype if tensor.dtype.is_complex else torch.float64
     plain = wide.detach()
+    if within:
+        beyond = torch.isfinite(plain) & ~torch.isfinite((plain * factor.to(parts)).to(tensor.dtype).to(plain.dtype))
+        factor = torch.where(beyond, 1.0, factor)
+    moved = (wide * factor.to(parts)).to(tensor.dtype)
     small = (plain.abs() < limits.tiny) & (plain != 0)
     if tensor.dtype.itemsize > 1 and bool(small.any()):
         # Below the smallest normal number the last place is that of the least one.
@@ -203,10 +211,20 @@ def replaced(result: Any, doubt: torch.Tensor | None, other: Callable[[torch.Ten
         return result
     with torch.no_grad():
         spoilt = torch.where(doubt, other(result.detach()), result.detach()).to(result.dtype)
-    if result._version:
-        result.data.copy_(spoilt)
-        return result
-    return instead(result, spoilt)
+    return overwritten(result, spoilt) if result._version else instead(result, spoilt)
+
+
+def overwritten(result: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """A result with other numbers in its memory, past autograd's version counter: it saved the ones that are moved.
+
+    Where several elements are one place of an expanded tensor, which some operators write to, the first one's number.
+    """
+    place = result.data
+    for dimension, stride in enumerate(place.stride()):
+        if stride == 0 and place.shape[dimension] > 1:
+            place, other = place.narrow(dimension, 0, 1), other.narrow(dimension, 0, 1)
+    place.copy_(other)
+    return result
 
 
 def nothing(result: Any, plain: Any, limit: torch.Tensor | None, terms: Sequence[torch.Tensor], noise: Noise) -> Any:

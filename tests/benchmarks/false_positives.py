@@ -5,8 +5,9 @@ a campaign's, grown from a seed of their own. Children of as many processes as `
 so that a crash costs one case and is told. With ``--rows`` each batch is appended to a file of JSON lines as one row,
 findings with all that they say, and a further run goes on behind the last one. How many runs of the reference a verdict
 asked for, beside the one that is compared, is counted as well. Zero findings in n cases bound the rate by 3/n at 95 %
-(the rule of three); k findings by the upper limit of Clopper and Pearson. ``--share`` puts more programs into regions,
-and asks more gradients with other cotangents, than a campaign does.
+(the rule of three); k findings by the upper limit of Clopper and Pearson. What a mode that does nothing has as well is
+PyTorch's own: it is told and counted apart, as idle, and no false positive. ``--share`` puts more programs into
+regions, and asks more gradients with other cotangents, than a campaign does.
 """
 
 from __future__ import annotations
@@ -209,23 +210,30 @@ def commit() -> str:
 
 
 def table(rows: list[dict[str, Any]]) -> Iterator[str]:
-    """Judged cases, findings and the bound on their rate, by guise and oracle."""
-    yield f"{'guise':<12}{'oracle':<14}{'judged':>8}{'doubt':>8}{'findings':>10}{'rate below (95 %)':>20}"
+    """Judged cases, findings and the bound on their rate, by guise and oracle; what is PyTorch's own stands apart."""
+    yield f"{'guise':<12}{'oracle':<14}{'judged':>8}{'doubt':>8}{'idle':>6}{'findings':>10}{'rate below (95 %)':>20}"
+
+    def line(*first: str, judged: int, doubt: int | str, idle: int, hits: int) -> str:
+        rate = bound(hits, judged) if judged else 1.0
+        return f"{first[0]:<12}{first[1]:<14}{judged:>8}{doubt:>8}{idle:>6}{hits:>10}{rate:>20.2e}"
+
     for name in dict.fromkeys(row["guise"] for row in rows):
         mine = [row for row in rows if row["guise"] == name]
         total: dict[str, Counter[str]] = {}
         for row in mine:
             for oracle, counts in row["oracles"].items():
                 total.setdefault(oracle, Counter()).update(counts)
+        own = [finding for row in mine for finding in row["findings"] if finding.get("idle")]
+        theirs = Counter(one["oracle"] for finding in own for one in finding["verdicts"] if one["outcome"] == "fail")
         for oracle, outcomes in total.items():
-            judged, hits = outcomes.total(), outcomes["fail"]
-            yield (f"{name:<12}{oracle:<14}{judged:>8}{outcomes['unknown']:>8}{hits:>10}{bound(hits, judged):>20.2e}")
+            hits = outcomes["fail"] - theirs[oracle]
+            yield line(name, oracle, judged=outcomes.total(), doubt=outcomes["unknown"], idle=theirs[oracle], hits=hits)
         statuses: Counter[str] = Counter()
         for row in mine:
             statuses.update(row["status"])
-        hits = sum(len(row["findings"]) for row in mine)
+        hits = sum(len(row["findings"]) for row in mine) - len(own)
         cases = statuses["compared"] + statuses["failed"]
-        yield f"{name:<12}{'all':<14}{cases:>8}{'':>8}{hits:>10}{bound(hits, cases) if cases else 1.0:>20.2e}"
+        yield line(name, "all", judged=cases, doubt="", idle=len(own), hits=hits)
         told = ", ".join(f"{status} {count}" for status, count in statuses.most_common())
         yield f"{'':<12}{told}; bit-exact {sum(row['exact'] for row in mine)}"
         runs: Counter[int] = Counter()

@@ -1,11 +1,12 @@
 """The guises are right by construction, and the bound on a rate is the published one."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
 from tests.benchmarks import guises
-from tests.benchmarks.false_positives import bound, idle
+from tests.benchmarks.false_positives import bound, idle, table
 
 from shakeout.corpus.capture import capture
 from shakeout.corpus.case import Setting
@@ -78,3 +79,18 @@ def test_what_a_mode_that_does_nothing_has_as_well_is_not_ours() -> None:
         assert idle(one, result)
         heard = dataclasses.replace(result, verdicts=(Verdict("value", Outcome.FAIL, place="output 7"),))
         assert not idle(one, heard)
+
+
+def test_the_bound_is_of_findings_that_are_not_the_references_own() -> None:
+    def finding(oracle: str, **more: bool) -> dict:
+        verdicts = [{"oracle": "metadata", "outcome": "pass"}, {"oracle": oracle, "outcome": "fail"}]
+        return {"verdicts": verdicts, **more}
+
+    row: dict[str, Any] = {"guise": "reordered", "status": {"compared": 100}, "exact": 0}
+    row["oracles"] = {"value": {"pass": 97, "fail": 3}, "metadata": {"pass": 100}}
+    row["findings"] = [finding("value", idle=True), finding("value", idle=False), finding("value", idle=True)]
+    row["findings"].append({"status": "process died"})
+    lines = [line.split() for line in table([row])]
+    assert lines[1] == ["reordered", "value", "100", "0", "2", "1", f"{bound(1, 100):.2e}"]
+    assert lines[2] == ["reordered", "metadata", "100", "0", "0", "0", f"{bound(0, 100):.2e}"]
+    assert lines[3] == ["reordered", "all", "100", "2", "2", f"{bound(2, 100):.2e}"]

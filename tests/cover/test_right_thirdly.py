@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
+import pytest
 import torch
 from tests.cover import test_right as first
 
@@ -161,3 +162,25 @@ def test_small_results_of_functions_are_judged_as_far_as_they_are_conditioned() 
     assert first.run(next_to_it, near).failure is None
     assert first.run(flat, near).failure is None
     assert first.run(flat, far).failure is not None
+
+
+@pytest.mark.filterwarnings("ignore:Use of masked_fill_")
+def test_replicas_move_what_was_written_to_one_place_for_several_elements() -> None:
+    def network(x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        # Most operators refuse to write to an expanded tensor. Of the sum, which overflows, any number may be left.
+        return x.sqrt().expand(2, 3).fill_(0.7), y.sum().expand(2, 3).masked_fill_(y > MOST, 0.5)
+
+    told = seen(network, torch.full((2, 1), 2.0), torch.full((2, 1), MOST, dtype=torch.float64))
+    for outputs in told:
+        assert all(torch.equal(one.nan_to_num(), one.nan_to_num()[:, :1].expand(2, 3)) for one in outputs)
+    assert len({float(wide[0, 0]) for wide, _ in told}) > 1
+
+
+@shakeout.kernel(reference=lambda x: x.sqrt().expand(3).fill_(0.7))
+def filled_otherwise(x: torch.Tensor) -> torch.Tensor:
+    """Wrong: with another number."""
+    return torch.full((), 0.7001).expand(3)
+
+
+def test_a_wrong_number_in_one_place_for_several_elements_is_told() -> None:
+    assert first.run(filled_otherwise, torch.tensor(2.0)).outcome is Outcome.FAIL

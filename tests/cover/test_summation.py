@@ -154,3 +154,21 @@ def test_how_many_results_hang_on_rounding_is_not_told() -> None:
     result = run(network, make)
     (verdict,) = [verdict for verdict in result.verdicts if verdict.outcome is not Outcome.PASS]
     assert (verdict.oracle, verdict.outcome, verdict.symptom) == ("metadata", Outcome.UNKNOWN, "unstable")
+
+
+def test_what_is_chosen_within_the_range_stays_within_it() -> None:
+    def bounded(x: torch.Tensor) -> torch.Tensor:
+        total = x.sum(1).nan_to_num()
+        # Of infinity there is no histogram: a replica with one would tell nothing of what came before.
+        return torch.cat([total, torch.histogram(total, 2)[0]])
+
+    numbers = torch.full((64, 2), torch.finfo(torch.float32).max)
+    one = capture(bounded, lambda: [numbers], setting=Setting("eager", ()))
+    seen = [replicas.replica(one, number) for number in range(8)]
+    assert [observation.error for observation in seen] == [None] * 8
+    # What was rounded on its way there may have become infinite.
+    one = capture(
+        lambda x: x.sum(1).nan_to_num().half(), lambda: [torch.full((64, 2), 65504 / 2)], setting=Setting("eager", ())
+    )
+    found = torch.cat([replicas.replica(one, number).calls[0]["output"][0] for number in range(8)])
+    assert set(found.tolist()) >= {math.inf}
