@@ -161,6 +161,21 @@ def test_scores_that_overflow_are_not_those_that_are_masked() -> None:
             assert bool(function(query, key, value, causal=True).isnan().all())
 
 
+@pytest.mark.parametrize("name", ["parallel_gated_attention", "chunked_gated_attention"])
+def test_the_gradient_of_gates_that_are_nearly_closed_is_right(name: str) -> None:
+    generator = torch.Generator().manual_seed(5)
+    query, key, value = (torch.randn(7, 2, dtype=torch.float64, generator=generator) for _ in range(3))
+    gate = torch.full((7, 2), -0.5, dtype=torch.float64, requires_grad=True)
+    kernel = find(parts()[name].target)
+    told = []
+    for function in (kernel, kernel.reference):
+        found, last = function(query, key, value, gate, temper=0.01, chunk=3, sub=2)
+        told += torch.autograd.grad(found.sum() + last.sum(), gate)
+    largest = told[1].abs().max().item()
+    assert 0 < largest < 1e-30
+    torch.testing.assert_close(*told, rtol=0, atol=1e-9 * largest)
+
+
 def test_a_softmax_in_integers_declines_a_sum_that_does_not_fit() -> None:
     shiftmax = find(parts()["shiftmax"].target)
     assert shiftmax.checked(torch.zeros(6, dtype=torch.int16), 1e-4).tolist() == [19] * 6
