@@ -10,7 +10,8 @@ pair by pair. The textbook's ``k_n * exp(-b_n)`` overflows as soon as gates are 
 Gates are ``a = sigmoid(gate) ** (1 / temper)``. Logarithms are added up in double precision, and none is below
 ``LEAST``, whose exponential is zero: next to a gate that is closed altogether the others would vanish in the sum.
 The gradient of a gate is a difference of sums over all later steps, of what queries and what keys have part in, so what
-rounding leaves of it is small beside the largest gradient, and not beside each.
+rounding leaves of it is small beside the largest gradient, and not beside each. No gate has a part in the decay of a
+step to itself, which is one and has no gradient: it is what does not decay, and would leave its rounding errors.
 """
 
 from __future__ import annotations
@@ -77,10 +78,17 @@ def recurrent(
 
 def _pairs(q: Any, k: Any, b: Any) -> Any:
     """``sum_d q_md k_nd exp(b_md - b_nd)`` for all pairs of which the key is not the later one; else zero."""
-    apart = b.unsqueeze(-2) - b.unsqueeze(-3)
+    itself = torch.eye(b.shape[-2], dtype=torch.bool)[..., None]
+    apart = (b.unsqueeze(-2) - b.unsqueeze(-3)).masked_fill(itself, 0.0)
     later = torch.ones(b.shape[-2], b.shape[-2], dtype=torch.bool).triu(1)[..., None]
     decay = torch.exp(apart.masked_fill(later, float("-inf")))
     return (q.unsqueeze(-2) * k.unsqueeze(-3) * decay).sum(-1)
+
+
+def _to_last(b: Any) -> Any:
+    """The logarithm of the decay from each step to the last one."""
+    last = b[..., -1:, :]
+    return torch.cat([last - b[..., :-1, :], torch.zeros_like(last)], -2)
 
 
 def _within(q: Any, k: Any, v: Any, b: Any, sub: int) -> Any:
@@ -107,7 +115,7 @@ def _chunked(q: Any, k: Any, v: Any, g: Any, state: Any, chunk: int, sub: int) -
         last = b[..., -1:, :]
         part = _within(q[..., rows, :], k[..., rows, :], v[..., rows, :], b, sub)
         found.append(part + (q[..., rows, :] * torch.exp(b)) @ state)
-        state = last.mT.exp() * state + (k[..., rows, :] * torch.exp(last - b)).mT @ v[..., rows, :]
+        state = last.mT.exp() * state + (k[..., rows, :] * torch.exp(_to_last(b))).mT @ v[..., rows, :]
     return torch.cat(found, -2), state
 
 
@@ -243,5 +251,5 @@ def parallel_gated_attention(
     b = _logarithms(gate, temper).cumsum(-2)
     found = _pairs(q, k, b) @ v + (q * torch.exp(b)) @ held
     end = b[..., -1:, :]
-    last = end.mT.exp() * held + (k * torch.exp(end - b)).mT @ v
+    last = end.mT.exp() * held + (k * torch.exp(_to_last(b))).mT @ v
     return (scale * found).to(query.dtype), last.to(query.dtype)

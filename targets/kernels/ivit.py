@@ -8,7 +8,9 @@ scale is a product with ``m / 2**e``. Here everything is in 64-bit integers of P
 Python's, by the formulas of the paper with exact fractions, and both must agree to the last bit.
 
 Apart from the paper: GELU subtracts the largest of its row and zero, so that no exponent is positive, and Newton's
-method goes on until it stands still. Ten steps from 2**16 do not get there for sums of squares below 2**12.
+method goes on until it stands still. Ten steps from 2**16 do not get there for sums of squares below 2**12. Softmax
+declines rows whose exponentials add up to more than 31 bits: the published operator takes a smaller sum then, and
+gives shares that are more than one together.
 """
 
 from __future__ import annotations
@@ -175,12 +177,17 @@ def larger_is_no_less(kernel: Callable[..., Any], x: torch.Tensor, scale: float,
 
 
 def near_softmax(kernel: Callable[..., Any], x: torch.Tensor, scale: float, bits: int = 8) -> str | None:
-    """A share is within 0.04 of that of softmax, and within its own unit besides, if the scale is fine."""
+    """A share is within 0.04 of that of softmax, and within its own unit besides, if the scale is fine.
+
+    And within what the quotient's factor loses, which is rounded down to a whole number: of a share no more than its
+    exponential in units of ``2 ** -QUOTIENT``. That is next to nothing but for the finest scales.
+    """
     if scale > 1 / 16:
         raise NotImplementedError
     exact = (x.double() * scale).softmax(-1)
     far = float((kernel(x, scale, bits) * 2.0 ** (1 - bits) - exact).abs().max()) if x.numel() else 0.0
-    return f"{far} from softmax" if far > 0.04 + 2.0 ** (1 - bits) else None
+    factor = math.ceil(1 / scale) * 2.0 ** (SOFTMAX - QUOTIENT)
+    return f"{far} from softmax" if far > 0.04 + 2.0 ** (1 - bits) + factor else None
 
 
 def near_gelu(kernel: Callable[..., Any], x: torch.Tensor, scale: float, bits: int = 8) -> str | None:
@@ -223,13 +230,19 @@ def _scaled() -> Iterator[Any]:
 
 @kernel(reference=shiftmax_in_python, examples=_scaled, invariants=(no_more_than_all, larger_is_no_less, near_softmax))
 def shiftmax(x: torch.Tensor, scale: float, bits: int = 8) -> torch.Tensor:
-    """Softmax of ``scale * x`` over the last dimension, in units of ``2 ** -(bits - 1)``, as 32-bit integers."""
+    """Softmax of ``scale * x`` over the last dimension, in units of ``2 ** -(bits - 1)``, as 32-bit integers.
+
+    Exponentials are about ``2**15 / scale`` at most, and declined where those of a row add up to more than 31 bits.
+    """
     _sensible(scale, bits)
     given, unit = _taken(x), _unit(scale, SOFTMAX)
     if not given.numel():
         return given.to(torch.int32)
     powers = _exponential(given - given.amax(-1, keepdim=True), unit, SOFTMAX)
-    return _quotient(powers, powers.sum(-1, keepdim=True), bits).to(torch.int32)
+    total = powers.sum(-1, keepdim=True)
+    if bool((total > MOST).any()):
+        raise NotImplementedError("a coarser scale or a shorter row: exponentials have to add up to 31 bits")
+    return _quotient(powers, total, bits).to(torch.int32)
 
 
 @kernel(reference=shift_gelu_in_python, examples=_scaled, invariants=(near_gelu,))

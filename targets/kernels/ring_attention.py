@@ -6,8 +6,12 @@ block that has just arrived, that of rank ``r - i - 1`` in step ``i``; softmax i
 then. The backward pass goes around as well, and what is due for a block of keys or values is sent to its owner.
 
 The online form (Liu, Zaharia, Abbeel: Ring Attention with Blockwise Transformers for Near-Infinite Context, ICLR 2024)
-keeps no scores: of each block a rank has a result and the logarithm of its sum of exponentials, and merges them.
-There, ranks may take blocks from both ends, so that with a causal mask all have as much to do.
+keeps no scores: of each block a rank has a result, the largest score and the sum of exponentials relative to it, and
+merges them. There, ranks may take blocks from both ends, so that with a causal mask all have as much to do. One
+logarithm of the sum of exponentials would do for the last two, but its rounding error is one of the largest score, and
+in a weight that is an error relative to the weight. The backward pass goes around twice, first for the mean of the
+slopes of softmax: the product of the result and its gradient is that mean with other rounding errors, which are all
+that is left where one weight is nearly one.
 
 Ranks are simulated in one process: what each holds is an element of a list, and sending is a rotation of it.
 """
@@ -126,20 +130,33 @@ def _scores(q: Any, k: Any, rows: Any, columns: Any, causal: bool, scale: float)
     return scores.masked_fill(columns > rows[:, None], -math.inf) if causal else scores
 
 
-def _block(scores: Any, v: Any) -> tuple[Any, Any]:
-    """The result of one block, and the logarithm of its sum of exponentials: minus infinity where it is all masked."""
+def _shares(parts: Any, total: Any) -> Any:
+    """Parts of a total; of nothing, nothing."""
+    return parts / torch.where(total == 0, 1.0, total)[..., None]
+
+
+def _block(scores: Any, v: Any) -> tuple[Any, Any, Any]:
+    """Of one block: the result, the largest score, and the sum of exponentials relative to it.
+
+    Where all is masked these are zero, minus infinity and zero.
+    """
     if not scores.shape[-1]:
-        return scores.new_zeros(*scores.shape[:-1], v.shape[-1]), scores.new_full(scores.shape[:-1], -math.inf)
-    total = scores.logsumexp(-1)
-    base = torch.where(total == -math.inf, 0.0, total)
-    return torch.exp(scores - base[..., None]) @ v, total
+        row = scores.shape[:-1]
+        return scores.new_zeros(*row, v.shape[-1]), scores.new_full(row, -math.inf), scores.new_zeros(row)
+    most = scores.amax(-1)
+    base = torch.where(most == -math.inf, 0.0, most)
+    parts = torch.exp(scores - base[..., None])
+    total = parts.sum(-1)
+    return _shares(parts, total) @ v, most, total
 
 
-def _merged(one: Any, total: Any, other: Any, more: Any) -> tuple[Any, Any]:
+def _merged(one: Any, most: Any, total: Any, other: Any, more: Any, added: Any) -> tuple[Any, Any, Any]:
     """Two results of one row over different keys."""
-    both = torch.logaddexp(total, more)
+    both = torch.maximum(most, more)
     base = torch.where(both == -math.inf, 0.0, both)
-    return torch.exp(total - base)[..., None] * one + torch.exp(more - base)[..., None] * other, both
+    mine, theirs = torch.exp(most - base) * total, torch.exp(more - base) * added
+    shares = _shares(torch.stack([mine, theirs], -1), mine + theirs)
+    return shares[..., :1] * one + shares[..., 1:] * other, both, mine + theirs
 
 
 class _Online(torch.autograd.Function):
@@ -148,27 +165,36 @@ class _Online(torch.autograd.Function):
         places = _zigzag(query.shape[-2], ranks)
         q, k, v = ([wide(tensor)[..., place, :] for place in places] for tensor in (query, key, value))
         out = [one.new_zeros(*one.shape[:-1], value.shape[-1]) for one in q]
-        total = [one.new_full(one.shape[:-1], -math.inf) for one in q]
+        most = [one.new_full(one.shape[:-1], -math.inf) for one in q]
+        total = [one.new_zeros(one.shape[:-1]) for one in q]
         for rank, source, block in _around(list(zip(k, v, strict=True))):
             part = _block(_scores(q[rank], block[0], places[rank], places[source], causal, scale), block[1])
-            out[rank], total[rank] = _merged(out[rank], total[rank], *part)
-        ctx.save_for_backward(*q, *k, *v, *out, *total)
+            out[rank], most[rank], total[rank] = _merged(out[rank], most[rank], total[rank], *part)
+        # Scores that have all overflown are not masked: as in softmax, a row of them is not a number.
+        out = [torch.where((sums == 0)[..., None], math.nan, one) for one, sums in zip(out, total, strict=True)]
+        ctx.save_for_backward(*q, *k, *v, *most, *total)
         ctx.settings = ranks, causal, scale, query.dtype
         return torch.cat(out, -2)[..., torch.cat(places).argsort(), :].to(query.dtype)
 
     @staticmethod
     def backward(ctx: Any, gradient: Any) -> Any:
         n, causal, scale, dtype = ctx.settings
-        q, k, v, out, total = (list(ctx.saved_tensors[i * n : (i + 1) * n]) for i in range(5))
+        q, k, v, most, total = (list(ctx.saved_tensors[i * n : (i + 1) * n]) for i in range(5))
         places = _zigzag(gradient.shape[-2], n)
         given = [gradient.to(q[0].dtype)[..., place, :] for place in places]
+
+        def weighed(rank: int, source: int, key: Any) -> Any:
+            scores = _scores(q[rank], key, places[rank], places[source], causal, scale)
+            return torch.exp(scores - most[rank][..., None]) / total[rank][..., None]
+
+        mean = [torch.zeros_like(one) for one in total]
+        for rank, source, (key, value) in _around(list(zip(k, v, strict=True))):
+            mean[rank] += (weighed(rank, source, key) * (given[rank] @ value.mT)).sum(-1)
         due_q, due_k, due_v = ([torch.zeros_like(one) for one in held] for held in (q, k, v))
         for rank, source, (key, value) in _around(list(zip(k, v, strict=True))):
-            scores = _scores(q[rank], key, places[rank], places[source], causal, scale)
-            weights = torch.exp(scores - total[rank][..., None])
+            weights = weighed(rank, source, key)
             due_v[source] += weights.mT @ given[rank]
-            mean = (given[rank] * out[rank]).sum(-1, keepdim=True)
-            slopes = weights * (given[rank] @ value.mT - mean) * scale
+            slopes = weights * (given[rank] @ value.mT - mean[rank][..., None]) * scale
             due_q[rank] += slopes @ key
             due_k[source] += slopes.mT @ q[rank]
         order = torch.cat(places).argsort()

@@ -132,6 +132,63 @@ def test_what_is_folded_once_is_folded_anew_where_writes_are_not_counted() -> No
             assert torch.equal(found, weight * factor)
 
 
+def shipped(name: str) -> Kernel:
+    kernel = find(parts()[name].target)
+    assert isinstance(kernel, Kernel)
+    return kernel
+
+
+@pytest.mark.parametrize("name", ["ring_self_attention", "ring_online_attention"])
+def test_large_scores_cost_attention_no_digits(name: str) -> None:
+    steps = torch.arange(7.0)[:, None]
+    query, key, value = 4096 + 8 * steps, 4 + steps / 4096, torch.cat([steps, -steps], -1).requires_grad_()
+    kernel = shipped(name)
+    told = []
+    for function in (kernel, kernel.reference):
+        found = function(query, key, value, ranks=3, causal=True, scale=1.0)
+        told.append([found, *torch.autograd.grad(found.square().sum(), [value])])
+    torch.testing.assert_close(*told, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["ring_self_attention", "ring_online_attention"])
+def test_a_weight_of_one_has_no_slope(name: str) -> None:
+    torch.manual_seed(7)
+    query = torch.tensor([[40.0], [-40.0]], requires_grad=True)
+    found = shipped(name)(query, query.detach(), torch.randn(2, 33), ranks=2, scale=1.0)
+    (slope,) = torch.autograd.grad((found * torch.randn(2, 33)).sum(), query)
+    assert not slope.any()
+
+
+def test_scores_that_overflow_are_not_those_that_are_masked() -> None:
+    query, key, value = torch.full((2, 1), 1e30), torch.full((2, 1), -1e30), torch.ones(2, 1)
+    for name in ("ring_self_attention", "ring_online_attention"):
+        kernel = shipped(name)
+        for function in (kernel, kernel.reference):
+            assert bool(function(query, key, value, causal=True).isnan().all())
+
+
+@pytest.mark.parametrize("name", ["parallel_gated_attention", "chunked_gated_attention"])
+def test_the_gradient_of_gates_that_are_nearly_closed_is_right(name: str) -> None:
+    generator = torch.Generator().manual_seed(5)
+    query, key, value = (torch.randn(7, 2, dtype=torch.float64, generator=generator) for _ in range(3))
+    gate = torch.full((7, 2), -0.5, dtype=torch.float64, requires_grad=True)
+    kernel = shipped(name)
+    told = []
+    for function in (kernel, kernel.reference):
+        found, last = function(query, key, value, gate, temper=0.01, chunk=3, sub=2)
+        told += torch.autograd.grad(found.sum() + last.sum(), gate)
+    largest = told[1].abs().max().item()
+    assert 0 < largest < 1e-30
+    torch.testing.assert_close(*told, rtol=0, atol=1e-9 * largest)
+
+
+def test_a_softmax_in_integers_declines_a_sum_that_does_not_fit() -> None:
+    shiftmax = shipped("shiftmax")
+    assert shiftmax.checked(torch.zeros(6, dtype=torch.int16), 1e-4).tolist() == [19] * 6
+    with pytest.raises(NotImplementedError, match="31 bits"):
+        shiftmax(torch.zeros(7, dtype=torch.int16), 1e-4)
+
+
 # --- invariants -------------------------------------------------------------------------------------------------------
 
 

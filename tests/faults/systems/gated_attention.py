@@ -66,8 +66,8 @@ BROKEN = (
     Broken(
         "parallel_gated_attention",
         "gates are not kept apart by row",
-        "apart = b.unsqueeze(-2) - b.unsqueeze(-3)",
-        "apart = b.mean(-1, True).expand_as(b).unsqueeze(-2) - b.mean(-1, True).expand_as(b).unsqueeze(-3)",
+        "apart = (b.unsqueeze(-2) - b.unsqueeze(-3))",
+        "apart = (b.mean(-1, True).expand_as(b).unsqueeze(-2) - b.mean(-1, True).expand_as(b).unsqueeze(-3))",
     ),
     Broken(
         "chunked_gated_attention",

@@ -5,12 +5,6 @@ from tests.faults.systems import Broken
 BROKEN = (
     Broken(
         "shiftmax",
-        "exponentials of 32 bits times a factor of 32 bits in 32 bits",
-        "= (part * factor) >> (QUOTIENT",
-        "= (part.to(torch.int32) * factor.to(torch.int32)).to(torch.int64) >> (QUOTIENT",
-    ),
-    Broken(
-        "shiftmax",
         "the quotient of a negative number is rounded towards zero",
         'whole = x.div(unit, rounding_mode="floor")',
         'whole = x.div(unit, rounding_mode="trunc") + (x % unit != 0).long()',

@@ -41,14 +41,14 @@ BROKEN = (
     Broken(
         _ONLINE,
         "results are merged by their sums, and not by the logarithms",
-        "return torch.exp(total - base)[..., None] * one + torch.exp(more - base)[..., None] * other, both",
-        "return 0.5 * (one + other), both",
+        "return shares[..., :1] * one + shares[..., 1:] * other, both, mine + theirs",
+        "return 0.5 * (one + other), both, mine + theirs",
     ),
     Broken(
         _ONLINE,
         "a block that is masked altogether is not a number",
-        "    base = torch.where(total == -math.inf, 0.0, total)\n    return torch.exp(scores",
-        "    base = total\n    return torch.exp(scores",
+        "    base = torch.where(most == -math.inf, 0.0, most)\n    parts",
+        "    base = most\n    parts",
     ),
     Broken(
         _ONLINE,
