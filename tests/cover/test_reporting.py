@@ -129,7 +129,7 @@ DRAFT = Draft("inductor: wrong value", CASE, True, SCRIPT, RESULT, {"torch": "2.
 def test_every_form_says_all_that_is_known(form: Any) -> None:
     text = written(DRAFT, form)
     for part in (
-        "# inductor: wrong value",
+        "inductor: wrong value",
         "sys.exit(1)",
         "output 0[1] = 1.0",
         "output 0[1] = 2.0",
