@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["NUMBERS", "Unprintable", "array", "bracketed", "closeness", "number", "single"]
+__all__ = ["NUMBERS", "Unprintable", "array", "bracketed", "closeness", "compared", "number", "single"]
 
 #: Models with more numbers in constants, inputs and outputs together have no such script: a larger one would be a
 #: listing that nobody checks, and what the framework is given says the same in fewer lines.
@@ -17,6 +17,17 @@ NUMBERS = 512
 
 #: Relative and absolute tolerances by NumPy's dtype: those of ``torch.testing.assert_close``. All others are exact.
 _TOLERANCES = {"float16": (1e-3, 1e-5), "float32": (1.3e-6, 1e-5), "float64": (1e-7, 1e-7)}
+
+
+_COMPARED = """for place, (one, right) in enumerate(zip(found, expected, strict=True)):
+    try:
+        if (one.dtype, one.shape) != (right.dtype, right.shape):
+            raise AssertionError(f"{{one.dtype}}{{list(one.shape)}} for {{right.dtype}}{{list(right.shape)}}")
+        np.testing.assert_allclose(one, right, {how})
+    except AssertionError as error:
+        print(f"{what}, output {{place}}: {{error}}")
+        sys.exit(1)
+"""
 
 
 class Unprintable(Exception):
@@ -43,6 +54,16 @@ def closeness(expected: Sequence[torch.Tensor]) -> str:
     dtypes = {str(t.dtype).removeprefix("torch.") for t in expected}
     relative, absolute = (max((_TOLERANCES.get(dtype, (0, 0))[n] for dtype in dtypes), default=0) for n in (0, 1))
     return f"rtol={relative!r}, atol={absolute!r}"
+
+
+def compared(what: str, expected: Sequence[torch.Tensor]) -> str:
+    """Lines of a script that compare ``found`` with ``expected``, and exit with 1 at the first difference.
+
+    Args:
+        what: found them: a name with its version, as it stands in an f-string of the script.
+        expected: of which the tolerances are.
+    """
+    return _COMPARED.format(what=what, how=closeness(expected))
 
 
 def bracketed(items: Sequence[str], indent: str = "") -> str:

@@ -91,7 +91,7 @@ class _Ring(torch.autograd.Function):
         for rank, source, block in _around(v):
             out[rank] += weights[rank][..., places[source]] @ block
         ctx.save_for_backward(*q, *k, *v, *weights)
-        ctx.ranks, ctx.scale, ctx.dtype = ranks, scale, query.dtype
+        ctx.ranks, ctx.causal, ctx.scale, ctx.dtype = ranks, causal, scale, query.dtype
         return torch.cat(out, -2).to(query.dtype)
 
     @staticmethod
@@ -108,6 +108,8 @@ class _Ring(torch.autograd.Function):
         for rank in range(n):
             mean = (slopes[rank] * weights[rank]).sum(-1, keepdim=True)
             slopes[rank] = weights[rank] * (slopes[rank] - mean) * ctx.scale
+            if ctx.causal:  # what is masked has no slope, not even in a row that is no number
+                slopes[rank].masked_fill_(torch.arange(gradient.shape[-2]) > places[rank][:, None], 0)
         due_q = [torch.zeros_like(one) for one in q]
         due_k = [torch.zeros_like(one) for one in k]
         for rank, source, block in _around(k):
@@ -195,6 +197,8 @@ class _Online(torch.autograd.Function):
             weights = weighed(rank, source, key)
             due_v[source] += weights.mT @ given[rank]
             slopes = weights * (given[rank] @ value.mT - mean[rank][..., None]) * scale
+            if causal:
+                slopes = slopes.masked_fill(places[source] > places[rank][:, None], 0)
             due_q[rank] += slopes @ key
             due_k[source] += slopes.mT @ q[rank]
         order = torch.cat(places).argsort()

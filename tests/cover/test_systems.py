@@ -223,3 +223,22 @@ def test_an_invariant_is_told_by_its_name_and_sees_no_gradient() -> None:
 def test_what_is_no_invariant_is_refused(given: object) -> None:
     with pytest.raises(TypeError, match="invariant"):
         shakeout.kernel(reference=torch.neg, invariants=given)(torch.neg)
+
+
+@pytest.mark.parametrize("name", ["ring_self_attention", "ring_online_attention"])
+def test_of_a_row_that_is_no_number_what_is_masked_has_no_slope(name: str) -> None:
+    from shakeout.targets.kernels import ring_attention
+
+    def slopes(function: Callable[..., Any]) -> tuple[torch.Tensor, ...]:
+        torch.manual_seed(0)
+        query, key, value = (torch.randn(5, 2, requires_grad=True) for _ in range(3))
+        with torch.no_grad():
+            query[1], key[0] = 3e38, 10.0  # the score of the second row and the first key overflows
+        out = function(query, key, value, causal=True)
+        return torch.autograd.grad(out.sum(), (query, key, value))
+
+    found, expected = slopes(getattr(ring_attention, name)), slopes(ring_attention.attention)
+    assert expected[1][:2].isnan().any()
+    assert not expected[1][2:].isnan().any()
+    for one, other in zip(found[:2], expected[:2], strict=True):
+        torch.testing.assert_close(one, other, equal_nan=True)
