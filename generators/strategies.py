@@ -23,11 +23,12 @@ from shakeout.corpus.case import Case, Setting, Storage
 from shakeout.corpus.vocabularies import kernel as words
 from shakeout.generators.choices import Choices
 from shakeout.generators.drawn import DrawnProgram
+from shakeout.generators.finishing import finished
 from shakeout.generators.growth import Growth
 from shakeout.generators.growth_config import MAX_ELEMENTS
 from shakeout.generators.hypothesis import reject, st
-from shakeout.generators.network import Grown, Recipe, finished
 from shakeout.generators.plans import ODD, Plan, ValuesKind, check, operators_of_torch, planned
+from shakeout.generators.recipe import Grown, Recipe
 from shakeout.generators.values import DTYPES, InputSampler, fresh_layout, row_major, tensor_of
 from shakeout.generators.vocabularies.records import Record, Spread
 

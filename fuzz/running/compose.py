@@ -17,7 +17,7 @@ from shakeout.fuzz.ground.makers import Made
 
 if TYPE_CHECKING:
     from shakeout.generators.choices import Choices
-    from shakeout.generators.network import Grown, Recipe
+    from shakeout.generators.recipe import Grown, Recipe
     from shakeout.generators.vocabularies.torch import Vocabulary
 
 __all__ = ["Grower", "ModelGrower", "compose", "drawn_knobs", "prepare", "vocabulary_of"]
@@ -93,7 +93,8 @@ def compose(job: Grow, before_call: Callable[[str], None] | None = None) -> Made
     from shakeout.generators.choices import BytesChoices, SeededChoices
     from shakeout.generators.motifs.motifs import grow_motif
     from shakeout.generators.motifs.patterns import grow_pattern
-    from shakeout.generators.network import Recipe, grow
+    from shakeout.generators.network import grow
+    from shakeout.generators.recipe import Recipe
     from shakeout.generators.regions import enclosed
     from shakeout.generators.vocabularies.focused import focused, grow_focused
     from shakeout.generators.vocabularies.kernel import grow_around, kernel_vocabulary

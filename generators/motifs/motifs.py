@@ -11,11 +11,12 @@ import torch
 from shakeout.corpus.program import reference
 from shakeout.generators.calls import Rejected
 from shakeout.generators.choices import Choices
+from shakeout.generators.finishing import finished, watched
 from shakeout.generators.growth import Growth
 from shakeout.generators.growth_config import GrowthConfig
 from shakeout.generators.motifs.blocks import Block, Value
 from shakeout.generators.motifs.recurrent import recurrent
-from shakeout.generators.network import Grown, Recipe, finished, watched
+from shakeout.generators.recipe import Grown, Recipe
 from shakeout.generators.values import InputSampler
 
 __all__ = ["MOTIFS", "grow_motif"]

@@ -23,12 +23,14 @@ from shakeout.corpus.program import Call, Ref
 from shakeout.corpus.vocabularies import vocabulary as words_of
 from shakeout.generators.calls import Rejected, perform
 from shakeout.generators.choices import Choices
+from shakeout.generators.finishing import finished, watched
 from shakeout.generators.growth import Growth
 from shakeout.generators.growth_config import LATTICE, MAX_ELEMENTS, GrowthConfig
 from shakeout.generators.mutation.draft import Draft, draft, overwritten
 from shakeout.generators.mutation.following import Follower
 from shakeout.generators.mutation.mutators import INPUTS, PROGRAM, Mutator
-from shakeout.generators.network import Grown, Recipe, finished, follow, watched
+from shakeout.generators.network import follow
+from shakeout.generators.recipe import Grown, Recipe
 from shakeout.generators.values import DTYPES, SEEDS, Given, InputSampler, row_major
 from shakeout.generators.vocabularies.torch import Vocabulary
 

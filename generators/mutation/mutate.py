@@ -17,13 +17,14 @@ from shakeout.corpus.case import Case, Mode
 from shakeout.corpus.edit import with_inputs
 from shakeout.corpus.observation import Observation
 from shakeout.generators.choices import Choices
+from shakeout.generators.finishing import finished, watched
 from shakeout.generators.growth import Growth
 from shakeout.generators.growth_config import GrowthConfig
 from shakeout.generators.inputsets import input_set
 from shakeout.generators.mutation.draft import Draft, draft
 from shakeout.generators.mutation.following import Follower
 from shakeout.generators.mutation.mutators import INPUTS, PROGRAM, Mutator
-from shakeout.generators.network import Recipe, finished, watched
+from shakeout.generators.recipe import Recipe
 from shakeout.generators.validity import InvalidCandidate, Requirements, validated
 from shakeout.generators.values import InputSampler
 from shakeout.generators.vocabularies.torch import Vocabulary

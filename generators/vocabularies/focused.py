@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from shakeout.corpus.vocabularies.table import matching
 from shakeout.generators.choices import Choices
-from shakeout.generators.network import Grown, Recipe, grow
+from shakeout.generators.network import grow
+from shakeout.generators.recipe import Grown, Recipe
 from shakeout.generators.vocabularies.records import Record
 from shakeout.generators.vocabularies.ruled import Ruled
 from shakeout.generators.vocabularies.torch import Takers, Vocabulary

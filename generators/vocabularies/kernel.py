@@ -24,7 +24,8 @@ from shakeout.corpus.user_objects import Kernel
 from shakeout.corpus.vocabularies import kernel as words
 from shakeout.generators.calls import perform
 from shakeout.generators.choices import Choices, SeededChoices
-from shakeout.generators.network import Grown, Recipe, grow
+from shakeout.generators.network import grow
+from shakeout.generators.recipe import Grown, Recipe
 from shakeout.generators.rules.examine import Execute
 from shakeout.generators.rules.propose import Limits, propose
 from shakeout.generators.rules.rule import Rule

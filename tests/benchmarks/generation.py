@@ -18,7 +18,8 @@ import torch
 from shakeout.corpus import script, standalone
 from shakeout.corpus.case import Case, Setting, contiguous
 from shakeout.generators.choices import SeededChoices
-from shakeout.generators.network import Grown, Recipe, grow
+from shakeout.generators.network import grow
+from shakeout.generators.recipe import Grown, Recipe
 from shakeout.generators.vocabularies.torch import Vocabulary, load_records
 
 ROUNDS = 3

@@ -221,7 +221,8 @@ def _digest(seed: int) -> tuple[int, str]:
     from shakeout.corpus.case import Case, Setting
     from shakeout.fuzz.running import runs
     from shakeout.generators.choices import SeededChoices
-    from shakeout.generators.network import Recipe, grow
+    from shakeout.generators.network import grow
+    from shakeout.generators.recipe import Recipe
     from shakeout.generators.vocabularies.torch import load_records
     from shakeout.targets.registry import target
 

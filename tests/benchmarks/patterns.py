@@ -175,7 +175,7 @@ def case_of(index: int, theirs: Mapping[str, Case]) -> tuple[str, Case]:
     """The arm of a case, and the case."""
     from shakeout.generators.choices import SeededChoices
     from shakeout.generators.motifs.patterns import grow_pattern
-    from shakeout.generators.network import Recipe
+    from shakeout.generators.recipe import Recipe
 
     arm = ARMS[index % len(ARMS)]
     own = index // len(ARMS)

@@ -32,8 +32,9 @@ from tests.benchmarks.apart import each
 
 from shakeout.fuzz.learning.store import Files, files_of_torch, read
 from shakeout.generators.choices import SeededChoices
-from shakeout.generators.network import Recipe, grow
+from shakeout.generators.network import grow
 from shakeout.generators.proposals import LIMITS
+from shakeout.generators.recipe import Recipe
 from shakeout.generators.rules.execution import executed
 from shakeout.generators.rules.library import Entry, library_of_torch
 from shakeout.generators.rules.trace import Trace, Variant, variant_of

@@ -22,7 +22,8 @@ from shakeout.fuzz.ground.jobs import Grow, Mutate, Run, Session, job_from_json
 from shakeout.fuzz.ground.results import Answer, Loss, Reply, Result
 from shakeout.fuzz.ground.slot import SlotState
 from shakeout.generators.choices import BytesChoices, RecordedChoices, SeededChoices
-from shakeout.generators.network import Recipe, grow
+from shakeout.generators.network import grow
+from shakeout.generators.recipe import Recipe
 from shakeout.generators.vocabularies.torch import Vocabulary, load_records
 
 SESSION = Session(target="planted", seed=1, corpus="corpus", most=10, until=math.inf, knobs={"fault": "none"})

@@ -17,7 +17,8 @@ from shakeout.generators.choices import Choices, SeededChoices
 from shakeout.generators.growth import Growth
 from shakeout.generators.growth_config import GrowthConfig
 from shakeout.generators.inputsets import input_set, tensors_of
-from shakeout.generators.network import Grown, Recipe, grow
+from shakeout.generators.network import grow
+from shakeout.generators.recipe import Grown, Recipe
 from shakeout.generators.values import Given, InputSampler, row_major
 from shakeout.generators.vocabularies.records import Record, Slot, Spread
 from shakeout.generators.vocabularies.torch import Vocabulary, load_records
@@ -73,7 +74,8 @@ import sys, torch
 from shakeout.corpus import codec
 from shakeout.corpus.case import Case, Setting
 from shakeout.generators.choices import SeededChoices
-from shakeout.generators.network import Recipe, grow
+from shakeout.generators.network import grow
+from shakeout.generators.recipe import Recipe
 from shakeout.generators.vocabularies.torch import load_records
 vocabulary = load_records()
 seeds = list(range(60))

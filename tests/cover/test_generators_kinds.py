@@ -26,8 +26,9 @@ from shakeout.generators.growth import Growth
 from shakeout.generators.growth_config import GrowthConfig
 from shakeout.generators.indices import ignoring
 from shakeout.generators.inputsets import input_set, relaid, replay
-from shakeout.generators.network import FOLLOWED, Recipe, grow
+from shakeout.generators.network import FOLLOWED, grow
 from shakeout.generators.numbers import PLAIN, python_number
+from shakeout.generators.recipe import Recipe
 from shakeout.generators.recorded import mutated
 from shakeout.generators.values import DTYPES, Given, InputSampler, row_major
 from shakeout.generators.vocabularies import followers

@@ -16,8 +16,9 @@ from shakeout.fuzz.commands import doctor
 from shakeout.generators.choices import SeededChoices
 from shakeout.generators.growth import Growth
 from shakeout.generators.growth_config import GrowthConfig
-from shakeout.generators.network import Grown, Recipe, grow
+from shakeout.generators.network import grow
 from shakeout.generators.proposals import place_by_rule
+from shakeout.generators.recipe import Grown, Recipe
 from shakeout.generators.rules.examine import Budget, examine
 from shakeout.generators.rules.execution import executed
 from shakeout.generators.rules.library import Library, drawn_from, pack, spread_to_json

@@ -32,7 +32,8 @@ from shakeout.fuzz.minimise.predicate import MOST_REPETITIONS, NotReproduced, Ou
 from shakeout.fuzz.minimise.search import FIRST, Budget, minimise
 from shakeout.generators.choices import SeededChoices
 from shakeout.generators.inputsets import tensors_of
-from shakeout.generators.network import Recipe, grow
+from shakeout.generators.network import grow
+from shakeout.generators.recipe import Recipe
 from shakeout.generators.validity import REQUIREMENTS, InvalidCandidate, Requirements, validated
 from shakeout.generators.vocabularies.torch import load_records
 from shakeout.oracles.verdict import Outcome as VerdictOutcome

@@ -30,7 +30,7 @@ from shakeout.fuzz.running.execute import execute
 from shakeout.fuzz.triage.cause import told_at_once
 from shakeout.generators.choices import SeededChoices
 from shakeout.generators.motifs.patterns import VARIATIONS, grow_pattern
-from shakeout.generators.network import Recipe
+from shakeout.generators.recipe import Recipe
 from shakeout.generators.vocabularies.torch import load_records
 from shakeout.oracles.verdict import Outcome, Verdict
 from shakeout.targets.compilers.declare import Rewrite

@@ -11,7 +11,8 @@ from shakeout.corpus.program import Arg, Program, Ref, mapped
 from shakeout.corpus.support import declined
 from shakeout.fuzz.running.execute import execute
 from shakeout.generators.choices import SeededChoices
-from shakeout.generators.network import Recipe, grow
+from shakeout.generators.network import grow
+from shakeout.generators.recipe import Recipe
 from shakeout.generators.vocabularies.torch import load_records
 from shakeout.oracles.verdict import Outcome
 from shakeout.targets.registry import target

@@ -7,7 +7,8 @@ import pytest
 from shakeout.corpus.case import contiguous
 from shakeout.corpus.vocabularies.torch import traits
 from shakeout.generators.choices import SeededChoices
-from shakeout.generators.network import Grown, Recipe, grow
+from shakeout.generators.network import grow
+from shakeout.generators.recipe import Grown, Recipe
 from shakeout.generators.vocabularies.torch import Vocabulary, load_records
 
 

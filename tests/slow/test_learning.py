@@ -66,7 +66,7 @@ def test_the_documented_example(project: Path, shakeout: Callable[..., tuple[int
         assert re.sub(r"\d+ (accepted|rejected)", "", line) in re.sub(r"\d+ (accepted|rejected)", "", told)
     # What was learnt is what is proposed.
     from shakeout.generators.choices import SeededChoices
-    from shakeout.generators.network import Recipe
+    from shakeout.generators.recipe import Recipe
     from shakeout.generators.vocabularies.kernel import grow_around, kernel_vocabulary
 
     vocabulary = kernel_vocabulary("gated:gated_sum", load_records())

@@ -85,7 +85,8 @@ def _records() -> Any:
 def grown(operators: int, seed: int) -> tuple[Program, InputSet] | None:
     """A program of so many operators with its inputs; None if it returns nothing."""
     from shakeout.generators.choices import SeededChoices
-    from shakeout.generators.network import Recipe, grow
+    from shakeout.generators.network import grow
+    from shakeout.generators.recipe import Recipe
 
     recipe = Recipe(style="network", operators=operators, mode="inference", dynamic=False, repeat=False)
     made = grow(SeededChoices(seed), recipe, _records())
